@@ -112,7 +112,13 @@ class DetectorConfig(Section):
     """Outputs of the box head's two fully connected layers."""
     norm: Literal["batch", "frozen_batch"] = "batch"
     """``frozen_batch`` keeps the statistics and scales of loaded weights, as torchvision's pretrained detectors do."""
-    anchor_heights: Annotated[tuple[PositiveFloat, ...], Field(min_length=5, max_length=5)] = (20.0, 36.0, 64.0, 112.0, 176.0)
+    anchor_heights: Annotated[tuple[PositiveFloat, ...], Field(min_length=5, max_length=5)] = (
+        20.0,
+        36.0,
+        64.0,
+        112.0,
+        176.0,
+    )
     """Anchor height at p2..p6, pixels of the network's input."""
     anchor_aspect_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.41,)
     """Width over height of the anchors at each level; 0.41 is the pedestrian's (Dollar et al., 2012)."""
@@ -174,10 +180,16 @@ class TeacherConfig(DetectorConfig):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        origins = {"checkpoint": self.checkpoint, "init_from": self.init_from, "init_from_synthetic": self.init_from_synthetic}
+        origins = {
+            "checkpoint": self.checkpoint,
+            "init_from": self.init_from,
+            "init_from_synthetic": self.init_from_synthetic,
+        }
         named = [name for name, value in origins.items() if value is not None]
         if len(named) > 1:
-            raise ValueError(f"name at most one of checkpoint, init_from, init_from_synthetic; found {', '.join(named)}")
+            raise ValueError(
+                f"name at most one of checkpoint, init_from, init_from_synthetic; found {', '.join(named)}"
+            )
         return self
 
 

@@ -1,0 +1,85 @@
+# `make demo` and `make test` work on a machine that has only make and a Python; everything else goes into .venv.
+
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint unit end_to_end constraints clean FORCE
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Written last, so that an interrupted install is never taken for a finished one. It holds the checkout's place:
+# a virtual environment does not survive being moved.
+STAMP := $(VENV)/installed
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+STALE := FORCE
+endif
+# PYTHON=... chooses the interpreter that .venv is made with.
+PYTHON ?=
+
+help:
+	@echo "make demo        install, then a real sweep on generated scenes and its report"
+	@echo "make test        install, then lint, types, import contracts and all tests"
+	@echo "make lint        ruff, mypy, import contracts"
+	@echo "make unit        the unit tests"
+	@echo "make end_to_end  the tests that drive the real commands"
+	@echo "make install     only create or refresh .venv (PYTHON=... chooses its interpreter)"
+	@echo "make constraints write constraints.txt from what .venv holds"
+	@echo "make clean       remove .venv and all caches; runs/, data/, reports/ and mlflow.db are kept"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt $(STALE)
+	@rm -f $(STAMP)
+	@is_suitable='import sys, venv; sys.exit(sys.version_info < (3, 11))'; \
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1 || ! $(BIN)/python -c "$$is_suitable" 2>/dev/null; then \
+	    for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
+	        if "$$python" -c "$$is_suitable" 2>/dev/null; then found="$$python"; break; fi; \
+	    done; \
+	    if [ -z "$$found" ]; then \
+	        echo "No suitable Python: $(or $(PYTHON),python3) is missing or older than 3.11." \
+	            "Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; \
+	        exit 2; \
+	    fi; \
+	    echo "Making $(VENV) with $$("$$found" --version)"; \
+	    "$$found" -m venv --clear $(VENV) || { \
+	        echo "Could not make $(VENV). On Debian and Ubuntu the venv module is a package of its own:" \
+	            "apt install python3-venv" >&2; \
+	        exit 2; \
+	    }; \
+	fi
+	@echo "Installing into $(VENV) (a few GB the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	@$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	@echo "$(CURDIR)" > $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/python sweeps/run.py
+	$(BIN)/python analysis/pareto.py --study demo
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+unit: $(STAMP)
+	$(BIN)/pytest -m "not end_to_end" --durations=15
+
+end_to_end: $(STAMP)
+	$(BIN)/pytest -m end_to_end --durations=15
+
+# One after another even under `make -j`: the tests share the machine's cores and their times are read.
+test: $(STAMP)
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory end_to_end
+
+# Names and versions only: where packages come from is the machine's affair.
+constraints: $(STAMP)
+	$(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable | grep -E '^[A-Za-z0-9._-]+==' > constraints.new
+	mv constraints.new constraints.txt
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build dist hkd.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find hkd sweeps analysis benchmarks tests -name __pycache__ -type d -prune -exec rm -rf {} +

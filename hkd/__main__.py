@@ -1,0 +1,8 @@
+"""``python -m hkd``: the same as the ``hkd`` command."""
+
+import sys
+
+from hkd.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

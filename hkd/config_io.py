@@ -1,0 +1,1 @@
+"""Reading configurations: YAML, dotted overrides, and all mistakes at once."""
