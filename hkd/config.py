@@ -112,16 +112,12 @@ class DetectorConfig(Section):
     """Outputs of the box head's two fully connected layers."""
     norm: Literal["batch", "frozen_batch"] = "batch"
     """``frozen_batch`` keeps the statistics and scales of loaded weights, as torchvision's pretrained detectors do."""
-    anchor_heights: Annotated[tuple[PositiveFloat, ...], Field(min_length=5, max_length=5)] = (
-        20.0,
-        36.0,
-        64.0,
-        112.0,
-        176.0,
-    )
-    """Anchor height at p2..p6, pixels of the network's input."""
-    anchor_aspect_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.41,)
-    """Width over height of the anchors at each level; 0.41 is the pedestrian's (Dollar et al., 2012)."""
+    anchor_sizes: Annotated[tuple[PositiveFloat, ...], Field(min_length=5, max_length=5)] = (13.0, 23.0, 41.0, 72.0, 113.0)
+    """Square root of the anchors' area at p2..p6, pixels of the network's input (torchvision: 32, 64, 128, 256, 512)."""
+    anchor_aspect_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (2.44,)
+    """Height over width of the anchors at each level; 2.44 = 1 / 0.41 is the pedestrian's (Dollar et al., 2012)."""
+    canonical_region_size: PositiveFloat = 56.0
+    """A region with this square root of its area is pooled from p4 (FPN's equation 1; torchvision: 224)."""
     pre_nms_proposals_per_level: PositiveInt = 128
     """Proposals of a level that enter non-maximum suppression."""
     proposals_per_image: PositiveInt = 64

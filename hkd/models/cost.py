@@ -1,0 +1,54 @@
+"""What a deployed detector costs: parameters and floating-point operations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from hkd.config import DetectorConfig
+from hkd.models.build import build_detector
+from hkd.models.detector import Detector
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of one image through a detector."""
+
+    num_params: int
+    """Parameters of the detector alone: no adapters, no teacher; buffers are not counted."""
+    flops: int
+    """Floating-point operations of convolutions and matrix products, 2 a multiply-add."""
+
+    @property
+    def gmacs(self) -> float:
+        """Billions of multiply-adds: half the FLOPs."""
+        return self.flops / 2e9
+
+
+def detector_cost(detector: Detector, image_height: int, image_width: int) -> Cost:
+    """Cost of ``detector`` for one image of this size with its stated number of proposals per image.
+
+    Every proposal slot goes through the box head, as when it runs: the count does not depend on the image.
+    """
+    reference = next(detector.parameters())
+    images = torch.zeros(1, 3, image_height, image_width, device=reference.device)
+    valid_sizes = torch.tensor([[image_height, image_width]], dtype=torch.float32, device=reference.device)
+    was_training = detector.training
+    detector.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        pyramid = detector.forward_pyramid(images, valid_sizes)
+        detector.rpn([pyramid[name] for name in pyramid])
+        slots = torch.zeros(1, detector.proposals_per_image, 4, device=reference.device)
+        detector.forward_regions(pyramid, slots, image_height, image_width)
+    detector.train(was_training)
+    return Cost(
+        num_params=sum(parameter.numel() for parameter in detector.parameters()), flops=counter.get_total_flops()
+    )
+
+
+def config_cost(config: DetectorConfig, image_height: int, image_width: int) -> Cost:
+    """Cost of the detector that ``config`` describes, without drawing its weights from the global generator."""
+    with torch.random.fork_rng(devices=[]):
+        return detector_cost(build_detector(config), image_height, image_width)
