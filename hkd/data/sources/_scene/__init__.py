@@ -1,0 +1,1 @@
+"""What a generated street scene is made of."""

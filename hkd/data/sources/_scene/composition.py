@@ -1,0 +1,217 @@
+"""Who and what stands where in a scene, and how it is painted."""
+
+from __future__ import annotations
+
+import functools
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from hkd.data.sources._scene.canvas import Canvas, Colour, PixelBox, Sprite, noise
+from hkd.data.sources._scene.pedestrian import draw_pedestrian
+from hkd.data.sources._scene.props import LOOK_ALIKES, OCCLUDERS, Prop
+from hkd.data.sources._scene.street import Camera
+from hkd.data.sources._scene.style import REFERENCE_HEIGHT, SceneStyle
+
+_LARGEST_PROP_PX_PER_M = 70.0
+"""Props that hide nobody stay smaller than this: nearer ones would fill the picture."""
+_PLACEMENT_TRIES = 8
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Something placed on the ground."""
+
+    x: float
+    ground_y: float
+    draw: Callable[[random.Random], Sprite]
+    identity: int
+    """0 for things, otherwise whose box the pixels belong to."""
+
+
+@dataclass(frozen=True)
+class Light:
+    haze: Colour
+    side: float
+    """-1 from the left .. 1 from the right."""
+    shadow_slant: float
+    shadow_length: float
+    """Ground rows per pixel of height; negative towards the viewer."""
+    shadow_strength: float
+
+
+class Plan:
+    """Decides who and what stands where."""
+
+    def __init__(self, rng: random.Random, camera: Camera, style: SceneStyle, height: int, width: int) -> None:
+        self._rng, self._camera, self._style = rng, camera, style
+        self._height, self._width = height, width
+        self._unit = height / REFERENCE_HEIGHT
+        self._taken: list[tuple[float, float, float]] = []
+        self.standing: list[Standing] = []
+        self.crowds: set[int] = set()
+        self._next_identity = 1
+
+    def _new_identity(self) -> int:
+        identity = self._next_identity
+        assert identity < 256, "more figures in a scene than the identity map can tell apart"
+        self._next_identity += 1
+        return identity
+
+    def _body_height(self) -> float:
+        style = self._style
+        while True:
+            height = style.median_height * math.exp(style.log_height_deviation * self._gauss())
+            if style.shortest <= height <= style.tallest:
+                return height * self._unit
+
+    def _gauss(self) -> float:
+        # Box-Muller on random(), whose values no Python version changes.
+        return math.sqrt(-2.0 * math.log(1.0 - self._rng.random())) * math.cos(math.tau * self._rng.random())
+
+    def _stature_m(self) -> float:
+        return self._rng.uniform(1.05, 1.45) if self._rng.random() < 0.07 else self._rng.uniform(1.55, 1.88)
+
+    def _is_free(self, x: float, ground_y: float, body: float) -> bool:
+        return all(
+            abs(x - other_x) > 0.2 * (body + other_body) or abs(ground_y - other_y) > 0.6 * max(body, other_body)
+            for other_x, other_y, other_body in self._taken
+        )
+
+    def add_pedestrian(self) -> None:
+        """Put a pedestrian in a place of its own if there is one, and perhaps something in front."""
+        rng = self._rng
+        for _ in range(_PLACEMENT_TRIES):
+            body, stature = self._body_height(), self._stature_m()
+            ground_y, x = self._camera.ground_y(body / stature), rng.uniform(-0.02, 1.02) * self._width
+            if ground_y < 1.08 * self._height and self._is_free(x, ground_y, body):
+                break
+        else:
+            return
+        self._put_pedestrian(x, ground_y, body)
+        if rng.random() < self._style.occlusion_probability:
+            self._occlude(x, ground_y, body)
+
+    def _put_pedestrian(self, x: float, ground_y: float, body: float) -> None:
+        self._taken.append((x, ground_y, body))
+        self.standing.append(
+            Standing(x, ground_y, functools.partial(draw_pedestrian, height_px=body), self._new_identity())
+        )
+
+    def _put_prop(self, prop: Prop, x: float, ground_y: float) -> None:
+        scale = self._camera.pixels_per_metre(ground_y)
+        self.standing.append(Standing(x, ground_y, lambda rng: prop(rng, scale), 0))
+
+    def _occlude(self, x: float, ground_y: float, body: float) -> None:
+        rng = self._rng
+        front_y = ground_y + body * rng.uniform(0.02, 0.12)
+        aside = rng.choice((-1.0, 1.0))
+        if rng.random() < self._style.occluding_pedestrian_share:
+            front_body = self._camera.pixels_per_metre(front_y) * self._stature_m()
+            self._put_pedestrian(x + aside * body * rng.uniform(0.12, 0.32), front_y, front_body)
+        else:
+            self._put_prop(_choose(rng, OCCLUDERS), x + aside * body * rng.uniform(0.0, 0.35), front_y)
+
+    def add_prop(self, choice: tuple[tuple[Prop, float], ...]) -> None:
+        """Put one of the props anywhere, at a pedestrian's distance."""
+        scale = min(self._body_height() / 1.7, _LARGEST_PROP_PX_PER_M * self._unit)
+        self._put_prop(_choose(self._rng, choice), self._rng.uniform(0, self._width), self._camera.ground_y(scale))
+
+    def add_crowd(self) -> None:
+        """Put a clump of people who share an identity."""
+        rng, style = self._rng, self._style
+        identity = self._new_identity()
+        self.crowds.add(identity)
+        body = rng.uniform(*style.crowd_height) * self._unit
+        x, members = rng.uniform(0.1, 0.9) * self._width, rng.randint(*style.crowd_size)
+        for _ in range(members):
+            own_body = body * rng.uniform(0.85, 1.15)
+            ground_y = self._camera.ground_y(body / 1.7) + rng.uniform(-0.06, 0.06) * body
+            own_x = x + rng.uniform(-0.11, 0.11) * members * body
+            self.standing.append(
+                Standing(own_x, ground_y, functools.partial(draw_pedestrian, height_px=own_body), identity)
+            )
+
+
+def compose(rng: random.Random, camera: Camera, style: SceneStyle, height: int, width: int) -> Plan:
+    """Decide who and what stands in a scene of ``height`` x ``width`` pixels."""
+    plan = Plan(rng, camera, style, height, width)
+    if rng.random() < style.crowd_probability:
+        plan.add_crowd()
+    counts = range(len(style.pedestrian_count_weights))
+    for _ in range(rng.choices(counts, style.pedestrian_count_weights)[0]):
+        plan.add_pedestrian()
+    for _ in range(rng.randint(*style.look_alikes)):
+        plan.add_prop(LOOK_ALIKES)
+    for _ in range(rng.randint(*style.clutter)):
+        plan.add_prop(OCCLUDERS)
+    return plan
+
+
+def _choose(rng: random.Random, weighted: tuple[tuple[Prop, float], ...]) -> Prop:
+    return rng.choices([prop for prop, _ in weighted], [weight for _, weight in weighted])[0]
+
+
+def _lit(
+    sprite: Sprite, rng: random.Random, light: Light, haze_share: float, contrast: float, behind: Colour | None
+) -> Sprite:
+    """The sprite in the scene's light: brighter on one side, textured, faded into the haze and into its background."""
+    pixels = np.asarray(sprite.image)
+    height, width = pixels.shape[:2]
+    shading = 1.0 + 0.22 * light.side * np.linspace(-1.0, 1.0, width, dtype=np.float32)
+    shading = shading + 0.05 * noise(rng, height, width)
+    colour = pixels[:, :, :3] * shading[:, :, None]
+    if behind is not None:
+        colour = colour * contrast + np.asarray(behind, np.float32) * (1.0 - contrast)
+    colour = colour * (1.0 - haze_share) + np.asarray(light.haze, np.float32) * haze_share
+    out = pixels.copy()
+    out[:, :, :3] = np.clip(colour, 0, 255)
+    return Sprite(Image.fromarray(out), sprite.foot_x, sprite.foot_y)
+
+
+def _cast_shadow(canvas: Canvas, sprite: Sprite, x: int, y: int, light: Light) -> None:
+    mask = sprite.image.getchannel("A")
+    length, slant = light.shadow_length, light.shadow_slant
+    rows = max(2, round(abs(length) * sprite.foot_y))
+    reach = slant * sprite.foot_y
+    foot_row = rows if length > 0 else 0
+    left = min(0.0, reach)
+    size = (math.ceil(mask.width + abs(reach)), rows)
+    # Shadow pixel (u, v) shows the sprite's pixel at height (foot_row - v) / length above the foot.
+    lean = slant / length
+    shadow = mask.transform(
+        size,
+        Image.Transform.AFFINE,
+        (1.0, lean, left - lean * foot_row, 0.0, 1.0 / length, sprite.foot_y - foot_row / length),
+    )
+    canvas.darken(shadow, x - sprite.foot_x + math.floor(left), y - foot_row, light.shadow_strength)
+
+
+def paint(
+    canvas: Canvas, plan: Plan, rng: random.Random, camera: Camera, light: Light, style: SceneStyle
+) -> dict[int, PixelBox]:
+    """Paint everything back to front; returns the full box of every identity, clipped to nothing."""
+    full_boxes: dict[int, PixelBox] = {}
+    for thing in sorted(plan.standing, key=lambda thing: thing.ground_y):
+        sprite = thing.draw(rng)
+        x, y = round(thing.x), round(thing.ground_y)
+        scale = camera.pixels_per_metre(thing.ground_y)
+        around = (x - round(scale), y - round(1.7 * scale), x + round(scale), y)
+        contrast = rng.uniform(*style.contrast) if thing.identity else rng.uniform(0.75, 1.0)
+        sprite = _lit(sprite, rng, light, min(0.45, 1.6 / max(scale, 1.0)), contrast, canvas.mean_colour(around))
+        _cast_shadow(canvas, sprite, x, y, light)
+        box = canvas.paste(sprite, x, y, thing.identity)
+        if box is None or thing.identity == 0:
+            continue
+        known = full_boxes.get(thing.identity, box)
+        full_boxes[thing.identity] = (
+            min(known[0], box[0]),
+            min(known[1], box[1]),
+            max(known[2], box[2]),
+            max(known[3], box[3]),
+        )
+    return full_boxes

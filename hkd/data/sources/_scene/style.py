@@ -1,0 +1,60 @@
+"""The distribution of generated scenes, in one place: what makes them hard or easy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+REFERENCE_HEIGHT = 288
+"""Rows of the picture in which a style's pixel lengths are stated; other pictures scale them."""
+SMALLEST_SIDE = 64
+"""Shortest allowed side of a scene, pixels."""
+
+
+@dataclass(frozen=True)
+class SceneStyle:
+    """How scenes are distributed, hence how hard they are. Lengths are pixels of a picture of 288 rows.
+
+    Ranges ``(low, high)`` are sampled uniformly, a scene or a figure at a time; counts include both ends.
+    """
+
+    pedestrian_count_weights: tuple[float, ...] = (9, 12, 18, 20, 16, 11, 7, 3, 2, 2)
+    """Relative frequency of scenes with 0, 1, 2 ... placed pedestrians; occluding pedestrians and crowds come on top."""
+    median_height: float = 80.0
+    """Median of the pedestrians' heights, which are log-normal between the limits below."""
+    log_height_deviation: float = 0.48
+    """Standard deviation of the natural logarithm of the height, before truncation."""
+    shortest: float = 24.0
+    tallest: float = 205.0
+    contrast: tuple[float, float] = (0.5, 1.0)
+    """How much of its own colour a figure keeps; the rest is the mean colour of what is behind it."""
+    occlusion_probability: float = 0.34
+    """Share of pedestrians in front of whom an occluder is put on purpose."""
+    occluding_pedestrian_share: float = 0.3
+    """Share of those occluders that are pedestrians."""
+    look_alikes: tuple[int, int] = (2, 6)
+    """Poles, signs, trees, statues ... a scene."""
+    clutter: tuple[int, int] = (0, 3)
+    """Parked cars, bins, hedges ... a scene that hide nobody on purpose."""
+    crowd_probability: float = 0.18
+    """Share of scenes with a distant clump of people under one ignore region."""
+    crowd_size: tuple[int, int] = (5, 12)
+    crowd_height: tuple[float, float] = (18.0, 38.0)
+    ignored_below_height: float = 20.0
+    """Boxes lower than this, pixels of the picture itself, are ignore regions."""
+    ignored_below_visibility: float = 0.2
+    """Boxes less visible than this are ignore regions, as no CityPersons subset counts them."""
+    texture: tuple[float, float] = (0.02, 0.06)
+    """Relative deviation of the brightness of surfaces."""
+    unevenness: float = 0.12
+    """Relative deviation of the light over the picture."""
+    gain: tuple[float, float] = (0.6, 1.1)
+    picture_contrast: tuple[float, float] = (0.65, 1.1)
+    tint: float = 0.06
+    """Largest relative change of a colour channel."""
+    blur: tuple[float, float] = (0.2, 0.8)
+    """Deviation of the blur over the whole picture, pixels of the picture itself."""
+    noise: tuple[float, float] = (2.0, 9.0)
+    """Deviation of the sensor's noise, of 255."""
+
+
+DEFAULT_STYLE = SceneStyle()

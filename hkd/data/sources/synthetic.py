@@ -1,0 +1,224 @@
+"""Generated street scenes with labelled pedestrians: the data that needs no download.
+
+A scene is a function of ``(seed, index)`` and a :class:`SceneStyle`. People, look-alikes and occluders stand on the
+ground plane of a pinhole camera, so that the row of the feet gives the height, and are painted back to front;
+for every pixel it is remembered whom it shows, from which the visible boxes follow.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+from rich.progress import track
+
+from hkd.data.annotations import write_annotations
+from hkd.data.sources._scene.canvas import Canvas, PixelBox, noise, smooth_noise
+from hkd.data.sources._scene.composition import Light, compose, paint
+from hkd.data.sources._scene.street import draw_street, sample_camera, sample_street
+from hkd.data.sources._scene.style import DEFAULT_STYLE, REFERENCE_HEIGHT, SceneStyle
+
+__all__ = ["DEFAULT_STYLE", "PedestrianBox", "Scene", "SceneStyle", "draw_scene", "write_scenes"]
+
+SMALLEST_SIDE = 64
+"""Shortest allowed side of a scene, pixels."""
+FIRST_VALIDATION_INDEX = 1_000_000
+"""Validation scenes are numbered from here, training scenes from 0: a longer training set leaves them as they are."""
+_UNWRITTEN_SCENES = 8
+
+
+@dataclass(frozen=True)
+class PedestrianBox:
+    """One labelled pedestrian, or an ignore region; boxes are (x, y, width, height) in whole pixels of the picture."""
+
+    bbox: tuple[int, int, int, int]
+    """Full body, hidden parts included, clipped to the picture."""
+    vis_bbox: tuple[int, int, int, int]
+    """Tight about the pixels that can be seen."""
+    vis_ratio: float
+    """Area of ``vis_bbox`` over the area of the full body's box *before* clipping, in (0, 1]."""
+    ignore: bool
+    """A crowd, or somebody too small or too hidden to count."""
+    is_crowd: bool = False
+    """Several people under one box."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture and its labels."""
+
+    image: NDArray[np.uint8]
+    """(height, width, 3) RGB."""
+    boxes: tuple[PedestrianBox, ...]
+
+
+def _area(box: PixelBox) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _label(canvas: Canvas, identity: int, full: PixelBox, is_crowd: bool, style: SceneStyle) -> PedestrianBox | None:
+    """The label of one identity; ``None`` where nothing of it can be seen."""
+    width, height = canvas.picture.size
+    clipped = max(full[0], 0), max(full[1], 0), min(full[2], width), min(full[3], height)
+    if clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
+        return None
+    visible = canvas.visible_box(identity, clipped)
+    if visible is None:
+        return None
+    visibility = _area(visible) / _area(full)
+    body_height = clipped[3] - clipped[1]
+    return PedestrianBox(
+        bbox=_xywh(clipped),
+        vis_bbox=_xywh(visible),
+        vis_ratio=visibility,
+        ignore=is_crowd or body_height < style.ignored_below_height or visibility < style.ignored_below_visibility,
+        is_crowd=is_crowd,
+    )
+
+
+def _xywh(box: PixelBox) -> tuple[int, int, int, int]:
+    return box[0], box[1], box[2] - box[0], box[3] - box[1]
+
+
+def _blur_kernel(deviation: float) -> ImageFilter.Kernel:
+    """Gaussian blur over 3 x 3 pixels, enough for deviations below a pixel."""
+    side = math.exp(-0.5 / deviation**2)
+    return ImageFilter.Kernel((3, 3), [side * side, side, side * side, side, 1.0, side, side * side, side, side * side])
+
+
+def _expose(picture: Image.Image, rng: random.Random, style: SceneStyle) -> NDArray[np.uint8]:
+    """What the camera makes of the painted street: exposure, contrast, colour cast, blur, uneven light, noise."""
+    gain, contrast = rng.uniform(*style.gain), rng.uniform(*style.picture_contrast)
+    table: list[int] = []
+    for _ in range(3):
+        slope = gain * contrast * (1.0 + rng.uniform(-style.tint, style.tint))
+        lift = 110.0 * (1.0 - contrast) * gain
+        table += [min(255, round(level * slope + lift)) for level in range(256)]
+    picture = picture.point(table).filter(_blur_kernel(rng.uniform(*style.blur)))
+    height, width = picture.height, picture.width
+    deviation = rng.uniform(*style.noise)
+    evenness = 1.0 + style.unevenness * smooth_noise(rng, height, width, height // 3)
+    pixels = np.asarray(picture) * evenness[:, :, None]
+    pixels += deviation * noise(rng, height, 3 * width).reshape(height, width, 3)
+    pixels += 0.6 * deviation * noise(rng, height, width)[:, :, None]
+    exposed: NDArray[np.uint8] = np.clip(pixels, 0, 255).astype(np.uint8)
+    return exposed
+
+
+def draw_scene(
+    seed: int, index: int, height: int = REFERENCE_HEIGHT, width: int = 384, style: SceneStyle = DEFAULT_STYLE
+) -> Scene:
+    """Draw one street scene; equal arguments give equal bytes.
+
+    Args:
+        seed: names the family of scenes.
+        index: names the scene in its family, from 0.
+        height, width: of the picture, pixels; pedestrians grow with the height.
+        style: the distribution of scenes.
+
+    Returns:
+        The picture (height, width, 3) and a label for everybody of whom a pixel can be seen, crowds as one each.
+
+    Raises:
+        ValueError: a side is shorter than 64 pixels.
+    """
+    if min(height, width) < SMALLEST_SIDE:
+        raise ValueError(
+            f"a scene of {height} x {width} pixels was asked for; both sides must be at least {SMALLEST_SIDE}"
+        )
+    rng = random.Random(f"{seed}/{index}")  # noqa: S311 (drawing pictures, not secrets)
+    camera = sample_camera(rng, height, width)
+    plan = compose(rng, camera, style, height, width)
+    picture, haze = draw_street(rng, camera, sample_street(rng), height, width, rng.uniform(*style.texture))
+    light = Light(
+        haze=haze,
+        side=rng.uniform(-1.0, 1.0),
+        shadow_slant=rng.uniform(-0.9, 0.9),
+        shadow_length=rng.choice((-1.0, 1.0)) * rng.uniform(0.08, 0.3),
+        shadow_strength=rng.choice((0.12, 0.3, 0.5)) * rng.uniform(0.6, 1.1),
+    )
+    canvas = Canvas(picture)
+    full_boxes = paint(canvas, plan, rng, camera, light, style)
+    labels = (_label(canvas, identity, box, identity in plan.crowds, style) for identity, box in full_boxes.items())
+    return Scene(_expose(canvas.picture, rng, style), tuple(label for label in labels if label is not None))
+
+
+def write_scenes(
+    out_dir: Path,
+    *,
+    train_images: int,
+    validation_images: int,
+    height: int = REFERENCE_HEIGHT,
+    width: int = 384,
+    seed: int = 0,
+    progress: bool = True,
+    style: SceneStyle = DEFAULT_STYLE,
+) -> tuple[Path, Path]:
+    """Draw a training and a validation set: PNG files in ``out_dir/images`` and a COCO JSON beside it for each.
+
+    The JSON files are written last and whole, so that one that exists has all its images.
+
+    Args:
+        out_dir: made if needed; files of the same names are replaced.
+        train_images, validation_images: how many scenes of each.
+        progress: show a progress bar on the terminal.
+
+    Returns:
+        The paths of ``train.json`` and ``validation.json``.
+
+    Raises:
+        ValueError: a count is below 1 or too large to keep the two sets apart, or a side is shorter than 64 pixels.
+    """
+    for name, count in (("train_images", train_images), ("validation_images", validation_images)):
+        if not 1 <= count <= FIRST_VALIDATION_INDEX:
+            raise ValueError(f"{name} is {count}; it must be between 1 and {FIRST_VALIDATION_INDEX}")
+    out_dir = Path(out_dir)
+    (out_dir / "images").mkdir(parents=True, exist_ok=True)
+    splits = {
+        "train": range(train_images),
+        "validation": range(FIRST_VALIDATION_INDEX, FIRST_VALIDATION_INDEX + validation_images),
+    }
+    scenes = [(split, index) for split, indices in splits.items() for index in indices]
+    records: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {split: ([], []) for split in splits}
+    # PNG compression releases the interpreter lock: one thread packs while this one draws.
+    with ThreadPoolExecutor(max_workers=1) as packer:
+        unwritten: deque[Future[None]] = deque()
+        for split, index in track(scenes, description="drawing street scenes", disable=not progress):
+            scene = draw_scene(seed, index, height, width, style)
+            name = f"{split}_{index - splits[split].start:06d}.png"
+            unwritten.append(packer.submit(_write_png, scene.image, out_dir / "images" / name))
+            if len(unwritten) > _UNWRITTEN_SCENES:
+                unwritten.popleft().result()
+            images, annotations = records[split]
+            images.append({"id": len(images) + 1, "file_name": name, "height": height, "width": width})
+            annotations += [_annotation(box, len(images)) for box in scene.boxes]
+        for written in unwritten:
+            written.result()
+    paths = {split: out_dir / f"{split}.json" for split in splits}
+    for split, (images, annotations) in records.items():
+        write_annotations(paths[split], images, annotations, "images")
+    return paths["train"], paths["validation"]
+
+
+def _write_png(image: NDArray[np.uint8], path: Path) -> None:
+    Image.fromarray(image).save(path, compress_level=1)
+
+
+def _annotation(box: PedestrianBox, image_id: int) -> dict[str, Any]:
+    return {
+        "image_id": image_id,
+        "bbox": list(box.bbox),
+        "vis_bbox": list(box.vis_bbox),
+        "vis_ratio": box.vis_ratio,
+        "height": box.bbox[3],
+        "ignore": int(box.ignore),
+        "iscrowd": int(box.is_crowd),
+    }
