@@ -136,8 +136,9 @@ def draw_scene(
         )
     rng = random.Random(f"{seed}/{index}")  # noqa: S311 (drawing pictures, not secrets)
     camera = sample_camera(rng, height, width)
-    plan = compose(rng, camera, style, height, width)
-    picture, haze = draw_street(rng, camera, sample_street(rng), height, width, rng.uniform(*style.texture))
+    street = sample_street(rng)
+    plan = compose(rng, camera, street, style, height, width)
+    picture, haze = draw_street(rng, camera, street, height, width, rng.uniform(*style.texture))
     light = Light(
         haze=haze,
         side=rng.uniform(-1.0, 1.0),

@@ -14,7 +14,7 @@ from PIL import Image
 from hkd.data.sources._scene.canvas import Canvas, Colour, PixelBox, Sprite, noise
 from hkd.data.sources._scene.pedestrian import draw_pedestrian
 from hkd.data.sources._scene.props import LOOK_ALIKES, OCCLUDERS, Prop
-from hkd.data.sources._scene.street import Camera
+from hkd.data.sources._scene.street import Camera, Street
 from hkd.data.sources._scene.style import REFERENCE_HEIGHT, SceneStyle
 
 _LARGEST_PROP_PX_PER_M = 70.0
@@ -47,8 +47,10 @@ class Light:
 class Plan:
     """Decides who and what stands where."""
 
-    def __init__(self, rng: random.Random, camera: Camera, style: SceneStyle, height: int, width: int) -> None:
-        self._rng, self._camera, self._style = rng, camera, style
+    def __init__(
+        self, rng: random.Random, camera: Camera, street: Street, style: SceneStyle, height: int, width: int
+    ) -> None:
+        self._rng, self._camera, self._street, self._style = rng, camera, street, style
         self._height, self._width = height, width
         self._unit = height / REFERENCE_HEIGHT
         self._taken: list[tuple[float, float, float]] = []
@@ -82,12 +84,25 @@ class Plan:
             for other_x, other_y, other_body in self._taken
         )
 
+    def _between_walls(self, ground_y: float) -> float:
+        """A column of the picture, or just beside it, where the ground of this row is not behind a house."""
+        left = max(-0.02 * self._width, self._camera.column(self._street.left_wall_m + 0.3, ground_y))
+        right = min(1.02 * self._width, self._camera.column(self._street.right_wall_m - 0.3, ground_y))
+        return self._rng.uniform(left, right) if left < right else self._rng.uniform(0, self._width)
+
+    def _on_sidewalk(self, ground_y: float) -> float:
+        """A column near a kerb, on the sidewalk's side; anywhere between the walls where none is in the picture."""
+        kerb, outwards = self._rng.choice(((self._street.left_kerb_m, -1.0), (self._street.right_kerb_m, 1.0)))
+        x = self._camera.column(kerb + outwards * self._rng.uniform(0.3, 1.8), ground_y)
+        return x if 0 <= x < self._width else self._between_walls(ground_y)
+
     def add_pedestrian(self) -> None:
         """Put a pedestrian in a place of its own if there is one, and perhaps something in front."""
         rng = self._rng
         for _ in range(_PLACEMENT_TRIES):
             body, stature = self._body_height(), self._stature_m()
-            ground_y, x = self._camera.ground_y(body / stature), rng.uniform(-0.02, 1.02) * self._width
+            ground_y = self._camera.ground_y(body / stature)
+            x = self._between_walls(ground_y)
             if ground_y < 1.08 * self._height and self._is_free(x, ground_y, body):
                 break
         else:
@@ -117,9 +132,12 @@ class Plan:
             self._put_prop(_choose(rng, OCCLUDERS), x + aside * body * rng.uniform(0.0, 0.35), front_y)
 
     def add_prop(self, choice: tuple[tuple[Prop, float], ...]) -> None:
-        """Put one of the props anywhere, at a pedestrian's distance."""
+        """Put one of the props at a pedestrian's distance, more often on a sidewalk than not."""
+        rng = self._rng
         scale = min(self._body_height() / 1.7, _LARGEST_PROP_PX_PER_M * self._unit)
-        self._put_prop(_choose(self._rng, choice), self._rng.uniform(0, self._width), self._camera.ground_y(scale))
+        ground_y = self._camera.ground_y(scale)
+        x = self._on_sidewalk(ground_y) if rng.random() < 0.6 else self._between_walls(ground_y)
+        self._put_prop(_choose(rng, choice), x, ground_y)
 
     def add_crowd(self) -> None:
         """Put a clump of people who share an identity."""
@@ -137,9 +155,9 @@ class Plan:
             )
 
 
-def compose(rng: random.Random, camera: Camera, style: SceneStyle, height: int, width: int) -> Plan:
+def compose(rng: random.Random, camera: Camera, street: Street, style: SceneStyle, height: int, width: int) -> Plan:
     """Decide who and what stands in a scene of ``height`` x ``width`` pixels."""
-    plan = Plan(rng, camera, style, height, width)
+    plan = Plan(rng, camera, street, style, height, width)
     if rng.random() < style.crowd_probability:
         plan.add_crowd()
     counts = range(len(style.pedestrian_count_weights))

@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw
 
 from hkd.data.sources._scene.canvas import Colour, hsv, mix, noise, shade, smooth_noise
 
+_GREEN: Colour = (62, 84, 48)
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -127,6 +129,10 @@ def _draw_facades(
         near = far * rng.uniform(1.35, 2.2)
         top_m = rng.uniform(4.5, 14.0)
         tone = mix(_stone(rng), haze, min(0.5, 1.2 / far))
+        if rng.random() < 0.15:
+            _draw_wall(draw, camera, wall_m, (far, near), (0.0, rng.uniform(1.0, 3.5)), mix(_GREEN, tone, 0.2))
+            far = near
+            continue
         _draw_wall(draw, camera, wall_m, (far, near), (0.0, top_m), tone)
         glass = shade(tone, rng.uniform(0.35, 0.75))
         floors, columns = max(1, int(top_m // 3)), rng.randint(2, 4)

@@ -18,7 +18,7 @@ class SceneStyle:
     """
 
     pedestrian_count_weights: tuple[float, ...] = (9, 12, 18, 20, 16, 11, 7, 3, 2, 2)
-    """Relative frequency of scenes with 0, 1, 2 ... placed pedestrians; occluding pedestrians and crowds come on top."""
+    """Relative frequency of scenes with 0, 1, 2 ... pedestrians; occluding pedestrians and crowds come on top."""
     median_height: float = 80.0
     """Median of the pedestrians' heights, which are log-normal between the limits below."""
     log_height_deviation: float = 0.48
