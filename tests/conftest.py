@@ -7,11 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).parents[1]
 END_TO_END = Path(__file__).parent / "end_to_end"
 TEST_THREADS = 2
 """Networks in tests are tiny: more threads only wait for each other, and times stay comparable on big machines."""
+
+# The same examples in every run: a change is judged by what it changes.
+settings.register_profile("hkd", derandomize=True, deadline=None)
+settings.load_profile("hkd")
 
 # Before any test module imports the libraries that read these.
 os.environ["MPLBACKEND"] = "Agg"

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from hkd.config import (
+    AugmentationConfig,
+    DataConfig,
+    DistillationConfig,
+    FeatureLevelConfig,
+    LogitLevelConfig,
+    Section,
+    TeacherConfig,
+    TrainingConfig,
+    TrialConfig,
+)
+from hkd.config_io import flatten, parse_config
+
+
+def all_sections(kind: type[Section] = Section) -> Iterator[type[Section]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from all_sections(below)
+
+
+@pytest.mark.parametrize("section", list(all_sections()), ids=lambda section: section.__name__)
+def test_every_section_is_strict_and_frozen(section: type[Section]) -> None:
+    assert section.model_config.get("extra") == "forbid"
+    assert section.model_config.get("frozen") is True
+    assert section.model_config.get("allow_inf_nan") is False
+
+
+def test_defaults_satisfy_their_own_limits() -> None:
+    # pydantic does not check defaults: give them all as input.
+    assert parse_config(TrialConfig, TrialConfig().model_dump(mode="json"), source="defaults") == TrialConfig()
+
+
+def test_default_teacher_is_larger_than_the_default_student_everywhere() -> None:
+    config = TrialConfig()
+    assert config.teacher is not None
+    assert config.teacher.width_multiplier > config.student.width_multiplier
+    assert config.teacher.pyramid_channels > config.student.pyramid_channels
+    assert config.teacher.head_channels > config.student.head_channels
+
+
+def test_default_weights_are_those_of_the_design() -> None:
+    flat = flatten(TrialConfig())
+    assert {name: value for name, value in flat.items() if name.endswith(("weight", ".loss"))} == {
+        "distillation.pyramid.loss": "pearson",
+        "distillation.pyramid.weight": 1.0,
+        "distillation.region.loss": "pearson",
+        "distillation.region.weight": 1.0,
+        "distillation.embedding.loss": "pearson",
+        "distillation.embedding.weight": 0.0,
+        "distillation.logits.loss": "kl",
+        "distillation.logits.weight": 1.0,
+        "distillation.logits.box_deltas_weight": 0.0,
+    }
+
+
+@pytest.mark.parametrize("level", ["pyramid", "region", "embedding", "logits", "box_deltas"])
+def test_any_one_weight_makes_distillation_active(level: str) -> None:
+    off = {"pyramid": {"weight": 0}, "region": {"weight": 0}, "embedding": {"weight": 0}, "logits": {"weight": 0}}
+    assert not DistillationConfig.model_validate(off).is_active
+    on = {"logits": {"weight": 0, "box_deltas_weight": 0.1}} if level == "box_deltas" else {level: {"weight": 0.1}}
+    assert DistillationConfig.model_validate(off | on).is_active
+
+
+def test_one_zoom_is_allowed_and_a_reversed_range_is_not() -> None:
+    assert AugmentationConfig(scale_min=1.2, scale_max=1.2).scale_max == 1.2
+    with pytest.raises(ValidationError, match=r"scale_min \(1.3\) must not be above scale_max \(1.2\)"):
+        AugmentationConfig(scale_min=1.3, scale_max=1.2)
+
+
+@pytest.mark.parametrize("named", ["train_annotations", "validation_annotations"])
+def test_annotations_come_in_pairs(named: str) -> None:
+    with pytest.raises(ValidationError, match="name both train_annotations and validation_annotations"):
+        DataConfig.model_validate({named: "boxes.json"})
+
+
+def test_teacher_has_one_origin() -> None:
+    assert TeacherConfig(init_from=Path("a.safetensors")).init_from == Path("a.safetensors")
+    with pytest.raises(ValidationError, match="found checkpoint, init_from_synthetic"):
+        TeacherConfig(checkpoint=Path("a.safetensors"), init_from_synthetic=TrainingConfig())
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        (DataConfig, "image_height", 100),  # not a multiple of 32
+        (FeatureLevelConfig, "weight", -0.1),
+        (FeatureLevelConfig, "weight", float("inf")),
+        (LogitLevelConfig, "temperature", 0.0),
+        (TrainingConfig, "learning_rate", 0.0),
+        (TrainingConfig, "positive_anchor_fraction", 1.0),
+        (TrainingConfig, "ema_decay", 1.0),
+        (TeacherConfig, "width_multiplier", 2.1),
+        (TeacherConfig, "anchor_aspect_ratios", ()),
+    ],
+)
+def test_values_at_or_past_a_limit_are_refused(kind: type[Section], field: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=field):
+        kind.model_validate({field: value})
