@@ -114,7 +114,8 @@ class Detector(nn.Module):
         """The region proposal network's answers for every anchor, and the ``P`` proposals made of them."""
         levels = [pyramid[name] for name in PYRAMID_LEVELS]
         objectness, deltas = self.rpn(levels)
-        rpn = RpnOutput(objectness, deltas, self.anchors(image_height, image_width, objectness.device))
+        anchors = self.anchors(image_height, image_width, objectness.device).to(objectness.dtype)
+        rpn = RpnOutput(objectness, deltas, anchors)
         proposals = select_proposals(
             rpn,
             [len(self.anchor_aspect_ratios) * level.shape[2] * level.shape[3] for level in levels],

@@ -14,6 +14,11 @@ from hkd.models.regions import POOLED_SIZE
 from hkd.structures import RegionOutput
 
 
+def at_least_fp32(values: Tensor) -> Tensor:
+    """``values`` in fp32 where autocast left them narrower: boxes and losses need its precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 class ProposalHead(nn.Module):
     """The region proposal network's convolutions; parameters ``head.*`` as in torchvision's ``rpn``."""
 
@@ -27,7 +32,7 @@ class ProposalHead(nn.Module):
         logits, deltas = self.head(list(levels))
         flat_logits = [level.permute(0, 2, 3, 1).flatten(1) for level in logits]
         flat_deltas = [level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, 4) for level in deltas]
-        return torch.cat(flat_logits, dim=1).float(), torch.cat(flat_deltas, dim=1).float()
+        return at_least_fp32(torch.cat(flat_logits, dim=1)), at_least_fp32(torch.cat(flat_deltas, dim=1))
 
 
 class RegionHead(nn.Module):
@@ -52,6 +57,6 @@ class RegionHead(nn.Module):
         return RegionOutput(
             region_features=region_features,
             embedding=embedding,
-            class_logits=class_logits.float(),
-            box_deltas=box_deltas.float(),
+            class_logits=at_least_fp32(class_logits),
+            box_deltas=at_least_fp32(box_deltas),
         )

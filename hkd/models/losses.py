@@ -1,6 +1,6 @@
 """The four losses of a two-stage detector, equal to torchvision's on the same samples.
 
-All are functions of a :class:`~hkd.structures.DetectorOutput` and of what was sampled; computed in fp32;
+All are functions of a :class:`~hkd.structures.DetectorOutput` and of what was sampled; in fp32, as the heads' outputs are;
 a batch without a single example gives 0 with zero gradient.
 """
 
@@ -22,14 +22,14 @@ def rpn_losses(rpn: RpnOutput, sampled: SampledAnchors) -> dict[str, Tensor]:
     positive = sampled.positive_valid.float()
     negative = sampled.negative_valid.float()
     count = (positive.sum() + negative.sum()).clamp(min=1)
-    objectness = rpn.objectness.float()
+    objectness = rpn.objectness
     positive_logits = objectness.gather(1, sampled.positive_index)
     negative_logits = objectness.gather(1, sampled.negative_index)
     # -log sigmoid(x) = softplus(-x); -log(1 - sigmoid(x)) = softplus(x).
     cross_entropy = (functional.softplus(-positive_logits) * positive).sum()
     cross_entropy = cross_entropy + (functional.softplus(negative_logits) * negative).sum()
     picked = sampled.positive_index[..., None].expand(-1, -1, 4)
-    deltas = rpn.deltas.float().gather(1, picked)
+    deltas = rpn.deltas.gather(1, picked)
     anchors = rpn.anchors_xyxy.expand(deltas.shape[0], -1, -1).gather(1, picked)
     wanted = encode_boxes(sampled.matched_boxes_xyxy, anchors, RPN_DELTA_WEIGHTS)
     return {
@@ -43,8 +43,8 @@ def region_losses(region: RegionOutput, sampled: SampledRegions) -> dict[str, Te
     valid = sampled.regions.valid.reshape(-1)
     labels = sampled.labels.reshape(-1)
     count = valid.sum().clamp(min=1)
-    cross_entropy = functional.cross_entropy(region.class_logits.float(), labels, reduction="none")
-    deltas = region.box_deltas.float().view(labels.shape[0], -1, 4)
+    cross_entropy = functional.cross_entropy(region.class_logits, labels, reduction="none")
+    deltas = region.box_deltas.view(labels.shape[0], -1, 4)
     of_label = deltas.gather(1, labels[:, None, None].expand(-1, 1, 4)).squeeze(1)
     wanted = encode_boxes(
         sampled.matched_boxes_xyxy.reshape(-1, 4), sampled.regions.boxes_xyxy.reshape(-1, 4), REGION_DELTA_WEIGHTS

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+
+from hkd.config import DetectorConfig
+from hkd.models.anchors import grid_anchors
+from hkd.models.backbone import scaled_channels
+from hkd.models.build import build_detector
+from hkd.models.cost import config_cost, detector_cost
+from hkd.models.detector import Detector
+from hkd.structures import Targets
+
+TINY = DetectorConfig(
+    width_multiplier=0.125,
+    pyramid_channels=8,
+    head_channels=16,
+    pre_nms_proposals_per_level=16,
+    proposals_per_image=8,
+)
+SAMPLING = {
+    "sampled_anchors_per_image": 32,
+    "positive_anchor_fraction": 0.5,
+    "sampled_regions_per_image": 16,
+    "positive_region_fraction": 0.25,
+}
+
+
+def _batch(objects: int) -> tuple[Tensor, Tensor, Targets]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, 64, 96, generator=generator)
+    corners = torch.rand(2, 6, 2, generator=generator) * 40
+    valid = (torch.arange(6) < objects).expand(2, -1)
+    boxes = torch.cat((corners, corners + torch.tensor([8.0, 20.0])), dim=-1) * valid[..., None]
+    return images, torch.tensor([[64.0, 96.0], [60.0, 80.0]]), Targets(boxes, valid, torch.zeros_like(valid))
+
+
+def _losses(detector: Detector, images: Tensor, valid_sizes: Tensor, targets: Targets) -> dict[str, Tensor]:
+    anchor_keys, region_keys = detector.draw_sampling_keys(images, targets, torch.Generator().manual_seed(1))
+    _, losses = detector.forward_train(
+        images, valid_sizes, targets, anchor_keys=anchor_keys, region_keys=region_keys, **SAMPLING
+    )
+    return losses
+
+
+@pytest.mark.parametrize("objects", [0, 3, 6])
+def test_training_forward_traces_as_one_graph(objects: int) -> None:
+    # A graph break is where Python must look at a tensor's value: none means that no step waits for the host.
+    torch.manual_seed(0)
+    detector = build_detector(TINY)
+    images, valid_sizes, targets = _batch(objects)
+    anchor_keys, region_keys = detector.draw_sampling_keys(images, targets, torch.Generator().manual_seed(1))
+    detector.anchors(64, 96, images.device)
+
+    def step(images: Tensor, valid_sizes: Tensor, targets: Targets) -> dict[str, Tensor]:
+        _, losses = detector.forward_train(
+            images, valid_sizes, targets, anchor_keys=anchor_keys, region_keys=region_keys, **SAMPLING
+        )
+        return losses
+
+    traced = torch.compile(step, fullgraph=True, backend="eager", dynamic=False)(images, valid_sizes, targets)
+    eager = step(images, valid_sizes, targets)
+    assert set(eager) == {"rpn_objectness", "rpn_box", "roi_classification", "roi_box"}
+    for name, value in eager.items():
+        torch.testing.assert_close(traced[name], value, atol=1e-5, rtol=1e-5)
+
+
+def test_batch_without_objects_has_zero_box_losses_and_finite_gradients() -> None:
+    torch.manual_seed(0)
+    detector = build_detector(TINY)
+    losses = _losses(detector, *_batch(0))
+    assert losses["rpn_box"] == 0
+    assert losses["roi_box"] == 0
+    assert losses["rpn_objectness"] > 0
+    sum(losses.values()).backward()  # type: ignore[union-attr]
+    for parameter in detector.parameters():
+        assert parameter.grad is None or torch.isfinite(parameter.grad).all()
+
+
+def test_ignored_object_changes_no_loss_but_hides_its_place() -> None:
+    torch.manual_seed(0)
+    detector = build_detector(TINY).eval()
+    images, valid_sizes, targets = _batch(3)
+    ignored = Targets(targets.boxes_xyxy, targets.valid, targets.valid)
+    losses = _losses(detector, images, valid_sizes, ignored)
+    # Nothing left to find: no positive, so no box loss.
+    assert losses["rpn_box"] == 0
+    assert losses["roi_box"] == 0
+    # And no background is claimed where the ignored people stand: the loss has no gradient from a detector
+    # that calls just those anchors objects. Count that here by the anchors left as negatives.
+    from hkd.models.sampling import match_anchors
+
+    anchors = detector.anchors(64, 96, images.device)
+    free = match_anchors(anchors, Targets(targets.boxes_xyxy * 0, targets.valid & False, targets.valid & False))
+    matches = match_anchors(anchors, ignored)
+    assert matches.negative.sum() < free.negative.sum()
+    assert not (matches.positive | (matches.negative & ~free.negative)).any()
+
+
+def test_anchors_equal_torchvision() -> None:
+    sizes, ratios = (13.0, 23.0, 41.0, 72.0, 113.0), (1.0, 2.44)
+    grids = [(24, 40), (12, 20), (6, 10), (3, 5), (2, 3)]
+    ours = grid_anchors(96, 160, grids, sizes, ratios)
+    generator = AnchorGenerator(tuple((size,) for size in sizes), (ratios,) * 5)
+    theirs = generator(ImageList(torch.zeros(1, 3, 96, 160), [(96, 160)]), [torch.zeros(1, 1, *grid) for grid in grids])
+    assert torch.equal(ours, theirs[0])
+
+
+def test_grid_sizes_are_those_of_the_pyramid() -> None:
+    detector = build_detector(TINY).eval()
+    images = torch.zeros(1, 3, 96, 160)
+    pyramid = detector.forward_pyramid(images, torch.tensor([[96.0, 160.0]]))
+    assert [tuple(level.shape[2:]) for level in pyramid.values()] == detector.grid_sizes(96, 160)
+
+
+def test_published_sizes() -> None:
+    # torchvision documents fasterrcnn_resnet50_fpn at 41,755,286 parameters with 91 classes and a frozen
+    # batch norm. DESIGN: ResNet-50 with FPN 256 and head 1024 has 41.3M with 2 classes; ResNet-18 28.3M.
+    resnet50 = DetectorConfig(
+        backbone="resnet50",
+        width_multiplier=1.0,
+        pyramid_channels=256,
+        head_channels=1024,
+        norm="frozen_batch",
+        anchor_aspect_ratios=(0.5, 1.0, 2.0),
+    )
+    detector = build_detector(resnet50, num_classes=91)
+    # Frozen batch norm holds its scale and bias as buffers; torchvision freezes conv1 and layer1 besides,
+    # but counts them.
+    assert sum(parameter.numel() for parameter in detector.parameters()) == 41_755_286
+    resnet18 = resnet50.model_copy(update={"backbone": "resnet18"})
+    assert round(config_cost(resnet18, 96, 128).num_params / 1e6, 1) == 28.3
+
+
+def test_flops_of_the_box_head_by_hand() -> None:
+    few, many = (
+        config_cost(TINY.model_copy(update={"proposals_per_image": count}), 64, 96).flops for count in (8, 24)
+    )
+    # One region: fc6 8 x 49 -> 16, fc7 16 -> 16, classes 16 -> 2, deltas 16 -> 8; two operations a product.
+    per_region = 2 * (8 * 49 * 16 + 16 * 16 + 16 * 2 + 16 * 8)
+    assert many - few == 16 * per_region
+
+
+def test_cost_leaves_the_global_generator_and_the_mode_alone() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    cost = config_cost(TINY, 64, 96)
+    assert torch.equal(before, torch.get_rng_state())
+    detector = build_detector(TINY)
+    assert detector.training
+    assert detector_cost(detector, 64, 96) == cost
+    assert detector.training
+
+
+def test_channels_are_rounded_to_eights() -> None:
+    assert [scaled_channels(64, multiplier) for multiplier in (0.125, 0.3, 0.5, 1.0)] == [8, 16, 32, 64]
