@@ -1,0 +1,146 @@
+"""The folder of a study, ``<storage_path>/<name>``, and whose it is.
+
+Laid out as::
+
+    study.yaml      the study as resolved when it was begun (num_trials: as last asked for)
+    trials.db       Optuna's storage: every trial ever begun, and how it ended
+    teacher.json    where the teacher's weights lie, and how good it is
+    <trial id>/...  Ray Tune's folder of a trial, with its checkpoint and artifacts
+    lock            held by the process that runs the study
+
+Teachers lie beside it, in ``<storage_path>/teachers``, so that other studies find them.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from hkd.config_io import ConfigError, dump_yaml, flatten, load_yaml, parse_config
+from sweeps.study_config import StudyConfig
+
+FREE_SETTINGS = ("search.num_trials", "resources.", "storage_path")
+"""What may differ when a study is resumed: how many trials, where and with what."""
+
+LOCK = "lock"
+MAX_DIFFERENCES_SHOWN = 12
+
+
+class StudyError(ValueError):
+    """A study cannot be begun or resumed as asked for."""
+
+
+class StudyFolder:
+    """Paths of one study's files."""
+
+    def __init__(self, study: StudyConfig) -> None:
+        self.path = study.storage_path.absolute() / study.name
+        self.config_file = self.path / "study.yaml"
+        self.database = self.path / "trials.db"
+        self.teacher_file = self.path / "teacher.json"
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether a study of this name was begun here before."""
+        return self.config_file.exists()
+
+    def check(self, study: StudyConfig, *, is_resumed: bool) -> None:
+        """Refuse to mix a study with another one of the same name.
+
+        Raises:
+            StudyError: the folder holds something else, another study, or this one without it being resumed.
+        """
+        if not self.is_begun:
+            if self.path.exists() and any(entry.name != LOCK for entry in self.path.iterdir()):
+                raise StudyError(
+                    f"{self.path}: exists, but is no study's folder (it has no {self.config_file.name}); "
+                    "choose another name (--name NAME) or storage_path, or move that folder away"
+                )
+            return
+        begun = self._read_begun()
+        differences = identity_differences(begun, study)
+        if differences:
+            shown = differences[:MAX_DIFFERENCES_SHOWN]
+            if len(differences) > len(shown):
+                shown.append(f"and {len(differences) - len(shown)} more")
+            raise StudyError(
+                f'the name "{study.name}" is taken: {self.config_file} was begun with another configuration:\n  '
+                + "\n  ".join(shown)
+                + "\nGive this study another name (--name NAME), or resume the old one with its own configuration "
+                f"({self.config_file}). What it found is untouched."
+            )
+        if is_resumed and study.search.num_trials < begun.search.num_trials:
+            raise StudyError(
+                f"search.num_trials is {study.search.num_trials}, but the study was begun with "
+                f"{begun.search.num_trials}; allowed on resuming: at least as many"
+            )
+
+    def begin(self, study: StudyConfig) -> None:
+        """Make the folder and write down what is run in it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_whole(self.config_file, dump_yaml(study))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the study, so that no two processes run it at once; a killed process holds it no longer.
+
+        Raises:
+            StudyError: another process runs the study.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path / LOCK, timeout=0):
+                yield
+        except Timeout:
+            raise StudyError(
+                f"{self.path}: this study is running right now in another process; wait for it, or stop it there first"
+            ) from None
+
+    def _read_begun(self) -> StudyConfig:
+        try:
+            return parse_config(StudyConfig, load_yaml(self.config_file), source=str(self.config_file))
+        except ConfigError as error:
+            raise StudyError(
+                f"{error}\nThe study of this name was begun by another version of hkd, or the file was "
+                "changed by hand; give this study another name (--name NAME)"
+            ) from error
+
+
+def identity_differences(begun: StudyConfig, asked: StudyConfig) -> list[str]:
+    """Sentences on every setting that makes ``asked`` another study than ``begun``."""
+    before, now = _flat(begun), _flat(asked)
+    return [
+        f"{key}: was {_shown(before, key)}, is {_shown(now, key)}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key, _ABSENT) != now.get(key, _ABSENT) and not key.startswith(FREE_SETTINGS)
+    ]
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that a reader meets all of it or its predecessor, even if this process is killed."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+_ABSENT = object()
+
+
+def _flat(study: StudyConfig) -> dict[str, object]:
+    # A baseline without changes leaves no dotted name behind.
+    return {**flatten(study), "baselines": sorted(study.baselines)}
+
+
+def _shown(flat: dict[str, object], key: str) -> str:
+    return repr(flat[key]) if key in flat else "absent"
