@@ -30,7 +30,7 @@ def scaled_channels(channels: int, width_multiplier: float) -> int:
     return max(1, multiples) * _CHANNEL_MULTIPLE
 
 
-class ScaledResNet(ResNet):
+class ScaledResNet(ResNet):  # type: ignore[misc]  # torchvision ships no types
     """torchvision's ResNet with every stage's channels multiplied; at width 1 the same network."""
 
     def __init__(self, name: BackboneName, width_multiplier: float, norm_layer: Callable[..., nn.Module]) -> None:

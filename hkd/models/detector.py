@@ -21,7 +21,7 @@ from hkd.models.losses import region_losses, rpn_losses
 from hkd.models.proposals import select_proposals
 from hkd.models.regions import align_regions
 from hkd.models.sampling import match_anchors, sample_anchors, sample_regions, with_ground_truth
-from hkd.structures import DetectorOutput, Detections, RegionOutput, Regions, RpnOutput, Targets
+from hkd.structures import Detections, DetectorOutput, RegionOutput, Regions, RpnOutput, Targets
 
 PYRAMID_LEVELS = ("p2", "p3", "p4", "p5", "p6")
 # ImageNet's statistics, which torchvision's weights were trained with.
@@ -89,9 +89,11 @@ class Detector(nn.Module):
     def draw_sampling_keys(
         self, images: Tensor, targets: Targets, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Uniform keys for sampling anchors (B, A) and regions (B, P + G), drawn on the CPU and sent to the images' device."""
+        """Uniform keys for sampling anchors (B, A) and regions (B, P + G); drawn on the CPU, sent to the device."""
         batch, _, height, width = images.shape
-        num_anchors = len(self.anchor_aspect_ratios) * sum(rows * columns for rows, columns in self.grid_sizes(height, width))
+        num_anchors = len(self.anchor_aspect_ratios) * sum(
+            rows * columns for rows, columns in self.grid_sizes(height, width)
+        )
         num_candidates = self.proposals_per_image + targets.valid.shape[1]
         keys = torch.rand(batch, num_anchors + num_candidates, generator=generator)
         keys = keys.to(images.device, non_blocking=True)
@@ -126,12 +128,12 @@ class Detector(nn.Module):
         )
         return rpn, proposals
 
-    def forward_regions(
-        self, pyramid: dict[str, Tensor], boxes_xyxy: Tensor, image_height: int, image_width: int
-    ) -> RegionOutput:
+    def forward_regions(self, pyramid: dict[str, Tensor], boxes_xyxy: Tensor, image_height: int) -> RegionOutput:
         """The box head's answers for regions (B, R, 4), in pixels of the network's input; R = B * R rows."""
         levels = [pyramid[name] for name in PYRAMID_LEVELS[:4]]
-        return self.roi_heads(align_regions(levels, boxes_xyxy, image_height, image_width, self.canonical_region_size))
+        features = align_regions(levels, boxes_xyxy, image_height, self.canonical_region_size)
+        output: RegionOutput = self.roi_heads(features)
+        return output
 
     def forward_train(
         self,
@@ -168,7 +170,7 @@ class Detector(nn.Module):
             sampled_regions_per_image=sampled_regions_per_image,
             positive_fraction=positive_region_fraction,
         )
-        region = self.forward_regions(pyramid, sampled.regions.boxes_xyxy, height, width)
+        region = self.forward_regions(pyramid, sampled.regions.boxes_xyxy, height)
         losses = rpn_losses(rpn, sampled_anchors) | region_losses(region, sampled)
         return DetectorOutput(pyramid, rpn, proposals, sampled, region), losses
 
@@ -180,7 +182,7 @@ class Detector(nn.Module):
         height, width = images.shape[2:]
         pyramid = self.forward_pyramid(images, valid_sizes)
         _, proposals = self.forward_proposals(pyramid, height, width, valid_sizes)
-        region = self.forward_regions(pyramid, proposals.boxes_xyxy, height, width)
+        region = self.forward_regions(pyramid, proposals.boxes_xyxy, height)
         batch, count = proposals.valid.shape
         deltas = region.box_deltas.view(batch, count, self.num_classes, 4)
         references = proposals.boxes_xyxy[:, :, None].expand_as(deltas)

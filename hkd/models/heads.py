@@ -28,7 +28,7 @@ class ProposalHead(nn.Module):
         self.head = RPNHead(pyramid_channels, anchors_per_cell)
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Objectness logits (B, A) and deltas (B, A, 4) in fp32, in the order of :func:`hkd.models.anchors.grid_anchors`."""
+        """Objectness logits (B, A) and deltas (B, A, 4), at least fp32, ordered as the anchors of ``grid_anchors``."""
         logits, deltas = self.head(list(levels))
         flat_logits = [level.permute(0, 2, 3, 1).flatten(1) for level in logits]
         flat_deltas = [level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, 4) for level in deltas]

@@ -1,7 +1,7 @@
 """The four losses of a two-stage detector, equal to torchvision's on the same samples.
 
-All are functions of a :class:`~hkd.structures.DetectorOutput` and of what was sampled; in fp32, as the heads' outputs are;
-a batch without a single example gives 0 with zero gradient.
+All are functions of what the heads said and of what was sampled, in fp32, as the heads' outputs are; a batch
+without a single example gives 0 with zero gradient.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SMOOTH_L1_BETA = 1 / 9
 
 
 def rpn_losses(rpn: RpnOutput, sampled: SampledAnchors) -> dict[str, Tensor]:
-    """``rpn_objectness``: binary cross-entropy, mean over sampled anchors; ``rpn_box``: smooth L1 over the same count."""
+    """``rpn_objectness``: binary cross-entropy, mean over sampled anchors; ``rpn_box``: smooth L1 over their count."""
     positive = sampled.positive_valid.float()
     negative = sampled.negative_valid.float()
     count = (positive.sum() + negative.sum()).clamp(min=1)

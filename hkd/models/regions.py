@@ -38,24 +38,24 @@ def region_levels(boxes_xyxy: Tensor, canonical_size: float, first_level: int, l
     return levels.clamp(min=first_level, max=last_level).long() - first_level
 
 
-def align_regions(
-    levels: Sequence[Tensor], boxes_xyxy: Tensor, image_height: int, image_width: int, canonical_size: float
-) -> Tensor:
+def align_regions(levels: Sequence[Tensor], boxes_xyxy: Tensor, image_height: int, canonical_size: float) -> Tensor:
     """Pool regions (B, R, 4) from p2.. ``levels`` (B, C, H_l, W_l): (B * R, C, 7, 7) in channels-last layout."""
     batch, channels = levels[0].shape[:2]
     table = torch.cat([level.permute(0, 2, 3, 1).reshape(batch, -1, channels) for level in levels], dim=1)
     cells = table.shape[1]
     level_of_region = region_levels(boxes_xyxy, canonical_size, 2, 1 + len(levels))
-    geometry = _level_geometry(levels, image_height, image_width, boxes_xyxy)[level_of_region]  # (B, R, 4)
+    geometry = _level_geometry(levels, image_height, boxes_xyxy)[level_of_region]  # (B, R, 4)
     scales, rows, columns, offsets = geometry[..., 0:1], geometry[..., 1:2], geometry[..., 2:3], geometry[..., 3:4]
     row_taps, row_weights = _axis_taps(boxes_xyxy[..., 1], boxes_xyxy[..., 3], scales, rows)  # (B, R, 7, 4)
     column_taps, column_weights = _axis_taps(boxes_xyxy[..., 0], boxes_xyxy[..., 2], scales, columns)
-    first_cell = offsets.to(torch.int32) + torch.arange(batch, device=table.device, dtype=torch.int32)[:, None, None] * cells
+    first_cell = (
+        offsets.to(torch.int32) + torch.arange(batch, device=table.device, dtype=torch.int32)[:, None, None] * cells
+    )
     row_starts = first_cell[..., None] + row_taps * columns.to(torch.int32)[..., None]
     taps = row_starts[:, :, :, None, :, None] + column_taps[:, :, None, :, None, :]  # (B, R, 7, 7, 4, 4)
     weights = row_weights[:, :, :, None, :, None] * column_weights[:, :, None, :, None, :]
     taps_per_bin = taps.shape[-1] * taps.shape[-2]
-    pooled = _WeightedRowSum.apply(
+    pooled: Tensor = _WeightedRowSum.apply(
         table.reshape(batch * cells, channels),
         taps.reshape(-1, taps_per_bin),
         weights.reshape(-1, taps_per_bin).to(table.dtype),
@@ -63,7 +63,7 @@ def align_regions(
     return pooled.view(-1, POOLED_SIZE, POOLED_SIZE, channels).permute(0, 3, 1, 2)
 
 
-def _level_geometry(levels: Sequence[Tensor], image_height: int, image_width: int, like: Tensor) -> Tensor:
+def _level_geometry(levels: Sequence[Tensor], image_height: int, like: Tensor) -> Tensor:
     """(L, 4): scale (cells a pixel), rows, columns, and first row of each level in the table."""
     geometry = []
     offset = 0

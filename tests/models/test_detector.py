@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -21,7 +23,7 @@ TINY = DetectorConfig(
     pre_nms_proposals_per_level=16,
     proposals_per_image=8,
 )
-SAMPLING = {
+SAMPLING: dict[str, Any] = {
     "sampled_anchors_per_image": 32,
     "positive_anchor_fraction": 0.5,
     "sampled_regions_per_image": 16,
@@ -136,9 +138,7 @@ def test_published_sizes() -> None:
 
 
 def test_flops_of_the_box_head_by_hand() -> None:
-    few, many = (
-        config_cost(TINY.model_copy(update={"proposals_per_image": count}), 64, 96).flops for count in (8, 24)
-    )
+    few, many = (config_cost(TINY.model_copy(update={"proposals_per_image": count}), 64, 96).flops for count in (8, 24))
     # One region: fc6 8 x 49 -> 16, fc7 16 -> 16, classes 16 -> 2, deltas 16 -> 8; two operations a product.
     per_region = 2 * (8 * 49 * 16 + 16 * 16 + 16 * 2 + 16 * 8)
     assert many - few == 16 * per_region

@@ -55,9 +55,7 @@ def test_invalid_boxes_are_not_kept_and_suppress_nothing() -> None:
 
 def test_fewer_candidates_than_proposals_leaves_marked_empty_slots() -> None:
     anchors = torch.tensor([[0.0, 0.0, 8.0, 16.0], [40.0, 40.0, 48.0, 56.0], [0.0, 0.0, 9.0, 16.0]])
-    rpn = RpnOutput(
-        objectness=torch.tensor([[2.0, 0.0, 1.0]]), deltas=torch.zeros(1, 3, 4), anchors_xyxy=anchors
-    )
+    rpn = RpnOutput(objectness=torch.tensor([[2.0, 0.0, 1.0]]), deltas=torch.zeros(1, 3, 4), anchors_xyxy=anchors)
     proposals = select_proposals(
         rpn,
         [2, 1],

@@ -1,12 +1,11 @@
 """Our batched detector against torchvision's ``FasterRCNN``: same weights, same images, same answers.
 
 Both networks get fresh random weights, so nothing here needs a download. Random class scores are all about
-1 / K and would leave nothing above a threshold: the predictor's weights are scaled up until scores spread. That also scales rounding up: the comparison is made in
-fp64, where what remains is a difference in what is computed.
+1 / K and would leave nothing above a threshold: the output layers are scaled up until scores spread. That
+scales rounding up as well, so the comparison is made in fp64: what remains is a difference in what is computed.
 """
 
 from __future__ import annotations
-
 
 import pytest
 import torch
@@ -234,7 +233,7 @@ def test_region_losses_equal_torchvision_on_the_same_regions(
         candidates = with_ground_truth(proposals, targets)
         keys = torch.rand(candidates.valid.shape, generator=torch.Generator().manual_seed(5))
         sampled = sample_regions(candidates, targets, keys, sampled_regions_per_image=24, positive_fraction=0.25)
-        region = ours.forward_regions(pyramid, sampled.regions.boxes_xyxy, 128, 160)
+        region = ours.forward_regions(pyramid, sampled.regions.boxes_xyxy, 128)
     ours_losses = region_losses(region, sampled)
 
     valid = sampled.regions.valid
