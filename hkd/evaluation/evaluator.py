@@ -1,0 +1,284 @@
+"""One evaluation from start to end: COCO-style JSON in, a result that can be logged, stored and printed out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+
+from hkd import metric_names
+from hkd.evaluation.average_precision import average_precision
+from hkd.evaluation.inputs import (
+    DetectedBoxes,
+    EvaluationInputError,
+    GroundTruth,
+    parse_detections,
+    parse_ground_truth,
+    read_json,
+)
+from hkd.evaluation.matching import IntArray, Matches, match
+from hkd.evaluation.miss_rate import FloatArray, MissRateCurve, log_average_miss_rate, miss_rate_curve
+from hkd.evaluation.protocols import PROTOCOLS, Interval, Protocol
+
+__all__ = [
+    "EvaluationInputError",
+    "EvaluationResult",
+    "SubsetResult",
+    "evaluate",
+    "evaluate_files",
+    "format_result",
+]
+
+NO_VALUE: Final = "-"
+
+
+@dataclass(frozen=True, eq=False)
+class SubsetResult:
+    """The number of one subset, with what it is about."""
+
+    name: str
+    height_range: Interval
+    """Of the ground truth that counts, pixels."""
+    visibility_range: Interval
+    num_ground_truth: int
+    """Number of boxes that count."""
+    log_average_miss_rate: float | None
+    """MR^-2, a fraction in [0, 1]; None ("no value") where no box counts."""
+    curve: MissRateCurve
+    """Without points where there is no value."""
+
+    @property
+    def fppi(self) -> FloatArray:
+        """(P,) false positives per image, ascending."""
+        return self.curve.fppi
+
+    @property
+    def miss_rate(self) -> FloatArray:
+        """(P,) the miss rate there, a fraction."""
+        return self.curve.miss_rate
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationResult:
+    """What one set of detections is worth by one protocol."""
+
+    protocol: str
+    fppi_points: tuple[float, ...]
+    subsets: tuple[SubsetResult, ...]
+    ap: float | None
+    """COCO average precision, a fraction; None where all ground truth is ignored or there is none."""
+    ap50: float | None
+    num_images: int
+    num_detections: int
+    num_ground_truth: int
+    """Boxes that are not ignored, of any height and visibility: what the average precision is over."""
+
+    def as_metrics(self) -> dict[str, float]:
+        """``mr2_<subset>``, ``ap`` and ``ap50`` as fractions. What has no value is left out."""
+        values = {f"mr2_{subset.name}": subset.log_average_miss_rate for subset in self.subsets}
+        values |= {metric_names.AP: self.ap, metric_names.AP50: self.ap50}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def curves(self) -> dict[str, dict[str, list[float]]]:
+        """``fppi`` and ``miss_rate`` of each subset that has a value, downsampled, ready for JSON.
+
+        Read at the protocol's FPPI points they give exactly what the full curves give.
+        """
+        curves = {}
+        for subset in self.subsets:
+            if subset.log_average_miss_rate is not None:
+                curve = subset.curve.downsampled(self.fppi_points)
+                curves[subset.name] = {"fppi": curve.fppi.tolist(), "miss_rate": curve.miss_rate.tolist()}
+        return curves
+
+    def to_json(self) -> str:
+        """Everything as one JSON object, the curves downsampled; :meth:`from_json` reads it."""
+        curves = self.curves()
+        return json.dumps(
+            {
+                "protocol": self.protocol,
+                "fppi_points": self.fppi_points,
+                "num_images": self.num_images,
+                "num_detections": self.num_detections,
+                "num_ground_truth": self.num_ground_truth,
+                "ap": self.ap,
+                "ap50": self.ap50,
+                "subsets": [
+                    {
+                        "name": subset.name,
+                        "height_range": _interval_to_json(subset.height_range),
+                        "visibility_range": _interval_to_json(subset.visibility_range),
+                        "num_ground_truth": subset.num_ground_truth,
+                        "log_average_miss_rate": subset.log_average_miss_rate,
+                        "curve": curves.get(subset.name),
+                    }
+                    for subset in self.subsets
+                ],
+            },
+            indent=1,
+            allow_nan=False,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what :meth:`to_json` wrote; the curves are the downsampled ones.
+
+        Raises:
+            ValueError: the text is something else.
+        """
+        try:
+            raw = json.loads(text)
+            subsets = tuple(_subset_from_json(subset) for subset in raw.pop("subsets"))
+            return cls(subsets=subsets, fppi_points=tuple(raw.pop("fppi_points")), **raw)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"not the JSON of an evaluation result ({type(error).__name__}: {error}); "
+                "give a file that `hkd evaluate --json` or a training wrote"
+            ) from error
+
+
+def evaluate(ground_truth: dict[str, Any], detections: list[dict[str, Any]], protocol: Protocol) -> EvaluationResult:
+    """Evaluate detections that are in memory.
+
+    Args:
+        ground_truth: COCO dictionary (see :func:`hkd.evaluation.inputs.parse_ground_truth`); not changed.
+        detections: COCO results list; not changed. An empty one is a detector that finds no one.
+        protocol: One of :data:`hkd.evaluation.protocols.PROTOCOLS`, or one's own.
+
+    Raises:
+        EvaluationInputError: naming all problems of both.
+    """
+    truth, boxes = _parse_both(
+        lambda: parse_ground_truth(ground_truth, "ground truth"),
+        lambda image_ids: parse_detections(detections, "detections", image_ids),
+        problems=[],
+    )
+    return _judge(truth, boxes, protocol)
+
+
+def evaluate_files(ground_truth_path: Path | str, detections_path: Path | str, protocol_name: str) -> EvaluationResult:
+    """Evaluate a file of detections (COCO results) against a file of ground truth (COCO-style) by a named protocol.
+
+    Raises:
+        EvaluationInputError: naming all problems of both files and of the protocol's name.
+    """
+    protocol = PROTOCOLS.get(protocol_name)
+    known = ", ".join(sorted(PROTOCOLS))
+    truth, boxes = _parse_both(
+        lambda: parse_ground_truth(read_json(Path(ground_truth_path)), str(ground_truth_path)),
+        lambda image_ids: parse_detections(read_json(Path(detections_path)), str(detections_path), image_ids),
+        problems=[] if protocol else [f"there is no protocol {protocol_name!r}; name one of: {known}."],
+    )
+    assert protocol is not None  # else a problem was raised
+    return _judge(truth, boxes, protocol)
+
+
+def format_result(result: EvaluationResult) -> str:
+    """A table for people: each subset's definition, the boxes that count in it and its MR^-2 in per cent."""
+    rows = [("subset", "height (px)", "visibility", "boxes", "MR^-2 (%)")]
+    for subset in result.subsets:
+        percent = _percent(subset.log_average_miss_rate)
+        rows.append(
+            (subset.name, str(subset.height_range), str(subset.visibility_range), str(subset.num_ground_truth), percent)
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [f"{result.protocol}: {result.num_images} images, {result.num_detections} detections"]
+    for row in rows:
+        words = "  ".join(cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True))
+        numbers = "  ".join(cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True))
+        lines.append(f"{words}  {numbers}")
+    lines.append(
+        f"COCO AP {_percent(result.ap)} %, AP50 {_percent(result.ap50)} % "
+        f"(over the {result.num_ground_truth} boxes that are not ignored)"
+    )
+    if any(subset.log_average_miss_rate is None for subset in result.subsets) or result.ap is None:
+        lines.append(f"{NO_VALUE} no value: no ground-truth box counts")
+    return "\n".join(lines)
+
+
+def _percent(fraction: float | None) -> str:
+    return NO_VALUE if fraction is None else f"{100 * fraction:.2f}"
+
+
+def _parse_both(
+    parse_truth: Callable[[], GroundTruth],
+    parse_boxes: Callable[[IntArray | None], DetectedBoxes],
+    problems: list[str],
+) -> tuple[GroundTruth, DetectedBoxes]:
+    """Parse both inputs, though the first be wrong.
+
+    Raises:
+        EvaluationInputError: with ``problems`` and those of both.
+    """
+    truth = boxes = None
+    try:
+        truth = parse_truth()
+    except EvaluationInputError as error:
+        problems = [*problems, *error.problems]
+    try:
+        boxes = parse_boxes(None if truth is None else truth.image_ids)
+    except EvaluationInputError as error:
+        problems = [*problems, *error.problems]
+    if truth is None or boxes is None or problems:
+        raise EvaluationInputError(problems)
+    return truth, boxes
+
+
+def _judge(truth: GroundTruth, boxes: DetectedBoxes, protocol: Protocol) -> EvaluationResult:
+    matches = match(truth, boxes, protocol)
+    precision = average_precision(truth, boxes)
+    return EvaluationResult(
+        protocol=protocol.name,
+        fppi_points=protocol.fppi_points,
+        subsets=tuple(_judge_subset(matches, protocol, i) for i in range(len(protocol.subsets))),
+        ap=None if precision is None else precision.ap,
+        ap50=None if precision is None else precision.ap50,
+        num_images=len(truth.image_ids),
+        num_detections=len(boxes.scores),
+        num_ground_truth=int((~truth.ignore).sum()),
+    )
+
+
+def _judge_subset(matches: Matches, protocol: Protocol, index: int) -> SubsetResult:
+    subset = protocol.subsets[index]
+    counted = matches.counted_per_image[index]
+    num_ground_truth = int(counted.sum())
+    curve, value = MissRateCurve(fppi=np.empty(0), miss_rate=np.empty(0)), None
+    if num_ground_truth > 0:
+        curve = miss_rate_curve(matches.outcomes[index], num_ground_truth, num_images=len(counted))
+        value = log_average_miss_rate(curve, protocol.fppi_points, protocol.miss_rate_floor)
+    return SubsetResult(
+        name=subset.name,
+        height_range=subset.height_range,
+        visibility_range=subset.visibility_range,
+        num_ground_truth=num_ground_truth,
+        log_average_miss_rate=value,
+        curve=curve,
+    )
+
+
+def _interval_to_json(interval: Interval) -> dict[str, float | bool | None]:
+    # JSON has no infinity: null stands for no bound.
+    high = interval.high if math.isfinite(interval.high) else None
+    return {"low": interval.low, "high": high, "includes_high": interval.includes_high}
+
+
+def _interval_from_json(raw: dict[str, Any]) -> Interval:
+    return Interval(raw["low"], math.inf if raw["high"] is None else raw["high"], raw["includes_high"])
+
+
+def _subset_from_json(raw: dict[str, Any]) -> SubsetResult:
+    curve = raw["curve"] or {"fppi": [], "miss_rate": []}
+    return SubsetResult(
+        name=raw["name"],
+        height_range=_interval_from_json(raw["height_range"]),
+        visibility_range=_interval_from_json(raw["visibility_range"]),
+        num_ground_truth=raw["num_ground_truth"],
+        log_average_miss_rate=raw["log_average_miss_rate"],
+        curve=MissRateCurve(np.array(curve["fppi"], np.float64), np.array(curve["miss_rate"], np.float64)),
+    )

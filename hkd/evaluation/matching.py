@@ -1,0 +1,190 @@
+"""Which detections find a person, for all subsets of a protocol and all images at once.
+
+The rule is that of the CityPersons script, of COCO's and of Dollar's evalRes, which agree. In each image detections
+choose one after the other, best score first:
+
+* a detection takes, of the ground truth that counts, is still free and overlaps it enough (intersection over union),
+  the one that it overlaps most; between equal overlaps the later record. It is a true positive;
+* failing that, if it lies enough on any ignored ground truth (intersection over the detection's own area), it is left
+  out, and others may lie there too;
+* failing that, it is a false positive.
+
+Between equal scores the earlier image (by ascending id) comes first, and in an image the earlier record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from hkd.evaluation.inputs import DetectedBoxes, GroundTruth
+from hkd.evaluation.protocols import Protocol
+
+FALSE_POSITIVE: Final = 0
+TRUE_POSITIVE: Final = 1
+LEFT_OUT: Final = -1
+"""Neither right nor wrong: on ignored ground truth, or of a height that the subset does not judge."""
+
+PAIRS_AT_A_TIME: Final = 1 << 17
+"""Pairs of boxes compared in one go: bounds memory and stays within the processor's cache."""
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Verdicts on D detections, best score first, in S subsets over I images."""
+
+    outcomes: npt.NDArray[np.int8]
+    """(S, D): TRUE_POSITIVE, FALSE_POSITIVE or LEFT_OUT."""
+    order: IntArray
+    """(D,) position of each detection in what was given; those beyond an image's maximum are not among them."""
+    image_index: IntArray
+    """(D,) position of each detection's image among the I images."""
+    counted_per_image: IntArray
+    """(S, I) number of ground-truth boxes that count."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Pairs of a detection and a ground-truth box of one image that overlap, in the order of detections."""
+
+    detection: IntArray
+    """(P,) ascending."""
+    ground_truth: IntArray
+    """(P,)."""
+    union_overlap: FloatArray
+    """(P,) intersection over union."""
+    own_overlap: FloatArray
+    """(P,) intersection over the detection's own area."""
+
+
+def match(ground_truth: GroundTruth, detections: DetectedBoxes, protocol: Protocol) -> Matches:
+    """Judge detections in every subset of a protocol."""
+    num_images = len(ground_truth.image_ids)
+    order = _rank(detections, protocol.max_detections_per_image)
+    boxes = detections.boxes_xywh[order]
+    image_index = detections.image_index[order]
+    counting = protocol.counting(ground_truth.heights, ground_truth.visibilities, ground_truth.ignore)
+    admitted = protocol.admitted(boxes[:, 3])
+    first_box = np.searchsorted(ground_truth.image_index, np.arange(num_images + 1))
+    pairs = _overlapping_pairs(ground_truth.boxes_xywh, first_box, boxes, image_index, protocol.iou_threshold)
+
+    outcomes = np.where(admitted, FALSE_POSITIVE, LEFT_OUT).astype(np.int8)
+    on_ignored = ~counting[:, pairs.ground_truth] & (pairs.own_overlap >= protocol.iou_threshold)
+    subset, pair = np.nonzero(on_ignored)
+    outcomes[subset, pairs.detection[pair]] = LEFT_OUT
+    # Comes last: a match with ground truth that counts goes before one with ignored.
+    outcomes[_true_positives(pairs, counting, admitted, protocol.iou_threshold)] = TRUE_POSITIVE
+
+    counted = [np.bincount(ground_truth.image_index[counts], minlength=num_images) for counts in counting]
+    return Matches(outcomes, order, image_index, np.stack(counted))
+
+
+def _rank(detections: DetectedBoxes, max_per_image: int | None) -> IntArray:
+    """Positions of the detections to be judged, best score first: (D,).
+
+    Detections are first brought into the order of images, so that stable sorting settles ties by image.
+    """
+    by_image = np.lexsort((-detections.scores, detections.image_index))
+    if max_per_image is not None:
+        images = detections.image_index[by_image]
+        rank_in_image = np.arange(len(images)) - np.searchsorted(images, images)
+        by_image = by_image[rank_in_image < max_per_image]
+    ranked: IntArray = by_image[np.argsort(-detections.scores[by_image], kind="stable")]
+    return ranked
+
+
+def _overlapping_pairs(
+    truth_xywh: FloatArray, first_box: IntArray, boxes_xywh: FloatArray, image_index: IntArray, threshold: float
+) -> _Pairs:
+    """All pairs in one image of which either overlap reaches the threshold.
+
+    Args:
+        truth_xywh: (N, 4) ground truth, image by image.
+        first_box: (I + 1,) where each image's ground truth begins, and the last one's ends.
+        boxes_xywh: (D, 4) detections.
+        image_index: (D,) their images.
+        threshold: Least overlap.
+    """
+    boxes_in_image = np.diff(first_box)[image_index]
+    pairs_before = np.cumsum(boxes_in_image) - boxes_in_image
+    cuts = np.flatnonzero(np.diff(pairs_before // PAIRS_AT_A_TIME)) + 1
+    truth_x2y2 = truth_xywh[:, :2] + truth_xywh[:, 2:]
+    boxes_x2y2 = boxes_xywh[:, :2] + boxes_xywh[:, 2:]
+    truth_area = truth_xywh[:, 2] * truth_xywh[:, 3]
+    boxes_area = boxes_xywh[:, 2] * boxes_xywh[:, 3]
+
+    found: list[tuple[IntArray, IntArray, FloatArray, FloatArray]] = []
+    for block in np.split(np.arange(len(boxes_xywh)), cuts):
+        repeats = boxes_in_image[block]
+        d = np.repeat(block, repeats)
+        # Runs 0, 1, 2 ... for each detection, from its image's first ground truth on.
+        g = np.arange(len(d)) + np.repeat(first_box[image_index[block]] - (np.cumsum(repeats) - repeats), repeats)
+        # Axis by axis: most pairs part at the first.
+        intersection = np.ones(len(d))
+        for axis in (0, 1):
+            right = np.minimum(boxes_x2y2[d, axis], truth_x2y2[g, axis])
+            left = np.maximum(boxes_xywh[d, axis], truth_xywh[g, axis])
+            intersection = intersection * (right - left)
+            meets = intersection > 0
+            d, g, intersection = d[meets], g[meets], intersection[meets]
+        own_overlap = intersection / boxes_area[d]
+        union_overlap = intersection / (boxes_area[d] + truth_area[g] - intersection)
+        reaches = (own_overlap >= threshold) | (union_overlap >= threshold)
+        found.append((d[reaches], g[reaches], union_overlap[reaches], own_overlap[reaches]))
+    return _Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+
+def _true_positives(pairs: _Pairs, counting: BoolArray, admitted: BoolArray, threshold: float) -> BoolArray:
+    """Which detections take ground truth that counts, in each subset: (S, D)."""
+    num_subsets, num_truth = counting.shape
+    num_detections = admitted.shape[1]
+    # The order in which each detection prefers ground truth; negated, the later of two equals comes first.
+    preference = np.lexsort((-pairs.ground_truth, -pairs.union_overlap, pairs.detection))
+    preference = preference[pairs.union_overlap[preference] >= threshold]
+    detection, truth = pairs.detection[preference], pairs.ground_truth[preference]
+    subset, pair = np.nonzero(counting[:, truth] & admitted[:, detection])
+    chooser, candidate = np.unique(subset * num_detections + detection[pair], return_inverse=True)
+    holds = _choose_in_turn(candidate, subset * num_truth + truth[pair], num_subsets * num_truth)
+
+    taken = np.zeros(num_subsets * num_detections, dtype=np.bool_)
+    taken[chooser[holds]] = True
+    return taken.reshape(num_subsets, num_detections)
+
+
+def _choose_in_turn(chooser: IntArray, wanted: IntArray, num_wanted: int) -> IntArray:
+    """The choosers that get something when each in turn, 0 first, takes the first still free thing of its list.
+
+    Found without going through the turns. All choosers ask for their favourite at once; of those who ask for one thing
+    the first in turn holds it, and the others, with a holder who is displaced, ask for their next. Once no one asks,
+    the result is the one of choosing in turn: deferred acceptance (Gale and Shapley, 1962) ends in a stable
+    assignment, and where all things rank the choosers alike only choosing in turn is stable.
+
+    Args:
+        chooser: (P,) ascending, 0 .. C - 1 with none left out.
+        wanted: (P,) what is on their lists, in 0 .. num_wanted - 1, each list in order of preference.
+        num_wanted: Number of things.
+    """
+    num_choosers = int(chooser[-1]) + 1 if len(chooser) else 0
+    bounds = np.searchsorted(chooser, np.arange(num_choosers + 1))
+    place, end = bounds[:-1].copy(), bounds[1:]
+    nobody = num_choosers
+    holder = np.full(num_wanted, nobody)
+    asking = np.arange(num_choosers)
+    while asking.size:
+        thing = wanted[place[asking]]
+        before = holder[thing]
+        np.minimum.at(holder, thing, asking)
+        after = holder[thing]
+        displaced = before[(after == asking) & (before != nobody)]
+        refused = np.concatenate([asking[after != asking], displaced])
+        place[refused] += 1
+        asking = refused[place[refused] < end[refused]]
+    holders: IntArray = holder[holder != nobody]
+    return holders

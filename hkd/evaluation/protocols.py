@@ -1,0 +1,143 @@
+"""Evaluation protocols as data: which boxes count, how detections are matched, where the curve is read.
+
+A protocol says everything that :mod:`hkd.evaluation.matching` and :mod:`hkd.evaluation.miss_rate` need to know;
+neither asks for a protocol's name. The terms are those of Dollar et al., "Pedestrian Detection: An Evaluation of
+the State of the Art", PAMI 2012, and Zhang et al., "CityPersons", CVPR 2017.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Numbers from ``low`` (included) to ``high`` (included, unless ``includes_high`` is False).
+
+    An infinite ``high`` includes infinity itself, which some data sets use for an unknown visibility.
+
+    Raises:
+        ValueError: a bound is NaN, or ``low`` is above ``high``.
+    """
+
+    low: float
+    high: float = math.inf
+    includes_high: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise ValueError(f"an interval needs low <= high, found low {self.low} and high {self.high}")
+
+    def contains(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Whether each value lies inside: same shape as ``values``."""
+        below_high = values <= self.high if self.includes_high else values < self.high
+        return (values >= self.low) & below_high
+
+    def __str__(self) -> str:
+        closing = "]" if self.includes_high and math.isfinite(self.high) else ")"
+        return f"[{self.low:g}, {self.high:g}{closing}"
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The ground truth that one number is about; all other ground truth is ignored, neither hit nor missed."""
+
+    name: str
+    """Ends the metric's name: ``mr2_<name>``."""
+    height_range: Interval
+    """Height of the full body, pixels of the original image."""
+    visibility_range: Interval
+    """Visible share of the full body's area."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How detections are judged.
+
+    Raises:
+        ValueError: no subset, two subsets of one name, or a number outside of what its field allows.
+    """
+
+    name: str
+    subsets: tuple[Subset, ...]
+    fppi_points: tuple[float, ...]
+    """False positives per image at which the miss rate is read, ascending, above 0."""
+    iou_threshold: float
+    """Least overlap of a match, in (0, 1]: intersection over union with ground truth that counts, intersection over
+    the detection's own area with ignored ground truth."""
+    height_filter_ratio: float | None
+    """Detections outside [low / ratio, high * ratio) of a subset's heights are left out of it; None keeps all."""
+    max_detections_per_image: int | None
+    """Only an image's best detections, this many, are judged; None judges all."""
+    miss_rate_floor: float
+    """Miss rates below it are raised to it before the logarithm. At 0, one reading of 0 makes the mean 0."""
+
+    def __post_init__(self) -> None:
+        names = [subset.name for subset in self.subsets]
+        points = self.fppi_points
+        requirements = (
+            (len(names) > 0, "at least one subset"),
+            (len(set(names)) == len(names), f"a name of its own for each subset (found {', '.join(names)})"),
+            (len(points) > 0 and points[0] > 0, "fppi_points above 0"),
+            (all(a < b for a, b in pairwise(points)), "ascending fppi_points"),
+            (0 < self.iou_threshold <= 1, "an iou_threshold in (0, 1]"),
+            (self.height_filter_ratio is None or self.height_filter_ratio >= 1, "a height_filter_ratio of at least 1"),
+            (
+                self.max_detections_per_image is None or self.max_detections_per_image >= 1,
+                "max_detections_per_image of at least 1",
+            ),
+            (0 <= self.miss_rate_floor < 1, "a miss_rate_floor in [0, 1)"),
+        )
+        if unmet := [requirement for is_met, requirement in requirements if not is_met]:
+            raise ValueError(f"protocol {self.name!r} needs {'; '.join(unmet)}")
+
+    def counting(
+        self,
+        heights: npt.NDArray[np.float64],
+        visibilities: npt.NDArray[np.float64],
+        ignore: npt.NDArray[np.bool_],
+    ) -> npt.NDArray[np.bool_]:
+        """Which of N ground-truth boxes count in each subset: (S, N). The others are ignored there."""
+        return np.stack(
+            [
+                subset.height_range.contains(heights) & subset.visibility_range.contains(visibilities) & ~ignore
+                for subset in self.subsets
+            ]
+        )
+
+    def admitted(self, heights: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Which of D detections are judged in each subset, by their heights in pixels: (S, D)."""
+        ratio = self.height_filter_ratio
+        if ratio is None:
+            return np.ones((len(self.subsets), len(heights)), dtype=np.bool_)
+        ranges = [subset.height_range for subset in self.subsets]
+        return np.stack([(heights >= r.low / ratio) & (heights < r.high * ratio) for r in ranges])
+
+
+CITYPERSONS: Final = Protocol(
+    name="citypersons",
+    subsets=(
+        Subset("reasonable", height_range=Interval(50), visibility_range=Interval(0.65)),
+        Subset("small", height_range=Interval(50, 75), visibility_range=Interval(0.65)),
+        Subset("heavy", height_range=Interval(50), visibility_range=Interval(0.2, 0.65)),
+        Subset("all", height_range=Interval(20), visibility_range=Interval(0.2)),
+    ),
+    # As the benchmark's script writes them: 10^(-2 + k/4), rounded to four decimals.
+    fppi_points=(0.0100, 0.0178, 0.0316, 0.0562, 0.1000, 0.1778, 0.3162, 0.5623, 1.0000),
+    iou_threshold=0.5,
+    height_filter_ratio=1.25,
+    max_detections_per_image=1000,
+    miss_rate_floor=0.0,
+)
+"""The protocol of the CityPersons benchmark's script (cvgroup-njust/CityPersons, eval_script)."""
+
+PROTOCOLS: Final[Mapping[str, Protocol]] = MappingProxyType({protocol.name: protocol for protocol in (CITYPERSONS,)})
+"""All protocols by name."""

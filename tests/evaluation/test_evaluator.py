@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import json
+import math
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hkd.evaluation.evaluator import EvaluationInputError, EvaluationResult, evaluate, evaluate_files, format_result
+from hkd.evaluation.protocols import CITYPERSONS
+from tests.evaluation.coco_files import Json, coco, crowded_scene, detection, parse, person
+from tests.evaluation.plain_evaluator import plain_log_average_miss_rate
+
+BOX = [0.0, 0.0, 20.0, 60.0]
+
+
+def values(result: EvaluationResult) -> dict[str, float | None]:
+    return {subset.name: subset.log_average_miss_rate for subset in result.subsets}
+
+
+def test_each_subset_has_its_plain_value() -> None:
+    ground_truth, detections = crowded_scene(seed=2, num_images=30, people=6, detections=9)
+    result = evaluate(ground_truth, detections, CITYPERSONS)
+    truth, boxes = parse(ground_truth, detections)
+    for subset, found in zip(CITYPERSONS.subsets, result.subsets, strict=True):
+        expected = plain_log_average_miss_rate(truth, boxes, CITYPERSONS, subset)
+        assert found.log_average_miss_rate == pytest.approx(expected, rel=1e-12)
+        assert (found.name, found.height_range, found.visibility_range) == (
+            subset.name,
+            subset.height_range,
+            subset.visibility_range,
+        )
+    assert (result.protocol, result.num_images, result.num_detections) == ("citypersons", 30, 270)
+    assert result.num_ground_truth == sum(annotation["ignore"] == 0 for annotation in ground_truth["annotations"])
+
+
+def test_what_is_given_is_not_changed() -> None:
+    ground_truth, detections = crowded_scene(seed=2, num_images=2, people=3, detections=3)
+    before = deepcopy((ground_truth, detections))
+    evaluate(ground_truth, detections, CITYPERSONS)
+    assert (ground_truth, detections) == before
+
+
+def test_without_detections_everyone_is_missed() -> None:
+    # 60 px and wholly visible: counts in all subsets but heavy.
+    result = evaluate(coco(3, [person(1, BOX)]), [], CITYPERSONS)
+    assert values(result) == {"reasonable": 1.0, "small": 1.0, "heavy": None, "all": 1.0}
+    assert (result.ap, result.ap50) == (0.0, 0.0)
+    assert result.as_metrics() == {"mr2_reasonable": 1.0, "mr2_small": 1.0, "mr2_all": 1.0, "ap": 0.0, "ap50": 0.0}
+
+
+@pytest.mark.parametrize("people", [[], [person(1, BOX, ignore=1)], [person(1, BOX, iscrowd=1)]])
+def test_without_ground_truth_that_counts_there_is_no_value(people: list[Json]) -> None:
+    for detections in ([], [detection(1, BOX, 0.9), detection(2, BOX, 0.9)]):
+        result = evaluate(coco(2, people), detections, CITYPERSONS)
+        assert values(result) == {"reasonable": None, "small": None, "heavy": None, "all": None}
+        assert all(subset.num_ground_truth == 0 and len(subset.fppi) == 0 for subset in result.subsets)
+        assert (result.ap, result.ap50) == (None, None)
+        assert result.as_metrics() == {}
+        assert result.curves() == {}
+        assert "- no value: no ground-truth box counts" in format_result(result)
+
+
+def test_a_subset_without_ground_truth_has_no_value_beside_one_that_has() -> None:
+    # 20 % visible: only heavy and all.
+    result = evaluate(coco(1, [person(1, BOX, vis_ratio=0.2)]), [detection(1, BOX, 0.9)], CITYPERSONS)
+    assert values(result) == {"reasonable": None, "small": None, "heavy": 0.0, "all": 0.0}
+    assert sorted(result.as_metrics()) == ["ap", "ap50", "mr2_all", "mr2_heavy"]
+    assert sorted(result.curves()) == ["all", "heavy"]
+
+
+def test_one_image() -> None:
+    # Two people; best first: one found, a false positive, the other found. On one image the first false positive is
+    # FPPI 1: the miss rate is 0.5 up to there, and 0 at the last point, which makes the mean 0.
+    people = [person(1, BOX), person(1, [100, 0, 20, 60])]
+    detections = [detection(1, BOX, 0.9), detection(1, [200, 0, 20, 60], 0.8), detection(1, [100, 0, 20, 60], 0.7)]
+    result = evaluate(coco(1, people), detections, CITYPERSONS)
+    assert result.subsets[0].log_average_miss_rate == 0.0
+    assert result.subsets[0].fppi.tolist() == [0.0, 1.0, 1.0]
+    assert result.subsets[0].miss_rate.tolist() == [0.5, 0.5, 0.0]
+    # Without the last: 0.5 everywhere.
+    result = evaluate(coco(1, people), detections[:2], CITYPERSONS)
+    assert result.subsets[0].log_average_miss_rate == pytest.approx(0.5, rel=1e-12)
+
+
+def test_detections_of_one_score_are_taken_image_by_image() -> None:
+    # Two images, all scores equal. Image 1 comes first though the file has it last: found, then the false positive of
+    # image 2 at FPPI 0.5: the miss rate is 0.5 from the start. In the file's order it would be 1 at seven points.
+    people = [person(1, BOX), person(2, BOX)]
+    detections = [detection(2, [200, 0, 20, 60], 0.5), detection(1, BOX, 0.5)]
+    result = evaluate(coco(2, people), detections, CITYPERSONS)
+    assert result.subsets[0].log_average_miss_rate == pytest.approx(0.5, rel=1e-12)
+
+
+def test_json_gives_the_result_back() -> None:
+    ground_truth, detections = crowded_scene(seed=3, num_images=40, people=4, detections=30)
+    result = evaluate(ground_truth, detections, CITYPERSONS)
+    text = result.to_json()
+    read = EvaluationResult.from_json(text)
+    assert read.to_json() == text
+    assert read.as_metrics() == result.as_metrics()
+    assert format_result(read) == format_result(result)
+    assert [(s.height_range, s.visibility_range) for s in read.subsets] == [
+        (s.height_range, s.visibility_range) for s in CITYPERSONS.subsets
+    ]
+    for full, short in zip(result.subsets, read.subsets, strict=True):
+        assert len(short.fppi) < 220
+        assert short.curve.at(result.fppi_points).tolist() == full.curve.at(result.fppi_points).tolist()
+    assert len(result.subsets[-1].fppi) > 440
+    assert {name: len(curve["fppi"]) for name, curve in result.curves().items()} == {
+        subset.name: len(subset.fppi) for subset in read.subsets
+    }
+
+
+def test_json_keeps_no_value() -> None:
+    result = evaluate(coco(1, []), [], CITYPERSONS)
+    assert json.loads(result.to_json())["subsets"][0]["log_average_miss_rate"] is None
+    assert EvaluationResult.from_json(result.to_json()).as_metrics() == {}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"subsets": 3}', '{"subsets": [], "fppi_points": [1], "x": 1}'])
+def test_other_json_is_no_result(text: str) -> None:
+    with pytest.raises(ValueError, match="not the JSON of an evaluation result"):
+        EvaluationResult.from_json(text)
+
+
+def test_the_table_is_in_per_cent() -> None:
+    # One of two found, no false positive: 50 %; heavy is empty.
+    people = [person(1, BOX), person(2, [0, 0, 40, 100]), person(2, BOX, ignore=1)]
+    result = evaluate(coco(2, people), [detection(1, BOX, 0.9)], CITYPERSONS)
+    # AP: recall 0.5 at precision 1 is 51 of the 101 recalls 0, 0.01 ... 1 at each threshold.
+    assert format_result(result).splitlines() == [
+        "citypersons: 2 images, 1 detections",
+        "subset      height (px)  visibility   boxes  MR^-2 (%)",
+        "reasonable  [50, inf)    [0.65, inf)      2      50.00",
+        "small       [50, 75]     [0.65, inf)      1       0.00",
+        "heavy       [50, inf)    [0.2, 0.65]      0          -",
+        "all         [20, inf)    [0.2, inf)       2      50.00",
+        "COCO AP 50.50 %, AP50 50.50 % (over the 2 boxes that are not ignored)",
+        "- no value: no ground-truth box counts",
+    ]
+
+
+def test_files_give_what_memory_gives(tmp_path: Path) -> None:
+    ground_truth, detections = crowded_scene(seed=4, num_images=5, people=4, detections=6)
+    (tmp_path / "val.json").write_text(json.dumps(ground_truth))
+    (tmp_path / "found.json").write_text(json.dumps(detections))
+    result = evaluate_files(tmp_path / "val.json", tmp_path / "found.json", "citypersons")
+    assert result.to_json() == evaluate(ground_truth, detections, CITYPERSONS).to_json()
+
+
+def test_problems_of_both_files_and_of_the_protocol_are_reported_together(tmp_path: Path) -> None:
+    truth_path, found_path = tmp_path / "val.json", tmp_path / "found.json"
+    truth_path.write_text(json.dumps(coco(1, [person(1, [0, 0, 0, 1])])))
+    found_path.write_text(json.dumps([detection(1, [0, 0, 1, 1], math.nan)]))
+    with pytest.raises(EvaluationInputError) as caught:
+        evaluate_files(truth_path, found_path, "cityperson")
+    assert len(caught.value.problems) == 3
+    assert caught.value.problems[0] == "there is no protocol 'cityperson'; name one of: citypersons."
+    assert caught.value.problems[1].startswith(f'{truth_path}: "bbox" must be')
+    assert caught.value.problems[2].startswith(f'{found_path}: "score" must be')
+
+
+def test_a_cut_off_file_does_not_hide_the_other_ones_problems(tmp_path: Path) -> None:
+    truth_path, found_path = tmp_path / "val.json", tmp_path / "found.json"
+    truth_path.write_text('{"images": [')
+    found_path.write_text(json.dumps([detection(5, [0, 0, 1, 1], math.nan)]))
+    with pytest.raises(EvaluationInputError) as caught:
+        evaluate_files(truth_path, found_path, "citypersons")
+    # No word of image 5, which the ground truth may have.
+    assert len(caught.value.problems) == 2
+    assert f"{truth_path}: not valid JSON" in caught.value.problems[0]
+    assert f'{found_path}: "score" must be' in caught.value.problems[1]
+
+
+def test_memory_is_checked_as_files_are() -> None:
+    with pytest.raises(EvaluationInputError) as caught:
+        evaluate(coco(1, [person(2, BOX)]), [detection(1, BOX, math.inf)], CITYPERSONS)
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["ground truth", "detections"]
+
+
+def test_another_protocol_needs_no_other_code() -> None:
+    # Judged at IoU 0.75 nothing matches at 0.6: the same detection turns into a false positive.
+    strict = replace(CITYPERSONS, name="strict", iou_threshold=0.75, subsets=CITYPERSONS.subsets[:1])
+    ground_truth, detections = coco(1, [person(1, BOX)]), [detection(1, [0, 0, 12, 60], 0.9)]
+    assert evaluate(ground_truth, detections, CITYPERSONS).as_metrics()["mr2_reasonable"] == 0.0
+    result = evaluate(ground_truth, detections, strict)
+    assert (result.protocol, len(result.subsets)) == ("strict", 1)
+    assert result.as_metrics()["mr2_reasonable"] == 1.0

@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hkd.evaluation.inputs import EvaluationInputError, parse_detections, parse_ground_truth, read_json
+from tests.evaluation.coco_files import Json, coco, detection, person
+
+GROUND_TRUTH = coco(2, [person(1, [0, 0, 20, 60]), person(2, [5, 5, 30, 90]), person(2, [50, 5, 30, 90])])
+DETECTIONS = [detection(1, [0, 0, 20, 60], 0.9), detection(2, [5, 5, 30, 80], 0.5)]
+IMAGE_IDS = np.array([1, 2])
+
+
+def ground_truth_problems(raw: object) -> tuple[str, ...]:
+    with pytest.raises(EvaluationInputError) as caught:
+        parse_ground_truth(raw, "val.json")
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    assert all(problem.startswith("val.json: ") for problem in caught.value.problems)
+    return caught.value.problems
+
+
+def detection_problems(raw: object) -> tuple[str, ...]:
+    with pytest.raises(EvaluationInputError) as caught:
+        parse_detections(raw, "found.json", IMAGE_IDS)
+    assert all(problem.startswith("found.json: ") for problem in caught.value.problems)
+    return caught.value.problems
+
+
+def test_ground_truth_comes_image_by_image_with_defaults() -> None:
+    people = [
+        person(7, [1, 2, 3, 4], id=30, height=44, vis_ratio=0.5, ignore=0, iscrowd=0),
+        person(3, [5.5, 6, 7, 8], id=10),
+        person(7, [-9, 0, 1, 2], id=20, ignore=1),
+        person(3, [0, 0, 1, 1], id=40, iscrowd=True, segmentation=[]),
+    ]
+    truth = parse_ground_truth({"images": [{"id": 7, "im_name": "b"}, {"id": 3}], "annotations": people}, "val.json")
+    assert truth.image_ids.tolist() == [3, 7]
+    assert truth.image_index.tolist() == [0, 0, 1, 1]
+    assert truth.boxes_xywh.tolist() == [[5.5, 6, 7, 8], [0, 0, 1, 1], [1, 2, 3, 4], [-9, 0, 1, 2]]
+    assert truth.heights.tolist() == [8, 1, 44, 2]
+    assert truth.visibilities.tolist() == [1, 1, 0.5, 1]
+    assert truth.ignore.tolist() == [False, True, False, True]
+
+
+def test_detections_keep_the_order_of_the_file() -> None:
+    boxes = parse_detections([detection(2, [0, 1, 2, 3], 0.5), detection(1, [0, 1, 2, 4], -7)], "found.json", IMAGE_IDS)
+    assert boxes.image_index.tolist() == [1, 0]
+    assert boxes.boxes_xywh.tolist() == [[0, 1, 2, 3], [0, 1, 2, 4]]
+    assert boxes.scores.tolist() == [0.5, -7]
+
+
+def test_images_without_people_and_no_detections_are_fine() -> None:
+    truth = parse_ground_truth(coco(2, []), "val.json")
+    assert truth.boxes_xywh.shape == (0, 4)
+    assert len(truth.image_ids) == 2
+    assert parse_detections([], "found.json", truth.image_ids).boxes_xywh.shape == (0, 4)
+
+
+BAD_BOXES = [
+    None,
+    "1 2 3 4",
+    [],
+    [1, 2, 3],
+    [1, 2, 3, 4, 5],
+    [1, 2, 3, "4"],
+    [1, 2, 3, True],
+    [1, None, 3, 4],
+    [[1, 2], 2, 3, 4],
+    [math.nan, 2, 3, 4],
+    [1, math.inf, 3, 4],
+    [1, 2, math.inf, 4],
+    [1, 2, 3, math.nan],
+    [1, 2, 0, 4],
+    [1, 2, 3, -4],
+    [1e10, 2, 3, 4],
+    [1, 2, 1e10, 4],
+    [1, 2, 10**400, 4],
+]
+
+
+@pytest.mark.parametrize("box", BAD_BOXES)
+def test_boxes_that_are_none_are_refused(box: object) -> None:
+    raw = deepcopy(GROUND_TRUTH)
+    raw["annotations"][1]["bbox"] = box
+    (problem,) = ground_truth_problems(raw)
+    assert '"bbox" must be [x, y, width, height] in pixels' in problem
+    assert "annotations[1] has " in problem
+    (problem,) = detection_problems([DETECTIONS[0], DETECTIONS[1] | {"bbox": box}])
+    assert '"bbox" must be' in problem
+    assert "detections[1] has " in problem
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "shown", "allowed"),
+    [
+        ("image_id", "1", '"1"', "an integer"),
+        ("image_id", 1.0, "1.0", "an integer"),
+        ("image_id", True, "true", "an integer"),
+        ("image_id", 2**63, str(2**63), "an integer"),
+        ("image_id", 3, "3", 'the "id" of an image of the ground truth'),
+        ("category_id", 2, "2", "1 (pedestrian)"),
+        ("category_id", None, "null", "1 (pedestrian)"),
+        ("id", "a", '"a"', "an integer"),
+        ("height", 0, "0", "above 0"),
+        ("height", math.nan, "NaN", "above 0"),
+        ("height", None, "null", "above 0"),
+        ("vis_ratio", -0.1, "-0.1", "from 0 to 1"),
+        ("vis_ratio", 1.1, "1.1", "from 0 to 1"),
+        ("vis_ratio", math.inf, "Infinity", "from 0 to 1"),
+        ("vis_ratio", "1", '"1"', "from 0 to 1"),
+        ("ignore", 2, "2", "0 or 1"),
+        ("iscrowd", None, "null", "0 or 1"),
+        ("iscrowd", 0.5, "0.5", "0 or 1"),
+    ],
+)
+def test_values_of_annotations_that_are_not_allowed(key: str, value: object, shown: str, allowed: str) -> None:
+    raw = deepcopy(GROUND_TRUTH)
+    for i, annotation in enumerate(raw["annotations"]):
+        annotation["id"] = i
+    raw["annotations"][2][key] = value
+    (problem,) = ground_truth_problems(raw)
+    assert f'"{key}" must be' in problem
+    assert allowed in problem
+    assert f"annotations[2] has {shown};" in problem
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "shown", "allowed"),
+    [
+        ("image_id", None, "null", "an integer"),
+        ("image_id", 9, "9", 'the "id" of an image of the ground truth'),
+        ("category_id", 3, "3", "1 (pedestrian)"),
+        ("score", math.nan, "NaN", "a finite number"),
+        ("score", -math.inf, "-Infinity", "a finite number"),
+        ("score", 10**400, "1" + "0" * 56 + "...", "a finite number"),
+        ("score", "0.9", '"0.9"', "a finite number"),
+        ("score", True, "true", "a finite number"),
+    ],
+)
+def test_values_of_detections_that_are_not_allowed(key: str, value: object, shown: str, allowed: str) -> None:
+    (problem,) = detection_problems([DETECTIONS[0] | {key: value}, DETECTIONS[1]])
+    assert f'"{key}" must be' in problem
+    assert allowed in problem
+    assert f"detections[0] has {shown};" in problem
+
+
+@pytest.mark.parametrize("key", ["image_id", "category_id", "bbox", "score"])
+def test_keys_that_detections_need(key: str) -> None:
+    lacking = {name: value for name, value in DETECTIONS[1].items() if name != key}
+    (problem,) = detection_problems([DETECTIONS[0], lacking])
+    assert f'"{key}" must be' in problem
+    assert "detections[1] has none;" in problem
+
+
+@pytest.mark.parametrize("key", ["image_id", "category_id", "bbox"])
+def test_keys_that_annotations_need(key: str) -> None:
+    raw = deepcopy(GROUND_TRUTH)
+    del raw["annotations"][0][key]
+    (problem,) = ground_truth_problems(raw)
+    assert "annotations[0] has none;" in problem
+
+
+def test_ids_must_not_repeat() -> None:
+    raw = {"images": [{"id": 4}, {"id": 5}, {"id": 4}], "annotations": []}
+    (problem,) = ground_truth_problems(raw)
+    assert '"id" must be different in each record, but images[2] has 4;' in problem
+    raw = coco(1, [person(1, [0, 0, 1, 1], id=8), person(1, [0, 0, 1, 2], id=8)])
+    (problem,) = ground_truth_problems(raw)
+    assert '"id" must be different in each record, but annotations[1] has 8;' in problem
+    # Either all are numbered, or none.
+    raw = coco(1, [person(1, [0, 0, 1, 1], id=8), person(1, [0, 0, 1, 2])])
+    (problem,) = ground_truth_problems(raw)
+    assert "annotations[1] has none; number all annotations, or none" in problem
+
+
+def test_an_evaluation_needs_images() -> None:
+    (problem,) = ground_truth_problems({"images": [], "annotations": []})
+    assert "must list at least one image" in problem
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ([], "a list; were ground truth and detections swapped?"),
+        (None, "but is null;"),
+        ("text", "but is a string;"),
+        ({}, "but has nothing;"),
+        ({"images": []}, 'but has "images" (a list);'),
+        ({"images": [], "annotations": {}}, '"annotations" (an object);'),
+    ],
+)
+def test_ground_truth_of_another_shape(raw: object, words: str) -> None:
+    (problem,) = ground_truth_problems(raw)
+    assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [({}, "an object; were ground truth and detections swapped?"), (3, "are 3; name a COCO results file")],
+)
+def test_detections_of_another_shape(raw: object, words: str) -> None:
+    (problem,) = detection_problems(raw)
+    assert words in problem
+
+
+def test_all_mistakes_of_a_file_are_reported_together_by_kind() -> None:
+    raw = [detection(1, [0, 0, 1, 1], math.nan) for _ in range(8)]
+    raw[3] |= {"image_id": 77, "bbox": [0, 0, 0, 1]}
+    mixed: list[object] = [*raw, "a string", detection(2, [0, 0, 1, 1], 0.5) | {"category_id": 5}]
+    problems = detection_problems(mixed)
+    assert len(problems) == 5
+    assert 'each record must be an object in braces, but detections[8] has "a string"' in problems[0]
+    assert '"image_id" must be the "id" of an image of the ground truth, but detections[3] has 77' in problems[1]
+    # Counted with the string before it.
+    assert '"category_id" must be 1 (pedestrian)' in problems[2]
+    assert "detections[9] has 5" in problems[2]
+    assert "detections[3] has [0, 0, 0, 1]" in problems[3]
+    # Five are named, three more counted.
+    assert problems[4].count("] has NaN") == 5
+    assert "and 3 more records are wrong; correct or remove the detection." in problems[4]
+
+
+def test_images_are_not_looked_up_where_the_ground_truth_is_wrong() -> None:
+    assert len(parse_detections(DETECTIONS, "found.json", None).scores) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "line 1, column 1"),
+        (b'[{"image_id": 1,\n "sco', "line 2, column 2"),
+        (b"\xff\xfe\xfa", "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"9" * 10_000, "not valid JSON"),
+    ],
+    ids=["empty", "truncated", "no text", "nested", "huge number"],
+)
+def test_files_that_hold_no_json(content: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "broken.json"
+    path.write_bytes(content)
+    with pytest.raises(EvaluationInputError) as caught:
+        read_json(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["absent.json", "."])
+def test_files_that_cannot_be_read(name: str, tmp_path: Path) -> None:
+    with pytest.raises(EvaluationInputError, match=r"cannot be read \((No such file|Is a directory)"):
+        read_json(tmp_path / name)
+
+
+def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    path.write_bytes(b"\xef\xbb\xbf[]")
+    assert read_json(path) == []
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.sampled_from([0, 1, 2, 10**400]),
+    lambda values: st.lists(values, max_size=5) | st.dictionaries(st.text(max_size=3), values, max_size=3),
+    max_leaves=6,
+)
+
+
+def places_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path] + [place for key, child in children for place in places_in(child, (*path, key))]
+
+
+def replaced(value: Any, path: tuple[Any, ...], junk: object) -> Any:
+    if not path:
+        return junk
+    changed = deepcopy(value)
+    inner = changed
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = junk
+    return changed
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), junk=JUNK)
+def test_junk_anywhere_is_a_sentence_or_is_read(data: st.DataObject, junk: object) -> None:
+    full = deepcopy(GROUND_TRUTH)
+    full["annotations"][0] |= {"height": 60, "vis_ratio": 0.5, "ignore": 0, "iscrowd": 0}
+
+    def parse_truth(raw: object) -> None:
+        truth = parse_ground_truth(raw, "val.json")
+        assert np.isfinite(truth.boxes_xywh).all()
+        assert (truth.boxes_xywh[:, 2:] > 0).all()
+
+    def parse_found(raw: object) -> None:
+        boxes = parse_detections(raw, "val.json", IMAGE_IDS)
+        assert np.isfinite(boxes.scores).all()
+        assert (boxes.boxes_xywh[:, 2:] > 0).all()
+
+    whole: Json | list[Json]
+    parse: Callable[[object], None]
+    for whole, parse in ((full, parse_truth), (DETECTIONS, parse_found)):
+        path = data.draw(st.sampled_from(places_in(whole)))
+        problems: tuple[str, ...] = ()
+        try:
+            parse(json.loads(json.dumps(replaced(whole, path, junk))))
+        except EvaluationInputError as error:
+            problems = error.problems or ("nothing said",)
+        assert all(problem.startswith("val.json: ") for problem in problems)

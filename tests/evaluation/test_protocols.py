@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hkd import metric_names
+from hkd.evaluation.protocols import CITYPERSONS, PROTOCOLS, Interval
+
+
+@pytest.mark.parametrize(
+    ("interval", "inside", "text"),
+    [
+        (Interval(50), [False, True, True, True, True], "[50, inf)"),
+        (Interval(50, 75), [False, True, True, False, False], "[50, 75]"),
+        (Interval(50, 75, includes_high=False), [False, True, False, False, False], "[50, 75)"),
+        # An unknown visibility is infinite in Caltech's files, and some of its experiments ask for just that.
+        (Interval(math.inf), [False, False, False, False, True], "[inf, inf)"),
+    ],
+)
+def test_an_interval_includes_its_bounds_unless_told_otherwise(
+    interval: Interval, inside: list[bool], text: str
+) -> None:
+    values = np.array([np.nextafter(50, 0), 50, 75, np.nextafter(75, 100), math.inf])
+    assert interval.contains(values).tolist() == inside
+    assert str(interval) == text
+
+
+@pytest.mark.parametrize(("low", "high"), [(2, 1), (math.nan, 1), (0, math.nan)])
+def test_an_interval_without_order_is_refused(low: float, high: float) -> None:
+    with pytest.raises(ValueError, match="low <= high"):
+        Interval(low, high)
+
+
+def test_all_mistakes_of_a_protocol_are_reported_together() -> None:
+    twice = (CITYPERSONS.subsets[0], CITYPERSONS.subsets[0])
+    with pytest.raises(ValueError, match="a name of its own") as caught:
+        replace(
+            CITYPERSONS,
+            subsets=twice,
+            fppi_points=(1.0, 0.1),
+            iou_threshold=1.5,
+            height_filter_ratio=0.5,
+            max_detections_per_image=0,
+            miss_rate_floor=1.0,
+        )
+    for word in ("ascending", "iou_threshold", "height_filter_ratio", "max_detections_per_image", "miss_rate_floor"):
+        assert word in str(caught.value)
+    with pytest.raises(ValueError, match="at least one subset; fppi_points above 0"):
+        replace(CITYPERSONS, subsets=(), fppi_points=())
+
+
+def test_citypersons_is_offered_with_the_subsets_that_metrics_are_named_after() -> None:
+    assert PROTOCOLS["citypersons"] is CITYPERSONS
+    named = {metric_names.MR2_REASONABLE, metric_names.MR2_SMALL, metric_names.MR2_HEAVY, metric_names.MR2_ALL}
+    assert {f"mr2_{subset.name}" for subset in CITYPERSONS.subsets} == named
+    # Nine points, a quarter of a decade apart.
+    assert CITYPERSONS.fppi_points == pytest.approx(10.0 ** np.linspace(-2, 0, 9), rel=2e-3)
+
+
+def test_boxes_count_by_height_visibility_and_ignore() -> None:
+    # One box a column; the rows are reasonable, small, heavy, all. Bounds are inside.
+    cases = [
+        # height, visibility, ignore -> counts
+        (50, 0.65, False, [1, 1, 1, 1]),
+        (75, 1.0, False, [1, 1, 0, 1]),
+        (76, 0.9, False, [1, 0, 0, 1]),
+        (49, 0.9, False, [0, 0, 0, 1]),
+        (20, 0.2, False, [0, 0, 0, 1]),
+        (19, 0.9, False, [0, 0, 0, 0]),
+        (100, 0.2, False, [0, 0, 1, 1]),
+        (100, 0.19, False, [0, 0, 0, 0]),
+        (60, 1.0, True, [0, 0, 0, 0]),
+    ]
+    counting = CITYPERSONS.counting(
+        np.array([case[0] for case in cases], dtype=np.float64),
+        np.array([case[1] for case in cases]),
+        np.array([case[2] for case in cases]),
+    )
+    assert counting.T.astype(int).tolist() == [case[3] for case in cases]
+
+
+def test_detections_are_admitted_up_to_a_quarter_beyond_the_heights() -> None:
+    # 50 / 1.25 = 40 is inside, 75 * 1.25 = 93.75 is not; all: 20 / 1.25 = 16.
+    heights = np.array([15.9, 16, 39.9, 40, 93.7, 93.75, 1000])
+    admitted = CITYPERSONS.admitted(heights).astype(int)
+    assert admitted[0].tolist() == [0, 0, 0, 1, 1, 1, 1]
+    assert admitted[1].tolist() == [0, 0, 0, 1, 1, 0, 0]
+    assert admitted[3].tolist() == [0, 1, 1, 1, 1, 1, 1]
+    assert replace(CITYPERSONS, height_filter_ratio=None).admitted(heights).all()
