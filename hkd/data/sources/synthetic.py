@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+from rich.console import Console
 from rich.progress import track
 
 from hkd.data.annotations import write_annotations
@@ -64,7 +65,9 @@ def _area(box: PixelBox) -> int:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def _label(canvas: Canvas, identity: int, full: PixelBox, is_crowd: bool, style: SceneStyle) -> PedestrianBox | None:
+def label_figure(
+    canvas: Canvas, identity: int, full: PixelBox, is_crowd: bool, style: SceneStyle
+) -> PedestrianBox | None:
     """The label of one identity; ``None`` where nothing of it can be seen."""
     width, height = canvas.picture.size
     clipped = max(full[0], 0), max(full[1], 0), min(full[2], width), min(full[3], height)
@@ -109,7 +112,7 @@ def _expose(picture: Image.Image, rng: random.Random, style: SceneStyle) -> NDAr
     pixels = np.asarray(picture) * evenness[:, :, None]
     pixels += deviation * noise(rng, height, 3 * width).reshape(height, width, 3)
     pixels += 0.6 * deviation * noise(rng, height, width)[:, :, None]
-    exposed: NDArray[np.uint8] = np.clip(pixels, 0, 255).astype(np.uint8)
+    exposed: NDArray[np.uint8] = np.clip(pixels, 0, 255, out=pixels).astype(np.uint8)
     return exposed
 
 
@@ -136,7 +139,7 @@ def draw_scene(
         )
     rng = random.Random(f"{seed}/{index}")  # noqa: S311 (drawing pictures, not secrets)
     camera = sample_camera(rng, height, width)
-    street = sample_street(rng)
+    street = sample_street(rng, height)
     plan = compose(rng, camera, street, style, height, width)
     picture, haze = draw_street(rng, camera, street, height, width, rng.uniform(*style.texture))
     light = Light(
@@ -148,7 +151,9 @@ def draw_scene(
     )
     canvas = Canvas(picture)
     full_boxes = paint(canvas, plan, rng, camera, light, style)
-    labels = (_label(canvas, identity, box, identity in plan.crowds, style) for identity, box in full_boxes.items())
+    labels = (
+        label_figure(canvas, identity, box, identity in plan.crowds, style) for identity, box in full_boxes.items()
+    )
     return Scene(_expose(canvas.picture, rng, style), tuple(label for label in labels if label is not None))
 
 
@@ -192,7 +197,7 @@ def write_scenes(
     # PNG compression releases the interpreter lock: one thread packs while this one draws.
     with ThreadPoolExecutor(max_workers=1) as packer:
         unwritten: deque[Future[None]] = deque()
-        for split, index in track(scenes, description="drawing street scenes", disable=not progress):
+        for split, index in track(scenes, "drawing street scenes", console=Console(stderr=True), disable=not progress):
             scene = draw_scene(seed, index, height, width, style)
             name = f"{split}_{index - splits[split].start:06d}.png"
             unwritten.append(packer.submit(_write_png, scene.image, out_dir / "images" / name))

@@ -35,6 +35,8 @@ class Standing:
 
 @dataclass(frozen=True)
 class Light:
+    """Where a scene's light comes from, and what becomes of distant things."""
+
     haze: Colour
     side: float
     """-1 from the left .. 1 from the right."""
@@ -52,7 +54,8 @@ class Plan:
     ) -> None:
         self._rng, self._camera, self._street, self._style = rng, camera, street, style
         self._height, self._width = height, width
-        self._unit = height / REFERENCE_HEIGHT
+        self.unit = height / REFERENCE_HEIGHT
+        """Pixels of this picture per pixel of the style."""
         self._taken: list[tuple[float, float, float]] = []
         self.standing: list[Standing] = []
         self.crowds: set[int] = set()
@@ -69,7 +72,7 @@ class Plan:
         while True:
             height = style.median_height * math.exp(style.log_height_deviation * self._gauss())
             if style.shortest <= height <= style.tallest:
-                return height * self._unit
+                return height * self.unit
 
     def _gauss(self) -> float:
         # Box-Muller on random(), whose values no Python version changes.
@@ -134,7 +137,7 @@ class Plan:
     def add_prop(self, choice: tuple[tuple[Prop, float], ...]) -> None:
         """Put one of the props at a pedestrian's distance, more often on a sidewalk than not."""
         rng = self._rng
-        scale = min(self._body_height() / 1.7, _LARGEST_PROP_PX_PER_M * self._unit)
+        scale = min(self._body_height() / 1.7, _LARGEST_PROP_PX_PER_M * self.unit)
         ground_y = self._camera.ground_y(scale)
         x = self._on_sidewalk(ground_y) if rng.random() < 0.6 else self._between_walls(ground_y)
         self._put_prop(_choose(rng, choice), x, ground_y)
@@ -144,8 +147,8 @@ class Plan:
         rng, style = self._rng, self._style
         identity = self._new_identity()
         self.crowds.add(identity)
-        body = rng.uniform(*style.crowd_height) * self._unit
-        x, members = rng.uniform(0.1, 0.9) * self._width, rng.randint(*style.crowd_size)
+        body = rng.uniform(*style.crowd_height) * self.unit
+        x, members = self._between_walls(self._camera.ground_y(body / 1.7)), rng.randint(*style.crowd_size)
         for _ in range(members):
             own_body = body * rng.uniform(0.85, 1.15)
             ground_y = self._camera.ground_y(body / 1.7) + rng.uniform(-0.06, 0.06) * body
@@ -180,14 +183,15 @@ def _lit(
     """The sprite in the scene's light: brighter on one side, textured, faded into the haze and into its background."""
     pixels = np.asarray(sprite.image)
     height, width = pixels.shape[:2]
-    shading = 1.0 + 0.22 * light.side * np.linspace(-1.0, 1.0, width, dtype=np.float32)
-    shading = shading + 0.05 * noise(rng, height, width)
+    own_share = (1.0 - haze_share) * (contrast if behind is not None else 1.0)
+    shading = own_share + own_share * 0.22 * light.side * np.linspace(-1.0, 1.0, width, dtype=np.float32)
+    shading = shading + own_share * 0.05 * noise(rng, height, width)
     colour = pixels[:, :, :3] * shading[:, :, None]
+    colour += np.asarray(light.haze, np.float32) * haze_share
     if behind is not None:
-        colour = colour * contrast + np.asarray(behind, np.float32) * (1.0 - contrast)
-    colour = colour * (1.0 - haze_share) + np.asarray(light.haze, np.float32) * haze_share
+        colour += np.asarray(behind, np.float32) * (1.0 - haze_share - own_share)
     out = pixels.copy()
-    out[:, :, :3] = np.clip(colour, 0, 255)
+    out[:, :, :3] = np.clip(colour, 0, 255, out=colour)
     return Sprite(Image.fromarray(out), sprite.foot_x, sprite.foot_y)
 
 
@@ -212,15 +216,16 @@ def _cast_shadow(canvas: Canvas, sprite: Sprite, x: int, y: int, light: Light) -
 def paint(
     canvas: Canvas, plan: Plan, rng: random.Random, camera: Camera, light: Light, style: SceneStyle
 ) -> dict[int, PixelBox]:
-    """Paint everything back to front; returns the full box of every identity, clipped to nothing."""
+    """Paint everything back to front; returns the full box of every identity, not clipped to the picture."""
     full_boxes: dict[int, PixelBox] = {}
     for thing in sorted(plan.standing, key=lambda thing: thing.ground_y):
         sprite = thing.draw(rng)
         x, y = round(thing.x), round(thing.ground_y)
         scale = camera.pixels_per_metre(thing.ground_y)
+        haze_share = min(0.45, 1.6 * plan.unit / scale)
         around = (x - round(scale), y - round(1.7 * scale), x + round(scale), y)
         contrast = rng.uniform(*style.contrast) if thing.identity else rng.uniform(0.75, 1.0)
-        sprite = _lit(sprite, rng, light, min(0.45, 1.6 / max(scale, 1.0)), contrast, canvas.mean_colour(around))
+        sprite = _lit(sprite, rng, light, haze_share, contrast, canvas.mean_colour(around))
         _cast_shadow(canvas, sprite, x, y, light)
         box = canvas.paste(sprite, x, y, thing.identity)
         if box is None or thing.identity == 0:

@@ -275,7 +275,7 @@ def draw_car_side(rng: random.Random, pixels_per_metre: float) -> Sprite:
         pen.ellipse(wheel, 0.32, 0.34, 0.34, _RUBBER)
         pen.ellipse(wheel, 0.32, 0.19, 0.19, (150, 150, 152))
     pen.box(-half, 0.5, half, 0.56, shade(paint, 0.75))
-    pen.box(nose * half - 0.1, 0.65, nose * half + 0.02, 0.78, (236, 226, 190))
+    pen.box(nose * (half - 0.08) - 0.07, 0.6, nose * (half - 0.08) + 0.07, 0.72, (236, 226, 190))
     return pen.sprite()
 
 
@@ -306,7 +306,7 @@ LOOK_ALIKES: tuple[tuple[Prop, float], ...] = (
     (draw_hydrant, 0.8),
     (draw_bollard, 1.4),
     (draw_pillar_box, 1.4),
-    (draw_dummy_post, 1.2),
+    (draw_dummy_post, 0.8),
     (draw_statue, 0.8),
     (draw_poster, 0.7),
 )

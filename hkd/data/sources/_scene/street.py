@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from hkd.data.sources._scene.canvas import Colour, hsv, mix, noise, shade, smooth_noise
+from hkd.data.sources._scene.style import REFERENCE_HEIGHT
 
 _GREEN: Colour = (62, 84, 48)
 
@@ -62,15 +63,15 @@ def sample_camera(rng: random.Random, height: int, width: int) -> Camera:
     )
 
 
-def sample_street(rng: random.Random) -> Street:
-    """Draw the width of road and sidewalks."""
+def sample_street(rng: random.Random, height: int) -> Street:
+    """Draw the width of road and sidewalks, and how far a picture of ``height`` rows sees."""
     left_kerb, right_kerb = -rng.uniform(1.0, 5.0), rng.uniform(1.0, 5.0)
     return Street(
         left_wall_m=left_kerb - rng.uniform(2.0, 6.0),
         left_kerb_m=left_kerb,
         right_kerb_m=right_kerb,
         right_wall_m=right_kerb + rng.uniform(2.0, 6.0),
-        end_scale=rng.uniform(2.0, 9.0),
+        end_scale=rng.uniform(2.0, 9.0) * height / REFERENCE_HEIGHT,
     )
 
 
@@ -121,14 +122,20 @@ def _draw_flat_windows(
 
 
 def _draw_facades(
-    draw: ImageDraw.ImageDraw, rng: random.Random, camera: Camera, street: Street, wall_m: float, haze: Colour
+    draw: ImageDraw.ImageDraw,
+    rng: random.Random,
+    camera: Camera,
+    street: Street,
+    wall_m: float,
+    haze: Colour,
+    nearest: float,
 ) -> None:
-    """One side's row of houses, far to near; a house lies between two scales (pixels per metre)."""
+    """One side's row of houses, far to near; a house lies between two scales (pixels per metre), up to ``nearest``."""
     far = street.end_scale
-    while far < 400.0:
+    while far < nearest:
         near = far * rng.uniform(1.35, 2.2)
         top_m = rng.uniform(4.5, 14.0)
-        tone = mix(_stone(rng), haze, min(0.5, 1.2 / far))
+        tone = mix(_stone(rng), haze, min(0.5, 0.2 * street.end_scale / far))
         if rng.random() < 0.15:
             _draw_wall(draw, camera, wall_m, (far, near), (0.0, rng.uniform(1.0, 3.5)), mix(_GREEN, tone, 0.2))
             far = near
@@ -190,12 +197,12 @@ def _draw_ground(
     paint = shade((222, 220, 210), rng.uniform(0.7, 1.05))
     if rng.random() < 0.6:
         middle = (street.left_kerb_m + street.right_kerb_m) / 2
-        scale = max(street.end_scale, 4.0)
+        scale = max(street.end_scale, 4.0 * height / REFERENCE_HEIGHT)
         while camera.ground_y(scale) < near:
             strip(middle - 0.08, middle + 0.08, camera.ground_y(scale), camera.ground_y(scale * 1.22), paint)
             scale *= 1.5
     if rng.random() < 0.35:
-        top = camera.ground_y(rng.uniform(14.0, 45.0))
+        top = camera.ground_y(rng.uniform(14.0, 45.0) * height / REFERENCE_HEIGHT)
         bottom = camera.horizon_y + (top - camera.horizon_y) * rng.uniform(1.3, 1.6)
         metres = street.left_kerb_m + 0.3
         while metres + 0.5 < street.right_kerb_m:
@@ -226,8 +233,9 @@ def draw_street(
     haze = _draw_sky(draw, rng, camera, width)
     _draw_far_end(draw, rng, camera, street, haze, width)
     _draw_ground(draw, rng, camera, street, width, height)
-    _draw_facades(draw, rng, camera, street, street.left_wall_m, haze)
-    _draw_facades(draw, rng, camera, street, street.right_wall_m, haze)
+    nearest = 1.4 * max(height, width)
+    _draw_facades(draw, rng, camera, street, street.left_wall_m, haze, nearest)
+    _draw_facades(draw, rng, camera, street, street.right_wall_m, haze, nearest)
     grain = 0.5 * noise(rng, height, width) + smooth_noise(rng, height, width, 6) + smooth_noise(rng, height, width, 28)
     lit = np.asarray(picture) * (1.0 + texture * grain[:, :, None])
     return Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8)), haze

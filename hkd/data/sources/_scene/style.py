@@ -19,26 +19,30 @@ class SceneStyle:
 
     pedestrian_count_weights: tuple[float, ...] = (9, 12, 18, 20, 16, 11, 7, 3, 2, 2)
     """Relative frequency of scenes with 0, 1, 2 ... pedestrians; occluding pedestrians and crowds come on top."""
-    median_height: float = 80.0
+    median_height: float = 84.0
     """Median of the pedestrians' heights, which are log-normal between the limits below."""
     log_height_deviation: float = 0.48
     """Standard deviation of the natural logarithm of the height, before truncation."""
     shortest: float = 24.0
+    """Heights are not drawn below this ..."""
     tallest: float = 205.0
-    contrast: tuple[float, float] = (0.5, 1.0)
+    """... nor above; an occluding pedestrian stands nearer than whom it hides, and may be taller."""
+    contrast: tuple[float, float] = (0.7, 1.0)
     """How much of its own colour a figure keeps; the rest is the mean colour of what is behind it."""
-    occlusion_probability: float = 0.34
+    occlusion_probability: float = 0.28
     """Share of pedestrians in front of whom an occluder is put on purpose."""
     occluding_pedestrian_share: float = 0.3
     """Share of those occluders that are pedestrians."""
-    look_alikes: tuple[int, int] = (2, 6)
+    look_alikes: tuple[int, int] = (1, 5)
     """Poles, signs, trees, statues ... a scene."""
     clutter: tuple[int, int] = (0, 3)
     """Parked cars, bins, hedges ... a scene that hide nobody on purpose."""
     crowd_probability: float = 0.18
     """Share of scenes with a distant clump of people under one ignore region."""
     crowd_size: tuple[int, int] = (5, 12)
+    """People in a clump."""
     crowd_height: tuple[float, float] = (18.0, 38.0)
+    """Their height."""
     ignored_below_height: float = 20.0
     """Boxes lower than this, pixels of the picture itself, are ignore regions."""
     ignored_below_visibility: float = 0.2
@@ -47,14 +51,25 @@ class SceneStyle:
     """Relative deviation of the brightness of surfaces."""
     unevenness: float = 0.12
     """Relative deviation of the light over the picture."""
-    gain: tuple[float, float] = (0.6, 1.1)
-    picture_contrast: tuple[float, float] = (0.65, 1.1)
+    gain: tuple[float, float] = (0.75, 1.25)
+    """Factor on the brightness of the whole picture."""
+    picture_contrast: tuple[float, float] = (0.7, 1.1)
+    """Factor on its contrast, about a middle grey."""
     tint: float = 0.06
     """Largest relative change of a colour channel."""
     blur: tuple[float, float] = (0.2, 0.8)
     """Deviation of the blur over the whole picture, pixels of the picture itself."""
-    noise: tuple[float, float] = (2.0, 9.0)
+    noise: tuple[float, float] = (1.0, 5.0)
     """Deviation of the sensor's noise, of 255."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.shortest < self.median_height < self.tallest:
+            raise ValueError(
+                f"a scene style's heights are shortest {self.shortest}, median {self.median_height}, tallest "
+                f"{self.tallest}; they must be positive and rise in this order"
+            )
+        if not 0.0 < self.blur[0] <= self.blur[1]:
+            raise ValueError(f"a scene style's blur is {self.blur}; it must be a rising range above 0")
 
 
 DEFAULT_STYLE = SceneStyle()
