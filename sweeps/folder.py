@@ -27,6 +27,9 @@ from sweeps.study_config import StudyConfig
 FREE_SETTINGS = ("search.num_trials", "resources.", "storage_path")
 """What may differ when a study is resumed: how many trials, where and with what."""
 
+ARTIFACTS = ("config.yaml", "student.safetensors", "metrics.json", "miss_rate_curve.json")
+"""Files of a trial's checkpoint that are results; the rest is there to go on from."""
+
 LOCK = "lock"
 MAX_DIFFERENCES_SHOWN = 12
 

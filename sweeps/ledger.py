@@ -226,7 +226,7 @@ def make_sampler(name: str, *, seed: int, startup_trials: int) -> BaseSampler:
 
 
 def front(trials: Sequence[LedgerTrial], objectives: Sequence[str]) -> list[LedgerTrial]:
-    """The finished trials that no other one beats: is as good in all objectives and better in one. By first objective."""
+    """The finished trials that no other beats: is as good in all objectives, and better in one. By first objective."""
     finished = [trial for trial in trials if trial.status == STATUS_FINISHED]
     points = {trial.trial_id: [trial.metrics[name] for name in objectives] for trial in finished}
 
