@@ -1,0 +1,156 @@
+"""The Penn-Fudan pedestrian database (Wang, Shi, Song, Shen, ACCV 2007): PASCAL v1.00 text files to COCO JSON.
+
+The database is a folder with ``Annotation/*.txt`` and ``PNGImages/*.png``. Corners are 1-based and inclusive: a box
+(Xmin, Ymin) - (Xmax, Ymax) covers ``Xmax - Xmin + 1`` columns from ``Xmin - 1`` on, counted from 0.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from hkd.data.annotations import AnnotationError, annotation_document, check_annotations, write_annotations
+
+_FILE_NAME = re.compile(r'Image filename : "(.+)"')
+_IMAGE_SIZE = re.compile(r"Image size \(X x Y x C\) : (\d+) x (\d+) x \d+")
+_OBJECT_COUNT = re.compile(r"Objects with ground truth : (\d+)")
+_BOX = re.compile(
+    r'Bounding box for object \d+ ".*" \(Xmin, Ymin\) - \(Xmax, Ymax\) : \((\d+), (\d+)\) - \((\d+), (\d+)\)'
+)
+_KINDS_OF_LINE = (
+    ("Image filename", _FILE_NAME, 'Image filename : "FOLDER/NAME.png"'),
+    ("Image size", _IMAGE_SIZE, "Image size (X x Y x C) : 559 x 536 x 3"),
+    ("Objects with ground truth", _OBJECT_COUNT, "Objects with ground truth : 2 { ... }"),
+    ("Bounding box", _BOX, 'Bounding box for object 1 "..." (Xmin, Ymin) - (Xmax, Ymax) : (160, 182) - (302, 431)'),
+)
+"""How a line begins, what it must match, and an example; other lines say nothing that is needed."""
+
+
+@dataclass(frozen=True)
+class ConversionSummary:
+    """What a conversion made, of both splits together."""
+
+    images: int
+    boxes: int
+    ignored: int
+    """Boxes that are ignore regions."""
+    mended: tuple[str, ...]
+    """What was changed on the way, one sentence each."""
+    paths: tuple[Path, Path]
+    """The training and the validation annotations."""
+
+    def __str__(self) -> str:
+        lines = [f"{self.images} images, {self.boxes} boxes, {self.ignored} of them ignored", *self.mended]
+        return "\n".join([*lines, *(f"wrote {path}" for path in self.paths)])
+
+
+def convert(
+    root: Path, out: Path, *, seed: int = 0, train_images: int = 120, progress: bool = True
+) -> ConversionSummary:
+    """Writes ``train.json`` and ``validation.json`` to ``out``; the images stay where they are.
+
+    The split is drawn from ``seed``; ids count the images of the whole database, so that no two splits share one.
+    Nothing is written unless everything is in order.
+
+    Args:
+        root: the database's folder.
+        out: folder of the result; made if needed.
+        seed: of the split.
+        train_images: images of the training split; the rest is for validation.
+        progress: whether a bar is shown on stderr.
+
+    Raises:
+        AnnotationError: listing every malformed line with its file and number, and every faulty image or box.
+        ValueError: if ``train_images`` leaves one of the splits empty.
+    """
+    root, out = Path(root), Path(out)
+    problems: list[str] = []
+    images, annotations = _read(root, progress, problems)
+    if problems:
+        raise AnnotationError(problems, str(root))
+    image_folder = root / "PNGImages"
+    # Checked as a reader would, before anything replaces what may be there.
+    checked = check_annotations(annotation_document(images, annotations, str(image_folder)), root, image_folder)
+    if not 0 < train_images < len(images):
+        raise ValueError(
+            f"train_images is {train_images}; it must be from 1 to {len(images) - 1}:"
+            f" '{root}' has {len(images)} images, and validation needs some"
+        )
+    order = np.random.default_rng(seed).permutation(len(images)) + 1
+    paths = (out / "train.json", out / "validation.json")
+    for path, chosen in zip(paths, (set(order[:train_images]), set(order[train_images:])), strict=True):
+        write_annotations(
+            path,
+            [image for image in images if image["id"] in chosen],
+            [annotation for annotation in annotations if annotation["image_id"] in chosen],
+            _path_from(out, image_folder),
+        )
+    return ConversionSummary(len(images), len(annotations), int(checked.ignore.sum()), checked.mended, paths)
+
+
+def _read(root: Path, progress: bool, problems: list[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Image and annotation records of the whole database, by file name, images counted from 1."""
+    files = sorted((root / "Annotation").glob("*.txt"))
+    if not files:
+        problems.append("there is no Annotation/*.txt; name the folder that holds Annotation and PNGImages")
+        progress = False
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for path in track(files, "Reading annotations", console=Console(stderr=True), disable=not progress):
+        read = _read_file(path, problems)
+        if read is not None:
+            images.append({"id": len(images) + 1, **read[0]})
+            annotations += [{"image_id": len(images), "bbox": box} for box in read[1]]
+    return images, annotations
+
+
+def _read_file(path: Path, problems: list[str]) -> tuple[dict[str, Any], list[list[int]]] | None:
+    """The image's file name, height and width, and its boxes [x, y, width, height]; None if the file is at fault."""
+    where = f"{path.parent.name}/{path.name}"
+    found: dict[str, list[tuple[int, re.Match[str]]]] = {beginning: [] for beginning, _, _ in _KINDS_OF_LINE}
+    faults = []
+    # Latin-1 reads any byte, and what is needed is ASCII.
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", path.read_bytes().decode("latin-1")), 1):
+        for beginning, pattern, example in _KINDS_OF_LINE:
+            match = pattern.match(line)
+            if match is not None:
+                found[beginning].append((number, match))
+            elif line.startswith(beginning):
+                faults.append(f"{where}, line {number}: found {line!r}; expected as in: {example}")
+    *headers, (boxes_begin, _, _) = _KINDS_OF_LINE
+    faults += [
+        f"{where} has {len(found[beginning])} lines '{beginning}'; expected one, as in: {example}"
+        for beginning, _, example in headers
+        if len(found[beginning]) != 1 and not faults
+    ]
+    if faults:
+        problems += faults
+        return None
+    (_, name), (_, size), (count_line, count) = (found[beginning][0] for beginning, _, _ in headers)
+    width, height = int(size[1]), int(size[2])
+    boxes = []
+    for number, match in found[boxes_begin]:
+        left, top, right, bottom = map(int, match.groups())
+        if left > min(right, width) or top > min(bottom, height):
+            corners = f"({left}, {top}) - ({right}, {bottom})"
+            faults.append(f"{where}, line {number}: box {corners} is empty or outside the {width} x {height} image")
+        boxes.append([left - 1, top - 1, right - left + 1, bottom - top + 1])
+    if int(count[1]) != len(boxes):
+        faults.append(f"{where}, line {count_line}: {count[1]} objects announced, {len(boxes)} boxes found; truncated?")
+    problems += faults
+    return {"file_name": PurePosixPath(name[1]).name, "height": height, "width": width}, boxes
+
+
+def _path_from(folder: Path, target: Path) -> str:
+    """The way from a folder to another: relative, so that both can be moved together, unless they share nothing."""
+    folder, target = folder.resolve(), target.resolve()
+    if folder.anchor != target.anchor or os.path.commonpath([folder, target]) == folder.anchor:
+        return str(target)
+    return Path(os.path.relpath(target, folder)).as_posix()

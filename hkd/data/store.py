@@ -1,0 +1,208 @@
+"""Images decoded and fitted to the network's input once per node, in a memory-mapped file that all trials share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from hkd.data.annotations import AnnotationError, Annotations
+
+_FORMAT = 1
+"""Part of every store's name: raise it when the same images would be stored otherwise."""
+
+_DECODE_THREADS = 2
+_IMAGES_AT_A_TIME = 64
+"""Decoded images that may wait to be written: bounds the memory of a build."""
+
+_verified: dict[Path, tuple[int, int]] = {}
+"""Stores whose checksum this process has verified, with the (mtime_ns, size) at which it did."""
+
+
+class StoreError(ValueError):
+    """The store's folder cannot be written."""
+
+
+@dataclass(frozen=True)
+class ImageStore:
+    """``N`` images at one size, in the order of their annotations. A pixel of the original at (x, y) lies at
+    (x * scale, y * scale) in the store; a box found in the store is divided by ``scales`` to get back.
+    """
+
+    images: npt.NDArray[np.uint8]
+    """(N, H, W, 3) RGB, read-only; each picture at the top left, zeros at its bottom and right."""
+    scales: npt.NDArray[np.float64]
+    """(N,) pixels here for one of the original, the same for both axes."""
+    valid_sizes: npt.NDArray[np.int64]
+    """(N, 2) height and width of the picture in its H x W."""
+    image_ids: npt.NDArray[np.int64]
+    """(N,) ids of the images in their annotations."""
+    checksum: str = ""
+    """SHA-256 of all pixels: tells image sets apart wherever their files lie."""
+
+
+def open_store(
+    annotations: Annotations, image_height: int, image_width: int, cache_dir: Path, progress: bool = True
+) -> ImageStore:
+    """Opens the store of these images at this size; builds it where there is none, or a damaged one.
+
+    The file's name is a hash of what determines it: the images' names, ids, sizes and modification times, and the
+    target size. One process builds, under a lock, while others wait; a file is complete or absent. The checksum of its
+    pixels is verified once a process.
+
+    Args:
+        annotations: which images, in which order.
+        image_height: H, pixels.
+        image_width: W, pixels.
+        cache_dir: folder of the stores; made if needed.
+        progress: whether a build shows a bar on stderr.
+
+    Raises:
+        AnnotationError: naming every image that is missing, does not decode or is not of its stated size.
+        StoreError: if ``cache_dir`` cannot be written.
+    """
+    sizes = np.array([(image.height, image.width) for image in annotations.images], dtype=np.int64)
+    scales = np.minimum(image_height / sizes[:, 0], image_width / sizes[:, 1])
+    # Rounded down, so that picture and boxes share one scale exactly; 1e-9 mends 191.99999.
+    valid_sizes = np.clip((sizes * scales[:, None] + 1e-9).astype(np.int64), 1, (image_height, image_width))
+    shape = (len(sizes), image_height, image_width, 3)
+    path = cache_dir / f"images-{_key(annotations)}-{image_height}x{image_width}.npy"
+    images, found = _open_verified(path, shape)
+    if images is None:
+        try:
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{path}.lock"):
+                images, found = _open_verified(path, shape)  # another process may have built it meanwhile
+                if images is None:
+                    if found:
+                        warnings.warn(f"the image store '{path}' {found}: building it anew", stacklevel=2)
+                    _build(path, annotations, scales, valid_sizes, shape, progress)
+                    images, found = _open_verified(path, shape)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write the image store '{path}' ({error}); it needs {np.prod(shape) / 2**20:.0f} MiB:"
+                " make room, or name another folder (data.cache_dir)"
+            ) from error
+        if images is None:
+            raise StoreError(f"the image store '{path}' {found} just after it was written; is its disk faulty?")
+    image_ids = np.array([image.image_id for image in annotations.images], dtype=np.int64)
+    return ImageStore(images, scales, valid_sizes, image_ids, checksum=found)
+
+
+def _key(annotations: Annotations) -> str:
+    """Hash of the images and their files. Boxes are left out: correcting one needs no image decoded again."""
+    described: list[object] = [_FORMAT, str(annotations.image_root.resolve())]
+    problems = []
+    for image in annotations.images:
+        path = annotations.image_root / image.file_name
+        try:
+            state = path.stat()
+        except OSError as error:
+            problems.append(f"image {image.image_id} '{path}' cannot be read ({error.strerror})")
+        else:
+            described.append(
+                (image.image_id, image.file_name, image.height, image.width, state.st_size, state.st_mtime_ns)
+            )
+    if problems:
+        raise AnnotationError(problems, str(annotations.path))
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
+
+
+def _open_verified(path: Path, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.uint8] | None, str]:
+    """The mapped images and their checksum; or None and what is wrong with the store, nothing where there is none."""
+    if not path.exists():
+        return None, ""
+    try:
+        expected = json.loads(_checksum_path(path).read_text(encoding="utf-8"))["sha256"]
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        return None, f"cannot be read ({error})"
+    if images.shape != shape or images.dtype != np.uint8:
+        return None, f"holds {images.dtype} {images.shape} instead of uint8 {shape}"
+    state = path.stat()
+    if _verified.get(path) != (state.st_mtime_ns, state.st_size):
+        if hashlib.sha256(images.reshape(-1)).hexdigest() != expected:
+            return None, "does not have the checksum it was written with"
+        _verified[path] = (state.st_mtime_ns, state.st_size)
+    return images, expected
+
+
+def _build(
+    path: Path,
+    annotations: Annotations,
+    scales: npt.NDArray[np.float64],
+    valid_sizes: npt.NDArray[np.int64],
+    shape: tuple[int, ...],
+    progress: bool,
+) -> None:
+    """Writes the store and its checksum beside it, each whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")  # one at a time, under the lock: a killed build's is overwritten
+    checksum = hashlib.sha256()
+    problems: list[str] = []
+    decoded = _decoded(annotations, scales, valid_sizes)
+    try:
+        # Written, not mapped: a full disk is then an error and not a bus error.
+        with partial.open("wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            canvas = np.zeros(shape[1:], dtype=np.uint8)
+            for picture in track(
+                decoded, "Decoding images", len(scales), console=Console(stderr=True), disable=not progress
+            ):
+                if isinstance(picture, str):
+                    problems.append(picture)
+                    continue
+                canvas[:] = 0
+                canvas[: picture.shape[0], : picture.shape[1]] = picture
+                pixels = canvas.tobytes()
+                file.write(pixels)
+                checksum.update(pixels)
+        if problems:
+            raise AnnotationError(problems, str(annotations.path))
+        partial.replace(path)
+        partial.write_text(json.dumps({"sha256": checksum.hexdigest(), "shape": shape}), encoding="utf-8")
+        partial.replace(_checksum_path(path))
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _checksum_path(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _decoded(
+    annotations: Annotations, scales: npt.NDArray[np.float64], valid_sizes: npt.NDArray[np.int64]
+) -> Iterator[npt.NDArray[np.uint8] | str]:
+    """Each image in turn, at its size in the store, or a sentence that says what is wrong with it."""
+
+    def decode(index: int) -> npt.NDArray[np.uint8] | str:
+        record = annotations.images[index]
+        path = annotations.image_root / record.file_name
+        height, width = valid_sizes[index].tolist()
+        try:
+            with Image.open(path) as image:
+                if image.size != (record.width, record.height):
+                    found = f"{image.width} x {image.height}"
+                    return f"image {record.image_id} '{path}' is {found} pixels, not {record.width} x {record.height}"
+                # The part of the original that whole pixels of the store cover.
+                window = (0, 0, min(record.width, width / scales[index]), min(record.height, height / scales[index]))
+                # Pillow's bilinear filter widens as it reduces: no aliasing.
+                fitted = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR, box=window)
+                return np.asarray(fitted)
+        except Exception as error:  # noqa: BLE001 (a decoder may raise anything on a damaged file)
+            return f"image {record.image_id} '{path}' does not decode ({error}); replace it, or take it out"
+
+    with ThreadPoolExecutor(_DECODE_THREADS) as threads:
+        for first in range(0, len(scales), _IMAGES_AT_A_TIME):
+            yield from threads.map(decode, range(first, min(first + _IMAGES_AT_A_TIME, len(scales))))
