@@ -92,6 +92,22 @@ class Sprite:
         return self.image.getchannel("A").point(_OPAQUE_TABLE)
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """Where a sprite came to lie in a picture, whether or not inside it, and whatever was painted over it since."""
+
+    box: PixelBox
+    """Tight box of the sprite's own pixels, in the picture's coordinates."""
+    opacity: Image.Image
+    """Mask (L, 255 or 0) of the size of ``box``: which of its pixels are the sprite's."""
+
+    def num_pixels(self, within: PixelBox) -> int:
+        """Number of the sprite's own pixels inside a box of the picture."""
+        left, top = self.box[:2]
+        inside = self.opacity.crop((within[0] - left, within[1] - top, within[2] - left, within[3] - top))
+        return int(np.count_nonzero(np.asarray(inside)))
+
+
 class SpritePen:
     """Draws one sprite in units of its own (metres, or body heights): x to the right, y up, origin on the ground.
 
@@ -160,13 +176,8 @@ class Canvas:
         self.identities = Image.new("L", picture.size)
         """One byte a pixel; 0 where nobody stands."""
 
-    def paste(self, sprite: Sprite, x: int, y: int, identity: int) -> PixelBox | None:
-        """Paint a sprite with its foot on (x, y), over what is there.
-
-        Returns:
-            Tight box of the sprite's own pixels in the picture's coordinates, whether or not they lie inside it;
-            ``None`` for an empty sprite.
-        """
+    def paste(self, sprite: Sprite, x: int, y: int, identity: int) -> Footprint | None:
+        """Paint a sprite with its foot on (x, y), over what is there; ``None`` for an empty sprite."""
         corner = x - sprite.foot_x, y - sprite.foot_y
         opacity = sprite.opacity()
         self.picture.paste(sprite.image, corner, sprite.image)
@@ -174,7 +185,8 @@ class Canvas:
         box = opacity.getbbox()
         if box is None:
             return None
-        return box[0] + corner[0], box[1] + corner[1], box[2] + corner[0], box[3] + corner[1]
+        placed = box[0] + corner[0], box[1] + corner[1], box[2] + corner[0], box[3] + corner[1]
+        return Footprint(placed, opacity.crop(box))
 
     def darken(self, mask: Image.Image, x: int, y: int, strength: float) -> None:
         """Paint a shadow: black through ``mask`` (L) with its corner on (x, y), at a strength in [0, 1]."""
@@ -189,6 +201,10 @@ class Canvas:
         pixel = self.picture.resize((1, 1), Image.Resampling.BOX, box=(left, top, right, bottom)).getpixel((0, 0))
         assert isinstance(pixel, tuple)
         return int(pixel[0]), int(pixel[1]), int(pixel[2])
+
+    def num_visible(self, identity: int, within: PixelBox) -> int:
+        """Number of pixels of ``identity`` that can still be seen in a box inside the picture."""
+        return int(np.count_nonzero(np.asarray(self.identities.crop(within)) == identity))
 
     def visible_box(self, identity: int, within: PixelBox) -> PixelBox | None:
         """Tight box of the pixels of ``identity`` that can still be seen; ``None`` if none can.

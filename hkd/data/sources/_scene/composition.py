@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from hkd.data.sources._scene.canvas import Canvas, Colour, PixelBox, Sprite, noise
+from hkd.data.sources._scene.canvas import Canvas, Colour, Footprint, Sprite, noise
 from hkd.data.sources._scene.pedestrian import draw_pedestrian
 from hkd.data.sources._scene.props import LOOK_ALIKES, OCCLUDERS, Prop
 from hkd.data.sources._scene.street import Camera, Street
@@ -215,9 +215,9 @@ def _cast_shadow(canvas: Canvas, sprite: Sprite, x: int, y: int, light: Light) -
 
 def paint(
     canvas: Canvas, plan: Plan, rng: random.Random, camera: Camera, light: Light, style: SceneStyle
-) -> dict[int, PixelBox]:
-    """Paint everything back to front; returns the full box of every identity, not clipped to the picture."""
-    full_boxes: dict[int, PixelBox] = {}
+) -> dict[int, list[Footprint]]:
+    """Paint everything back to front; returns what was painted of every identity: one footprint, more for a crowd."""
+    painted: dict[int, list[Footprint]] = {}
     for thing in sorted(plan.standing, key=lambda thing: thing.ground_y):
         sprite = thing.draw(rng)
         x, y = round(thing.x), round(thing.ground_y)
@@ -227,14 +227,7 @@ def paint(
         contrast = rng.uniform(*style.contrast) if thing.identity else rng.uniform(0.75, 1.0)
         sprite = _lit(sprite, rng, light, haze_share, contrast, canvas.mean_colour(around))
         _cast_shadow(canvas, sprite, x, y, light)
-        box = canvas.paste(sprite, x, y, thing.identity)
-        if box is None or thing.identity == 0:
-            continue
-        known = full_boxes.get(thing.identity, box)
-        full_boxes[thing.identity] = (
-            min(known[0], box[0]),
-            min(known[1], box[1]),
-            max(known[2], box[2]),
-            max(known[3], box[3]),
-        )
-    return full_boxes
+        footprint = canvas.paste(sprite, x, y, thing.identity)
+        if footprint is not None and thing.identity:
+            painted.setdefault(thing.identity, []).append(footprint)
+    return painted

@@ -15,6 +15,7 @@ Prop = Callable[[random.Random, float], Sprite]
 
 _METAL: tuple[Colour, ...] = ((70, 74, 78), (110, 112, 114), (150, 152, 150), (48, 60, 52), (40, 42, 48))
 _RUBBER: Colour = (24, 24, 26)
+_UNDERSIDE: Colour = (34, 34, 36)
 
 
 def _metal(rng: random.Random) -> Colour:
@@ -271,6 +272,7 @@ def draw_car_side(rng: random.Random, pixels_per_metre: float) -> Sprite:
         ],
         glass,
     )
+    pen.box(-half * 0.9, 0.04, half * 0.9, 0.3, _UNDERSIDE)
     for wheel in (-half * 0.62, half * 0.62):
         pen.ellipse(wheel, 0.32, 0.34, 0.34, _RUBBER)
         pen.ellipse(wheel, 0.32, 0.19, 0.19, (150, 150, 152))
@@ -283,6 +285,7 @@ def draw_car_rear(rng: random.Random, pixels_per_metre: float) -> Sprite:
     """A parked car, seen from behind."""
     half, roof, paint = rng.uniform(0.82, 0.95), rng.uniform(1.35, 1.8), clothing_colour(rng)
     pen = SpritePen(pixels_per_metre, left=1.1, right=1.1, bottom=0.1, top=roof + 0.1)
+    pen.box(-half * 0.9, 0.04, half * 0.9, 0.3, _UNDERSIDE)
     for wheel in (-half + 0.18, half - 0.18):
         pen.box(wheel - 0.12, 0, wheel + 0.12, 0.4, _RUBBER)
     pen.box(-half, 0.2, half, 0.95, paint)

@@ -17,7 +17,7 @@ class SceneStyle:
     Ranges ``(low, high)`` are sampled uniformly, a scene or a figure at a time; counts include both ends.
     """
 
-    pedestrian_count_weights: tuple[float, ...] = (9, 12, 18, 20, 16, 11, 7, 3, 2, 2)
+    pedestrian_count_weights: tuple[float, ...] = (7, 9, 16, 20, 18, 14, 9, 4, 2, 1)
     """Relative frequency of scenes with 0, 1, 2 ... pedestrians; occluding pedestrians and crowds come on top."""
     median_height: float = 84.0
     """Median of the pedestrians' heights, which are log-normal between the limits below."""
@@ -47,6 +47,9 @@ class SceneStyle:
     """Boxes lower than this, pixels of the picture itself, are ignore regions."""
     ignored_below_visibility: float = 0.2
     """Boxes less visible than this are ignore regions, as no CityPersons subset counts them."""
+    ignored_below_fill: float = 0.5
+    """A figure of which less than this share can be seen *inside its visible box* is an ignore region: a head above
+    a car and a foot below it span a box that says nothing of how little there is to see."""
     texture: tuple[float, float] = (0.02, 0.06)
     """Relative deviation of the brightness of surfaces."""
     unevenness: float = 0.12
