@@ -1,0 +1,61 @@
+"""Where a training computes, and in which precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import nn
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+# Instructions that multiply bf16 matrices, as torch.cpu.get_capabilities() names them (x86, then Arm). Without one of
+# them bf16 on a CPU is emulated and slower than fp32.
+_CPU_BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16")
+
+
+class DeviceError(ValueError):
+    """The machine has not got what the configuration asks for."""
+
+
+def resolve_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The device that a configuration names; ``auto`` is a GPU where there is one.
+
+    Raises:
+        DeviceError: ``cuda`` is asked for and torch sees no GPU.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            'training.device is "cuda", but torch finds no GPU on this machine; '
+            'set it to "auto" or "cpu", or install a CUDA build of torch'
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def place(module: AnyModule, device: torch.device | str) -> AnyModule:
+    """The module on the device, its convolutions' weights channels last, which is where they are fastest."""
+    return module.to(device).to(memory_format=torch.channels_last)
+
+
+def autocast_dtype(precision: Literal["auto", "fp32", "bf16"], device: torch.device) -> torch.dtype | None:
+    """The type that forwards are autocast to, or None for plain fp32.
+
+    ``auto`` is bf16 where the processor has instructions for it (AMX or AVX-512 on x86, BF16 on Arm, any GPU since
+    Ampere): elsewhere bf16 works but is slower than fp32.
+    """
+    if precision == "fp32":
+        return None
+    if precision == "bf16" or _is_fast_with_bf16(device):
+        return torch.bfloat16
+    return None
+
+
+def _is_fast_with_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Not in the oldest torch that we admit; there, fp32 is the safe answer.
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(bool(capabilities.get(instruction, False)) for instruction in _CPU_BF16_INSTRUCTIONS)

@@ -1,0 +1,381 @@
+"""The training loop of one detector, alone or under a teacher."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hkd.config import TrialConfig
+from hkd.config_io import flatten
+from hkd.data.loader import BatchLoader
+from hkd.data.prepare import PreparedData
+from hkd.distillation.objective import DistillationObjective, build_objective
+from hkd.evaluation.evaluator import EvaluationResult
+from hkd.models.build import build_detector
+from hkd.models.cost import Cost, detector_cost
+from hkd.models.detector import Detector
+from hkd.structures import Batch
+from hkd.training.checkpoint import CheckpointError, load_state, load_weights, save_detector, save_state
+from hkd.training.device import autocast_dtype, place, resolve_device
+from hkd.training.inference import detect_store, evaluate_detector
+from hkd.training.optim import (
+    build_optimizer,
+    learning_rate_at,
+    set_learning_rate,
+    trainable_parameters,
+    update_average,
+)
+from hkd.training.step import SamplingNumbers, StepLoss, gradient_ratios, training_loss
+
+LEARNING_RATE = "learning_rate"
+GRADIENT_NORM = "gradient_norm"
+"""Norm of all gradients before clipping, mean over the epoch's steps."""
+SECONDS = "seconds"
+IMAGES_PER_SECOND = "images_per_second"
+
+OnStep = Callable[[int, int, Mapping[str, float]], None]
+"""Called after each step with (steps done in this epoch, steps in an epoch, loss parts as last looked at)."""
+
+# A GPU runs ahead of Python; looking at its numbers makes Python wait, so it is done every so many steps.
+_STEPS_BETWEEN_LOOKS_ON_GPU = 20
+# Settings that do not change what a training computes: a state may be resumed under other ones.
+_FREE_SETTINGS = ("training.device", "training.num_threads", "training.evaluate_every_epochs")
+
+
+class NonFiniteLossError(ValueError):
+    """A loss or the gradient became infinite or NaN."""
+
+
+class Trainer:
+    """Trains ``config.student``: alone, or distilled from a teacher where ``config.distillation`` has weights.
+
+    Everything random is a pure function of ``training.seed`` and the epoch: a run of n epochs and one that was saved
+    and loaded between any two of them end, on a CPU, with the same bits. With all distillation weights 0 the run
+    equals one without a teacher, bit for bit.
+
+    Args:
+        teacher: a detector as :func:`hkd.training.teacher.load_teacher` returns it; it is not changed. Needed where
+            the distillation has a weight and ``config.teacher`` is not null; ignored elsewhere.
+        device: overrides ``training.device``.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        data: PreparedData,
+        teacher: Detector | None = None,
+        *,
+        device: torch.device | str | None = None,
+    ) -> None:
+        training = config.training
+        self.config = config
+        self.epoch = 0
+        """Epochs finished."""
+        self.device = torch.device(device) if device is not None else resolve_device(training.device)
+        if training.num_threads:
+            torch.set_num_threads(training.num_threads)
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # shapes never change: let it find the fastest kernels once
+        self._data = data
+        self._autocast_dtype = autocast_dtype(training.precision, self.device)
+        with _seeded(training.seed):
+            student = build_detector(config.student)
+        self.student: Detector = place(student, self.device)
+        """The detector in training; what is evaluated and saved is :attr:`deployed`."""
+        self._objective, self._teacher = self._distillation(teacher)
+        self._average = copy.deepcopy(self.student).requires_grad_(False) if training.ema_decay is not None else None
+        self._optimizer = build_optimizer(
+            self._trained_modules(),
+            name=training.optimizer,
+            learning_rate=training.learning_rate,
+            momentum=training.momentum,
+            weight_decay=training.weight_decay,
+        )
+        self._sampling = SamplingNumbers(
+            sampled_anchors_per_image=training.sampled_anchors_per_image,
+            positive_anchor_fraction=training.positive_anchor_fraction,
+            sampled_regions_per_image=training.sampled_regions_per_image,
+            positive_region_fraction=training.positive_region_fraction,
+        )
+        self._loader = BatchLoader(
+            data.train_store,
+            data.train_annotations,
+            batch_size=training.batch_size,
+            max_objects=config.data.max_objects_per_image,
+            seed=training.seed,
+            device=self.device,
+            augmentation=config.data.augmentation.model_dump(),
+        )
+        self._is_within_epoch = False
+        self._steps_between_looks = 1 if self.device.type == "cpu" else _STEPS_BETWEEN_LOOKS_ON_GPU
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs planned."""
+        return self.config.training.total_epochs
+
+    @property
+    def is_evaluation_due(self) -> bool:
+        """Whether the schedule asks for an evaluation after the epoch just finished; after the last, always."""
+        return self.epoch >= self.total_epochs or self.epoch % self.config.training.evaluate_every_epochs == 0
+
+    @property
+    def deployed(self) -> Detector:
+        """What is evaluated and saved: the average of the weights where there is one, else the student."""
+        return self.student if self._average is None else self._average
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Parameters and operations of the deployed student, at the image size of the data."""
+        return detector_cost(self.deployed, self.config.data.image_height, self.config.data.image_width)
+
+    def train_epoch(self, on_step: OnStep | None = None) -> dict[str, float]:
+        """Train one more epoch.
+
+        Returns:
+            Means of the named loss parts and of the gradient norm over the epoch; the last step's learning rate;
+            seconds and images per second; and, where a teacher is, ``gradient_ratio_<level>``: the norm of that
+            level's gradient over the norm of the detection losses', both on the backbone and pyramid, measured on
+            the epoch's first batch.
+
+        Raises:
+            NonFiniteLossError: naming the step and the parts. The training cannot go on or be saved then.
+        """
+        assert self.epoch < self.total_epochs, "the training is over"
+        assert not self._is_within_epoch, "an earlier epoch broke off; load a state that was saved before it"
+        self._is_within_epoch = True
+        started = time.perf_counter()
+        steps = self._loader.steps_per_epoch
+        generator = torch.Generator().manual_seed(_epoch_seed(self.config.training.seed, self.epoch))
+        record = _Record(self.epoch, steps, self.device, self._steps_between_looks)
+        ratios: dict[str, Tensor] = {}
+        self.student.train()
+        if self._teacher is not None:
+            self._teacher.eval()
+        for step, batch in enumerate(self._loader.epoch(self.epoch)):
+            loss = self._loss(batch, generator)
+            if step == 0:
+                ratios = gradient_ratios(self.student, loss) if loss.distillation else {}
+            learning_rate = self._update(step, loss, record)
+            if on_step is not None:
+                on_step(step + 1, steps, record.seen)
+        means = record.means()
+        pulls = {name: float(ratio) for name, ratio in ratios.items()}
+        seconds = time.perf_counter() - started
+        self.epoch += 1
+        self._is_within_epoch = False
+        return {
+            **means,
+            **{name: ratio for name, ratio in pulls.items() if math.isfinite(ratio)},
+            LEARNING_RATE: learning_rate,
+            SECONDS: seconds,
+            IMAGES_PER_SECOND: steps * self.config.training.batch_size / seconds,
+        }
+
+    def detections(self) -> list[dict[str, Any]]:
+        """COCO results on the validation images, in pixels of the original images."""
+        return detect_store(
+            self.deployed,
+            self._data.validation_store,
+            self._data.validation_annotations,
+            self.config.evaluation,
+            device=self.device,
+            autocast_dtype=self._autocast_dtype,
+        )
+
+    def evaluate(self) -> EvaluationResult:
+        """Judge the deployed student on the validation images."""
+        return evaluate_detector(
+            self.deployed, self._data, self.config.evaluation, device=self.device, autocast_dtype=self._autocast_dtype
+        )
+
+    def start_from(self, path: Path) -> None:
+        """Take the student's first weights from a file (see :func:`hkd.training.checkpoint.load_weights`).
+
+        Raises:
+            CheckpointError: the file is unreadable, or of another architecture.
+        """
+        assert self.epoch == 0, "weights are taken before the first epoch"
+        load_weights(self.student, path)
+        if self._average is not None:
+            load_weights(self._average, path)
+
+    def export_student(self, path: Path, metrics: Mapping[str, float] | None = None) -> None:
+        """Write the deployed student, without adapters and teacher, as ``.safetensors``."""
+        save_detector(
+            path,
+            self.deployed,
+            self.config.student,
+            image_height=self.config.data.image_height,
+            image_width=self.config.data.image_width,
+            metrics=metrics,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write all that a fresh :class:`Trainer` of the same configuration needs to go on from here.
+
+        No random state is among it: what is random follows from the seed and the epoch.
+        """
+        assert not self._is_within_epoch, "a training can be saved between epochs only"
+        save_state(
+            path,
+            {
+                "settings": self._settings(),
+                "epoch": self.epoch,
+                "modules": [module.state_dict() for module in self._stateful_modules()],
+                "optimizer": self._optimizer.state_dict(),
+            },
+        )
+
+    def load(self, path: Path) -> None:
+        """Go on from a saved state.
+
+        Raises:
+            CheckpointError: the file is unreadable, or the state of a training with other settings.
+        """
+        state = load_state(path)
+        saved, ours = state["settings"], self._settings()
+        different = [
+            f"{name} was {saved.get(name)!r} and is {ours.get(name)!r}"
+            for name in sorted(saved.keys() | ours.keys())
+            if saved.get(name) != ours.get(name)
+        ]
+        if different:
+            raise CheckpointError(
+                f"{path}: is the state of a training with other settings: {'; '.join(different)}. "
+                "Go on with the settings it was begun with, or begin anew."
+            )
+        for module, tensors in zip(self._stateful_modules(), state["modules"], strict=True):
+            module.load_state_dict(tensors)
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.epoch = state["epoch"]
+        self._is_within_epoch = False
+
+    def _distillation(self, teacher: Detector | None) -> tuple[DistillationObjective | None, Detector | None]:
+        config = self.config
+        if config.teacher is None or not config.distillation.is_active:
+            return None, None
+        if teacher is None:
+            raise ValueError(
+                "the distillation has weights and a teacher is configured, but no teacher was given to the Trainer; "
+                "give it load_teacher(...), or set teacher to null, or all weights under distillation to 0"
+            )
+        objective = build_objective(config.distillation, config.student, config.teacher, config.training.seed)
+        teacher = place(teacher, self.device).requires_grad_(False).eval()
+        return place(objective, self.device), teacher
+
+    def _trained_modules(self) -> list[nn.Module]:
+        return [self.student] if self._objective is None else [self.student, self._objective]
+
+    def _stateful_modules(self) -> list[nn.Module]:
+        return self._trained_modules() + ([] if self._average is None else [self._average])
+
+    def _settings(self) -> dict[str, Any]:
+        """What must be the same for a state to be resumed, by dotted name."""
+        sections = ("student.", "distillation.", "training.", "data.augmentation.", "data.image_")
+        return {
+            name: value
+            for name, value in flatten(self.config).items()
+            if name.startswith(sections) and name not in _FREE_SETTINGS
+        } | {"steps_per_epoch": self._loader.steps_per_epoch}
+
+    def _loss(self, batch: Batch, generator: torch.Generator) -> StepLoss:
+        anchor_keys, region_keys = self.student.draw_sampling_keys(batch.images, batch.targets, generator)
+        return training_loss(
+            self.student,
+            self._teacher,
+            self._objective,
+            batch,
+            anchor_keys=anchor_keys,
+            region_keys=region_keys,
+            sampling=self._sampling,
+            autocast_dtype=self._autocast_dtype,
+        )
+
+    def _update(self, step: int, loss: StepLoss, record: _Record) -> float:
+        """One step of the optimiser; returns its learning rate."""
+        training = self.config.training
+        steps_before = self.epoch * self._loader.steps_per_epoch + step
+        learning_rate = learning_rate_at(
+            steps_before,
+            total_steps=self.total_epochs * self._loader.steps_per_epoch,
+            peak=training.learning_rate,
+            warmup_fraction=training.warmup_fraction,
+            final_fraction=training.final_learning_rate_fraction,
+        )
+        set_learning_rate(self._optimizer, learning_rate)
+        self._optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss.total)
+        parameters = trainable_parameters(self._trained_modules())
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        record.add(step, {**loss.parts, GRADIENT_NORM: norm})
+        if training.gradient_clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(parameters, training.gradient_clip_norm, norm)
+        self._optimizer.step()
+        if self._average is not None and training.ema_decay is not None:
+            update_average(self._average, self.student, step=steps_before, decay=training.ema_decay)
+        return learning_rate
+
+
+class _Record:
+    """The named numbers of an epoch's steps, kept on the device and looked at now and then."""
+
+    def __init__(self, epoch: int, steps: int, device: torch.device, steps_between_looks: int) -> None:
+        self.seen: dict[str, float] = {}
+        """The numbers of the last step that was looked at."""
+        self._epoch = epoch
+        self._steps = steps
+        self._device = device
+        self._steps_between_looks = steps_between_looks
+        self._names: tuple[str, ...] = ()
+        self._numbers = torch.empty(0)
+        self._looked_at = 0
+
+    def add(self, step: int, parts: Mapping[str, Tensor]) -> None:
+        if step == 0:
+            self._names = tuple(parts)
+            self._numbers = torch.zeros(self._steps, len(parts), device=self._device)
+        self._numbers[step] = torch.stack([part.detach().float() for part in parts.values()])
+        added = step + 1
+        if added % self._steps_between_looks == 0 or added == self._steps:
+            self._look(added)
+
+    def means(self) -> dict[str, float]:
+        return dict(zip(self._names, self._numbers.double().mean(dim=0).tolist(), strict=True))
+
+    def _look(self, added: int) -> None:
+        rows = self._numbers[self._looked_at : added].tolist()
+        for step, row in enumerate(rows, start=self._looked_at):
+            bad = [
+                f"{name} = {value}" for name, value in zip(self._names, row, strict=True) if not math.isfinite(value)
+            ]
+            if bad:
+                raise NonFiniteLossError(
+                    f"epoch {self._epoch + 1}, step {step + 1} of {self._steps}: {', '.join(bad)}; the training was "
+                    "stopped. Lower training.learning_rate, raise training.warmup_fraction, or set "
+                    "training.gradient_clip_norm; if it stays, try training.precision=fp32"
+                )
+        self.seen = dict(zip(self._names, rows[-1], strict=True))
+        self._looked_at = added
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed torch's global CPU generator (which initialises weights) for a while, and leave it as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    # Apart from the loader's own generator and from each other for every (seed, epoch): a seed has 31 bits.
+    return (epoch + 1) * 2**31 + seed

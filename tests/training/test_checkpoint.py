@@ -1,0 +1,199 @@
+"""Files of weights: what goes in comes out, and what does not fit is refused in words."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from hkd.models.build import build_detector
+from hkd.models.detector import Detector
+from hkd.training.checkpoint import (
+    CheckpointError,
+    load_detector,
+    load_state,
+    load_weights,
+    read_metadata,
+    read_weights,
+    save_detector,
+    save_state,
+    write_json,
+)
+from tests.training.tiny import STUDENT, TEACHER_SHAPE, build
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return build(STUDENT, 0)
+
+
+@pytest.fixture
+def saved(detector: Detector, tmp_path: Path) -> Path:
+    path = tmp_path / "detector.safetensors"
+    save_detector(path, detector, STUDENT, image_height=64, image_width=96, metrics={"mr2_reasonable": 0.25})
+    return path
+
+
+def weights_of(detector: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+def test_detector_comes_back_from_its_file_alone(detector: Detector, saved: Path) -> None:
+    loaded, metadata = load_detector(saved)
+    assert_same(weights_of(loaded), weights_of(detector))
+    assert not loaded.training
+    assert metadata == read_metadata(saved)
+    assert metadata.config == STUDENT
+    assert (metadata.image_height, metadata.image_width) == (64, 96)
+    assert metadata.metrics == {"mr2_reasonable": 0.25}
+
+
+def test_channels_last_weights_are_saved_by_value(tmp_path: Path) -> None:
+    # safetensors stores memory as it lies: a tensor with other strides must be laid out first.
+    detector = build(STUDENT, 0).to(memory_format=torch.channels_last)
+    save_detector(tmp_path / "a.safetensors", detector, STUDENT, image_height=64, image_width=96)
+    assert_same(weights_of(load_detector(tmp_path / "a.safetensors")[0]), weights_of(detector))
+
+
+def test_other_architecture_is_refused_with_names_and_shapes(saved: Path) -> None:
+    other = build(TEACHER_SHAPE, 1)
+    before = weights_of(other)
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(other, saved)
+    message = str(caught.value)
+    assert message.startswith(f"{saved}: holds a detector of another architecture")
+    # The first of the pyramid's convolutions: 8 channels out in the file, 16 in the detector.
+    assert "backbone.fpn.inner_blocks.0.0.weight is (8, 8, 1, 1) instead of (16, 8, 1, 1)" in message
+    assert " more." in message
+    assert "Allowed: weights of the same backbone" in message
+    assert_same(weights_of(other), before)
+
+
+def test_missing_and_unexpected_tensors_are_named(detector: Detector, tmp_path: Path) -> None:
+    weights = weights_of(detector)
+    del weights["rpn.head.cls_logits.bias"]
+    weights["rpn.head.extra"] = torch.zeros(2, 3)
+    torch.save(weights, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(build_detector(STUDENT), tmp_path / "a.pth")
+    assert "1 tensors are missing: rpn.head.cls_logits.bias (1)." in str(caught.value)
+    assert "1 tensors are unexpected: rpn.head.extra (2, 3)." in str(caught.value)
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+def test_class_predictor_of_more_classes_is_cut_to_background_and_person(tmp_path: Path, wrap: bool) -> None:
+    # 91 classes, as torchvision's COCO detectors have; person is 1. Four box deltas a class, class by class.
+    coco = build_detector(STUDENT, num_classes=91)
+    # torchvision's frozen norms count no batches.
+    weights = {name: tensor for name, tensor in weights_of(coco).items() if "num_batches_tracked" not in name}
+    torch.save({"model": weights} if wrap else weights, tmp_path / "coco.pth")
+    ours = build_detector(STUDENT)
+    load_weights(ours, tmp_path / "coco.pth")
+    theirs, taken = coco.roi_heads.box_predictor, ours.roi_heads.box_predictor
+    assert torch.equal(taken.cls_score.weight, theirs.cls_score.weight[:2])
+    assert torch.equal(taken.cls_score.bias, theirs.cls_score.bias[:2])
+    assert torch.equal(taken.bbox_pred.weight, theirs.bbox_pred.weight[:8])
+    assert torch.equal(taken.bbox_pred.bias, theirs.bbox_pred.bias[:8])
+    assert torch.equal(ours.backbone.body.conv1.weight, coco.backbone.body.conv1.weight)
+
+
+class Payload:
+    """What an attacker would put into a pickle: anything at all."""
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.pth", None, "no such file"),
+        ("garbage.pth", b"not a checkpoint", "cannot be read|not a file that can be read safely"),
+        ("empty.pth", b"", "not a file that can be read safely"),
+        ("pickle.pth", pickle.dumps(Payload()), "not a file that can be read safely"),
+        ("garbage.safetensors", b"not a checkpoint", "not a readable .safetensors file"),
+    ],
+)
+def test_unreadable_files_are_refused(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        read_weights(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [{}, {"model": {}}, {"a": 1}, [torch.zeros(1)], torch.zeros(1)])
+def test_files_without_named_tensors_are_refused(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="holds no state dict"):
+        read_weights(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        (None, 'no entry "hkd"'),
+        ({"hkd": "{"}, "is damaged"),
+        ({"hkd": "[]"}, "is damaged"),
+        ({"hkd": json.dumps({"format": "hkd.detector.0"})}, 'has format "hkd.detector.0"'),
+        (
+            {
+                "hkd": json.dumps(
+                    {
+                        "format": "hkd.detector.1",
+                        "config": {"backbone": "vgg"},
+                        "image_height": 64,
+                        "image_width": 64,
+                        "hkd_version": "0",
+                        "metrics": {},
+                    }
+                )
+            },
+            "is damaged.*backbone",
+        ),
+    ],
+)
+def test_safetensors_of_others_are_refused(tmp_path: Path, metadata: dict[str, str] | None, message: str) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", metadata=metadata)
+    with pytest.raises(CheckpointError, match=f"(?s){message}"):
+        load_detector(tmp_path / "a.safetensors")
+
+
+def test_state_comes_back_and_other_files_are_refused(tmp_path: Path, saved: Path) -> None:
+    save_state(tmp_path / "state.pt", {"epoch": 3, "modules": [{"weight": torch.arange(3.0)}]})
+    state = load_state(tmp_path / "state.pt")
+    assert state["epoch"] == 3
+    assert torch.equal(state["modules"][0]["weight"], torch.tensor([0.0, 1.0, 2.0]))
+    torch.save({"epoch": 3}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="not a training state"):
+        load_state(tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="not a training state"):
+        load_state(saved)
+    (tmp_path / "half.pt").write_bytes((tmp_path / "state.pt").read_bytes()[:500])
+    with pytest.raises(CheckpointError, match="not a file that can be read safely"):
+        load_state(tmp_path / "half.pt")
+
+
+def test_broken_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    write_json(path, {"ap": 0.5})
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_json(path, {"ap": float("nan")})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"ap": 0.5}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_broken_write_of_a_state_leaves_the_old_one(tmp_path: Path) -> None:
+    save_state(tmp_path / "state.pt", {"epoch": 1})
+    with pytest.raises(Exception, match="pickle"):
+        save_state(tmp_path / "state.pt", {"epoch": 2, "bad": lambda: None})
+    assert load_state(tmp_path / "state.pt")["epoch"] == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state.pt"]

@@ -1,0 +1,249 @@
+"""The training loop: seeded, resumable to the bit, equal to plain training at weight 0, and alert to bad numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from hkd.data.prepare import PreparedData
+from hkd.models.detector import Detector
+from hkd.training.checkpoint import CheckpointError, load_detector, load_state
+from hkd.training.loop import NonFiniteLossError, Trainer
+from tests.training.tiny import NO_LEVELS, TEACHER_SHAPE, build, trial_config
+
+MakeTrainer = Callable[..., Trainer]
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Detector:
+    return build(TEACHER_SHAPE, 1)
+
+
+@pytest.fixture
+def make(scenes_dir: Path, data: PreparedData, teacher: Detector) -> MakeTrainer:
+    """A distilling trainer, its configuration changed as named."""
+
+    def make_trainer(**changes: Any) -> Trainer:
+        return Trainer(trial_config(scenes_dir, **changes), data, teacher)
+
+    return make_trainer
+
+
+def losses_of(epoch: dict[str, float]) -> dict[str, float]:
+    """What an epoch measured, less the clock's readings."""
+    return {name: value for name, value in epoch.items() if name not in {"seconds", "images_per_second"}}
+
+
+def assert_same_weights(one: torch.nn.Module, other: torch.nn.Module) -> None:
+    expected = other.state_dict()
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training__optimizer": "adamw", "training__ema_decay": 0.9},
+        {"training__optimizer": "sgd", "training__precision": "fp32"},
+    ],
+)
+def test_resumed_training_equals_an_uninterrupted_one_to_the_bit(
+    make: MakeTrainer, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    straight = make(**changes)
+    expected = [losses_of(straight.train_epoch()) for _ in range(3)]
+    begun = make(**changes)
+    measured = [losses_of(begun.train_epoch())]
+    begun.evaluate()  # an evaluation in between leaves no trace
+    begun.save(tmp_path / "state.pt")
+    resumed = make(**changes)
+    resumed.load(tmp_path / "state.pt")
+    assert resumed.epoch == 1
+    measured += [losses_of(resumed.train_epoch()) for _ in range(2)]
+    assert measured == expected
+    assert expected[0] != expected[1]
+    assert_same_weights(resumed.student, straight.student)
+    assert_same_weights(resumed.deployed, straight.deployed)
+
+
+def test_training_depends_on_its_seed_and_on_no_global_generator(make: MakeTrainer) -> None:
+    before = torch.get_rng_state()
+    first = losses_of(make(training__seed=5).train_epoch())
+    assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers were drawn"
+    with torch.random.fork_rng():
+        torch.manual_seed(99)
+        again = losses_of(make(training__seed=5).train_epoch())
+    assert again == first
+    assert losses_of(make(training__seed=6).train_epoch()) != first
+
+
+def test_weight_zero_equals_plain_training_to_the_bit(make: MakeTrainer, scenes_dir: Path, data: PreparedData) -> None:
+    plain = Trainer(trial_config(scenes_dir, teacher=None), data)
+    weightless = make(distillation=NO_LEVELS.model_dump())
+    for _ in range(2):
+        assert losses_of(weightless.train_epoch()) == losses_of(plain.train_epoch())
+    assert_same_weights(weightless.student, plain.student)
+    distilled = make()
+    distilled.train_epoch()
+    # The same first weights and batches, so that only the objective tells the two apart.
+    assert not torch.equal(distilled.student.backbone.body.conv1.weight, plain.student.backbone.body.conv1.weight)
+
+
+def test_weight_zero_needs_no_teacher_and_other_weights_do(scenes_dir: Path, data: PreparedData) -> None:
+    Trainer(trial_config(scenes_dir, distillation=NO_LEVELS.model_dump()), data)
+    with pytest.raises(ValueError, match="no teacher was given"):
+        Trainer(trial_config(scenes_dir), data)
+
+
+def test_teacher_stays_as_it_was_and_in_eval_mode(make: MakeTrainer, teacher: Detector, tmp_path: Path) -> None:
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    teacher.train()
+    trainer = make()
+    teacher.train()  # a caller may do so between epochs
+    trainer.train_epoch()
+    assert not any(module.training for module in teacher.modules())
+    for name, tensor in teacher.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    trainer.save(tmp_path / "state.pt")
+    student_and_adapters = load_state(tmp_path / "state.pt")["modules"]
+    assert [len(tensors) for tensors in student_and_adapters] == [
+        len(trainer.student.state_dict()),
+        # Five pyramid levels, regions and embedding: 7 weights, and none has a bias under pearson.
+        7,
+    ]
+
+
+def test_epoch_measures_losses_pulls_rate_and_speed(make: MakeTrainer) -> None:
+    calls: list[tuple[int, int, dict[str, float]]] = []
+    epoch = make().train_epoch(lambda step, steps, parts: calls.append((step, steps, dict(parts))))
+    levels = ("pyramid", "region", "embedding", "logits", "box_deltas")
+    detection = ("rpn_objectness", "rpn_box", "roi_classification", "roi_box")
+    numbers = {*detection, *(f"distill_{level}" for level in levels), "loss_total", "gradient_norm"}
+    pulls = {f"gradient_ratio_{level}" for level in levels}
+    assert set(epoch) == numbers | pulls | {"learning_rate", "seconds", "images_per_second"}
+    assert [call[:2] for call in calls] == [(1, 2), (2, 2)]
+    for name in numbers:
+        mean = (calls[0][2][name] + calls[1][2][name]) / 2
+        assert epoch[name] == pytest.approx(mean, rel=1e-6), name
+    # 5 images in batches of 2 make 2 steps; warm-up is round(0.1 * 6) = 1 step, so that the peak is at step 0 and the
+    # cosine spans steps 0..5: step 1 is at a fifth, 0.01 + 0.99 * (1 + cos(pi / 5)) / 2 = 0.905463 of 1e-3.
+    assert epoch["learning_rate"] == pytest.approx(0.905463e-3, rel=1e-5)
+    assert epoch["images_per_second"] == pytest.approx(4 / epoch["seconds"])
+
+
+def test_training_learns(make: MakeTrainer) -> None:
+    # Untrained, binary cross-entropy is log 2 = 0.69, and features that have nothing in common are at 1 - r = 1.
+    trainer = make(training__total_epochs=10, training__learning_rate=5e-3, training__precision="fp32")
+    epochs = [trainer.train_epoch() for _ in range(10)]
+    assert epochs[0]["rpn_objectness"] == pytest.approx(0.69, abs=0.02)
+    assert epochs[-1]["rpn_objectness"] < 0.5
+    assert epochs[-1]["distill_region"] < 0.8
+
+
+@pytest.mark.parametrize("steps_between_looks", [1, 20])
+def test_bad_numbers_stop_the_training_naming_step_and_parts(
+    make: MakeTrainer, tmp_path: Path, steps_between_looks: int
+) -> None:
+    trainer = make()
+    trainer._steps_between_looks = steps_between_looks
+    trainer.train_epoch()
+
+    def poison(step: int, *_: Any) -> None:
+        if step == 1:
+            with torch.no_grad():
+                trainer.student.roi_heads.box_predictor.bbox_pred.bias.fill_(float("nan"))
+
+    with pytest.raises(NonFiniteLossError, match=r"epoch 2, step 2 of 2: roi_box = nan, .*loss_total = nan") as caught:
+        trainer.train_epoch(poison)
+    assert "roi_classification" not in str(caught.value)
+    with pytest.raises(AssertionError, match="between epochs only"):
+        trainer.save(tmp_path / "state.pt")
+
+
+class HostReads(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    """Counts what would make a host wait for its GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.overloadpacket._qualified_op_name
+        if name in {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::is_nonzero"}:
+            self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_number_of_host_reads_does_not_grow_with_the_steps(make: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The traced step (test_step.py) shows it for the losses; this, for backward, clipping, optimiser, average and log.
+    original = Tensor.tolist
+
+    def host_reads(batch_size: int) -> int:
+        trainer = make(training__batch_size=batch_size, training__ema_decay=0.9)
+        trainer._steps_between_looks = 20  # as on a GPU
+        reads = HostReads()
+
+        def tolist(tensor: Tensor) -> Any:
+            reads.count += 1  # reading a CPU tensor as a list passes the dispatcher by
+            return original(tensor)
+
+        with reads, monkeypatch.context() as patch:
+            patch.setattr(Tensor, "tolist", tolist)
+            trainer.train_epoch()
+        return reads.count
+
+    # One epoch each: 2 steps and 5. Five pulls, the means and one look.
+    assert host_reads(2) == host_reads(1) == 7
+
+
+def test_average_is_what_is_deployed(make: MakeTrainer, tmp_path: Path) -> None:
+    trainer = make(training__ema_decay=0.9)
+    trainer.train_epoch()
+    weight = trainer.student.backbone.body.conv1.weight
+    assert not torch.equal(trainer.deployed.backbone.body.conv1.weight, weight)
+    trainer.export_student(tmp_path / "student.safetensors", {"ap": 0.5})
+    saved, metadata = load_detector(tmp_path / "student.safetensors")
+    assert_same_weights(saved, trainer.deployed)
+    assert (metadata.image_height, metadata.image_width, metadata.metrics) == (64, 96, {"ap": 0.5})
+    assert trainer.cost.num_params == sum(parameter.numel() for parameter in saved.parameters())
+
+
+def test_first_weights_are_taken_from_a_file(make: MakeTrainer, tmp_path: Path) -> None:
+    source = make(training__seed=3)
+    source.export_student(tmp_path / "student.safetensors")
+    trainer = make(training__ema_decay=0.9)
+    trainer.start_from(tmp_path / "student.safetensors")
+    assert_same_weights(trainer.student, source.student)
+    assert_same_weights(trainer.deployed, source.student)
+
+
+def test_state_of_other_settings_is_refused_naming_them(make: MakeTrainer, tmp_path: Path) -> None:
+    make().save(tmp_path / "state.pt")
+    with pytest.raises(CheckpointError, match=r"training.learning_rate was 0.001 and is 0.01.*begin anew"):
+        make(training__learning_rate=0.01).load(tmp_path / "state.pt")
+    # What changes nothing of the outcome may differ.
+    make(training__num_threads=1, training__evaluate_every_epochs=2).load(tmp_path / "state.pt")
+
+
+def test_evaluation_judges_the_validation_images(make: MakeTrainer) -> None:
+    trainer = make()
+    trainer.train_epoch()
+    result = trainer.evaluate()
+    assert result.num_images == 3
+    assert result.num_detections == len(trainer.detections()) > 0
+    assert {"mr2_all", "ap", "ap50"} <= set(result.as_metrics())
+
+
+def test_evaluation_is_due_by_the_schedule_and_after_the_last_epoch(make: MakeTrainer) -> None:
+    trainer = make(training__evaluate_every_epochs=2)
+    due = []
+    for _ in range(trainer.total_epochs):
+        trainer.train_epoch()
+        due.append(trainer.is_evaluation_due)
+    assert due == [False, True, True]

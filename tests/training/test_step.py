@@ -1,0 +1,169 @@
+"""The training step: what it sums, what it leaves alone, and that it traces as one graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hkd.config import DistillationConfig, FeatureLevelConfig, LogitLevelConfig
+from hkd.distillation.objective import build_objective
+from hkd.models.detector import Detector
+from hkd.structures import Batch
+from hkd.training.step import StepLoss, gradient_ratios, training_loss
+from tests.training.tiny import ALL_LEVELS, SAMPLING, STUDENT, TEACHER_SHAPE, build, make_batch
+
+
+def step(
+    student: Detector,
+    teacher: Detector | None,
+    distillation: DistillationConfig | None,
+    batch: Batch,
+    autocast_dtype: torch.dtype | None = None,
+) -> StepLoss:
+    """One step with keys and adapters that depend on nothing but the batch."""
+    generator = torch.Generator().manual_seed(1)
+    anchor_keys, region_keys = student.draw_sampling_keys(batch.images, batch.targets, generator)
+    return training_loss(
+        student,
+        teacher,
+        None if distillation is None else build_objective(distillation, STUDENT, TEACHER_SHAPE, 3),
+        batch,
+        anchor_keys=anchor_keys,
+        region_keys=region_keys,
+        sampling=SAMPLING,
+        autocast_dtype=autocast_dtype,
+    )
+
+
+def build_teacher() -> Detector:
+    return build(TEACHER_SHAPE, 1).requires_grad_(False).eval()
+
+
+def test_step_traces_as_one_graph() -> None:
+    # fullgraph refuses whatever makes the host wait: .item(), nonzero(), branches on tensors.
+    student, teacher, batch = build(STUDENT, 0), build_teacher(), make_batch()
+    objective = build_objective(ALL_LEVELS, STUDENT, TEACHER_SHAPE, 3)
+    generator = torch.Generator().manual_seed(1)
+    anchor_keys, region_keys = student.draw_sampling_keys(batch.images, batch.targets, generator)
+
+    def run(images: Batch, of_anchors: Tensor, of_regions: Tensor) -> StepLoss:
+        return training_loss(
+            student,
+            teacher,
+            objective,
+            images,
+            anchor_keys=of_anchors,
+            region_keys=of_regions,
+            sampling=SAMPLING,
+            autocast_dtype=torch.bfloat16,
+        )
+
+    traced = torch.compile(run, fullgraph=True, backend="eager")(batch, anchor_keys, region_keys)
+    eager = run(batch, anchor_keys, region_keys)
+    assert traced.parts.keys() == eager.parts.keys()
+    for name, part in eager.parts.items():
+        # The same kernels in the same order; only NMS counts its passes another way.
+        torch.testing.assert_close(traced.parts[name], part, rtol=1e-6, atol=1e-6, msg=name)
+
+
+def test_total_is_the_sum_of_all_parts() -> None:
+    loss = step(build(STUDENT, 0), build_teacher(), ALL_LEVELS, make_batch())
+    assert set(loss.detection) == {"rpn_objectness", "rpn_box", "roi_classification", "roi_box"}
+    assert set(loss.distillation) == {
+        "distill_pyramid",
+        "distill_region",
+        "distill_embedding",
+        "distill_logits",
+        "distill_box_deltas",
+    }
+    parts = {name: part.item() for name, part in loss.parts.items()}
+    total = parts.pop("loss_total")
+    assert set(parts) == set(loss.detection) | set(loss.distillation)
+    assert total == pytest.approx(sum(parts.values()), rel=1e-6)
+    assert total == loss.total.item()
+
+
+def test_without_teacher_there_are_only_detection_losses_and_they_are_the_same() -> None:
+    batch = make_batch()
+    alone = step(build(STUDENT, 0), None, None, batch)
+    taught = step(build(STUDENT, 0), build_teacher(), ALL_LEVELS, batch)
+    assert alone.distillation == {}
+    for name, part in alone.detection.items():
+        assert torch.equal(part, taught.detection[name]), name
+
+
+def test_forwards_run_in_bf16_and_losses_in_fp32() -> None:
+    student, teacher, batch = build(STUDENT, 0), build_teacher(), make_batch()
+    exact = step(student, teacher, ALL_LEVELS, batch)
+    rough = step(student, teacher, ALL_LEVELS, batch, torch.bfloat16)
+    for name, part in rough.parts.items():
+        assert part.dtype == torch.float32, name
+        assert not torch.equal(part, exact.parts[name]), f"{name}: the forwards were not in bf16"
+        # A mean of many terms that was computed in fp32 has more digits than bf16 can hold.
+        assert not torch.equal(part.bfloat16().float(), part), f"{name}: computed in bf16"
+    for name, part in rough.detection.items():
+        # bf16 rounds to 2^-9 = 0.2 %, an operation; some 30 layers deep.
+        assert part.item() == pytest.approx(exact.parts[name].item(), rel=0.05), name
+
+
+def test_teacher_is_left_alone_and_gradients_reach_student_and_adapters() -> None:
+    student, batch = build(STUDENT, 0), make_batch()
+    teacher = build(TEACHER_SHAPE, 1).eval()  # not frozen: no gradient may reach it all the same
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    objective = build_objective(ALL_LEVELS, STUDENT, TEACHER_SHAPE, 3)
+    anchor_keys, region_keys = student.draw_sampling_keys(batch.images, batch.targets, None)
+    loss = training_loss(
+        student, teacher, objective, batch, anchor_keys=anchor_keys, region_keys=region_keys, sampling=SAMPLING
+    )
+    torch.autograd.backward(loss.total)
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    for name, tensor in teacher.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert all(parameter.grad is not None for parameter in student.parameters())
+    assert all(parameter.grad is not None for parameter in objective.parameters())
+
+
+def test_teacher_is_asked_only_for_what_the_objective_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    pyramid_alone = DistillationConfig(region=FeatureLevelConfig(weight=0.0), logits=LogitLevelConfig(weight=0.0))
+    teacher = build_teacher()
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the teacher's box head was asked")
+
+    monkeypatch.setattr(teacher, "forward_regions", refuse)
+    loss = step(build(STUDENT, 0), teacher, pyramid_alone, make_batch())
+    assert set(loss.distillation) == {"distill_pyramid"}
+
+
+def test_gradient_ratios_are_ratios_of_norms_and_touch_nothing() -> None:
+    student, teacher, batch = build(STUDENT, 0), build_teacher(), make_batch()
+
+    def norm_at_backbone(name: str | None) -> float:
+        """Norm of the gradient of one level (or of all detection losses), by plain backward passes."""
+        student.zero_grad()
+        loss = step(student, teacher, ALL_LEVELS, batch)
+        part = loss.distillation[name] if name else torch.stack(list(loss.detection.values())).sum()
+        torch.autograd.backward(part)
+        squares = [p.grad.square().sum() for p in student.backbone.parameters() if p.grad is not None]
+        return float(torch.stack(squares).sum().sqrt())
+
+    expected = {
+        "gradient_ratio_" + name: norm_at_backbone("distill_" + name) / norm_at_backbone(None)
+        for name in ("pyramid", "region", "embedding", "logits", "box_deltas")
+    }
+    student.zero_grad()
+    loss = step(student, teacher, ALL_LEVELS, batch)
+    ratios = gradient_ratios(student, loss)
+    assert {name: float(ratio) for name, ratio in ratios.items()} == pytest.approx(expected, rel=1e-4)
+    assert all(parameter.grad is None for parameter in student.parameters())
+    torch.autograd.backward(loss.total)
+    gradients = [parameter.grad for parameter in student.parameters()]
+    student.zero_grad()
+    torch.autograd.backward(step(student, teacher, ALL_LEVELS, batch).total)
+    for parameter, gradient in zip(student.parameters(), gradients, strict=True):
+        assert parameter.grad is not None
+        assert gradient is not None
+        assert torch.equal(parameter.grad, gradient)

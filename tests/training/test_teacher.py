@@ -1,0 +1,232 @@
+"""The teacher: made once whoever asks, resumed where it was killed, refused where its weights do not fit."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hkd.data.prepare import PreparedData, prepare_data
+from hkd.training.checkpoint import CheckpointError, read_weights, save_detector
+from hkd.training.loop import Trainer
+from hkd.training.progress import TrainingProgress
+from hkd.training.teacher import TeacherError, check_teacher_files, load_teacher, prepare_teacher
+from tests.training.tiny import STUDENT, TEACHER_SHAPE, TRAINING, build, trial_config
+
+ONE_EPOCH = {**TRAINING, "total_epochs": 1}
+STANDING_STILL = {**ONE_EPOCH, "learning_rate": 1e-12, "weight_decay": 0.0}
+
+
+@pytest.fixture
+def epochs_trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of each epoch that any trainer finished."""
+    trained: list[int] = []
+    original = Trainer.train_epoch
+
+    def train_epoch(self: Trainer, *args: Any) -> dict[str, float]:
+        measured = original(self, *args)
+        trained.append(self.epoch)
+        return measured
+
+    monkeypatch.setattr(Trainer, "train_epoch", train_epoch)
+    return trained
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    path = tmp_path / "trained.safetensors"
+    save_detector(path, build(TEACHER_SHAPE, 7), TEACHER_SHAPE, image_height=64, image_width=96)
+    return path
+
+
+def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+def entries(cache_dir: Path) -> list[str]:
+    return sorted(path.name for path in (cache_dir / "teachers").iterdir())
+
+
+def test_teacher_is_trained_once(
+    scenes_dir: Path, data: PreparedData, tmp_path: Path, epochs_trained: list[int]
+) -> None:
+    config = trial_config(scenes_dir)
+    moments: list[TrainingProgress] = []
+    first = prepare_teacher(config, data, tmp_path, moments.append)
+    assert epochs_trained == [1, 2, 3]
+    assert [(moment.step, moment.epoch) for moment in moments] == [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (6, 3)]
+    assert {(moment.total_steps, moment.total_epochs) for moment in moments} == {(6, 3)}
+    again = prepare_teacher(config, data, tmp_path)
+    assert again == first
+    assert epochs_trained == [1, 2, 3]
+    assert len(first.epochs) == 3
+    assert {"mr2_all", "ap", "ap50"} <= set(first.metrics)
+    assert first.cost.num_params == sum(p.numel() for p in build(TEACHER_SHAPE, 0).parameters())
+    assert sorted(path.name for path in first.path.parent.iterdir() if path.name != "lock") == [
+        "teacher.json",
+        "teacher.safetensors",
+    ]
+    # It is what a detector of this shape becomes when trained alone.
+    alone = Trainer(config.model_copy(update={"student": TEACHER_SHAPE, "teacher": None}), data)
+    for _ in range(3):
+        alone.train_epoch()
+    assert_same_weights(read_weights(first.path), alone.student.state_dict())
+    assert alone.evaluate().as_metrics() == first.metrics
+
+
+def test_killed_training_goes_on_where_it_was(
+    scenes_dir: Path, data: PreparedData, tmp_path: Path, epochs_trained: list[int]
+) -> None:
+    config = trial_config(scenes_dir)
+
+    def kill_in_third_epoch(moment: TrainingProgress) -> None:
+        if moment.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_teacher(config, data, tmp_path / "killed", kill_in_third_epoch)
+    resumed = prepare_teacher(config, data, tmp_path / "killed")
+    assert epochs_trained == [1, 2, 3]
+    straight = prepare_teacher(config, data, tmp_path / "straight")
+    assert_same_weights(read_weights(resumed.path), read_weights(straight.path))
+    assert resumed.metrics == straight.metrics
+    assert [epoch["loss_total"] for epoch in resumed.epochs] == [epoch["loss_total"] for epoch in straight.epochs]
+
+
+def test_those_who_ask_at_once_share_one_training(
+    scenes_dir: Path, data: PreparedData, tmp_path: Path, epochs_trained: list[int]
+) -> None:
+    config = trial_config(scenes_dir, teacher__training=ONE_EPOCH)
+    start = threading.Barrier(2)
+
+    def ask() -> Path:
+        start.wait()
+        return prepare_teacher(config, data, tmp_path).path
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = (pool.submit(ask) for _ in range(2))
+        assert first.result() == second.result()
+    assert epochs_trained == [1]
+
+
+def test_key_holds_what_determines_the_teacher_and_nothing_else(
+    scenes_dir: Path, data: PreparedData, tmp_path: Path, epochs_trained: list[int]
+) -> None:
+    def prepare(**changes: Any) -> None:
+        prepare_teacher(trial_config(scenes_dir, **changes), data, tmp_path)
+
+    prepare(teacher__training=ONE_EPOCH)
+    # Students, threads and places do not change a teacher.
+    prepare(
+        teacher__training={**ONE_EPOCH, "num_threads": 1, "device": "cpu", "evaluate_every_epochs": 5},
+        student__head_channels=32,
+        distillation__pyramid__weight=3.0,
+        training__seed=9,
+        data__cache_dir="elsewhere",
+        evaluation__batch_size=1,
+    )
+    assert len(epochs_trained) == 1
+    prepare(teacher__training={**ONE_EPOCH, "seed": 1})
+    prepare(teacher__training=ONE_EPOCH, teacher__head_channels=16)
+    prepare(teacher__training=ONE_EPOCH, data__augmentation__flip_probability=0.0)
+    assert len(epochs_trained) == 4
+    assert len(entries(tmp_path)) == 4
+
+
+def test_checkpoint_is_judged_and_used_as_it_is(
+    scenes_dir: Path, data: PreparedData, tmp_path: Path, checkpoint: Path, epochs_trained: list[int]
+) -> None:
+    config = trial_config(scenes_dir, teacher__checkpoint=str(checkpoint))
+    prepared = prepare_teacher(config, data, tmp_path)
+    assert epochs_trained == []
+    assert prepared.epochs == ()
+    assert "ap" in prepared.metrics
+    assert_same_weights(read_weights(prepared.path), read_weights(checkpoint))
+    # Another file in the same place is another teacher.
+    save_detector(checkpoint, build(TEACHER_SHAPE, 8), TEACHER_SHAPE, image_height=64, image_width=96)
+    assert prepare_teacher(config, data, tmp_path).path != prepared.path
+
+
+@pytest.mark.parametrize("origin", ["checkpoint", "init_from"])
+def test_weights_of_another_architecture_are_refused_before_any_training(
+    scenes_dir: Path, data: PreparedData, tmp_path: Path, epochs_trained: list[int], origin: str
+) -> None:
+    save_detector(tmp_path / "small.safetensors", build(STUDENT, 0), STUDENT, image_height=64, image_width=96)
+    config = trial_config(scenes_dir, **{f"teacher__{origin}": str(tmp_path / "small.safetensors")})
+    with pytest.raises(CheckpointError, match="another architecture"):
+        prepare_teacher(config, data, tmp_path / "cache")
+    assert epochs_trained == []
+    assert not (tmp_path / "cache").exists()
+
+
+def test_checkpoint_trained_with_other_anchors_is_refused_and_may_be_a_start(
+    scenes_dir: Path, checkpoint: Path
+) -> None:
+    # No tensor's shape shows the anchors' size.
+    changes = {"teacher__anchor_sizes": [14.0, 23.0, 41.0, 72.0, 113.0]}
+    with pytest.raises(CheckpointError, match=r"teacher.anchor_sizes is \(14.0.* and was \(13.0"):
+        check_teacher_files(trial_config(scenes_dir, teacher__checkpoint=str(checkpoint), **changes))
+    check_teacher_files(trial_config(scenes_dir, teacher__init_from=str(checkpoint), **changes))
+
+
+def test_training_starts_from_given_weights(
+    scenes_dir: Path, data: PreparedData, tmp_path: Path, checkpoint: Path
+) -> None:
+    config = trial_config(scenes_dir, teacher__init_from=str(checkpoint), teacher__training=STANDING_STILL)
+    trained = read_weights(prepare_teacher(config, data, tmp_path / "cache").path)
+    for name, given in read_weights(checkpoint).items():
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(trained[name], given, rtol=0, atol=1e-9, msg=name)
+
+
+def test_training_starts_from_a_training_on_generated_scenes(
+    scenes_dir: Path, data: PreparedData, tmp_path: Path, epochs_trained: list[int]
+) -> None:
+    # The "real" images are three generated ones under their own name.
+    path = str(data.validation_annotations.path)
+    own = {"data__train_annotations": path, "data__validation_annotations": path}
+    config = trial_config(
+        scenes_dir,
+        teacher__init_from_synthetic={**TRAINING, "total_epochs": 2},
+        teacher__training=STANDING_STILL,
+        **own,
+    )
+    titles: list[str] = []
+    own_data = prepare_data(config.data, progress=False)
+    prepared = prepare_teacher(config, own_data, tmp_path, lambda moment: titles.append(moment.title))
+    assert epochs_trained == [1, 2, 1]
+    assert titles == ["teacher on generated scenes"] * 4 + ["teacher"]
+    assert len(entries(tmp_path)) == 2
+    # The first stage is an entry of its own, the same as a teacher of generated scenes with that schedule.
+    apprentice = prepare_teacher(
+        trial_config(scenes_dir, teacher__training={**TRAINING, "total_epochs": 2}), data, tmp_path
+    )
+    assert epochs_trained == [1, 2, 1]
+    trained, first = read_weights(prepared.path), read_weights(apprentice.path)
+    for name in first:
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(trained[name], first[name], rtol=0, atol=1e-9, msg=name)
+
+
+def test_loaded_teacher_is_frozen_and_draws_no_random_numbers(scenes_dir: Path, checkpoint: Path) -> None:
+    config = trial_config(scenes_dir).teacher
+    assert config is not None
+    before = torch.get_rng_state()
+    teacher = load_teacher(checkpoint, config)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    assert not any(module.training for module in teacher.modules())
+    assert_same_weights(teacher.state_dict(), read_weights(checkpoint))
+
+
+def test_no_teacher_to_prepare_is_said_so(scenes_dir: Path, data: PreparedData, tmp_path: Path) -> None:
+    config = trial_config(scenes_dir, teacher=None)
+    check_teacher_files(config)
+    with pytest.raises(TeacherError, match="teacher is null"):
+        prepare_teacher(config, data, tmp_path)
