@@ -1,0 +1,60 @@
+"""Losses between the box heads' answers for the same regions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def kl_distillation_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float, valid: Tensor) -> Tensor:
+    """``T^2 * KL(softmax(teacher / T) || softmax(student / T))``, mean over the valid regions.
+
+    The square keeps the size of the gradient as the temperature rises. Reference: Hinton, Vinyals, Dean, "Distilling
+    the knowledge in a neural network", 2015, section 2.
+
+    Args:
+        student_logits: (R, K), any floating type.
+        teacher_logits: (R, K); receives no gradient.
+        temperature: T, above 0.
+        valid: (R,) bool; if no region is valid, the loss is 0.
+
+    Returns:
+        () float32.
+    """
+    assert student_logits.shape == teacher_logits.shape, (
+        f"student {student_logits.shape}, teacher {teacher_logits.shape}"
+    )
+    with torch.autocast(student_logits.device.type, enabled=False):
+        # Unused slots become equal logits on both sides, whose divergence is 0: what they held, NaN as well, is gone
+        # before the softmax, whose gradient would carry it on.
+        student = torch.where(valid[:, None], student_logits.float(), 0.0)
+        teacher = torch.where(valid[:, None], teacher_logits.detach().float(), 0.0)
+        divergence = functional.kl_div(
+            functional.log_softmax(student / temperature, dim=1),
+            functional.log_softmax(teacher / temperature, dim=1),
+            reduction="sum",
+            log_target=True,
+        )
+        return temperature**2 * divergence / valid.sum().clamp(min=1)
+
+
+def box_delta_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
+    """Mean squared difference of the foreground classes' box deltas over the valid regions.
+
+    The background's four deltas are left out: nothing trains them.
+
+    Args:
+        student: (R, 4 * K), torchvision's layout: four deltas for each class, the background's first.
+        teacher: (R, 4 * K), of the same regions; receives no gradient.
+        valid: (R,) bool; if no region is valid, the loss is 0.
+
+    Returns:
+        () float32.
+    """
+    assert student.shape == teacher.shape, f"student {student.shape}, teacher {teacher.shape}"
+    assert student.shape[1] % 4 == 0, f"{student.shape[1]} deltas are not four a class"
+    with torch.autocast(student.device.type, enabled=False):
+        difference = student[:, 4:].float() - teacher[:, 4:].detach().float()
+        difference = torch.where(valid[:, None], difference, 0.0)
+        return difference.square().sum() / (valid.sum().clamp(min=1) * difference.shape[1])

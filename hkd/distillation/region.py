@@ -1,0 +1,40 @@
+"""Losses between what two box heads see and make of the same regions.
+
+The teacher's features are those of the student's sampled regions: the two are compared region by region.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hkd.distillation.pyramid import FeatureLoss, feature_loss
+
+
+def region_distillation_loss(student: Tensor, teacher: Tensor, valid: Tensor, kind: FeatureLoss) -> Tensor:
+    """Feature loss of RoI-aligned features; a channel's statistics run over valid regions and their cells.
+
+    Args:
+        student: (R, C, 7, 7), already adapted to the teacher's channels.
+        teacher: (R, C, 7, 7), of the same regions; receives no gradient.
+        valid: (R,) bool; if no region is valid, the loss is 0.
+        kind: which loss.
+
+    Returns:
+        () float32.
+    """
+    return feature_loss(student, teacher, valid[:, None, None, None], kind)
+
+
+def embedding_distillation_loss(student: Tensor, teacher: Tensor, valid: Tensor, kind: FeatureLoss) -> Tensor:
+    """Feature loss of the box head's embedding; a channel's statistics run over valid regions.
+
+    Args:
+        student: (R, D), already adapted to the teacher's width.
+        teacher: (R, D), of the same regions; receives no gradient.
+        valid: (R,) bool; if no region is valid, the loss is 0.
+        kind: which loss.
+
+    Returns:
+        () float32.
+    """
+    return feature_loss(student[:, :, None, None], teacher[:, :, None, None], valid[:, None, None, None], kind)
