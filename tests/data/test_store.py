@@ -77,12 +77,19 @@ def test_scale_is_exact_to_the_far_edge(tmp_path: Path) -> None:
     # Brightness rises by one a column and is sampled at x / scale: column i of the store shows original column
     # (i + 1/2) / scale - 1/2 to within the rounding of a byte. 100 columns fit 64 at 0.64; 75 rows give 48.
     ramp = Image.fromarray(np.broadcast_to(np.arange(100, dtype=np.uint8), (75, 100)).copy())
-    upright = Image.fromarray(np.broadcast_to(np.arange(101, dtype=np.uint8), (149, 101)).copy())
+    upright = Image.fromarray(np.broadcast_to(np.arange(102, dtype=np.uint8), (149, 102)).copy())
     store = _open(_annotated(tmp_path, [ramp, upright]), tmp_path / "cache")
-    assert store.valid_sizes.tolist() == [[48, 64], [64, 43]]  # 101 * 64 / 149 = 43.4
+    assert store.valid_sizes.tolist() == [[48, 64], [64, 43]]  # 102 * 64 / 149 = 43.8
     for image, (height, width), scale in zip(store.images, store.valid_sizes, store.scales, strict=True):
         expected = (np.arange(2, width - 2) + 0.5) / scale - 0.5
         np.testing.assert_allclose(image[height // 2, 2 : width - 2, 0], expected, atol=0.75)
+
+
+def test_reducing_averages(tmp_path: Path) -> None:
+    # Stripes of one column, reduced eight times: taking single pixels would show black or white, never their mean.
+    stripes = Image.fromarray(np.tile(np.array([0, 255], dtype=np.uint8), (512, 256)))
+    store = _open(_annotated(tmp_path, [stripes]), tmp_path / "cache")
+    assert abs(store.images.astype(int) - 127).max() <= 8  # the filter's window is cut at the picture's edge
 
 
 def test_grey_palette_and_jpeg_become_rgb(tmp_path: Path) -> None:

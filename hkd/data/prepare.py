@@ -1,0 +1,110 @@
+"""From the configuration's ``data`` section to annotations and opened image stores."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from hkd.config import DataConfig, SyntheticConfig
+from hkd.config_io import config_hash
+from hkd.data.annotations import AnnotationError, Annotations, read_annotations
+from hkd.data.loader import pack_targets
+from hkd.data.sources import synthetic
+from hkd.data.store import ImageStore, StoreError, open_store
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Everything that training and evaluation read."""
+
+    train_annotations: Annotations
+    validation_annotations: Annotations
+    train_store: ImageStore
+    validation_store: ImageStore
+    config: DataConfig
+
+
+def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
+    """Reads and checks the annotations, and opens the image stores, building what is not there yet.
+
+    Where no annotations are named, street scenes are generated once, in ``cache_dir``.
+
+    Args:
+        config: which images, at what size.
+        progress: whether long work shows a bar on stderr.
+
+    Raises:
+        AnnotationError: listing what is wrong with the annotations or images of both sets, or that a training image
+            holds more boxes than ``max_objects_per_image``.
+        StoreError: if ``cache_dir`` cannot be written.
+    """
+    if config.train_annotations is None or config.validation_annotations is None:
+        paths = _scenes(config.synthetic, config.cache_dir, progress)
+        image_root = None
+    else:
+        paths = (config.train_annotations, config.validation_annotations)
+        image_root = config.image_root
+    train, validation = _read_both(paths, image_root)
+    if train.ignore.all():
+        problem = f"none of its {len(train.ignore)} boxes counts (all are ignored): there is nothing to learn from"
+        raise AnnotationError([problem], str(train.path))
+    train_store, validation_store = (
+        open_store(annotations, config.image_height, config.image_width, config.cache_dir, progress)
+        for annotations in (train, validation)
+    )
+    pack_targets(train, train_store, config.max_objects_per_image)  # refused here, before any training starts
+    return PreparedData(train, validation, train_store, validation_store, config)
+
+
+def _read_both(paths: tuple[Path, Path], image_root: Path | None) -> tuple[Annotations, Annotations]:
+    read, errors = [], []
+    for path in paths:
+        try:
+            read.append(read_annotations(path, image_root))
+        except AnnotationError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        problems = [f"{error.source}: {problem}" for error in errors for problem in error.problems]
+        raise AnnotationError(problems, "training and validation annotations")
+    return read[0], read[1]
+
+
+def _scenes(config: SyntheticConfig, cache_dir: Path, progress: bool) -> tuple[Path, Path]:
+    """Annotation files of the generated scenes. One process draws, under a lock; a set is complete or absent."""
+    # The drawing code is part of what determines the scenes: hashed, so that no old picture outlives a change to it.
+    sources = Path(synthetic.__file__).parent
+    code = {
+        path.name: path.read_text(encoding="utf-8")
+        for path in [Path(synthetic.__file__), *(sources / "_scene").glob("*.py")]
+    }
+    folder = cache_dir / f"scenes-{config_hash(config, code)}"
+    names = ("train.json", "validation.json")
+    if not all((folder / name).is_file() for name in names):
+        try:
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{folder}.lock"):
+                if not all((folder / name).is_file() for name in names):
+                    partial = folder.with_name(f"{folder.name}.partial")
+                    shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
+                    shutil.rmtree(folder, ignore_errors=True)  # somebody took part of it away
+                    synthetic.write_scenes(
+                        partial,
+                        train_images=config.train_images,
+                        validation_images=config.validation_images,
+                        height=config.height,
+                        width=config.width,
+                        seed=config.seed,
+                        progress=progress,
+                    )
+                    partial.replace(folder)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write generated scenes to '{folder}' ({error});"
+                " make room, or name another folder (data.cache_dir)"
+            ) from error
+    return folder / names[0], folder / names[1]

@@ -1,0 +1,214 @@
+"""Batches and packed targets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hkd.data.annotations import AnnotationError, Annotations, check_annotations
+from hkd.data.loader import BatchLoader, evaluation_batches, pack_targets
+from hkd.data.store import ImageStore
+from hkd.data.transforms import to_float
+from hkd.structures import Batch
+
+_AUGMENTATION = {
+    "flip_probability": 0.5,
+    "scale_min": 0.8,
+    "scale_max": 1.3,
+    "brightness": 0.2,
+    "contrast": 0.2,
+    "saturation": 0.2,
+    "minimum_visible_fraction": 0.4,
+}
+
+
+def _set(boxes: list[list[list[float]]], ignored: frozenset[int] = frozenset()) -> tuple[Annotations, ImageStore]:
+    """An image of 100 x 60 (width x height) for each list of boxes, stored at half size in 32 x 64; each image is one
+    grey, its position.
+    """
+    count = len(boxes)
+    document = {
+        "images": [{"id": 5 + i, "file_name": f"{i}.png", "height": 60, "width": 100} for i in range(count)],
+        "categories": [{"id": 1, "name": "pedestrian"}],
+        "annotations": [
+            {"image_id": 5 + i, "category_id": 1, "bbox": box}
+            for i, image_boxes in enumerate(boxes)
+            for box in image_boxes
+        ],
+    }
+    for number, record in enumerate(document["annotations"]):
+        record.update(id=number, ignore=int(number in ignored))
+    images = np.zeros((count, 32, 64, 3), dtype=np.uint8)
+    images[:, :30, :50] = np.arange(count)[:, None, None, None]
+    store = ImageStore(images, np.full(count, 0.5), np.tile(np.array([30, 50]), (count, 1)), np.arange(5, 5 + count))
+    return check_annotations(document, Path("set.json"), check_images=False), store
+
+
+def _loader(count: int, **changes: Any) -> BatchLoader:
+    annotations, store = _set([[[10, 10, 20, 40]]] * count)
+    arguments: dict[str, Any] = {
+        "batch_size": 4,
+        "max_objects": 2,
+        "seed": 3,
+        "device": "cpu",
+        "augmentation": _AUGMENTATION,
+    }
+    return BatchLoader(store, annotations, **(arguments | changes))
+
+
+def _indices(batches: list[Batch]) -> list[int]:
+    return torch.cat([batch.indices for batch in batches]).tolist()
+
+
+def _assert_equal(left: list[Batch], right: list[Batch]) -> None:
+    assert len(left) == len(right)
+    for a, b in zip(left, right, strict=True):
+        for x, y in (
+            (a.images, b.images),
+            (a.valid_sizes, b.valid_sizes),
+            (a.indices, b.indices),
+            (a.targets.boxes_xyxy, b.targets.boxes_xyxy),
+            (a.targets.valid, b.targets.valid),
+            (a.targets.ignore, b.targets.ignore),
+        ):
+            assert torch.equal(x, y)
+
+
+def test_targets_are_in_pixels_of_the_store() -> None:
+    boxes: list[list[list[float]]] = [[[10, 20, 30, 40], [0, 0, 100, 60]], [], [[1, 2, 3, 4]]]
+    targets = pack_targets(*_set(boxes, ignored=frozenset({1})), max_objects=3)
+    # Halved, and as corners.
+    assert targets.boxes_xyxy.tolist() == [
+        [[5, 10, 20, 30], [0, 0, 50, 30], [0, 0, 0, 0]],
+        [[0, 0, 0, 0]] * 3,
+        [[0.5, 1, 2, 3], [0, 0, 0, 0], [0, 0, 0, 0]],
+    ]
+    assert targets.valid.tolist() == [[True, True, False], [False] * 3, [True, False, False]]
+    assert targets.ignore.tolist() == [[False, True, False], [False] * 3, [False] * 3]
+    assert targets.boxes_xyxy.dtype == torch.float32
+
+
+def test_targets_of_annotations_in_any_order() -> None:
+    annotations, store = _set([[[10, 20, 30, 40]], [[20, 20, 30, 40], [30, 20, 30, 40]]])
+    records = [annotations.records[i] for i in (1, 0, 2)]
+    document = annotations.raw() | {"annotations": [{**record, "id": i} for i, record in enumerate(records)]}
+    shuffled = check_annotations(document, Path("set.json"), check_images=False)
+    assert shuffled.image_index.tolist() == [1, 0, 1]
+    expected = pack_targets(annotations, store, 2)
+    assert torch.equal(pack_targets(shuffled, store, 2).boxes_xyxy, expected.boxes_xyxy)
+
+
+def test_boxes_below_a_pixel_are_left_out_and_edges_clipped_to_the_stored_picture() -> None:
+    annotations, store = _set([[[0, 0, 1.9, 50], [0, 0, 2, 50], [80, 10, 20, 50]]])
+    store = ImageStore(store.images, store.scales, np.array([[29, 49]]), store.image_ids)
+    targets = pack_targets(annotations, store, 2)
+    assert targets.boxes_xyxy.tolist() == [[[0, 0, 1, 25], [40, 5, 49, 29]]]
+
+
+def test_a_fuller_image_is_refused_with_the_number_needed() -> None:
+    annotations, store = _set([[], [[10, 10, 20, 20]] * 3, [[10, 10, 20, 20]] * 2])
+    with pytest.raises(AnnotationError, match=r"image 6 '1.png' holds 3 boxes, more than the 2 slots; .* at least 3"):
+        pack_targets(annotations, store, 2)
+    assert pack_targets(annotations, store, 3).valid.sum(1).tolist() == [0, 3, 2]
+
+
+def test_a_set_without_boxes() -> None:
+    assert not pack_targets(*_set([[], []]), max_objects=2).valid.any()
+
+
+def test_an_epoch_shows_each_image_at_most_once_in_a_new_order() -> None:
+    loader = _loader(10)
+    assert loader.steps_per_epoch == 2
+    epochs = [_indices(list(loader.epoch(epoch))) for epoch in range(5)]
+    for indices in epochs:
+        assert len(set(indices)) == 8
+    assert len({tuple(indices) for indices in epochs}) == 5
+    assert set().union(*epochs) == set(range(10))  # nobody sits out every time
+
+
+def test_an_epoch_is_a_function_of_seed_and_epoch() -> None:
+    loader = _loader(10)
+    batches = list(loader.epoch(2))
+    list(loader.epoch(0))
+    _assert_equal(list(loader.epoch(2)), batches)
+    _assert_equal(list(_loader(10).epoch(2)), batches)
+    assert _indices(list(_loader(10, seed=4).epoch(2))) != _indices(batches)
+
+
+def test_an_epoch_resumes_at_any_step() -> None:
+    loader = _loader(13)
+    batches = list(loader.epoch(1))
+    for start in range(4):
+        _assert_equal(list(loader.epoch(1, start_step=start)), batches[start:])
+
+
+def test_augmentation_is_drawn_anew_at_each_step_and_epoch() -> None:
+    # All images are alike and as large as their canvas, so that only the draw can tell batches apart.
+    annotations, store = _set([[[10, 10, 20, 40]]] * 8)
+    store.images[:] = 100
+    loader = BatchLoader(
+        store, annotations, batch_size=4, max_objects=1, seed=0, device="cpu", augmentation=_AUGMENTATION
+    )
+    batches = [batch for epoch in (0, 1) for batch in loader.epoch(epoch)]
+    assert len({batch.images.mean().item() for batch in batches}) == 4
+
+
+def test_a_batch_holds_what_its_indices_say() -> None:
+    loader = _loader(8, augmentation=None)
+    for batch in loader.epoch(0):
+        assert batch.images.shape == (4, 3, 32, 64)
+        assert torch.allclose(batch.images[:, 0, 0, 0] * 255, batch.indices.float())
+        assert batch.valid_sizes.tolist() == [[30, 50]] * 4
+        # [10, 10, 20, 40] halved.
+        assert batch.targets.boxes_xyxy[:, 0].tolist() == [[5, 5, 15, 25]] * 4
+        assert batch.targets.valid.tolist() == [[True, False]] * 4
+
+
+def test_augmented_pictures_keep_their_targets() -> None:
+    still = _AUGMENTATION | {"scale_min": 1, "scale_max": 1, "brightness": 0, "contrast": 0, "saturation": 0}
+    annotations, store = _set([[[2 * i, 10, 20, 40]] for i in range(8)])
+    loader = BatchLoader(
+        store,
+        annotations,
+        batch_size=4,
+        max_objects=2,
+        seed=0,
+        device="cpu",
+        augmentation=still | {"flip_probability": 1},
+    )
+    for batch in loader.epoch(0):
+        torch.testing.assert_close(batch.images[:, 0, 0, 0] * 255, batch.indices.float())
+        # Image i's box is [i, i + 10] in the store, mirrored in 50 columns.
+        expected = torch.stack([40 - batch.indices, 50 - batch.indices], dim=1).float()
+        torch.testing.assert_close(batch.targets.boxes_xyxy[:, 0, 0::2], expected)
+
+
+def test_a_small_set_fills_its_batch_by_repetition() -> None:
+    loader = _loader(3)
+    assert loader.steps_per_epoch == 1
+    (batch,) = loader.epoch(0)
+    assert batch.images.shape[0] == 4
+    counts = np.bincount(batch.indices.numpy(), minlength=3)
+    assert sorted(counts.tolist()) == [1, 1, 2]
+
+
+def test_evaluation_shows_every_image_once_in_order() -> None:
+    _, store = _set([[]] * 5)
+    batches = list(evaluation_batches(store, 2, "cpu"))
+    assert [indices.tolist() for _, _, indices in batches] == [[0, 1], [2, 3], [4]]
+    images = torch.cat([images for images, _, _ in batches])
+    torch.testing.assert_close(images, to_float(torch.from_numpy(store.images)))
+    assert [sizes.tolist() for _, sizes, _ in batches] == [[[30, 50]] * 2, [[30, 50]] * 2, [[30, 50]]]
+
+
+def test_batches_of_a_read_only_store_may_be_written_to() -> None:
+    annotations, store = _set([[[10, 10, 20, 40]]] * 4)
+    store.images.flags.writeable = False
+    loader = BatchLoader(store, annotations, batch_size=4, max_objects=1, seed=0, device="cpu", augmentation=None)
+    next(iter(loader.epoch(0))).images.zero_()
+    next(iter(evaluation_batches(store, 4, "cpu")))[0].zero_()
+    assert store.images[3, 0, 0].tolist() == [3, 3, 3]

@@ -1,0 +1,151 @@
+"""From the configuration to opened stores."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hkd.config import DataConfig
+from hkd.data.annotations import AnnotationError, write_annotations
+from hkd.data.prepare import prepare_data
+from hkd.data.sources import synthetic
+from hkd.data.store import StoreError
+
+
+def _write_set(folder: Path, name: str, boxes: list[list[float]], **flags: int) -> Path:
+    (folder / name).mkdir(parents=True)
+    Image.new("RGB", (128, 64)).save(folder / name / "a.png")
+    path = folder / f"{name}.json"
+    images = [{"id": 1, "file_name": "a.png", "height": 64, "width": 128}]
+    write_annotations(path, images, [{"image_id": 1, "bbox": box, **flags} for box in boxes], name)
+    return path
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> DataConfig:
+    """One image in each set, with two people and none."""
+    return DataConfig(
+        train_annotations=_write_set(tmp_path, "train", [[10, 10, 20, 50], [60, 10, 20, 50]]),
+        validation_annotations=_write_set(tmp_path, "validation", []),
+        image_height=64,
+        image_width=64,
+        max_objects_per_image=2,
+        cache_dir=tmp_path / "cache",
+    )
+
+
+@pytest.fixture
+def scenes_config(tmp_path: Path) -> DataConfig:
+    """A few generated scenes."""
+    synthetic_section = {"train_images": 3, "validation_images": 2, "height": 64, "width": 96}
+    return DataConfig.model_validate(
+        {"synthetic": synthetic_section, "image_height": 64, "image_width": 96, "cache_dir": tmp_path / "cache"}
+    )
+
+
+def test_named_annotations(config: DataConfig) -> None:
+    data = prepare_data(config, progress=False)
+    assert data.config is config
+    assert len(data.train_annotations.ignore) == 2
+    assert len(data.validation_annotations.ignore) == 0
+    for store in (data.train_store, data.validation_store):
+        assert store.images.shape == (1, 64, 64, 3)
+        assert store.scales.tolist() == [0.5]
+
+
+def test_image_root_holds_for_both_sets(config: DataConfig, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    (tmp_path / "train").rename(moved)
+    data = prepare_data(config.model_copy(update={"image_root": moved}), progress=False)
+    assert {data.train_annotations.image_root, data.validation_annotations.image_root} == {moved}
+
+
+def test_problems_of_both_sets_come_together(config: DataConfig, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "train")
+    assert config.validation_annotations is not None
+    config.validation_annotations.write_text("{}")
+    with pytest.raises(AnnotationError) as caught:
+        prepare_data(config, progress=False)
+    text = str(caught.value)
+    assert "train.json: the images' folder" in text
+    assert "validation.json: 'images' is missing" in text
+    assert not (tmp_path / "cache").exists()
+
+
+def test_problems_of_one_set_name_its_file(config: DataConfig, tmp_path: Path) -> None:
+    config = config.model_copy(update={"train_annotations": tmp_path / "none.json"})
+    with pytest.raises(AnnotationError, match=r"none.json: there is no such file"):
+        prepare_data(config, progress=False)
+
+
+def test_too_few_slots_are_refused_before_training(config: DataConfig) -> None:
+    config = config.model_copy(update={"max_objects_per_image": 1})
+    with pytest.raises(AnnotationError, match=r"holds 2 boxes, .* set data.max_objects_per_image to at least 2"):
+        prepare_data(config, progress=False)
+
+
+def test_a_training_set_without_pedestrians_is_refused(config: DataConfig, tmp_path: Path) -> None:
+    path = _write_set(tmp_path / "other", "crowds", [[10, 10, 20, 50]], ignore=1)
+    with pytest.raises(AnnotationError, match=r"crowds.json: none of its 1 boxes counts"):
+        prepare_data(config.model_copy(update={"train_annotations": path}), progress=False)
+
+
+def test_scenes_are_generated_once(scenes_config: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = prepare_data(scenes_config, progress=False)
+    assert first.train_store.images.shape == (3, 64, 96, 3)
+    assert first.validation_store.images.shape == (2, 64, 96, 3)
+    assert first.train_annotations.path is not None
+    folder = first.train_annotations.path.parent
+    assert {path.name for path in folder.iterdir()} == {"images", "train.json", "validation.json"}
+    # What the store holds is what was drawn: 64 x 96 fits 64 x 96.
+    np.testing.assert_array_equal(first.train_store.images[1], synthetic.draw_scene(0, 1, 64, 96).image)
+
+    monkeypatch.setattr(synthetic, "write_scenes", lambda *_, **__: pytest.fail("drawn twice"))
+    again = prepare_data(scenes_config, progress=False)
+    assert again.train_annotations.content_hash() == first.train_annotations.content_hash()
+    assert not list(folder.parent.glob("*.partial"))
+
+
+def test_other_scenes_get_another_folder(scenes_config: DataConfig) -> None:
+    prepare_data(scenes_config, progress=False)
+    other = scenes_config.model_copy(update={"synthetic": scenes_config.synthetic.model_copy(update={"seed": 1})})
+    prepare_data(other, progress=False)
+    assert len([path for path in scenes_config.cache_dir.glob("scenes-*") if path.is_dir()]) == 2
+
+
+def test_an_interrupted_drawing_leaves_nothing_that_counts(
+    scenes_config: DataConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def interrupted(out_dir: Path, **_: object) -> None:
+            out_dir.mkdir()
+            (out_dir / "half.png").write_text("half")
+            raise KeyboardInterrupt
+
+        patch.setattr(synthetic, "write_scenes", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_data(scenes_config, progress=False)
+    path = prepare_data(scenes_config, progress=False).train_annotations.path
+    assert path is not None
+    assert {entry.name for entry in path.parent.iterdir()} == {"images", "train.json", "validation.json"}
+
+
+def test_scenes_of_which_part_was_taken_away_are_drawn_again(scenes_config: DataConfig) -> None:
+    path = prepare_data(scenes_config, progress=False).train_annotations.path
+    assert path is not None
+    content = json.loads(path.read_text())
+    path.unlink()
+    prepare_data(scenes_config, progress=False)
+    assert json.loads(path.read_text()) == content
+
+
+def test_a_cache_that_cannot_be_written(scenes_config: DataConfig, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("in the way")
+    with pytest.raises(StoreError, match=r"cannot write generated scenes to .* name another folder \(data.cache_dir\)"):
+        prepare_data(scenes_config, progress=False)
