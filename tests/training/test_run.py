@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from rich.console import Console
+
+from hkd.config import DataConfig, SyntheticConfig, TrainingConfig, TrialConfig
+from hkd.config_io import ConfigError, load_config
+from hkd.data.annotations import AnnotationError
+from hkd.evaluation.evaluator import evaluate_files
+from hkd.training import run
+from hkd.training.checkpoint import CheckpointError, load_detector
+from hkd.training.run import TrainingFolderError, train_command
+from tests.training.tiny import HEIGHT, STUDENT, WIDTH
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> TrialConfig:
+    return TrialConfig(
+        data=DataConfig(
+            synthetic=SyntheticConfig(train_images=4, validation_images=2, height=96, width=128),
+            image_height=HEIGHT,
+            image_width=WIDTH,
+            cache_dir=tmp_path_factory.mktemp("cache"),
+        ),
+        teacher=None,
+        student=STUDENT,
+        training=TrainingConfig(total_epochs=2, batch_size=4, device="cpu", num_threads=0),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(config: TrialConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("finished") / "made" / "below"
+    train_command(config, out, console=silent())
+    return out
+
+
+def silent() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+def changed(config: TrialConfig, section: str, **values: Any) -> TrialConfig:
+    return config.model_copy(update={section: getattr(config, section).model_copy(update=values)})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+class InterruptAfter(Console):
+    """A console at which somebody presses Ctrl-C when it shows a line that begins so."""
+
+    def __init__(self, beginning: str) -> None:
+        super().__init__(file=io.StringIO())
+        self._beginning = beginning
+
+    def print(self, *objects: Any, **kwargs: Any) -> None:
+        if objects and str(objects[0]).startswith(self._beginning):
+            raise KeyboardInterrupt
+        super().print(*objects, **kwargs)
+
+
+def test_folder_holds_results_that_agree(config: TrialConfig, finished: Path) -> None:
+    assert set(contents(finished)) - {".lock"} == {
+        "config.yaml",
+        "training_state.pt",
+        "epochs.json",
+        "student.safetensors",
+        "metrics.json",
+        "miss_rate_curve.json",
+        "detections.json",
+        "origin.json",
+    }
+    assert load_config(finished / "config.yaml") == config
+    metrics = json.loads((finished / "metrics.json").read_text())
+    detector, metadata = load_detector(finished / "student.safetensors")
+    assert metrics["num_params"] == sum(parameter.numel() for parameter in detector.parameters())
+    assert metrics["gmacs"] == metrics["flops"] / 2e9
+    assert (metadata.config, metadata.image_height, metadata.image_width) == (STUDENT, HEIGHT, WIDTH)
+    measured = {name: metrics[name] for name in metrics if name.startswith(("mr2_", "ap"))}
+    assert metadata.metrics == measured
+    epochs = json.loads((finished / "epochs.json").read_text())
+    assert len(epochs) == 2
+    assert {name: epochs[1][name] for name in measured} == measured
+    # The detections on file are those that were judged: `hkd evaluate` gives the same numbers.
+    (ground_truth,) = config.data.cache_dir.glob("scenes-*/validation.json")
+    again = evaluate_files(ground_truth, finished / "detections.json", "citypersons")
+    assert again.as_metrics() == pytest.approx(measured, abs=1e-12)
+
+
+def test_a_finished_training_is_not_trained_again(config: TrialConfig, finished: Path) -> None:
+    before = contents(finished)
+    with pytest.raises(TrainingFolderError, match="already holds a training; go on with it by --resume"):
+        train_command(config, finished, console=silent())
+    assert contents(finished) == before
+    summary = train_command(config, finished, resume=True, console=silent())
+    assert contents(finished) == before
+    assert summary.evaluation.as_metrics().items() <= json.loads(before["metrics.json"]).items()
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(config: TrialConfig, finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_command(config, tmp_path, console=InterruptAfter("epoch 1/2"))
+    assert not (tmp_path / "student.safetensors").exists()
+    assert len(json.loads((tmp_path / "epochs.json").read_text())) == 1
+    console = silent()
+    train_command(config, tmp_path, resume=True, console=console)
+    assert isinstance(console.file, io.StringIO)
+    assert "going on after epoch 1 of 2" in console.file.getvalue()
+    once, resumed = contents(finished), contents(tmp_path)
+    for name in ("origin.json", "student.safetensors", "detections.json", "metrics.json", "config.yaml"):
+        assert resumed[name] == once[name], name
+
+
+def test_resuming_with_nothing_begun_begins(config: TrialConfig, finished: Path, tmp_path: Path) -> None:
+    train_command(config, tmp_path / "new", resume=True, console=silent())
+    assert contents(tmp_path / "new")["student.safetensors"] == contents(finished)["student.safetensors"]
+
+
+def test_other_settings_do_not_go_on(config: TrialConfig, finished: Path) -> None:
+    before = contents(finished)
+    other = changed(changed(config, "training", seed=5), "evaluation", nms_iou=0.4)
+    with pytest.raises(TrainingFolderError) as caught:
+        train_command(other, finished, resume=True, console=silent())
+    assert "evaluation.nms_iou was 0.5 and is 0.4; training.seed was 0 and is 5." in str(caught.value)
+    assert contents(finished) == before
+
+
+def test_other_data_do_not_go_on(config: TrialConfig, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(finished)
+    origin = json.loads(before["origin.json"])
+    monkeypatch.setattr(run, "_origin", lambda _: {**origin, "training images": "changed"})
+    with pytest.raises(TrainingFolderError, match="begun with other contents of: training images"):
+        train_command(config, finished, resume=True, console=silent())
+    assert contents(finished) == before
+
+
+def test_a_folder_in_use_is_refused(config: TrialConfig, tmp_path: Path) -> None:
+    with FileLock(tmp_path / ".lock"), pytest.raises(TrainingFolderError, match="another process is training there"):
+        train_command(config, tmp_path, console=silent())
+
+
+def test_files_of_that_name_are_not_overwritten(config: TrialConfig, tmp_path: Path) -> None:
+    (tmp_path / "student.safetensors").write_text("precious")
+    with pytest.raises(TrainingFolderError, match="already holds a training"):
+        train_command(config, tmp_path, console=silent())
+    with pytest.raises(TrainingFolderError, match="has no config.yaml to go on with"):
+        train_command(config, tmp_path, resume=True, console=silent())
+    (tmp_path / "config.yaml").write_text("studnet: {}")
+    with pytest.raises(ConfigError, match="did you mean student"):
+        train_command(config, tmp_path, resume=True, console=silent())
+    assert (tmp_path / "student.safetensors").read_text() == "precious"
+
+
+def test_refused_inputs_leave_no_training_behind(config: TrialConfig, tmp_path: Path) -> None:
+    missing = Path("missing.json")
+    without_data = changed(config, "data", train_annotations=missing, validation_annotations=missing)
+    with pytest.raises(AnnotationError, match="missing.json"):
+        train_command(without_data, tmp_path, console=silent())
+    without_teacher = config.model_copy(update={"teacher": TrialConfig().teacher})
+    without_teacher = changed(without_teacher, "teacher", checkpoint=Path("missing.safetensors"))
+    with pytest.raises(CheckpointError, match="missing.safetensors"):
+        train_command(without_teacher, tmp_path, console=silent())
+    assert set(contents(tmp_path)) <= {".lock"}
