@@ -30,7 +30,7 @@ install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt $(STALE)
 	@rm -f $(STAMP)
-	@is_suitable='import sys, venv; sys.exit(sys.version_info < (3, 11))'; \
+	@found=; is_suitable='import sys, venv; sys.exit(sys.version_info < (3, 11))'; \
 	if ! $(BIN)/python -m pip --version >/dev/null 2>&1 || ! $(BIN)/python -c "$$is_suitable" 2>/dev/null; then \
 	    for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
 	        if "$$python" -c "$$is_suitable" 2>/dev/null; then found="$$python"; break; fi; \
@@ -48,8 +48,11 @@ $(STAMP): pyproject.toml constraints.txt $(STALE)
 	    }; \
 	fi
 	@echo "Installing into $(VENV) (a few GB the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	@$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e '.[dev]'
+# uv installs in a tenth of pip's time, but knows nothing of pip's own configuration (indexes, certificates).
+	@{ $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv && \
+	    $(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e '.[dev]'; } || { \
+	    echo "uv could not install: trying pip" >&2; \
+	    $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'; }
 	@echo "$(CURDIR)" > $(STAMP)
 
 demo: $(STAMP)

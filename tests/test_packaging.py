@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.resources import files
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.conftest import REPOSITORY
+
+PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+PINS = {
+    canonicalize_name(name): version
+    for name, _, version in (
+        line.partition("==") for line in (REPOSITORY / "constraints.txt").read_text().split("\n") if line
+    )
+}
+REQUIREMENTS = [
+    Requirement(text)
+    for group in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    for text in group
+    if not text.startswith("hkd[")
+]
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda requirement: requirement.name)
+def test_every_requirement_has_a_floor_and_a_pin_that_fits(requirement: Requirement) -> None:
+    assert any(clause.operator == ">=" for clause in requirement.specifier)
+    assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
+
+
+@pytest.mark.parametrize(
+    ("name", "admitted", "refused"),
+    [
+        ("torch", ("2.11.0", "2.12.1", "2.15.3"), ("2.10.9", "2.16.0")),
+        ("torchvision", ("0.26.0", "0.29.2"), ("0.25.9", "0.30.0")),
+    ],
+)
+def test_bounds_of_torch_and_its_partner(name: str, admitted: tuple[str, ...], refused: tuple[str, ...]) -> None:
+    (requirement,) = (one for one in REQUIREMENTS if one.name == name)
+    assert [version for version in (*admitted, *refused) if requirement.specifier.contains(version)] == list(admitted)
+
+
+def test_constraints_are_names_and_versions_only() -> None:
+    lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
+    assert [line for line in lines if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*==[0-9][A-Za-z0-9.!]*", line)] == []
+    assert list(PINS) == sorted(PINS)
+    assert "hkd" not in PINS
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        ("hkd", {"torch", "numpy", "pydantic", "yaml"}),
+        ("hkd.metric_names", {"torch", "numpy", "pydantic"}),
+        ("hkd.config_io", {"torch", "numpy", "ray", "mlflow"}),
+        ("sweeps", {"torch", "ray", "optuna", "mlflow"}),
+        ("analysis", {"torch", "ray", "mlflow", "pandas"}),
+    ],
+)
+def test_light_modules_stay_light(module: str, forbidden: set[str]) -> None:
+    code = f"import sys, {module}; print(*sorted({forbidden!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_studies_are_installed_with_the_package() -> None:
+    configs = [path for path in files("sweeps").joinpath("configs").iterdir() if path.name.endswith(".yaml")]
+    assert {"demo.yaml", "pennfudan.yaml"} <= {path.name for path in configs}
+    assert all(isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict) for path in configs)
+    declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert declared["sweeps"] == ["configs/*.yaml"]
+
+
+@pytest.mark.parametrize("package", ["sweeps", "analysis"])
+def test_no_script_folder_shadows_the_standard_library(package: str) -> None:
+    # `python sweeps/run.py` puts sweeps/ first on the path: a module named like one of Python's would be taken for it.
+    names = {path.stem for path in (REPOSITORY / package).glob("*.py")}
+    assert names & set(sys.stdlib_module_names) == set()
