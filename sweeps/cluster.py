@@ -76,7 +76,11 @@ def find_address() -> str | None:
 
 @contextmanager
 def connected(address: str | None) -> Iterator[Cluster]:
-    """Be connected to a cluster; a local one is started and ended."""
+    """Be connected to a cluster; a local one is started and ended.
+
+    Raises:
+        StudyError: the cluster cannot be joined.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None:
         # Ray's switch for machines that are no part of a cluster: everything listens on the loopback interface only.
@@ -94,7 +98,13 @@ def connected(address: str | None) -> Iterator[Cluster]:
             logging_level=logging.ERROR,
         )
     else:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError) as error:
+            raise StudyError(
+                f"the Ray cluster at {address} cannot be joined: {str(error).strip().splitlines()[0]}. Its nodes must "
+                "run the same versions of Python and Ray as this command"
+            ) from error
     try:
         resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
         yield Cluster(address, num_cpus=resources.get("CPU", 0.0), num_gpus=resources.get("GPU", 0.0))

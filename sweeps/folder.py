@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -96,13 +96,22 @@ class StudyFolder:
             StudyError: another process runs the study.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / LOCK, timeout=0)
         try:
-            with FileLock(self.path / LOCK, timeout=0):
-                yield
+            lock.acquire()
         except Timeout:
             raise StudyError(
                 f"{self.path}: this study is running right now in another process; wait for it, or stop it there first"
             ) from None
+        try:
+            yield
+        finally:
+            if not self.is_begun:
+                # Something stood against it: leave no folder that looks like a study's.
+                (self.path / LOCK).unlink(missing_ok=True)
+                with suppress(OSError):
+                    self.path.rmdir()
+            lock.release()
 
     def _read_begun(self) -> StudyConfig:
         try:

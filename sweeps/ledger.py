@@ -42,7 +42,7 @@ _STATUS = {
     TrialState.FAIL: STATUS_FAILED,
 }
 _TRIAL_ID, _BASELINE, _METRICS, _ERROR = "trial_id", "baseline", "metrics", "error"
-_CHECKPOINT, _EPOCH, _ATTEMPTS, _SECONDS = "checkpoint", "epoch", "attempts", "seconds"
+_PARAMS, _CHECKPOINT, _EPOCH, _ATTEMPTS = "params", "checkpoint", "epoch", "attempts"
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,6 @@ class LedgerTrial:
     """Folder of its last whole checkpoint, relative to the study's folder."""
     epoch: int
     """Epochs trained by that checkpoint."""
-    seconds: float
-    """Spent training, over all attempts."""
     metrics: Mapping[str, float]
     """As last reported; of an unfinished trial, possibly empty."""
     error: str | None
@@ -120,14 +118,14 @@ class Ledger:
     def begin_baseline(self, name: str, params: Mapping[str, Any]) -> LedgerTrial:
         """Enter a baseline."""
         trial = self._studies[ROLE_BASELINE].ask()
-        self._note(ROLE_BASELINE, trial.number, {_BASELINE: name, "params": dict(params), _ATTEMPTS: 1})
+        self._note(ROLE_BASELINE, trial.number, {_BASELINE: name, _PARAMS: dict(params), _ATTEMPTS: 1})
         return self._enter(ROLE_BASELINE, trial.number, f"baseline-{name}")
 
     def begin_proposed(self) -> LedgerTrial | None:
         """Let the sampler propose a trial that was not run before; None where it finds no more."""
         study = self._studies[ROLE_TRIAL]
         known = [trial.params for trial in self.trials() if trial.role == ROLE_TRIAL]
-        if self._num_configurations is not None and len(known) >= self._num_configurations:
+        if not self._space or (self._num_configurations is not None and len(known) >= self._num_configurations):
             return None
         for repetition in range(MAX_PROPOSALS):
             number = len(study.get_trials(deepcopy=False))
@@ -146,18 +144,19 @@ class Ledger:
         self._note(trial.role, trial.number, {_ATTEMPTS: trial.attempts + 1})
         return self._read(trial)
 
-    def note_result(self, trial: LedgerTrial, metrics: Mapping[str, float], seconds: float) -> None:
-        """Keep the last reported metrics."""
-        self._note(trial.role, trial.number, {_METRICS: dict(metrics), _SECONDS: seconds})
+    def note_result(self, trial: LedgerTrial, metrics: Mapping[str, float]) -> LedgerTrial:
+        """Add reported metrics to those known so far."""
+        self._note(trial.role, trial.number, {_METRICS: {**trial.metrics, **metrics}})
+        return self._read(trial)
 
-    def note_checkpoint(self, trial: LedgerTrial, checkpoint: Path, epoch: int) -> None:
+    def note_checkpoint(self, trial: LedgerTrial, checkpoint: Path, epoch: int) -> LedgerTrial:
         """Keep the place of a checkpoint that is whole."""
         self._note(trial.role, trial.number, {_CHECKPOINT: checkpoint.as_posix(), _EPOCH: epoch})
+        return self._read(trial)
 
-    def finish(self, trial: LedgerTrial, metrics: Mapping[str, float]) -> LedgerTrial:
+    def finish(self, trial: LedgerTrial) -> LedgerTrial:
         """Tell the sampler the result of a trial that was trained to its end."""
-        values = [float(metrics[name]) for name in self._objectives]
-        self._note(trial.role, trial.number, {_METRICS: dict(metrics)})
+        values = [float(trial.metrics[name]) for name in self._objectives]
         self._studies[trial.role].tell(trial.number, values)
         return self._read(trial)
 
@@ -246,12 +245,11 @@ def _ledger_trial(role: str, frozen: FrozenTrial) -> LedgerTrial:
         trial_id=notes[_TRIAL_ID],
         role=role,
         baseline=notes.get(_BASELINE),
-        params=notes.get("params", frozen.params),
+        params=notes.get(_PARAMS, frozen.params),
         status=_STATUS[frozen.state],
         attempts=notes[_ATTEMPTS],
         checkpoint=Path(notes[_CHECKPOINT]) if _CHECKPOINT in notes else None,
         epoch=notes.get(_EPOCH, 0),
-        seconds=notes.get(_SECONDS, 0.0),
         metrics=notes.get(_METRICS, {}),
         error=notes.get(_ERROR),
         number=frozen.number,

@@ -37,6 +37,24 @@ STATE_FILE = "training_state.pt"
 
 
 @dataclass(frozen=True)
+class WorkPlace:
+    """Where and with what a worker computes."""
+
+    num_threads: int
+    has_gpu: bool
+    working_directory: Path
+    """The driver's: relative paths of the configuration start here, wherever the worker was started."""
+
+    def enter(self) -> None:
+        """Set up this process; to be called before it computes anything."""
+        os.chdir(self.working_directory)
+        if not self.has_gpu:
+            # Ray hides GPUs from a worker that was given some of them, but shows all to one that was given none.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        torch.set_num_threads(self.num_threads)
+
+
+@dataclass(frozen=True)
 class TrialSpec:
     """What a worker needs to know to run one trial."""
 
@@ -48,9 +66,7 @@ class TrialSpec:
     """Checkpoint of an interrupted attempt."""
     attempt: int
     """Counted from 1."""
-    num_threads: int
-    working_directory: Path
-    """The driver's: relative paths of the configuration start here, wherever the worker was started."""
+    place: WorkPlace
 
     def __str__(self) -> str:
         return self.trial_id
@@ -127,8 +143,7 @@ class DistillationTrial(tune.Trainable):
         self._metrics, self._evaluation = {}, None
         _free_memory()
         try:
-            os.chdir(spec.working_directory)
-            torch.set_num_threads(spec.num_threads)
+            spec.place.enter()
             self._trainer = _build_trainer(spec)
             if spec.resume_from is not None:
                 self.load_checkpoint(spec.resume_from)

@@ -1,0 +1,44 @@
+"""Ctrl-C and SIGTERM, at a moment when nothing is half written."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Self
+
+
+class Interruption:
+    """While entered, SIGINT and SIGTERM raise KeyboardInterrupt: at once, or within :meth:`deferred` when asked for.
+
+    A second signal raises at once in any case. To be entered after ``ray.init``, which takes SIGTERM for itself.
+    """
+
+    def __init__(self) -> None:
+        self.is_requested = False
+        self._is_deferred = False
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Only note a first signal; who runs here looks at ``is_requested`` and raises when it is safe."""
+        self._is_deferred = True
+        try:
+            yield
+        finally:
+            self._is_deferred = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (Python's signature)
+        is_first, self.is_requested = not self.is_requested, True
+        if not (self._is_deferred and is_first):
+            raise KeyboardInterrupt

@@ -1,0 +1,129 @@
+"""What a study would do, told without doing any of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from hkd.config import DetectorConfig, TrialConfig
+from hkd.config_io import dump_yaml
+from hkd.data.annotations import read_annotations
+from hkd.models.cost import Cost, config_cost
+from hkd.training.teacher import check_teacher_files
+from sweeps.folder import StudyFolder
+from sweeps.space import extreme_students, num_configurations, trial_config
+from sweeps.study_config import StudyConfig
+from sweeps.tracking import without_password
+
+
+@dataclass(frozen=True)
+class PlannedDetector:
+    """A detector that a study would train."""
+
+    title: str
+    cost: Cost
+    shape: DetectorConfig
+
+
+def planned_detectors(study: StudyConfig) -> list[PlannedDetector]:
+    """The teacher, the baselines, and the students at the ends of the space, with what each costs."""
+    base = study.base
+
+    def planned(title: str, shape: DetectorConfig) -> PlannedDetector:
+        return PlannedDetector(title, config_cost(shape, base.data.image_height, base.data.image_width), shape)
+
+    detectors = [planned("teacher", base.teacher)] if base.teacher is not None else []
+    for name, changes in study.baselines.items():
+        detectors.append(planned(f"baseline-{name}", trial_config(base, changes).student))
+    if any(key.startswith("student.") for key in study.space):
+        pairs = list(extreme_students(study.space, base))
+        smallest = [planned("smallest student", low.student) for low, _ in pairs]
+        largest = [planned("largest student", high.student) for _, high in pairs]
+        detectors.append(min(smallest, key=lambda detector: detector.cost.num_params))
+        detectors.append(max(largest, key=lambda detector: detector.cost.num_params))
+    return detectors
+
+
+def print_plan(study: StudyConfig, console: Console) -> None:
+    """Tell the study as resolved, what its detectors cost, and what would be started.
+
+    Raises:
+        ValueError: (one of hkd's) files that the study names are missing, damaged or of another kind.
+    """
+    check_files(study.base)
+    shown = study.model_copy(
+        update={"tracking": study.tracking.model_copy(update={"uri": without_password(study.tracking.uri)})}
+    )
+    console.print(dump_yaml(shown), markup=False, highlight=False, soft_wrap=True)
+    console.print(_cost_table(planned_detectors(study)))
+    for line in _what_would_start(study):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def check_files(base: TrialConfig) -> None:
+    """Look at the files that a trial names, images aside.
+
+    Raises:
+        AnnotationError: the annotations are missing or wrong.
+        CheckpointError: the teacher's weights are missing or of another architecture.
+    """
+    for path in (base.data.train_annotations, base.data.validation_annotations):
+        if path is not None:
+            read_annotations(path, base.data.image_root, check_images=False)
+    check_teacher_files(base)
+
+
+def _cost_table(detectors: list[PlannedDetector]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
+    for heading in ("backbone", "width", "pyramid", "head"):
+        table.add_column(heading)
+    for heading in ("parameters (M)", "GFLOPs"):
+        table.add_column(heading, justify="right")
+    for detector in detectors:
+        shape = detector.shape
+        table.add_row(
+            detector.title,
+            shape.backbone,
+            f"{shape.width_multiplier:g}",
+            str(shape.pyramid_channels),
+            str(shape.head_channels),
+            f"{detector.cost.num_params / 1e6:.2f}",
+            f"{detector.cost.flops / 1e9:.2f}",
+        )
+    return table
+
+
+def _what_would_start(study: StudyConfig) -> list[str]:
+    base, search = study.base, study.search
+    data = "generated scenes" if base.data.train_annotations is None else str(base.data.train_annotations)
+    available = num_configurations(study.space)
+    proposed = search.num_trials if available is None else min(search.num_trials, available)
+    epochs = "a searched number of" if "training.total_epochs" in study.space else str(base.training.total_epochs)
+    state = "is there already; see --resume" if StudyFolder(study).is_begun else "would be made"
+    return [
+        "This was a dry run: nothing was started. It would",
+        f"  read {data}, at {base.data.image_height} x {base.data.image_width} pixels",
+        f"  {_teacher_origin(base)}",
+        f"  train {len(study.baselines)} baselines ({', '.join(study.baselines) or 'none'})",
+        f"  train {proposed} students proposed by {search.sampler}, {epochs} epochs each",
+        f"  minimise {', '.join(study.objectives)}",
+        f"  write to {StudyFolder(study).path} (which {state}) and {without_password(study.tracking.uri)}",
+    ]
+
+
+def _teacher_origin(base: TrialConfig) -> str:
+    teacher = base.teacher
+    if teacher is None:
+        return "train without a teacher"
+    if teacher.checkpoint is not None:
+        return f"load the teacher from {teacher.checkpoint}"
+    start = ""
+    if teacher.init_from is not None:
+        start = f", starting from {teacher.init_from}"
+    if teacher.init_from_synthetic is not None:
+        start = f", starting from {teacher.init_from_synthetic.total_epochs} epochs on generated scenes"
+    return f"train the teacher for {teacher.training.total_epochs} epochs{start}, unless that was done before"

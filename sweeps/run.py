@@ -1,0 +1,117 @@
+"""Runs a study: ``python sweeps/run.py --help``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from sweeps.study_config import DEMO, StudyConfig, load_study
+
+EXIT_BAD_INPUT = 2
+OWN_PACKAGES = ("hkd", "sweeps")
+"""A ValueError from here is about what the user gave; one from elsewhere is a defect and shows its traceback."""
+
+DESCRIPTION = """\
+Run a study: train a teacher once, then many light students that learn from it, and find out what accuracy each size
+of student costs. Ray Tune runs the trials, Optuna proposes them, MLflow records them.
+
+Without --config this is the demo: generated street scenes, a few minutes on two cores."""
+
+EXAMPLES = """\
+examples:
+  python sweeps/run.py                                        the demo
+  python sweeps/run.py --config sweeps/configs/pennfudan.yaml
+  python sweeps/run.py --config my.yaml --dry-run             check everything, show sizes, start nothing
+  python sweeps/run.py --name wide --set space.student.width_multiplier.high=1.0 --set search.num_trials=40
+  python sweeps/run.py --set base.training.total_epochs=2     settings of a trial stand below base
+  python sweeps/run.py --name wide --resume                   go on after Ctrl-C, a crash, or with more trials
+
+A study lives in <storage_path>/<name> and in the MLflow experiment of that name. It uses the Ray cluster that
+RAY_ADDRESS names or that `ray start` began on this machine, and else this machine alone.
+Exit code: 0 finished, 1 no trial came to its end, 2 something given is wrong, 130 interrupted."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(given)
+    try:
+        study = load_study(options.config, options.set, name=options.name)
+        return _run(study, options, given)
+    except ValueError as error:
+        if type(error).__module__.partition(".")[0] not in OWN_PACKAGES:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("Interrupted before any trial was begun.", file=sys.stderr)
+        return 130
+
+
+def _run(study: StudyConfig, options: argparse.Namespace, given: Sequence[str]) -> int:
+    # Ray, torch and MLflow take seconds to import, which --help and a mistyped key should not cost.
+    _ignore_others_warnings()
+    from rich.console import Console
+
+    console = Console()
+    if options.dry_run:
+        from sweeps.plan import print_plan
+
+        print_plan(study, console)
+        return 0
+    from sweeps.study import run_study
+
+    resume_command = shlex.join(["python", _shown_script(), *given, *(() if options.resume else ("--resume",))])
+    return run_study(study, is_resumed=options.resume, console=console, resume_command=resume_command)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python sweeps/run.py",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config", type=Path, default=DEMO, metavar="FILE", help="the study as YAML (default: the demo study)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one setting by its dotted name, as often as needed; the value is read as YAML",
+    )
+    parser.add_argument("--name", help="give the study another name than the file does")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the study of this name if it was begun before: trials that ended are not run again, "
+        "interrupted ones go on from their last epoch",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check the study, print it as resolved, the sizes of its detectors and what would be started; then stop",
+    )
+    return parser
+
+
+def _shown_script() -> str:
+    script = Path(sys.argv[0])
+    return str(script) if script.name == "run.py" and not script.is_absolute() else "sweeps/run.py"
+
+
+def _ignore_others_warnings() -> None:
+    """What the libraries have to say to programmers is of no use to who waits for a study."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,337 @@
+"""Runs a study: data, teacher, baselines, proposed trials; and goes on with one that was interrupted."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from optuna.samplers import BaseSampler
+from ray import tune
+from ray.tune.experiment import Trial
+from rich.console import Console
+
+from hkd import metric_names as names
+from hkd.config import DetectorConfig
+from hkd.config_io import dump_yaml, flatten
+from hkd.data.prepare import PreparedData, prepare_data
+from hkd.evaluation.evaluator import evaluate
+from hkd.evaluation.protocols import PROTOCOLS
+from hkd.models.cost import Cost, config_cost
+from hkd.training.teacher import check_teacher_files
+from sweeps import summary, tracking
+from sweeps.cluster import Cluster, TrialResources, connected, find_address, trial_resources
+from sweeps.folder import StudyError, StudyFolder
+from sweeps.interruption import Interruption
+from sweeps.ledger import Ledger, LedgerTrial, make_sampler
+from sweeps.progress import Display, TeacherBoard, TrialBoard
+from sweeps.proposals import Proposals
+from sweeps.recorder import Recorder
+from sweeps.scheduler import build_scheduler
+from sweeps.space import distributions, num_configurations, trial_config
+from sweeps.study_config import StudyConfig
+from sweeps.teacher import prepare_on_cluster
+from sweeps.trial import SPEC, DistillationTrial, TrialSpec, WorkPlace
+
+EXIT_FINISHED = 0
+EXIT_NOTHING_FINISHED = 1
+EXIT_INTERRUPTED = 130
+
+
+def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_command: str) -> int:
+    """Run a study to its end, or go on with it.
+
+    Args:
+        is_resumed: Whether to go on with a study of this name, if one was begun.
+        resume_command: Told when the study is interrupted.
+
+    Returns:
+        The exit code: 0, or 1 where no trial was trained to its end, or 130 where the study was interrupted.
+
+    Raises:
+        ValueError: (one of hkd's or sweeps') what is asked for cannot be done. No trial was begun.
+    """
+    folder = StudyFolder(study)
+    folder.check(study, is_resumed=is_resumed)
+    if folder.is_begun and not is_resumed:
+        raise StudyError(summary.describe_earlier(study, folder, _open_ledger(study, folder), resume_command))
+    check_teacher_files(study.base)
+    address = find_address()
+    client = tracking.connect(study.tracking.uri)
+    experiment = tracking.find_experiment(client, study.tracking.uri, study.name, is_begun=folder.is_begun)
+    display = Display(console)
+    open_tracker = partial(tracking.Tracker, client, study.tracking.uri, study.name, experiment)
+    with folder.locked():
+        if folder.is_begun and not (session := _Session(study, folder, display)).has_work():
+            session.begin(open_tracker())
+            return session.end()
+        display.say("Data: reading; scenes are drawn and images decoded where that was not done before")
+        _check_objectives(study, prepare_data(study.base.data))
+        with connected(address) as cluster:
+            resources = trial_resources(study.resources, cluster)
+            _check_device(study, resources)
+            display.say(summary.describe_cluster(cluster))
+            # Only now, when nothing is known to stand against it.
+            folder.begin(study)
+            session = _Session(study, folder, display)
+            session.begin(open_tracker())
+            is_interrupted = session.run(cluster, resources)
+        return session.interrupted(resume_command) if is_interrupted else session.end()
+
+
+class _Session:
+    """A study from its beginning, or from where the last session was cut off."""
+
+    _tracker: tracking.Tracker
+
+    def __init__(self, study: StudyConfig, folder: StudyFolder, display: Display) -> None:
+        self._study = study
+        self._folder = folder
+        self._display = display
+        self._ledger = _open_ledger(study, folder)
+        self._again = deque(self._ledger.interrupted())
+        """Trials to go on with, before any new one."""
+        self._is_exhausted = False
+        """Whether the sampler finds no trial that was not run before."""
+        self._costs: dict[DetectorConfig, Cost] = {}
+
+    def begin(self, tracker: tracking.Tracker) -> None:
+        """Open the study in MLflow, and bring up to date what is there."""
+        self._tracker = tracker
+        num_trials = {tracking.TAG_NUM_TRIALS: str(self._study.search.num_trials)}
+        tracker.begin(summary.study_params(self._study), num_trials, _shared_yaml(self._study))
+        self._settle_accounts()
+
+    def run(self, cluster: Cluster, resources: TrialResources) -> bool:
+        """Do what is left; returns whether that was interrupted."""
+        try:
+            with Interruption() as interruption, self._display:
+                teacher = self._prepare_teacher(cluster, resources) if self._study.base.teacher is not None else None
+                self._display.say(summary.describe_trials(self._study, resources))
+                self._run_trials(teacher, resources, interruption)
+        except KeyboardInterrupt:
+            return True
+        except BaseException:
+            self._tracker.finish(names.STATUS_FAILED)
+            raise
+        return False
+
+    def end(self) -> int:
+        """Tell what was found; returns the exit code."""
+        self._tracker.finish(names.STATUS_FINISHED)
+        summary.tell_results(self._study, self._folder, self._ledger, self._tracker, self._display)
+        is_any_finished = any(trial.status == names.STATUS_FINISHED for trial in self._ledger.trials())
+        return EXIT_FINISHED if is_any_finished else EXIT_NOTHING_FINISHED
+
+    def interrupted(self, resume_command: str) -> int:
+        """Mark what was cut off; returns the exit code."""
+        trials, running = self._ledger.trials(), self._ledger.interrupted()
+        for trial in running:
+            if self._tracker.status_of(trial.trial_id) is not None:
+                self._tracker.interrupt(trial.trial_id)
+        self._tracker.finish(names.STATUS_STOPPED)
+        done = len(trials) - len(running)
+        self._display.say(f"Interrupted: {done} trials are done, {len(running)} are kept as of their last epoch.")
+        self._display.say(f"Go on with:  {resume_command}")
+        return EXIT_INTERRUPTED
+
+    def has_work(self) -> bool:
+        """Whether a trial is left to be begun, or to be gone on with."""
+        if self._again or self._baselines_left():
+            return True
+        return not self._is_exhausted and self._num_proposed() < self._study.search.num_trials
+
+    def _prepare_teacher(self, cluster: Cluster, resources: TrialResources) -> Path:
+        self._display.say("Teacher: loading, or training where that was not done before")
+        base = self._study.base
+        # Nothing else runs meanwhile: on this machine alone, the teacher is given all of it.
+        num_cpus = cluster.num_cpus if cluster.address is None else resources.num_cpus
+        num_gpus = float(resources.num_gpus > 0)
+        prepared = prepare_on_cluster(
+            base,
+            self._study.storage_path.absolute(),
+            WorkPlace(max(resources.num_threads, int(num_cpus)), num_gpus > 0, Path.cwd()),
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+            on_progress=TeacherBoard(self._display).update,
+        )
+        teacher = summary.summarise_teacher(prepared)
+        summary.write_teacher(self._folder.teacher_file, teacher)
+        params = {key: value for key, value in flatten(base).items() if key.startswith(("teacher.", "data."))}
+        self._tracker.teacher(params, prepared.cost, prepared.epochs, prepared.metrics)
+        self._display.say(summary.describe_teacher(teacher))
+        return prepared.path
+
+    def _run_trials(self, teacher: Path | None, resources: TrialResources, interruption: Interruption) -> None:
+        study = self._study
+        recorder = Recorder(
+            self._folder.path,
+            study.objectives,
+            self._ledger,
+            self._tracker,
+            self._board(),
+            cost_of=lambda spec: self._cost(spec.config.student),
+            again=self._again.append,
+            is_interrupted=lambda: interruption.is_requested,
+        )
+        place = WorkPlace(resources.num_threads, resources.num_gpus > 0, Path.cwd())
+        proposals = Proposals(
+            partial(self._next_trial, recorder, teacher, place),
+            is_finished=lambda: not (recorder.num_running or self.has_work()),
+        )
+        _quieten_tune()
+        tuner = tune.Tuner(
+            tune.with_resources(DistillationTrial, {"cpu": resources.num_cpus, "gpu": resources.num_gpus}),
+            tune_config=tune.TuneConfig(
+                search_alg=proposals,
+                scheduler=build_scheduler(study.scheduler),
+                num_samples=-1,  # until there are no more proposals
+                max_concurrent_trials=resources.max_concurrent,
+                reuse_actors=True,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_folder,
+            ),
+            run_config=tune.RunConfig(
+                name=study.name,
+                storage_path=str(study.storage_path.absolute()),
+                callbacks=[recorder],
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
+                verbose=0,
+            ),
+        )
+        with interruption.deferred():
+            tuner.fit()
+
+    def _board(self) -> TrialBoard:
+        study = self._study
+        return TrialBoard(
+            self._display,
+            total=len(study.baselines) + study.search.num_trials,
+            ended=[trial for trial in self._ledger.trials() if trial.status != names.STATUS_RUNNING],
+            epochs_per_trial=study.base.training.total_epochs,
+        )
+
+    def _next_trial(self, recorder: Recorder, teacher: Path | None, place: WorkPlace) -> TrialSpec | None:
+        trial = self._begin_next()
+        if trial is None:
+            return None
+        recorder.running(trial)
+        return TrialSpec(
+            trial_id=trial.trial_id,
+            config=trial_config(self._study.base, trial.params),
+            teacher=teacher,
+            resume_from=self._checkpoint(trial),
+            attempt=trial.attempts,
+            place=place,
+        )
+
+    def _begin_next(self) -> LedgerTrial | None:
+        """What was interrupted, then the baselines, then what the sampler proposes."""
+        if self._again:
+            return self._ledger.begin_again(self._again.popleft())
+        baselines = self._baselines_left()
+        if baselines:
+            return self._ledger.begin_baseline(baselines[0], self._study.baselines[baselines[0]])
+        if not self.has_work():
+            return None
+        proposed = self._ledger.begin_proposed()
+        if proposed is None:
+            self._is_exhausted = True
+            self._display.say(f"The space is used up: all it offers are the {self._num_proposed()} trials begun so far")
+        return proposed
+
+    def _baselines_left(self) -> list[str]:
+        begun = {trial.baseline for trial in self._ledger.trials()}
+        return [name for name in self._study.baselines if name not in begun]
+
+    def _num_proposed(self) -> int:
+        return sum(trial.role == names.ROLE_TRIAL for trial in self._ledger.trials())
+
+    def _cost(self, student: DetectorConfig) -> Cost:
+        if student not in self._costs:
+            data = self._study.base.data
+            self._costs[student] = config_cost(student, data.image_height, data.image_width)
+        return self._costs[student]
+
+    def _checkpoint(self, trial: LedgerTrial) -> Path | None:
+        return None if trial.checkpoint is None else self._folder.path / trial.checkpoint
+
+    def _settle_accounts(self) -> None:
+        """Write to MLflow what a process told the ledger and then, killed or cut off, not MLflow any more."""
+        for trial in self._ledger.trials():
+            if trial.status in (names.STATUS_RUNNING, self._tracker.status_of(trial.trial_id)):
+                continue
+            config = trial_config(self._study.base, trial.params)
+            self._tracker.start(trial, config, self._cost(config.student))
+            if trial.metrics:
+                self._tracker.epoch(trial.trial_id, trial.metrics)
+            self._tracker.end(trial, self._checkpoint(trial))
+
+
+def _open_ledger(study: StudyConfig, folder: StudyFolder) -> Ledger:
+    search = study.search
+
+    def sampler(number: int) -> BaseSampler:
+        seed = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
+        return make_sampler(search.sampler, seed=seed, startup_trials=search.startup_trials)
+
+    return Ledger(
+        folder.database, study.objectives, distributions(study.space), num_configurations(study.space), sampler
+    )
+
+
+def _check_objectives(study: StudyConfig, data: PreparedData) -> None:
+    """A miss rate of a subset that has no pedestrians would have no value, in any trial."""
+    ground_truth = data.validation_annotations.raw()
+    available = evaluate(ground_truth, [], PROTOCOLS[study.base.evaluation.protocol]).as_metrics()
+    missing = [name for name in study.objectives if name.startswith("mr2_") and name not in available]
+    if missing:
+        there = ", ".join(name for name in available if name.startswith("mr2_"))
+        raise StudyError(
+            f"objectives: {', '.join(missing)} has no value on the validation images, which have no pedestrian of that "
+            f"subset; allowed: {there}, num_params, flops, gmacs"
+        )
+
+
+def _check_device(study: StudyConfig, resources: TrialResources) -> None:
+    teacher = study.base.teacher
+    devices = {"base.training.device": study.base.training.device}
+    if teacher is not None and teacher.checkpoint is None:
+        devices["base.teacher.training.device"] = teacher.training.device
+    for name, device in devices.items():
+        if device == "cuda" and not resources.num_gpus:
+            raise StudyError(
+                f"{name} is cuda, but trials are given no GPU (resources.gpus_per_trial is "
+                f"{study.resources.gpus_per_trial}, and the cluster may have none); set {name} to auto, or give "
+                "trials a GPU or a fraction of one"
+            )
+
+
+def _shared_yaml(study: StudyConfig) -> str:
+    """The study for others to read: without passwords."""
+    uri = tracking.without_password(study.tracking.uri)
+    return dump_yaml(study.model_copy(update={"tracking": study.tracking.model_copy(update={"uri": uri})}))
+
+
+def _quieten_tune() -> None:
+    """What Tune tells and writes is told and written by us."""
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # prints a banner even when it is to be quiet
+    os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"
+    os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # lists failed trials once more
+
+
+def _trial_name(trial: Trial) -> str:
+    return str(trial.config[SPEC].trial_id)
+
+
+def _trial_folder(trial: Trial) -> str:
+    """One for each attempt: Tune numbers checkpoints from 0 again, and would write into an older one."""
+    spec: TrialSpec = trial.config[SPEC]
+    return spec.trial_id if spec.attempt == 1 else f"{spec.trial_id}-attempt-{spec.attempt}"
