@@ -1,0 +1,1 @@
+"""The real commands, as a user drives them."""

@@ -1,0 +1,112 @@
+"""The installed `hkd` command, as a user drives it: scenes, an interrupted distillation, evaluation, pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+HKD = Path(sys.executable).parent / "hkd"
+TIMEOUT_S = 240
+
+TRIAL = """\
+data:
+  train_annotations: scenes/train.json
+  validation_annotations: scenes/validation.json
+  image_height: 64
+  image_width: 96
+  cache_dir: cache
+teacher:
+  width_multiplier: 0.25
+  pyramid_channels: 16
+  head_channels: 32
+  pre_nms_proposals_per_level: 16
+  proposals_per_image: 8
+  training: {total_epochs: 1, batch_size: 4, device: cpu}
+student:
+  width_multiplier: 0.125
+  pyramid_channels: 8
+  head_channels: 16
+  pre_nms_proposals_per_level: 16
+  proposals_per_image: 8
+training: {total_epochs: 12, batch_size: 4, device: cpu, num_threads: 1, learning_rate: 1e-3}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "trial.yaml").write_text(TRIAL)
+    made = hkd(folder, "data synthetic --out scenes --train-images 8 --validation-images 4 --height 96 --width 128")
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+def hkd(folder: Path, arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [HKD, *arguments.split()], cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> Path:
+    done = hkd(folder, "train trial.yaml --out whole")
+    assert done.returncode == 0, done.stderr
+    assert "teacher: MR^-2 (reasonable)" in done.stderr
+    assert "epoch 12/12: loss" in done.stderr
+    assert "results: whole" in done.stdout
+    return folder / "whole"
+
+
+def test_interrupted_distillation_goes_on_to_the_same_bits(folder: Path, trained: Path) -> None:
+    command = [str(HKD), "train", "trial.yaml", "--out", "broken"]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + TIMEOUT_S
+        while not (folder / "broken" / "training_state.pt").is_file() and time.monotonic() < until:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGINT)
+        _, stderr = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1].startswith("hkd train: interrupted. Finished epochs are kept")
+    assert "Traceback" not in stderr
+    assert 1 <= len(json.loads((folder / "broken" / "epochs.json").read_text())) < 12
+    assert not (folder / "broken" / "student.safetensors").exists()
+
+    refused = hkd(folder, "train trial.yaml --out broken")
+    assert refused.returncode == 2
+    assert "already holds a training; go on with it by --resume" in refused.stderr
+
+    resumed = hkd(folder, "train trial.yaml --out broken --resume")
+    assert resumed.returncode == 0, resumed.stderr
+    for name in ("student.safetensors", "detections.json", "metrics.json"):
+        assert (folder / "broken" / name).read_bytes() == (trained / name).read_bytes(), name
+    # Besides its losses, each epoch says how strongly every hierarchy pulled.
+    epochs = json.loads((folder / "broken" / "epochs.json").read_text())
+    assert len(epochs) == 12
+    assert {"distill_pyramid", "distill_region", "distill_logits", "gradient_ratio_pyramid"} <= set(epochs[0])
+
+
+def test_results_can_be_evaluated_and_used(folder: Path, trained: Path) -> None:
+    judged = hkd(
+        folder,
+        "evaluate --ground-truth scenes/validation.json --detections whole/detections.json --json judged.json",
+    )
+    assert judged.returncode == 0, judged.stderr
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert json.loads((folder / "judged.json").read_text())["ap"] == pytest.approx(metrics["ap"], abs=1e-12)
+
+    drawn = hkd(
+        folder,
+        "detect scenes/images/validation_000000.png --weights whole/student.safetensors --out drawn "
+        "--score-threshold 0.01",
+    )
+    assert drawn.returncode == 0, drawn.stderr
+    with Image.open(folder / "drawn" / "validation_000000.png") as picture:
+        assert picture.size == (128, 96)
