@@ -112,8 +112,14 @@ class DetectorConfig(Section):
     """Outputs of the box head's two fully connected layers."""
     norm: Literal["batch", "frozen_batch"] = "batch"
     """``frozen_batch`` keeps the statistics and scales of loaded weights, as torchvision's pretrained detectors do."""
-    anchor_sizes: Annotated[tuple[PositiveFloat, ...], Field(min_length=5, max_length=5)] = (13.0, 23.0, 41.0, 72.0, 113.0)
-    """Square root of the anchors' area at p2..p6, pixels of the network's input (torchvision: 32, 64, 128, 256, 512)."""
+    anchor_sizes: Annotated[tuple[PositiveFloat, ...], Field(min_length=5, max_length=5)] = (
+        13.0,
+        23.0,
+        41.0,
+        72.0,
+        113.0,
+    )
+    """Square root of the anchors' area at p2..p6, pixels of the network's input (torchvision: 32, 64, ..., 512)."""
     anchor_aspect_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (2.44,)
     """Height over width of the anchors at each level; 2.44 = 1 / 0.41 is the pedestrian's (Dollar et al., 2012)."""
     canonical_region_size: PositiveFloat = 56.0
