@@ -15,7 +15,7 @@ from hkd.data.prepare import PreparedData
 from hkd.models.detector import Detector
 from hkd.training.checkpoint import CheckpointError, load_detector, load_state
 from hkd.training.loop import NonFiniteLossError, Trainer
-from tests.training.tiny import NO_LEVELS, TEACHER_SHAPE, build, trial_config
+from tests.training.tiny import NO_LEVELS, TEACHER_SHAPE, TRAINING, build, trial_config
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -121,7 +121,8 @@ def test_teacher_stays_as_it_was_and_in_eval_mode(make: MakeTrainer, teacher: De
 
 def test_epoch_measures_losses_pulls_rate_and_speed(make: MakeTrainer) -> None:
     calls: list[tuple[int, int, dict[str, float]]] = []
-    epoch = make().train_epoch(lambda step, steps, parts: calls.append((step, steps, dict(parts))))
+    trainer = make()
+    epoch = trainer.train_epoch(lambda step, steps, parts: calls.append((step, steps, dict(parts))))
     levels = ("pyramid", "region", "embedding", "logits", "box_deltas")
     detection = ("rpn_objectness", "rpn_box", "roi_classification", "roi_box")
     numbers = {*detection, *(f"distill_{level}" for level in levels), "loss_total", "gradient_norm"}
@@ -134,7 +135,33 @@ def test_epoch_measures_losses_pulls_rate_and_speed(make: MakeTrainer) -> None:
     # 5 images in batches of 2 make 2 steps; warm-up is round(0.1 * 6) = 1 step, so that the peak is at step 0 and the
     # cosine spans steps 0..5: step 1 is at a fifth, 0.01 + 0.99 * (1 + cos(pi / 5)) / 2 = 0.905463 of 1e-3.
     assert epoch["learning_rate"] == pytest.approx(0.905463e-3, rel=1e-5)
+    trainer.train_epoch()
+    # Step 5, the last: 0.01 of 1e-3.
+    assert trainer.train_epoch()["learning_rate"] == pytest.approx(1e-5)
     assert epoch["images_per_second"] == pytest.approx(4 / epoch["seconds"])
+
+
+def test_gradients_are_clipped_to_the_norm_asked_for(make: MakeTrainer) -> None:
+    # Five images in a batch of four make one step, taken at the peak rate. From rest and without decay SGD moves the
+    # weights by the rate times the clipped gradient, whose norm is the one asked for: 0.5 * 0.01.
+    trainer = make(
+        teacher=None,
+        training={
+            **TRAINING,
+            "total_epochs": 1,
+            "batch_size": 4,
+            "optimizer": "sgd",
+            "learning_rate": 0.5,
+            "weight_decay": 0.0,
+            "gradient_clip_norm": 0.01,
+        },
+    )
+    before = [parameter.detach().double().clone() for parameter in trainer.student.parameters()]
+    epoch = trainer.train_epoch()
+    assert epoch["gradient_norm"] > 0.1, "the norm before clipping is what is logged"
+    pairs = zip(trainer.student.parameters(), before, strict=True)
+    moved = torch.stack([(parameter.detach().double() - old).square().sum() for parameter, old in pairs]).sum().sqrt()
+    assert moved.item() == pytest.approx(0.5 * 0.01, rel=1e-3)
 
 
 def test_training_learns(make: MakeTrainer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hkd.data.prepare import PreparedData, prepare_data
 from hkd.training.checkpoint import CheckpointError, read_weights, save_detector
 from hkd.training.loop import Trainer
 from hkd.training.progress import TrainingProgress
-from hkd.training.teacher import TeacherError, check_teacher_files, load_teacher, prepare_teacher
+from hkd.training.teacher import TeacherError, _key, check_teacher_files, load_teacher, prepare_teacher
 from tests.training.tiny import STUDENT, TEACHER_SHAPE, TRAINING, build, trial_config
 
 ONE_EPOCH = {**TRAINING, "total_epochs": 1}
@@ -116,27 +117,37 @@ def test_those_who_ask_at_once_share_one_training(
 
 
 def test_key_holds_what_determines_the_teacher_and_nothing_else(
-    scenes_dir: Path, data: PreparedData, tmp_path: Path, epochs_trained: list[int]
+    scenes_dir: Path, data: PreparedData, checkpoint: Path
 ) -> None:
-    def prepare(**changes: Any) -> None:
-        prepare_teacher(trial_config(scenes_dir, **changes), data, tmp_path)
+    def key(**changes: Any) -> str:
+        return _key(trial_config(scenes_dir, **changes), data)
 
-    prepare(teacher__training=ONE_EPOCH)
     # Students, threads and places do not change a teacher.
-    prepare(
-        teacher__training={**ONE_EPOCH, "num_threads": 1, "device": "cpu", "evaluate_every_epochs": 5},
+    assert key() == key(
+        teacher__training={**TRAINING, "num_threads": 1, "device": "cpu", "evaluate_every_epochs": 5},
         student__head_channels=32,
         distillation__pyramid__weight=3.0,
         training__seed=9,
         data__cache_dir="elsewhere",
         evaluation__batch_size=1,
     )
-    assert len(epochs_trained) == 1
-    prepare(teacher__training={**ONE_EPOCH, "seed": 1})
-    prepare(teacher__training=ONE_EPOCH, teacher__head_channels=16)
-    prepare(teacher__training=ONE_EPOCH, data__augmentation__flip_probability=0.0)
-    assert len(epochs_trained) == 4
-    assert len(entries(tmp_path)) == 4
+    # With a checkpoint no schedule is used.
+    assert key(teacher__checkpoint=str(checkpoint)) == key(
+        teacher__checkpoint=str(checkpoint), teacher__training=ONE_EPOCH
+    )
+    different = [
+        key(),
+        key(teacher__training={**TRAINING, "seed": 1}),
+        key(teacher__head_channels=16),
+        key(teacher__init_from=str(checkpoint)),
+        key(teacher__checkpoint=str(checkpoint)),
+        key(teacher__init_from_synthetic=TRAINING),
+        key(data__augmentation__flip_probability=0.0),
+        key(evaluation__nms_iou=0.4),
+        _key(trial_config(scenes_dir), replace(data, train_store=replace(data.train_store, checksum="other pictures"))),
+        _key(trial_config(scenes_dir), replace(data, train_annotations=data.validation_annotations)),
+    ]
+    assert len(set(different)) == len(different)
 
 
 def test_checkpoint_is_judged_and_used_as_it_is(
