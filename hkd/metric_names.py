@@ -37,6 +37,8 @@ TAG_BASELINE: Final = "hkd.baseline"
 """Name of the baseline (``undistilled``, ``default-weights``); absent on other trials."""
 TAG_STATUS: Final = "hkd.status"
 """``running``, ``finished``, ``stopped`` (before its planned epochs) or ``failed``."""
+TAG_ERROR: Final = "hkd.error"
+"""Last line of what broke a failed trial; absent on others."""
 
 ROLE_STUDY: Final = "study"
 ROLE_TEACHER: Final = "teacher"

@@ -1,0 +1,240 @@
+"""Draws the fronts of a study. Takes results, computes none."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
+
+from analysis.front import FrontAnalysis, Knee, Student
+
+# Okabe and Ito's palette, which readers with any colour vision tell apart; markers differ as well.
+_GREY, _BLUE, _ORANGE, _GREEN, _PURPLE, _BLACK = "#8a8a8a", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000"
+_BASELINE_STYLES = (("s", _GREEN), ("D", _PURPLE), ("^", "#56b4e9"), ("v", "#e69f00"))
+_DOTS_PER_INCH = 150
+_SIZE_INCHES = (6.9, 5.2)
+_LABEL_DIRECTIONS = 12
+_LABEL_DISTANCES_PT = (10.0, 15.0, 21.0, 28.0, 36.0)
+
+
+@dataclass(frozen=True)
+class CostAxis:
+    """What stands on the horizontal axis."""
+
+    label: str
+    unit: float
+    """Divides the value to give the axis's unit."""
+    value: Callable[[Student], float]
+    front: tuple[Student, ...]
+    """Cheapest first."""
+    knee: Knee | None
+    teacher: float | None
+
+
+def params_axis(analysis: FrontAnalysis) -> CostAxis:
+    """Parameters, in millions."""
+    teacher = analysis.teacher
+    return CostAxis(
+        label="parameters of the deployed student, millions (log scale)",
+        unit=1e6,
+        value=lambda student: student.num_params / 1e6,
+        front=analysis.params_front,
+        knee=analysis.params_knee,
+        teacher=teacher.num_params / 1e6 if teacher and teacher.num_params else None,
+    )
+
+
+def flops_axis(analysis: FrontAnalysis) -> CostAxis:
+    """Floating-point operations of one image, in billions."""
+    teacher = analysis.teacher
+    return CostAxis(
+        label="GFLOPs for one image (log scale; 2 per multiply-add)",
+        unit=1e9,
+        value=lambda student: student.flops / 1e9,
+        front=analysis.flops_front,
+        knee=analysis.flops_knee,
+        teacher=teacher.flops / 1e9 if teacher and teacher.flops else None,
+    )
+
+
+def draw_front(analysis: FrontAnalysis, axis: CostAxis) -> bytes:
+    """A PNG of miss rate against cost: all students, the front with its ranks, baselines, teacher and knee."""
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
+    figure = Figure(figsize=_SIZE_INCHES, dpi=_DOTS_PER_INCH, layout=layout)
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _set_up(axes, analysis, axis)
+    _draw_points(axes, analysis, axis)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    # The layout must be final before labels are placed by their size on it.
+    canvas.draw()  # type: ignore[no-untyped-call]
+    figure.set_layout_engine("none")
+    _label_front(axes, canvas.get_renderer(), analysis, axis)  # type: ignore[no-untyped-call]
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _set_up(axes: Axes, analysis: FrontAnalysis, axis: CostAxis) -> None:
+    costs = [axis.value(student) for student in analysis.students]
+    rates = [100 * student.mr2_reasonable for student in analysis.students]
+    if axis.teacher is not None and analysis.teacher and analysis.teacher.mr2_reasonable is not None:
+        costs.append(axis.teacher)
+        rates.append(100 * analysis.teacher.mr2_reasonable)
+    axes.set_xscale("log")
+    span = max(max(costs) / min(costs), 1.5)
+    axes.set_xlim(min(costs) / span**0.08, max(costs) * span**0.08)
+    margin = 0.08 * max(max(rates) - min(rates), 5.0)
+    axes.set_ylim(max(min(rates) - margin, -2.0), min(max(rates) + margin, 102.0))
+    axes.xaxis.set_major_locator(_ticks(span))
+    axes.xaxis.set_major_formatter(FuncFormatter(_plain_number))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(axis.label, fontsize=10.5)
+    axes.set_ylabel("log-average miss rate, reasonable, %  (lower is better)", fontsize=10.5)
+    axes.set_title(f"Study {_as_text(analysis.study, 40)}: what a lighter student costs", fontsize=12, loc="left")
+    axes.tick_params(labelsize=10)
+    axes.grid(visible=True, which="major", color="#e3e3e3", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_points(axes: Axes, analysis: FrontAnalysis, axis: CostAxis) -> None:
+    def scatter(students: Sequence[Student], **style: Any) -> None:
+        axes.scatter([axis.value(s) for s in students], [100 * s.mr2_reasonable for s in students], **style)
+
+    trials = [student for student in analysis.students if student.baseline is None]
+    off_front = [student for student in trials if student not in axis.front]
+    if off_front:
+        scatter(off_front, s=26, color=_GREY, alpha=0.75, linewidths=0, zorder=3, label="trial off the front")
+    steps = [*axis.front, axis.front[-1]]
+    # To the right of its dearest point the front goes on level: a dearer student is no better.
+    axes.plot(
+        [*(axis.value(s) for s in axis.front), axes.get_xlim()[1]],
+        [100 * s.mr2_reasonable for s in steps],
+        drawstyle="steps-post",
+        color=_BLUE,
+        linewidth=1.6,
+        marker="o",
+        markersize=6.5,
+        markevery=range(len(axis.front)),
+        zorder=4,
+        label="front (numbers: rank in the table)",
+    )
+    baselines = [student for student in analysis.students if student.baseline is not None]
+    for index, baseline in enumerate(baselines):
+        marker, colour = _BASELINE_STYLES[index % len(_BASELINE_STYLES)]
+        name = _as_text(f"{baseline.baseline} baseline", 28)
+        scatter([baseline], s=62, marker=marker, color=colour, edgecolors="white", linewidths=0.8, zorder=5, label=name)
+    teacher = analysis.teacher
+    if teacher and teacher.mr2_reasonable is not None and axis.teacher is not None:
+        rate = 100 * teacher.mr2_reasonable
+        axes.plot(
+            axis.teacher, rate, "*", color=_BLACK, markersize=16, zorder=5, linestyle="none",
+            label=f"teacher ({rate:.1f} %)",
+        )  # fmt: skip
+    if axis.knee is not None:
+        knee = analysis.student(axis.knee.trial_id)
+        ring = {"s": 190, "facecolors": "none", "edgecolors": _ORANGE, "linewidths": 2.2, "zorder": 6}
+        scatter([knee], label=f"knee (number {knee.rank})", **ring)
+
+
+def _label_front(axes: Axes, renderer: RendererAgg, analysis: FrontAnalysis, axis: CostAxis) -> None:
+    """Write each front point's rank beside it, where it meets the fewest points and labels."""
+    points_px = _pixels(axes, [(axis.value(s), 100 * s.mr2_reasonable) for s in analysis.students])
+    teacher = analysis.teacher
+    if teacher and teacher.mr2_reasonable is not None and axis.teacher is not None:
+        points_px += _pixels(axes, [(axis.teacher, 100 * teacher.mr2_reasonable)])
+    front_px = _pixels(axes, [(axis.value(s), 100 * s.mr2_reasonable) for s in axis.front])
+    obstacles = [_square(point, 6.0 * _DOTS_PER_INCH / 72) for point in points_px]
+    obstacles += _step_boxes([*front_px, (float(axes.bbox.x1), front_px[-1][1])])
+    if axis.knee is not None:
+        ring = [anchor for s, anchor in zip(axis.front, front_px, strict=True) if s.trial_id == axis.knee.trial_id]
+        obstacles += [_square(anchor, 8.5 * _DOTS_PER_INCH / 72) for anchor in ring]
+    for student, anchor in zip(axis.front, front_px, strict=True):
+        text = axes.annotate(
+            str(student.rank),
+            xy=(axis.value(student), 100 * student.mr2_reasonable),
+            xytext=(0.0, 0.0),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=10,
+            fontweight="bold",
+            color=_BLUE,
+            zorder=7,
+        )
+        size = text.get_window_extent(renderer)
+        offset, box = _best_place(anchor, size, obstacles, axes.bbox)
+        text.set_position(offset)
+        obstacles.append(box)
+
+
+def _best_place(
+    anchor: tuple[float, float], size: Bbox, obstacles: Sequence[Bbox], inside: Bbox
+) -> tuple[tuple[float, float], Bbox]:
+    """Offset in points, and the box in pixels, of a label: the place of least overlap, the nearest of equals."""
+    best: tuple[float, tuple[float, float], Bbox] | None = None
+    scale = _DOTS_PER_INCH / 72
+    for distance in _LABEL_DISTANCES_PT:
+        for direction in range(_LABEL_DIRECTIONS):
+            # Starts at the upper right, which a falling front leaves free.
+            angle = math.pi / 4 + 2 * math.pi * direction / _LABEL_DIRECTIONS
+            offset = (distance * math.cos(angle), distance * math.sin(angle))
+            x, y = anchor[0] + scale * offset[0], anchor[1] + scale * offset[1]
+            box = Bbox.from_bounds(x - size.width / 2, y - size.height / 2, size.width, size.height)
+            cost = sum(_overlap(box, obstacle) for obstacle in obstacles)
+            cost += size.width * size.height - _overlap(box, inside)
+            if best is None or cost < best[0] - 1.0:
+                best = (cost, offset, box)
+    assert best is not None
+    return best[1], best[2]
+
+
+def _overlap(first: Bbox, second: Bbox) -> float:
+    common = Bbox.intersection(first, second)
+    return 0.0 if common is None else common.width * common.height
+
+
+def _square(centre: tuple[float, float], half_side: float) -> Bbox:
+    return Bbox.from_bounds(centre[0] - half_side, centre[1] - half_side, 2 * half_side, 2 * half_side)
+
+
+def _step_boxes(front_px: Sequence[tuple[float, float]]) -> list[Bbox]:
+    """Thin boxes around the step line, so that labels stay off it."""
+    boxes = []
+    for (x, y), (next_x, next_y) in itertools.pairwise(front_px):
+        boxes.append(Bbox([[x, y - 2], [next_x, y + 2]]))
+        boxes.append(Bbox([[next_x - 2, next_y], [next_x + 2, y]]))
+    return boxes
+
+
+def _pixels(axes: Axes, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in axes.transData.transform(points)]
+
+
+def _ticks(span: float) -> Locator:
+    """Ticks for a logarithmic axis whose ends are this factor apart."""
+    if span < 6:
+        # Less than a decade has too few round powers: evenly spaced numbers read better.
+        return MaxNLocator(7)
+    return LogLocator(subs=(1.0, 2.0, 5.0) if span < 300 else (1.0,), numticks=20)
+
+
+def _plain_number(value: float, _position: int) -> str:
+    return f"{value:g}"
+
+
+def _as_text(name: str, longest: int) -> str:
+    shown = name if len(name) <= longest else name[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    # A dollar sign would start a formula.
+    return shown.replace("$", r"\$")

@@ -1,0 +1,31 @@
+"""MLflow stores for the tests of analysis."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from tests.analysis.studies import make_empty_database
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with MLflow's tables and nothing in them: making one takes seconds, copying one does not."""
+    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    make_empty_database(path)
+    return path
+
+
+@pytest.fixture
+def database(empty_database: Path, tmp_path: Path) -> Path:
+    """A store of the test's own."""
+    return Path(shutil.copy(empty_database, tmp_path / "mlflow.db"))
+
+
+@pytest.fixture
+def client(database: Path) -> MlflowClient:
+    """A client of that store."""
+    return MlflowClient(f"sqlite:///{database}")

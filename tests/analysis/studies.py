@@ -1,0 +1,138 @@
+"""Writes small studies into an MLflow store the way sweeps/tracking.py does (see its contract in hkd.metric_names)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlflow.entities import Metric, Param
+from mlflow.tracking import MlflowClient
+
+from analysis.records import StudyRecords, TrialRecord
+from hkd import metric_names as names
+
+EPOCHS = 4
+_MLFLOW_STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
+
+
+@dataclass(frozen=True)
+class Written:
+    """One run to write; the defaults are a trial that was trained to its end."""
+
+    trial_id: str
+    mr2: Sequence[float] = (0.9, 0.6, 0.5, 0.4)
+    """mr2_reasonable of epochs 1, 2, ..."""
+    num_params: float | None = 1e6
+    flops: float | None = 2e9
+    role: str | None = "trial"
+    baseline: str | None = None
+    status: str | None = "finished"
+    mlflow_status: str | None = None
+    error: str | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Logged at the last epoch; stands over what is logged otherwise."""
+
+
+def make_empty_database(path: Path) -> None:
+    """An SQLite file with MLflow's tables and nothing in them."""
+    with warnings.catch_warnings():
+        # Not ours: SQLAlchemy tells MLflow of its old ways when MLflow's SQL store is first imported.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        MlflowClient(f"sqlite:///{path}")
+
+
+def write_study(client: MlflowClient, study: str, runs: Sequence[Written], *, parent: bool = True) -> str:
+    """Write an experiment with its runs, each started a second after the one before; returns the experiment's id."""
+    experiment = client.create_experiment(study)
+    if parent:
+        tags = {names.TAG_ROLE: names.ROLE_STUDY, names.TAG_STUDY: study, "mlflow.source.git.commit": "0123abc"}
+        run = client.create_run(experiment, run_name=study, start_time=1000, tags=tags)
+        client.log_batch(run.info.run_id, params=[Param("objectives", str(list(names.OBJECTIVES))), Param("seed", "0")])
+        client.set_terminated(run.info.run_id, "FINISHED", end_time=60_000)
+    for index, written in enumerate(runs):
+        _write_run(client, experiment, study, written, start_time=2000 + 1000 * index)
+    return experiment
+
+
+def _write_run(client: MlflowClient, experiment: str, study: str, written: Written, start_time: int) -> None:
+    tags = {
+        names.TAG_STUDY: study,
+        names.TAG_ROLE: written.role,
+        names.TAG_TRIAL_ID: written.trial_id,
+        names.TAG_BASELINE: written.baseline,
+        names.TAG_STATUS: written.status,
+        names.TAG_ERROR: written.error,
+    }
+    run_id = client.create_run(
+        experiment,
+        run_name=written.trial_id,
+        start_time=start_time,
+        tags={key: value for key, value in tags.items() if value is not None},
+    ).info.run_id
+    metrics: dict[tuple[str, int], float] = {}
+    for epoch, mr2 in enumerate(written.mr2, start=1):
+        metrics[names.MR2_REASONABLE, epoch] = mr2
+        metrics[names.BUDGET_FRACTION, epoch] = epoch / EPOCHS
+    for name, cost in ((names.NUM_PARAMS, written.num_params), (names.FLOPS, written.flops)):
+        if cost is not None:
+            metrics[name, 0] = cost
+    if written.flops is not None:
+        metrics[names.GMACS, 0] = written.flops / 2e9
+    metrics.update({(name, len(written.mr2)): value for name, value in written.metrics.items()})
+    params = {"training.total_epochs": EPOCHS, **written.params}
+    client.log_batch(
+        run_id,
+        metrics=[Metric(name, value, start_time + step, step) for (name, step), value in metrics.items()],
+        params=[Param(key, str(value)) for key, value in params.items()],
+    )
+    status = written.mlflow_status or _MLFLOW_STATUS.get(written.status or "finished")
+    if status is not None:
+        client.set_terminated(run_id, status, end_time=start_time + 30_000)
+
+
+def record(
+    trial_id: str,
+    mr2: float,
+    num_params: float,
+    flops: float,
+    *,
+    role: str = "trial",
+    baseline: str | None = None,
+    params: Mapping[str, bool | int | float | str | None] | None = None,
+    not_counted_because: str | None = None,
+    status: str = "finished",
+) -> TrialRecord:
+    """A record as records.py would read it."""
+    return TrialRecord(
+        trial_id=trial_id,
+        run_id=f"run-of-{trial_id}",
+        role=role,
+        baseline=baseline,
+        status=status,
+        not_counted_because=not_counted_because,
+        epoch=EPOCHS,
+        budget_fraction=1.0,
+        duration_seconds=30.0,
+        metrics={names.MR2_REASONABLE: mr2, names.NUM_PARAMS: num_params, names.FLOPS: flops},
+        params=params or {},
+        history=((EPOCHS, mr2),),
+    )
+
+
+def records(trials: Sequence[TrialRecord], teacher: TrialRecord | None = None, study: str = "demo") -> StudyRecords:
+    """A study as records.py would read it."""
+    return StudyRecords(
+        study=study,
+        tracking_uri="sqlite:///mlflow.db",
+        trials=tuple(trials),
+        teacher=teacher,
+        settings={"seed": "0"},
+        tags={},
+        notes=(),
+    )
+
+
+TEACHER = record("teacher", 0.2, 6e6, 10e9, role="teacher")

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analysis.importances import FEWEST_TRIALS, importances_of
+from analysis.records import TrialRecord
+from tests.analysis.studies import record, records
+
+
+def trials_where_only_width_matters(count: int) -> list[TrialRecord]:
+    generator = np.random.default_rng(0)
+    return [
+        record(
+            f"t{index}",
+            mr2=0.2 + 0.6 * width,
+            num_params=1e6,
+            flops=1e9,
+            params={
+                "student.width_multiplier": width,
+                "training.seed": int(seed),
+                "student.backbone": backbone,
+                "training.ema_decay": None if index % 2 else 0.9,
+            },
+        )
+        for index, (width, seed, backbone) in enumerate(
+            zip(
+                generator.uniform(size=count).tolist(),
+                generator.integers(100, size=count),
+                generator.choice(["resnet18", "resnet50"], size=count).tolist(),
+                strict=True,
+            )
+        )
+    ]
+
+
+def test_the_setting_that_matters_comes_first_and_shares_sum_to_one() -> None:
+    found = importances_of(records(trials_where_only_width_matters(24)))
+    assert found.absent_because is None
+    assert found.num_trials == 24
+    assert next(iter(found.values)) == "student.width_multiplier"
+    # The miss rate is a function of the width alone; what a forest gives to the others is its own noise.
+    assert found.values["student.width_multiplier"] > 0.8
+    assert set(found.values) == {
+        "student.width_multiplier",
+        "training.seed",
+        "student.backbone",
+        "training.ema_decay",
+    }
+    assert sum(found.values.values()) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_the_same_records_give_the_same_shares() -> None:
+    study = records(trials_where_only_width_matters(10))
+    assert importances_of(study) == importances_of(study)
+
+
+def test_baselines_and_trials_that_do_not_count_are_left_aside() -> None:
+    trials = trials_where_only_width_matters(FEWEST_TRIALS - 1)
+    trials.append(record("b", 0.5, 1e6, 1e9, role="baseline", baseline="undistilled"))
+    trials.append(record("f", 0.5, 1e6, 1e9, status="failed", not_counted_because="failed"))
+    found = importances_of(records(trials))
+    assert found.values == {}
+    assert found.num_trials == FEWEST_TRIALS - 1
+    assert found.absent_because == "only 7 of the 8 trials that it takes were trained to their end"
+
+
+def test_absent_where_no_setting_differs() -> None:
+    trials = [record(f"t{index}", 0.1 * index, 1e6, 1e9, params={"a.b": 1}) for index in range(FEWEST_TRIALS)]
+    assert importances_of(records(trials)).absent_because == "the trials do not differ in their settings"
+
+
+def test_absent_where_the_miss_rate_does_not_differ() -> None:
+    trials = [record(f"t{index}", 1.0, 1e6, 1e9, params={"a.b": index}) for index in range(FEWEST_TRIALS)]
+    assert importances_of(records(trials)).absent_because == "all trials have the same miss rate"

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+
+from analysis import pareto, plots, report
+from tests.analysis.studies import Written, write_study
+
+FILES = {"report.html", "front_params.png", "front_flops.png", "front.md", "trials.csv", "summary.json"}
+
+
+@pytest.fixture
+def study(client: MlflowClient, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A small study in ./mlflow.db; returns its name."""
+    runs = [
+        Written("teacher", mr2=(0.2,), num_params=6e6, flops=10e9, role="teacher"),
+        Written("b0", mr2=(0.9, 0.8, 0.7, 0.5), role="baseline", baseline="undistilled"),
+        Written("00001", mr2=(0.9, 0.8, 0.7, 0.3)),
+        Written("00002", mr2=(0.9, 0.8, 0.7, 0.6), num_params=5e5, flops=1e9),
+        Written("00003", mr2=(0.9,), status="failed"),
+    ]
+    write_study(client, "demo", runs)
+    monkeypatch.chdir(tmp_path)
+    return "demo"
+
+
+def test_writes_the_report_and_prints_the_front(study: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pareto.main(["--study", study]) == 0
+    folder = tmp_path / "reports" / "demo"
+    assert {path.name for path in folder.iterdir()} == FILES
+    # Nothing is left of the folder in which the files were made.
+    assert [path.name for path in folder.parent.iterdir()] == ["demo"]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert [student["trial_id"] for student in summary["front"]] == ["00001", "00002"]
+    table = pd.read_csv(folder / "trials.csv", dtype={"trial_id": str})
+    assert list(table["trial_id"]) == ["teacher", "b0", "00001", "00002", "00003"]
+    assert (folder / "front_params.png").read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert "1     00001    30.0" in printed
+    assert "4 trials and baselines: 1 failed, 3 finished" in printed
+    for name in FILES:
+        assert str(Path("reports/demo") / name) in printed
+
+
+@pytest.fixture
+def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes the most time and is looked at elsewhere."""
+    monkeypatch.setattr(plots, "draw_front", lambda *_: b"a picture")
+
+
+@pytest.mark.usefixtures("without_drawing")
+def test_markdown_prints_the_table_and_nothing_else(study: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pareto.main(["--study", study, "--markdown", "--out", "elsewhere"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == Path("elsewhere/front.md").read_text()
+    assert all(line.startswith("| ") for line in printed.splitlines())
+
+
+def error_of(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_an_absent_store_is_one_message_and_nothing_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert pareto.main(["--study", "demo"]) == 2
+    assert error_of(capsys).startswith("pareto: error: there is no MLflow store at mlflow.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_study_is_one_message(study: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pareto.main(["--study", "dmeo"]) == 2
+    assert "the studies there: demo." in error_of(capsys)
+    assert not (tmp_path / "reports").exists()
+
+
+def test_an_out_that_is_a_file_is_one_message(study: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "taken").write_text("mine")
+    assert pareto.main(["--study", study, "--out", "taken/report"]) == 2
+    assert "--out taken/report: taken is a file; name a folder." in error_of(capsys)
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("without_drawing")
+def test_a_failure_leaves_the_older_report_as_it_was(
+    study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pareto.main(["--study", study]) == 0
+    folder = tmp_path / "reports" / "demo"
+    before = {path.name: b"older " + path.read_bytes() for path in folder.iterdir()}
+    for name, content in before.items():
+        (folder / name).write_bytes(content)
+
+    def fail(path: Path, data: bytes) -> int:
+        if path.name == "trials.csv":
+            raise OSError(28, "No space left on device")
+        return original(path, data)
+
+    original = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    assert pareto.main(["--study", study]) == 2
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == ["demo"]
+
+
+@pytest.mark.usefixtures("without_drawing")
+def test_a_new_report_takes_the_place_of_the_old_one_and_of_nothing_else(
+    study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pareto.main(["--study", study]) == 0
+    folder = tmp_path / "reports" / "demo"
+    (folder / "notes.txt").write_text("mine")
+    monkeypatch.setattr(report, "render_html", lambda *_, **__: "second")
+    assert pareto.main(["--study", study]) == 0
+    assert (folder / "report.html").read_text() == "second"
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("study", "folder"),
+    [("demo", "demo"), ("a/b", "a_b"), ("../up", ".._up"), ("..", "_"), ("", "_"), ("größe 2", "größe_2")],
+)
+def test_a_studys_name_never_leads_out_of_the_reports(study: str, folder: str) -> None:
+    assert pareto._folder_name(study) == folder
