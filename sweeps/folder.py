@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -51,6 +52,15 @@ class StudyFolder:
     def is_begun(self) -> bool:
         """Whether a study of this name was begun here before."""
         return self.config_file.exists()
+
+    def attempt_folder(self, trial_id: str, attempt: int) -> Path:
+        """Where Tune keeps one attempt at a trial: it numbers checkpoints from 0 again, and would mix them up."""
+        return self.path / (trial_id if attempt == 1 else f"{trial_id}-attempt-{attempt}")
+
+    def remove_earlier_attempts(self, trial_id: str, attempt: int) -> None:
+        """Remove what Tune does not: attempts of other sessions, once this one has a checkpoint of its own."""
+        for earlier in range(1, attempt):
+            shutil.rmtree(self.attempt_folder(trial_id, earlier), ignore_errors=True)
 
     def check(self, study: StudyConfig, *, is_resumed: bool) -> None:
         """Refuse to mix a study with another one of the same name.

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ray.tune.experiment import Trial
 
 from hkd import metric_names as names
 from hkd.models.cost import Cost
+from sweeps.folder import StudyFolder
 from sweeps.ledger import Ledger, LedgerTrial
 from sweeps.progress import TrialBoard
 from sweeps.tracking import Tracker
@@ -30,7 +30,6 @@ class Recorder(Callback):
     """Tune's news of trials. All that is written survives a kill the moment after.
 
     Args:
-        folder: The study's.
         cost_of: Cost of a trial's student.
         again: Called with a trial whose worker was lost, to be run again.
         is_interrupted: Asked between two steps of Tune's; whether to leave everything as it is.
@@ -38,7 +37,7 @@ class Recorder(Callback):
 
     def __init__(
         self,
-        folder: Path,
+        folder: StudyFolder,
         objectives: Sequence[str],
         ledger: Ledger,
         tracker: Tracker,
@@ -96,12 +95,10 @@ class Recorder(Callback):
     ) -> None:
         """Called by Tune when a checkpoint is whole, before it removes the one before."""
         known = self._known[_spec(trial).trial_id]
-        place = Path(checkpoint.path).relative_to(self._folder)
+        place = Path(checkpoint.path).relative_to(self._folder.path)
         epoch = int(known.metrics[names.EPOCH])
         self._known[known.trial_id] = self._ledger.note_checkpoint(known, place, epoch)
-        if known.checkpoint is not None and known.checkpoint.parts[0] != place.parts[0]:
-            # Tune removes what it wrote itself in this session, but not an interrupted attempt's.
-            shutil.rmtree(self._folder / known.checkpoint, ignore_errors=True)
+        self._folder.remove_earlier_attempts(known.trial_id, known.attempts)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called by Tune when a trial has come to its end, or was stopped by the scheduler."""
@@ -126,7 +123,7 @@ class Recorder(Callback):
 
     def _close(self, trial: LedgerTrial) -> None:
         del self._known[trial.trial_id]
-        artifacts = None if trial.checkpoint is None else self._folder / trial.checkpoint
+        artifacts = None if trial.checkpoint is None else self._folder.path / trial.checkpoint
         self._tracker.end(trial, artifacts)
         self._board.end(trial)
 

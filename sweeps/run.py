@@ -58,6 +58,7 @@ def _run(study: StudyConfig, options: argparse.Namespace, given: Sequence[str]) 
     from rich.console import Console
 
     console = Console()
+    console.print(f"Study {study.name}, of {options.config}", markup=False, highlight=False, soft_wrap=True)
     if options.dry_run:
         from sweeps.plan import print_plan
 

@@ -168,7 +168,7 @@ class _Session:
     def _run_trials(self, teacher: Path | None, resources: TrialResources, interruption: Interruption) -> None:
         study = self._study
         recorder = Recorder(
-            self._folder.path,
+            self._folder,
             study.objectives,
             self._ledger,
             self._tracker,
@@ -192,7 +192,7 @@ class _Session:
                 max_concurrent_trials=resources.max_concurrent,
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
-                trial_dirname_creator=_trial_folder,
+                trial_dirname_creator=lambda trial: trial.config[SPEC].folder_name,
             ),
             run_config=tune.RunConfig(
                 name=study.name,
@@ -224,7 +224,7 @@ class _Session:
             config=trial_config(self._study.base, trial.params),
             teacher=teacher,
             resume_from=self._checkpoint(trial),
-            attempt=trial.attempts,
+            folder_name=self._folder.attempt_folder(trial.trial_id, trial.attempts).name,
             place=place,
         )
 
@@ -329,9 +329,3 @@ def _quieten_tune() -> None:
 
 def _trial_name(trial: Trial) -> str:
     return str(trial.config[SPEC].trial_id)
-
-
-def _trial_folder(trial: Trial) -> str:
-    """One for each attempt: Tune numbers checkpoints from 0 again, and would write into an older one."""
-    spec: TrialSpec = trial.config[SPEC]
-    return spec.trial_id if spec.attempt == 1 else f"{spec.trial_id}-attempt-{spec.attempt}"

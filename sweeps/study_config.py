@@ -86,10 +86,12 @@ class Choices(Section):
     """One of a list of values, which have no order."""
 
     type: Literal["categorical"]
-    choices: Annotated[tuple[Scalar, ...], Field(min_length=2)]
+    choices: tuple[Scalar, ...]
 
     @model_validator(mode="after")
     def _are_different(self) -> Self:
+        if len(self.choices) < 2:
+            raise ValueError("choices must be two or more; a value that is not searched belongs into base")
         repeated = [choice for index, choice in enumerate(self.choices) if choice in self.choices[:index]]
         if repeated:
             raise ValueError(f"choices must differ from each other; found {repeated[0]!r} more than once")
@@ -193,11 +195,11 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, name: str | None = 
     except ConfigError as error:
         problems.extend(f"base: {problem}" for problem in error.problems)
         raw = {key: value for key, value in raw.items() if key != "base"}
-    raw, override_problems = _overridden(raw, overrides)
+    raw, override_problems = _overridden(_with_default_baselines(raw), overrides)
     problems += override_problems
     if name is not None:
         raw["name"] = name
-    raw = _with_default_baselines(raw)
+    raw = _with_different_baselines(raw)
     source = " with ".join([str(path), *(f"--set {text}" for text in overrides), *([f"--name {name}"] if name else [])])
     raw, type_problems = _without_unknown_types(raw)
     problems += type_problems
@@ -233,19 +235,20 @@ def _with_base_inline(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _with_default_baselines(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The two baselines where none are named; without a teacher they would be one and the same."""
-    base = raw.get("base")
+    """The two baselines where the file names none."""
+    return {"baselines": {UNDISTILLED: NO_DISTILLATION, DEFAULT_WEIGHTS: {}}, **raw}
+
+
+def _with_different_baselines(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out baselines that were set to null; and, without a teacher, the one that is the other once more."""
+    baselines, base = raw["baselines"], raw.get("base")
+    if not isinstance(baselines, Mapping):
+        return dict(raw)
+    baselines = {name: changes for name, changes in baselines.items() if changes is not None}
     has_teacher = not (isinstance(base, Mapping) and "teacher" in base and base["teacher"] is None)
-    defaults: dict[str, Any] = {UNDISTILLED: NO_DISTILLATION, **({DEFAULT_WEIGHTS: {}} if has_teacher else {})}
-    given = raw.get("baselines", {})
-    if "baselines" not in raw or (
-        isinstance(given, Mapping) and given and all(value is None for value in given.values())
-    ):
-        given = {**defaults, **given}
-    if isinstance(given, Mapping):
-        # null takes a baseline away.
-        given = {name: changes for name, changes in given.items() if changes is not None}
-    return {**raw, "baselines": given}
+    if not has_teacher and UNDISTILLED in baselines and baselines.get(DEFAULT_WEIGHTS) == {}:
+        del baselines[DEFAULT_WEIGHTS]
+    return {**raw, "baselines": baselines}
 
 
 def _overridden(raw: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

@@ -64,8 +64,8 @@ class TrialSpec:
     """Weights of the study's teacher; None where the trial is trained alone."""
     resume_from: Path | None
     """Checkpoint of an interrupted attempt."""
-    attempt: int
-    """Counted from 1."""
+    folder_name: str
+    """Of this attempt, below the study's."""
     place: WorkPlace
 
     def __str__(self) -> str:

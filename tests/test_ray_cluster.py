@@ -1,0 +1,90 @@
+"""The cluster file against Ray's own schema, and against what it promises."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[1]
+COMMAND_KEYS = (
+    "setup_commands",
+    "head_setup_commands",
+    "worker_setup_commands",
+    "head_start_ray_commands",
+    "worker_start_ray_commands",
+)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> dict[str, Any]:
+    """The file, completed as `ray up` does before it asks AWS."""
+    from ray.autoscaler._private.util import prepare_config
+
+    raw = yaml.safe_load((REPOSITORY / "ray_cluster.yaml").read_text(encoding="utf-8"))
+    prepared: dict[str, Any] = prepare_config(raw)
+    return prepared
+
+
+def _commands(cluster: dict[str, Any]) -> list[str]:
+    return [command for key in COMMAND_KEYS for command in cluster[key]]
+
+
+def test_is_valid_by_rays_schema(cluster: dict[str, Any]) -> None:
+    from ray.autoscaler._private.util import validate_config
+
+    validate_config(cluster)
+    # The schema does refuse: a misspelt key is an error.
+    with pytest.raises(Exception, match="max_worker"):
+        validate_config({**cluster, "max_worker": 3})
+
+
+def test_trials_run_on_spot_gpu_workers_only(cluster: dict[str, Any]) -> None:
+    head, worker = cluster["available_node_types"]["head"], cluster["available_node_types"]["gpu_worker"]
+    assert cluster["head_node_type"] == "head"
+    assert head["resources"] == {"CPU": 0}
+    assert any("ray start --head --num-cpus=0" in command for command in cluster["head_start_ray_commands"])
+    assert (worker["min_workers"], worker["max_workers"]) == (0, cluster["max_workers"])
+    assert worker["resources"]["GPU"] == 1
+    assert worker["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    assert "InstanceMarketOptions" not in head["node_config"]
+    assert head["node_config"]["ImageId"] == worker["node_config"]["ImageId"]
+
+
+def test_nothing_listens_for_the_outside(cluster: dict[str, Any]) -> None:
+    commands = "\n".join(_commands(cluster))
+    assert re.search(r"(?<!\d)0\.0\.0\.0", commands) is None
+    assert "mlflow server --host 127.0.0.1 " in commands
+    assert "--dashboard-host=127.0.0.1" in commands
+    # No port is opened beside Ray's default rules: SSH, and traffic between the nodes.
+    assert "security_group" not in cluster["provider"]
+
+
+def test_commands_are_shell(cluster: dict[str, Any]) -> None:
+    for command in _commands(cluster):
+        checked = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, f"{command}: {checked.stderr}"
+
+
+def test_installs_this_checkout_everywhere(cluster: dict[str, Any]) -> None:
+    assert cluster["file_mounts"] == {"/home/ubuntu/hkd": "."}
+    install = next(command for command in cluster["setup_commands"] if "pip install" in command)
+    assert "-c constraints.txt -e ." in install
+    assert (REPOSITORY / "constraints.txt").is_file()
+    assert (REPOSITORY / "pyproject.toml").is_file()
+    # What is sent is what git keeps: results, data sets and the environment stay here.
+    assert cluster["rsync_filter"] == [".gitignore"]
+    assert {".git", ".venv", "runs", "data"} <= set(cluster["rsync_exclude"])
+    # Setup commands are merged by Ray into the node's own: both kinds of node install.
+    assert install in cluster["head_setup_commands"]
+    assert install in cluster["worker_setup_commands"]
+
+
+def test_all_nodes_see_one_folder(cluster: dict[str, Any]) -> None:
+    mount = cluster["worker_start_ray_commands"][0]
+    assert mount.endswith("mount -t nfs4 $RAY_HEAD_IP:/shared /shared")
+    assert any("sudo exportfs" in command and "/shared " in command for command in cluster["head_setup_commands"])
