@@ -269,7 +269,7 @@ def parse_config(model: type[ConfigT], raw: Any, *, source: str) -> ConfigT:
             return config
         schema = _schema(model)
         for detail in details:
-            if not _follows_from(detail, left_out):
+            if not _follows_from(remaining, detail, left_out):
                 problems.setdefault(describe_problem(schema, remaining, detail))
         # Rules between a section's keys are looked at only once each key is right by itself. Leave out what is
         # wrong and look again, so that they are told now and not in a second round.
@@ -345,10 +345,11 @@ def _key_path(raw: Any, detail: ErrorDetails) -> tuple[str, ...]:
     return tuple(itertools.takewhile(lambda part: isinstance(part, str), path))  # type: ignore[arg-type]
 
 
-def _follows_from(detail: ErrorDetails, left_out: set[tuple[str, ...]]) -> bool:
+def _follows_from(raw: Any, detail: ErrorDetails, left_out: set[tuple[str, ...]]) -> bool:
     """Whether a mistake may be there only because we left keys out ourselves."""
     if detail["type"] == "missing":
-        return tuple(detail["loc"]) in left_out
+        *sections, key = detail["loc"]
+        return (*existing_path(raw, sections), key) in left_out
     if detail["type"] == "value_error":
         return any(re.search(rf"\b{re.escape(path[-1])}\b", detail["msg"]) for path in left_out)
     return False
