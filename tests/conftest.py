@@ -11,7 +11,7 @@ from hypothesis import settings
 
 REPOSITORY = Path(__file__).parents[1]
 END_TO_END = Path(__file__).parent / "end_to_end"
-TEST_THREADS = 2
+TEST_THREADS = 1
 """Networks in tests are tiny: more threads only wait for each other, and times stay comparable on big machines."""
 
 # The same examples in every run: a change is judged by what it changes.

@@ -6,8 +6,10 @@ He et al., *Deep Residual Learning*, CVPR 2016; Lin et al., *Feature Pyramid Net
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Literal
 
+import torch
 from torch import nn
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -36,9 +38,12 @@ class ScaledResNet(ResNet):  # type: ignore[misc]  # torchvision ships no types
     def __init__(self, name: BackboneName, width_multiplier: float, norm_layer: Callable[..., nn.Module]) -> None:
         """Build ``name`` with the channels of each stage scaled by ``width_multiplier``."""
         block, blocks_per_stage = _BLOCKS[name]
-        super().__init__(block, list(blocks_per_stage), norm_layer=norm_layer, num_classes=1)
         channels = [scaled_channels(stage, width_multiplier) for stage in _STAGE_CHANNELS]
-        if channels != list(_STAGE_CHANNELS):
+        is_scaled = channels != list(_STAGE_CHANNELS)
+        # Where every stage is made anew, drawing the full-width weights first would take most of the time.
+        with torch.device("meta") if is_scaled else nullcontext():
+            super().__init__(block, list(blocks_per_stage), norm_layer=norm_layer, num_classes=1)
+        if is_scaled:
             self.inplanes = channels[0]
             self.conv1 = nn.Conv2d(3, channels[0], kernel_size=7, stride=2, padding=3, bias=False)
             self.bn1 = norm_layer(channels[0])

@@ -13,9 +13,9 @@ import math
 import torch
 from torch import Tensor
 
-RPN_DELTA_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
-"""Of region proposals, as in torchvision."""
-REGION_DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+RPN_DELTA_WEIGHTS = (1.0, 1.0)
+"""Of (dx, dy) and (dw, dh) of region proposals, as in torchvision."""
+REGION_DELTA_WEIGHTS = (10.0, 5.0)
 """Of the box head, as in torchvision."""
 # A predicted width may be at most 1000 / 16 times its reference: exp() must not overflow (torchvision).
 _MAX_LOG_SCALE = math.log(1000.0 / 16.0)
@@ -45,7 +45,7 @@ def pairwise_iou(first_xyxy: Tensor, second_xyxy: Tensor) -> Tensor:
     return intersections / unions.clamp(min=1e-9)
 
 
-def encode_boxes(boxes_xyxy: Tensor, references_xyxy: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
+def encode_boxes(boxes_xyxy: Tensor, references_xyxy: Tensor, weights: tuple[float, float]) -> Tensor:
     """Deltas (..., 4) that turn ``references_xyxy`` into ``boxes_xyxy``; both (..., 4).
 
     Boxes without area (unused slots) give finite numbers, to be masked by the caller.
@@ -54,18 +54,18 @@ def encode_boxes(boxes_xyxy: Tensor, references_xyxy: Tensor, weights: tuple[flo
     reference_centres = references_xyxy[..., :2] + 0.5 * reference_sizes
     sizes = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clamp(min=1e-6)
     centres = boxes_xyxy[..., :2] + 0.5 * sizes
-    factors = boxes_xyxy.new_tensor(weights)
     shifts = (centres - reference_centres) / reference_sizes
-    return torch.cat((shifts, torch.log(sizes / reference_sizes)), dim=-1) * factors
+    scales = torch.log(sizes / reference_sizes)
+    # Weighted by Python numbers: a tensor of the weights would have to be sent to the device, and waited for.
+    return torch.cat((shifts * weights[0], scales * weights[1]), dim=-1)
 
 
-def decode_boxes(deltas: Tensor, references_xyxy: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
+def decode_boxes(deltas: Tensor, references_xyxy: Tensor, weights: tuple[float, float]) -> Tensor:
     """Boxes (..., 4) that ``deltas`` (..., 4) make of ``references_xyxy`` (..., 4): the inverse of encoding."""
     reference_sizes = references_xyxy[..., 2:] - references_xyxy[..., :2]
     reference_centres = references_xyxy[..., :2] + 0.5 * reference_sizes
-    scaled = deltas / deltas.new_tensor(weights)
-    centres = scaled[..., :2] * reference_sizes + reference_centres
-    half_sizes = 0.5 * torch.exp(scaled[..., 2:].clamp(max=_MAX_LOG_SCALE)) * reference_sizes
+    centres = deltas[..., :2] / weights[0] * reference_sizes + reference_centres
+    half_sizes = 0.5 * torch.exp((deltas[..., 2:] / weights[1]).clamp(max=_MAX_LOG_SCALE)) * reference_sizes
     return torch.cat((centres - half_sizes, centres + half_sizes), dim=-1)
 
 

@@ -73,7 +73,8 @@ def _level_geometry(levels: Sequence[Tensor], image_height: int, like: Tensor) -
         scale = 2.0 ** round(math.log2(rows / image_height))
         geometry.append((scale, rows, columns, offset))
         offset += rows * columns
-    return like.new_tensor(geometry)
+    # Filled in on the device, number by number: a finished tensor would have to be sent there, and waited for.
+    return torch.stack([torch.stack([like.new_full((), number) for number in level]) for level in geometry])
 
 
 def _axis_taps(starts: Tensor, ends: Tensor, scales: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 import hkd
@@ -86,7 +86,8 @@ def save_detector(
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
     with _written_whole(path) as partial:
-        save_file(tensors, partial, metadata={_METADATA_KEY: json.dumps(header, sort_keys=True)})
+        # Not save_file, which makes a file that its owner alone may read.
+        partial.write_bytes(save(tensors, metadata={_METADATA_KEY: json.dumps(header, sort_keys=True)}))
 
 
 def load_detector(path: Path, device: torch.device | str = "cpu") -> tuple[Detector, DetectorMetadata]:

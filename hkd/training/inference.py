@@ -83,6 +83,8 @@ def _coco_results(
         limits = np.array([image.width, image.height, image.width, image.height], dtype=np.float64)
         corners = np.clip(boxes[row, valid[row]] / store.scales[index], 0.0, limits)
         for (x1, y1, x2, y2), score in zip(corners.tolist(), scores[row, valid[row]].tolist(), strict=True):
+            if not (x2 > x1 and y2 > y1):
+                continue  # the network's last column may lie beyond the original image: clipped, nothing is left
             results.append(
                 {
                     "image_id": image.image_id,

@@ -68,6 +68,26 @@ def test_boxes_are_scaled_back_clipped_and_told_apart_by_image(data: PreparedDat
     assert detector.calls == [{"images": 2, **settings}, {"images": 1, **settings}]
 
 
+def test_box_beyond_the_original_image_is_left_out(data: PreparedData) -> None:
+    # Images are 64 x 96 pixels; rounding of a fitted size may let the network see a column more: at scale 0.999 the
+    # image ends at 95.904, and a box that starts there has no width left. The evaluator refuses such boxes.
+    store = ImageStore(
+        images=np.zeros((3, 64, 96, 3), dtype=np.uint8),
+        scales=np.array([0.999] * 3),
+        valid_sizes=np.array([[64, 96]] * 3),
+        image_ids=data.validation_store.image_ids,
+    )
+    detector = FixedDetector([[95.95, 4.0, 96.0, 40.0], [10.0, 4.0, 30.0, 40.0]], [True, True])
+    results = detect_store(
+        detector,  # type: ignore[arg-type]  # a stand-in
+        store,
+        data.validation_annotations,
+        EvaluationConfig(batch_size=3),
+        device=torch.device("cpu"),
+    )
+    assert [result["score"] for result in results] == [0.25] * 3
+
+
 def test_detector_that_finds_nothing_gives_no_results(data: PreparedData) -> None:
     detector = FixedDetector([[0.0, 0.0, 5.0, 5.0]], [False])
     results = detect_store(

@@ -110,7 +110,6 @@ def move_to_fake_gpu(module: torch.nn.Module) -> None:
             setattr(part, name, on_fake_gpu(buffer))
 
 
-@pytest.mark.xfail(reason="boxes.py and regions.py of hkd.models send small constants to the GPU at every step")
 def test_step_never_makes_the_host_wait_for_a_gpu() -> None:
     # A fake tensor has a device and a shape, but no content: whatever needs a number of it (.item(), nonzero(), a
     # branch on a tensor) raises, and code meant for CUDA alone is what runs.

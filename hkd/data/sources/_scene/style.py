@@ -19,21 +19,21 @@ class SceneStyle:
 
     pedestrian_count_weights: tuple[float, ...] = (7, 9, 16, 20, 18, 14, 9, 4, 2, 1)
     """Relative frequency of scenes with 0, 1, 2 ... pedestrians; occluding pedestrians and crowds come on top."""
-    median_height: float = 84.0
+    median_height: float = 100.0
     """Median of the pedestrians' heights, which are log-normal between the limits below."""
-    log_height_deviation: float = 0.48
+    log_height_deviation: float = 0.42
     """Standard deviation of the natural logarithm of the height, before truncation."""
     shortest: float = 24.0
     """Heights are not drawn below this ..."""
     tallest: float = 205.0
     """... nor above; an occluding pedestrian stands nearer than whom it hides, and may be taller."""
-    contrast: tuple[float, float] = (0.7, 1.0)
+    contrast: tuple[float, float] = (0.75, 1.0)
     """How much of its own colour a figure keeps; the rest is the mean colour of what is behind it."""
-    occlusion_probability: float = 0.28
+    occlusion_probability: float = 0.24
     """Share of pedestrians in front of whom an occluder is put on purpose."""
     occluding_pedestrian_share: float = 0.3
     """Share of those occluders that are pedestrians."""
-    look_alikes: tuple[int, int] = (1, 5)
+    look_alikes: tuple[int, int] = (1, 4)
     """Poles, signs, trees, statues ... a scene."""
     clutter: tuple[int, int] = (0, 3)
     """Parked cars, bins, hedges ... a scene that hide nobody on purpose."""
