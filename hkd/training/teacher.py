@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from hkd.config import DataConfig, DetectorConfig, TeacherConfig, TrialConfig
+from hkd.config import DataConfig, DetectorConfig, DistillationConfig, TeacherConfig, TrialConfig
 from hkd.config_io import config_hash
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.models.build import build_detector
@@ -193,7 +193,15 @@ def _train(
 ) -> None:
     """Train the teacher as a detector of its own, or go on with it, and write the folder's files."""
     teacher = _teacher_of(config)
-    alone = config.model_copy(update={"teacher": None, "student": _shape(teacher), "training": teacher.training})
+    alone = config.model_copy(
+        update={
+            "teacher": None,
+            "student": _shape(teacher),
+            # Nobody teaches it: what the students' distillation is set to is no part of its state.
+            "distillation": DistillationConfig(),
+            "training": teacher.training,
+        }
+    )
     trainer = Trainer(alone, data)
     state, log = folder / _STATE, folder / _LOG
     epochs: list[dict[str, float]] = []

@@ -100,6 +100,22 @@ def test_killed_training_goes_on_where_it_was(
     assert [epoch["loss_total"] for epoch in resumed.epochs] == [epoch["loss_total"] for epoch in straight.epochs]
 
 
+def test_killed_training_goes_on_for_other_students_and_from_moved_images(
+    scenes_dir: Path, data: PreparedData, tmp_path: Path, epochs_trained: list[int]
+) -> None:
+    def kill_in_second_epoch(moment: TrainingProgress) -> None:
+        if moment.epoch == 2:
+            raise KeyboardInterrupt
+
+    changes = {"teacher__training": {**TRAINING, "total_epochs": 2}}
+    with pytest.raises(KeyboardInterrupt):
+        prepare_teacher(trial_config(scenes_dir, **changes), data, tmp_path, kill_in_second_epoch)
+    other = trial_config(scenes_dir, distillation__pyramid__weight=3.0, data__image_root="moved", **changes)
+    prepare_teacher(other, data, tmp_path)
+    assert epochs_trained == [1, 2]
+    assert len(entries(tmp_path)) == 1
+
+
 def test_those_who_ask_at_once_share_one_training(
     scenes_dir: Path, data: PreparedData, tmp_path: Path, epochs_trained: list[int]
 ) -> None:
