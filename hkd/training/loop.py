@@ -281,7 +281,14 @@ class Trainer:
 
     def _settings(self) -> dict[str, Any]:
         """What must be the same for a state to be resumed, by dotted name."""
-        sections = ("student.", "distillation.", "training.", "data.augmentation.", "data.image_height", "data.image_width")
+        sections = (
+            "student.",
+            "distillation.",
+            "training.",
+            "data.augmentation.",
+            "data.image_height",
+            "data.image_width",
+        )
         return {
             name: value
             for name, value in flatten(self.config).items()
