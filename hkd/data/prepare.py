@@ -74,15 +74,22 @@ def _read_both(paths: tuple[Path, Path], image_root: Path | None) -> tuple[Annot
     return read[0], read[1]
 
 
-def _scenes(config: SyntheticConfig, cache_dir: Path, progress: bool) -> tuple[Path, Path]:
-    """Annotation files of the generated scenes. One process draws, under a lock; a set is complete or absent."""
-    # The drawing code is part of what determines the scenes: hashed, so that no old picture outlives a change to it.
+def scenes_hash(config: SyntheticConfig) -> str:
+    """Hash of all that determines the generated scenes.
+
+    The drawing code is among it, so that nothing made of old pictures outlives a change to it.
+    """
     sources = Path(synthetic.__file__).parent
     code = {
         path.name: path.read_text(encoding="utf-8")
         for path in [Path(synthetic.__file__), *(sources / "_scene").glob("*.py")]
     }
-    folder = cache_dir / f"scenes-{config_hash(config, code)}"
+    return config_hash(config, code)
+
+
+def _scenes(config: SyntheticConfig, cache_dir: Path, progress: bool) -> tuple[Path, Path]:
+    """Annotation files of the generated scenes. One process draws, under a lock; a set is complete or absent."""
+    folder = cache_dir / f"scenes-{scenes_hash(config)}"
     names = ("train.json", "validation.json")
     if not all((folder / name).is_file() for name in names):
         try:

@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from hkd.config import DataConfig, DetectorConfig, DistillationConfig, TeacherConfig, TrialConfig
 from hkd.config_io import config_hash
-from hkd.data.prepare import PreparedData, prepare_data
+from hkd.data.prepare import PreparedData, prepare_data, scenes_hash
 from hkd.models.build import build_detector
 from hkd.models.cost import Cost, config_cost
 from hkd.models.detector import Detector
@@ -153,8 +153,10 @@ def _key(config: TrialConfig, data: PreparedData) -> str:
             if schedule is not None:
                 del schedule[free]
     data_settings = {"image_height", "image_width", "max_objects_per_image", "augmentation"}
+    scenes = {}
     if teacher.init_from_synthetic is not None:
-        data_settings.add("synthetic")
+        # Not among ``data``, whose pixels are hashed: these scenes are drawn only where this teacher is not there yet.
+        scenes = {"scenes": scenes_hash(config.data.synthetic)}
     return config_hash(
         {
             "recipe": _RECIPE,
@@ -165,6 +167,7 @@ def _key(config: TrialConfig, data: PreparedData) -> str:
             "train": [data.train_annotations.content_hash(), data.train_store.checksum],
             "validation": [data.validation_annotations.content_hash(), data.validation_store.checksum],
             "evaluation": config.evaluation.model_dump(mode="json", exclude={"batch_size"}),
+            **scenes,
         }
     )
 

@@ -166,6 +166,22 @@ def test_key_holds_what_determines_the_teacher_and_nothing_else(
     assert len(set(different)) == len(different)
 
 
+def test_key_of_a_start_from_generated_scenes_follows_the_code_that_draws_them(
+    scenes_dir: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from_scenes = trial_config(scenes_dir, teacher__init_from_synthetic=TRAINING)
+    plain = trial_config(scenes_dir)
+    before = _key(from_scenes, data), _key(plain, data)
+    assert _key(trial_config(scenes_dir, teacher__init_from_synthetic=TRAINING), data) == before[0]
+    read_text = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, **how: read_text(path, **how) + ("# changed" if path.name == "style.py" else "")
+    )
+    assert _key(from_scenes, data) != before[0]
+    # Of a plain teacher's scenes the pixels themselves are in the key.
+    assert _key(plain, data) == before[1]
+
+
 def test_checkpoint_is_judged_and_used_as_it_is(
     scenes_dir: Path, data: PreparedData, tmp_path: Path, checkpoint: Path, epochs_trained: list[int]
 ) -> None:
