@@ -3,7 +3,7 @@
 Laid out as::
 
     study.yaml      the study as resolved when it was begun (num_trials: as last asked for)
-    trials.db       Optuna's storage: every trial ever begun, and how it ended
+    trials.journal  Optuna's storage: every trial ever begun, and how it ended
     teacher.json    where the teacher's weights lie, and how good it is
     <trial id>/...  Ray Tune's folder of a trial, with its checkpoint and artifacts
     lock            held by the process that runs the study
@@ -45,7 +45,7 @@ class StudyFolder:
     def __init__(self, study: StudyConfig) -> None:
         self.path = study.storage_path.absolute() / study.name
         self.config_file = self.path / "study.yaml"
-        self.database = self.path / "trials.db"
+        self.journal = self.path / "trials.journal"
         self.teacher_file = self.path / "teacher.json"
 
     @property

@@ -1,9 +1,9 @@
 """Every trial of a study, from its proposal to its end: what resuming relies on.
 
-The ledger is Optuna's storage, an SQLite file in the study's folder, written before and after everything that
-happens to a trial. Ray Tune keeps a state of its own, but writes it every ten seconds and not atomically: after a kill
-it knows less than MLflow and the disk, or cannot be read at all, and Tune then begins anew. So that Tune only runs what
-the ledger says is left.
+The ledger is Optuna's storage, a journal in the study's folder, written before and after everything that happens to a
+trial. Ray Tune keeps a state of its own, but writes it every ten seconds and not atomically: after a kill it knows less
+than MLflow and the disk, or cannot be read at all, and Tune then begins anew. So that Tune only runs what the ledger
+says is left.
 
 Baselines are kept in a second Optuna study of the same file: they lie outside the searched ranges, and samplers that
 learn from whole trials (gp, nsga2) fall back to chance if one trial lacks the searched settings.
@@ -11,6 +11,7 @@ learn from whole trials (gp, nsga2) fall back to chance if one trial lacks the s
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from hkd.metric_names import (
@@ -76,7 +80,7 @@ class Ledger:
     """Opens or makes the ledger of a study.
 
     Args:
-        database: SQLite file.
+        journal: File; made where there is none.
         objectives: Metrics that are minimised together.
         space: Searched settings by dotted name.
         num_configurations: How many different trials the space holds; None for a continuous one.
@@ -86,7 +90,7 @@ class Ledger:
 
     def __init__(
         self,
-        database: Path,
+        journal: Path,
         objectives: Sequence[str],
         space: Mapping[str, BaseDistribution],
         num_configurations: int | None,
@@ -98,7 +102,9 @@ class Ledger:
         self._space = dict(space)
         self._num_configurations = num_configurations
         self._sampler = sampler
-        self._storage = optuna.storages.RDBStorage(f"sqlite:///{database}")
+        lock = _KernelLock(journal)
+        _cut_torn_line(journal, lock)
+        self._storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
         self._studies = {role: self._open(role) for role in (ROLE_BASELINE, ROLE_TRIAL)}
         self._give_up_half_made_proposals()
 
@@ -201,6 +207,35 @@ class Ledger:
 
     def _frozen(self, role: str, number: int) -> FrozenTrial:
         return self._studies[role].get_trials(deepcopy=False)[number]
+
+
+class _KernelLock(JournalFileOpenLock):
+    """Optuna's own locks stay behind when their holder is killed, and are waited for; the kernel's do not."""
+
+    def __init__(self, journal: Path) -> None:
+        super().__init__(str(journal))
+        self._lock = FileLock(f"{journal}.held")
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def _cut_torn_line(journal: Path, lock: _KernelLock) -> None:
+    """Take off what a killed process left of its last entry: Optuna would write on in the same line."""
+    if not journal.exists():
+        return
+    lock.acquire()
+    try:
+        content = journal.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(journal, whole)
+    finally:
+        lock.release()
 
 
 def make_sampler(name: str, *, seed: int, startup_trials: int) -> BaseSampler:

@@ -279,7 +279,7 @@ def _open_ledger(study: StudyConfig, folder: StudyFolder) -> Ledger:
         return make_sampler(search.sampler, seed=seed, startup_trials=search.startup_trials)
 
     return Ledger(
-        folder.database, study.objectives, distributions(study.space), num_configurations(study.space), sampler
+        folder.journal, study.objectives, distributions(study.space), num_configurations(study.space), sampler
     )
 
 

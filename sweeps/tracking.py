@@ -169,9 +169,9 @@ class Tracker:
 
         def write() -> None:
             run = self._run(TEACHER_ID, names.ROLE_TEACHER, {})
-            self._log_params(run, params)
-            self._log_metrics(run, _cost_metrics(cost), step=0)
-            for epoch, measured in enumerate(epochs, start=1):
+            self._log_description(run, params, cost)
+            written = run.data.metrics.get(names.EPOCH, 0)
+            for epoch, measured in list(enumerate(epochs, start=1))[int(written) :]:
                 self._log_metrics(run, {names.EPOCH: epoch, **measured}, step=epoch)
             self._log_metrics(run, {**metrics, names.BUDGET_FRACTION: 1.0}, step=max(1, len(epochs)))
             self._terminate(run, names.STATUS_FINISHED, {})
@@ -182,15 +182,12 @@ class Tracker:
         """Open the run of a trial, or open it again."""
 
         def write() -> None:
-            is_new = trial.trial_id not in self._runs
             extra = {names.TAG_BASELINE: trial.baseline} if trial.baseline else {}
             run = self._run(trial.trial_id, trial.role, extra)
-            if is_new:
-                self._log_params(run, flatten(config))
-                self._log_metrics(run, _cost_metrics(cost), step=0)
-            else:
+            if run.data.tags.get(names.TAG_STATUS) != names.STATUS_RUNNING:
                 self._client.update_run(run.info.run_id, status="RUNNING")
                 self._set_tags(run, {names.TAG_STATUS: names.STATUS_RUNNING})
+            self._log_description(run, flatten(config), cost)
 
         self._write(write)
 
@@ -298,10 +295,18 @@ class Tracker:
             if not token:
                 return runs
 
+    def _log_description(self, run: Run, params: Mapping[str, object], cost: Cost) -> None:
+        """What is known before training; left out where it is there already, whole."""
+        if len(run.data.params) < len(params):
+            self._log_params(run, params)
+        if names.GMACS not in run.data.metrics:
+            self._log_metrics(run, _cost_metrics(cost), step=0)
+
     def _log_params(self, run: Run, params: Mapping[str, object]) -> None:
         entries = [Param(name, str(value)) for name, value in params.items()]
         for first in range(0, len(entries), _PARAMS_PER_BATCH):
             self._client.log_batch(run.info.run_id, params=entries[first : first + _PARAMS_PER_BATCH])
+        run.data.params.update({entry.key: entry.value for entry in entries})
 
     def _log_metrics(self, run: Run, metrics: Mapping[str, float], *, step: int) -> None:
         now = int(time.time() * 1000)

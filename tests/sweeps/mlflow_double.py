@@ -1,0 +1,132 @@
+"""A stand-in for MLflow's client, which keeps runs in memory and can go away: a real store takes seconds to make."""
+
+# Signatures are MLflow's.
+# ruff: noqa: ARG002
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from mlflow.entities import Experiment, LifecycleStage, Metric, Param, Run, RunData, RunInfo, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
+from mlflow.store.entities.paged_list import PagedList
+from mlflow.tracking import MlflowClient
+
+
+@dataclass
+class StoredRun:
+    """What the store knows of a run."""
+
+    name: str
+    status: str = "RUNNING"
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    history: list[tuple[str, int, float]] = field(default_factory=list)
+    """(metric, step, value) as logged."""
+    artifacts: dict[str, str] = field(default_factory=dict)
+
+    def steps_of(self, metric: str) -> list[int]:
+        return [step for name, step, _ in self.history if name == metric]
+
+
+class MlflowDouble:
+    """The part of MlflowClient that a tracker uses."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, StoredRun] = {}
+        self.artifact_location: str | None = None
+        self.is_away = False
+        """Answers nothing."""
+        self.loses_answers = False
+        """Does what it is asked for and answers nothing."""
+        self._ids = itertools.count()
+
+    def client(self) -> MlflowClient:
+        return cast("MlflowClient", self)
+
+    def named(self, name: str) -> StoredRun:
+        (run,) = (run for run in self.runs.values() if run.name == name)
+        return run
+
+    def create_experiment(self, name: str, artifact_location: str | None = None) -> str:
+        self.artifact_location = artifact_location
+        return "1"
+
+    def search_runs(self, experiment_ids: list[str], filter_string: str = "", **_: Any) -> PagedList[Run]:
+        self._answer()
+        wanted = re.fullmatch(r"tags\.`(.+)` = '(.+)'", filter_string)
+        found = [
+            self._run(run_id)
+            for run_id, run in self.runs.items()
+            if wanted is None or run.tags.get(wanted[1]) == wanted[2]
+        ]
+        return PagedList(found, token=None)
+
+    def create_run(self, experiment_id: str, run_name: str, tags: dict[str, str]) -> Run:
+        self._listen()
+        run_id = f"run{next(self._ids)}"
+        self.runs[run_id] = StoredRun(run_name, tags=dict(tags))
+        self._answer()
+        return self._run(run_id)
+
+    def update_run(self, run_id: str, status: str) -> None:
+        self._listen()
+        self.runs[run_id].status = status
+        self._answer()
+
+    def log_batch(
+        self, run_id: str, metrics: Sequence[Metric] = (), params: Sequence[Param] = (), tags: Sequence[RunTag] = ()
+    ) -> None:
+        self._listen()
+        run = self.runs[run_id]
+        assert len(params) <= 100, "MLflow's limit"
+        for param in params:
+            if run.params.setdefault(param.key, param.value) != param.value:
+                raise MlflowException("Changing param values is not allowed", INVALID_PARAMETER_VALUE)
+        run.tags.update({tag.key: tag.value for tag in tags})
+        run.history += [(metric.key, metric.step, metric.value) for metric in metrics]
+        self._answer()
+
+    def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
+        self._listen()
+        self.runs[run_id].artifacts[artifact_file] = text
+
+    def log_artifact(self, run_id: str, local_path: str) -> None:
+        self._listen()
+        self.runs[run_id].artifacts[Path(local_path).name] = Path(local_path).read_text(encoding="utf-8")
+
+    def set_terminated(self, run_id: str, status: str) -> None:
+        self._listen()
+        self.runs[run_id].status = status
+        self._answer()
+
+    def _listen(self) -> None:
+        if self.is_away:
+            raise MlflowException("API request failed: connection refused\nand more", TEMPORARILY_UNAVAILABLE)
+
+    def _answer(self) -> None:
+        self._listen()
+        if self.loses_answers:
+            self.loses_answers = False
+            raise MlflowException("timed out", TEMPORARILY_UNAVAILABLE)
+
+    def _run(self, run_id: str) -> Run:
+        run = self.runs[run_id]
+        info = RunInfo(run_id, "1", "someone", run.status, 0, None, LifecycleStage.ACTIVE, run_name=run.name)
+        data = RunData(
+            metrics=[Metric(name, value, 0, step) for name, step, value in run.history],
+            params=[Param(name, value) for name, value in run.params.items()],
+            tags=[RunTag(name, value) for name, value in run.tags.items()],
+        )
+        return Run(info, data)
+
+
+def experiment(lifecycle_stage: str = LifecycleStage.ACTIVE) -> Experiment:
+    """An experiment as the store describes it."""
+    return Experiment("1", "study", "", lifecycle_stage)
