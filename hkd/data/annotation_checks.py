@@ -19,6 +19,10 @@ FloatArray = npt.NDArray[np.float64]
 PEDESTRIAN_ID = 1
 """Category id of every box once read, and of every box written."""
 
+LARGEST_COORDINATE = 1e9
+"""Boxes reach no further, pixels: what is read here must be fit for evaluation, which asks for the same."""
+_ROUNDING = 1e-6
+"""A ratio of two areas may pass 1 by so much."""
 _PEDESTRIAN_NAMES = ("pedestrian", "person")
 
 
@@ -182,8 +186,13 @@ def _completed(record: Mapping[str, Any], where: str, problems: list[str]) -> di
             area = bbox[2] * bbox[3]
             visibility = min(1.0, visible[2] * visible[3] / area) if area > 0 else 1.0
     for key, default, allowed, is_allowed in (
-        ("vis_ratio", visibility, "a number from 0 to 1", lambda value: 0 <= value <= 1),
-        ("height", bbox[3], "a finite number of pixels above 0", lambda value: 0 < value < np.inf),
+        ("vis_ratio", visibility, "a number from 0 to 1", lambda value: 0 <= value <= 1 + _ROUNDING),
+        (
+            "height",
+            bbox[3],
+            "a finite number of pixels above 0, at most 1e9",
+            lambda value: 0 < value <= LARGEST_COORDINATE,
+        ),
         ("ignore", 0, "0 or 1", lambda value: value in (0, 1)),
         ("iscrowd", 0, "0 or 1", lambda value: value in (0, 1)),
     ):
@@ -192,6 +201,7 @@ def _completed(record: Mapping[str, Any], where: str, problems: list[str]) -> di
         completed[key] = number
         if value is not None and (number is None or not is_allowed(number)):
             problems.append(f"{where}: {key} is {value!r}; it must be {allowed}")
+    completed["vis_ratio"] = min(1.0, completed["vis_ratio"] or 0.0)
     completed["ignore"], completed["iscrowd"] = bool(completed["ignore"]), int(completed["iscrowd"] or 0)
     return completed
 
@@ -204,7 +214,7 @@ def clip_boxes(
     boxes = np.array([record["bbox"] for record in records], dtype=np.float64).reshape(-1, 4)
     sizes = {image.image_id: (image.width, image.height) for image in images}
     limits = np.array([sizes[record["image_id"]] for record in records], dtype=np.float64).reshape(-1, 2)
-    is_finite = np.isfinite(boxes).all(axis=1)
+    is_finite = (np.abs(boxes) <= LARGEST_COORDINATE).all(axis=1)  # NaN is not
     is_positive = (boxes[:, 2:] > 0).all(axis=1)
     with np.errstate(invalid="ignore"):
         low = np.clip(boxes[:, :2], 0, limits)
@@ -212,7 +222,7 @@ def clip_boxes(
         is_inside = (high > low).all(axis=1)
         beyond = np.maximum(low - boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - high).max(axis=1, initial=0)
     for is_good, problem in (
-        (is_finite, "holds a number that is not finite"),
+        (is_finite, "holds a number that is not finite, or beyond 1e9 pixels"),
         (is_positive | ~is_finite, "must have a width and a height above 0"),
         (is_inside | ~is_positive | ~is_finite, "lies wholly outside its image"),
     ):
@@ -232,9 +242,9 @@ def clip_boxes(
 
 
 def _integer(value: object) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    return int(value) if isinstance(value, float) and value.is_integer() else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -(2**63) <= value < 2**63:
+        return None  # no integer of 64 bits, which is what arrays hold
+    return int(value) if value == int(value) else None
 
 
 def _number(value: object) -> float | None:

@@ -233,7 +233,7 @@ def _read_json(path: Path) -> object:
         problem = f"the file cannot be read ({error.strerror}); name a readable COCO-style JSON file"
     except json.JSONDecodeError as error:
         problem = f"line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}); is the file truncated?"
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, a number of thousands of digits, brackets without end
         problem = f"not valid JSON ({type(error).__name__}); the file must be COCO-style JSON in UTF-8"
     raise AnnotationError([problem], str(path))
 

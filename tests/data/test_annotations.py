@@ -168,6 +168,7 @@ def test_image_root_override_and_citypersons_image_names(write: Callable[[object
     [
         ([float("nan"), 2, 10, 20], "holds a number that is not finite"),
         ([1, 2, float("inf"), 20], "holds a number that is not finite"),
+        ([1, 2, 1e10, 20], "beyond 1e9 pixels"),
         ([1, 2, -10, 20], "must have a width and a height above 0"),
         ([1, 2, 10, 0], "must have a width and a height above 0"),
         ([20, 2, 10, 20], "lies wholly outside its image"),  # the image is 20 wide
@@ -198,6 +199,11 @@ def test_bad_box(write: Callable[[object], Path], box: object, problem: str) -> 
         (("annotations", 1, "vis_ratio"), 1.5, "vis_ratio is 1.5; it must be a number from 0 to 1"),
         (("annotations", 1, "vis_ratio"), float("nan"), "vis_ratio is nan; it must be a number from 0 to 1"),
         (("annotations", 1, "height"), -3, "height is -3; it must be a finite number of pixels above 0"),
+        (
+            ("annotations", 1, "height"),
+            1e10,
+            "height is 10000000000.0; it must be a finite number of pixels above 0, at",
+        ),
         (("annotations", 1, "ignore"), 2, "ignore is 2; it must be 0 or 1"),
         (("annotations", 1, "iscrowd"), "no", "iscrowd is 'no'; it must be 0 or 1"),
         (("annotations", 0, "vis_bbox"), [1, 2, -1, 3], "vis_bbox [1, 2, -1, 3] is not four finite numbers"),
@@ -205,6 +211,8 @@ def test_bad_box(write: Callable[[object], Path], box: object, problem: str) -> 
         (("images", 0, "id"), "seven", "images[0] needs an integer 'id'"),
         (("images", 0, "file_name"), None, "images[0] needs an integer 'id' and a text 'file_name'"),
         (("images", 0, "height"), 0, "image 7 'a.png': height and width must be integers of at least 1"),
+        (("images", 0, "id"), 2**63, "images[0] needs an integer 'id'"),
+        (("images", 0, "width"), 10**400, "image 7 'a.png': height and width must be integers of at least 1"),
         (("images", 0, "width"), 60.5, "image 7 'a.png': height and width must be integers of at least 1"),
         (("images", 0, "file_name"), "../a.png", "file_name '../a.png' leaves the image root"),
         (("images", 0, "file_name"), "sub/../../a.png", "leaves the image root"),
@@ -244,6 +252,7 @@ def test_missing_key(write: Callable[[object], Path], key: str) -> None:
         (b'{"images": [\n{"id": 1', "line 2, column 9: not valid JSON"),
         (b"[]", "the top level is a list; it must be an object"),
         (b'{"images": "\xff\xfe\xfd"}', "not valid JSON (UnicodeDecodeError)"),
+        (b"[" + b"9" * 5000 + b"]", "not valid JSON (ValueError)"),
         (b"[" * 100_000, "not valid JSON (RecursionError)"),
     ],
 )
@@ -264,6 +273,14 @@ def test_image_that_does_not_open(write: Callable[[object], Path]) -> None:
     (sentence,) = _error(path).problems
     assert "a.png' does not open as an image" in sentence
     assert len(read_annotations(path, check_images=False).images) == 2
+
+
+def test_visibility_may_pass_one_by_rounding(write: Callable[[object], Path]) -> None:
+    document = _document()
+    document["annotations"][1]["vis_ratio"] = 1 + 1e-9
+    annotations = read_annotations(write(document))
+    assert annotations.vis_ratio[1] == 1
+    assert annotations.raw()["annotations"][1]["vis_ratio"] == 1
 
 
 def test_missing_and_empty_image_folder(write: Callable[[object], Path], tmp_path: Path) -> None:
