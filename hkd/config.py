@@ -36,9 +36,9 @@ class Section(BaseModel):
 class SyntheticConfig(Section):
     """Generated street scenes (hkd.data.sources.synthetic), used where no annotation file is named."""
 
-    train_images: PositiveInt = 480
+    train_images: Annotated[int, Field(ge=1, le=1_000_000)] = 480
     """Number of training scenes."""
-    validation_images: PositiveInt = 160
+    validation_images: Annotated[int, Field(ge=1, le=1_000_000)] = 160
     """Number of validation scenes; their indices never meet the training scenes'."""
     height: Annotated[int, Field(ge=64)] = 288
     """Height of a drawn scene, pixels."""

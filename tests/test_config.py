@@ -13,11 +13,13 @@ from hkd.config import (
     FeatureLevelConfig,
     LogitLevelConfig,
     Section,
+    SyntheticConfig,
     TeacherConfig,
     TrainingConfig,
     TrialConfig,
 )
 from hkd.config_io import flatten, parse_config
+from hkd.data.sources.synthetic import FIRST_VALIDATION_INDEX
 
 
 def all_sections(kind: type[Section] = Section) -> Iterator[type[Section]]:
@@ -91,6 +93,8 @@ def test_teacher_has_one_origin() -> None:
     ("kind", "field", "value"),
     [
         (DataConfig, "image_height", 100),  # not a multiple of 32
+        (SyntheticConfig, "train_images", FIRST_VALIDATION_INDEX + 1),  # more than can be drawn
+        (SyntheticConfig, "validation_images", FIRST_VALIDATION_INDEX + 1),
         (FeatureLevelConfig, "weight", -0.1),
         (FeatureLevelConfig, "weight", float("inf")),
         (LogitLevelConfig, "temperature", 0.0),
