@@ -40,7 +40,8 @@ _CLASS_PREDICTOR = (
     "roi_heads.box_predictor.bbox_pred.weight",
     "roi_heads.box_predictor.bbox_pred.bias",
 )
-# Counts batches for norms without momentum; ours have momentum, so that a file may do without it.
+# Counts batches for norms without momentum; ours have momentum, so that a file may do without it. Frozen norms have
+# none: they take a file's all the same.
 _OPTIONAL_SUFFIX = ".num_batches_tracked"
 
 
@@ -187,7 +188,7 @@ def architecture_problems(detector: nn.Module, weights: Mapping[str, Tensor]) ->
     """Sentences on the tensors that keep ``weights`` from fitting ``detector``; empty where they fit."""
     expected = detector.state_dict()
     missing = [name for name in expected if name not in weights and not name.endswith(_OPTIONAL_SUFFIX)]
-    unexpected = [name for name in weights if name not in expected]
+    unexpected = [name for name in weights if name not in expected and not name.endswith(_OPTIONAL_SUFFIX)]
     mismatched = [name for name in expected if name in weights and weights[name].shape != expected[name].shape]
     problems = []
     if mismatched:

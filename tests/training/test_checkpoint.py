@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -88,6 +88,22 @@ def test_missing_and_unexpected_tensors_are_named(detector: Detector, tmp_path: 
         load_weights(build_detector(STUDENT), tmp_path / "a.pth")
     assert "1 tensors are missing: rpn.head.cls_logits.bias (1)." in str(caught.value)
     assert "1 tensors are unexpected: rpn.head.extra (2, 3)." in str(caught.value)
+
+
+@pytest.mark.parametrize(("from_norm", "to_norm"), [("batch", "frozen_batch"), ("frozen_batch", "batch")])
+def test_norms_may_be_frozen_or_thawed(
+    tmp_path: Path, from_norm: Literal["batch", "frozen_batch"], to_norm: Literal["batch", "frozen_batch"]
+) -> None:
+    # Weights that were trained with moving statistics are then tuned with fixed ones, or the other way about.
+    trained, tuned = (STUDENT.model_copy(update={"norm": norm}) for norm in (from_norm, to_norm))
+    source, target = build(trained, 0), build(tuned, 1)
+    source.state_dict()["backbone.body.bn1.running_mean"].fill_(0.5)
+    save_detector(tmp_path / "a.safetensors", source, trained, image_height=64, image_width=96)
+    load_weights(target, tmp_path / "a.safetensors")
+    images, sizes = torch.rand(1, 3, 64, 96), torch.tensor([[64.0, 96.0]])
+    expected, found = (detector.eval().forward_pyramid(images, sizes) for detector in (source, target))
+    for level, features in expected.items():
+        torch.testing.assert_close(found[level], features, rtol=1e-4, atol=1e-5, msg=level)
 
 
 @pytest.mark.parametrize("wrap", [False, True])
