@@ -24,7 +24,7 @@ class RecordsError(ValueError):
 
 def without_password(uri: str) -> str:
     """The URI with user and password hidden, fit to be shown."""
-    return re.sub(r"://[^/@]*@", "://***@", uri)
+    return re.sub(r"://[^/]*@", "://***@", uri)
 
 
 def check_local_store(tracking_uri: str) -> None:

@@ -99,6 +99,9 @@ def test_messages_do_not_show_the_password(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_without_password_keeps_the_rest() -> None:
     assert without_password("postgresql://anna:s3cret@db:5432/mlflow") == "postgresql://***@db:5432/mlflow"
+    # An unescaped @ in the password: all of it goes.
+    assert without_password("postgresql://anna:s3@cret@db/mlflow") == "postgresql://***@db/mlflow"
+    assert without_password("http://host:5000/a@b") == "http://host:5000/a@b"
     assert without_password("sqlite:///folder/mlflow.db") == "sqlite:///folder/mlflow.db"
 
 
