@@ -300,6 +300,11 @@ def _run_train(options: argparse.Namespace) -> None:
 def _run_evaluate(options: argparse.Namespace) -> None:
     from hkd.evaluation.evaluator import evaluate_files, format_result
 
+    if options.json is not None and options.json.resolve() in (
+        options.ground_truth.resolve(),
+        options.detections.resolve(),
+    ):
+        raise CommandError(f"{options.json}: is read, and would be overwritten; name another file with --json")
     result = evaluate_files(options.ground_truth, options.detections, options.protocol)
     print(format_result(result))
     if options.json is not None:

@@ -200,6 +200,17 @@ def test_evaluate_prints_per_cent_and_writes_json(
     )
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_evaluate_does_not_write_over_what_it_reads(
+    coco: tuple[Path, Path], which: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = coco[which].read_text()
+    arguments = ["--ground-truth", str(coco[0]), "--detections", str(coco[1]), "--json", str(coco[which])]
+    assert cli.main(["evaluate", *arguments]) == 2
+    assert "is read, and would be overwritten" in capsys.readouterr().err
+    assert coco[which].read_text() == before
+
+
 def test_evaluate_names_all_wrong_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "gt.json").write_text("{")
     arguments = ["--ground-truth", str(tmp_path / "gt.json"), "--detections", "missing.json", "--protocol", "kitti"]
