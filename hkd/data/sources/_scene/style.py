@@ -27,13 +27,13 @@ class SceneStyle:
     """Heights are not drawn below this ..."""
     tallest: float = 205.0
     """... nor above; an occluding pedestrian stands nearer than whom it hides, and may be taller."""
-    contrast: tuple[float, float] = (0.75, 1.0)
+    contrast: tuple[float, float] = (0.85, 1.0)
     """How much of its own colour a figure keeps; the rest is the mean colour of what is behind it."""
-    occlusion_probability: float = 0.24
+    occlusion_probability: float = 0.2
     """Share of pedestrians in front of whom an occluder is put on purpose."""
     occluding_pedestrian_share: float = 0.3
     """Share of those occluders that are pedestrians."""
-    look_alikes: tuple[int, int] = (1, 4)
+    look_alikes: tuple[int, int] = (0, 3)
     """Poles, signs, trees, statues ... a scene."""
     clutter: tuple[int, int] = (0, 3)
     """Parked cars, bins, hedges ... a scene that hide nobody on purpose."""
@@ -62,7 +62,7 @@ class SceneStyle:
     """Largest relative change of a colour channel."""
     blur: tuple[float, float] = (0.2, 0.8)
     """Deviation of the blur over the whole picture, pixels of the picture itself."""
-    noise: tuple[float, float] = (1.0, 5.0)
+    noise: tuple[float, float] = (1.0, 3.0)
     """Deviation of the sensor's noise, of 255."""
 
     def __post_init__(self) -> None:
