@@ -119,13 +119,19 @@ def _places_to_draw(images: Sequence[Path], out: Path) -> list[Path]:
     """Where each picture is drawn to.
 
     Raises:
-        PictureError: two would be drawn to one place, or one over a picture that is read.
+        PictureError: two would be drawn to one place, or one over a picture that is read or that we did not draw.
     """
     drawn = [out / f"{image.stem}.png" for image in images]
     read = {image.resolve() for image in images}
     problems = [
         f"{path}: is a picture to read; write to another folder with --out" for path in drawn if path.resolve() in read
     ]
+    if not (out / DETECTIONS_FILE).is_file():  # what lies there was not drawn by an earlier call
+        problems += [
+            f"{path}: exists already; write to another folder with --out"
+            for path in drawn
+            if path.exists() and path.resolve() not in read
+        ]
     for path, count in Counter(drawn).items():
         if count > 1:
             rivals = ", ".join(str(image) for image, place in zip(images, drawn, strict=True) if place == path)

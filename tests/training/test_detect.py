@@ -120,6 +120,16 @@ def test_pictures_are_not_drawn_over(weights: Path, picture: Path, tmp_path: Pat
     assert picture.read_bytes() == before
     with pytest.raises(PictureError, match="would all be drawn to"):
         detect_command([picture, tmp_path / "elsewhere" / "street.jpg"], weights, tmp_path / "out")
+    # Somebody's own picture of that name, though it is not read.
+    jpeg = tmp_path / "street.jpg"
+    with Image.open(picture) as opened:
+        opened.save(jpeg)
+    with pytest.raises(PictureError, match="street.png: exists already"):
+        detect_command([jpeg], weights, tmp_path)
+    assert picture.read_bytes() == before
+    # What an earlier call drew may be drawn again.
+    for _ in range(2):
+        detect_command([jpeg], weights, tmp_path / "out")
 
 
 def test_configuration_replaces_what_the_weights_say(weights: Path, picture: Path, tmp_path: Path) -> None:
