@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
@@ -13,6 +15,13 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 # Instructions that multiply bf16 matrices, as torch.cpu.get_capabilities() names them (x86, then Arm). Without one of
 # them bf16 on a CPU is emulated and slower than fp32.
 _CPU_BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16")
+
+
+# glibc's names for mallopt's first argument.
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_TRIM_THRESHOLD_BYTES = 1 << 30
+_MMAP_THRESHOLD_BYTES = 32 << 20  # the most that glibc takes
 
 
 class DeviceError(ValueError):
@@ -33,6 +42,20 @@ def resolve_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, for its next step; does nothing where libc is not glibc.
+
+    A step on a CPU allocates and frees the same large tensors each time. glibc gives such blocks back to the system at
+    once, which then has to zero them anew: some 19,000 page faults a step, about a tenth of its time.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
 
 
 def place(module: AnyModule, device: torch.device | str) -> AnyModule:

@@ -25,7 +25,7 @@ from hkd.models.cost import Cost, detector_cost
 from hkd.models.detector import Detector
 from hkd.structures import Batch
 from hkd.training.checkpoint import CheckpointError, load_state, load_weights, save_detector, save_state
-from hkd.training.device import autocast_dtype, place, resolve_device
+from hkd.training.device import autocast_dtype, keep_freed_memory, place, resolve_device
 from hkd.training.inference import detect_store, evaluate_detector
 from hkd.training.optim import (
     build_optimizer,
@@ -83,6 +83,8 @@ class Trainer:
         self.device = torch.device(device) if device is not None else resolve_device(training.device)
         if training.num_threads:
             torch.set_num_threads(training.num_threads)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # shapes never change: let it find the fastest kernels once
         self._data = data

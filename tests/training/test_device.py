@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Literal
 
 import pytest
@@ -63,3 +65,20 @@ def test_auto_precision_on_a_gpu_is_bf16_where_native(monkeypatch: pytest.Monkey
 def test_placed_convolutions_lie_channels_last() -> None:
     placed = place(nn.Conv2d(3, 4, 3), "cpu")
     assert placed.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults are counted by Linux")
+def test_freed_memory_is_kept() -> None:
+    # 16 MB is 4096 pages of 4 KiB: handed back and taken anew, each would fault once in every round.
+    program = (
+        "import resource, torch\n"
+        "from hkd.training.device import keep_freed_memory\n"
+        "keep_freed_memory()\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "torch.ones(4_000_000)\n"
+        "before = faults()\n"
+        "for _ in range(20): torch.ones(4_000_000)\n"
+        "print(faults() - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 4096
