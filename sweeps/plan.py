@@ -10,9 +10,8 @@ from rich.table import Table
 
 from hkd.config import DetectorConfig, TrialConfig
 from hkd.config_io import dump_yaml
-from hkd.data.annotations import read_annotations
 from hkd.models.cost import Cost, config_cost
-from hkd.training.teacher import check_teacher_files
+from sweeps.checks import check_files
 from sweeps.folder import StudyFolder
 from sweeps.space import extreme_students, num_configurations, trial_config
 from sweeps.study_config import StudyConfig
@@ -61,19 +60,6 @@ def print_plan(study: StudyConfig, console: Console) -> None:
     console.print(_cost_table(planned_detectors(study)))
     for line in _what_would_start(study):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def check_files(base: TrialConfig) -> None:
-    """Look at the files that a trial names, images aside.
-
-    Raises:
-        AnnotationError: the annotations are missing or wrong.
-        CheckpointError: the teacher's weights are missing or of another architecture.
-    """
-    for path in (base.data.train_annotations, base.data.validation_annotations):
-        if path is not None:
-            read_annotations(path, base.data.image_root, check_images=False)
-    check_teacher_files(base)
 
 
 def _cost_table(detectors: list[PlannedDetector]) -> Table:

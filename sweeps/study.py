@@ -17,12 +17,10 @@ from rich.console import Console
 from hkd import metric_names as names
 from hkd.config import DetectorConfig
 from hkd.config_io import dump_yaml, flatten
-from hkd.data.prepare import PreparedData, prepare_data
-from hkd.evaluation.evaluator import evaluate
-from hkd.evaluation.protocols import PROTOCOLS
+from hkd.data.prepare import prepare_data
 from hkd.models.cost import Cost, config_cost
-from hkd.training.teacher import check_teacher_files
 from sweeps import summary, tracking
+from sweeps.checks import check_device, check_files, check_objectives
 from sweeps.cluster import Cluster, TrialResources, connected, find_address, trial_resources
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.interruption import Interruption
@@ -58,7 +56,7 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
     folder.check(study, is_resumed=is_resumed)
     if folder.is_begun and not is_resumed:
         raise StudyError(summary.describe_earlier(study, folder, _open_ledger(study, folder), resume_command))
-    check_teacher_files(study.base)
+    check_files(study.base)
     address = find_address()
     client = tracking.connect(study.tracking.uri)
     experiment = tracking.find_experiment(client, study.tracking.uri, study.name, is_begun=folder.is_begun)
@@ -69,10 +67,10 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
             session.begin(open_tracker())
             return session.end()
         display.say("Data: reading; scenes are drawn and images decoded where that was not done before")
-        _check_objectives(study, prepare_data(study.base.data))
+        check_objectives(study, prepare_data(study.base.data))
         with connected(address) as cluster:
             resources = trial_resources(study.resources, cluster)
-            _check_device(study, resources)
+            check_device(study, resources)
             display.say(summary.describe_cluster(cluster))
             # Only now, when nothing is known to stand against it.
             folder.begin(study)
@@ -281,33 +279,6 @@ def _open_ledger(study: StudyConfig, folder: StudyFolder) -> Ledger:
     return Ledger(
         folder.journal, study.objectives, distributions(study.space), num_configurations(study.space), sampler
     )
-
-
-def _check_objectives(study: StudyConfig, data: PreparedData) -> None:
-    """A miss rate of a subset that has no pedestrians would have no value, in any trial."""
-    ground_truth = data.validation_annotations.raw()
-    available = evaluate(ground_truth, [], PROTOCOLS[study.base.evaluation.protocol]).as_metrics()
-    missing = [name for name in study.objectives if name.startswith("mr2_") and name not in available]
-    if missing:
-        there = ", ".join(name for name in available if name.startswith("mr2_"))
-        raise StudyError(
-            f"objectives: {', '.join(missing)} has no value on the validation images, which have no pedestrian of that "
-            f"subset; allowed: {there}, num_params, flops, gmacs"
-        )
-
-
-def _check_device(study: StudyConfig, resources: TrialResources) -> None:
-    teacher = study.base.teacher
-    devices = {"base.training.device": study.base.training.device}
-    if teacher is not None and teacher.checkpoint is None:
-        devices["base.teacher.training.device"] = teacher.training.device
-    for name, device in devices.items():
-        if device == "cuda" and not resources.num_gpus:
-            raise StudyError(
-                f"{name} is cuda, but trials are given no GPU (resources.gpus_per_trial is "
-                f"{study.resources.gpus_per_trial}, and the cluster may have none); set {name} to auto, or give "
-                "trials a GPU or a fraction of one"
-            )
 
 
 def _shared_yaml(study: StudyConfig) -> str:
