@@ -20,8 +20,7 @@ _CPU_BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16")
 # glibc's names for mallopt's first argument.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-_TRIM_THRESHOLD_BYTES = 1 << 30
-_MMAP_THRESHOLD_BYTES = 32 << 20  # the most that glibc takes
+_KEPT_BYTES = 1 << 30
 
 
 class DeviceError(ValueError):
@@ -54,8 +53,8 @@ def keep_freed_memory() -> None:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)
-        mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
 
 
 def place(module: AnyModule, device: torch.device | str) -> AnyModule:
