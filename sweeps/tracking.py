@@ -328,7 +328,7 @@ class Tracker:
 
 def without_password(uri: str) -> str:
     """The URI with user and password hidden, fit to be shown and stored."""
-    return re.sub(r"://[^/@]*@", "://***@", uri)
+    return re.sub(r"://[^/]*@", "://***@", uri)
 
 
 def _cost_metrics(cost: Cost) -> dict[str, float]:

@@ -299,3 +299,4 @@ def test_results_of_another_study_are_not_written_over() -> None:
 def test_passwords_are_hidden() -> None:
     assert without_password("postgresql://me:pw@db:5432/x") == "postgresql://***@db:5432/x"
     assert without_password("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
+    assert without_password("postgresql://me:p@w@db:5432/x") == "postgresql://***@db:5432/x"
