@@ -58,6 +58,8 @@ $(STAMP): pyproject.toml constraints.txt $(STALE)
 demo: $(STAMP)
 	$(BIN)/python sweeps/run.py
 	$(BIN)/python analysis/pareto.py --study demo
+	@echo
+	@echo "Every run, in MLflow: $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db"
 
 lint: $(STAMP)
 	$(BIN)/ruff check
@@ -65,8 +67,9 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+# By whole files: some share what is slow to make among their tests.
 unit: $(STAMP)
-	$(BIN)/pytest -m "not end_to_end" --durations=15
+	$(BIN)/pytest -m "not end_to_end" --durations=15 --numprocesses=auto --dist=loadfile
 
 end_to_end: $(STAMP)
 	$(BIN)/pytest -m end_to_end --durations=15
