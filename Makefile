@@ -56,7 +56,8 @@ $(STAMP): pyproject.toml constraints.txt $(STALE)
 	@echo "$(CURDIR)" > $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/python sweeps/run.py
+# --resume: a second call goes on with what the first left, or only reports it.
+	$(BIN)/python sweeps/run.py --resume
 	$(BIN)/python analysis/pareto.py --study demo
 	@echo
 	@echo "Every run, in MLflow: $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db"
