@@ -17,6 +17,7 @@ CONNECT_SECONDS = 5.0
 OBJECT_STORE_BYTES = 256 * 2**20
 """Of a local cluster: nothing large goes through it, and Ray would take a third of the memory."""
 
+LOCAL_ATTEMPTS = 4
 _ADDRESS_FILE = Path("ray") / "ray_current_cluster"
 
 
@@ -90,13 +91,7 @@ def connected(address: str | None) -> Iterator[Cluster]:
 
     if address is None:
         ray_constants.ENABLE_RAY_CLUSTER = False  # where ray was imported before
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        _start_local()
     else:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -110,6 +105,33 @@ def connected(address: str | None) -> Iterator[Cluster]:
         yield Cluster(address, num_cpus=resources.get("CPU", 0.0), num_gpus=resources.get("GPU", 0.0))
     finally:
         ray.shutdown()
+
+
+def _start_local() -> None:
+    """Start a cluster of this machine alone, with patience: Ray itself waits half a minute and gives up."""
+    import ray
+
+    for attempt in range(1, LOCAL_ATTEMPTS + 1):
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except Exception as error:
+            # Ray raises a bare Exception here, so that no narrower kind can be caught.
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            if attempt == LOCAL_ATTEMPTS:
+                raise StudyError(
+                    f"Ray did not start on this machine in {LOCAL_ATTEMPTS} attempts of half a minute; is it very "
+                    "busy, or short of memory? Try again when it is not"
+                ) from error
+        else:
+            return
 
 
 def trial_resources(config: ResourcesConfig, cluster: Cluster) -> TrialResources:

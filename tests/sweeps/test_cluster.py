@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeps import cluster as cluster_module
 from sweeps.cluster import Cluster, TrialResources, find_address, trial_resources
 from sweeps.folder import StudyError
 from sweeps.study_config import ResourcesConfig
@@ -113,3 +114,27 @@ def test_what_a_trial_is_given(resources: ResourcesConfig, cluster: Cluster, exp
 def test_a_trial_that_could_never_start_is_refused(resources: ResourcesConfig, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         trial_resources(resources, LOCAL)
+
+
+def test_a_slow_machine_is_given_time_to_start_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    started: list[str] = []
+
+    def slow(timeouts: int) -> None:
+        started.clear()
+
+        def init(**given: object) -> None:
+            started.append(str(given["address"]))
+            if len(started) <= timeouts:
+                raise Exception("The current node timed out during startup. This could ...")
+
+        monkeypatch.setattr(ray, "init", init)
+
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    slow(timeouts=2)
+    cluster_module._start_local()
+    assert started == ["local"] * 3
+    slow(timeouts=99)
+    with pytest.raises(StudyError, match="Ray did not start on this machine"):
+        cluster_module._start_local()
