@@ -48,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        print("Interrupted before any trial was begun.", file=sys.stderr)
+        message = "Interrupted before this session began a trial; the teacher's finished epochs and the data are kept."
+        print(f"{message} Go on by giving the same command again.", file=sys.stderr)
         return 130
 
 

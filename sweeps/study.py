@@ -19,6 +19,7 @@ from hkd.config import DetectorConfig
 from hkd.config_io import dump_yaml, flatten
 from hkd.data.prepare import prepare_data
 from hkd.models.cost import Cost, config_cost
+from hkd.training.teacher import PreparedTeacher
 from sweeps import summary, tracking
 from sweeps.checks import check_device, check_files, check_objectives
 from sweeps.cluster import Cluster, TrialResources, connected, find_address, trial_resources
@@ -55,7 +56,8 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
     folder = StudyFolder(study)
     folder.check(study, is_resumed=is_resumed)
     if folder.is_begun and not is_resumed:
-        raise StudyError(summary.describe_earlier(study, folder, _open_ledger(study, folder), resume_command))
+        with folder.locked():
+            raise StudyError(summary.describe_earlier(study, folder, _open_ledger(study, folder), resume_command))
     check_files(study.base)
     address = find_address()
     client = tracking.connect(study.tracking.uri)
@@ -64,20 +66,43 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
     open_tracker = partial(tracking.Tracker, client, study.tracking.uri, study.name, experiment)
     with folder.locked():
         if folder.is_begun and not (session := _Session(study, folder, display)).has_work():
-            session.begin(open_tracker())
+            session.begin(open_tracker(), None)
             return session.end()
         display.say("Data: reading; scenes are drawn and images decoded where that was not done before")
         check_objectives(study, prepare_data(study.base.data))
-        with connected(address) as cluster:
+        with connected(address) as cluster, Interruption() as interruption, display:
             resources = trial_resources(study.resources, cluster)
             check_device(study, resources)
             display.say(summary.describe_cluster(cluster))
-            # Only now, when nothing is known to stand against it.
+            teacher = _prepare_teacher(study, cluster, resources, display)
+            # Only now, when nothing stands against it: a name is taken by the study's first trial, not by a mistake.
             folder.begin(study)
             session = _Session(study, folder, display)
-            session.begin(open_tracker())
-            is_interrupted = session.run(cluster, resources)
+            session.begin(open_tracker(), teacher)
+            is_interrupted = session.run(teacher, resources, interruption)
         return session.interrupted(resume_command) if is_interrupted else session.end()
+
+
+def _prepare_teacher(
+    study: StudyConfig, cluster: Cluster, resources: TrialResources, display: Display
+) -> PreparedTeacher | None:
+    base = study.base
+    if base.teacher is None:
+        return None
+    display.say("Teacher: loading, or training where that was not done before")
+    # Nothing else runs meanwhile: on this machine alone, the teacher is given all of it.
+    num_cpus = cluster.num_cpus if cluster.address is None else resources.num_cpus
+    num_gpus = float(resources.num_gpus > 0)
+    teacher = prepare_on_cluster(
+        base,
+        study.storage_path.absolute(),
+        WorkPlace(max(resources.num_threads, int(num_cpus)), num_gpus > 0, Path.cwd()),
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        on_progress=TeacherBoard(display).update,
+    )
+    display.say(summary.describe_teacher(summary.summarise_teacher(teacher)))
+    return teacher
 
 
 class _Session:
@@ -96,20 +121,23 @@ class _Session:
         """Whether the sampler finds no trial that was not run before."""
         self._costs: dict[DetectorConfig, Cost] = {}
 
-    def begin(self, tracker: tracking.Tracker) -> None:
+    def begin(self, tracker: tracking.Tracker, teacher: PreparedTeacher | None) -> None:
         """Open the study in MLflow, and bring up to date what is there."""
         self._tracker = tracker
         num_trials = {tracking.TAG_NUM_TRIALS: str(self._study.search.num_trials)}
         tracker.begin(summary.study_params(self._study), num_trials, _shared_yaml(self._study))
+        if teacher is not None:
+            summary.write_teacher(self._folder.teacher_file, summary.summarise_teacher(teacher))
+            settings = flatten(self._study.base).items()
+            params = {key: value for key, value in settings if key.startswith(("teacher.", "data."))}
+            tracker.teacher(params, teacher.cost, teacher.epochs, teacher.metrics)
         self._settle_accounts()
 
-    def run(self, cluster: Cluster, resources: TrialResources) -> bool:
-        """Do what is left; returns whether that was interrupted."""
+    def run(self, teacher: PreparedTeacher | None, resources: TrialResources, interruption: Interruption) -> bool:
+        """Run the trials that are left; returns whether that was interrupted."""
+        self._display.say(summary.describe_trials(self._study, resources))
         try:
-            with Interruption() as interruption, self._display:
-                teacher = self._prepare_teacher(cluster, resources) if self._study.base.teacher is not None else None
-                self._display.say(summary.describe_trials(self._study, resources))
-                self._run_trials(teacher, resources, interruption)
+            self._run_trials(None if teacher is None else teacher.path, resources, interruption)
         except KeyboardInterrupt:
             return True
         except BaseException:
@@ -141,27 +169,6 @@ class _Session:
         if self._again or self._baselines_left():
             return True
         return not self._is_exhausted and self._num_proposed() < self._study.search.num_trials
-
-    def _prepare_teacher(self, cluster: Cluster, resources: TrialResources) -> Path:
-        self._display.say("Teacher: loading, or training where that was not done before")
-        base = self._study.base
-        # Nothing else runs meanwhile: on this machine alone, the teacher is given all of it.
-        num_cpus = cluster.num_cpus if cluster.address is None else resources.num_cpus
-        num_gpus = float(resources.num_gpus > 0)
-        prepared = prepare_on_cluster(
-            base,
-            self._study.storage_path.absolute(),
-            WorkPlace(max(resources.num_threads, int(num_cpus)), num_gpus > 0, Path.cwd()),
-            num_cpus=num_cpus,
-            num_gpus=num_gpus,
-            on_progress=TeacherBoard(self._display).update,
-        )
-        teacher = summary.summarise_teacher(prepared)
-        summary.write_teacher(self._folder.teacher_file, teacher)
-        params = {key: value for key, value in flatten(base).items() if key.startswith(("teacher.", "data."))}
-        self._tracker.teacher(params, prepared.cost, prepared.epochs, prepared.metrics)
-        self._display.say(summary.describe_teacher(teacher))
-        return prepared.path
 
     def _run_trials(self, teacher: Path | None, resources: TrialResources, interruption: Interruption) -> None:
         study = self._study

@@ -1,0 +1,139 @@
+"""Commands that are interrupted and killed, with everything that they start."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+REPOSITORY = Path(__file__).parents[2]
+MARK = "HKD_TEST_MARK"
+PATIENCE_SECONDS = 400.0
+"""The machine may be busy with other things."""
+
+
+class Command:
+    """A command in a process group of its own; its lines are kept as they come.
+
+    Its environment carries a mark that whatever it starts inherits, so that all of it can be found, and ended.
+    """
+
+    def __init__(self, arguments: Sequence[str], folder: Path) -> None:
+        self.lines: list[str] = []
+        self._mark = uuid.uuid4().hex
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env={**environment, MARK: self._mark, "COLUMNS": "200"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for pid in self.processes():
+            os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+        self._reader.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    @property
+    def output(self) -> str:
+        return "".join(self.lines)
+
+    def wait_for(self, pattern: str) -> str:
+        """The first line that matches."""
+        found: list[str] = []
+
+        def is_there() -> bool:
+            found[:] = [line for line in self.lines if re.search(pattern, line)]
+            return bool(found) or not self._reader.is_alive()
+
+        with self._news:
+            self._news.wait_for(is_there, PATIENCE_SECONDS)
+        assert found, f"no line with {pattern!r} in:\n{self.output}"
+        return found[0]
+
+    def send(self, number: int, *, to_group: bool) -> None:
+        """A signal, to the command alone or, as a terminal's Ctrl-C, to its whole group."""
+        (os.killpg if to_group else os.kill)(self._process.pid, number)
+
+    def end(self) -> int:
+        """Wait for the end; the exit code."""
+        code = self._process.wait(PATIENCE_SECONDS)
+        self._reader.join(PATIENCE_SECONDS)
+        return code
+
+    def processes(self) -> list[int]:
+        """Everything alive that the command started, and itself."""
+        return [pid for pid in _process_ids() if self._mark in _environment(pid)]
+
+    def processes_after(self, seconds: float) -> list[int]:
+        """What is still alive after at most so long."""
+        deadline = time.monotonic() + seconds
+        while (alive := self.processes()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return alive
+
+    def listening_addresses(self) -> set[str]:
+        """Hex addresses on which anything that the command started takes TCP connections."""
+        sockets = {
+            row[9]: row[1].partition(":")[0]
+            for table in ("tcp", "tcp6")
+            for row in (line.split() for line in Path("/proc/net", table).read_text(encoding="utf-8").splitlines()[1:])
+            if row[3] == "0A"
+        }
+        return {sockets[inode] for pid in self.processes() for inode in _socket_inodes(pid) if inode in sockets}
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with self._news:
+                self.lines.append(line)
+                self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+
+def _process_ids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _environment(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/environ").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _socket_inodes(pid: int) -> list[str]:
+    inodes = []
+    try:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            target = str(link.readlink())
+            if target.startswith("socket:["):
+                inodes.append(target[8:-1])
+    except OSError:
+        pass
+    return inodes

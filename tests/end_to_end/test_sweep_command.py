@@ -1,0 +1,213 @@
+"""A real study: interrupted with Ctrl-C, gone on with, killed, gone on with, and read by the report."""
+
+from __future__ import annotations
+
+import json
+import signal
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from analysis.records import StudyRecords, read_study
+from hkd.training.checkpoint import load_detector
+from sweeps.folder import ARTIFACTS
+from tests.end_to_end.processes import REPOSITORY, Command
+from tests.sweeps.tiny import write_tiny_study
+
+EPOCHS = 6
+NUM_TRIALS = 3
+BROKEN = {"training.learning_rate": 1e30}
+"""Diverges at its second step."""
+TOTAL = NUM_TRIALS + 3
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+"""127.0.0.1, the same as IPv6, and ::1, as the kernel writes them."""
+URI = "sqlite:///mlflow.db"
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a session of the study left behind."""
+
+    code: int
+    output: str
+    runs: dict[str, Run]
+    """By trial id."""
+    num_runs: int
+    listening: set[str]
+
+    def ended(self) -> set[str]:
+        """Trials that came to their end by then."""
+        return {
+            trial_id
+            for trial_id, run in self.runs.items()
+            if run.data.tags["hkd.status"] in ("finished", "failed") and trial_id != "teacher"
+        }
+
+
+@dataclass(frozen=True)
+class Story:
+    """The three sessions of one study."""
+
+    folder: Path
+    interrupted: Session
+    killed: Session
+    completed: Session
+    left_after_kill: list[int]
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    folder = tmp_path_factory.mktemp("study")
+    write_tiny_study(
+        folder / "tiny.yaml",
+        folder / "cache",
+        total_epochs=EPOCHS,
+        search={"num_trials": NUM_TRIALS, "startup_trials": 2},
+        baselines={"undistilled": {"distillation.pyramid.weight": 0.0, "distillation.region.weight": 0.0,
+                                   "distillation.logits.weight": 0.0}, "default-weights": {}, "broken": BROKEN},
+    )  # fmt: skip
+    arguments = [str(REPOSITORY / "sweeps" / "run.py"), "--config", "tiny.yaml"]
+    with Command(arguments, folder) as command:
+        command.wait_for(rf"\(1 of {TOTAL}")
+        listening = command.listening_addresses()
+        command.send(signal.SIGINT, to_group=True)
+        interrupted = session(folder, command.end(), command, listening)
+    with Command([*arguments, "--resume"], folder) as to_be_killed:
+        done = len(interrupted.ended())
+        to_be_killed.wait_for(rf"\({done + 1} of {TOTAL}")
+        to_be_killed.send(signal.SIGKILL, to_group=False)
+        killed = session(folder, to_be_killed.end(), to_be_killed, set())
+        # What is left of it, for a moment, does not get in the way of the next session.
+        with Command([*arguments, "--resume"], folder) as command:
+            completed = session(folder, command.end(), command, set())
+        left = to_be_killed.processes_after(120.0)
+    return Story(folder, interrupted, killed, completed, left)
+
+
+def client_of(folder: Path) -> MlflowClient:
+    with warnings.catch_warnings():
+        # Not ours: SQLAlchemy tells MLflow of its old ways when MLflow's SQL store is first imported.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+
+
+def session(folder: Path, code: int, command: Command, listening: set[str]) -> Session:
+    client = client_of(folder)
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None, command.output
+    runs = client.search_runs([experiment.experiment_id])
+    by_id = {run.data.tags["hkd.trial_id"]: run for run in runs if "hkd.trial_id" in run.data.tags}
+    return Session(code, command.output, by_id, len(runs), listening)
+
+
+def test_an_interrupted_study_says_how_to_go_on(story: Story) -> None:
+    session = story.interrupted
+    assert session.code == 130
+    assert "Go on with:  python sweeps/run.py --config tiny.yaml --resume" in session.output
+    assert "Traceback" not in session.output
+    # What was running is marked, neither as running nor as failed.
+    cut_off = session.runs.keys() - session.ended() - {"teacher"}
+    assert cut_off
+    for trial_id in cut_off:
+        run = session.runs[trial_id]
+        assert (run.data.tags["hkd.status"], run.info.status) == ("stopped", "KILLED")
+
+
+def test_a_killed_study_leaves_no_process_behind(story: Story) -> None:
+    assert story.killed.code == -signal.SIGKILL
+    assert story.left_after_kill == []
+
+
+def test_the_study_comes_to_its_end(story: Story) -> None:
+    assert story.completed.code == 0
+    assert len(story.completed.ended()) == TOTAL
+    output = story.completed.output
+    assert (
+        f"Study tiny: {TOTAL - 1} finished, 1 failed" in output
+        or f"Study tiny: 1 failed, {TOTAL - 1} finished" in output
+    )
+    assert "Front" in output
+    assert "python analysis/pareto.py --study tiny" in output
+    assert f"mlflow ui --backend-store-uri {URI}" in output
+
+
+def test_trials_that_ended_are_not_run_again(story: Story) -> None:
+    for before, after in ((story.interrupted, story.killed), (story.killed, story.completed)):
+        assert before.ended()
+        assert before.ended() < after.ended()
+        for trial_id in before.ended():
+            assert f"  {trial_id} " not in after.output
+            # Its run in MLflow is the same to the millisecond.
+            assert after.runs[trial_id].info.end_time == before.runs[trial_id].info.end_time
+            assert after.runs[trial_id].data.metrics == before.runs[trial_id].data.metrics
+
+
+def test_trials_that_were_cut_off_go_on(story: Story) -> None:
+    for before, after in ((story.interrupted, story.killed), (story.killed, story.completed)):
+        for trial_id in before.runs.keys() - before.ended() - {"teacher"}:
+            assert after.runs[trial_id].info.run_id == before.runs[trial_id].info.run_id
+            assert after.runs[trial_id].data.params == before.runs[trial_id].data.params
+    # At least one of them had a checkpoint, and did not begin anew.
+    assert "goes on after epoch" in story.killed.output + story.completed.output
+
+
+def test_no_run_is_doubled_and_no_epoch_logged_twice(story: Story) -> None:
+    # The study, its teacher, and one run a trial.
+    assert story.completed.num_runs == 2 + TOTAL
+    client = client_of(story.folder)
+    for trial_id in story.completed.ended() - {"baseline-broken"}:
+        run = story.completed.runs[trial_id]
+        history = client.get_metric_history(run.info.run_id, "mr2_reasonable")
+        assert sorted(point.step for point in history) == list(range(1, EPOCHS + 1))
+
+
+def test_the_teacher_is_trained_once(story: Story) -> None:
+    teachers = list((story.folder / "runs" / "teachers").iterdir())
+    assert len(teachers) == 1
+    runs = {session.runs["teacher"].info.run_id for session in (story.interrupted, story.killed, story.completed)}
+    assert len(runs) == 1
+
+
+def test_a_local_cluster_listens_on_the_loopback_interface_only(story: Story) -> None:
+    assert story.interrupted.listening
+    assert story.interrupted.listening <= LOOPBACK
+
+
+@pytest.fixture(scope="module")
+def records(story: Story) -> StudyRecords:
+    return read_study("tiny", f"sqlite:///{story.folder / 'mlflow.db'}")
+
+
+def test_the_report_reads_what_was_written(records: StudyRecords) -> None:
+    assert records.notes == ()
+    assert {trial.trial_id for trial in records.counted} == {
+        "baseline-undistilled",
+        "baseline-default-weights",
+        *(f"trial-{number:03d}" for number in range(1, NUM_TRIALS + 1)),
+    }
+    assert records.teacher is not None
+    assert {"mr2_reasonable", "num_params", "flops"} <= records.teacher.metrics.keys()
+    (broken,) = records.not_counted
+    assert (broken.trial_id, broken.status, broken.baseline) == ("baseline-broken", "failed", "broken")
+    searched = records.searched_parameters()
+    assert {"distillation.pyramid.weight", "student.pyramid_channels"} >= set(searched)
+    assert "distillation.pyramid.weight" in searched
+
+
+def test_artifacts_are_those_of_the_trained_student(story: Story) -> None:
+    client = client_of(story.folder)
+    for trial_id in story.completed.ended() - {"baseline-broken"}:
+        run = story.completed.runs[trial_id]
+        assert {entry.path for entry in client.list_artifacts(run.info.run_id)} == set(ARTIFACTS)
+    run = story.completed.runs["trial-001"]
+    files = story.folder / "mlartifacts" / "tiny" / run.info.run_id / "artifacts"
+    student, metadata = load_detector(files / "student.safetensors")
+    assert sum(parameter.numel() for parameter in student.parameters()) == run.data.metrics["num_params"]
+    assert metadata.metrics["mr2_reasonable"] == run.data.metrics["mr2_reasonable"]
+    assert json.loads((files / "metrics.json").read_text(encoding="utf-8"))["epoch"] == EPOCHS
+    failed = client.list_artifacts(story.completed.runs["baseline-broken"].info.run_id)
+    assert [entry.path for entry in failed] == ["error.txt"]
