@@ -31,6 +31,8 @@ class VideoObject:
     occluded: bool
     visible_xywh: Box
     """All zeros where the annotation gives no visible part."""
+    ignored: bool = False
+    """Flagged by the annotator as not to be counted, whatever its label; a ``.vbb`` has no such flag."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +108,15 @@ def _object(record: Mapping[str, MatArray], labels: list[str]) -> VideoObject:
     if not 1 <= identity <= len(labels):
         raise MatFileError(f"id is {identity}; it must be from 1 to {len(labels)}, the number of labels")
     box = _box(_variable(record, "pos"), "pos")
-    if not (box[2] > 0 and box[3] > 0):
-        raise MatFileError(f"pos is {list(box)}; width and height must be above 0")
     occluded = _integer(_variable(record, "occl"), "occl")
     if occluded not in (0, 1):
         raise MatFileError(f"occl is {occluded}; it must be 0 or 1")
-    visible = _variable(record, "posv")
-    is_given = visible.size != 1 or visible.numbers().any()  # a single 0 stands for zeros
-    return VideoObject(labels[identity - 1], box, bool(occluded), _box(visible, "posv") if is_given else _NO_BOX)
+    posv = _variable(record, "posv")
+    is_given = posv.size != 1 or posv.numbers().any()  # a single 0 stands for zeros
+    visible = _box(posv, "posv") if is_given else _NO_BOX
+    if min(visible[2:]) < 0:
+        raise MatFileError(f"posv is {list(visible)}; width and height must not be below 0")
+    return VideoObject(labels[identity - 1], box, bool(occluded), visible)
 
 
 def _integer(array: MatArray, name: str) -> int:
