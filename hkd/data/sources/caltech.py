@@ -157,11 +157,11 @@ def _new_annotations(
             label = IGNORE_LABEL if record["ignore"] else COUNTED_LABEL
             found[record["image_id"]].append(VideoObject(label, (x, y, width, height), False, (0.0, 0.0, 0.0, 0.0)))
         for image in document.images:
-            key = frame_key(image.file_name)
-            if key is None:
+            frame = frame_key(image.file_name)
+            if frame is None:
                 problems.append(f"{path}: image '{image.file_name}' does not name a frame as setNN_VNNN_INNNNN")
             else:
-                yield key, found[image.image_id]
+                yield frame, found[image.image_id]
 
 
 def _split(name: str, keys: Sequence[FrameKey], objects: Objects, names: Mapping[FrameKey, str]) -> Split:
