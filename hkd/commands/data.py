@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from hkd.commands.parsing import Commands, add_command, count, number_from, refusals, whole_number
+from hkd.commands.parsing import CommandError, Commands, add_command, count, number_from, refusals, whole_number
 
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -29,6 +29,8 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     sources = data.add_subparsers(dest="source", metavar="SOURCE", required=True)
     _add_pennfudan(sources)
+    _add_caltech(sources)
+    _add_citypersons(sources)
     _add_crowdhuman(sources)
     _add_eurocity(sources)
     _add_coco(sources)
@@ -98,6 +100,83 @@ def _run_pennfudan(options: argparse.Namespace) -> None:
 
     with refusals():
         summary = convert(options.root, options.out, seed=options.seed, train_images=options.train_images)
+    print(summary)
+    _draw_previews(summary.paths, options.preview)
+
+
+def _add_annotations_only(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--annotations-only", action="store_true", help="do without the images: enough to evaluate detections"
+    )
+
+
+def _add_caltech(sources: Commands[argparse.ArgumentParser]) -> None:
+    parser = _add_source(
+        sources,
+        "caltech",
+        "the videos of Caltech-USA",
+        """\
+        Convert Caltech's training sets 00 to 05 and test sets 06 to 10, whichever are there, sampled as the benchmark
+        does. Frames are taken from setNN/VNNN.seq to images in the output, or used where they are if extracted as
+        setNN_VNNN_INNNNN.jpg. People that the data set calls otherwise than "person" are ignored.""",
+        "folder below which the .vbb or new annotations, and the .seq videos or frames lie",
+        """\
+        hkd data caltech --root downloads/caltech --out data/caltech --preview 12
+        hkd data caltech --root downloads/caltech --out data/caltech-gt --annotations-only""",
+    )
+    parser.add_argument("--every", type=count, default=30, metavar="N", help="take every Nth frame (default: 30)")
+    parser.add_argument(
+        "--annotations",
+        choices=("original", "new"),
+        default="original",
+        help="the .vbb files, or the improved ones of 2016 as text files or JSON (default: original)",
+    )
+    _add_annotations_only(parser)
+    parser.set_defaults(run=_run_caltech)
+
+
+def _run_caltech(options: argparse.Namespace) -> None:
+    from hkd.data.sources.caltech import convert
+
+    _refuse_preview_without_images(options)
+    summary = convert(
+        options.root,
+        options.out,
+        every=options.every,
+        annotations=options.annotations,
+        annotations_only=options.annotations_only,
+    )
+    print(summary)
+    _draw_previews(summary.paths, options.preview)
+
+
+def _refuse_preview_without_images(options: argparse.Namespace) -> None:
+    if options.annotations_only and options.preview is not None:
+        raise CommandError(
+            "--preview draws on the images, which --annotations-only does without; leave one of them out"
+        )
+
+
+def _add_citypersons(sources: Commands[argparse.ArgumentParser]) -> None:
+    parser = _add_source(
+        sources,
+        "citypersons",
+        "CityPersons' .mat files, or val_gt.json",
+        """\
+        Convert anno_train.mat and anno_val.mat (or val_gt.json in its place), whichever are there. Riders, sitting
+        people, people of other posture, groups and fake humans are ignored.""",
+        "folder that holds the annotations, and Cityscapes' leftImg8bit",
+        "hkd data citypersons --root downloads/cityscapes --out data/citypersons --preview 12",
+    )
+    _add_annotations_only(parser)
+    parser.set_defaults(run=_run_citypersons)
+
+
+def _run_citypersons(options: argparse.Namespace) -> None:
+    from hkd.data.sources.citypersons import convert
+
+    _refuse_preview_without_images(options)
+    summary = convert(options.root, options.out, annotations_only=options.annotations_only)
     print(summary)
     _draw_previews(summary.paths, options.preview)
 

@@ -63,6 +63,8 @@ def convert(root: Path, out: Path, *, annotations_only: bool = False, progress: 
         told += dropped
     if not splits and not problems:
         problems.append("there is no anno_train.mat, anno_val.mat or val_gt.json; name the folder that holds them")
+    if not annotations_only and not (root / IMAGE_FOLDER).is_dir():
+        problems.append(f"there is no folder {IMAGE_FOLDER}; put Cityscapes' images there, or convert annotations only")
     if problems:
         raise AnnotationError(problems, str(root))
     return write_splits(
