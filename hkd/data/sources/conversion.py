@@ -98,14 +98,17 @@ def write_splits(
         AnnotationError: listing every problem.
     """
     out = Path(out)
-    paths = tuple(out / f"{split.name}.json" for split in splits)
+    if not splits and not problems:
+        problems = ["there is nothing to convert"]
+    if problems:
+        # Its problems told already, a split may have lost all its images to them.
+        splits = [split for split in splits if split.images]
     written_root = path_between(out, image_root)
     documents = [annotation_document(split.images, split.annotations, written_root) for split in splits]
     checked, found = _check(splits, documents, image_root, check_images)
-    if not splits and not problems:
-        found = ["there is nothing to convert"]
     if problems or found:
         raise AnnotationError([*problems, *found], source)
+    paths = tuple(out / f"{split.name}.json" for split in splits)
     write_documents(dict(zip(paths, documents, strict=True)))
     ignored_labels = Counter(
         str(record.get("label", UNLABELLED)) for part in checked for record in part.records if record["ignore"]
