@@ -83,13 +83,13 @@ class MatArray:
         return [{name: next(values) for name in names} for _ in range(self.size)]
 
     def numbers(self) -> npt.NDArray[np.float64]:
-        """The numbers of a numeric array, in its shape.
+        """The numbers of a numeric array, in its shape; an empty array's shape is (0, 0).
 
         Raises:
             MatFileError: it holds no numbers, or is damaged.
         """
         if self.size == 0:
-            return np.zeros(self.shape)
+            return np.zeros((0, 0))
         self._require(*_NUMERIC)
         element_type, data, _ = _element(self._content)
         if element_type not in _NUMBERS:

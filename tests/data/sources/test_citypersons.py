@@ -1,0 +1,167 @@
+"""The CityPersons converter."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.io
+from PIL import Image
+
+from hkd.data.annotations import AnnotationError, read_annotations
+from hkd.data.sources.citypersons import convert
+
+_LINDAU = "lindau_000000_000019_leftImg8bit.png"
+_ULM = "ulm_000001_000019_leftImg8bit.png"
+
+
+def _write_mat(path: Path, images: Sequence[tuple[Any, Any, Any]]) -> None:
+    """One cell an image, with a struct of city, file name and rows."""
+    cells = np.empty((1, len(images)), dtype=object)
+    for number, (city, name, rows) in enumerate(images):
+        one = np.empty((1, 1), dtype=[("cityname", object), ("im_name", object), ("bbs", object)])
+        one[0, 0] = (city, name, np.array(rows))
+        cells[0, number] = one
+    scipy.io.savemat(path, {path.stem + "_aligned": cells}, do_compression=True)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three images, the first with a box of every class, the last with none."""
+    root = tmp_path / "cityscapes"
+    root.mkdir()
+    rows = [[kind, 100 * kind - 10, 20, 40, 90, 24000, 100 * kind - 10, 20, 40, 60] for kind in range(6)]
+    _write_mat(root / "anno_train.mat", [("ulm", _ULM, rows)])
+    _write_mat(root / "anno_val.mat", [("lindau", _LINDAU, rows[1:2]), ("lindau", "lindau_2.png", np.zeros((0, 0)))])
+    for path in (f"train/ulm/{_ULM}", f"val/lindau/{_LINDAU}", "val/lindau/lindau_2.png"):
+        (root / "leftImg8bit" / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (2048, 1024)).save(root / "leftImg8bit" / path)
+    return root
+
+
+def _document(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def test_classes_boxes_and_places(root: Path, tmp_path: Path) -> None:
+    summary = convert(root, tmp_path / "out", progress=False)
+    assert summary.paths == (tmp_path / "out" / "train.json", tmp_path / "out" / "val.json")
+    assert (summary.images, summary.boxes, summary.ignored) == (3, 7, 5)
+    train = _document(summary.paths[0])
+    assert train["images"] == [{"id": 1, "file_name": f"train/ulm/{_ULM}", "height": 1024, "width": 2048}]
+    # Classes 0 to 5 in order; the README of the data set: 1 pedestrian, 5 a group, and val_gt.json's names.
+    assert [(one.get("label"), one["ignore"], one["iscrowd"]) for one in train["annotations"]] == [
+        ("ignore region", 1, 0),
+        (None, 0, 0),
+        ("rider", 1, 0),
+        ("sitting person", 1, 0),
+        ("other person", 1, 0),
+        ("people group", 1, 1),
+    ]
+    pedestrian = train["annotations"][1]
+    assert (pedestrian["bbox"], pedestrian["vis_bbox"]) == ([90, 20, 40, 90], [90, 20, 40, 60])
+    # 60 of 90 rows are visible: 2/3 to twelve digits, as val_gt.json has it.
+    assert (pedestrian["height"], pedestrian["vis_ratio"]) == (90, 0.666666666667)
+    assert len(read_annotations(summary.paths[1]).images) == 2
+    # The first box reaches 10 pixels out of the image on the left: it stands as annotated, and the reader tells.
+    assert train["annotations"][0]["bbox"] == [-10, 20, 40, 90]
+    assert "clipped 1 of 6 boxes that reach outside their image, by up to 10 pixels" in summary.mended[0]
+
+
+def test_val_gt_json_in_place_of_the_mat_file(root: Path, tmp_path: Path) -> None:
+    (root / "anno_train.mat").unlink()
+    (root / "anno_val.mat").unlink()
+    box = {"id": 1, "image_id": 5, "category_id": 1, "iscrowd": 0, "ignore": 1, "bbox": [1, 2, 3, 4]}
+    document = {
+        "categories": [{"id": 1, "name": "pedestrian"}, {"id": 2, "name": "rider"}],
+        "images": [{"id": 5, "im_name": _LINDAU, "height": 1024, "width": 2048}],
+        "annotations": [{**box, "vis_bbox": [1, 2, 3, 2], "height": 4, "vis_ratio": 0.5}],
+    }
+    (root / "annotations").mkdir()
+    (root / "annotations" / "val_gt.json").write_text(json.dumps(document))
+    summary = convert(root, tmp_path / "out", progress=False)
+    (path,) = summary.paths
+    read = read_annotations(path)
+    assert [(image.image_id, image.file_name) for image in read.images] == [(5, f"val/lindau/{_LINDAU}")]
+    assert (read.ignore.tolist(), read.vis_ratio.tolist(), read.heights.tolist()) == ([True], [0.5], [4])
+    document["images"][0]["im_name"] = "lindau.png"
+    (root / "annotations" / "val_gt.json").write_text(json.dumps(document))
+    with pytest.raises(AnnotationError, match="image 'lindau.png' does not begin with its city"):
+        convert(root, tmp_path / "out", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("image", "problem"),
+    [
+        (("ulm", _ULM, [[1, 2, 3, 4, 5, 6, 7, 8, 9]]), "bbs is of 1 x 9 numbers; it must have 10 columns"),
+        (("ulm", _ULM, [[7, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), r"row 1: found \[7.0, .*a class from 0 to 5"),
+        (("ulm", _ULM, [[1, 0, np.nan, 9, 9, 0, 0, 0, 9, 9]]), "row 1: .*ten finite numbers"),
+        (("ulm", _ULM, [[1, 0, np.inf, 9, 9, 0, 0, 0, 9, 9]]), "row 1: .*ten finite numbers"),
+        (("ulm", _ULM, [[1, 0, 0, 9, 9, 0, 0, 0, -9, 9]]), "row 1: .*these not below 0"),
+        (("..", "../../secret.png", [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), "names without folders"),
+        (("..", _ULM, [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), "leaves the image root"),
+        (("", _ULM, [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), "names without folders"),
+        (("ulm", 5.0, [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), "expected text, found numbers"),
+        (("lindau", _LINDAU, [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), f"'{_LINDAU}' is annotated before"),
+    ],
+)
+def test_malformed_images(root: Path, tmp_path: Path, image: tuple[Any, Any, Any], problem: str) -> None:
+    _write_mat(root / "anno_val.mat", [("lindau", _LINDAU, np.zeros((0, 0))), image])
+    with pytest.raises(AnnotationError, match=problem):
+        convert(root, tmp_path / "out", annotations_only=True, progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_problems_come_together(root: Path, tmp_path: Path) -> None:
+    (root / "anno_train.mat").write_bytes(b"none")
+    wrong = [[9, 0, 0, 9, 9, 0, 0, 0, 9, 9]] * 2
+    _write_mat(root / "anno_val.mat", [("lindau", _LINDAU, wrong)])
+    shutil.rmtree(root / "leftImg8bit")
+    with pytest.raises(AnnotationError) as caught:
+        convert(root, tmp_path / "out", progress=False)
+    train, first, second, images = caught.value.problems
+    assert train.startswith(f"{root / 'anno_train.mat'}: it is no MAT-file of level 5")
+    assert first.startswith(f"{root / 'anno_val.mat'}, image 1 ('{_LINDAU}'), row 1: found [9.0")
+    assert second.startswith(f"{root / 'anno_val.mat'}, image 1 ('{_LINDAU}'), row 2: found [9.0")
+    assert images.startswith("there is no folder leftImg8bit")
+
+
+def test_wrong_files(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match="there is no anno_train.mat, anno_val.mat or val_gt.json"):
+        convert(tmp_path / "nowhere", tmp_path / "out", annotations_only=True, progress=False)
+    scipy.io.savemat(root / "anno_val.mat", {"a": 1, "b": 2})
+    with pytest.raises(AnnotationError, match="it holds 2 variables, where one is expected"):
+        convert(root, tmp_path / "out", progress=False)
+    scipy.io.savemat(root / "anno_val.mat", {"a": 1})
+    with pytest.raises(AnnotationError, match="expected a cell array, found numbers; CityPersons' anno_val.mat"):
+        convert(root, tmp_path / "out", progress=False)
+
+
+def test_the_real_mat_file_is_val_gt_json_box_for_box(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "citypersons"
+    if not folder.is_dir():
+        pytest.skip(f"no CityPersons annotations at {folder}")
+    summary = convert(folder, tmp_path, annotations_only=True, progress=False)
+    train, val = (_document(path) for path in summary.paths)
+    theirs = _document(folder / "val_gt.json")
+    assert (len(train["images"]), len(train["annotations"])) == (2975, 27770)
+    assert (len(val["images"]), len(val["annotations"])) == (500, 5795)
+    assert [(image["id"], image["file_name"].split("/")[2]) for image in val["images"]] == [
+        (image["id"], image["im_name"]) for image in theirs["images"]
+    ]
+    # Every number and flag of every box, in the same order: id, image, box, visible box, visibility, ignore, crowd.
+    for ours, reference in zip(val["annotations"], theirs["annotations"], strict=True):
+        assert {key: ours[key] for key in reference} == reference
+    # val_gt.json alone reads as the same.
+    (tmp_path / "json").mkdir()
+    shutil.copy(folder / "val_gt.json", tmp_path / "json")
+    alone = convert(tmp_path / "json", tmp_path / "out", annotations_only=True, progress=False)
+    keys = set(theirs["annotations"][0])
+    assert [{key: one[key] for key in keys} for one in _document(alone.paths[0])["annotations"]] == [
+        {key: one[key] for key in keys} for one in theirs["annotations"]
+    ]
