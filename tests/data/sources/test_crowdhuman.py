@@ -27,7 +27,7 @@ def _person(**changes: Any) -> dict[str, Any]:
     }
 
 
-_TRAIN = [
+_TRAIN: list[dict[str, Any]] = [
     {
         "ID": "273271,c9db000d5146c15",
         "gtboxes": [
@@ -40,7 +40,7 @@ _TRAIN = [
     },
     {"ID": "273278,1a2b", "gtboxes": []},
 ]
-_VALIDATION = [{"ID": "282555,5d", "gtboxes": [_person()]}]
+_VALIDATION: list[dict[str, Any]] = [{"ID": "282555,5d", "gtboxes": [_person()]}]
 
 
 @pytest.fixture
