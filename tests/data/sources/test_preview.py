@@ -34,7 +34,7 @@ def _colour_at(sheet: Path, x: int, y: int) -> str:
 
 
 def test_boxes_are_drawn_at_their_place_in_their_colour(tmp_path: Path) -> None:
-    boxes = [
+    boxes: list[dict[str, Any]] = [
         {"bbox": [100, 50, 40, 100], "vis_bbox": [100, 50, 40, 60]},
         {"bbox": [200, 20, 50, 30], "ignore": 1, "label": "people"},
         {"bbox": [20, 60, 30, 90], "vis_bbox": [0, 0, 0, 0], "vis_ratio": 1},
