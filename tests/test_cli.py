@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import hkd
 from hkd import cli
@@ -112,6 +113,7 @@ def test_incomplete_command_lines_end_with_2(arguments: str, capsys: pytest.Capt
         ("data synthetic --out x --train-images 0", '--train-images: found "0"; allowed: integer >= 1'),
         ("data synthetic --out x --height 8", '--height: found "8"; allowed: integer >= 64'),
         ("data synthetic --out x --seed -1", '--seed: found "-1"; allowed: integer >= 0'),
+        ("data synthetic --out x --preview 0", '--preview: found "0"; allowed: integer >= 1'),
         ("data pennfudan --root x --out y --train-images ten", '--train-images: found "ten"; allowed: integer >= 1'),
         ("detect a.png --weights w --out x --score-threshold 1", 'found "1"; allowed: number >= 0 and < 1'),
         ("detect a.png --weights w --out x --score-threshold nan", 'found "nan"; allowed: number >= 0 and < 1'),
@@ -146,6 +148,10 @@ def test_configuration_mistakes_are_one_message(tmp_path: Path, capsys: pytest.C
         ("train missing.yaml", "hkd train: 1 problem in missing.yaml:\n  there is no such file\n"),
         ("detect a.png --weights w --out x --config missing.yaml", "hkd detect: 1 problem in missing.yaml:"),
         ("data pennfudan --root missing --out x", "hkd data: missing: "),
+        ("data crowdhuman --root missing --out x", "hkd data: missing: there is none of annotation_train.odgt"),
+        ("data eurocity --root missing --out x", "hkd data: missing: there is no {day,night}/labels/{train,val}"),
+        ("data coco --root missing --out x", "hkd data: missing: there is neither annotations/*.json nor"),
+        ("data yolo --root missing --out x", "hkd data: missing: there is no data.yaml"),
         ("data synthetic --out file", "hkd data: file/images: Not a directory\n"),
         ("data synthetic --out x --train-images 99999999999", "hkd data: train_images is 99999999999; it must be"),
     ],
@@ -183,6 +189,40 @@ def test_interruption_ends_with_130_and_a_sentence(
 def test_training_says_how_to_go_on_after_an_interruption() -> None:
     options = cli._parser().parse_args(["train", "student.yaml"])
     assert "--resume" in options.after_interrupt
+
+
+# ----------------------------------------------------------------------------------------------------- data
+
+
+def test_preview_draws_a_sheet_of_each_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    size = "--height 64 --width 96 --train-images 3 --validation-images 2"
+    assert cli.main(["data", "synthetic", "--out", str(tmp_path), *size.split(), "--preview", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        f"wrote {tmp_path / 'train.json'}",
+        f"wrote {tmp_path / 'validation.json'}",
+        f"drew {tmp_path / 'preview_train.png'}",
+        f"drew {tmp_path / 'preview_validation.png'}",
+    ]
+    for name in ("preview_train.png", "preview_validation.png"):
+        with Image.open(tmp_path / name) as sheet:
+            assert sheet.width > 2 * 640  # two tiles beside each other
+
+
+def test_classes_of_people_reach_the_reader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "street"
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    Image.new("RGB", (20, 10)).save(root / "images" / "a.png")
+    (root / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.5\n2 0.5 0.5 0.5 0.5\n")
+    (root / "data.yaml").write_text("{train: images, names: [walker, child, car]}")
+    arguments = ["--root", str(root), "--out", str(tmp_path / "out"), "--person", "walker", "--person", "child"]
+    assert cli.main(["data", "yolo", *arguments]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "1 images, 2 boxes, 0 of them ignored",
+        "train: left out 1 boxes of other classes: 1 car",
+        f"wrote {tmp_path / 'out' / 'train.json'}",
+    ]
 
 
 # ------------------------------------------------------------------------------------------------- evaluate

@@ -116,6 +116,30 @@ def test_boxes_are_clipped_for_training_but_not_for_evaluation(write: Callable[[
     assert "annotations[0]" in sentence
 
 
+def test_label_and_occlusion_are_kept(write: Callable[[object], Path], tmp_path: Path) -> None:
+    document = _document()
+    document["annotations"][0] |= {"label": "person?", "occluded": 1, "ignore": 1}
+    document["annotations"][1] |= {"occluded": False}
+    annotations = read_annotations(write(document))
+    first, second = annotations.raw()["annotations"]
+    assert (first["label"], first["occluded"]) == ("person?", 1)
+    assert (second.get("label"), second["occluded"]) == (None, 0)
+    path = tmp_path / "again.json"
+    write_annotations(path, annotations.raw()["images"], annotations.raw()["annotations"], "pictures")
+    assert read_annotations(path).raw() == annotations.raw()
+
+
+def test_flags_may_be_true_and_false(write: Callable[[object], Path]) -> None:
+    document = _document()
+    document["annotations"][0] |= {"ignore": True, "iscrowd": False}
+    document["annotations"][1] |= {"ignore": False, "iscrowd": True, "category_id": 1}
+    annotations = read_annotations(write(document))
+    assert annotations.ignore.tolist() == [True, True]
+    flags = [(record["ignore"], record["iscrowd"]) for record in annotations.raw()["annotations"]]
+    assert flags == [(1, 0), (1, 1)]
+    assert all(type(flag) is int for pair in flags for flag in pair)  # as evaluators expect
+
+
 def test_crowds_are_ignored(write: Callable[[object], Path]) -> None:
     document = _document()
     document["annotations"][0]["iscrowd"] = 1
@@ -205,6 +229,11 @@ def test_bad_box(write: Callable[[object], Path], box: object, problem: str) -> 
             "height is 10000000000.0; it must be a finite number of pixels above 0, at",
         ),
         (("annotations", 1, "ignore"), 2, "ignore is 2; it must be 0 or 1"),
+        (("annotations", 1, "ignore"), float("nan"), "ignore is nan; it must be 0 or 1"),
+        (("annotations", 1, "occluded"), 0.5, "occluded is 0.5; it must be 0 or 1"),
+        (("annotations", 1, "occluded"), [1], "occluded is [1]; it must be 0 or 1"),
+        (("annotations", 1, "label"), 3, "label is 3; it must be a text, or absent for a pedestrian"),
+        (("annotations", 1, "label"), "", "label is ''; it must be a text"),
         (("annotations", 1, "iscrowd"), "no", "iscrowd is 'no'; it must be 0 or 1"),
         (("annotations", 0, "vis_bbox"), [1, 2, -1, 3], "vis_bbox [1, 2, -1, 3] is not four finite numbers"),
         (("annotations", 0), 3, "annotations[0] is a int; it must be an object"),
@@ -381,3 +410,14 @@ def test_citypersons_boxes_beyond_the_image_are_clipped(citypersons: tuple[Annot
     high = annotations.boxes_xywh[:, :2] + annotations.boxes_xywh[:, 2:]
     assert annotations.boxes_xywh[:, :2].min() == 0
     assert high.max(axis=0).tolist() == [2048, 1023]
+
+
+def test_the_improved_caltech_annotations_are_read(shared_data: Path) -> None:
+    path = shared_data / "caltech" / "new_annotations_test.json"
+    if not path.is_file():
+        pytest.skip(f"no improved Caltech annotations at {path}")
+    document = json.loads(path.read_text())
+    annotations = read_annotations(path, check_images=False)
+    # Its only category is called "pedestrain", and its flags are true and false.
+    assert len(annotations.images) == 4024
+    assert annotations.ignore.tolist() == [record["iscrowd"] for record in document["annotations"]]

@@ -13,7 +13,7 @@ without people stay, and image ids stay, so that detections in COCO's format sti
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,8 @@ def convert(
     files = _annotation_files(root)
     if not files:
         problems.append("there is neither annotations/*.json nor SPLIT/_annotations.coco.json; name the set's folder")
-    for name, path in conversion.progress(list(files.items()), "Reading annotations", shown=progress):
-        where = path.relative_to(root).as_posix()
-        split = _read_split(name, path, root, person_names, where, problems, mended)
+    for name, path in files.items():
+        split = _read_split(name, path, root, person_names, progress, problems, mended)
         if split is not None:
             split, told = drop_unusable_boxes(split)
             splits.append(split)
@@ -72,10 +71,11 @@ def _read_split(
     path: Path,
     root: Path,
     person_names: Sequence[str],
-    where: str,
+    progress: bool,
     problems: list[str],
     mended: list[str],
 ) -> Split | None:
+    where = path.relative_to(root).as_posix()
     try:
         document = read_json(path)
     except AnnotationError as error:
@@ -90,7 +90,8 @@ def _read_split(
     images = parse_images(document["images"], found)
     stated = stated_image_ids(document["images"])
     categories = _categories(document["categories"], person_names, found)
-    annotations = _annotations(document["annotations"], stated, categories, name, found, mended)
+    records = conversion.progress(document["annotations"], f"Reading {where}", shown=progress)
+    annotations = _annotations(records, stated, categories, name, found, mended)
     problems += [f"{where}: {problem}" for problem in found]
     if found or not images:
         return None
@@ -142,7 +143,7 @@ def _categories(records: list[Any], person_names: Sequence[str], problems: list[
 
 
 def _annotations(
-    records: list[Any],
+    records: Iterable[Any],
     stated_images: set[int],
     categories: dict[int, tuple[str, bool]],
     split: str,

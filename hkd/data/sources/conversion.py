@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -217,8 +217,9 @@ def upright_size(path: Path, where: str, problems: list[str]) -> tuple[int, int]
 def progress(
     items: Iterable[ItemT], description: str, *, total: int | None = None, shown: bool = True
 ) -> Iterator[ItemT]:
-    """The items, with a bar on stderr; ``total`` where the items cannot be counted beforehand."""
-    yield from track(items, description, total=total, console=Console(stderr=True), disable=not shown)
+    """The items, with a bar on stderr if there are any; ``total`` where they cannot be counted beforehand."""
+    is_empty = isinstance(items, Sized) and len(items) == 0
+    yield from track(items, description, total=total, console=Console(stderr=True), disable=is_empty or not shown)
 
 
 def path_between(folder: Path, target: Path) -> str:

@@ -77,7 +77,6 @@ def _read(root: Path, progress: bool, problems: list[str]) -> tuple[list[dict[st
     files = sorted((root / "Annotation").glob("*.txt"))
     if not files:
         problems.append("there is no Annotation/*.txt; name the folder that holds Annotation and PNGImages")
-        progress = False
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for path in conversion.progress(files, "Reading annotations", shown=progress):

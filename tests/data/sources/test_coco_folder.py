@@ -87,6 +87,8 @@ def test_people_are_kept_with_their_image_ids(root: Path, tmp_path: Path) -> Non
     person, crowd = read.records
     assert (person["bbox"], person["height"], person["ignore"]) == ([10.5, 5, 20, 40.25], 40.25, 0)
     assert (crowd["ignore"], crowd["iscrowd"], crowd["label"]) == (1, 1, "crowd")
+    written = json.loads(summary.paths[0].read_text())["annotations"]
+    assert [record["ignore"] for record in written] == [0, 1]  # for other programs, too
 
 
 @pytest.mark.parametrize("folder", ["images/val2017", "images", "."])

@@ -27,7 +27,7 @@ def _person(**changes: Any) -> dict[str, Any]:
     }
 
 
-_TRAIN = [
+_TRAIN: list[dict[str, Any]] = [
     {
         "ID": "273271,c9db000d5146c15",
         "gtboxes": [
@@ -40,7 +40,7 @@ _TRAIN = [
     },
     {"ID": "273278,1a2b", "gtboxes": []},
 ]
-_VALIDATION = [{"ID": "282555,5d", "gtboxes": [_person()]}]
+_VALIDATION: list[dict[str, Any]] = [{"ID": "282555,5d", "gtboxes": [_person()]}]
 
 
 @pytest.fixture
@@ -121,6 +121,11 @@ def test_a_visible_box_of_negative_size_is_an_empty_one(database: Path) -> None:
     (told,) = summary.mended
     assert told.startswith("train: took 1 visible boxes of negative size for empty ones (first: annotation_train.odgt,")
     assert told.endswith("line 1, gtboxes[0], vbox [10.0, 20.0, -1.0, 50.0])")
+
+
+def test_a_mask_is_ignored_whatever_else_it_says(database: Path) -> None:
+    (record,) = _convert_one(database, _person(tag="mask", extra={"ignore": 0}))
+    assert (record["ignore"], record["label"]) == (1, "mask")
 
 
 @pytest.mark.parametrize(

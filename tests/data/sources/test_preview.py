@@ -34,7 +34,7 @@ def _colour_at(sheet: Path, x: int, y: int) -> str:
 
 
 def test_boxes_are_drawn_at_their_place_in_their_colour(tmp_path: Path) -> None:
-    boxes = [
+    boxes: list[dict[str, Any]] = [
         {"bbox": [100, 50, 40, 100], "vis_bbox": [100, 50, 40, 60]},
         {"bbox": [200, 20, 50, 30], "ignore": 1, "label": "people"},
         {"bbox": [20, 60, 30, 90], "vis_bbox": [0, 0, 0, 0], "vis_ratio": 1},
@@ -65,8 +65,11 @@ def test_colours_are_all_different() -> None:
 
 
 def test_images_with_people_come_first_and_evenly(tmp_path: Path) -> None:
-    person, crowd = {"bbox": [1, 1, 9, 9]}, {"bbox": [1, 1, 9, 9], "iscrowd": 1}
-    content = [[person] if n % 2 else [] for n in range(8)]  # people at positions 1, 3, 5, 7
+    person: dict[str, Any] = {"bbox": [1, 1, 9, 9]}
+    crowd = person | {"iscrowd": 1}
+    content: list[list[dict[str, Any]]] = [
+        [person] if n % 2 else [] for n in range(8)
+    ]  # people at positions 1, 3, 5, 7
     content[4] = [crowd]
     annotations = _annotations(tmp_path, dict(enumerate(content, 1)))
     # Of two halves of the four with people, the second of each: positions 3 and 7.
