@@ -20,7 +20,8 @@ from hkd.evaluation.evaluator import EvaluationResult
 
 COMMANDS = [
     "data",
-    *(f"data {source}" for source in ("pennfudan", "crowdhuman", "eurocity", "coco", "yolo", "synthetic")),
+    *(f"data {source}" for source in ("pennfudan", "caltech", "citypersons", "crowdhuman", "eurocity")),
+    *(f"data {source}" for source in ("coco", "yolo", "synthetic")),
     "train",
     "evaluate",
     "detect",
@@ -113,6 +114,8 @@ def test_incomplete_command_lines_end_with_2(arguments: str, capsys: pytest.Capt
         ("data synthetic --out x --train-images 0", '--train-images: found "0"; allowed: integer >= 1'),
         ("data synthetic --out x --height 8", '--height: found "8"; allowed: integer >= 64'),
         ("data synthetic --out x --seed -1", '--seed: found "-1"; allowed: integer >= 0'),
+        ("data caltech --root x --out y --every 0", '--every: found "0"; allowed: integer >= 1'),
+        ("data caltech --root x --out y --annotations old", "invalid choice: 'old' (choose from"),
         ("data synthetic --out x --preview 0", '--preview: found "0"; allowed: integer >= 1'),
         ("data pennfudan --root x --out y --train-images ten", '--train-images: found "ten"; allowed: integer >= 1'),
         ("detect a.png --weights w --out x --score-threshold 1", 'found "1"; allowed: number >= 0 and < 1'),
@@ -148,6 +151,9 @@ def test_configuration_mistakes_are_one_message(tmp_path: Path, capsys: pytest.C
         ("train missing.yaml", "hkd train: 1 problem in missing.yaml:\n  there is no such file\n"),
         ("detect a.png --weights w --out x --config missing.yaml", "hkd detect: 1 problem in missing.yaml:"),
         ("data pennfudan --root missing --out x", "hkd data: missing: "),
+        ("data caltech --root missing --out x", "hkd data: missing: no annotation of one in 30 frames is there;"),
+        ("data caltech --root x --out y --annotations-only --preview 3", "hkd data: --preview draws on the images,"),
+        ("data citypersons --root missing --out x --annotations-only", "hkd data: missing: there is no anno_train.mat"),
         ("data crowdhuman --root missing --out x", "hkd data: missing: there is none of annotation_train.odgt"),
         ("data eurocity --root missing --out x", "hkd data: missing: there is no {day,night}/labels/{train,val}"),
         ("data coco --root missing --out x", "hkd data: missing: there is neither annotations/*.json nor"),
@@ -207,6 +213,23 @@ def test_preview_draws_a_sheet_of_each_split(tmp_path: Path, capsys: pytest.Capt
     for name in ("preview_train.png", "preview_validation.png"):
         with Image.open(tmp_path / name) as sheet:
             assert sheet.width > 2 * 640  # two tiles beside each other
+
+
+def test_caltechs_sampling_and_choice_of_annotations_reach_the_reader(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "caltech"
+    root.mkdir()
+    for frame in (2, 5, 6):
+        text = "% bbGt version=3\nperson 10 20 30 60 0 0 0 0 0 0 0\n"
+        (root / f"set06_V000_I{frame:05d}.txt").write_text(text)
+    options = ["--annotations", "new", "--every", "3", "--annotations-only"]
+    assert cli.main(["data", "caltech", "--root", str(root), "--out", str(tmp_path / "out"), *options]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "2 images, 2 boxes, 0 of them ignored",
+        "left out 1 annotated frames: not one in 3, or of sets beyond 10",
+        f"wrote {tmp_path / 'out' / 'test.json'}",
+    ]
 
 
 def test_classes_of_people_reach_the_reader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,9 @@ file for each image, or a COCO-style JSON made of them. Every n-th frame is take
 benchmark does, frames 29, 59 and so on, counted from 0. Sets 00 to 05 are ``train``, 06 to 10 ``test``.
 
 Boxes stand as annotated: x and y are written as they stand in the files, which the reference evaluation does too.
+
+The test set's .vbb files, the new annotations as JSON, 65 frames and a short .seq were at hand to test on; the training
+sets, whole videos and the new annotations as text files are read as Dollar's code documents them.
 """
 
 from __future__ import annotations
