@@ -25,11 +25,11 @@ _CROWD = video_object(2, [400, 50, 80, 60])
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two videos of six frames with people in the third: set00/V001, and set06/V000."""
+    """Two videos of six frames with people in the third: set05/V001, and set06/V000."""
     root = tmp_path / "caltech"
     frames = [[], [], [_PERSON, _HALF_SEEN, _HIDDEN, _CROWD], [], [], []]
     write_vbb(root / "annotations" / "set06" / "V000.vbb", ["person", "people"], frames)
-    write_vbb(root / "annotations" / "set00" / "V001.vbb", ["person"], [[_PERSON]] * 6)
+    write_vbb(root / "annotations" / "set05" / "V001.vbb", ["person"], [[_PERSON]] * 6)
     return root
 
 
@@ -51,7 +51,7 @@ def test_annotations_alone(root: Path, tmp_path: Path) -> None:
     # Two frames of each video; 2 boxes and 4 boxes, of which the crowd's is ignored.
     assert (summary.images, summary.boxes, summary.ignored) == (4, 6, 1)
     assert summary.ignored_by_label == {"people": 1}
-    assert _names(summary.paths[0]) == ["set00_V001_I00002.jpg", "set00_V001_I00005.jpg"]
+    assert _names(summary.paths[0]) == ["set05_V001_I00002.jpg", "set05_V001_I00005.jpg"]
     test = _document(summary.paths[1])
     assert test["images"] == [
         {"id": 1, "file_name": "set06_V000_I00002.jpg", "height": 480, "width": 640},
@@ -87,7 +87,7 @@ def test_a_visible_part_counts_only_where_occluded(root: Path, tmp_path: Path) -
 
 
 def test_extracted_frames_stay_where_they_are(root: Path, tmp_path: Path) -> None:
-    for name in ("set00_V001_I00002", "set00_V001_I00005", "set06_V000_I00002", "set06_V000_I00005"):
+    for name in ("set05_V001_I00002", "set05_V001_I00005", "set06_V000_I00002", "set06_V000_I00005"):
         path = root / "images" / name[:5] / f"{name}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(_frame(1))
@@ -105,7 +105,7 @@ def test_frames_come_from_the_video_and_from_folders_by_frame(root: Path, tmp_pa
     frames = [_frame(number) for number in range(6)]
     (root / "set06").mkdir()
     (root / "set06" / "V000.seq").write_bytes(compressed_seq(frames, (640, 480)))
-    folder = root / "set00" / "V001"
+    folder = root / "set05" / "V001"
     folder.mkdir(parents=True)
     for number in (2, 5):
         (folder / f"I{number:05d}.jpg").write_bytes(_frame(20 + number))
@@ -114,8 +114,8 @@ def test_frames_come_from_the_video_and_from_folders_by_frame(root: Path, tmp_pa
     images = root / "converted" / "images"
     made = {path.name: path.read_bytes() for path in images.iterdir()}
     assert made == {
-        "set00_V001_I00002.jpg": _frame(22),
-        "set00_V001_I00005.jpg": _frame(25),
+        "set05_V001_I00002.jpg": _frame(22),
+        "set05_V001_I00005.jpg": _frame(25),
         "set06_V000_I00002.jpg": frames[2],
         "set06_V000_I00005.jpg": frames[5],
     }
@@ -123,7 +123,7 @@ def test_frames_come_from_the_video_and_from_folders_by_frame(root: Path, tmp_pa
 
 
 def test_png_videos_name_png_files(root: Path, tmp_path: Path) -> None:
-    shutil.rmtree(root / "annotations" / "set00")
+    shutil.rmtree(root / "annotations" / "set05")
     frame = encoded(np.zeros((480, 640, 3), dtype=np.uint8), "PNG")
     (root / "annotations" / "set06" / "V000.seq").write_bytes(compressed_seq([frame] * 6, (640, 480), image_format=2))
     convert(root, tmp_path / "out", every=3, progress=False)
@@ -133,24 +133,24 @@ def test_png_videos_name_png_files(root: Path, tmp_path: Path) -> None:
 
 def test_missing_frames_are_told_by_video(root: Path, tmp_path: Path) -> None:
     (root / "set06").mkdir()
-    frames = [_frame(1)] * 4
+    frames = [_frame(1)] * 5
     (root / "set06" / "V000.seq").write_bytes(compressed_seq(frames, (640, 480)))
     with pytest.raises(AnnotationError) as caught:
         convert(root, tmp_path / "out", every=3, progress=False)
     absent, short = caught.value.problems
     assert absent == (
-        "set00/V001: 2 of 2 frames are missing (first: set00_V001_I00002), and there is no set00/V001.seq; add the"
+        "set05/V001: 2 of 2 frames are missing (first: set05_V001_I00002), and there is no set05/V001.seq; add the"
         " video or its frames, or convert the annotations only"
     )
     assert short == (
-        f"{root / 'set06' / 'V000.seq'}: it holds 4 frames, but 1 annotated ones lie beyond (first: frame 5, counted"
+        f"{root / 'set06' / 'V000.seq'}: it holds 5 frames, but 1 annotated ones lie beyond (first: frame 5, counted"
         " from 0); is the file truncated?"
     )
     assert not (tmp_path / "out").exists()
 
 
 def test_a_video_that_ends_after_the_last_sampled_frame_is_told(root: Path, tmp_path: Path) -> None:
-    shutil.rmtree(root / "annotations" / "set00")
+    shutil.rmtree(root / "annotations" / "set05")
     path = root / "annotations" / "set06" / "V000.seq"
     path.write_bytes(compressed_seq([_frame(1)] * 6, (640, 480), announced=9))
     summary = convert(root, tmp_path / "out", every=3, progress=False)
@@ -159,7 +159,7 @@ def test_a_video_that_ends_after_the_last_sampled_frame_is_told(root: Path, tmp_
 
 def test_damaged_frames_leave_no_annotations(root: Path, tmp_path: Path) -> None:
     frames = [_frame(1)[:-2]] * 6
-    for name in ("set00/V001", "set06/V000"):
+    for name in ("set05/V001", "set06/V000"):
         (root / "annotations" / f"{name}.seq").write_bytes(compressed_seq(frames, (640, 480)))
     with pytest.raises(AnnotationError) as caught:
         convert(root, tmp_path / "out", every=3, progress=False)
@@ -169,7 +169,7 @@ def test_damaged_frames_leave_no_annotations(root: Path, tmp_path: Path) -> None
 
 def test_frames_of_another_size_are_refused(root: Path, tmp_path: Path) -> None:
     small = encoded(np.zeros((48, 64, 3), dtype=np.uint8), "JPEG")
-    for name in ("set00/V001", "set06/V000"):
+    for name in ("set05/V001", "set06/V000"):
         (root / "annotations" / f"{name}.seq").write_bytes(compressed_seq([small] * 6, (64, 48)))
     with pytest.raises(AnnotationError, match="is 64 x 48 pixels .width x height., but annotated as 640 x 480"):
         convert(root, tmp_path / "out", every=3, progress=False)
@@ -206,7 +206,7 @@ def test_damaged_annotations_come_together(root: Path, tmp_path: Path) -> None:
     with pytest.raises(AnnotationError) as caught:
         convert(root, tmp_path / "out", annotations_only=True, progress=False)
     assert [problem.split(":")[0] for problem in caught.value.problems] == [
-        str(root / "annotations" / "set00" / "V001.vbb"),
+        str(root / "annotations" / "set05" / "V001.vbb"),
         str(root / "annotations" / "set06" / "V000.vbb"),
     ]
     assert not (tmp_path / "out").exists()
@@ -227,12 +227,12 @@ _TEXT = "% bbGt version=3\nperson 10 20 30 60 1 10 20 30 15 0 0\nperson 100 20 3
 def test_new_annotations_as_text(tmp_path: Path) -> None:
     root = tmp_path / "new"
     root.mkdir()
-    (root / "set00_V000_I00029.txt").write_text("% bbGt version=3\n")
+    (root / "set05_V000_I00029.txt").write_text("% bbGt version=3\n")
     (root / "set06_V000_I00029.jpg.txt").write_text(_TEXT)
     (root / "set06_V000_I00031.jpg.txt").write_text(_TEXT)
     summary = convert(root, tmp_path / "out", annotations="new", annotations_only=True, progress=False)
     assert summary.mended == ("left out 1 annotated frames: not one in 30, or of sets beyond 10",)
-    assert _names(summary.paths[0]) == ["set00_V000_I00029.jpg"]
+    assert _names(summary.paths[0]) == ["set05_V000_I00029.jpg"]
     found = _document(summary.paths[1])["annotations"]
     # 30 x 15 of 30 x 60 pixels; the second is flagged to be ignored.
     assert [(one["vis_ratio"], one["ignore"], one["label"]) for one in found] == [
