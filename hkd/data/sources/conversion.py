@@ -68,7 +68,9 @@ class ConversionSummary:
                 f"  ignored as {label:<{widest_label}}  {count:>{widest_count}}"
                 for label, count in self.ignored_by_label.items()
             ]
-        return "\n".join([*lines, *self.mended, *(f"wrote {path}" for path in self.paths)])
+        text = "\n".join([*lines, *self.mended, *(f"wrote {path}" for path in self.paths)])
+        # JSON may hold halves of characters, which no terminal takes.
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_splits(

@@ -107,9 +107,15 @@ def _draw_tile(
     tile = Image.new("RGB", (_TILE_WIDTH, _TILE_HEIGHT + _CAPTION_HEIGHT), _BACKGROUND)
     tile.paste(picture, ((_TILE_WIDTH - size[0]) // 2, (_TILE_HEIGHT - size[1]) // 2))
     ignored = sum(record["ignore"] for record in records)
-    caption = f"{image.image_id}: {image.file_name}  boxes: {len(records)}, ignored: {ignored}"
+    caption = f"{image.image_id}: {_drawable(image.file_name, 60)}  boxes: {len(records)}, ignored: {ignored}"
     ImageDraw.Draw(tile).text((4, _TILE_HEIGHT + 3), caption, fill=_TEXT, font=ImageFont.load_default(15))
     return tile
+
+
+def _drawable(text: str, longest: int) -> str:
+    """One line of at most so many characters, its end where it is longer, without what cannot be drawn."""
+    line = "".join(character if character.isprintable() else "?" for character in text)
+    return line if len(line) <= longest else f"...{line[3 - longest :]}"
 
 
 def _draw_record(draw: ImageDraw.ImageDraw, record: dict[str, Any], scale: float) -> None:
@@ -118,7 +124,7 @@ def _draw_record(draw: ImageDraw.ImageDraw, record: dict[str, Any], scale: float
         _draw_box(draw, visible, scale, _VISIBLE_PART)
     colour = _IGNORED if record["ignore"] else _FULL_BODY
     left, top = _draw_box(draw, record["bbox"], scale, colour)
-    words = [record["label"]] if "label" in record else []
+    words = [_drawable(record["label"], 40)] if "label" in record else []
     if record["vis_ratio"] < 1:
         words.append(f"{record['vis_ratio']:.2f}")
     if words:

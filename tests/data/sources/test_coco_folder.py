@@ -179,6 +179,10 @@ def test_malformed_annotation(root: Path, tmp_path: Path, change: dict[str, Any]
             {"images": [{"id": 1, "file_name": "a.jpg", "height": 60, "width": 80}], "annotations": []},
             "its first image 'a.jpg' is in none of val2017, images/val2017, images and",
         ),
+        (
+            {"images": [{"id": 1, "file_name": "a" * 300, "height": 60, "width": 80}], "annotations": []},
+            "is in none of val2017",
+        ),
     ],
 )
 def test_malformed_document(root: Path, tmp_path: Path, change: dict[str, Any], problem: str) -> None:

@@ -70,6 +70,11 @@ def test_splits_are_written_and_counted(image_root: Path) -> None:
     assert records[3]["bbox"] == [35, 5, 9, 9]  # as annotated
 
 
+def test_summary_can_be_printed_whatever_the_labels_are(image_root: Path) -> None:
+    summary = _write([_split("train", {"bbox": [1, 2, 3, 4], "ignore": 1, "label": "\ud800é"})], image_root)
+    assert str(summary).splitlines()[1] == "  ignored as \\ud800é  1"
+
+
 def test_all_problems_are_told_together_and_nothing_is_written(image_root: Path) -> None:
     _write([_split("train", {"bbox": [1, 2, 3, 4]}), _split("test")], image_root)
     out = image_root.parent / "out"

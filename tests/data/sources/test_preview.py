@@ -102,6 +102,19 @@ def test_images_that_do_not_open_are_told_together_and_leave_the_old_sheet(tmp_p
     assert sheet.read_text() == "old"
 
 
+@pytest.mark.parametrize("label", ["\ud800", "a\nb", "\0", "歩行者", "a" * 100_000])
+def test_any_label_can_be_drawn(tmp_path: Path, label: str) -> None:
+    annotations = _annotations(tmp_path, {1: [{"bbox": [100, 50, 40, 100], "label": label}]})
+    sheet = tmp_path / "preview.png"
+    draw_preview(annotations, sheet, 1)
+    assert _colour_at(sheet, 200, 220) == preview._FULL_BODY
+
+
+def test_long_names_are_cut_at_their_beginning() -> None:
+    assert preview._drawable("abcdefgh", 8) == "abcdefgh"
+    assert preview._drawable("abcdefghi", 8) == "...efghi"
+
+
 def test_no_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a preview of 0 images was asked for"):
         draw_preview(_annotations(tmp_path, {1: []}), tmp_path / "preview.png", 0)
