@@ -195,7 +195,7 @@ def _completed(record: Mapping[str, Any], where: str, problems: list[str]) -> di
         ),
     )
     for key, default, allowed, is_allowed in numbers:
-        value = record.get(key)
+        value = None if key == "height" and states_image_size(record) else record.get(key)
         number = _number(default if value is None else value)
         completed[key] = number
         if value is not None and (number is None or not is_allowed(number)):
@@ -208,6 +208,14 @@ def _completed(record: Mapping[str, Any], where: str, problems: list[str]) -> di
     elif label is not None:
         problems.append(f"{where}: label is {label!r}; it must be a text, or absent for a pedestrian")
     return completed
+
+
+def states_image_size(record: Mapping[str, Any]) -> bool:
+    """Whether ``width`` and ``height`` of an annotation are its image's, as some writers of COCO JSON have it.
+
+    Caltech's new annotations are such: read as people's heights, every box would count as 480 pixels high.
+    """
+    return "width" in record and "height" in record
 
 
 def _flags(record: Mapping[str, Any], where: str, problems: list[str]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 An annotation has ``bbox`` [x, y, width, height] of the full body in pixels, and optionally ``vis_bbox`` (the visible
 part), ``vis_ratio`` in [0, 1] (1 where unknown), ``height`` in pixels, ``ignore`` and ``iscrowd`` (0/1, or false/true).
+A ``height`` with a ``width`` beside it is the image's, as some writers have it: the box's own height is used then.
 Two more say what the data set itself calls a box, for protocols that ask: ``label``, the data set's own class
 ("person", "people", "rider" ...; absent where it is a pedestrian), and ``occluded`` (0/1). An image has
 ``id``, ``file_name`` (``im_name`` is read too, as CityPersons writes it), ``height`` and ``width``. ``info.image_root``
@@ -32,6 +33,7 @@ from hkd.data.annotation_checks import (
     parse_categories,
     parse_images,
     stated_image_ids,
+    states_image_size,
 )
 
 __all__ = [
@@ -169,6 +171,12 @@ def check_annotations(
     usable = {image.image_id for image in images}
     records = [record for record in records if record["image_id"] in usable]
     boxes, mended = clip_boxes(records, images, problems)
+    of_images = sum(isinstance(record, dict) and states_image_size(record) for record in lists["annotations"])
+    if of_images:
+        mended.append(
+            f"{of_images} annotations state a width beside their height: both are the image's, so that the box's own"
+            " height is used"
+        )
     if problems:
         raise AnnotationError(problems, source)
     position = {image.image_id: index for index, image in enumerate(images)}

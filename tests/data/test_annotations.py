@@ -129,6 +129,16 @@ def test_label_and_occlusion_are_kept(write: Callable[[object], Path], tmp_path:
     assert read_annotations(path).raw() == annotations.raw()
 
 
+def test_a_width_beside_the_height_is_the_images(write: Callable[[object], Path]) -> None:
+    document = _document()
+    document["annotations"][0] |= {"width": 20, "height": 30}
+    annotations = read_annotations(write(document))
+    # The box of 10 x 20 pixels in an image of 20 x 30; the other annotation states a person's height alone.
+    assert annotations.heights.tolist() == [20, 12]
+    (told,) = annotations.mended
+    assert told.startswith("1 annotations state a width beside their height")
+
+
 def test_flags_may_be_true_and_false(write: Callable[[object], Path]) -> None:
     document = _document()
     document["annotations"][0] |= {"ignore": True, "iscrowd": False}

@@ -156,7 +156,6 @@ def _new_annotations(
             continue
         found: dict[int, list[VideoObject]] = {image.image_id: [] for image in document.images}
         for record in document.records:
-            # Its "height" is the image's, so that the box alone is read.
             x, y, width, height = record["bbox"]
             label = IGNORE_LABEL if record["ignore"] else COUNTED_LABEL
             found[record["image_id"]].append(VideoObject(label, (x, y, width, height), False, (0.0, 0.0, 0.0, 0.0)))
