@@ -101,9 +101,15 @@ def _draw_tile(
         problems.append(f"image {image.image_id} '{root / image.file_name}' cannot be drawn ({error})")
         return None
     draw = ImageDraw.Draw(picture)
-    # Boxes that count are drawn last, so that no large ignore region hides them.
-    for record in sorted(records, key=lambda record: -record["ignore"]):
-        _draw_record(draw, record, scale)
+    # Boxes that count are drawn over those that do not, and words over all boxes.
+    ordered = sorted(records, key=lambda record: -record["ignore"])
+    for record in ordered:
+        visible = record.get("vis_bbox")
+        if visible is not None and min(visible[2:]) > 0 and visible != record["bbox"]:
+            _draw_box(draw, visible, scale, _VISIBLE_PART)
+        _draw_box(draw, record["bbox"], scale, _IGNORED if record["ignore"] else _FULL_BODY)
+    for record in ordered:
+        _draw_words(draw, record, scale, size[0])
     tile = Image.new("RGB", (_TILE_WIDTH, _TILE_HEIGHT + _CAPTION_HEIGHT), _BACKGROUND)
     tile.paste(picture, ((_TILE_WIDTH - size[0]) // 2, (_TILE_HEIGHT - size[1]) // 2))
     ignored = sum(record["ignore"] for record in records)
@@ -118,24 +124,20 @@ def _drawable(text: str, longest: int) -> str:
     return line if len(line) <= longest else f"...{line[3 - longest :]}"
 
 
-def _draw_record(draw: ImageDraw.ImageDraw, record: dict[str, Any], scale: float) -> None:
-    visible = record.get("vis_bbox")
-    if visible is not None and min(visible[2:]) > 0 and visible != record["bbox"]:
-        _draw_box(draw, visible, scale, _VISIBLE_PART)
-    colour = _IGNORED if record["ignore"] else _FULL_BODY
-    left, top = _draw_box(draw, record["bbox"], scale, colour)
+def _draw_words(draw: ImageDraw.ImageDraw, record: dict[str, Any], scale: float, width: int) -> None:
+    """What the data set calls the box, and its visibility: above it, or at the picture's edge if it begins beyond."""
     words = [_drawable(record["label"], 40)] if "label" in record else []
     if record["vis_ratio"] < 1:
         words.append(f"{record['vis_ratio']:.2f}")
     if words:
-        font = ImageFont.load_default(12)
-        # Above the box, or at the picture's edge where the box reaches out of it.
-        place = max(0.0, left), max(0.0, top - 14)
-        draw.text(place, " ".join(words), fill=colour, font=font, stroke_width=2, stroke_fill=_BACKGROUND)
+        text, font = " ".join(words), ImageFont.load_default(12)
+        left = max(0.0, min(record["bbox"][0] * scale, width - font.getlength(text) - 2))
+        top = max(0.0, record["bbox"][1] * scale - 14)
+        colour = _IGNORED if record["ignore"] else _FULL_BODY
+        draw.text((left, top), text, fill=colour, font=font, stroke_width=2, stroke_fill=_BACKGROUND)
 
 
-def _draw_box(draw: ImageDraw.ImageDraw, box_xywh: Sequence[float], scale: float, colour: str) -> tuple[float, float]:
-    """Draws the box's outline; returns its left upper corner in the tile."""
+def _draw_box(draw: ImageDraw.ImageDraw, box_xywh: Sequence[float], scale: float, colour: str) -> None:
     # A box may reach far out of its image; beyond its edge nothing is seen, and drawing would take its time.
     left, top = (max(-9.0, value * scale) for value in box_xywh[:2])
     right = min(_TILE_WIDTH + 9.0, (box_xywh[0] + box_xywh[2]) * scale)
@@ -144,7 +146,6 @@ def _draw_box(draw: ImageDraw.ImageDraw, box_xywh: Sequence[float], scale: float
         # A dark line on either side shows the box on any ground.
         draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=_BACKGROUND, width=4)
         draw.rectangle((left, top, right, bottom), outline=colour, width=2)
-    return left, top
 
 
 def _arrange(tiles: Sequence[Image.Image], title: str) -> Image.Image:

@@ -51,6 +51,31 @@ def test_boxes_are_drawn_at_their_place_in_their_colour(tmp_path: Path) -> None:
     assert _colour_at(sheet, 1, 1) == "#808080"  # an empty visible box is none
 
 
+@pytest.mark.parametrize(
+    ("box", "region_xyxy"),
+    [
+        ({"bbox": [100, 50, 40, 100], "label": "rider"}, (200, 86, 230, 98)),
+        ({"bbox": [100, 50, 40, 100], "vis_ratio": 0.5}, (200, 86, 226, 98)),
+        ({"bbox": [100, -20, 40, 100], "label": "rider"}, (200, 0, 230, 14)),  # begins above the picture
+        ({"bbox": [315, 50, 40, 100], "label": "rider"}, (612, 86, 638, 98)),  # has no room on its right
+    ],
+)
+def test_label_and_visibility_are_written_above_the_box(
+    tmp_path: Path, box: dict[str, Any], region_xyxy: tuple[int, int, int, int]
+) -> None:
+    sheets = []
+    for name, record in (("with", box), ("without", {"bbox": box["bbox"]})):
+        sheets.append(tmp_path / f"{name}.png")
+        draw_preview(_annotations(tmp_path, {1: [record]}), sheets[-1], 1)
+    pixels = [np.asarray(Image.open(sheet), dtype=int) for sheet in sheets]
+    changed = np.argwhere((pixels[0] != pixels[1]).any(axis=2)) - [preview._HEADER_HEIGHT * 2, preview._MARGIN]
+    left, top, right, bottom = region_xyxy
+    # The words' strokes reach two pixels around them; what they say must lie where it can be read.
+    assert (changed.min(axis=0) >= [top - 3, left - 3]).all()
+    assert (changed.max(axis=0) <= [bottom + 3, right + 3]).all()
+    assert np.ptp(changed, axis=0)[1] >= 20  # nothing is cut off
+
+
 def test_a_box_far_out_of_the_image_is_drawn_as_far_as_it_is_seen(tmp_path: Path) -> None:
     sheet = tmp_path / "preview.png"
     draw_preview(_annotations(tmp_path, {1: [{"bbox": [100, -4e8, 8e8, 8e8]}]}), sheet, 1)
