@@ -27,7 +27,6 @@ FORMATS: Final = ("png", "pdf", "svg")
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
 _DASHES = ("-", "--", "-.", ":")
 _FPPI_LIMITS = (3.1e-3, 1e1)
-_FPPI_TICKS_FROM = 1e-3
 _MISS_RATE_TICKS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.64, 0.8, 1.0)
 _MISS_RATE_TICKS_BELOW = (0.001, 0.002, 0.005, 0.01, 0.02)
 """For detectors better than those that the usual ticks were chosen for."""
@@ -89,7 +88,7 @@ def draw_curves(curves: Sequence[NamedCurve], title: str, file_format: str = "pn
 def _set_up(axes: Axes, curves: Sequence[NamedCurve]) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlim(_left_limit(curves), _FPPI_LIMITS[1])
+    axes.set_xlim(*_FPPI_LIMITS)
     axes.set_ylim(_lower_limit(curves), 1.0)
     axes.xaxis.set_major_locator(LogLocator(numticks=12))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -101,12 +100,6 @@ def _set_up(axes: Axes, curves: Sequence[NamedCurve]) -> None:
     axes.set_ylabel("miss rate", fontsize=11)
     axes.grid(visible=True, which="major", color="#d0d0d0", linewidth=0.7)
     axes.set_axisbelow(True)
-
-
-def _left_limit(curves: Sequence[NamedCurve]) -> float:
-    """The usual one, or the first number of false positives where that lies to the left of it, down to 1e-3."""
-    first = [curve.curve.fppi[curve.curve.fppi > 0].min(initial=np.inf) for curve in curves]
-    return float(np.clip(min(first), _FPPI_TICKS_FROM, _FPPI_LIMITS[0]))
 
 
 def _lower_limit(curves: Sequence[NamedCurve]) -> float:
