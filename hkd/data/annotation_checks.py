@@ -5,7 +5,7 @@ Used by :mod:`hkd.data.annotations`, which raises all the sentences together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -169,14 +169,14 @@ def parse_boxes(
 
 def _completed(record: Mapping[str, Any], where: str, problems: list[str]) -> dict[str, Any]:
     """Box, visible box, visibility, height and flags, with what is absent filled in."""
-    bbox = _numbers(record.get("bbox"))
+    bbox = four_numbers(record.get("bbox"))
     if bbox is None:
         problems.append(f"{where}: bbox {record.get('bbox')!r} is not four numbers [x, y, width, height]")
         return {}
     completed: dict[str, Any] = {"bbox": bbox}
     visibility: object = 1.0
     if record.get("vis_bbox") is not None:
-        visible = _numbers(record["vis_bbox"])
+        visible = four_numbers(record["vis_bbox"])
         if visible is None or not np.isfinite(visible).all() or visible[2] < 0 or visible[3] < 0:
             problems.append(
                 f"{where}: vis_bbox {record['vis_bbox']!r} is not four finite numbers [x, y, width, height]"
@@ -185,7 +185,7 @@ def _completed(record: Mapping[str, Any], where: str, problems: list[str]) -> di
             completed["vis_bbox"] = visible
             area = bbox[2] * bbox[3]
             visibility = min(1.0, visible[2] * visible[3] / area) if area > 0 else 1.0
-    for key, default, allowed, is_allowed in (
+    numbers: tuple[tuple[str, object, str, Callable[[float], bool]], ...] = (
         ("vis_ratio", visibility, "a number from 0 to 1", lambda value: 0 <= value <= 1 + _ROUNDING),
         (
             "height",
@@ -193,17 +193,33 @@ def _completed(record: Mapping[str, Any], where: str, problems: list[str]) -> di
             "a finite number of pixels above 0, at most 1e9",
             lambda value: 0 < value <= LARGEST_COORDINATE,
         ),
-        ("ignore", 0, "0 or 1", lambda value: value in (0, 1)),
-        ("iscrowd", 0, "0 or 1", lambda value: value in (0, 1)),
-    ):
+    )
+    for key, default, allowed, is_allowed in numbers:
         value = record.get(key)
         number = _number(default if value is None else value)
         completed[key] = number
         if value is not None and (number is None or not is_allowed(number)):
             problems.append(f"{where}: {key} is {value!r}; it must be {allowed}")
     completed["vis_ratio"] = min(1.0, completed["vis_ratio"] or 0.0)
-    completed["ignore"], completed["iscrowd"] = bool(completed["ignore"]), int(completed["iscrowd"] or 0)
+    completed |= _flags(record, where, problems)
+    label = record.get("label")
+    if isinstance(label, str) and label:
+        completed["label"] = label
+    elif label is not None:
+        problems.append(f"{where}: label is {label!r}; it must be a text, or absent for a pedestrian")
     return completed
+
+
+def _flags(record: Mapping[str, Any], where: str, problems: list[str]) -> dict[str, int]:
+    """``ignore`` and ``iscrowd``, 0 where absent, and ``occluded`` where stated."""
+    flags = {}
+    for key in ("ignore", "iscrowd", "occluded"):
+        value = record.get(key)
+        if value is not None and not (isinstance(value, bool | int | float) and value in (0, 1)):
+            problems.append(f"{where}: {key} is {value!r}; it must be 0 or 1 (or false or true)")
+        elif value is not None or key != "occluded":
+            flags[key] = int(value or 0)
+    return flags
 
 
 def clip_boxes(
@@ -256,7 +272,8 @@ def _number(value: object) -> float | None:
         return None
 
 
-def _numbers(value: object) -> list[float] | None:
+def four_numbers(value: object) -> list[float] | None:
+    """A box as four numbers of any value; ``None`` where it is something else."""
     if not isinstance(value, list) or len(value) != 4:
         return None
     numbers = [number for number in map(_number, value) if number is not None]

@@ -1,13 +1,16 @@
 """Pedestrian annotations: COCO JSON with the fields that CityPersons and its followers use, read and checked.
 
 An annotation has ``bbox`` [x, y, width, height] of the full body in pixels, and optionally ``vis_bbox`` (the visible
-part), ``vis_ratio`` in [0, 1] (1 where unknown), ``height`` in pixels, ``ignore`` (0/1) and ``iscrowd``. An image has
+part), ``vis_ratio`` in [0, 1] (1 where unknown), ``height`` in pixels, ``ignore`` and ``iscrowd`` (0/1, or false/true).
+Two more say what the data set itself calls a box, for protocols that ask: ``label``, the data set's own class
+("person", "people", "rider" ...; absent where it is a pedestrian), and ``occluded`` (0/1). An image has
 ``id``, ``file_name`` (``im_name`` is read too, as CityPersons writes it), ``height`` and ``width``. ``info.image_root``
 names the folder of the images: absolute, or relative to the JSON file's own folder, which is also the default.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -39,6 +42,7 @@ __all__ = [
     "check_annotations",
     "read_annotations",
     "write_annotations",
+    "write_documents",
 ]
 
 _PROBLEMS_LISTED = 20
@@ -214,14 +218,25 @@ def write_annotations(
     path: Path, images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]], image_root: str
 ) -> None:
     """Writes :func:`annotation_document` at ``path``, whole or not at all; makes the folder if needed."""
-    text = json.dumps(annotation_document(images, annotations, image_root), allow_nan=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    write_documents({path: annotation_document(images, annotations, image_root)})
+
+
+def write_documents(documents: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Writes each document at its path, whole, and none before all could be written; makes the folders if needed."""
+    texts = {path: json.dumps(document, allow_nan=False) for path, document in documents.items()}
+    partials = {path: path.with_name(f"{path.name}.{os.getpid()}.partial") for path in texts}
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                # Told before anything is replaced.
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            partials[path].write_text(text, encoding="utf-8")
+        for path, partial in partials.items():
+            partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> object:

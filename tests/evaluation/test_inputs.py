@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hkd.evaluation.inputs import EvaluationInputError, parse_detections, parse_ground_truth, read_json
+from hkd.evaluation.inputs import parse_detections, parse_ground_truth
+from hkd.evaluation.records import EvaluationInputError, read_json
 from tests.evaluation.coco_files import Json, coco, detection, person
 
 GROUND_TRUTH = coco(2, [person(1, [0, 0, 20, 60]), person(2, [5, 5, 30, 90]), person(2, [50, 5, 30, 90])])

@@ -6,17 +6,15 @@ The database is a folder with ``Annotation/*.txt`` and ``PNGImages/*.png``. Corn
 
 from __future__ import annotations
 
-import os
 import re
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
-from hkd.data.annotations import AnnotationError, annotation_document, check_annotations, write_annotations
+from hkd.data.annotations import AnnotationError
+from hkd.data.sources import conversion
+from hkd.data.sources.conversion import ConversionSummary, Split, write_splits
 
 _FILE_NAME = re.compile(r'Image filename : "(.+)"')
 _IMAGE_SIZE = re.compile(r"Image size \(X x Y x C\) : (\d+) x (\d+) x \d+")
@@ -31,24 +29,6 @@ _KINDS_OF_LINE = (
     ("Bounding box", _BOX, 'Bounding box for object 1 "..." (Xmin, Ymin) - (Xmax, Ymax) : (160, 182) - (302, 431)'),
 )
 """How a line begins, what it must match, and an example; other lines say nothing that is needed."""
-
-
-@dataclass(frozen=True)
-class ConversionSummary:
-    """What a conversion made, of both splits together."""
-
-    images: int
-    boxes: int
-    ignored: int
-    """Boxes that are ignore regions."""
-    mended: tuple[str, ...]
-    """What was changed on the way, one sentence each."""
-    paths: tuple[Path, Path]
-    """The training and the validation annotations."""
-
-    def __str__(self) -> str:
-        lines = [f"{self.images} images, {self.boxes} boxes, {self.ignored} of them ignored", *self.mended]
-        return "\n".join([*lines, *(f"wrote {path}" for path in self.paths)])
 
 
 def convert(
@@ -75,24 +55,21 @@ def convert(
     images, annotations = _read(root, progress, problems)
     if problems:
         raise AnnotationError(problems, str(root))
-    image_folder = root / "PNGImages"
-    # Checked as a reader would, before anything replaces what may be there.
-    checked = check_annotations(annotation_document(images, annotations, str(image_folder)), root, image_folder)
     if not 0 < train_images < len(images):
         raise ValueError(
             f"train_images is {train_images}; it must be from 1 to {len(images) - 1}:"
             f" '{root}' has {len(images)} images, and validation needs some"
         )
     order = np.random.default_rng(seed).permutation(len(images)) + 1
-    paths = (out / "train.json", out / "validation.json")
-    for path, chosen in zip(paths, (set(order[:train_images]), set(order[train_images:])), strict=True):
-        write_annotations(
-            path,
+    splits = [
+        Split(
+            name,
             [image for image in images if image["id"] in chosen],
             [annotation for annotation in annotations if annotation["image_id"] in chosen],
-            _path_from(out, image_folder),
         )
-    return ConversionSummary(len(images), len(annotations), int(checked.ignore.sum()), checked.mended, paths)
+        for name, chosen in (("train", set(order[:train_images])), ("validation", set(order[train_images:])))
+    ]
+    return write_splits(splits, out, root / "PNGImages", check_images=True, problems=(), source=str(root))
 
 
 def _read(root: Path, progress: bool, problems: list[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -103,7 +80,7 @@ def _read(root: Path, progress: bool, problems: list[str]) -> tuple[list[dict[st
         progress = False
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for path in track(files, "Reading annotations", console=Console(stderr=True), disable=not progress):
+    for path in conversion.progress(files, "Reading annotations", shown=progress):
         read = _read_file(path, problems)
         if read is not None:
             images.append({"id": len(images) + 1, **read[0]})
@@ -146,11 +123,3 @@ def _read_file(path: Path, problems: list[str]) -> tuple[dict[str, Any], list[li
         faults.append(f"{where}, line {count_line}: {count[1]} objects announced, {len(boxes)} boxes found; truncated?")
     problems += faults
     return {"file_name": PurePosixPath(name[1]).name, "height": height, "width": width}, boxes
-
-
-def _path_from(folder: Path, target: Path) -> str:
-    """The way from a folder to another: relative, so that both can be moved together, unless they share nothing."""
-    folder, target = folder.resolve(), target.resolve()
-    if folder.anchor != target.anchor or os.path.commonpath([folder, target]) == folder.anchor:
-        return str(target)
-    return Path(os.path.relpath(target, folder)).as_posix()

@@ -1,0 +1,189 @@
+"""What all converters share: splits of a data set are checked as a reader would, then written, all or none of them.
+
+A converter collects COCO records of each split and a sentence for every fault it meets; :func:`write_splits` adds what
+the checks of :mod:`hkd.data.annotations` find, and raises everything together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import track
+
+from hkd.data.annotations import (
+    AnnotationError,
+    Annotations,
+    annotation_document,
+    check_annotations,
+    write_documents,
+)
+
+ItemT = TypeVar("ItemT")
+
+UNLABELLED = "no label"
+"""Stands in the summary for ignored boxes to which the data set gives no class of their own."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set as COCO records; see :func:`hkd.data.annotations.annotation_document`."""
+
+    name: str
+    """Of the file it is written to, without ``.json``."""
+    images: list[dict[str, Any]]
+    """Each with ``id``, ``file_name`` relative to the image root, ``height`` and ``width``."""
+    annotations: list[dict[str, Any]]
+    """Each with ``image_id`` and ``bbox`` [x, y, width, height], as annotated, and what else is known."""
+
+
+@dataclass(frozen=True)
+class ConversionSummary:
+    """What a conversion made, of all splits together; ``str()`` is what the command prints."""
+
+    images: int
+    boxes: int
+    ignored: int
+    """Boxes that count neither for nor against a detector."""
+    ignored_by_label: Mapping[str, int]
+    """The same by the data set's own class of the box, most frequent first."""
+    mended: tuple[str, ...]
+    """What was changed or left out on the way, one sentence each."""
+    paths: tuple[Path, ...]
+    """The annotation files, in the order of the splits."""
+
+    def __str__(self) -> str:
+        lines = [f"{self.images} images, {self.boxes} boxes, {self.ignored} of them ignored"]
+        if self.ignored_by_label and set(self.ignored_by_label) != {UNLABELLED}:
+            widest_label = max(map(len, self.ignored_by_label))
+            widest_count = len(str(max(self.ignored_by_label.values())))
+            lines += [
+                f"  ignored as {label:<{widest_label}}  {count:>{widest_count}}"
+                for label, count in self.ignored_by_label.items()
+            ]
+        return "\n".join([*lines, *self.mended, *(f"wrote {path}" for path in self.paths)])
+
+
+def write_splits(
+    splits: Sequence[Split],
+    out: Path,
+    image_root: Path,
+    *,
+    check_images: bool,
+    problems: Sequence[str],
+    source: str,
+    mended: Sequence[str] = (),
+) -> ConversionSummary:
+    """Writes ``<out>/<name>.json`` of every split; the images stay where they are.
+
+    Nothing is written, and nothing that is there is replaced, unless every split is in order.
+
+    Args:
+        splits: at least one, of different names.
+        out: folder of the result; made if needed.
+        image_root: folder of the images of all splits.
+        check_images: whether every image must exist, open and have the stated size.
+        problems: what the converter found already; raised together with what is found here.
+        source: names the data set in an error, as a rule its folder.
+        mended: sentences on what the converter changed or left out.
+
+    Raises:
+        AnnotationError: listing every problem.
+    """
+    out = Path(out)
+    paths = tuple(out / f"{split.name}.json" for split in splits)
+    written_root = path_between(out, image_root)
+    documents = [annotation_document(split.images, split.annotations, written_root) for split in splits]
+    checked, found = _check(splits, documents, image_root, check_images)
+    if not splits and not problems:
+        found = ["there is nothing to convert"]
+    if problems or found:
+        raise AnnotationError([*problems, *found], source)
+    write_documents(dict(zip(paths, documents, strict=True)))
+    ignored_labels = Counter(
+        str(record.get("label", UNLABELLED)) for part in checked for record in part.records if record["ignore"]
+    )
+    several = len(splits) > 1
+    clipped = [
+        f"{split.name}: {sentence}" if several else sentence
+        for split, part in zip(splits, checked, strict=True)
+        for sentence in part.mended
+    ]
+    return ConversionSummary(
+        images=sum(len(part.images) for part in checked),
+        boxes=sum(len(part.records) for part in checked),
+        ignored=ignored_labels.total(),
+        ignored_by_label=dict(ignored_labels.most_common()),
+        mended=(*mended, *clipped),
+        paths=paths,
+    )
+
+
+def _check(
+    splits: Sequence[Split], documents: Sequence[dict[str, Any]], image_root: Path, check_images: bool
+) -> tuple[list[Annotations], list[str]]:
+    """The splits as a reader would have them, and what is wrong with them; a fault that all share is told once."""
+    checked: list[Annotations] = []
+    found: dict[str, list[str]] = {}
+    for split, document in zip(splits, documents, strict=True):
+        try:
+            checked.append(check_annotations(document, Path(split.name), image_root, check_images=check_images))
+        except AnnotationError as error:
+            for problem in error.problems:
+                found.setdefault(problem, []).append(split.name)
+    return checked, [
+        problem if len(names) == len(splits) else f"{', '.join(names)}: {problem}" for problem, names in found.items()
+    ]
+
+
+def drop_unusable_boxes(split: Split) -> tuple[Split, list[str]]:
+    """Leaves out boxes without area and boxes wholly outside their image, of which no pixel can be seen.
+
+    Data sets hold a few of them, which a user cannot correct. Boxes must be four finite numbers; faulty images' boxes
+    are left in, for the checks to tell.
+
+    Returns:
+        The split without them, and a sentence for each of the two kinds that occurred.
+    """
+    images = {image["id"]: image for image in split.images}
+    kept = []
+    empty: list[str] = []
+    outside: list[str] = []
+    for annotation in split.annotations:
+        x, y, width, height = annotation["bbox"]
+        image = images.get(annotation["image_id"])
+        if width <= 0 or height <= 0:
+            group = empty
+        elif image is not None and (x >= image["width"] or y >= image["height"] or x + width <= 0 or y + height <= 0):
+            group = outside
+        else:
+            kept.append(annotation)
+            continue
+        name = "" if image is None else image["file_name"]
+        group.append(f"image '{name}', bbox {annotation['bbox']}")
+    told = [
+        f"{split.name}: left out {len(group)} of {len(split.annotations)} boxes, {what} (first: {group[0]})"
+        for group, what in ((empty, "without area"), (outside, "wholly outside their image"))
+        if group
+    ]
+    return replace(split, annotations=kept), told
+
+
+def progress(
+    items: Iterable[ItemT], description: str, *, total: int | None = None, shown: bool = True
+) -> Iterator[ItemT]:
+    """The items, with a bar on stderr; ``total`` where the items cannot be counted beforehand."""
+    yield from track(items, description, total=total, console=Console(stderr=True), disable=not shown)
+
+
+def path_between(folder: Path, target: Path) -> str:
+    """The way from a folder to another: relative, so that both can be moved together, unless they share nothing."""
+    folder, target = folder.resolve(), target.resolve()
+    if folder.anchor != target.anchor or os.path.commonpath([folder, target]) == folder.anchor:
+        return str(target)
+    return Path(os.path.relpath(target, folder)).as_posix()

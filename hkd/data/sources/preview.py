@@ -1,0 +1,163 @@
+"""A contact sheet of a data set: some of its images with their boxes drawn, to be looked at before anything is trained.
+
+A conversion that swaps x and y, counts from 1, or misplaces frames passes every check of numbers; a glance finds it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from hkd.data.annotations import AnnotationError, Annotations, ImageRecord
+
+_TILE_WIDTH, _TILE_HEIGHT = 640, 480
+_MARGIN = 8
+_CAPTION_HEIGHT = 24
+_HEADER_HEIGHT = 40
+_BACKGROUND, _TEXT = "#101010", "#f0f0f0"
+# Tints of three of Okabe and Ito's colours, which people of any colour vision tell apart.
+_FULL_BODY, _VISIBLE_PART, _IGNORED = "#1fd6a1", "#f0e442", "#ff7f2a"
+_LEGEND = ((_FULL_BODY, "full body"), (_VISIBLE_PART, "visible part, where less"), (_IGNORED, "ignored"))
+
+
+def draw_preview(annotations: Annotations, path: Path, count: int) -> None:
+    """Writes a PNG of up to ``count`` images with their boxes, as annotated, and with what the data set calls them.
+
+    Images are chosen evenly over the data set; those with people that count come first, then those with boxes at all.
+    A share written at a box is its stated visibility, where below 1.
+
+    Args:
+        annotations: what to show; its images must be there.
+        path: of the sheet, replaced whole; its folder is made if needed.
+        count: at least 1.
+
+    Raises:
+        AnnotationError: listing the chosen images that do not open.
+        ValueError: ``count`` is below 1.
+    """
+    if count < 1:
+        raise ValueError(f"a preview of {count} images was asked for; it needs at least 1")
+    records: dict[int, list[dict[str, Any]]] = {}
+    for record in annotations.records:
+        records.setdefault(record["image_id"], []).append(record)
+    chosen = [annotations.images[index] for index in choose_images(annotations, count)]
+    tiles = []
+    problems: list[str] = []
+    for image in chosen:
+        tile = _draw_tile(image, records.get(image.image_id, []), annotations.image_root, problems)
+        if tile is not None:
+            tiles.append(tile)
+    if problems:
+        raise AnnotationError(problems, str(annotations.path))
+    name = "" if annotations.path is None else annotations.path.name
+    counts = f"{len(chosen)} of {len(annotations.images)} images, {len(annotations.records)} boxes in all"
+    sheet = _arrange(tiles, f"{name}  {counts}".strip())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        sheet.save(partial, format="PNG")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def choose_images(annotations: Annotations, count: int) -> list[int]:
+    """Positions of up to ``count`` images, ascending: those with people that count, then with boxes, then any.
+
+    Each of the three kinds is chosen from evenly.
+    """
+    num_images = len(annotations.images)
+    has_people = np.zeros(num_images, dtype=bool)
+    has_people[annotations.image_index[~annotations.ignore]] = True
+    has_boxes = np.zeros(num_images, dtype=bool)
+    has_boxes[annotations.image_index] = True
+    chosen: list[int] = []
+    for group in (has_people, has_boxes & ~has_people, ~has_boxes):
+        members = np.flatnonzero(group)
+        wanted = min(count - len(chosen), len(members))
+        # The middle of each of `wanted` stretches of equal length.
+        chosen += [int(members[(2 * step + 1) * len(members) // (2 * wanted)]) for step in range(wanted)]
+    return sorted(chosen)
+
+
+def _draw_tile(
+    image: ImageRecord, records: Sequence[dict[str, Any]], root: Path, problems: list[str]
+) -> Image.Image | None:
+    scale = min(_TILE_WIDTH / image.width, _TILE_HEIGHT / image.height)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    try:
+        with Image.open(root / image.file_name) as opened:
+            if opened.size != (image.width, image.height):
+                raise ValueError(f"{opened.size[0]} x {opened.size[1]} pixels, not {image.width} x {image.height}")
+            opened.draft("RGB", size)  # lets JPEG be decoded at a fraction of its size
+            picture = opened.convert("RGB").resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    except Exception as error:  # noqa: BLE001 (a decoder may raise anything on a damaged file)
+        problems.append(f"image {image.image_id} '{root / image.file_name}' cannot be drawn ({error})")
+        return None
+    draw = ImageDraw.Draw(picture)
+    # Boxes that count are drawn last, so that no large ignore region hides them.
+    for record in sorted(records, key=lambda record: -record["ignore"]):
+        _draw_record(draw, record, scale)
+    tile = Image.new("RGB", (_TILE_WIDTH, _TILE_HEIGHT + _CAPTION_HEIGHT), _BACKGROUND)
+    tile.paste(picture, ((_TILE_WIDTH - size[0]) // 2, (_TILE_HEIGHT - size[1]) // 2))
+    ignored = sum(record["ignore"] for record in records)
+    caption = f"{image.image_id}: {image.file_name}  boxes: {len(records)}, ignored: {ignored}"
+    ImageDraw.Draw(tile).text((4, _TILE_HEIGHT + 3), caption, fill=_TEXT, font=ImageFont.load_default(15))
+    return tile
+
+
+def _draw_record(draw: ImageDraw.ImageDraw, record: dict[str, Any], scale: float) -> None:
+    visible = record.get("vis_bbox")
+    if visible is not None and min(visible[2:]) > 0 and visible != record["bbox"]:
+        _draw_box(draw, visible, scale, _VISIBLE_PART)
+    colour = _IGNORED if record["ignore"] else _FULL_BODY
+    left, top = _draw_box(draw, record["bbox"], scale, colour)
+    words = [record["label"]] if "label" in record else []
+    if record["vis_ratio"] < 1:
+        words.append(f"{record['vis_ratio']:.2f}")
+    if words:
+        font = ImageFont.load_default(12)
+        # Above the box, or at the picture's edge where the box reaches out of it.
+        place = max(0.0, left), max(0.0, top - 14)
+        draw.text(place, " ".join(words), fill=colour, font=font, stroke_width=2, stroke_fill=_BACKGROUND)
+
+
+def _draw_box(draw: ImageDraw.ImageDraw, box_xywh: Sequence[float], scale: float, colour: str) -> tuple[float, float]:
+    """Draws the box's outline; returns its left upper corner in the tile."""
+    # A box may reach far out of its image; beyond its edge nothing is seen, and drawing would take its time.
+    left, top = (max(-9.0, value * scale) for value in box_xywh[:2])
+    right = min(_TILE_WIDTH + 9.0, (box_xywh[0] + box_xywh[2]) * scale)
+    bottom = min(_TILE_HEIGHT + 9.0, (box_xywh[1] + box_xywh[3]) * scale)
+    if right >= left and bottom >= top:
+        # A dark line on either side shows the box on any ground.
+        draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=_BACKGROUND, width=4)
+        draw.rectangle((left, top, right, bottom), outline=colour, width=2)
+    return left, top
+
+
+def _arrange(tiles: Sequence[Image.Image], title: str) -> Image.Image:
+    columns = math.ceil(math.sqrt(len(tiles)))
+    rows = math.ceil(len(tiles) / columns)
+    step_x, step_y = _TILE_WIDTH + _MARGIN, _TILE_HEIGHT + _CAPTION_HEIGHT + _MARGIN
+    font = ImageFont.load_default(18)
+    legend_width = sum(30 + round(font.getlength(text)) + 20 for _, text in _LEGEND)
+    is_narrow = columns * step_x < legend_width + font.getlength(title) + 4 * _MARGIN
+    header = _HEADER_HEIGHT * (2 if is_narrow else 1)
+    sheet = Image.new("RGB", (columns * step_x + _MARGIN, header + rows * step_y), _BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((_MARGIN, 9), title, fill=_TEXT, font=font)
+    x = _MARGIN if is_narrow else sheet.width - legend_width
+    y = header - _HEADER_HEIGHT
+    for colour, text in _LEGEND:
+        draw.rectangle((x, y + 10, x + 22, y + 28), outline=colour, width=3)
+        draw.text((x + 30, y + 9), text, fill=_TEXT, font=font)
+        x += 30 + round(font.getlength(text)) + 20
+    for number, tile in enumerate(tiles):
+        sheet.paste(tile, (_MARGIN + number % columns * step_x, header + number // columns * step_y))
+    return sheet

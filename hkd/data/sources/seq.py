@@ -1,0 +1,165 @@
+"""Norpix' video container ``.seq``, as Caltech's videos come: frames, each an image of its own, behind a header.
+
+The header is of 1024 bytes, little-endian: at 0 the number 0xFEED and "Norpix seq" in UTF-16, at 548 width, height,
+bits a pixel, bits a channel, bytes an image, format, number of frames, zero, and bytes between uncompressed frames. A
+compressed frame is its length (four bytes, which count themselves), a JPEG or PNG file, and a time stamp; it is found
+by passing over all before it. After ``seqReaderPlugin.m`` of Dollar's toolbox.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+
+from hkd.data.annotations import AnnotationError
+
+LARGEST_FRAME_BYTES = 1 << 26
+LARGEST_SIDE = 1 << 14
+"""Pixels."""
+
+_HEADER_BYTES = 1024
+_MAGIC = struct.pack("<I", 0xFEED) + "Norpix seq".encode("utf-16-le")
+_FIELDS_AT = 548
+_RAW = {100: ("L", 1), 200: ("RGB", 3)}
+"""Uncompressed formats: Pillow's mode and bytes a pixel (blue, green, red)."""
+_JPEG_FORMATS, _PNG_FORMATS = (102, 201), (1, 2)
+_BRACKETS = {".jpg": (b"\xff\xd8", b"\xff\xd9"), ".png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")}
+"""How an image file of each kind begins and ends."""
+_TIME_STAMP_BYTES = 8
+
+
+@dataclass(frozen=True)
+class SeqVideo:
+    """Where the frames of a ``.seq`` file lie."""
+
+    path: Path
+    width: int
+    """Pixels."""
+    height: int
+    suffix: str
+    """Of the image files that :meth:`encoded` makes: ``.jpg`` or ``.png``."""
+    announced_frames: int
+    """What the header says; 0 where it says nothing. More than there are means a truncated file."""
+    spans: tuple[tuple[int, int], ...]
+    """First byte and number of bytes of each frame."""
+    raw_mode: str | None
+    """Pillow's mode of uncompressed frames."""
+
+    @property
+    def frame_count(self) -> int:
+        """Whole frames in the file."""
+        return len(self.spans)
+
+    def encoded(self, frame: int) -> bytes:
+        """One frame, counted from 0, as an image file: its own bytes where it is JPEG or PNG, else PNG.
+
+        Raises:
+            AnnotationError: there is no such frame, it is damaged, or the file cannot be read any more.
+        """
+        if not 0 <= frame < self.frame_count:
+            raise _error(self.path, f"there is no frame {frame}; the video holds frames 0 to {self.frame_count - 1}")
+        start, size = self.spans[frame]
+        try:
+            with self.path.open("rb") as file:
+                file.seek(start)
+                data = file.read(size)
+        except OSError as error:
+            raise _error(self.path, f"frame {frame} cannot be read ({error.strerror})") from error
+        if len(data) < size:
+            raise _error(self.path, f"frame {frame} ends too early; the file is truncated")
+        if self.raw_mode is not None:
+            return self._png(data, self.raw_mode)
+        begins, ends = _BRACKETS[self.suffix]
+        if not (data.startswith(begins) and data.endswith(ends)):
+            raise _error(self.path, f"frame {frame} is no whole {self.suffix} image; the file is damaged")
+        return data
+
+    def _png(self, data: bytes, mode: str) -> bytes:
+        image = Image.frombytes(mode, (self.width, self.height), data)
+        if mode == "RGB":
+            blue, green, red = image.split()
+            image = Image.merge("RGB", (red, green, blue))
+        packed = io.BytesIO()
+        image.save(packed, format="PNG")
+        return packed.getvalue()
+
+
+def open_seq(path: Path) -> SeqVideo:
+    """Reads a ``.seq`` file's header and finds its frames.
+
+    A last frame that is cut off is left out; ``announced_frames`` then tells more than ``frame_count``.
+
+    Raises:
+        AnnotationError: it cannot be read, is no such file, is of a format that is not read, or holds no whole frame.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            return _index(path, file, size)
+    except OSError as error:
+        raise _error(path, f"the file cannot be read ({error.strerror}); name a readable .seq") from error
+
+
+def _index(path: Path, file: BinaryIO, file_bytes: int) -> SeqVideo:
+    header = file.read(_HEADER_BYTES)
+    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+        raise _error(path, "it does not begin with the header of a Norpix .seq; is it a video of Caltech?")
+    width, height, _, channel_bits, image_bytes, image_format, announced, _, step = struct.unpack_from(
+        "<9I", header, _FIELDS_AT
+    )
+    if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
+        raise _error(path, f"frames of {width} x {height} pixels are announced; allowed: 1 to {LARGEST_SIDE} a side")
+    if channel_bits != 8:
+        raise _error(path, f"pixels of {channel_bits} bits a channel are announced; only 8 are read")
+    raw_mode = None
+    if image_format in _RAW:
+        raw_mode, pixel_bytes = _RAW[image_format]
+        if image_bytes != width * height * pixel_bytes or step < image_bytes or image_bytes > LARGEST_FRAME_BYTES:
+            raise _error(path, f"frames of {image_bytes} bytes, {step} apart, do not fit {width} x {height} pixels")
+        whole = max(0, (file_bytes - _HEADER_BYTES - image_bytes) // step + 1)
+        count = min(whole, announced) if announced else whole
+        spans = [(_HEADER_BYTES + number * step, image_bytes) for number in range(count)]
+        suffix = ".png"
+    elif image_format in (*_JPEG_FORMATS, *_PNG_FORMATS):
+        suffix = ".jpg" if image_format in _JPEG_FORMATS else ".png"
+        spans = _compressed_spans(file, file_bytes, announced)
+    else:
+        allowed = sorted((*_RAW, *_JPEG_FORMATS, *_PNG_FORMATS))
+        raise _error(path, f"its frames are of format {image_format}; read are {allowed} (grey or colour, not Bayer)")
+    if not spans:
+        raise _error(path, "it holds no whole frame; the file is truncated")
+    return SeqVideo(path, width, height, suffix, announced, tuple(spans), raw_mode)
+
+
+def _compressed_spans(file: BinaryIO, file_bytes: int, announced: int) -> list[tuple[int, int]]:
+    """Finds frames up to the first that is cut off or of no length."""
+    spans: list[tuple[int, int]] = []
+    position, gap = _HEADER_BYTES, 0
+    while not announced or len(spans) < announced:
+        length = _uint32(file, position)
+        if not 4 < length <= LARGEST_FRAME_BYTES or position + length > file_bytes:
+            break
+        spans.append((position + 4, length - 4))
+        if not gap:
+            # Some writers leave eight bytes empty behind the time stamp; the first frame tells.
+            next_length = _uint32(file, position + length + _TIME_STAMP_BYTES)
+            gap = _TIME_STAMP_BYTES if next_length else 2 * _TIME_STAMP_BYTES
+        position += length + gap
+    return spans
+
+
+def _uint32(file: BinaryIO, position: int) -> int:
+    """The number at a place of the file; 0 at and beyond its end."""
+    file.seek(position, os.SEEK_SET)
+    data = file.read(4)
+    return int.from_bytes(data, "little") if len(data) == 4 else 0
+
+
+def _error(path: Path, problem: str) -> AnnotationError:
+    return AnnotationError([problem], str(path))
