@@ -18,9 +18,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from hkd.evaluation.inputs import EvaluationInputError
 from hkd.evaluation.matching import FALSE_POSITIVE, TRUE_POSITIVE, Matches
 from hkd.evaluation.protocols import Protocol
+from hkd.evaluation.records import EvaluationInputError
 
 RESAMPLES: Final = 1000
 CONFIDENCE: Final = 0.95
@@ -198,10 +198,8 @@ class _SubsetReader:
         before = np.cumsum(is_right)[is_wrong]
         self.right_before: IntArray = np.concatenate([before, [len(self.right_images)]])
         """(F + 1,) true positives ahead of each false positive, and in all."""
-        # How many false positives each FPPI point allows, by the same division as the curve's.
-        num_images = len(self.counted)
-        fppi = np.arange(int(protocol.fppi_points[-1] * num_images) + 2) / num_images
-        self.allowed: IntArray = np.searchsorted(fppi, protocol.fppi_points, side="right") - 1
+        self.allowed = _most_within(np.array(protocol.fppi_points), len(self.counted))
+        """(points,) how many false positives each FPPI point allows."""
 
     def miss_rates(self, weights: IntArray) -> FloatArray:
         """MR^-2 in each resample: (r,), NaN where no ground truth counts.
@@ -243,3 +241,12 @@ class _SubsetReader:
     def _first_guess(self) -> int:
         """False positives that suffice as a rule: those that the last FPPI point allows, and some for chance."""
         return min(len(self.wrong_images), int(1.15 * self.allowed[-1]) + 64)
+
+
+def _most_within(fppi_points: FloatArray, num_images: int) -> IntArray:
+    """The most false positives, on this many images, that are no more an image than each point has it: (points,)."""
+    # By the same division as the curve's: a product with the number of images may round to the other side. Points
+    # beyond any number of detections stay within what integers hold.
+    near = np.floor(np.minimum(fppi_points * num_images, 2.0**40))[:, None] + np.arange(-1, 2)
+    most: FloatArray = np.where(near / num_images <= fppi_points[:, None], near, -1).max(axis=1)
+    return most.astype(np.int64)
