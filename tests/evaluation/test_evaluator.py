@@ -158,7 +158,9 @@ def test_problems_of_both_files_and_of_the_protocol_are_reported_together(tmp_pa
     with pytest.raises(EvaluationInputError) as caught:
         evaluate_files(truth_path, found_path, "cityperson")
     assert len(caught.value.problems) == 3
-    assert caught.value.problems[0].startswith("there is no protocol 'cityperson'; name one of: acf, caltech, citypersons")
+    assert caught.value.problems[0].startswith(
+        "there is no protocol 'cityperson'; name one of: acf, caltech, citypersons"
+    )
     assert caught.value.problems[1].startswith(f'{truth_path}: "bbox" must be')
     assert caught.value.problems[2].startswith(f'{found_path}: "score" must be')
 
