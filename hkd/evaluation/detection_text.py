@@ -170,7 +170,8 @@ def _read_rows(path: Path, first_column: str, num_images: int | None = None) -> 
         if not cells:
             continue
         try:
-            row = [float(cell) for cell in cells]
+            # Python would take 1_0 for ten, and digits of other scripts.
+            row = [float(cell) for cell in cells] if content.isascii() and "_" not in content else []
         except ValueError:
             row = []
         if len(row) == NUM_COLUMNS:

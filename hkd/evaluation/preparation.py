@@ -31,15 +31,14 @@ class PreparedTruth:
 def prepare_ground_truth(truth: GroundTruth, protocol: Protocol) -> PreparedTruth:
     """Apply what a protocol says of ground truth.
 
-    In this order: classes are dropped, corners rounded, heights and visibilities taken, everything outside of the
-    border and of the classes that count is ignored, and what is left counts by the ranges of each subset.
+    In this order: classes that the protocol does not know are dropped, boxes rounded, heights and visibilities taken,
+    everything that is of an ignored class or not wholly inside the border is ignored, and what is left counts by the
+    ranges of each subset.
     """
-    kept = ~_has_label(truth, protocol.dropped_labels)
-    boxes = _with_rounded_corners(truth.boxes_xywh) if protocol.rounds_corners else truth.boxes_xywh
-    heights = boxes[:, 3] if protocol.rounds_corners else truth.heights
-    ignore = truth.ignore | ~_is_inside(boxes, protocol.border_xyxy)
-    if protocol.counted_labels is not None:
-        ignore |= (truth.label_index >= 0) & ~_has_label(truth, protocol.counted_labels)
+    kept = ~_has_label(truth, unknown_labels(truth, protocol))
+    boxes = _rounded(truth.boxes_xywh) if protocol.rounds_boxes else truth.boxes_xywh
+    heights = boxes[:, 3] if protocol.rounds_boxes else truth.heights
+    ignore = truth.ignore | _has_label(truth, protocol.ignored_labels) | ~_is_inside(boxes, protocol.border_xyxy)
     counting = protocol.counting(heights, _visibilities(truth, boxes, protocol), ignore)
     kept_boxes = boxes[kept]
     return PreparedTruth(
@@ -67,16 +66,32 @@ def with_scaled_heights(boxes_xywh: FloatArray, height_scale: float) -> FloatArr
     return np.stack([x, y - growth / 2, width, height + growth], axis=1)
 
 
+def unknown_labels(truth: GroundTruth, protocol: Protocol) -> tuple[str, ...]:
+    """The classes of the ground truth that a protocol neither counts nor ignores, but drops."""
+    if protocol.counted_labels is None:
+        return ()
+    known = {*protocol.counted_labels, *protocol.ignored_labels}
+    return tuple(name for name in truth.label_names if name not in known)
+
+
+def dropped_note(truth: GroundTruth, protocol: Protocol) -> tuple[str, ...]:
+    """A sentence about the ground truth of unknown classes; none if there is none."""
+    if not (names := unknown_labels(truth, protocol)):
+        return ()
+    count = int(_has_label(truth, names).sum())
+    return (
+        f"{protocol.name} knows no class {' or '.join(names)}: {count:,} such boxes are neither counted nor ignored.",
+    )
+
+
 def _has_label(truth: GroundTruth, labels: tuple[str, ...]) -> BoolArray:
     positions = [i for i, name in enumerate(truth.label_names) if name in labels]
     return np.isin(truth.label_index, positions)
 
 
-def _with_rounded_corners(boxes_xywh: FloatArray) -> FloatArray:
-    corners = np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)
+def _rounded(boxes_xywh: FloatArray) -> FloatArray:
     # Halves go away from zero, as in Matlab; numpy's own rounding goes to even numbers.
-    rounded = np.copysign(np.floor(np.abs(corners) + 0.5), corners)
-    return np.concatenate([rounded[:, :2], rounded[:, 2:] - rounded[:, :2]], axis=1)
+    return np.copysign(np.floor(np.abs(boxes_xywh) + 0.5), boxes_xywh)
 
 
 def _is_inside(boxes_xywh: FloatArray, border_xyxy: tuple[float, float, float, float] | None) -> BoolArray:
@@ -92,15 +107,12 @@ def _visibilities(truth: GroundTruth, boxes_xywh: FloatArray, protocol: Protocol
     """(N,) visible share of each box, by the protocol's rule."""
     if protocol.unoccluded_visibility is None:
         return truth.visibilities
-    visible = truth.visible_boxes_xywh
-    if protocol.rounds_corners:
-        visible = _with_rounded_corners(visible)
+    visible = _rounded(truth.visible_boxes_xywh) if protocol.rounds_boxes else truth.visible_boxes_xywh
     area = boxes_xywh[:, 2] * boxes_xywh[:, 3]
     # Rounding may leave a box without an area.
     share = visible[:, 2] * visible[:, 3] / np.where(area > 0, area, 1.0)
     if protocol.visibility_of_equal_boxes is not None:
         share = np.where((visible == boxes_xywh).all(axis=1), protocol.visibility_of_equal_boxes, share)
-    # A share of no visible box at all is NaN, one of no area 0.
-    is_unoccluded = ~truth.occluded | (visible[:, 2:] == 0).any(axis=1)
+    is_unoccluded = ~truth.occluded | (visible == 0).all(axis=1)
     share = np.where(is_unoccluded, protocol.unoccluded_visibility, share)
     return np.where(np.isnan(visible[:, 0]) & (truth.visibilities < 1), truth.visibilities, share)

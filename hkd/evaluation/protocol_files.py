@@ -14,12 +14,12 @@ A protocol file says (all but ``subsets`` may be left out, and is then as here):
     height_filter_ratio: 1.25       # detections beyond the heights by this factor are not judged; null: all are
     max_detections_per_image: null  # null: no limit
     miss_rate_floor: 1e-10
-    counted_labels: null            # [person]: other classes are ignored; null: any class can count
-    dropped_labels: []              # classes that are neither counted nor ignored
+    counted_labels: null            # [person]: classes in neither list are dropped; null: any other class can count
+    ignored_labels: []              # classes that are ignored
     border_xyxy: null               # [5, 5, 635, 475]: boxes not wholly inside are ignored
     truth_aspect_ratio: null        # 0.41: width over height that boxes which count are given
     detection_aspect_ratio: null
-    rounds_corners: false           # true: ground truth goes to whole pixels first
+    rounds_boxes: false             # true: ground truth goes to whole pixels first
     unoccluded_visibility: null     # .inf or 1: derive visibility from vis_bbox, this where nothing is hidden
     visibility_of_equal_boxes: null # 0: where vis_bbox equals bbox, with unoccluded_visibility
 
@@ -73,11 +73,11 @@ class ProtocolSection(Section):
     max_detections_per_image: Annotated[int, Field(ge=1)] | None = None
     miss_rate_floor: Annotated[float, Field(ge=0.0, lt=1.0)] = 1e-10
     counted_labels: tuple[str, ...] | None = None
-    dropped_labels: tuple[str, ...] = ()
+    ignored_labels: tuple[str, ...] = ()
     border_xyxy: tuple[float, float, float, float] | None = None
     truth_aspect_ratio: _Positive | None = None
     detection_aspect_ratio: _Positive | None = None
-    rounds_corners: bool = False
+    rounds_boxes: bool = False
     unoccluded_visibility: _NotNegative | None = None
     visibility_of_equal_boxes: _NotNegative | None = None
 

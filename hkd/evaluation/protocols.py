@@ -82,10 +82,11 @@ class Protocol:
     """Miss rates below it are raised to it before the logarithm. At 0, one reading of 0 makes the mean 0."""
 
     counted_labels: tuple[str, ...] | None = None
-    """Of labelled ground truth only these classes can count, the others are ignored; None lets any class count.
-    Ground truth without a label is a pedestrian. What a file says to ignore is ignored whatever its class."""
-    dropped_labels: tuple[str, ...] = ()
-    """Ground truth of these classes is not there at all: neither counted nor ignored."""
+    """Of labelled ground truth these classes can count, and classes that are in neither list are not there at all, as
+    in Dollar's code; None: every class that is not in ``ignored_labels`` can count. Ground truth without a label is a
+    pedestrian. What a file says to ignore never counts, whatever its class."""
+    ignored_labels: tuple[str, ...] = ()
+    """Ground truth of these classes is ignored."""
     border_xyxy: tuple[float, float, float, float] | None = None
     """Left, top, right and bottom, pixels: ground truth that is not wholly inside is ignored. None has no border."""
     truth_aspect_ratio: float | None = None
@@ -93,12 +94,12 @@ class Protocol:
     ignored ground truth keeps its shape. None leaves all as it is."""
     detection_aspect_ratio: float | None = None
     """The same for detections, after any scaling of their heights."""
-    rounds_corners: bool = False
-    """Whether the corners of ground truth are rounded to whole pixels before anything else. Heights are then those of
-    the rounded boxes."""
+    rounds_boxes: bool = False
+    """Whether x, y, width and height of ground truth and of visible boxes are rounded to whole pixels before anything
+    else. Heights are then those of the rounded boxes."""
     unoccluded_visibility: float | None = None
     """None: visibility is the stated share (``vis_ratio``). Else it is the share of the full box that the visible box
-    covers, and this number where ground truth is not occluded or its visible box has no area. Ground truth that
+    covers, and this number where ground truth is not occluded or its visible box is of zeros. Ground truth that
     states no visible box keeps its stated share below 1."""
     visibility_of_equal_boxes: float | None = None
     """Visibility where the visible box of occluded ground truth equals the full one; None has no such exception. Only
@@ -132,8 +133,8 @@ class Protocol:
                 "unoccluded_visibility beside visibility_of_equal_boxes",
             ),
             (
-                not set(self.counted_labels or ()) & set(self.dropped_labels),
-                "labels that are either in counted_labels or in dropped_labels",
+                not set(self.counted_labels or ()) & set(self.ignored_labels),
+                "labels that are either in counted_labels or in ignored_labels",
             ),
         )
         if unmet := [requirement for is_met, requirement in requirements if not is_met]:
@@ -226,6 +227,7 @@ CALTECH: Final = Protocol(
     max_detections_per_image=None,
     miss_rate_floor=1e-10,
     counted_labels=("person",),
+    ignored_labels=("person?", "people", "ignore"),
     border_xyxy=(5, 5, 635, 475),
     truth_aspect_ratio=0.41,
     detection_aspect_ratio=0.41,
@@ -243,10 +245,10 @@ ACF: Final = Protocol(
     max_detections_per_image=None,
     miss_rate_floor=1e-10,
     counted_labels=("person",),
-    dropped_labels=("person?", "ignore"),
+    ignored_labels=("people",),
     border_xyxy=(5, 5, 635, 475),
     truth_aspect_ratio=0.41,
-    rounds_corners=True,
+    rounds_boxes=True,
     unoccluded_visibility=1.0,
     visibility_of_equal_boxes=0.0,
 )
