@@ -17,7 +17,13 @@ from hkd import cli
 from hkd.evaluation import comparison
 from hkd.evaluation.comparison import EvaluationReport
 
-COMMANDS = ["data", "data pennfudan", "data synthetic", "train", "evaluate", "detect"]
+COMMANDS = [
+    "data",
+    *(f"data {source}" for source in ("pennfudan", "crowdhuman", "eurocity", "coco", "yolo", "synthetic")),
+    "train",
+    "evaluate",
+    "detect",
+]
 
 
 def subparsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
