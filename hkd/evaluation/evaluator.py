@@ -141,7 +141,7 @@ class EvaluationResult:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"not the JSON of an evaluation result ({type(error).__name__}: {error}); "
-                "give a file that `hkd evaluate --json` or a training wrote"
+                'give what its to_json wrote, such as a "result" in a file of `hkd evaluate --json`'
             ) from error
 
 
@@ -258,13 +258,14 @@ def _judge_subset(matches: Matches, protocol: Protocol, index: int) -> SubsetRes
 
 
 def _interval_to_json(interval: Interval) -> dict[str, float | bool | None]:
-    # JSON has no infinity: null stands for no bound.
-    high = interval.high if math.isfinite(interval.high) else None
-    return {"low": interval.low, "high": high, "includes_high": interval.includes_high}
+    # JSON has no infinity: null stands for it, at the upper end and at both.
+    low, high = (bound if math.isfinite(bound) else None for bound in (interval.low, interval.high))
+    return {"low": low, "high": high, "includes_high": interval.includes_high}
 
 
 def _interval_from_json(raw: dict[str, Any]) -> Interval:
-    return Interval(raw["low"], math.inf if raw["high"] is None else raw["high"], raw["includes_high"])
+    low, high = (math.inf if raw[end] is None else raw[end] for end in ("low", "high"))
+    return Interval(low, high, raw["includes_high"])
 
 
 def _subset_from_json(raw: dict[str, Any]) -> SubsetResult:

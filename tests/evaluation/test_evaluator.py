@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hkd.evaluation.evaluator import EvaluationInputError, EvaluationResult, evaluate, evaluate_files, format_result
-from hkd.evaluation.protocols import CITYPERSONS
+from hkd.evaluation.protocols import CITYPERSONS, PROTOCOLS, Protocol
 from tests.evaluation.coco_files import Json, coco, crowded_scene, detection, parse, person
 from tests.evaluation.plain_evaluator import plain_log_average_miss_rate
 
@@ -112,6 +112,15 @@ def test_json_gives_the_result_back() -> None:
     assert {name: len(curve["fppi"]) for name, curve in result.curves().items()} == {
         subset.name: len(subset.fppi) for subset in read.subsets
     }
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda protocol: protocol.name)
+def test_json_keeps_the_bounds_of_every_protocols_subsets(protocol: Protocol) -> None:
+    # Caltech's scales are of those whom nothing hides: a visibility of infinity, which JSON has not.
+    read = EvaluationResult.from_json(evaluate(coco(1, [person(1, BOX)]), [], protocol).to_json())
+    assert [(s.height_range, s.visibility_range) for s in read.subsets] == [
+        (s.height_range, s.visibility_range) for s in protocol.subsets
+    ]
 
 
 def test_json_keeps_no_value() -> None:
