@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -27,12 +27,9 @@ __all__ = [
     "SubsetResult",
     "evaluate",
     "evaluate_files",
-    "format_result",
     "judge",
     "judge_subsets",
 ]
-
-NO_VALUE: Final = "-"
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,34 +206,6 @@ def judge(truth: GroundTruth, boxes: DetectedBoxes, protocol: Protocol) -> tuple
 def judge_subsets(matches: Matches, protocol: Protocol) -> tuple[SubsetResult, ...]:
     """Curve and MR^-2 of each subset."""
     return tuple(_judge_subset(matches, protocol, i) for i in range(len(protocol.subsets)))
-
-
-def format_result(result: EvaluationResult) -> str:
-    """A table for people: each subset's definition, the boxes that count in it and its MR^-2 in per cent."""
-    rows = [("subset", "height (px)", "visibility", "boxes", "MR^-2 (%)")]
-    for subset in result.subsets:
-        percent = _percent(subset.log_average_miss_rate)
-        rows.append(
-            (subset.name, str(subset.height_range), str(subset.visibility_range), str(subset.num_ground_truth), percent)
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [f"{result.protocol}: {result.num_images} images, {result.num_detections} detections"]
-    for row in rows:
-        words = "  ".join(cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True))
-        numbers = "  ".join(cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True))
-        lines.append(f"{words}  {numbers}")
-    lines.append(
-        f"COCO AP {_percent(result.ap)} %, AP50 {_percent(result.ap50)} % "
-        f"(over the {result.num_ground_truth} boxes that are not ignored)"
-    )
-    lines.extend(result.notes)
-    if any(subset.log_average_miss_rate is None for subset in result.subsets) or result.ap is None:
-        lines.append(f"{NO_VALUE} no value: no ground-truth box counts")
-    return "\n".join(lines)
-
-
-def _percent(fraction: float | None) -> str:
-    return NO_VALUE if fraction is None else f"{100 * fraction:.2f}"
 
 
 def _judge_subset(matches: Matches, protocol: Protocol, index: int) -> SubsetResult:

@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from hkd.evaluation.comparison import EvaluationReport
-from hkd.evaluation.evaluator import NO_VALUE
+from hkd.evaluation.evaluator import EvaluationResult, SubsetResult
+
+NO_VALUE: Final = "-"
+
+_SUBSET_COLUMNS = ["subset", "height (px)", "visibility", "boxes"]
+
+
+def format_result(result: EvaluationResult) -> str:
+    """Each subset's definition, the boxes that count in it and its MR^-2; COCO AP."""
+    rows = [[*_SUBSET_COLUMNS, "MR^-2 (%)"]]
+    rows += [[*_definition(subset), _percent(subset.log_average_miss_rate)] for subset in result.subsets]
+    lines = [f"{result.protocol}: {result.num_images:,} images, {result.num_detections:,} detections"]
+    lines += _table(rows, left={0, 1, 2})
+    lines.append(_precision(result))
+    lines += result.notes
+    lines += _missing_values(result)
+    return "\n".join(lines)
 
 
 def format_report(report: EvaluationReport) -> str:
@@ -23,15 +40,10 @@ def format_report(report: EvaluationReport) -> str:
 
 def _miss_rates(report: EvaluationReport) -> list[str]:
     several = len(report.detectors) > 1
-    heading = ["subset", "height (px)", "visibility", "boxes"]
-    rows = [heading + ["detector"] * several + ["MR^-2 (%)"] + [_interval_heading(report)] * (report.resamples > 0)]
+    more = ["detector"] * several + ["MR^-2 (%)"] + [_interval_heading(report)] * (report.resamples > 0)
+    rows = [_SUBSET_COLUMNS + more]
     for i, subset in enumerate(report.detectors[0].result.subsets):
-        definition = [
-            subset.name,
-            str(subset.height_range),
-            str(subset.visibility_range),
-            f"{subset.num_ground_truth:,}",
-        ]
+        definition = _definition(subset)
         for each in report.detectors:
             row = definition + [each.detector.name] * several
             row.append(_percent(each.result.subsets[i].log_average_miss_rate))
@@ -44,15 +56,13 @@ def _miss_rates(report: EvaluationReport) -> list[str]:
 
 
 def _precisions(report: EvaluationReport) -> list[str]:
-    over = f"over the {report.detectors[0].result.num_ground_truth:,} boxes that are not ignored"
     if len(report.detectors) == 1:
-        (only,) = report.detectors
-        return [f"COCO AP {_percent(only.result.ap)} %, AP50 {_percent(only.result.ap50)} % ({over})"]
+        return [_precision(report.detectors[0].result)]
     rows = [["detector", "detections", "AP (%)", "AP50 (%)"]]
     for each in report.detectors:
         found = f"{each.result.num_detections:,}"
         rows.append([each.detector.name, found, _percent(each.result.ap), _percent(each.result.ap50)])
-    return [f"COCO AP, {over}", *_table(rows, left={0})]
+    return [f"COCO AP, {_what_precision_is_over(report.detectors[0].result)}", *_table(rows, left={0})]
 
 
 def _comparisons(report: EvaluationReport) -> list[str]:
@@ -90,9 +100,24 @@ def _notes(report: EvaluationReport) -> Iterator[str]:
                 )
     # Notes on the ground truth come with every detector's result.
     yield from dict.fromkeys(note for each in report.detectors for note in each.result.notes)
-    results = [each.result for each in report.detectors]
-    if results[0].ap is None or any(subset.log_average_miss_rate is None for subset in results[0].subsets):
-        yield f"{NO_VALUE} no value: no ground-truth box counts"
+    yield from _missing_values(report.detectors[0].result)
+
+
+def _definition(subset: SubsetResult) -> list[str]:
+    return [subset.name, str(subset.height_range), str(subset.visibility_range), f"{subset.num_ground_truth:,}"]
+
+
+def _precision(result: EvaluationResult) -> str:
+    return f"COCO AP {_percent(result.ap)} %, AP50 {_percent(result.ap50)} % ({_what_precision_is_over(result)})"
+
+
+def _what_precision_is_over(result: EvaluationResult) -> str:
+    return f"over the {result.num_ground_truth:,} boxes that are not ignored"
+
+
+def _missing_values(result: EvaluationResult) -> list[str]:
+    missing = result.ap is None or any(subset.log_average_miss_rate is None for subset in result.subsets)
+    return [f"{NO_VALUE} no value: no ground-truth box counts"] * missing
 
 
 def _table(rows: Sequence[Sequence[str]], left: set[int]) -> list[str]:
