@@ -99,7 +99,7 @@ def _citypersons(folder: Path) -> tuple[GroundTruth, DetectedBoxes]:
 
 def _caltech(folder: Path) -> tuple[GroundTruth, DetectedBoxes]:
     with tempfile.TemporaryDirectory() as out:
-        convert(folder, Path(out), annotations_only=True, shown=False)
+        convert(folder, Path(out), annotations_only=True)
         truth = read_ground_truth(Path(out) / "test.json")
     return truth, read_detections(folder / "detections" / "HOG", truth, height_scale=100 / 128)
 

@@ -40,7 +40,9 @@ __all__ = [
     "ImageRecord",
     "annotation_document",
     "check_annotations",
+    "parse_json",
     "read_annotations",
+    "read_json",
     "write_annotations",
     "write_documents",
 ]
@@ -133,7 +135,7 @@ def read_annotations(path: Path, image_root: Path | None = None, *, check_images
         AnnotationError: listing everything that is wrong with the file and its images.
     """
     path = Path(path)
-    document = _read_json(path)
+    document = read_json(path)
     return check_annotations(document, path, image_root, check_images=check_images)
 
 
@@ -239,18 +241,36 @@ def write_documents(documents: Mapping[Path, Mapping[str, Any]]) -> None:
             partial.unlink(missing_ok=True)
 
 
-def _read_json(path: Path) -> object:
+def read_json(path: Path) -> object:
+    """The document in a JSON file.
+
+    Raises:
+        AnnotationError: the file cannot be read, or is not JSON.
+    """
     try:
-        return json.loads(path.read_bytes())
+        content = path.read_bytes()
     except FileNotFoundError:
         problem = "there is no such file; name the COCO-style JSON of a data set, or make one with `hkd data`"
     except OSError as error:
         problem = f"the file cannot be read ({error.strerror}); name a readable COCO-style JSON file"
+    else:
+        return parse_json(content, str(path))
+    raise AnnotationError([problem], str(path))
+
+
+def parse_json(content: bytes, source: str) -> object:
+    """The document that these bytes of ``source`` hold.
+
+    Raises:
+        AnnotationError: they are not JSON.
+    """
+    try:
+        return json.loads(content)
     except json.JSONDecodeError as error:
         problem = f"line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}); is the file truncated?"
     except (ValueError, RecursionError) as error:  # no UTF-8, a number of thousands of digits, brackets without end
         problem = f"not valid JSON ({type(error).__name__}); the file must be COCO-style JSON in UTF-8"
-    raise AnnotationError([problem], str(path))
+    raise AnnotationError([problem], source)
 
 
 def _image_root(document: Mapping[str, Any], path: Path, override: Path | None, problems: list[str]) -> Path:

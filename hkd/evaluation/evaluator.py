@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -27,12 +27,9 @@ __all__ = [
     "SubsetResult",
     "evaluate",
     "evaluate_files",
-    "format_result",
     "judge",
     "judge_subsets",
 ]
-
-NO_VALUE: Final = "-"
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +138,7 @@ class EvaluationResult:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"not the JSON of an evaluation result ({type(error).__name__}: {error}); "
-                "give a file that `hkd evaluate --json` or a training wrote"
+                'give what its to_json wrote, such as a "result" in a file of `hkd evaluate --json`'
             ) from error
 
 
@@ -211,34 +208,6 @@ def judge_subsets(matches: Matches, protocol: Protocol) -> tuple[SubsetResult, .
     return tuple(_judge_subset(matches, protocol, i) for i in range(len(protocol.subsets)))
 
 
-def format_result(result: EvaluationResult) -> str:
-    """A table for people: each subset's definition, the boxes that count in it and its MR^-2 in per cent."""
-    rows = [("subset", "height (px)", "visibility", "boxes", "MR^-2 (%)")]
-    for subset in result.subsets:
-        percent = _percent(subset.log_average_miss_rate)
-        rows.append(
-            (subset.name, str(subset.height_range), str(subset.visibility_range), str(subset.num_ground_truth), percent)
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [f"{result.protocol}: {result.num_images} images, {result.num_detections} detections"]
-    for row in rows:
-        words = "  ".join(cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True))
-        numbers = "  ".join(cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True))
-        lines.append(f"{words}  {numbers}")
-    lines.append(
-        f"COCO AP {_percent(result.ap)} %, AP50 {_percent(result.ap50)} % "
-        f"(over the {result.num_ground_truth} boxes that are not ignored)"
-    )
-    lines.extend(result.notes)
-    if any(subset.log_average_miss_rate is None for subset in result.subsets) or result.ap is None:
-        lines.append(f"{NO_VALUE} no value: no ground-truth box counts")
-    return "\n".join(lines)
-
-
-def _percent(fraction: float | None) -> str:
-    return NO_VALUE if fraction is None else f"{100 * fraction:.2f}"
-
-
 def _judge_subset(matches: Matches, protocol: Protocol, index: int) -> SubsetResult:
     subset = protocol.subsets[index]
     counted = matches.counted_per_image[index]
@@ -258,13 +227,14 @@ def _judge_subset(matches: Matches, protocol: Protocol, index: int) -> SubsetRes
 
 
 def _interval_to_json(interval: Interval) -> dict[str, float | bool | None]:
-    # JSON has no infinity: null stands for no bound.
-    high = interval.high if math.isfinite(interval.high) else None
-    return {"low": interval.low, "high": high, "includes_high": interval.includes_high}
+    # JSON has no infinity: null stands for it, at the upper end and at both.
+    low, high = (bound if math.isfinite(bound) else None for bound in (interval.low, interval.high))
+    return {"low": low, "high": high, "includes_high": interval.includes_high}
 
 
 def _interval_from_json(raw: dict[str, Any]) -> Interval:
-    return Interval(raw["low"], math.inf if raw["high"] is None else raw["high"], raw["includes_high"])
+    low, high = (math.inf if raw[end] is None else raw[end] for end in ("low", "high"))
+    return Interval(low, high, raw["includes_high"])
 
 
 def _subset_from_json(raw: dict[str, Any]) -> SubsetResult:

@@ -43,6 +43,8 @@ class Interval:
         return (values >= self.low) & below_high
 
     def __str__(self) -> str:
+        if math.isinf(self.low):
+            return "inf"
         closing = "]" if self.includes_high and math.isfinite(self.high) else ")"
         return f"[{self.low:g}, {self.high:g}{closing}"
 

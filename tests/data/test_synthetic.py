@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hkd.data.annotations import read_annotations
+from hkd.data.annotations import AnnotationError, read_annotations
+from hkd.data.sources import synthetic
 from hkd.data.sources._scene.canvas import Canvas, Sprite
 from hkd.data.sources._scene.composition import Light, Plan, Standing, paint
 from hkd.data.sources._scene.pedestrian import draw_pedestrian
@@ -395,3 +396,57 @@ def test_impossible_counts_are_refused(tmp_path: Path, name: str, count: int) ->
     with pytest.raises(ValueError, match=rf"{name} is {count}; it must be between 1 and"):
         _write(tmp_path, **{name: count})
     assert list(tmp_path.iterdir()) == []
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_same_scenes_may_be_drawn_again(tmp_path: Path) -> None:
+    _write(tmp_path)
+    before = _files(tmp_path)
+    (tmp_path / "images" / "train_000000.png").write_bytes(b"damaged")
+    _write(tmp_path)
+    assert _files(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"train_images": 4}, "images 5 instead of 4"),
+        ({"seed": 5}, "seed 4 instead of 5"),
+        ({"width": 130}, "width 128 instead of 130"),
+        ({"style": SceneStyle(crowd_probability=0.5)}, "style '"),
+    ],
+)
+def test_scenes_of_other_settings_are_not_replaced(tmp_path: Path, changes: dict[str, Any], difference: str) -> None:
+    _write(tmp_path)
+    before = _files(tmp_path)
+    settings = {"train_images": 5, "validation_images": 3, "height": 96, "width": 128, "seed": 4} | changes
+    with pytest.raises(AnnotationError, match=f"train.json: holds scenes drawn with {difference}.*name another folder"):
+        write_scenes(tmp_path, progress=False, **settings)
+    assert _files(tmp_path) == before
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"info": {"image_root": "images"}, "images": []}'])
+def test_annotations_of_another_set_are_not_replaced(tmp_path: Path, content: str) -> None:
+    (tmp_path / "validation.json").write_text(content)
+    with pytest.raises(AnnotationError, match=r"validation.json: holds annotations of another data set"):
+        _write(tmp_path)
+    assert _files(tmp_path) == {"validation.json": content.encode()}
+
+
+def test_an_interrupted_drawing_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(tmp_path)
+    before = _files(tmp_path)
+
+    def interrupted(seed: int, index: int, *arguments: Any) -> Scene:
+        if index == FIRST_VALIDATION_INDEX:
+            raise KeyboardInterrupt
+        # Another picture than the one that is there, as a later version of the code might draw.
+        return draw_scene(seed + 1, index, *arguments)
+
+    monkeypatch.setattr(synthetic, "draw_scene", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _write(tmp_path)
+    assert _files(tmp_path) == before

@@ -13,11 +13,11 @@ from hkd.evaluation.evaluator import (
     EvaluationResult,
     evaluate,
     evaluate_files,
-    format_result,
     judge,
     judge_subsets,
 )
-from hkd.evaluation.protocols import CITYPERSONS
+from hkd.evaluation.protocols import CITYPERSONS, PROTOCOLS, Protocol
+from hkd.evaluation.report_text import format_result
 from tests.evaluation.coco_files import Json, coco, crowded_scene, detection, parse, person
 from tests.evaluation.plain_evaluator import plain_log_average_miss_rate
 
@@ -122,6 +122,15 @@ def test_json_gives_the_result_back() -> None:
     }
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda protocol: protocol.name)
+def test_json_keeps_the_bounds_of_every_protocols_subsets(protocol: Protocol) -> None:
+    # Caltech's scales are of those whom nothing hides: a visibility of infinity, which JSON has not.
+    read = EvaluationResult.from_json(evaluate(coco(1, [person(1, BOX)]), [], protocol).to_json())
+    assert [(s.height_range, s.visibility_range) for s in read.subsets] == [
+        (s.height_range, s.visibility_range) for s in protocol.subsets
+    ]
+
+
 def test_json_keeps_no_value() -> None:
     result = evaluate(coco(1, []), [], CITYPERSONS)
     assert json.loads(result.to_json())["subsets"][0]["log_average_miss_rate"] is None
@@ -132,23 +141,6 @@ def test_json_keeps_no_value() -> None:
 def test_other_json_is_no_result(text: str) -> None:
     with pytest.raises(ValueError, match="not the JSON of an evaluation result"):
         EvaluationResult.from_json(text)
-
-
-def test_the_table_is_in_per_cent() -> None:
-    # One of two found, no false positive: 50 %; heavy is empty.
-    people = [person(1, BOX), person(2, [0, 0, 40, 100]), person(2, BOX, ignore=1)]
-    result = evaluate(coco(2, people), [detection(1, BOX, 0.9)], CITYPERSONS)
-    # AP: recall 0.5 at precision 1 is 51 of the 101 recalls 0, 0.01 ... 1 at each threshold.
-    assert format_result(result).splitlines() == [
-        "citypersons: 2 images, 1 detections",
-        "subset      height (px)  visibility   boxes  MR^-2 (%)",
-        "reasonable  [50, inf)    [0.65, inf)      2      50.00",
-        "small       [50, 75]     [0.65, inf)      1       0.00",
-        "heavy       [50, inf)    [0.2, 0.65]      0          -",
-        "all         [20, inf)    [0.2, inf)       2      50.00",
-        "COCO AP 50.50 %, AP50 50.50 % (over the 2 boxes that are not ignored)",
-        "- no value: no ground-truth box counts",
-    ]
 
 
 def test_files_give_what_memory_gives(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hkd.evaluation.protocols import ACF, CALTECH, CITYPERSONS, CITYPERSONS_EXTE
         (Interval(50, 75), [False, True, True, False, False], "[50, 75]"),
         (Interval(50, 75, includes_high=False), [False, True, False, False, False], "[50, 75)"),
         # An unknown visibility is infinite in Caltech's files, and some of its experiments ask for just that.
-        (Interval(math.inf), [False, False, False, False, True], "[inf, inf)"),
+        (Interval(math.inf), [False, False, False, False, True], "inf"),
     ],
 )
 def test_an_interval_includes_its_bounds_unless_told_otherwise(

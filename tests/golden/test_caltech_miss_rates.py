@@ -36,7 +36,7 @@ def caltech(shared_data: Path) -> Path:
 def ground_truth(caltech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every 30th frame of the test sets, from the original annotations."""
     out = tmp_path_factory.mktemp("caltech")
-    convert(caltech, out, annotations_only=True, shown=False)
+    convert(caltech, out, annotations_only=True)
     return out / "test.json"
 
 

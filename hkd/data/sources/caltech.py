@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hkd.data.annotations import AnnotationError, read_annotations
+from hkd.data.sources import conversion
 from hkd.data.sources.bbgt import read_bbgt
 from hkd.data.sources.caltech_files import (
     LAST_SET,
@@ -24,7 +25,7 @@ from hkd.data.sources.caltech_files import (
     frame_name,
     place_frames,
 )
-from hkd.data.sources.conversion import ConversionSummary, Split, drop_unusable_boxes, progress, write_splits
+from hkd.data.sources.conversion import ConversionSummary, Split, drop_unusable_boxes, write_splits
 from hkd.data.sources.vbb import VideoObject, read_vbb
 
 FRAME_WIDTH, FRAME_HEIGHT = 640, 480
@@ -45,7 +46,7 @@ def convert(
     every: int = 30,
     annotations: Literal["original", "new"] = "original",
     annotations_only: bool = False,
-    shown: bool = True,
+    progress: bool = True,
 ) -> ConversionSummary:
     """Writes ``train.json`` and ``test.json`` to ``out``, of those sets that there are.
 
@@ -60,7 +61,7 @@ def convert(
         every: n of every n-th frame.
         annotations: which of the two.
         annotations_only: frames are neither looked for nor checked: enough for evaluation.
-        shown: whether bars are shown on stderr.
+        progress: whether bars are shown on stderr.
 
     Raises:
         AnnotationError: listing everything that is wrong with the files.
@@ -73,13 +74,13 @@ def convert(
     told: list[str] = []
     files = find_files(root, out, problems)
     read = _read_original if annotations == "original" else _read_new
-    objects = read(files, every, problems, told, shown)
+    objects = read(files, every, problems, told, progress)
     if not objects and not problems:
         problems.append(_nothing_found(annotations, every))
     keys = sorted(objects)
     image_root, names = out / "images", {key: f"{frame_name(key)}.jpg" for key in keys}
     if not annotations_only and not problems:
-        image_root, names, notes = place_frames(keys, files, root, out, problems, shown=shown)
+        image_root, names, notes = place_frames(keys, files, root, out, problems, shown=progress)
         told += notes
     if problems:
         raise AnnotationError(problems, str(root))
@@ -109,10 +110,10 @@ def _nothing_found(annotations: str, every: int) -> str:
     )
 
 
-def _read_original(files: CaltechFiles, every: int, problems: list[str], told: list[str], shown: bool) -> Objects:
+def _read_original(files: CaltechFiles, every: int, problems: list[str], told: list[str], progress: bool) -> Objects:
     objects: dict[FrameKey, Sequence[VideoObject]] = {}
     known = [(video, path) for video, path in sorted(files.annotations.items()) if video[0] <= LAST_SET]
-    for (set_number, video_number), path in progress(known, "Reading annotations", shown=shown):
+    for (set_number, video_number), path in conversion.progress(known, "Reading annotations", shown=progress):
         try:
             annotation = read_vbb(path, every)
         except AnnotationError as error:
@@ -124,10 +125,10 @@ def _read_original(files: CaltechFiles, every: int, problems: list[str], told: l
     return objects
 
 
-def _read_new(files: CaltechFiles, every: int, problems: list[str], told: list[str], shown: bool) -> Objects:
+def _read_new(files: CaltechFiles, every: int, problems: list[str], told: list[str], progress: bool) -> Objects:
     objects: dict[FrameKey, Sequence[VideoObject]] = {}
     left_out = 0
-    for key, found in _new_annotations(files, problems, shown):
+    for key, found in _new_annotations(files, problems, progress):
         if key in objects:
             problems.append(f"{frame_name(key)} is annotated twice; keep the text files or the JSON, not both")
         elif key[0] > LAST_SET or (key[2] + 1) % every:
@@ -140,9 +141,9 @@ def _read_new(files: CaltechFiles, every: int, problems: list[str], told: list[s
 
 
 def _new_annotations(
-    files: CaltechFiles, problems: list[str], shown: bool
+    files: CaltechFiles, problems: list[str], progress: bool
 ) -> Iterator[tuple[FrameKey, Sequence[VideoObject]]]:
-    for key, path in progress(sorted(files.new_texts.items()), "Reading annotations", shown=shown):
+    for key, path in conversion.progress(sorted(files.new_texts.items()), "Reading annotations", shown=progress):
         yield key, read_bbgt(path, problems)
     for path in files.new_documents:
         try:
@@ -157,11 +158,11 @@ def _new_annotations(
             label = IGNORE_LABEL if record["ignore"] else COUNTED_LABEL
             found[record["image_id"]].append(VideoObject(label, (x, y, width, height), False, (0.0, 0.0, 0.0, 0.0)))
         for image in document.images:
-            key = frame_key(image.file_name)
-            if key is None:
+            frame = frame_key(image.file_name)
+            if frame is None:
                 problems.append(f"{path}: image '{image.file_name}' does not name a frame as setNN_VNNN_INNNNN")
             else:
-                yield key, found[image.image_id]
+                yield frame, found[image.image_id]
 
 
 def _split(name: str, keys: Sequence[FrameKey], objects: Objects, names: Mapping[FrameKey, str]) -> Split:

@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from PIL import ExifTags, Image
 from rich.console import Console
 from rich.progress import track
 
+from hkd.data.annotation_checks import LARGEST_COORDINATE, four_numbers
 from hkd.data.annotations import (
     AnnotationError,
     Annotations,
@@ -96,14 +98,17 @@ def write_splits(
         AnnotationError: listing every problem.
     """
     out = Path(out)
-    paths = tuple(out / f"{split.name}.json" for split in splits)
+    if not splits and not problems:
+        problems = ["there is nothing to convert"]
+    if problems:
+        # Its problems told already, a split may have lost all its images to them.
+        splits = [split for split in splits if split.images]
     written_root = path_between(out, image_root)
     documents = [annotation_document(split.images, split.annotations, written_root) for split in splits]
     checked, found = _check(splits, documents, image_root, check_images)
-    if not splits and not problems:
-        found = ["there is nothing to convert"]
     if problems or found:
         raise AnnotationError([*problems, *found], source)
+    paths = tuple(out / f"{split.name}.json" for split in splits)
     write_documents(dict(zip(paths, documents, strict=True)))
     ignored_labels = Counter(
         str(record.get("label", UNLABELLED)) for part in checked for record in part.records if record["ignore"]
@@ -144,8 +149,8 @@ def _check(
 def drop_unusable_boxes(split: Split) -> tuple[Split, list[str]]:
     """Leaves out boxes without area and boxes wholly outside their image, of which no pixel can be seen.
 
-    Data sets hold a few of them, which a user cannot correct. Boxes must be four finite numbers; faulty images' boxes
-    are left in, for the checks to tell.
+    Data sets hold a few of them, which a user cannot correct. Boxes must be four numbers; what else is wrong with boxes
+    or images is left in, for the checks to tell.
 
     Returns:
         The split without them, and a sentence for each of the two kinds that occurred.
@@ -156,22 +161,57 @@ def drop_unusable_boxes(split: Split) -> tuple[Split, list[str]]:
     outside: list[str] = []
     for annotation in split.annotations:
         x, y, width, height = annotation["bbox"]
-        image = images.get(annotation["image_id"])
+        image = images.get(annotation["image_id"], {})
+        image_width, image_height = image.get("width"), image.get("height")
         if width <= 0 or height <= 0:
             group = empty
-        elif image is not None and (x >= image["width"] or y >= image["height"] or x + width <= 0 or y + height <= 0):
+        elif (
+            isinstance(image_width, int)
+            and isinstance(image_height, int)
+            and (x >= image_width or y >= image_height or x + width <= 0 or y + height <= 0)
+        ):
             group = outside
         else:
             kept.append(annotation)
             continue
-        name = "" if image is None else image["file_name"]
-        group.append(f"image '{name}', bbox {annotation['bbox']}")
+        group.append(f"image '{image.get('file_name')}', bbox {annotation['bbox']}")
     told = [
         f"{split.name}: left out {len(group)} of {len(split.annotations)} boxes, {what} (first: {group[0]})"
         for group, what in ((empty, "without area"), (outside, "wholly outside their image"))
         if group
     ]
     return replace(split, annotations=kept), told
+
+
+def box_at(value: object, where: str, problems: list[str]) -> list[float] | None:
+    """Four finite numbers, at most 1e9 in size; else ``None``, and a sentence that begins with ``where``."""
+    box = four_numbers(value)
+    if box is None or not all(abs(number) <= LARGEST_COORDINATE for number in box):  # NaN is not
+        problems.append(f"{where} is {value!r}; it must be four finite numbers, none beyond 1e9")
+        return None
+    return box
+
+
+def upright_size(path: Path, where: str, problems: list[str]) -> tuple[int, int] | None:
+    """Width and height of an image whose size no annotation states; ``None``, and a sentence, if it is of no use.
+
+    An image that its EXIF tag says to turn is refused: nothing tells whether boxes were drawn before or after.
+    """
+    try:
+        with Image.open(path) as image:
+            size, orientation = image.size, image.getexif().get(ExifTags.Base.Orientation, 1)
+    except FileNotFoundError:
+        problems.append(f"{where}: there is no image '{path}'; add it")
+    except Exception as error:  # noqa: BLE001 (a decoder may raise anything on a damaged file)
+        problems.append(f"{where}: '{path}' does not open as an image ({error}); replace it")
+    else:
+        if orientation == 1:
+            return size
+        problems.append(
+            f"{where}: '{path}' is stored turned (EXIF orientation {orientation}); store it upright, and see that its"
+            " boxes fit"
+        )
+    return None
 
 
 def progress(

@@ -7,11 +7,14 @@ for every pixel it is remembered whom it shows, from which the visible boxes fol
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 import random
+import shutil
 import zlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from rich.console import Console
-from rich.progress import track
 
-from hkd.data.annotations import write_annotations
+from hkd.data.annotations import AnnotationError, annotation_document, read_json, write_documents
+from hkd.data.sources import conversion
 from hkd.data.sources._scene.canvas import Canvas, Footprint, PixelBox, noise, smooth_noise
 from hkd.data.sources._scene.composition import Light, compose, paint
 from hkd.data.sources._scene.street import draw_street, sample_camera, sample_street
@@ -182,10 +184,10 @@ def write_scenes(
 ) -> tuple[Path, Path]:
     """Draw a training and a validation set: PNG files in ``out_dir/images`` and a COCO JSON beside it for each.
 
-    The JSON files are written last and whole, so that one that exists has all its images.
+    A JSON that exists has all its images: an interrupted drawing leaves what was there as it was.
 
     Args:
-        out_dir: made if needed; files of the same names are replaced.
+        out_dir: made if needed; scenes drawn there before with the same arguments are replaced.
         train_images, validation_images: how many scenes of each.
         progress: show a progress bar on the terminal.
 
@@ -194,36 +196,85 @@ def write_scenes(
 
     Raises:
         ValueError: a count is below 1 or too large to keep the two sets apart, or a side is shorter than 64 pixels.
+        AnnotationError: ``out_dir`` holds annotations of another set, or scenes drawn with other arguments.
     """
     for name, count in (("train_images", train_images), ("validation_images", validation_images)):
         if not 1 <= count <= FIRST_VALIDATION_INDEX:
             raise ValueError(f"{name} is {count}; it must be between 1 and {FIRST_VALIDATION_INDEX}")
     out_dir = Path(out_dir)
-    (out_dir / "images").mkdir(parents=True, exist_ok=True)
+    settings: dict[str, Any] = {
+        "seed": seed,
+        "height": height,
+        "width": width,
+        "style": hashlib.sha256(repr(style).encode()).hexdigest()[:16],
+    }
     splits = {
         "train": range(train_images),
         "validation": range(FIRST_VALIDATION_INDEX, FIRST_VALIDATION_INDEX + validation_images),
     }
+    paths = {split: out_dir / f"{split}.json" for split in splits}
+    for split, path in paths.items():
+        _refuse_another_set(path, {"images": len(splits[split]), **settings})
+    folder, partial = out_dir / "images", out_dir / f"images.{os.getpid()}.partial"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.mkdir()
+        documents = _draw_all(partial, splits, settings, style, progress)
+        for path in paths.values():
+            path.unlink(missing_ok=True)  # while images change, no annotations of the old ones
+        for picture in sorted(partial.iterdir()):
+            picture.replace(folder / picture.name)
+        write_documents({paths[split]: document for split, document in documents.items()})
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return paths["train"], paths["validation"]
+
+
+def _refuse_another_set(path: Path, settings: Mapping[str, Any]) -> None:
+    if not path.exists():
+        return
+    document = read_json(path)
+    info = document.get("info") if isinstance(document, dict) else None
+    found = info.get("scenes") if isinstance(info, dict) else None
+    if not isinstance(found, dict):
+        problem = "holds annotations of another data set, or of an older version"
+    else:
+        differences = [
+            f"{name} {found.get(name)!r} instead of {value!r}"
+            for name, value in settings.items()
+            if found.get(name) != value
+        ]
+        if not differences:
+            return
+        problem = f"holds scenes drawn with {', '.join(differences)}"
+    raise AnnotationError([f"{problem}; name another folder, or take the file away"], str(path))
+
+
+def _draw_all(
+    folder: Path, splits: Mapping[str, range], settings: Mapping[str, Any], style: SceneStyle, progress: bool
+) -> dict[str, dict[str, Any]]:
+    """Draws every scene into ``folder``; returns the COCO document of each split."""
     scenes = [(split, index) for split, indices in splits.items() for index in indices]
     records: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {split: ([], []) for split in splits}
     # PNG compression releases the interpreter lock: one thread packs while this one draws.
     with ThreadPoolExecutor(max_workers=1) as packer:
         unwritten: deque[Future[None]] = deque()
-        for split, index in track(scenes, "drawing street scenes", console=Console(stderr=True), disable=not progress):
-            scene = draw_scene(seed, index, height, width, style)
+        for split, index in conversion.progress(scenes, "drawing street scenes", shown=progress):
+            scene = draw_scene(settings["seed"], index, settings["height"], settings["width"], style)
             name = f"{split}_{index - splits[split].start:06d}.png"
-            unwritten.append(packer.submit(_write_png, scene.image, out_dir / "images" / name))
+            unwritten.append(packer.submit(_write_png, scene.image, folder / name))
             if len(unwritten) > _UNWRITTEN_SCENES:
                 unwritten.popleft().result()
             images, annotations = records[split]
+            height, width, _ = scene.image.shape
             images.append({"id": len(images) + 1, "file_name": name, "height": height, "width": width})
             annotations += [_annotation(box, len(images)) for box in scene.boxes]
         for written in unwritten:
             written.result()
-    paths = {split: out_dir / f"{split}.json" for split in splits}
-    for split, (images, annotations) in records.items():
-        write_annotations(paths[split], images, annotations, "images")
-    return paths["train"], paths["validation"]
+    documents = {split: annotation_document(*parts, "images") for split, parts in records.items()}
+    for split, document in documents.items():
+        document["info"]["scenes"] = {"images": len(splits[split]), **settings}
+    return documents
 
 
 def _write_png(image: NDArray[np.uint8], path: Path) -> None:

@@ -1,0 +1,145 @@
+"""CrowdHuman (Shao et al., arXiv 1805.00123): ``.odgt`` to COCO JSON.
+
+Written from the format's documentation at crowdhuman.org/download.html; the real files were not at hand. Expected are
+``annotation_train.odgt`` and ``annotation_val.odgt`` (one of them is enough) and the images of all archives in one
+folder ``Images``. Each line of an ``.odgt`` is a JSON object of one image::
+
+    {"ID": "273271,c9db000d5146c15", "gtboxes": [{"tag": "person", "fbox": [x, y, w, h], "vbox": [x, y, w, h],
+     "hbox": [x, y, w, h], "extra": {"box_id": 0, "occ": 0, "ignore": 0}, "head_attr": {...}}, ...]}
+
+``fbox`` (full body, which may reach out of the image) becomes ``bbox``, ``vbox`` ``vis_bbox``, ``hbox`` (head) is kept
+as ``head_bbox``. Boxes of another tag than ``person`` ("mask": crowds, reflections, what only looks like a person) and
+those with ``extra.ignore`` 1 are ignored, labelled with the tag, or "ignore". ``vis_ratio`` is the visible box's area
+over the full box's. The format states no size of images: it is read from the images.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hkd.data.annotations import AnnotationError, parse_json
+from hkd.data.sources import conversion
+from hkd.data.sources.conversion import (
+    ConversionSummary,
+    Split,
+    box_at,
+    drop_unusable_boxes,
+    upright_size,
+    write_splits,
+)
+
+_FILES = {"train": "annotation_train.odgt", "validation": "annotation_val.odgt"}
+
+
+def convert(root: Path, out: Path, *, progress: bool = True) -> ConversionSummary:
+    """Writes ``train.json`` and ``validation.json`` to ``out``, of the ``.odgt`` that are there.
+
+    Boxes without area or wholly outside their image are left out, and told.
+
+    Args:
+        root: folder that holds the ``.odgt`` files and ``Images``.
+        out: folder of the result; made if needed.
+        progress: whether a bar is shown on stderr.
+
+    Raises:
+        AnnotationError: listing every malformed line with its file and number, and every faulty image or box.
+    """
+    root = Path(root)
+    problems: list[str] = []
+    mended: list[str] = []
+    splits = []
+    found = {name: file for name, file in _FILES.items() if (root / file).is_file()}
+    if not found:
+        problems.append(f"there is none of {', '.join(_FILES.values())}; name the folder that holds them and Images")
+    elif not (root / "Images").is_dir():
+        problems.append("there is no folder Images; put the images of all archives into it, their sizes are needed")
+    else:
+        for name, file in found.items():
+            split, told = drop_unusable_boxes(_read_split(name, root, file, progress, problems, mended))
+            splits.append(split)
+            mended += told
+    # Every image was opened already.
+    return write_splits(splits, out, root, check_images=False, problems=problems, source=str(root), mended=mended)
+
+
+def _read_split(name: str, root: Path, file: str, progress: bool, problems: list[str], mended: list[str]) -> Split:
+    split = Split(name, [], [])
+    seen: dict[str, int] = {}
+    without_area: list[str] = []
+    lines = (root / file).read_bytes().split(b"\n")
+    for number, line in enumerate(conversion.progress(lines, f"Reading {file}", shown=progress), 1):
+        where = f"{file}, line {number}"
+        if not line.strip():
+            continue
+        try:
+            record = parse_json(line, file)
+        except AnnotationError as error:
+            problems.append(f"{where}: {error.problems[0].removeprefix('line 1, ')}")
+            continue
+        image = record.get("ID") if isinstance(record, dict) else None
+        boxes = record.get("gtboxes") if isinstance(record, dict) else None
+        if not isinstance(image, str) or not isinstance(boxes, list):
+            problems.append(f'{where}: must be an object with a text "ID" and a list "gtboxes"')
+        elif not image or any(character in image for character in "/\\\0"):
+            problems.append(f"{where}: ID {image!r} must be the name of a file in Images, without .jpg")
+        elif image in seen:
+            problems.append(f"{where}: ID '{image}' stands in line {seen[image]} already")
+        else:
+            seen[image] = number
+            size = upright_size(root / "Images" / f"{image}.jpg", where, problems)
+            width, height = size or (1, 1)
+            image_id = len(split.images) + 1
+            split.images.append({"id": image_id, "file_name": f"Images/{image}.jpg", "height": height, "width": width})
+            for index, box in enumerate(boxes):
+                annotation = _annotation(box, f"{where}, gtboxes[{index}]", problems, without_area)
+                if annotation is not None:
+                    split.annotations.append({"image_id": image_id, **annotation})
+    if without_area:
+        mended.append(
+            f"{name}: took {len(without_area)} visible boxes of negative size for empty ones (first: {without_area[0]})"
+        )
+    return split
+
+
+def _annotation(box: object, where: str, problems: list[str], without_area: list[str]) -> dict[str, Any] | None:
+    """The COCO record of one ``gtbox``; ``None``, and a sentence, where it is malformed."""
+    if not isinstance(box, dict):
+        problems.append(f"{where} is a {type(box).__name__}; it must be an object")
+        return None
+    tag, extra = box.get("tag"), box.get("extra", {})
+    if not isinstance(tag, str) or not tag:
+        problems.append(f"{where}: tag is {tag!r}; it must be a text, 'person' or 'mask'")
+        return None
+    if not isinstance(extra, dict):
+        problems.append(f"{where}: extra is {extra!r}; it must be an object")
+        return None
+    full = box_at(box.get("fbox"), f"{where}: fbox", problems)
+    visible = box_at(box.get("vbox"), f"{where}: vbox", problems)
+    head = box_at(box["hbox"], f"{where}: hbox", problems) if "hbox" in box else None
+    flags = {key: extra.get(key, 0) for key in ("ignore", "occ")}
+    for key, flag in flags.items():
+        # Only 0 and 1 are documented for the first; the second is "int".
+        if not isinstance(flag, int) or (key == "ignore" and flag not in (0, 1)):
+            problems.append(f"{where}: extra.{key} is {flag!r}; it must be 0 or 1")
+            return None
+    if full is None or visible is None:
+        return None
+    if min(visible[2:]) < 0:
+        without_area.append(f"{where}, vbox {visible}")
+        visible = [visible[0], visible[1], max(0.0, visible[2]), max(0.0, visible[3])]
+    area = full[2] * full[3]
+    annotation: dict[str, Any] = {
+        "bbox": full,
+        "vis_bbox": visible,
+        "vis_ratio": min(1.0, visible[2] * visible[3] / area) if area > 0 else 0.0,
+        "height": full[3],
+        "ignore": int(tag != "person" or flags["ignore"] == 1),
+    }
+    if head is not None:
+        annotation["head_bbox"] = head
+    if "occ" in extra:
+        annotation["occluded"] = int(flags["occ"] != 0)
+    if annotation["ignore"]:
+        annotation["label"] = tag if tag != "person" else "ignore"
+    return annotation

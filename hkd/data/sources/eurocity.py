@@ -1,0 +1,152 @@
+"""EuroCity Persons (Braun, Krebs, Flohr, Gavrila, TPAMI 2019): one JSON file an image to COCO JSON.
+
+Written from the data set's paper and its published evaluation code; the real files were not at hand. Expected is
+``{day,night}/{img,labels}/{train,val}/<city>/<image>.{png,json}``, any of the four parts. A label file is::
+
+    {"identity": "frame", "imagewidth": 1920, "imageheight": 1024, "children": [{"identity": "pedestrian",
+     "x0": 704, "y0": 415, "x1": 726, "y1": 478, "tags": ["occluded>10"], "children": []}, ...]}
+
+- A ``pedestrian`` counts, unless tagged ``sitting-lying`` or ``behind-glass`` (which the evaluation code ignores), or
+  ``depiction`` or ``reflection`` (no person is there): these are ignored, labelled with the tag.
+- Riders, co-riders (children of riders) and groups of persons far away are ignored, labelled with their identity.
+  A group that is a ``depiction`` or ``reflection`` is left out, as the evaluation code does.
+- Vehicles and groups of vehicles are left out, and counted.
+- ``occluded>10``, ``>40``, ``>80`` (and ``truncated`` alike) say that 10 to 40, 40 to 80, more than 80 per cent are
+  hidden; ``vis_ratio`` is the middle of what is left, 0.75, 0.4, 0.1, the least where several are given.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from hkd.data.annotations import AnnotationError, read_json
+from hkd.data.sources import conversion
+from hkd.data.sources.conversion import ConversionSummary, Split, box_at, drop_unusable_boxes, write_splits
+
+_TIMES = ("day", "night")
+_PARTS = {"train": "train", "val": "validation"}
+_VEHICLES = ("bicycle", "buggy", "motorbike", "scooter", "tricycle", "wheelchair")
+_LEFT_OUT = {*_VEHICLES, *(f"{vehicle}-group" for vehicle in _VEHICLES)}
+_UNREAL = ("depiction", "reflection")
+_IGNORED_TAGS = (*_UNREAL, "sitting-lying", "behind-glass")
+_VISIBLE_SHARE = {
+    f"{kind}>{share}": visible
+    for kind in ("occluded", "truncated")
+    for share, visible in ((10, 0.75), (40, 0.4), (80, 0.1))
+}
+
+
+def convert(root: Path, out: Path, *, progress: bool = True) -> ConversionSummary:
+    """Writes ``day_train.json``, ``day_validation.json`` and the same of ``night``, of the parts that are there.
+
+    Args:
+        root: folder that holds ``day`` or ``night``, or holds ``ECP`` which does.
+        out: folder of the result; made if needed.
+        progress: whether a bar is shown on stderr.
+
+    Raises:
+        AnnotationError: listing every malformed file and object, and every faulty image or box.
+    """
+    root = Path(root)
+    if (root / "ECP").is_dir():
+        root /= "ECP"
+    problems: list[str] = []
+    left_out: Counter[str] = Counter()
+    mended: list[str] = []
+    splits = []
+    for time in _TIMES:
+        for part in _PARTS:
+            if not (root / time / "labels" / part).is_dir():
+                continue
+            if not (root / time / "img" / part).is_dir():
+                problems.append(f"there is {time}/labels/{part}, but no {time}/img/{part}; add its images")
+                continue
+            split, told = drop_unusable_boxes(_read_split(root, time, part, progress, problems, left_out))
+            splits.append(split)
+            mended += told
+    if not splits and not problems:
+        problems.append("there is no {day,night}/labels/{train,val}; name the folder that holds day and night")
+    if left_out:
+        counts = ", ".join(f"{count} {identity}" for identity, count in left_out.most_common())
+        mended.append(f"left out {left_out.total()} objects that are no persons: {counts}")
+    return write_splits(splits, out, root, check_images=True, problems=problems, source=str(root), mended=mended)
+
+
+def _read_split(root: Path, time: str, part: str, progress: bool, problems: list[str], left_out: Counter[str]) -> Split:
+    split = Split(f"{time}_{_PARTS[part]}", [], [])
+    labels = root / time / "labels" / part
+    files = sorted(labels.glob("*/*.json"))
+    if not files:
+        problems.append(f"there is no {time}/labels/{part}/CITY/*.json")
+    for path in conversion.progress(files, f"Reading {time} {part}", shown=progress):
+        name = path.relative_to(labels).with_suffix("")
+        where = f"{time}/labels/{part}/{name.as_posix()}.json"
+        try:
+            frame = read_json(path)
+        except AnnotationError as error:
+            problems += [f"{where}: {problem}" for problem in error.problems]
+            continue
+        if not isinstance(frame, dict) or not isinstance(frame.get("children"), list):
+            problems.append(f"{where}: must be an object with imagewidth, imageheight and a list 'children'")
+            continue
+        image_id = len(split.images) + 1
+        split.images.append(
+            {
+                "id": image_id,
+                "file_name": f"{time}/img/{part}/{name.as_posix()}.png",
+                "height": frame.get("imageheight"),
+                "width": frame.get("imagewidth"),
+            }
+        )
+        for record in _records(frame["children"], where, problems, left_out):
+            split.annotations.append({"image_id": image_id, **record})
+    return split
+
+
+def _records(children: list[Any], where: str, problems: list[str], left_out: Counter[str]) -> list[dict[str, Any]]:
+    """The COCO records of a frame's objects and of what they hold in turn (one level deep, as the format has it)."""
+    placed = [(f"{where}, children[{index}]", child) for index, child in enumerate(children)]
+    for place, child in list(placed):
+        inner = child.get("children", []) if isinstance(child, dict) else []
+        if isinstance(inner, list):
+            placed += [(f"{place}, children[{index}]", below) for index, below in enumerate(inner)]
+        else:
+            problems.append(f"{place}: children is a {type(inner).__name__}; it must be a list")
+    records = []
+    for place, child in placed:
+        identity = child.get("identity") if isinstance(child, dict) else None
+        tags = child.get("tags", []) if isinstance(child, dict) else []
+        are_texts = isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)
+        if not isinstance(identity, str) or not are_texts:
+            problems.append(f"{place}: must be an object with a text 'identity' and a list of texts 'tags'")
+            continue
+        unreal = next((tag for tag in _UNREAL if tag in tags), None)
+        if identity in _LEFT_OUT:
+            left_out[identity] += 1
+        elif unreal and identity != "pedestrian":
+            left_out[f"{identity} ({unreal})"] += 1
+        else:
+            corners = box_at(
+                [child.get(key) for key in ("x0", "y0", "x1", "y1")], f"{place}: [x0, y0, x1, y1]", problems
+            )
+            if corners is not None:
+                records.append(_record(identity, tags, corners))
+    return records
+
+
+def _record(identity: str, tags: list[str], corners_xyxy: list[float]) -> dict[str, Any]:
+    left, top, right, bottom = corners_xyxy
+    record: dict[str, Any] = {
+        "bbox": [left, top, right - left, bottom - top],
+        "vis_ratio": min((_VISIBLE_SHARE[tag] for tag in tags if tag in _VISIBLE_SHARE), default=1.0),
+        "height": bottom - top,
+        "ignore": 0,
+        "iscrowd": int("-group" in identity),
+        "occluded": int(any(tag.startswith("occluded>") for tag in tags)),
+    }
+    label = identity if identity != "pedestrian" else next((tag for tag in _IGNORED_TAGS if tag in tags), None)
+    if label is not None:
+        record |= {"ignore": 1, "label": label}
+    return record

@@ -1,0 +1,250 @@
+"""A folder in the layout of Ultralytics' YOLO, filtered to people.
+
+Written from the format's documentation (docs.ultralytics.com/datasets/detect). ``data.yaml`` names the splits and the
+classes::
+
+    path: .                  # not needed: what it names must lie in the data set's folder
+    train: images/train      # a folder, a .txt that lists images, or a list of these
+    val: images/val
+    names: {0: person, 1: bicycle}
+
+The labels of ``images/train/a.jpg`` are in ``labels/train/a.txt`` (the last ``images`` of its path is replaced): one
+line an object, ``class center_x center_y width height``, in shares of the image's width and height. An image without
+a label file shows nobody. Boxes of other classes are left out, and counted; so are lines that occur twice.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hkd.data.sources import conversion
+from hkd.data.sources.conversion import ConversionSummary, Split, drop_unusable_boxes, upright_size, write_splits
+
+DEFAULT_PERSON_NAMES = ("person", "pedestrian")
+_SPLITS = {"train": "train", "val": "validation", "test": "test"}
+_IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+_ROUNDING = 1e-6
+"""A share may pass 1 by so much, in files written with few digits."""
+
+
+@dataclass
+class _Told:
+    """What is told of a split besides its problems."""
+
+    without_labels: int = 0
+    repeated: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def sentences(self, split: Split) -> list[str]:
+        sentences = []
+        if self.without_labels:
+            sentences.append(f"{self.without_labels} of {len(split.images)} images have no label file: nobody on them")
+        if self.repeated:
+            sentences.append(f"left out {self.repeated} lines that repeat another of their file")
+        if self.left_out:
+            counts = ", ".join(f"{count} {name}" for name, count in self.left_out.most_common(5))
+            more = f" and {len(self.left_out) - 5} more classes" if len(self.left_out) > 5 else ""
+            sentences.append(f"left out {self.left_out.total()} boxes of other classes: {counts}{more}")
+        return [f"{split.name}: {sentence}" for sentence in sentences]
+
+
+def convert(
+    root: Path, out: Path, *, person_names: Sequence[str] = DEFAULT_PERSON_NAMES, progress: bool = True
+) -> ConversionSummary:
+    """Writes ``train.json``, ``validation.json`` and ``test.json`` to ``out``, of the splits that are there.
+
+    Args:
+        root: folder that holds ``data.yaml`` (or one other ``.yaml``).
+        out: folder of the result; made if needed.
+        person_names: names of the classes that are kept; case does not matter.
+        progress: whether a bar is shown on stderr.
+
+    Raises:
+        AnnotationError: listing every malformed file, line and image.
+    """
+    root = Path(root)
+    problems: list[str] = []
+    mended: list[str] = []
+    splits = []
+    config, file = _read_config(root, problems)
+    names = _class_names(config, file, person_names, problems)
+    entries = {key: config[key] for key in _SPLITS if config.get(key)}
+    if config and not entries:
+        problems.append(f"{file}: names neither train nor val nor test")
+    for key, entry in entries.items() if names else ():
+        told = _Told()
+        split = Split(_SPLITS[key], [], [])
+        images = _images(root, config.get("path"), entry, f"{file}: {key}", problems)
+        for image in conversion.progress(images, f"Reading {key}", shown=progress):
+            _read_image(root, image, split, names, person_names, told, problems)
+        split, dropped = drop_unusable_boxes(split)
+        splits.append(split)
+        mended += told.sentences(split) + dropped
+    # Every image was opened already.
+    return write_splits(splits, out, root, check_images=False, problems=problems, source=str(root), mended=mended)
+
+
+def _read_config(root: Path, problems: list[str]) -> tuple[dict[Any, Any], str]:
+    """The content of the data set's YAML file, empty if it is at fault, and its name."""
+    files = [root / "data.yaml"] if (root / "data.yaml").is_file() else sorted(root.glob("*.y*ml"))
+    if len(files) != 1:
+        problems.append(f"there is no data.yaml, and {len(files)} other .yaml files; name the folder that holds one")
+        return {}, "data.yaml"
+    try:
+        config = yaml.safe_load(files[0].read_bytes())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problems.append(f"{files[0].name}: not valid YAML ({' '.join(str(error).split())})")
+        return {}, files[0].name
+    if not isinstance(config, dict) or not config:
+        problems.append(f"{files[0].name}: must be a mapping with names, train and val")
+        return {}, files[0].name
+    return config, files[0].name
+
+
+def _class_names(config: dict[Any, Any], file: str, person_names: Sequence[str], problems: list[str]) -> dict[int, str]:
+    """Class names by number; empty if they are at fault."""
+    if not config:
+        return {}
+    names = config.get("names")
+    pairs = (
+        list(enumerate(names)) if isinstance(names, list) else list(names.items()) if isinstance(names, dict) else []
+    )
+    if not pairs or not all(type(number) is int and isinstance(name, str) for number, name in pairs):
+        problems.append(f"{file}: names must be a list of class names, or a mapping from their numbers")
+        return {}
+    wanted = {name.lower() for name in person_names}
+    if not any(name.strip().lower() in wanted for _, name in pairs):
+        problems.append(
+            f"{file}: no class is named {' or '.join(person_names)}; there are:"
+            f" {', '.join(name for _, name in pairs)}. Name those of people (--person)"
+        )
+        return {}
+    return dict(pairs)
+
+
+def _images(root: Path, base: object, entry: object, where: str, problems: list[str]) -> list[Path]:
+    """The images of one split, sorted; every one lies in the data set's folder."""
+    images: set[Path] = set()
+    for part in entry if isinstance(entry, list) else [entry]:
+        place = _inside(root, base, part) if isinstance(part, str) else None
+        if place is None:
+            problems.append(f"{where} is {part!r}; it must name a folder or a .txt in the data set's folder")
+        elif place.is_dir():
+            images |= {path for path in place.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES}
+        else:
+            for number, line in enumerate(place.read_bytes().decode("utf-8", "replace").splitlines(), 1):
+                if line.strip():
+                    image = _inside(root, base, line.strip(), place.parent)
+                    if image is None:
+                        problems.append(
+                            f"{place.relative_to(root)}, line {number}: there is no {line.strip()!r} in the data set's"
+                            " folder"
+                        )
+                    else:
+                        images.add(image)
+    if not images and not problems:
+        problems.append(f"{where} holds no image")
+    return sorted(images)
+
+
+def _inside(root: Path, base: object, name: str, beside: Path | None = None) -> Path | None:
+    """What ``name`` stands for, if it exists and its path does not leave ``root``.
+
+    Exported files often begin with ``../`` where the data set's own folder is meant, which YOLO forgives as well.
+    """
+    top = Path(os.path.abspath(root))  # noqa: PTH100 (resolve would follow links, which may lead where they will)
+    starts = [top / base, top] if isinstance(base, str) else [top]
+    starts += [] if beside is None else [top / beside.relative_to(root)]
+    for start in starts:
+        for spelling in (name, name.removeprefix("../")):
+            place = Path(os.path.normpath(start / spelling))
+            try:
+                if place.is_relative_to(top) and place.exists():
+                    return root / place.relative_to(top)
+            except OSError:  # too long a name
+                continue
+    return None
+
+
+def _read_image(
+    root: Path,
+    image: Path,
+    split: Split,
+    names: dict[int, str],
+    person_names: Sequence[str],
+    told: _Told,
+    problems: list[str],
+) -> None:
+    name = image.relative_to(root)
+    width, height = upright_size(image, name.as_posix(), problems) or (1, 1)
+    image_id = len(split.images) + 1
+    split.images.append({"id": image_id, "file_name": name.as_posix(), "height": height, "width": width})
+    label = root / _label_path(name)
+    if not label.is_file():
+        told.without_labels += 1
+        return
+    wanted = {person.lower() for person in person_names}
+    seen: set[tuple[float, ...]] = set()
+    for number, line in enumerate(label.read_bytes().decode("utf-8", "replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        row = _row(line, names, f"{label.relative_to(root).as_posix()}, line {number}", problems)
+        if row is None:
+            continue
+        class_name = names[int(row[0])]
+        if row in seen:
+            told.repeated += 1
+        elif class_name.strip().lower() in wanted:
+            center_x, center_y, box_width, box_height = row[1:]
+            split.annotations.append(
+                {
+                    "image_id": image_id,
+                    "bbox": [
+                        (center_x - box_width / 2) * width,
+                        (center_y - box_height / 2) * height,
+                        box_width * width,
+                        box_height * height,
+                    ],
+                }
+            )
+        else:
+            told.left_out[class_name] += 1
+        seen.add(row)
+
+
+def _label_path(image: Path) -> Path:
+    parts = list(image.parts)
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _row(line: str, names: dict[int, str], where: str, problems: list[str]) -> tuple[float, ...] | None:
+    """Class number, center and size in shares; ``None``, and a sentence, where the line is malformed."""
+    columns = line.split()
+    try:
+        numbers = tuple(map(float, columns))
+    except ValueError:
+        numbers = ()
+    if len(columns) != 5 or len(numbers) != 5 or not all(map(math.isfinite, numbers)):
+        problems.append(
+            f"{where}: found {line.strip()[:80]!r}; expected five numbers, class center_x center_y width height"
+            " (labels of segments or key points are not read)"
+        )
+    elif numbers[0] not in names:
+        problems.append(f"{where}: class {columns[0]} is not among the names")
+    elif not all(0 <= share <= 1 + _ROUNDING for share in numbers[1:]):
+        problems.append(f"{where}: found {line.strip()[:80]!r}; center and size must be shares from 0 to 1")
+    else:
+        return numbers
+    return None

@@ -1,0 +1,163 @@
+"""What all converters share: checking, writing, and what is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from hkd.data.annotations import AnnotationError, read_annotations
+from hkd.data.sources.conversion import (
+    ConversionSummary,
+    Split,
+    box_at,
+    drop_unusable_boxes,
+    upright_size,
+    write_splits,
+)
+
+
+def _split(name: str, *annotations: dict[str, Any], width: int = 40) -> Split:
+    """A split of one image, ``<name>.png``, 30 pixels high."""
+    image = {"id": 1, "file_name": f"{name}.png", "height": 30, "width": width}
+    return Split(name, [image], [{"image_id": 1, **annotation} for annotation in annotations])
+
+
+@pytest.fixture
+def image_root(tmp_path: Path) -> Path:
+    root = tmp_path / "pictures"
+    root.mkdir()
+    for name in ("train", "test"):
+        Image.new("RGB", (40, 30)).save(root / f"{name}.png")
+    return root
+
+
+def _write(splits: list[Split], image_root: Path, **arguments: Any) -> ConversionSummary:
+    settings: dict[str, Any] = {"check_images": True, "problems": (), "source": "street"} | arguments
+    return write_splits(splits, image_root.parent / "out", image_root, **settings)
+
+
+def test_splits_are_written_and_counted(image_root: Path) -> None:
+    train = _split(
+        "train",
+        {"bbox": [1, 2, 3, 4]},
+        {"bbox": [5, 5, 9, 9], "ignore": 1, "label": "people"},
+        {"bbox": [6, 5, 9, 9], "ignore": 1, "label": "people"},
+        {"bbox": [35, 5, 9, 9], "ignore": 1, "label": "person?"},  # to x = 44, four pixels beyond the image
+    )
+    test = _split("test", {"bbox": [1, 2, 3, 4], "label": "cyclist"}, {"bbox": [1, 2, 3, 4], "iscrowd": 1})
+    summary = _write([train, test], image_root, mended=["left out a wheel"])
+    out = image_root.parent / "out"
+    assert summary.paths == (out / "train.json", out / "test.json")
+    assert (summary.images, summary.boxes, summary.ignored) == (2, 6, 4)
+    assert list(summary.ignored_by_label.items()) == [("people", 2), ("person?", 1), ("no label", 1)]
+    assert str(summary).splitlines() == [
+        "2 images, 6 boxes, 4 of them ignored",
+        "  ignored as people    2",
+        "  ignored as person?   1",
+        "  ignored as no label  1",
+        "left out a wheel",
+        f"train: {summary.mended[1].removeprefix('train: ')}",
+        f"wrote {out / 'train.json'}",
+        f"wrote {out / 'test.json'}",
+    ]
+    assert summary.mended[1].startswith("train: clipped 1 of 4 boxes that reach outside their image, by up to 4 pixels")
+    records = read_annotations(summary.paths[0]).records
+    assert [record.get("label") for record in records] == [None, "people", "people", "person?"]
+    assert records[3]["bbox"] == [35, 5, 9, 9]  # as annotated
+
+
+def test_all_problems_are_told_together_and_nothing_is_written(image_root: Path) -> None:
+    _write([_split("train", {"bbox": [1, 2, 3, 4]}), _split("test")], image_root)
+    out = image_root.parent / "out"
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    faulty = [_split("train", {"bbox": [1, 2, -3, 4]}), _split("test", width=41)]
+    with pytest.raises(AnnotationError) as caught:
+        _write(faulty, image_root, problems=["labels.txt, line 7: is no label"])
+    assert caught.value.source == "street"
+    assert len(caught.value.problems) == 3
+    assert caught.value.problems[0] == "labels.txt, line 7: is no label"
+    assert caught.value.problems[1].startswith("train: annotations[0] (id 1, image 1): ")
+    assert caught.value.problems[2].startswith("test: image 1 ")
+    assert "must have a width and a height above 0" in caught.value.problems[1]
+    assert "is 40 x 30 pixels (width x height), but annotated as 41 x 30" in caught.value.problems[2]
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_what_all_splits_share_is_told_once(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError) as caught:
+        _write([_split("train"), _split("test")], tmp_path / "nowhere")
+    (problem,) = caught.value.problems
+    assert problem.startswith("the images' folder ")
+
+
+def test_no_split_is_a_problem(image_root: Path) -> None:
+    with pytest.raises(AnnotationError, match="street: there is nothing to convert"):
+        _write([], image_root)
+
+
+def test_a_folder_in_the_way_of_the_second_file_keeps_the_first(image_root: Path) -> None:
+    out = image_root.parent / "out"
+    (out / "test.json").mkdir(parents=True)
+    (out / "train.json").write_text("old")
+    with pytest.raises(IsADirectoryError):
+        _write([_split("train"), _split("test")], image_root)
+    assert (out / "train.json").read_text() == "old"
+    assert sorted(path.name for path in out.iterdir()) == ["test.json", "train.json"]
+
+
+def test_images_need_not_be_there_where_they_are_not_checked(tmp_path: Path) -> None:
+    summary = _write([_split("train", {"bbox": [1, 2, 3, 4]})], tmp_path / "nowhere", check_images=False)
+    assert json.loads(summary.paths[0].read_text())["info"]["image_root"] == "../nowhere"
+
+
+def test_boxes_that_no_pixel_shows_are_left_out() -> None:
+    split = _split(
+        "train",
+        {"bbox": [0, 0, 1, 1]},
+        {"bbox": [5, 5, 0, 9]},
+        {"bbox": [5, 5, 9, -1]},
+        {"bbox": [40, 0, 5, 5]},  # begins where the image ends
+        {"bbox": [-5, 0, 5, 5]},  # ends where the image begins
+        {"bbox": [0, 30, 5, 5]},
+        {"bbox": [-5, 0, 5.5, 5]},
+    )
+    kept, told = drop_unusable_boxes(split)
+    assert [annotation["bbox"] for annotation in kept.annotations] == [[0, 0, 1, 1], [-5, 0, 5.5, 5]]
+    assert told == [
+        "train: left out 2 of 7 boxes, without area (first: image 'train.png', bbox [5, 5, 0, 9])",
+        "train: left out 3 of 7 boxes, wholly outside their image (first: image 'train.png', bbox [40, 0, 5, 5])",
+    ]
+    assert drop_unusable_boxes(kept) == (kept, [])
+
+
+@pytest.mark.parametrize(
+    "value", [None, [1, 2, 3], [1, 2, 3, "4"], [1, 2, 3, float("nan")], [1, 2, 3, -float("inf")], [1, 2, 3, 1.1e9]]
+)
+def test_what_is_no_box(value: object) -> None:
+    problems: list[str] = []
+    assert box_at(value, "line 3: fbox", problems) is None
+    assert problems == [f"line 3: fbox is {value!r}; it must be four finite numbers, none beyond 1e9"]
+
+
+def test_turned_and_damaged_images_are_told(tmp_path: Path) -> None:
+    image = Image.new("RGB", (40, 30))
+    image.save(tmp_path / "upright.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: a quarter turn
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    (tmp_path / "damaged.jpg").write_bytes(b"no image")
+    problems: list[str] = []
+    assert upright_size(tmp_path / "upright.jpg", "line 1", problems) == (40, 30)
+    assert problems == []
+    for name, words in (
+        ("turned.jpg", "is stored turned (EXIF orientation 6)"),
+        ("damaged.jpg", "does not open as an image"),
+        ("none.jpg", "there is no image"),
+    ):
+        assert upright_size(tmp_path / name, "line 1", problems) is None
+        assert problems[-1].startswith("line 1: ")
+        assert words in problems[-1]

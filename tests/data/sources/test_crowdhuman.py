@@ -1,0 +1,190 @@
+"""The CrowdHuman converter, on files that follow crowdhuman.org/download.html; the real ones were not at hand."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from hkd.data.annotations import AnnotationError, read_annotations
+from hkd.data.sources.crowdhuman import convert
+
+
+def _person(**changes: Any) -> dict[str, Any]:
+    """A box as the documentation's format has it; the upper half of the body is seen."""
+    return {
+        "fbox": [10, 20, 40, 100],
+        "tag": "person",
+        "hbox": [22, 22, 15, 18],
+        "extra": {"box_id": 0, "occ": 1},
+        "vbox": [10, 20, 40, 50],
+        "head_attr": {"ignore": 0, "occ": 0, "unsure": 0},
+        **changes,
+    }
+
+
+_TRAIN = [
+    {
+        "ID": "273271,c9db000d5146c15",
+        "gtboxes": [
+            _person(),
+            _person(fbox=[-30, 20, 50, 120], vbox=[0, 20, 20, 120], extra={"box_id": 1, "occ": 0}),
+            _person(tag="mask", extra={"box_id": 2, "ignore": 1}, head_attr={}),
+            _person(extra={"box_id": 3, "occ": 1, "ignore": 1}),
+            _person(extra={}),
+        ],
+    },
+    {"ID": "273278,1a2b", "gtboxes": []},
+]
+_VALIDATION = [{"ID": "282555,5d", "gtboxes": [_person()]}]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    root = tmp_path / "CrowdHuman"
+    (root / "Images").mkdir(parents=True)
+    for file, records in (("annotation_train.odgt", _TRAIN), ("annotation_val.odgt", _VALIDATION)):
+        (root / file).write_text("".join(f"{json.dumps(record)}\n" for record in records))
+        for record in records:
+            Image.new("RGB", (200, 150)).save(root / "Images" / f"{record['ID']}.jpg")
+    return root
+
+
+def _convert_one(database: Path, box: Any) -> list[dict[str, Any]]:
+    """The records of a training set of one box."""
+    (database / "annotation_train.odgt").write_text(json.dumps({"ID": "273278,1a2b", "gtboxes": [box]}))
+    summary = convert(database, database.parent / "out", progress=False)
+    records: list[dict[str, Any]] = json.loads(summary.paths[0].read_text())["annotations"]
+    return records
+
+
+def test_boxes_and_images_are_read(database: Path, tmp_path: Path) -> None:
+    summary = convert(database, tmp_path / "out", progress=False)
+    assert [path.name for path in summary.paths] == ["train.json", "validation.json"]
+    assert (summary.images, summary.boxes, summary.ignored) == (3, 6, 2)
+    assert summary.ignored_by_label == {"mask": 1, "ignore": 1}
+    (clipped,) = summary.mended
+    assert clipped.startswith("train: clipped 1 of 5 boxes that reach outside their image, by up to 30 pixels")
+    train = read_annotations(summary.paths[0])  # every image is where the file says
+    assert [(image.file_name, image.width, image.height) for image in train.images] == [
+        ("Images/273271,c9db000d5146c15.jpg", 200, 150),
+        ("Images/273278,1a2b.jpg", 200, 150),
+    ]
+    assert [record["bbox"] for record in train.records] == [[10, 20, 40, 100], [-30, 20, 50, 120]] + [
+        [10, 20, 40, 100]
+    ] * 3
+    # 40 x 50 of 40 x 100; 20 x 120 of 50 x 120.
+    assert train.vis_ratio.tolist() == [0.5, 0.4, 0.5, 0.5, 0.5]
+    assert train.records[1]["vis_bbox"] == [0, 20, 20, 120]
+    assert train.heights.tolist() == [100, 120, 100, 100, 100]
+    assert train.ignore.tolist() == [False, False, True, True, False]
+    assert [record.get("label") for record in train.records] == [None, None, "mask", "ignore", None]
+    assert [record.get("occluded") for record in train.records] == [1, 0, None, 1, None]
+    assert json.loads(summary.paths[0].read_text())["annotations"][0]["head_bbox"] == [22, 22, 15, 18]
+
+
+def test_one_of_the_two_files_is_enough(database: Path, tmp_path: Path) -> None:
+    (database / "annotation_train.odgt").unlink()
+    summary = convert(database, tmp_path / "out", progress=False)
+    assert [path.name for path in summary.paths] == ["validation.json"]
+
+
+def test_last_line_may_lack_its_end_and_lines_may_end_as_on_windows(database: Path, tmp_path: Path) -> None:
+    path = database / "annotation_train.odgt"
+    path.write_bytes(path.read_bytes().rstrip().replace(b"\n", b"\r\n"))
+    assert convert(database, tmp_path / "out", progress=False).boxes == 6
+
+
+@pytest.mark.parametrize(
+    ("box", "told"),
+    [
+        ([10, 20, 0, 100], "train: left out 1 of 1 boxes, without area (first: image 'Images/273278,1a2b.jpg'"),
+        ([200, 20, 40, 100], "train: left out 1 of 1 boxes, wholly outside their image (first: image 'Images/2"),
+    ],
+)
+def test_boxes_of_which_nothing_is_seen_are_left_out(database: Path, tmp_path: Path, box: list[int], told: str) -> None:
+    (database / "annotation_val.odgt").unlink()
+    (database / "annotation_train.odgt").write_text(json.dumps({"ID": "273278,1a2b", "gtboxes": [_person(fbox=box)]}))
+    summary = convert(database, tmp_path / "out", progress=False)
+    assert summary.boxes == 0
+    assert summary.mended[0].startswith(told)
+
+
+def test_a_visible_box_of_negative_size_is_an_empty_one(database: Path) -> None:
+    (record,) = _convert_one(database, _person(vbox=[10, 20, -1, 50]))
+    assert (record["vis_bbox"], record["vis_ratio"]) == ([10, 20, 0, 50], 0)
+    summary = convert(database, database.parent / "out", progress=False)
+    (told,) = summary.mended
+    assert told.startswith("train: took 1 visible boxes of negative size for empty ones (first: annotation_train.odgt,")
+    assert told.endswith("line 1, gtboxes[0], vbox [10.0, 20.0, -1.0, 50.0])")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"ID": "a", "gtboxes": [', r"^annotation_train.odgt, line 2: column 25: not valid JSON .* truncated\?"),
+        ("\xff", r"line 2: .*not valid JSON"),
+        ("[" * 100_000, r"line 2: not valid JSON \(RecursionError\)"),
+        ("[]", r'line 2: must be an object with a text "ID" and a list "gtboxes"'),
+        ('{"ID": 5, "gtboxes": []}', r'must be an object with a text "ID"'),
+        ('{"ID": "a"}', r'and a list "gtboxes"'),
+        ('{"ID": "../a", "gtboxes": []}', r"ID '../a' must be the name of a file in Images"),
+        ('{"ID": "", "gtboxes": []}', r"ID '' must be the name of a file"),
+        ('{"ID": "273271,c9db000d5146c15", "gtboxes": []}', r"stands in line 1 already"),
+        ('{"ID": "none", "gtboxes": []}', r"line 2: there is no image '.*none.jpg'; add it"),
+    ],
+)
+def test_malformed_line(database: Path, tmp_path: Path, line: str, problem: str) -> None:
+    path = database / "annotation_train.odgt"
+    first = path.read_bytes().split(b"\n")[0]
+    path.write_bytes(first + b"\n" + line.encode("latin-1") + b"\n")
+    with pytest.raises(AnnotationError) as caught:
+        convert(database, tmp_path / "out", progress=False)
+    (sentence,) = caught.value.problems
+    assert re.search(problem, sentence)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("box", "problem"),
+    [
+        (3, "gtboxes[0] is a int; it must be an object"),
+        (_person(fbox=[1, 2, 3]), "gtboxes[0]: fbox is [1, 2, 3]; it must be four finite numbers"),
+        (_person(fbox=[1, 2, 3, float("nan")]), "fbox is [1, 2, 3, nan]; it must be four finite numbers"),
+        (_person(vbox=None), "vbox is None; it must be four finite numbers"),
+        (_person(hbox="head"), "hbox is 'head'; it must be four finite numbers"),
+        (_person(tag=None), "tag is None; it must be a text"),
+        (_person(extra=[]), "extra is []; it must be an object"),
+        (_person(extra={"ignore": 2}), "extra.ignore is 2; it must be 0 or 1"),
+        (_person(extra={"occ": "yes"}), "extra.occ is 'yes'; it must be 0 or 1"),
+    ],
+)
+def test_malformed_box(database: Path, box: Any, problem: str) -> None:
+    with pytest.raises(AnnotationError) as caught:
+        _convert_one(database, box)
+    (sentence,) = caught.value.problems
+    assert sentence.startswith("annotation_train.odgt, line 1, gtboxes[0]")
+    assert problem in sentence
+
+
+def test_all_problems_come_together(database: Path, tmp_path: Path) -> None:
+    for file in ("annotation_train.odgt", "annotation_val.odgt"):
+        (database / file).write_text('{"ID": "a"}\n{"ID": "none", "gtboxes": [{}]}\n')
+    with pytest.raises(AnnotationError) as caught:
+        convert(database, tmp_path / "out", progress=False)
+    assert len(caught.value.problems) == 6  # in each file: no gtboxes; no image; a box without a tag
+
+
+def test_missing_parts(database: Path, tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"there is none of annotation_train.odgt, annotation_val.odgt"):
+        convert(tmp_path / "nowhere", tmp_path / "out", progress=False)
+    (database / "Images").rename(database / "pictures")
+    with pytest.raises(AnnotationError) as caught:
+        convert(database, tmp_path / "out", progress=False)
+    assert caught.value.problems == (
+        "there is no folder Images; put the images of all archives into it, their sizes are needed",
+    )

@@ -1,0 +1,104 @@
+"""The contact sheet: which images it shows, and that boxes are drawn where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageColor
+
+from hkd.data.annotations import AnnotationError, Annotations, annotation_document, check_annotations
+from hkd.data.sources import preview
+from hkd.data.sources.preview import choose_images, draw_preview
+
+
+def _annotations(root: Path, boxes: dict[int, list[dict[str, Any]]], size: tuple[int, int] = (320, 240)) -> Annotations:
+    """One grey image a key, with these annotations."""
+    width, height = size
+    images = []
+    for image_id in boxes:
+        Image.new("RGB", size, "#808080").save(root / f"{image_id}.png")
+        images.append({"id": image_id, "file_name": f"{image_id}.png", "height": height, "width": width})
+    records = [{"image_id": image_id, **box} for image_id, of_image in boxes.items() for box in of_image]
+    return check_annotations(annotation_document(images, records, "."), root / "street.json")
+
+
+def _colour_at(sheet: Path, x: int, y: int) -> str:
+    """Colour of a pixel of the first tile, whose picture begins below the header and right of the margin."""
+    with Image.open(sheet) as opened:
+        pixel = opened.getpixel((preview._MARGIN + x, preview._HEADER_HEIGHT * 2 + y))
+    assert isinstance(pixel, tuple)
+    return "#{:02x}{:02x}{:02x}".format(*pixel)
+
+
+def test_boxes_are_drawn_at_their_place_in_their_colour(tmp_path: Path) -> None:
+    boxes = [
+        {"bbox": [100, 50, 40, 100], "vis_bbox": [100, 50, 40, 60]},
+        {"bbox": [200, 20, 50, 30], "ignore": 1, "label": "people"},
+        {"bbox": [20, 60, 30, 90], "vis_bbox": [0, 0, 0, 0], "vis_ratio": 1},
+    ]
+    sheet = tmp_path / "new" / "preview.png"
+    draw_preview(_annotations(tmp_path, {1: boxes}), sheet, 5)
+    # The image fills its tile of 640 x 480 at scale 2, and the header of so narrow a sheet has two rows.
+    assert _colour_at(sheet, 200, 220) == preview._FULL_BODY  # left edge, in the middle of its height
+    assert _colour_at(sheet, 240, 300) == preview._FULL_BODY  # lower edge of the body, y = 150
+    assert _colour_at(sheet, 240, 220) == preview._VISIBLE_PART  # lower edge of the visible part, y = 110
+    assert _colour_at(sheet, 400, 70) == preview._IGNORED
+    assert _colour_at(sheet, 40, 200) == preview._FULL_BODY
+    assert _colour_at(sheet, 240, 260) == "#808080"  # inside a box nothing is drawn
+    assert _colour_at(sheet, 1, 1) == "#808080"  # an empty visible box is none
+
+
+def test_a_box_far_out_of_the_image_is_drawn_as_far_as_it_is_seen(tmp_path: Path) -> None:
+    sheet = tmp_path / "preview.png"
+    draw_preview(_annotations(tmp_path, {1: [{"bbox": [100, -4e8, 8e8, 8e8]}]}), sheet, 1)
+    assert _colour_at(sheet, 200, 220) == preview._FULL_BODY
+    assert _colour_at(sheet, 100, 220) == "#808080"
+
+
+def test_colours_are_all_different() -> None:
+    colours = [preview._FULL_BODY, preview._VISIBLE_PART, preview._IGNORED, preview._BACKGROUND]
+    rgb = np.array([ImageColor.getrgb(colour) for colour in colours], dtype=int)
+    assert min(np.abs(rgb[i] - rgb[j]).max() for i in range(4) for j in range(i)) > 64
+
+
+def test_images_with_people_come_first_and_evenly(tmp_path: Path) -> None:
+    person, crowd = {"bbox": [1, 1, 9, 9]}, {"bbox": [1, 1, 9, 9], "iscrowd": 1}
+    content = [[person] if n % 2 else [] for n in range(8)]  # people at positions 1, 3, 5, 7
+    content[4] = [crowd]
+    annotations = _annotations(tmp_path, dict(enumerate(content, 1)))
+    # Of two halves of the four with people, the second of each: positions 3 and 7.
+    assert choose_images(annotations, 2) == [3, 7]
+    assert choose_images(annotations, 4) == [1, 3, 5, 7]
+    assert choose_images(annotations, 5) == [1, 3, 4, 5, 7]  # then who has boxes at all
+    assert choose_images(annotations, 6) == [1, 2, 3, 4, 5, 7]  # then, of 0, 2 and 6, the middle
+    assert choose_images(annotations, 99) == list(range(8))
+
+
+def test_sheet_has_a_tile_for_each_image(tmp_path: Path) -> None:
+    annotations = _annotations(tmp_path, {n: [] for n in range(1, 6)})
+    draw_preview(annotations, tmp_path / "preview.png", 5)
+    with Image.open(tmp_path / "preview.png") as sheet:
+        # Five tiles in three columns (of 640 + 8 pixels, and a margin) and two rows (480 + 24 + 8, and the header).
+        assert sheet.size == (3 * 648 + 8, 40 + 2 * 512)
+
+
+def test_images_that_do_not_open_are_told_together_and_leave_the_old_sheet(tmp_path: Path) -> None:
+    annotations = _annotations(tmp_path, {1: [], 2: [], 3: []})
+    (tmp_path / "1.png").unlink()
+    Image.new("RGB", (9, 9)).save(tmp_path / "3.png")
+    sheet = tmp_path / "preview.png"
+    sheet.write_text("old")
+    with pytest.raises(AnnotationError) as caught:
+        draw_preview(annotations, sheet, 3)
+    missing, other_size = caught.value.problems
+    assert missing.startswith(f"image 1 '{tmp_path / '1.png'}' cannot be drawn")
+    assert "9 x 9 pixels, not 320 x 240" in other_size
+    assert sheet.read_text() == "old"
+
+
+def test_no_image_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a preview of 0 images was asked for"):
+        draw_preview(_annotations(tmp_path, {1: []}), tmp_path / "preview.png", 0)

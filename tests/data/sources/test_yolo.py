@@ -1,0 +1,209 @@
+"""Folders in YOLO's layout, made here as docs.ultralytics.com/datasets/detect has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+from hkd.data.annotations import AnnotationError, read_annotations
+from hkd.data.sources.yolo import convert
+
+_CONFIG = {
+    "path": "coco8",
+    "train": "images/train",
+    "val": "images/val",
+    "test": None,
+    "names": {0: "person", 1: "bicycle", 2: "car"},
+}
+
+
+def _image(path: Path, labels: str | None, **save: Any) -> None:
+    """An image of 200 x 100 pixels (width x height) and, where it has one, its label file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (200, 100)).save(path, **save)
+    if labels is not None:
+        label = Path(str(path).replace("/images/", "/labels/")).with_suffix(".txt")
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text(labels)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "street"
+    _image(root / "images/train/a.jpg", "0 0.5 0.4 0.3 0.6\n1 0.3 0.7 0.4 0.2\n")
+    _image(root / "images/train/night/b.png", None)
+    _image(root / "images/val/c.jpg", "0 0.25 0.5 0.5 1\n\n")
+    (root / "data.yaml").write_text(yaml.safe_dump(_CONFIG))
+    return root
+
+
+def _configure(root: Path, **changes: Any) -> None:
+    (root / "data.yaml").write_text(yaml.safe_dump(_CONFIG | changes))
+
+
+def _problem(root: Path) -> str:
+    with pytest.raises(AnnotationError) as caught:
+        convert(root, root.parent / "out", progress=False)
+    (sentence,) = caught.value.problems
+    assert not (root.parent / "out").exists()
+    return sentence
+
+
+def test_shares_become_pixels(root: Path, tmp_path: Path) -> None:
+    summary = convert(root, tmp_path / "out", progress=False)
+    assert [path.name for path in summary.paths] == ["train.json", "validation.json"]
+    assert (summary.images, summary.boxes, summary.ignored) == (3, 2, 0)
+    assert summary.mended == (
+        "train: 1 of 2 images have no label file: nobody on them",
+        "train: left out 1 boxes of other classes: 1 bicycle",
+    )
+    train, validation = (read_annotations(path) for path in summary.paths)
+    assert [(image.file_name, image.width, image.height) for image in train.images] == [
+        ("images/train/a.jpg", 200, 100),
+        ("images/train/night/b.png", 200, 100),
+    ]
+    # Of 200 x 100 pixels: x = (0.5 - 0.3 / 2) * 200, y = (0.4 - 0.6 / 2) * 100, 0.3 * 200 wide, 0.6 * 100 high.
+    assert train.boxes_of(0)[0].tolist() == pytest.approx([70, 10, 60, 60])
+    assert validation.boxes_of(0)[0].tolist() == pytest.approx([0, 0, 100, 100])
+
+
+def test_classes_of_people_may_be_named_and_listed(root: Path, tmp_path: Path) -> None:
+    _configure(root, names=["walker", "Child", "car"])
+    assert _problem(root).startswith("data.yaml: no class is named person or pedestrian; there are: walker, Child, car")
+    assert convert(root, tmp_path / "out", person_names=("walker", "child"), progress=False).boxes == 3
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        "images/train",
+        "images/train/",
+        "../images/train",
+        ["images/train"],
+        "train.txt",
+        ["images/train/night", "a.txt"],
+    ],
+)
+def test_splits_are_folders_lists_of_images_or_several(root: Path, tmp_path: Path, train: str | list[str]) -> None:
+    (root / "train.txt").write_text("./images/train/a.jpg\n\nimages/train/night/b.png\n")
+    (root / "a.txt").write_text("images/train/a.jpg\n")
+    _configure(root, train=train)
+    summary = convert(root, tmp_path / "out", progress=False)
+    assert [image.file_name for image in read_annotations(summary.paths[0]).images] == [
+        "images/train/a.jpg",
+        "images/train/night/b.png",
+    ]
+
+
+def test_exported_layout_has_images_below_the_split(tmp_path: Path) -> None:
+    root = tmp_path / "export"
+    _image(root / "train/images/a.jpg", "2 0.617 0.359 0.114 0.174")
+    _image(root / "valid/images/b.jpg", "2 0.5 0.5 0.2 0.2")
+    config = {"train": "../train/images", "val": "../valid/images", "nc": 3, "names": ["head", "helmet", "person"]}
+    (root / "data.yaml").write_text(yaml.safe_dump(config))
+    assert convert(root, tmp_path / "out", progress=False).boxes == 2
+
+
+def test_path_may_be_a_folder_within(tmp_path: Path) -> None:
+    root = tmp_path / "street"
+    _image(root / "coco8/images/train/a.jpg", "0 0.5 0.5 0.1 0.1")
+    (root / "street.yaml").write_text(yaml.safe_dump(_CONFIG | {"val": None}))
+    (path,) = convert(root, tmp_path / "out", progress=False).paths
+    assert read_annotations(path).images[0].file_name == "coco8/images/train/a.jpg"
+
+
+def test_only_the_last_images_of_a_path_is_replaced(tmp_path: Path) -> None:
+    root = tmp_path / "street"
+    image = root / "images/day/images/a.jpg"
+    _image(image, None)
+    (root / "images/day/labels").mkdir()
+    (root / "images/day/labels/a.txt").write_text("0 0.5 0.5 0.1 0.1")
+    _configure(root, train="images/day/images", val=None)
+    assert convert(root, tmp_path / "out", progress=False).boxes == 1
+
+
+def test_repeated_lines_and_empty_boxes_are_left_out(root: Path, tmp_path: Path) -> None:
+    (root / "labels/val/c.txt").write_text("0 0.5 0.5 0.1 0.1\n0 0.50 0.5 0.1 0.1\n0 0.5 0.5 0 0.1\n")
+    summary = convert(root, tmp_path / "out", progress=False)
+    assert len(read_annotations(summary.paths[1]).records) == 1
+    assert summary.mended[2] == "validation: left out 1 lines that repeat another of their file"
+    assert summary.mended[3].startswith("validation: left out 1 of 2 boxes, without area")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("0 0.5 0.4 0.3", "labels/train/a.txt, line 2: found '0 0.5 0.4 0.3'; expected five numbers"),
+        ("0 0.5 0.4 0.3 0.6 0.9", "expected five numbers"),
+        ("0 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2", "(labels of segments or key points are not read)"),
+        ("person 0.5 0.4 0.3 0.6", "expected five numbers"),
+        ("0 0.5 nan 0.3 0.6", "expected five numbers"),
+        ("0 0.5 0.4 0.3 inf", "expected five numbers"),
+        ("3 0.5 0.4 0.3 0.6", "line 2: class 3 is not among the names"),
+        ("0.5 0.5 0.4 0.3 0.6", "class 0.5 is not among the names"),
+        ("0 100 40 60 60", "center and size must be shares from 0 to 1"),
+        ("0 0.5 0.4 0.3 -0.6", "center and size must be shares from 0 to 1"),
+        ("\xff\xfe", "expected five numbers"),
+    ],
+)
+def test_malformed_line(root: Path, line: str, problem: str) -> None:
+    (root / "labels/train/a.txt").write_bytes(b"0 0.5 0.4 0.3 0.6\n" + line.encode("latin-1"))
+    sentence = _problem(root)
+    assert sentence.startswith("labels/train/a.txt, line 2: ")
+    assert problem in sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"names": None}, "data.yaml: names must be a list of class names"),
+        ({"names": {"0": "person"}}, "data.yaml: names must be a list of class names"),
+        ({"names": [0]}, "data.yaml: names must be a list of class names"),
+        ({"train": None, "val": None}, "data.yaml: names neither train nor val nor test"),
+        ({"train": "images/nowhere"}, "data.yaml: train is 'images/nowhere'; it must name a folder or a .txt in the"),
+        ({"train": "/etc"}, "data.yaml: train is '/etc'; it must name a folder or a .txt in the data set's folder"),
+        ({"train": "../../secret"}, "train is '../../secret'; it must name"),
+        ({"path": "../secret", "train": "a"}, "train is 'a'; it must name"),
+        ({"train": {"a": 1}}, "train is {'a': 1}; it must name"),
+        ({"train": ["images/train", 5]}, "train is 5; it must name"),
+        ({"train": "list.txt"}, "list.txt, line 2: there is no '../secret/a.jpg' in the data set's folder"),
+    ],
+)
+def test_malformed_config(root: Path, changes: dict[str, Any], problem: str) -> None:
+    _image(root.parent / "secret/a.jpg", None)  # what must not be reached from the data set
+    (root / "list.txt").write_text("images/train/a.jpg\n../secret/a.jpg\n")
+    _configure(root, **changes)
+    assert problem in _problem(root)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("names: [person", "data.yaml: not valid YAML"),
+        ("- person", "data.yaml: must be a mapping"),
+        ("", "data.yaml: must be a mapping"),
+        ("!!python/object/apply:os.system [ls]", "data.yaml: not valid YAML"),
+        ("\x00", "data.yaml: not valid YAML"),
+    ],
+)
+def test_config_that_is_none(root: Path, content: str, problem: str) -> None:
+    (root / "data.yaml").write_text(content)
+    assert _problem(root).startswith(problem)
+
+
+def test_folder_without_config(tmp_path: Path) -> None:
+    (tmp_path / "street").mkdir()
+    assert _problem(tmp_path / "street").startswith("there is no data.yaml, and 0 other .yaml files")
+
+
+def test_images_that_cannot_be_used(root: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: a quarter turn
+    _image(root / "images/val/c.jpg", "0 0.25 0.5 0.5 1", exif=exif)
+    assert _problem(root).startswith("images/val/c.jpg: ")
+    (root / "images/val/c.jpg").write_bytes(b"no image")
+    assert "does not open as an image" in _problem(root)
