@@ -76,12 +76,10 @@ def unknown_labels(truth: GroundTruth, protocol: Protocol) -> tuple[str, ...]:
 
 def dropped_note(truth: GroundTruth, protocol: Protocol) -> tuple[str, ...]:
     """A sentence about the ground truth of unknown classes; none if there is none."""
-    if not (names := unknown_labels(truth, protocol)):
+    counts = [f"{int(_has_label(truth, (name,)).sum()):,} {name}" for name in unknown_labels(truth, protocol)]
+    if not counts:
         return ()
-    count = int(_has_label(truth, names).sum())
-    return (
-        f"{protocol.name} knows no class {' or '.join(names)}: {count:,} such boxes are neither counted nor ignored.",
-    )
+    return (f"Neither counted nor ignored, as {protocol.name} does not know their class: {', '.join(counts)}.",)
 
 
 def _has_label(truth: GroundTruth, labels: tuple[str, ...]) -> BoolArray:

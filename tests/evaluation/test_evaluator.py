@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from hkd.evaluation.evaluator import EvaluationInputError, EvaluationResult, evaluate, evaluate_files
+from hkd.evaluation.evaluator import (
+    EvaluationInputError,
+    EvaluationResult,
+    evaluate,
+    evaluate_files,
+    judge,
+    judge_subsets,
+)
 from hkd.evaluation.protocols import CITYPERSONS, PROTOCOLS, Protocol
 from hkd.evaluation.report_text import format_result
 from tests.evaluation.coco_files import Json, coco, crowded_scene, detection, parse, person
@@ -184,3 +191,35 @@ def test_another_protocol_needs_no_other_code() -> None:
     result = evaluate(ground_truth, detections, strict)
     assert (result.protocol, len(result.subsets)) == ("strict", 1)
     assert result.as_metrics()["mr2_reasonable"] == 1.0
+
+
+def test_the_verdicts_come_with_the_result() -> None:
+    truth, boxes = parse(coco(2, [person(1, BOX)]), [detection(1, BOX, 0.5), detection(2, BOX, 0.9)])
+    matches, result = judge(truth, boxes, CITYPERSONS)
+    # Best first. In heavy the person is ignored, and who lies on it left out.
+    assert matches.outcomes.tolist() == [[0, 1], [0, 1], [0, -1], [0, 1]]
+    assert (
+        [s.num_ground_truth for s in result.subsets] == matches.counted_per_image.sum(axis=1).tolist() == [1, 1, 0, 1]
+    )
+    assert [s.log_average_miss_rate for s in judge_subsets(matches, CITYPERSONS)] == list(values(result).values())
+
+
+def test_what_was_left_out_is_told(tmp_path: Path) -> None:
+    # The text's frame 30 is frame 29 from 0; its frame 31 is not among the images.
+    people = [person(1, BOX, label="person"), person(1, BOX, label="rider", width=640, height=480)]
+    ground_truth = coco(1, people) | {"images": [{"id": 1, "file_name": "set06_V000_I00029.jpg"}]}
+    (tmp_path / "set06").mkdir()
+    (tmp_path / "set06" / "V000.txt").write_text("30,0,0,20,75,0.9\n31,0,0,20,60,0.9\n")
+    (tmp_path / "val.json").write_text(json.dumps(ground_truth))
+    (tmp_path / "mine.yaml").write_text("subsets: [{name: tall, height: [50, 60]}]\ncounted_labels: [person]\n")
+    result = evaluate_files(tmp_path / "val.json", tmp_path, str(tmp_path / "mine.yaml"), height_scale=0.8)
+    assert result.protocol == "mine"
+    # Scaled, 75 px are 60, from 7.5 to 67.5: overlap 52.5 / 67.5 with the person.
+    assert result.as_metrics()["mr2_tall"] == pytest.approx(1e-10)
+    assert [note.removeprefix(str(tmp_path)).split(":")[0] for note in result.notes] == [
+        "/val.json",
+        "Neither counted nor ignored, as mine does not know their class",
+        "",
+    ]
+    assert all(note in format_result(result).splitlines() for note in result.notes)
+    assert EvaluationResult.from_json(result.to_json()).notes == result.notes

@@ -36,7 +36,7 @@ def caltech(shared_data: Path) -> Path:
 def ground_truth(caltech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every 30th frame of the test sets, from the original annotations."""
     out = tmp_path_factory.mktemp("caltech")
-    convert(caltech, out, annotations_only=True, shown=False)
+    convert(caltech, out, annotations_only=True)
     return out / "test.json"
 
 
@@ -55,7 +55,7 @@ def test_hog_has_the_miss_rates_of_dbeval(caltech: Path, ground_truth: Path) -> 
     assert_equals(result, HOG_BY_DBEVAL)
     assert result.num_detections == 33508
     # dbEval reads four classes, and this is none of them.
-    assert "caltech knows no class person-fa: 91 such boxes are neither counted nor ignored." in result.notes
+    assert "Neither counted nor ignored, as caltech does not know their class: 91 person-fa." in result.notes
     # HOG has detections of the training sets, 00 to 05, too.
     assert f"{folder}: 71 of 137 videos are not in the ground truth." in result.notes
 
