@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # As hkd.evaluation.curve_plot.FORMATS, which `hkd --help` need not import.
 _PLOT_ENDINGS = (".png", ".pdf", ".svg")
+_MOST_RESAMPLES = 1_000_000
 
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -60,7 +61,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     evaluate.add_argument(
         "--resamples",
-        type=whole_number,
+        type=_resamples,
         default=1000,
         metavar="N",
         help="of the images, for intervals and comparisons; 0 leaves them out (default: 1000)",
@@ -74,17 +75,32 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     evaluate.set_defaults(run=_run_evaluate)
 
 
+def _resamples(text: str) -> int:
+    """A number of resamples.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none, or one that no interval needs and no memory holds.
+    """
+    value = whole_number(text)
+    if value > _MOST_RESAMPLES:
+        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: integer from 0 to {_MOST_RESAMPLES}')
+    return value
+
+
 def _run_evaluate(options: argparse.Namespace) -> None:
     detectors = _checked_detectors(options)
 
     from rich.console import Console
+    from rich.markup import escape
 
     from hkd.evaluation.comparison import evaluate_detectors, read_inputs
     from hkd.evaluation.report_text import format_report
 
     with Console(stderr=True).status("reading") as status:
         inputs = read_inputs(options.ground_truth, detectors, options.protocol, subset=options.subset)
-        report = evaluate_detectors(inputs, resamples=options.resamples, seed=options.seed, on_step=status.update)
+        report = evaluate_detectors(
+            inputs, resamples=options.resamples, seed=options.seed, on_step=lambda words: status.update(escape(words))
+        )
     print(format_report(report))
     if options.json is not None:
         write_whole(options.json, (report.to_json() + "\n").encode())

@@ -98,6 +98,9 @@ def _notes(report: EvaluationReport) -> Iterator[str]:
                     f"{interval.subset}: no ground truth counts in {interval.resamples_without_value:,} resamples, "
                     "which are left out"
                 )
+    for each in report.detectors:
+        if each.detector.height_scale != 1.0:
+            yield f"{each.detector.name}: heights are scaled by {each.detector.height_scale:g}"
     # Notes on the ground truth come with every detector's result.
     yield from dict.fromkeys(note for each in report.detectors for note in each.result.notes)
     yield from _missing_values(report.detectors[0].result)

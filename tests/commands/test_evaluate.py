@@ -149,7 +149,7 @@ def test_heights_can_be_scaled_one_by_one_or_all(folder: Path, capsys: pytest.Ca
         rates = [detector["result"]["subsets"][0]["log_average_miss_rate"] for detector in written]
         assert rates == expected, scales
     assert [detector["height_scale"] for detector in written] == [1.0, 0.35]
-    assert "tall" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[-2] == "taller: heights are scaled by 0.35"
 
 
 @pytest.mark.parametrize("ending", curve_plot.FORMATS)
@@ -176,6 +176,11 @@ def test_a_protocol_of_ones_own(folder: Path, capsys: pytest.CaptureFixture[str]
     Path("mine.yaml").write_text("subsets: [{name: tall, height: [100, null]}]\n")
     assert hkd_evaluate("--detections good.json --protocol mine.yaml --plot c.png --subset tall --resamples 0") == 0
     assert capsys.readouterr().out.startswith("mine: 1 images")
+
+
+def test_a_name_may_look_like_the_terminals_markup(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hkd_evaluate("--detections [/b]=good.json --resamples 1") == 0
+    assert ", [/b]: 1 detections" in capsys.readouterr().out
 
 
 def test_a_name_with_the_sign_is_a_path_where_there_is_such_a_file(
@@ -218,6 +223,14 @@ def test_what_cannot_be_written_is_said(
     assert hkd_evaluate(f"--detections good.json --resamples 0 {arguments}") == 2
     assert capsys.readouterr().err.startswith(f"hkd evaluate: {message}")
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("number", ["-1", "x", "1000001"])
+def test_the_number_of_resamples_is_bounded(folder: Path, number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        hkd_evaluate(f"--detections good.json --resamples {number}")
+    assert ended.value.code == 2
+    assert f'--resamples: found "{number}"; allowed: integer' in capsys.readouterr().err
 
 
 def test_all_wrong_files_are_one_message(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
