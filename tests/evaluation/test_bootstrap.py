@@ -86,6 +86,18 @@ def test_values_are_those_of_the_evaluation() -> None:
     np.testing.assert_allclose(found.values, values, rtol=1e-14, atol=0)
 
 
+def test_fppi_points_allow_as_many_false_positives_as_the_curve_reads() -> None:
+    # Products round to either side: 0.58 * 50 is below 29, though 29 / 50 is 0.58; 0.8333333333333333 * 6 is 5, though
+    # 5 / 6 is the next number above it.
+    points = np.array([0.1, 0.29, 0.58, 0.7, 0.8333333333333333, 1.0])
+    for num_images in (*range(1, 200), 10_000):
+        fppi = np.arange(num_images + 2) / num_images
+        expected = np.searchsorted(fppi, points, side="right") - 1
+        assert bootstrap._most_within(points, num_images).tolist() == expected.tolist(), num_images
+    # Beyond any number of detections.
+    assert bootstrap._most_within(np.array([1e300]), 500).tolist() == [2**40 + 1]
+
+
 def test_the_seed_decides_and_the_size_of_blocks_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     matches = matched(*crowded_scene(seed=1, num_images=20, people=4, detections=9))
     first = resample_miss_rates(matches, CITYPERSONS, resamples=50, seed=1).resampled
