@@ -234,7 +234,8 @@ class DistillationConfig(Section):
 class EvaluationConfig(Section):
     """How a detector is judged."""
 
-    protocol: Literal["citypersons"] = "citypersons"
+    protocol: Literal["citypersons", "citypersons_extended", "caltech", "acf"] = "citypersons"
+    """Which boxes count, and how detections are matched (hkd.evaluation.protocols)."""
     score_threshold: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.01
     nms_iou: OpenFraction = 0.5
     max_detections_per_image: PositiveInt = 100

@@ -6,7 +6,7 @@ from hkd.config import TrialConfig
 from hkd.data.annotations import read_annotations
 from hkd.data.prepare import PreparedData
 from hkd.evaluation.evaluator import evaluate
-from hkd.evaluation.protocols import PROTOCOLS
+from hkd.evaluation.protocol_files import load_protocol
 from hkd.training.teacher import check_teacher_files
 from sweeps.cluster import TrialResources
 from sweeps.folder import StudyError
@@ -33,7 +33,7 @@ def check_objectives(study: StudyConfig, data: PreparedData) -> None:
         StudyError: naming the objectives without a value.
     """
     ground_truth = data.validation_annotations.raw()
-    available = evaluate(ground_truth, [], PROTOCOLS[study.base.evaluation.protocol]).as_metrics()
+    available = evaluate(ground_truth, [], load_protocol(study.base.evaluation.protocol)).as_metrics()
     missing = [name for name in study.objectives if name.startswith("mr2_") and name not in available]
     if missing:
         there = ", ".join(name for name in available if name.startswith("mr2_"))

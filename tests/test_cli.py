@@ -15,8 +15,8 @@ from PIL import Image
 
 import hkd
 from hkd import cli
-from hkd.evaluation import evaluator
-from hkd.evaluation.evaluator import EvaluationResult
+from hkd.evaluation import comparison
+from hkd.evaluation.comparison import EvaluationReport
 
 COMMANDS = [
     "data",
@@ -173,10 +173,10 @@ def test_what_a_user_can_mend_ends_with_2(
 
 
 def test_errors_of_our_own_making_are_not_hidden(coco: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> EvaluationResult:
+    def broken(*_: object, **__: object) -> EvaluationReport:
         raise ValueError("operands could not be broadcast together")
 
-    monkeypatch.setattr(evaluator, "evaluate_files", broken)
+    monkeypatch.setattr(comparison, "evaluate_detectors", broken)
     with pytest.raises(ValueError, match="broadcast"):
         cli.main(["evaluate", "--ground-truth", str(coco[0]), "--detections", str(coco[1])])
 
@@ -184,10 +184,10 @@ def test_errors_of_our_own_making_are_not_hidden(coco: tuple[Path, Path], monkey
 def test_interruption_ends_with_130_and_a_sentence(
     coco: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*_: object) -> EvaluationResult:
+    def interrupted(*_: object, **__: object) -> EvaluationReport:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluator, "evaluate_files", interrupted)
+    monkeypatch.setattr(comparison, "evaluate_detectors", interrupted)
     assert cli.main(["evaluate", "--ground-truth", str(coco[0]), "--detections", str(coco[1])]) == 130
     assert capsys.readouterr().err == "\nhkd evaluate: interrupted. Nothing was finished.\n"
 
@@ -246,44 +246,3 @@ def test_classes_of_people_reach_the_reader(tmp_path: Path, capsys: pytest.Captu
         "train: left out 1 boxes of other classes: 1 car",
         f"wrote {tmp_path / 'out' / 'train.json'}",
     ]
-
-
-# ------------------------------------------------------------------------------------------------- evaluate
-
-
-def test_evaluate_prints_per_cent_and_writes_json(
-    coco: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    json_path = tmp_path / "results" / "result.json"
-    arguments = ["--ground-truth", str(coco[0]), "--detections", str(coco[1]), "--protocol", "citypersons"]
-    assert cli.main(["evaluate", *arguments, "--json", str(json_path)]) == 0
-    rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
-    # The one person is found with no false positive: nothing is missed. A person of 100 pixels is not among the small
-    # (50 to 75 pixels), and not heavily occluded.
-    assert rows["reasonable"][-2:] == ["1", "0.00"]
-    assert rows["all"][-2:] == ["1", "0.00"]
-    assert rows["small"][-2:] == ["0", "-"]
-    assert rows["heavy"][-2:] == ["0", "-"]
-    assert EvaluationResult.from_json(json_path.read_text()).as_metrics() == pytest.approx(
-        {"mr2_reasonable": 0.0, "mr2_all": 0.0, "ap": 1.0, "ap50": 1.0}, abs=1e-12
-    )
-
-
-@pytest.mark.parametrize("which", [0, 1])
-def test_evaluate_does_not_write_over_what_it_reads(
-    coco: tuple[Path, Path], which: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = coco[which].read_text()
-    arguments = ["--ground-truth", str(coco[0]), "--detections", str(coco[1]), "--json", str(coco[which])]
-    assert cli.main(["evaluate", *arguments]) == 2
-    assert "is read, and would be overwritten" in capsys.readouterr().err
-    assert coco[which].read_text() == before
-
-
-def test_evaluate_names_all_wrong_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "gt.json").write_text("{")
-    arguments = ["--ground-truth", str(tmp_path / "gt.json"), "--detections", "missing.json", "--protocol", "kitti"]
-    assert cli.main(["evaluate", *arguments]) == 2
-    message = capsys.readouterr().err
-    assert message.startswith("hkd evaluate: ")
-    assert all(word in message for word in ("gt.json", "missing.json", "kitti"))

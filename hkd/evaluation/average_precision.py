@@ -10,7 +10,8 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hkd.evaluation.inputs import PEDESTRIAN, DetectedBoxes, GroundTruth
+from hkd.evaluation.inputs import DetectedBoxes, GroundTruth
+from hkd.evaluation.records import PEDESTRIAN
 
 
 @dataclass(frozen=True)

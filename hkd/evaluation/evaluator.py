@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 
 from hkd import metric_names
 from hkd.evaluation.average_precision import average_precision
-from hkd.evaluation.inputs import (
-    DetectedBoxes,
-    EvaluationInputError,
-    GroundTruth,
-    parse_detections,
-    parse_ground_truth,
-    read_json,
-)
-from hkd.evaluation.matching import IntArray, Matches, match
+from hkd.evaluation.detection_files import read_detections, read_ground_truth
+from hkd.evaluation.inputs import DetectedBoxes, GroundTruth, parse_detections, parse_ground_truth
+from hkd.evaluation.matching import Matches, match
 from hkd.evaluation.miss_rate import FloatArray, MissRateCurve, log_average_miss_rate, miss_rate_curve
-from hkd.evaluation.protocols import PROTOCOLS, Interval, Protocol
+from hkd.evaluation.preparation import dropped_note
+from hkd.evaluation.protocol_files import load_protocol
+from hkd.evaluation.protocols import Interval, Protocol
+from hkd.evaluation.records import EvaluationInputError, collected_problems
 
 __all__ = [
     "EvaluationInputError",
@@ -31,10 +27,9 @@ __all__ = [
     "SubsetResult",
     "evaluate",
     "evaluate_files",
-    "format_result",
+    "judge",
+    "judge_subsets",
 ]
-
-NO_VALUE: Final = "-"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +72,8 @@ class EvaluationResult:
     num_detections: int
     num_ground_truth: int
     """Boxes that are not ignored, of any height and visibility: what the average precision is over."""
+    notes: tuple[str, ...] = ()
+    """What of the inputs was left out or read in another way than it stands, a sentence each."""
 
     def as_metrics(self) -> dict[str, float]:
         """``mr2_<subset>``, ``ap`` and ``ap50`` as fractions. What has no value is left out."""
@@ -108,6 +105,7 @@ class EvaluationResult:
                 "num_ground_truth": self.num_ground_truth,
                 "ap": self.ap,
                 "ap50": self.ap50,
+                "notes": self.notes,
                 "subsets": [
                     {
                         "name": subset.name,
@@ -134,11 +132,13 @@ class EvaluationResult:
         try:
             raw = json.loads(text)
             subsets = tuple(_subset_from_json(subset) for subset in raw.pop("subsets"))
-            return cls(subsets=subsets, fppi_points=tuple(raw.pop("fppi_points")), **raw)
+            return cls(
+                subsets=subsets, fppi_points=tuple(raw.pop("fppi_points")), notes=tuple(raw.pop("notes", ())), **raw
+            )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"not the JSON of an evaluation result ({type(error).__name__}: {error}); "
-                "give a file that `hkd evaluate --json` or a training wrote"
+                'give what its to_json wrote, such as a "result" in a file of `hkd evaluate --json`'
             ) from error
 
 
@@ -153,95 +153,59 @@ def evaluate(ground_truth: dict[str, Any], detections: list[dict[str, Any]], pro
     Raises:
         EvaluationInputError: naming all problems of both.
     """
-    truth, boxes = _parse_both(
-        lambda: parse_ground_truth(ground_truth, "ground truth"),
-        lambda image_ids: parse_detections(detections, "detections", image_ids),
-        problems=[],
-    )
-    return _judge(truth, boxes, protocol)
+    with collected_problems() as collect:
+        truth = collect(lambda: parse_ground_truth(ground_truth, "ground truth"))
+        image_ids = None if truth is None else truth.image_ids
+        boxes = collect(lambda: parse_detections(detections, "detections", image_ids))
+    assert truth is not None and boxes is not None  # noqa: PT018 - else their problems were raised
+    return judge(truth, boxes, protocol)[1]
 
 
-def evaluate_files(ground_truth_path: Path | str, detections_path: Path | str, protocol_name: str) -> EvaluationResult:
-    """Evaluate a file of detections (COCO results) against a file of ground truth (COCO-style) by a named protocol.
+def evaluate_files(
+    ground_truth_path: Path | str, detections_path: Path | str, protocol_name: str, *, height_scale: float = 1.0
+) -> EvaluationResult:
+    """Evaluate detections (a file or folder, see :func:`read_detections`) against COCO-style ground truth.
 
-    Raises:
-        EvaluationInputError: naming all problems of both files and of the protocol's name.
-    """
-    protocol = PROTOCOLS.get(protocol_name)
-    known = ", ".join(sorted(PROTOCOLS))
-    truth, boxes = _parse_both(
-        lambda: parse_ground_truth(read_json(Path(ground_truth_path)), str(ground_truth_path)),
-        lambda image_ids: parse_detections(read_json(Path(detections_path)), str(detections_path), image_ids),
-        problems=[] if protocol else [f"there is no protocol {protocol_name!r}; name one of: {known}."],
-    )
-    assert protocol is not None  # else a problem was raised
-    return _judge(truth, boxes, protocol)
-
-
-def format_result(result: EvaluationResult) -> str:
-    """A table for people: each subset's definition, the boxes that count in it and its MR^-2 in per cent."""
-    rows = [("subset", "height (px)", "visibility", "boxes", "MR^-2 (%)")]
-    for subset in result.subsets:
-        percent = _percent(subset.log_average_miss_rate)
-        rows.append(
-            (subset.name, str(subset.height_range), str(subset.visibility_range), str(subset.num_ground_truth), percent)
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [f"{result.protocol}: {result.num_images} images, {result.num_detections} detections"]
-    for row in rows:
-        words = "  ".join(cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True))
-        numbers = "  ".join(cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True))
-        lines.append(f"{words}  {numbers}")
-    lines.append(
-        f"COCO AP {_percent(result.ap)} %, AP50 {_percent(result.ap50)} % "
-        f"(over the {result.num_ground_truth} boxes that are not ignored)"
-    )
-    if any(subset.log_average_miss_rate is None for subset in result.subsets) or result.ap is None:
-        lines.append(f"{NO_VALUE} no value: no ground-truth box counts")
-    return "\n".join(lines)
-
-
-def _percent(fraction: float | None) -> str:
-    return NO_VALUE if fraction is None else f"{100 * fraction:.2f}"
-
-
-def _parse_both(
-    parse_truth: Callable[[], GroundTruth],
-    parse_boxes: Callable[[IntArray | None], DetectedBoxes],
-    problems: list[str],
-) -> tuple[GroundTruth, DetectedBoxes]:
-    """Parse both inputs, though the first be wrong.
+    Args:
+        ground_truth_path: COCO-style JSON.
+        detections_path: Any of the formats of :func:`hkd.evaluation.detection_files.read_detections`.
+        protocol_name: A built-in protocol, or the path of a YAML file (see :func:`load_protocol`).
+        height_scale: The detections' heights are multiplied by it first.
 
     Raises:
-        EvaluationInputError: with ``problems`` and those of both.
+        EvaluationInputError: naming all problems of both and of the protocol.
     """
-    truth = boxes = None
-    try:
-        truth = parse_truth()
-    except EvaluationInputError as error:
-        problems = [*problems, *error.problems]
-    try:
-        boxes = parse_boxes(None if truth is None else truth.image_ids)
-    except EvaluationInputError as error:
-        problems = [*problems, *error.problems]
-    if truth is None or boxes is None or problems:
-        raise EvaluationInputError(problems)
-    return truth, boxes
+    with collected_problems() as collect:
+        protocol = collect(lambda: load_protocol(protocol_name))
+        truth = collect(lambda: read_ground_truth(ground_truth_path))
+        boxes = collect(lambda: read_detections(detections_path, truth, height_scale=height_scale))
+    assert protocol is not None and truth is not None and boxes is not None  # noqa: PT018 - else raised
+    return judge(truth, boxes, protocol)[1]
 
 
-def _judge(truth: GroundTruth, boxes: DetectedBoxes, protocol: Protocol) -> EvaluationResult:
+def judge(truth: GroundTruth, boxes: DetectedBoxes, protocol: Protocol) -> tuple[Matches, EvaluationResult]:
+    """Match detections in every subset of a protocol and sum up, with COCO average precision beside.
+
+    The verdicts are what intervals and comparisons are computed from (:mod:`hkd.evaluation.bootstrap`).
+    """
     matches = match(truth, boxes, protocol)
     precision = average_precision(truth, boxes)
-    return EvaluationResult(
+    return matches, EvaluationResult(
         protocol=protocol.name,
         fppi_points=protocol.fppi_points,
-        subsets=tuple(_judge_subset(matches, protocol, i) for i in range(len(protocol.subsets))),
+        subsets=judge_subsets(matches, protocol),
         ap=None if precision is None else precision.ap,
         ap50=None if precision is None else precision.ap50,
         num_images=len(truth.image_ids),
         num_detections=len(boxes.scores),
         num_ground_truth=int((~truth.ignore).sum()),
+        notes=truth.notes + dropped_note(truth, protocol) + boxes.notes,
     )
+
+
+def judge_subsets(matches: Matches, protocol: Protocol) -> tuple[SubsetResult, ...]:
+    """Curve and MR^-2 of each subset."""
+    return tuple(_judge_subset(matches, protocol, i) for i in range(len(protocol.subsets)))
 
 
 def _judge_subset(matches: Matches, protocol: Protocol, index: int) -> SubsetResult:
@@ -263,13 +227,14 @@ def _judge_subset(matches: Matches, protocol: Protocol, index: int) -> SubsetRes
 
 
 def _interval_to_json(interval: Interval) -> dict[str, float | bool | None]:
-    # JSON has no infinity: null stands for no bound.
-    high = interval.high if math.isfinite(interval.high) else None
-    return {"low": interval.low, "high": high, "includes_high": interval.includes_high}
+    # JSON has no infinity: null stands for it, at the upper end and at both.
+    low, high = (bound if math.isfinite(bound) else None for bound in (interval.low, interval.high))
+    return {"low": low, "high": high, "includes_high": interval.includes_high}
 
 
 def _interval_from_json(raw: dict[str, Any]) -> Interval:
-    return Interval(raw["low"], math.inf if raw["high"] is None else raw["high"], raw["includes_high"])
+    low, high = (math.inf if raw[end] is None else raw[end] for end in ("low", "high"))
+    return Interval(low, high, raw["includes_high"])
 
 
 def _subset_from_json(raw: dict[str, Any]) -> SubsetResult:

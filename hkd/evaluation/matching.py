@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hkd.evaluation.inputs import DetectedBoxes, GroundTruth
+from hkd.evaluation.preparation import PreparedTruth, prepare_ground_truth, with_aspect_ratio
 from hkd.evaluation.protocols import Protocol
 
 FALSE_POSITIVE: Final = 0
@@ -52,37 +53,34 @@ class Matches:
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """Pairs of a detection and a ground-truth box of one image that overlap, in the order of detections."""
+    """Pairs of a detection and a ground-truth box of one image that overlap enough, in the order of detections."""
 
     detection: IntArray
     """(P,) ascending."""
     ground_truth: IntArray
     """(P,)."""
-    union_overlap: FloatArray
-    """(P,) intersection over union."""
-    own_overlap: FloatArray
-    """(P,) intersection over the detection's own area."""
+    overlap: FloatArray
+    """(P,)."""
 
 
 def match(ground_truth: GroundTruth, detections: DetectedBoxes, protocol: Protocol) -> Matches:
     """Judge detections in every subset of a protocol."""
     num_images = len(ground_truth.image_ids)
+    truth = prepare_ground_truth(ground_truth, protocol)
     order = _rank(detections, protocol.max_detections_per_image)
-    boxes = detections.boxes_xywh[order]
+    boxes = with_aspect_ratio(detections.boxes_xywh[order], protocol.detection_aspect_ratio)
     image_index = detections.image_index[order]
-    counting = protocol.counting(ground_truth.heights, ground_truth.visibilities, ground_truth.ignore)
     admitted = protocol.admitted(boxes[:, 3])
-    first_box = np.searchsorted(ground_truth.image_index, np.arange(num_images + 1))
-    pairs = _overlapping_pairs(ground_truth.boxes_xywh, first_box, boxes, image_index, protocol.iou_threshold)
+    first_box = np.searchsorted(truth.image_index, np.arange(num_images + 1))
+    on_counted, on_ignored = _overlapping_pairs(truth, first_box, boxes, image_index, protocol.iou_threshold)
 
     outcomes = np.where(admitted, FALSE_POSITIVE, LEFT_OUT).astype(np.int8)
-    on_ignored = ~counting[:, pairs.ground_truth] & (pairs.own_overlap >= protocol.iou_threshold)
-    subset, pair = np.nonzero(on_ignored)
-    outcomes[subset, pairs.detection[pair]] = LEFT_OUT
+    subset, pair = np.nonzero(~truth.counting[:, on_ignored.ground_truth])
+    outcomes[subset, on_ignored.detection[pair]] = LEFT_OUT
     # Comes last: a match with ground truth that counts goes before one with ignored.
-    outcomes[_true_positives(pairs, counting, admitted, protocol.iou_threshold)] = TRUE_POSITIVE
+    outcomes[_true_positives(on_counted, truth.counting, admitted)] = TRUE_POSITIVE
 
-    counted = [np.bincount(ground_truth.image_index[counts], minlength=num_images) for counts in counting]
+    counted = [np.bincount(truth.image_index[counts], minlength=num_images) for counts in truth.counting]
     return Matches(outcomes, order, image_index, np.stack(counted))
 
 
@@ -101,12 +99,14 @@ def _rank(detections: DetectedBoxes, max_per_image: int | None) -> IntArray:
 
 
 def _overlapping_pairs(
-    truth_xywh: FloatArray, first_box: IntArray, boxes_xywh: FloatArray, image_index: IntArray, threshold: float
-) -> _Pairs:
-    """All pairs in one image of which either overlap reaches the threshold.
+    truth: PreparedTruth, first_box: IntArray, boxes_xywh: FloatArray, image_index: IntArray, threshold: float
+) -> tuple[_Pairs, _Pairs]:
+    """All pairs in one image by intersection over union, and all by intersection over the detection's own area.
+
+    The former are with ground truth in its shape where it counts, the latter in that where it is ignored.
 
     Args:
-        truth_xywh: (N, 4) ground truth, image by image.
+        truth: M boxes of ground truth, image by image.
         first_box: (I + 1,) where each image's ground truth begins, and the last one's ends.
         boxes_xywh: (D, 4) detections.
         image_index: (D,) their images.
@@ -115,39 +115,64 @@ def _overlapping_pairs(
     boxes_in_image = np.diff(first_box)[image_index]
     pairs_before = np.cumsum(boxes_in_image) - boxes_in_image
     cuts = np.flatnonzero(np.diff(pairs_before // PAIRS_AT_A_TIME)) + 1
-    truth_x2y2 = truth_xywh[:, :2] + truth_xywh[:, 2:]
-    boxes_x2y2 = boxes_xywh[:, :2] + boxes_xywh[:, 2:]
-    truth_area = truth_xywh[:, 2] * truth_xywh[:, 3]
     boxes_area = boxes_xywh[:, 2] * boxes_xywh[:, 3]
+    counted_area = truth.counted_boxes_xywh[:, 2] * truth.counted_boxes_xywh[:, 3]
+    boxes_corners, counted_corners = _corners(boxes_xywh), _corners(truth.counted_boxes_xywh)
+    ignored_corners = _corners(truth.boxes_xywh)
+    has_one_shape = truth.counted_boxes_xywh is truth.boxes_xywh
 
-    found: list[tuple[IntArray, IntArray, FloatArray, FloatArray]] = []
+    on_counted: list[tuple[IntArray, IntArray, FloatArray]] = []
+    on_ignored: list[tuple[IntArray, IntArray, FloatArray]] = []
     for block in np.split(np.arange(len(boxes_xywh)), cuts):
         repeats = boxes_in_image[block]
         d = np.repeat(block, repeats)
         # Runs 0, 1, 2 ... for each detection, from its image's first ground truth on.
         g = np.arange(len(d)) + np.repeat(first_box[image_index[block]] - (np.cumsum(repeats) - repeats), repeats)
-        # Axis by axis: most pairs part at the first.
-        intersection = np.ones(len(d))
-        for axis in (0, 1):
-            right = np.minimum(boxes_x2y2[d, axis], truth_x2y2[g, axis])
-            left = np.maximum(boxes_xywh[d, axis], truth_xywh[g, axis])
-            intersection = intersection * (right - left)
-            meets = intersection > 0
-            d, g, intersection = d[meets], g[meets], intersection[meets]
-        own_overlap = intersection / boxes_area[d]
-        union_overlap = intersection / (boxes_area[d] + truth_area[g] - intersection)
-        reaches = (own_overlap >= threshold) | (union_overlap >= threshold)
-        found.append((d[reaches], g[reaches], union_overlap[reaches], own_overlap[reaches]))
-    return _Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
+        meeting = _intersections(counted_corners, g, boxes_corners, d)
+        counted_d, counted_g, intersection = meeting
+        overlap = intersection / (boxes_area[counted_d] + counted_area[counted_g] - intersection)
+        on_counted.append(_reaching(counted_d, counted_g, overlap, threshold))
+        if not has_one_shape:
+            meeting = _intersections(ignored_corners, g, boxes_corners, d)
+        ignored_d, ignored_g, intersection = meeting
+        on_ignored.append(_reaching(ignored_d, ignored_g, intersection / boxes_area[ignored_d], threshold))
+    return _joined(on_counted), _joined(on_ignored)
 
 
-def _true_positives(pairs: _Pairs, counting: BoolArray, admitted: BoolArray, threshold: float) -> BoolArray:
+def _corners(boxes_xywh: FloatArray) -> FloatArray:
+    """(4, N) left, top, right and bottom: each a row, to be picked from fast."""
+    return np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1).T.copy()
+
+
+def _intersections(
+    truth: FloatArray, g: IntArray, boxes: FloatArray, d: IntArray
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Of pairs (d, g) of boxes given by :func:`_corners`, those that meet, with the area of their intersections."""
+    intersection = np.ones(len(d))
+    # Axis by axis: most pairs part at the first.
+    for axis in (0, 1):
+        right = np.minimum(boxes[axis + 2][d], truth[axis + 2][g])
+        intersection = intersection * (right - np.maximum(boxes[axis][d], truth[axis][g]))
+        meets = intersection > 0
+        d, g, intersection = d[meets], g[meets], intersection[meets]
+    return d, g, intersection
+
+
+def _reaching(d: IntArray, g: IntArray, overlap: FloatArray, threshold: float) -> tuple[IntArray, IntArray, FloatArray]:
+    reaches = overlap >= threshold
+    return d[reaches], g[reaches], overlap[reaches]
+
+
+def _joined(blocks: list[tuple[IntArray, IntArray, FloatArray]]) -> _Pairs:
+    return _Pairs(*(np.concatenate(column) for column in zip(*blocks, strict=True)))
+
+
+def _true_positives(pairs: _Pairs, counting: BoolArray, admitted: BoolArray) -> BoolArray:
     """Which detections take ground truth that counts, in each subset: (S, D)."""
     num_subsets, num_truth = counting.shape
     num_detections = admitted.shape[1]
     # The order in which each detection prefers ground truth; negated, the later of two equals comes first.
-    preference = np.lexsort((-pairs.ground_truth, -pairs.union_overlap, pairs.detection))
-    preference = preference[pairs.union_overlap[preference] >= threshold]
+    preference = np.lexsort((-pairs.ground_truth, -pairs.overlap, pairs.detection))
     detection, truth = pairs.detection[preference], pairs.ground_truth[preference]
     subset, pair = np.nonzero(counting[:, truth] & admitted[:, detection])
     chooser, candidate = np.unique(subset * num_detections + detection[pair], return_inverse=True)

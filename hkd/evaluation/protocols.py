@@ -2,14 +2,15 @@
 
 A protocol says everything that :mod:`hkd.evaluation.matching` and :mod:`hkd.evaluation.miss_rate` need to know;
 neither asks for a protocol's name. The terms are those of Dollar et al., "Pedestrian Detection: An Evaluation of
-the State of the Art", PAMI 2012, and Zhang et al., "CityPersons", CVPR 2017.
+the State of the Art", PAMI 2012, and Zhang et al., "CityPersons", CVPR 2017. Users' own protocols are read from files
+by :mod:`hkd.evaluation.protocol_files`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Final
@@ -42,6 +43,8 @@ class Interval:
         return (values >= self.low) & below_high
 
     def __str__(self) -> str:
+        if math.isinf(self.low):
+            return "inf"
         closing = "]" if self.includes_high and math.isfinite(self.high) else ")"
         return f"[{self.low:g}, {self.high:g}{closing}"
 
@@ -80,6 +83,30 @@ class Protocol:
     miss_rate_floor: float
     """Miss rates below it are raised to it before the logarithm. At 0, one reading of 0 makes the mean 0."""
 
+    counted_labels: tuple[str, ...] | None = None
+    """Of labelled ground truth these classes can count, and classes that are in neither list are not there at all, as
+    in Dollar's code; None: every class that is not in ``ignored_labels`` can count. Ground truth without a label is a
+    pedestrian. What a file says to ignore never counts, whatever its class."""
+    ignored_labels: tuple[str, ...] = ()
+    """Ground truth of these classes is ignored."""
+    border_xyxy: tuple[float, float, float, float] | None = None
+    """Left, top, right and bottom, pixels: ground truth that is not wholly inside is ignored. None has no border."""
+    truth_aspect_ratio: float | None = None
+    """Ground truth that counts gets the width of its height times this, about its centre, when overlaps are taken;
+    ignored ground truth keeps its shape. None leaves all as it is."""
+    detection_aspect_ratio: float | None = None
+    """The same for detections, after any scaling of their heights."""
+    rounds_boxes: bool = False
+    """Whether x, y, width and height of ground truth and of visible boxes are rounded to whole pixels before anything
+    else. Heights are then those of the rounded boxes."""
+    unoccluded_visibility: float | None = None
+    """None: visibility is the stated share (``vis_ratio``). Else it is the share of the full box that the visible box
+    covers, and this number where ground truth is not occluded or its visible box is of zeros. Ground truth that
+    states no visible box keeps its stated share below 1."""
+    visibility_of_equal_boxes: float | None = None
+    """Visibility where the visible box of occluded ground truth equals the full one; None has no such exception. Only
+    with ``unoccluded_visibility``."""
+
     def __post_init__(self) -> None:
         names = [subset.name for subset in self.subsets]
         points = self.fppi_points
@@ -95,6 +122,22 @@ class Protocol:
                 "max_detections_per_image of at least 1",
             ),
             (0 <= self.miss_rate_floor < 1, "a miss_rate_floor in [0, 1)"),
+            (_is_border(self.border_xyxy), "a border_xyxy with left < right and top < bottom"),
+            (_is_positive(self.truth_aspect_ratio), "a truth_aspect_ratio above 0"),
+            (_is_positive(self.detection_aspect_ratio), "a detection_aspect_ratio above 0"),
+            (self.unoccluded_visibility is None or self.unoccluded_visibility >= 0, "unoccluded_visibility from 0 on"),
+            (
+                self.visibility_of_equal_boxes is None or self.visibility_of_equal_boxes >= 0,
+                "visibility_of_equal_boxes from 0 on",
+            ),
+            (
+                self.visibility_of_equal_boxes is None or self.unoccluded_visibility is not None,
+                "unoccluded_visibility beside visibility_of_equal_boxes",
+            ),
+            (
+                not set(self.counted_labels or ()) & set(self.ignored_labels),
+                "labels that are either in counted_labels or in ignored_labels",
+            ),
         )
         if unmet := [requirement for is_met, requirement in requirements if not is_met]:
             raise ValueError(f"protocol {self.name!r} needs {'; '.join(unmet)}")
@@ -105,7 +148,10 @@ class Protocol:
         visibilities: npt.NDArray[np.float64],
         ignore: npt.NDArray[np.bool_],
     ) -> npt.NDArray[np.bool_]:
-        """Which of N ground-truth boxes count in each subset: (S, N). The others are ignored there."""
+        """Which of N ground-truth boxes count in each subset: (S, N). The others are ignored there.
+
+        Labels, the border and how visibility is derived come before this (:mod:`hkd.evaluation.preparation`).
+        """
         return np.stack(
             [
                 subset.height_range.contains(heights) & subset.visibility_range.contains(visibilities) & ~ignore
@@ -120,6 +166,14 @@ class Protocol:
             return np.ones((len(self.subsets), len(heights)), dtype=np.bool_)
         ranges = [subset.height_range for subset in self.subsets]
         return np.stack([(heights >= r.low / ratio) & (heights < r.high * ratio) for r in ranges])
+
+
+def _is_border(border_xyxy: tuple[float, float, float, float] | None) -> bool:
+    return border_xyxy is None or (border_xyxy[0] < border_xyxy[2] and border_xyxy[1] < border_xyxy[3])
+
+
+def _is_positive(ratio: float | None) -> bool:
+    return ratio is None or 0 < ratio < math.inf
 
 
 CITYPERSONS: Final = Protocol(
@@ -139,5 +193,70 @@ CITYPERSONS: Final = Protocol(
 )
 """The protocol of the CityPersons benchmark's script (cvgroup-njust/CityPersons, eval_script)."""
 
-PROTOCOLS: Final[Mapping[str, Protocol]] = MappingProxyType({protocol.name: protocol for protocol in (CITYPERSONS,)})
-"""All protocols by name."""
+CITYPERSONS_EXTENDED: Final = replace(
+    CITYPERSONS,
+    name="citypersons_extended",
+    subsets=(
+        *CITYPERSONS.subsets,
+        Subset("heavy_all", height_range=Interval(50), visibility_range=Interval(0, 0.65)),
+        Subset("partial", height_range=Interval(50), visibility_range=Interval(0.65, 0.9)),
+        Subset("bare", height_range=Interval(50), visibility_range=Interval(0.9, 1)),
+    ),
+)
+"""The same with the subsets of other papers (Wang et al., "Repulsion Loss", CVPR 2018; Liu et al., "CSP", CVPR 2019):
+heavy occlusion from 0 on, partial and bare. Bounds are included on both sides, as the benchmark's script has it: a
+visibility of exactly 0.65 or 0.9 counts in both neighbours."""
+
+# 10^(-2 + k/4), as Dollar's code computes them.
+_DECADE_QUARTERS: Final = tuple(10.0 ** (k / 4 - 2) for k in range(9))
+_UNOCCLUDED: Final = Interval(math.inf)
+
+CALTECH: Final = Protocol(
+    name="caltech",
+    subsets=(
+        Subset("reasonable", height_range=Interval(50), visibility_range=Interval(0.65)),
+        Subset("all", height_range=Interval(20), visibility_range=Interval(0.2)),
+        Subset("scale_large", height_range=Interval(100), visibility_range=_UNOCCLUDED),
+        Subset("scale_near", height_range=Interval(80), visibility_range=_UNOCCLUDED),
+        Subset("scale_medium", height_range=Interval(30, 80, includes_high=False), visibility_range=_UNOCCLUDED),
+        Subset("occ_none", height_range=Interval(50), visibility_range=_UNOCCLUDED),
+        Subset("occ_partial", height_range=Interval(50), visibility_range=Interval(0.65, 1)),
+        Subset("occ_heavy", height_range=Interval(50), visibility_range=Interval(0.2, 0.65)),
+    ),
+    fppi_points=_DECADE_QUARTERS,
+    iou_threshold=0.5,
+    height_filter_ratio=1.25,
+    max_detections_per_image=None,
+    miss_rate_floor=1e-10,
+    counted_labels=("person",),
+    ignored_labels=("person?", "people", "ignore"),
+    border_xyxy=(5, 5, 635, 475),
+    truth_aspect_ratio=0.41,
+    detection_aspect_ratio=0.41,
+    unoccluded_visibility=math.inf,
+)
+"""Eight experiments of Dollar's ``dbEval`` for Caltech-USA (Caltech Pedestrian Detection Benchmark, code 3.2.1). A
+person without occlusion has an infinite visibility there: only such people count in the scales and in ``occ_none``."""
+
+ACF: Final = Protocol(
+    name="acf",
+    subsets=(Subset("reasonable", height_range=Interval(50), visibility_range=Interval(0.65, 1)),),
+    fppi_points=_DECADE_QUARTERS,
+    iou_threshold=0.5,
+    height_filter_ratio=None,
+    max_detections_per_image=None,
+    miss_rate_floor=1e-10,
+    counted_labels=("person",),
+    ignored_labels=("people",),
+    border_xyxy=(5, 5, 635, 475),
+    truth_aspect_ratio=0.41,
+    rounds_boxes=True,
+    unoccluded_visibility=1.0,
+    visibility_of_equal_boxes=0.0,
+)
+"""Dollar's ``acfTest`` on Caltech-USA, as ``acfDemoCal`` of his toolbox sets it: what ACF's 28.91% stands on."""
+
+PROTOCOLS: Final[Mapping[str, Protocol]] = MappingProxyType(
+    {protocol.name: protocol for protocol in (CITYPERSONS, CITYPERSONS_EXTENDED, CALTECH, ACF)}
+)
+"""The built-in protocols by name."""

@@ -227,11 +227,11 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def write_json(path: Path, content: object) -> None:
-    """Write a dataclass or plain value as JSON."""
+def write_json(path: Path, content: object, indent: int | None = 2) -> None:
+    """Write a dataclass or plain value as JSON, on one line if ``indent`` is None."""
     plain = asdict(content) if hasattr(content, "__dataclass_fields__") else content  # type: ignore[call-overload]
     with _written_whole(path) as partial:
-        partial.write_text(json.dumps(plain, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(plain, indent=indent, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _first_classes(weights: dict[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:

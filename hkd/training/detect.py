@@ -8,32 +8,27 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, Final
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from hkd.config import EvaluationConfig, TrainingConfig, TrialConfig
-from hkd.data.annotations import Annotations, ImageRecord
+from hkd.data.annotations import ImageRecord, read_annotations
 from hkd.data.store import open_store
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
-from hkd.training.checkpoint import load_detector, load_weights
+from hkd.training.checkpoint import CheckpointError, load_detector, load_weights, write_json
 from hkd.training.device import autocast_dtype, place, resolve_device
 from hkd.training.inference import detect_store
+from hkd.training.pictures import PictureError, numbered_as, open_upright, picture_records, without_boxes
 
 DETECTIONS_FILE = "detections.json"
+DRAWING_THRESHOLD: Final = 0.5
+"""Boxes below are not drawn unless asked for."""
 
 _BOX_COLOUR = (255, 64, 0)
 _LABEL_COLOUR = (255, 255, 255)
 _PICTURE_SIDE_PER_PIXEL_OF_LINE = 300
-
-
-class PictureError(ValueError):
-    """Pictures cannot be read, or what is drawn of them has no place; ``problems`` lists all of them."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
 
 
 @dataclass(frozen=True)
@@ -50,69 +45,142 @@ class PictureDetections:
     """What was found in one picture."""
 
     image: Path
-    drawn: Path
-    """The picture with the boxes drawn in."""
+    drawn: Path | None
+    """The picture with the boxes drawn in, where that was asked for."""
     pedestrians: tuple[FoundPedestrian, ...]
     """Best first."""
+
+
+@dataclass(frozen=True)
+class CocoResults:
+    """A file of detections that the official scripts read, such as pycocotools' ``loadRes``."""
+
+    path: Path
+    """A JSON list of ``image_id``, ``category_id`` (1), ``bbox`` [x, y, width, height] in pixels, ``score``."""
+    annotations: Path | None = None
+    """The ground truth whose image ids the pictures have, by file name; without it they are 1, 2, ... as given."""
+
+    @property
+    def images_path(self) -> Path:
+        """Where the list of images goes if their ids are not a ground truth's."""
+        return self.path.with_name(f"{self.path.stem}.images.json")
 
 
 def detect_command(
     images: Sequence[Path],
     weights: Path,
-    out: Path,
+    out: Path | None,
     *,
-    score_threshold: float = 0.5,
+    results: CocoResults | None = None,
+    score_threshold: float | None = None,
     config: TrialConfig | None = None,
 ) -> list[PictureDetections]:
-    """Find pedestrians in pictures and draw their boxes.
+    """Find pedestrians in pictures; draw their boxes, write them as COCO results, or both.
 
-    Pictures are fitted to the network's input as in training. Writes ``<picture's name>.png`` for each picture and
-    ``detections.json``.
+    Pictures are turned upright as their EXIF orientation says, and fitted to the network's input as in training. Writes
+    to ``out`` a ``<picture's name>.png`` for each picture and ``detections.json``; to ``results`` the detections, and
+    unless it names a ground truth, the images (``id``, ``file_name``, ``height``, ``width``) beside.
 
     Args:
         images: Picture files.
         weights: A detector that hkd saved (``student.safetensors``), or with ``config`` any state dict that fits it.
-        out: Folder to write to; made if needed.
-        score_threshold: Detections below are left out.
+        out: Folder to draw to; made if needed. None draws nothing.
+        results: File of COCO results; its folder is made if needed.
+        score_threshold: Detections below are left out. None: of the drawings those below 0.5, of the results those
+            below ``evaluation.score_threshold`` (0.01), because a miss rate needs the unsure ones as well.
         config: Its ``student`` and ``data`` replace what the weights file says of itself; its ``evaluation`` and
             ``training`` say how to compute.
 
     Raises:
-        PictureError: naming all pictures that cannot be read, or would be drawn over one another. Nothing was written.
+        PictureError: naming all pictures that cannot be read, would be drawn over one another, or are not the ground
+            truth's; or that a file to write is one that is read. Nothing was written.
+        AnnotationError: the ground truth cannot be read.
         CheckpointError: the weights cannot be used.
     """
-    drawn = _places_to_draw(images, out)
-    records = _records(images)
+    evaluation = EvaluationConfig() if config is None else config.evaluation
+    drawing_threshold = DRAWING_THRESHOLD if score_threshold is None else score_threshold
+    lowest = drawing_threshold
+    if results is not None and score_threshold is None:
+        lowest = min(lowest, evaluation.score_threshold)
+    drawn = [None] * len(images) if out is None else _places_to_draw(images, out)
+    if results is not None:
+        _require_free_places(results, images, weights, out)
+    with TemporaryDirectory(prefix="hkd-detect-") as folder:
+        records = _records(images, None if results is None else results.annotations, Path(folder))
+        found = _detect(records, weights, config, evaluation.model_copy(update={"score_threshold": lowest}), folder)
+    pictures = []
+    for record, image, place_drawn in zip(records, images, drawn, strict=True):
+        own = [one for one in found if one["image_id"] == record.image_id and one["score"] >= drawing_threshold]
+        pedestrians = tuple(FoundPedestrian(tuple(one["bbox"]), one["score"]) for one in own)
+        pictures.append(PictureDetections(image, place_drawn, pedestrians))
+    if out is not None:
+        _write_drawings(pictures, out)
+    if results is not None:
+        _write_results(results, found, images, records)
+    return pictures
+
+
+def _detect(
+    records: Sequence[ImageRecord],
+    weights: Path,
+    config: TrialConfig | None,
+    evaluation: EvaluationConfig,
+    folder: str,
+) -> list[dict[str, Any]]:
+    """COCO results, picture by picture and best first."""
     training = TrainingConfig() if config is None else config.training
     device = resolve_device(training.device)
     detector, height, width = _detector(weights, config)
-    evaluation = EvaluationConfig() if config is None else config.evaluation
-    evaluation = evaluation.model_copy(update={"score_threshold": score_threshold})
     # The same store as in training, so that pictures are fitted to the network's input in the same way.
-    pictures = _without_boxes(records)
-    with TemporaryDirectory(prefix="hkd-detect-") as folder:
-        store = open_store(pictures, height, width, Path(folder), progress=False)
-        results = detect_store(
-            place(detector, device),
-            store,
-            pictures,
-            evaluation,
-            device=device,
-            autocast_dtype=autocast_dtype(training.precision, device),
-        )
+    pictures = without_boxes(records)
+    return detect_store(
+        place(detector, device),
+        open_store(pictures, height, width, Path(folder), progress=False),
+        pictures,
+        evaluation,
+        device=device,
+        autocast_dtype=autocast_dtype(training.precision, device),
+    )
+
+
+def _write_drawings(pictures: Sequence[PictureDetections], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    found = []
-    for record, image, place_drawn in zip(records, images, drawn, strict=True):
-        pedestrians = tuple(
-            FoundPedestrian(tuple(result["bbox"]), result["score"])
-            for result in results
-            if result["image_id"] == record.image_id
-        )
-        _draw(image, pedestrians).save(place_drawn)
-        found.append(PictureDetections(image, place_drawn, pedestrians))
-    plain = [{**asdict(picture), "image": str(picture.image), "drawn": str(picture.drawn)} for picture in found]
+    for picture in pictures:
+        assert picture.drawn is not None
+        _draw(picture.image, picture.pedestrians).save(picture.drawn)
+    plain = [{**asdict(picture), "image": str(picture.image), "drawn": str(picture.drawn)} for picture in pictures]
     (out / DETECTIONS_FILE).write_text(json.dumps(plain, indent=1), encoding="utf-8")
-    return found
+
+
+def _write_results(
+    results: CocoResults, found: list[dict[str, Any]], images: Sequence[Path], records: Sequence[ImageRecord]
+) -> None:
+    if results.annotations is None:
+        listed = [
+            {"id": record.image_id, "file_name": str(image), "height": record.height, "width": record.width}
+            for image, record in zip(images, records, strict=True)
+        ]
+        write_json(results.images_path, {"images": listed})
+    write_json(results.path, found, indent=None)
+
+
+def _require_free_places(results: CocoResults, images: Sequence[Path], weights: Path, out: Path | None) -> None:
+    """Whether the results can be written without loss.
+
+    Raises:
+        PictureError: they would be written over something that is read, or over the drawings' own list.
+    """
+    read = [*images, weights] + ([] if results.annotations is None else [results.annotations])
+    taken = {path.resolve(): "is read" for path in read}
+    if out is not None:
+        taken[(out / DETECTIONS_FILE).resolve()] = "is what the drawings' own list is written to"
+    written = [results.path] + ([results.images_path] if results.annotations is None else [])
+    if problems := [
+        f"{path}: {taken[path.resolve()]}, and would be overwritten; name another file with --json"
+        for path in written
+        if path.resolve() in taken
+    ]:
+        raise PictureError(problems)
 
 
 def _places_to_draw(images: Sequence[Path], out: Path) -> list[Path]:
@@ -143,41 +211,35 @@ def _places_to_draw(images: Sequence[Path], out: Path) -> list[Path]:
     return drawn
 
 
-def _records(images: Sequence[Path]) -> list[ImageRecord]:
-    records, problems = [], []
-    for number, path in enumerate(images, start=1):
-        try:
-            with Image.open(path) as image:
-                image.convert("RGB")
-                records.append(ImageRecord(number, str(path.resolve()), image.height, image.width))
-        except FileNotFoundError:
-            problems.append(f"{path}: there is no such picture")
-        except IsADirectoryError:
-            problems.append(f"{path}: is a folder; name the pictures in it, such as {path}/*.jpg")
-        except Exception as error:  # noqa: BLE001 (a decoder may raise anything on a damaged file)
-            problems.append(f"{path}: does not open as a picture ({error})")
+def _records(images: Sequence[Path], annotations: Path | None, folder: Path) -> list[ImageRecord]:
+    """The pictures by their sizes and image ids.
+
+    Raises:
+        PictureError: naming all that cannot be read, or are not the ground truth's.
+        AnnotationError: the ground truth cannot be read.
+    """
+    problems: list[str] = []
+    truth = None if annotations is None else read_annotations(annotations, check_images=False)
+    records = picture_records(images, folder, problems)
+    if truth is not None:
+        records = numbered_as(truth, images, records, problems)
     if problems:
         raise PictureError(problems)
     return records
 
 
-def _without_boxes(records: Sequence[ImageRecord]) -> Annotations:
-    return Annotations(
-        path=None,
-        image_root=Path(),
-        images=tuple(records),
-        image_index=np.zeros(0, dtype=np.int64),
-        boxes_xywh=np.zeros((0, 4)),
-        vis_ratio=np.zeros(0),
-        heights=np.zeros(0),
-        ignore=np.zeros(0, dtype=np.bool_),
-        records=(),
-    )
-
-
 def _detector(weights: Path, config: TrialConfig | None) -> tuple[Detector, int, int]:
-    """The detector, and the height and width of its input in pixels."""
+    """The detector, and the height and width of its input in pixels.
+
+    Raises:
+        CheckpointError: the weights cannot be used, or do not say what detector they are of.
+    """
     if config is None:
+        if weights.is_file() and weights.suffix != ".safetensors":
+            raise CheckpointError(
+                f"{weights}: a state dict does not say what detector it is of; give the configuration of its training "
+                "with --config, or name the student.safetensors that hkd saved"
+            )
         detector, metadata = load_detector(weights)
         return detector, metadata.image_height, metadata.image_width
     detector = build_detector(config.student)
@@ -187,8 +249,7 @@ def _detector(weights: Path, config: TrialConfig | None) -> tuple[Detector, int,
 
 def _draw(path: Path, pedestrians: Sequence[FoundPedestrian]) -> Image.Image:
     """The picture with a box and a score in per cent for each pedestrian, the best drawn last."""
-    with Image.open(path) as opened:
-        picture = opened.convert("RGB")
+    picture = open_upright(path)
     line = max(1, round(max(picture.size) / _PICTURE_SIDE_PER_PIXEL_OF_LINE))
     font = ImageFont.load_default(size=6 * line + 6)
     canvas = ImageDraw.Draw(picture)

@@ -13,7 +13,7 @@ from hkd.data.loader import evaluation_batches
 from hkd.data.prepare import PreparedData
 from hkd.data.store import ImageStore
 from hkd.evaluation.evaluator import EvaluationResult, evaluate
-from hkd.evaluation.protocols import PROTOCOLS
+from hkd.evaluation.protocol_files import load_protocol
 from hkd.models.detector import Detector
 from hkd.structures import Detections
 
@@ -37,7 +37,7 @@ def evaluate_detector(
         device=device,
         autocast_dtype=autocast_dtype,
     )
-    return evaluate(data.validation_annotations.raw(), detections, PROTOCOLS[evaluation.protocol])
+    return evaluate(data.validation_annotations.raw(), detections, load_protocol(evaluation.protocol))
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from hkd.config import TrialConfig
 from hkd.config_io import dump_yaml, flatten, load_config
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.evaluation.evaluator import EvaluationResult, evaluate
-from hkd.evaluation.protocols import PROTOCOLS
+from hkd.evaluation.protocol_files import load_protocol
 from hkd.metric_names import FLOPS, GMACS, MR2_REASONABLE, NUM_PARAMS, TOTAL_LOSS
 from hkd.models.cost import Cost
 from hkd.training.checkpoint import write_json
@@ -246,7 +246,7 @@ def _train(
 
 def _judge(trainer: Trainer, data: PreparedData) -> tuple[EvaluationResult, list[dict[str, Any]]]:
     detections = trainer.detections()
-    protocol = PROTOCOLS[trainer.config.evaluation.protocol]
+    protocol = load_protocol(trainer.config.evaluation.protocol)
     return evaluate(data.validation_annotations.raw(), detections, protocol), detections
 
 

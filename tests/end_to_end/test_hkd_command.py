@@ -100,7 +100,8 @@ def test_results_can_be_evaluated_and_used(folder: Path, trained: Path) -> None:
     )
     assert judged.returncode == 0, judged.stderr
     metrics = json.loads((trained / "metrics.json").read_text())
-    assert json.loads((folder / "judged.json").read_text())["ap"] == pytest.approx(metrics["ap"], abs=1e-12)
+    (detector,) = json.loads((folder / "judged.json").read_text())["detectors"]
+    assert detector["result"]["ap"] == pytest.approx(metrics["ap"], abs=1e-12)
 
     drawn = hkd(
         folder,
@@ -110,3 +111,24 @@ def test_results_can_be_evaluated_and_used(folder: Path, trained: Path) -> None:
     assert drawn.returncode == 0, drawn.stderr
     with Image.open(folder / "drawn" / "validation_000000.png") as picture:
         assert picture.size == (128, 96)
+
+
+def test_detections_of_pictures_are_those_of_the_training(folder: Path, trained: Path) -> None:
+    images = " ".join(f"scenes/images/validation_{i:06}.png" for i in range(4))
+    found = hkd(
+        folder,
+        f"detect {images} --weights whole/student.safetensors --json again.json --annotations scenes/validation.json",
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == "4 pictures -> again.json (ids of scenes/validation.json)\n"
+    compared = hkd(
+        folder,
+        "evaluate --ground-truth scenes/validation.json --detections trained=whole/detections.json again.json "
+        "--resamples 50 --plot curve.png --json compared.json --subset all",
+    )
+    assert compared.returncode == 0, compared.stderr
+    trained_there, here = json.loads((folder / "compared.json").read_text())["detectors"]
+    assert here["result"]["num_detections"] == trained_there["result"]["num_detections"] > 0
+    assert here["result"]["ap"] == pytest.approx(trained_there["result"]["ap"], abs=1e-6)
+    with Image.open(folder / "curve.png") as picture:
+        assert picture.format == "PNG"

@@ -1,15 +1,18 @@
 """The evaluation as its definition reads: box by box and image by image, in plain Python.
 
 Follows the steps of the CityPersons script, including its habit of going through sorted ground truth with the best
-overlap so far; slow, and easy to check against it.
+overlap so far, and what Dollar's code does to boxes before; slow, and easy to check against them.
 """
 
 from __future__ import annotations
 
 import math
+from decimal import ROUND_HALF_UP, Decimal
 
 from hkd.evaluation.inputs import DetectedBoxes, GroundTruth
-from hkd.evaluation.protocols import Protocol, Subset
+from hkd.evaluation.protocols import Interval, Protocol, Subset
+
+PlainTruth = tuple[list[float], bool]
 
 TRUE, FALSE, LEFT_OUT = 1, 0, -1
 
@@ -53,12 +56,68 @@ def plain_match(
     return verdicts
 
 
-def plain_counts(truth: GroundTruth, subset: Subset, g: int) -> bool:
-    """Whether a ground-truth box counts in a subset."""
-    height, visibility = truth.heights[g], truth.visibilities[g]
-    heights, visibilities = subset.height_range, subset.visibility_range
-    in_height = heights.low <= height and (height < heights.high or (heights.includes_high and height == heights.high))
-    return bool(not truth.ignore[g] and in_height and visibilities.low <= visibility <= visibilities.high)
+def plain_rounded(number: float) -> float:
+    """To the nearest whole number, halves away from zero."""
+    return float(Decimal(number).quantize(Decimal(1), rounding=ROUND_HALF_UP))
+
+
+def plain_resized(box: list[float], aspect_ratio: float | None) -> list[float]:
+    """The box about the same centre, its width ``aspect_ratio`` times its height."""
+    if aspect_ratio is None:
+        return box
+    growth = box[3] * aspect_ratio - box[2]
+    return [box[0] - growth / 2, box[1], box[2] + growth, box[3]]
+
+
+def plain_visibility(truth: GroundTruth, g: int, box: list[float], visible: list[float], protocol: Protocol) -> float:
+    """Visible share of a box, by the protocol's rule."""
+    stated = float(truth.visibilities[g])
+    if protocol.unoccluded_visibility is None:
+        return stated
+    if math.isnan(visible[0]):
+        return stated if stated < 1 else protocol.unoccluded_visibility
+    if not truth.occluded[g] or visible == [0, 0, 0, 0]:
+        return protocol.unoccluded_visibility
+    if protocol.visibility_of_equal_boxes is not None and visible == box:
+        return protocol.visibility_of_equal_boxes
+    return visible[2] * visible[3] / (box[2] * box[3])
+
+
+def plain_lies_inside(box: list[float], protocol: Protocol) -> bool:
+    """Whether a box is wholly inside the border."""
+    if protocol.border_xyxy is None:
+        return True
+    left, top, right, bottom = protocol.border_xyxy
+    return left <= box[0] and top <= box[1] and box[0] + box[2] <= right and box[1] + box[3] <= bottom
+
+
+def plain_truth(truth: GroundTruth, protocol: Protocol, subset: Subset, g: int) -> PlainTruth | None:
+    """A ground-truth box (as it is where it counts, else as where it is ignored; whether ignored); None if dropped."""
+    label = truth.label_names[truth.label_index[g]] if truth.label_index[g] >= 0 else None
+    counted, ignored = protocol.counted_labels, protocol.ignored_labels
+    if label is not None and counted is not None and label not in (*counted, *ignored):
+        return None
+    box, visible = truth.boxes_xywh[g].tolist(), truth.visible_boxes_xywh[g].tolist()
+    height = float(truth.heights[g])
+    if protocol.rounds_boxes:
+        box = [plain_rounded(number) for number in box]
+        visible = visible if math.isnan(visible[0]) else [plain_rounded(number) for number in visible]
+        height = box[3]
+    visibility = plain_visibility(truth, g, box, visible, protocol)
+    counts = (
+        not truth.ignore[g]
+        and label not in ignored
+        and plain_lies_inside(box, protocol)
+        and plain_contains(subset.height_range, height)
+        and plain_contains(subset.visibility_range, visibility)
+    )
+    return (plain_resized(box, protocol.truth_aspect_ratio), False) if counts else (box, True)
+
+
+def plain_contains(interval: Interval, value: float) -> bool:
+    """Whether a number lies in an interval."""
+    below = value < interval.high or (interval.includes_high and value == interval.high)
+    return interval.low <= value and below
 
 
 def plain_verdicts(
@@ -67,20 +126,21 @@ def plain_verdicts(
     """(detection, verdict) of all that are judged, best score first, and the number of boxes that count."""
     judged: list[tuple[float, int, int]] = []
     num_counting = 0
+    records: dict[int, list[int]] = {}
+    for g in range(len(truth.ignore)):
+        records.setdefault(int(truth.image_index[g]), []).append(g)
+    found: dict[int, list[int]] = {}
+    for d in range(len(detections.scores)):
+        found.setdefault(int(detections.image_index[d]), []).append(d)
     for image in range(len(truth.image_ids)):
-        own_truths = [
-            (truth.boxes_xywh[g].tolist(), not plain_counts(truth, subset, g))
-            for g in range(len(truth.ignore))
-            if truth.image_index[g] == image
-        ]
+        prepared = [plain_truth(truth, protocol, subset, g) for g in records.get(image, [])]
+        own_truths = [entry for entry in prepared if entry is not None]
         num_counting += sum(not is_ignored for _, is_ignored in own_truths)
-        own = [d for d in range(len(detections.scores)) if detections.image_index[d] == image]
-        own.sort(key=lambda d: -detections.scores[d])
-        own = own[: protocol.max_detections_per_image]
+        own = sorted(found.get(image, []), key=lambda d: -detections.scores[d])[: protocol.max_detections_per_image]
         if (ratio := protocol.height_filter_ratio) is not None:
             low, high = subset.height_range.low / ratio, subset.height_range.high * ratio
             own = [d for d in own if low <= detections.boxes_xywh[d, 3] < high]
-        boxes = [detections.boxes_xywh[d].tolist() for d in own]
+        boxes = [plain_resized(detections.boxes_xywh[d].tolist(), protocol.detection_aspect_ratio) for d in own]
         for d, verdict in zip(own, plain_match(boxes, own_truths, protocol.iou_threshold), strict=True):
             judged.append((detections.scores[d], d, verdict))
     judged.sort(key=lambda entry: -entry[0])

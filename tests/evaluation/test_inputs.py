@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hkd.evaluation.inputs import EvaluationInputError, parse_detections, parse_ground_truth, read_json
+from hkd.evaluation import records
+from hkd.evaluation.inputs import parse_detections, parse_ground_truth
+from hkd.evaluation.records import EvaluationInputError, read_json
 from tests.evaluation.coco_files import Json, coco, detection, person
 
 GROUND_TRUTH = coco(2, [person(1, [0, 0, 20, 60]), person(2, [5, 5, 30, 90]), person(2, [50, 5, 30, 90])])
@@ -49,6 +51,43 @@ def test_ground_truth_comes_image_by_image_with_defaults() -> None:
     assert truth.heights.tolist() == [8, 1, 44, 2]
     assert truth.visibilities.tolist() == [1, 1, 0.5, 1]
     assert truth.ignore.tolist() == [False, True, False, True]
+
+
+def test_what_a_data_set_says_of_its_boxes_is_kept() -> None:
+    people = [
+        person(7, [1, 2, 3, 4], label="person", occluded=1, vis_bbox=[1, 2, 3, 1]),
+        person(3, [5, 6, 7, 8], label="people", vis_bbox=[0, 0, 0, 0]),
+        person(7, [1, 2, 3, 4], vis_bbox=[1, 2, 2, 4]),
+        person(3, [5, 6, 7, 8], label="person", occluded=False, vis_bbox=[5, 6, 7, 1]),
+        person(7, [1, 2, 3, 4], ignore=True, iscrowd=False),
+    ]
+    images = [{"id": 7, "file_name": "set06/b.jpg"}, {"id": 3, "im_name": "c.d.png"}, {"id": 9, "file_name": None}]
+    truth = parse_ground_truth({"images": images, "annotations": people}, "val.json")
+    assert truth.image_names == ("c.d", "b", "")
+    assert truth.label_names == ("people", "person")
+    # Image 3 first; -1 has no label.
+    assert truth.label_index.tolist() == [0, 1, 1, -1, -1]
+    # Where the flag is absent, an area of the visible box says so.
+    assert truth.occluded.tolist() == [False, False, True, True, False]
+    assert truth.visible_boxes_xywh[:4].tolist() == [[0, 0, 0, 0], [5, 6, 7, 1], [1, 2, 3, 1], [1, 2, 2, 4]]
+    assert np.isnan(truth.visible_boxes_xywh[4]).all()
+    assert truth.ignore.tolist() == [False, False, False, False, True]
+    assert truth.notes == ()
+
+
+def test_a_height_beside_a_width_is_the_images() -> None:
+    # As pycococreator writes it: every person would be 480 px high.
+    people = [person(1, [0, 0, 10, 60], width=640, height=480), person(1, [0, 0, 10, 70], height=71)]
+    truth = parse_ground_truth(coco(1, people), "val.json")
+    assert truth.heights.tolist() == [60, 71]
+    (note,) = truth.notes
+    assert note.startswith("val.json: 1 annotations state a width beside their height")
+
+
+def test_a_share_that_passes_1_by_rounding_is_1() -> None:
+    # It would fall out of a subset that goes up to 1.
+    truth = parse_ground_truth(coco(1, [person(1, [0, 0, 10, 60], vis_ratio=1 + 1e-7)]), "val.json")
+    assert truth.visibilities.tolist() == [1]
 
 
 def test_detections_keep_the_order_of_the_file() -> None:
@@ -119,6 +158,13 @@ def test_boxes_that_are_none_are_refused(box: object) -> None:
         ("vis_ratio", "1", '"1"', "from 0 to 1"),
         ("ignore", 2, "2", "0 or 1"),
         ("iscrowd", None, "null", "0 or 1"),
+        ("occluded", -1, "-1", "0 or 1"),
+        ("label", None, "null", "text"),
+        ("label", 1, "1", "text"),
+        ("vis_bbox", None, "null", "the last two at least 0"),
+        ("vis_bbox", [1, 2, 3], "[1, 2, 3]", "the last two at least 0"),
+        ("vis_bbox", [1, 2, -3, 4], "[1, 2, -3, 4]", "the last two at least 0"),
+        ("vis_bbox", [1, math.nan, 3, 4], "[1, NaN, 3, 4]", "the last two at least 0"),
         ("iscrowd", 0.5, "0.5", "0 or 1"),
     ],
 )
@@ -259,6 +305,14 @@ def test_files_that_cannot_be_read(name: str, tmp_path: Path) -> None:
         read_json(tmp_path / name)
 
 
+def test_files_beyond_any_sense_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "found.json"
+    path.write_text("[1, 2]")
+    monkeypatch.setattr(records, "LARGEST_FILE_BYTES", 5)
+    with pytest.raises(EvaluationInputError, match="has 6 bytes, more than the 5 that are read"):
+        read_json(path)
+
+
 def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
     path = tmp_path / "found.json"
     path.write_bytes(b"\xef\xbb\xbf[]")
@@ -293,6 +347,7 @@ def replaced(value: Any, path: tuple[Any, ...], junk: object) -> Any:
 def test_junk_anywhere_is_a_sentence_or_is_read(data: st.DataObject, junk: object) -> None:
     full = deepcopy(GROUND_TRUTH)
     full["annotations"][0] |= {"height": 60, "vis_ratio": 0.5, "ignore": 0, "iscrowd": 0}
+    full["annotations"][1] |= {"label": "person", "occluded": 1, "vis_bbox": [5, 5, 10, 10]}
 
     def parse_truth(raw: object) -> None:
         truth = parse_ground_truth(raw, "val.json")

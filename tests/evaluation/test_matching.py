@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -164,6 +166,77 @@ def test_the_fast_matcher_equals_the_plain_one(
         [detection(i, list(box), score) for i, box, score in found],
     )
     assert_equal_to_plain(truth, boxes, tiny_protocol(max_detections, ratio))
+
+
+# Halves, so that rounding matters; around a border of 1, 1, 6, 6.
+HALVES = st.tuples(*[st.integers(low, high).map(lambda k: k / 2) for low, high in ((0, 8), (0, 7), (2, 8), (2, 10))])
+HIDDEN = st.sampled_from(["nothing", "zeros", "all", "part", "half"])
+LABELLED = st.tuples(
+    st.integers(1, 2),
+    HALVES,
+    HIDDEN,
+    st.booleans(),
+    st.sampled_from([None, "person", "people", "rider"]),
+    st.booleans(),
+)
+DRAWN_PROTOCOLS = st.builds(
+    partial(replace, tiny_protocol(None, 1.25)),
+    counted_labels=st.sampled_from([None, ("person",), ("person", "rider")]),
+    ignored_labels=st.sampled_from([(), ("people",)]),
+    border_xyxy=st.sampled_from([None, (1, 1, 6, 6)]),
+    truth_aspect_ratio=st.sampled_from([None, 0.5, 0.41]),
+    detection_aspect_ratio=st.sampled_from([None, 0.5, 0.41]),
+    rounds_boxes=st.booleans(),
+    unoccluded_visibility=st.sampled_from([1.0, math.inf]),
+    visibility_of_equal_boxes=st.sampled_from([None, 0.0]),
+) | st.builds(partial(replace, tiny_protocol(2, None)), border_xyxy=st.just((1, 1, 6, 6)))
+
+
+def labelled_person(
+    image: int, box: tuple[float, ...], hidden: str, occluded: bool, label: str | None, ignore: bool
+) -> Json:
+    x, y, width, height = box
+    visible = {
+        "zeros": [0, 0, 0, 0],
+        "all": list(box),
+        "part": [x, y, width, height * 0.75],
+        "half": [x + width / 2, y, width / 2, height],
+    }
+    more: Json = {"occluded": occluded, "ignore": ignore}
+    more |= {"vis_bbox": visible[hidden]} if hidden in visible else {"vis_ratio": 0.75}
+    return person(image, list(box), **more, **({} if label is None else {"label": label}))
+
+
+@settings(max_examples=400, deadline=None)
+@given(people=st.lists(LABELLED, max_size=8), found=st.lists(FOUND, max_size=10), protocol=DRAWN_PROTOCOLS)
+def test_the_fast_matcher_equals_the_plain_one_by_any_rule(
+    people: list[tuple[int, tuple[float, ...], str, bool, str | None, bool]],
+    found: list[tuple[int, tuple[int, ...], float]],
+    protocol: Protocol,
+) -> None:
+    truth, boxes = parse(
+        coco(3, [labelled_person(*one) for one in people]), [detection(i, list(box), score) for i, box, score in found]
+    )
+    assert_equal_to_plain(truth, boxes, protocol)
+
+
+def test_a_box_that_counts_has_another_shape_than_where_it_is_ignored() -> None:
+    # 100 px high and 10 wide: where it counts its width is 41, about the same centre, from -15.5 to 25.5. The detection
+    # of 41 x 100 there takes it (overlap 1 after, 10 / 41 before).
+    protocol = replace(EVERYONE, truth_aspect_ratio=0.41)
+    wide = detection(1, [-15.5, 0, 41, 100], 0.9)
+    assert verdicts([person(1, [0, 0, 10, 100])], [wide], protocol) == [TRUE_POSITIVE]
+    assert verdicts([person(1, [0, 0, 10, 100])], [wide]) == [FALSE_POSITIVE]
+    # Ignored it stays 10 wide, and covers 10 / 41 of the detection.
+    assert verdicts([person(1, [0, 0, 10, 100], ignore=1)], [wide], protocol) == [FALSE_POSITIVE]
+
+
+def test_detections_are_given_their_shape_first() -> None:
+    # 10 x 100 becomes 41 x 100 about its centre, at 5.
+    narrow = detection(1, [0, 0, 10, 100], 0.9)
+    people = [person(1, [-15.5, 0, 41, 100])]
+    assert verdicts(people, [narrow], replace(EVERYONE, detection_aspect_ratio=0.41)) == [TRUE_POSITIVE]
+    assert verdicts(people, [narrow]) == [FALSE_POSITIVE]
 
 
 @pytest.mark.parametrize("pairs_at_a_time", [None, 7, 1000])

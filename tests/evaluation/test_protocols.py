@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hkd import metric_names
-from hkd.evaluation.protocols import CITYPERSONS, PROTOCOLS, Interval
+from hkd.evaluation.protocols import ACF, CALTECH, CITYPERSONS, CITYPERSONS_EXTENDED, PROTOCOLS, Interval
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from hkd.evaluation.protocols import CITYPERSONS, PROTOCOLS, Interval
         (Interval(50, 75), [False, True, True, False, False], "[50, 75]"),
         (Interval(50, 75, includes_high=False), [False, True, False, False, False], "[50, 75)"),
         # An unknown visibility is infinite in Caltech's files, and some of its experiments ask for just that.
-        (Interval(math.inf), [False, False, False, False, True], "[inf, inf)"),
+        (Interval(math.inf), [False, False, False, False, True], "inf"),
     ],
 )
 def test_an_interval_includes_its_bounds_unless_told_otherwise(
@@ -48,6 +48,20 @@ def test_all_mistakes_of_a_protocol_are_reported_together() -> None:
         )
     for word in ("ascending", "iou_threshold", "height_filter_ratio", "max_detections_per_image", "miss_rate_floor"):
         assert word in str(caught.value)
+    with pytest.raises(ValueError, match="border_xyxy") as caught:
+        replace(
+            CALTECH,
+            ignored_labels=("person", "people"),
+            border_xyxy=(5, 5, 5, 475),
+            truth_aspect_ratio=0.0,
+            detection_aspect_ratio=math.inf,
+            unoccluded_visibility=-1.0,
+            visibility_of_equal_boxes=math.nan,
+        )
+    for word in ("in ignored_labels", "truth_asp", "detection_asp", "unoccluded_vis", "visibility_of_equal_boxes from"):
+        assert word in str(caught.value)
+    with pytest.raises(ValueError, match="needs unoccluded_visibility beside visibility_of_equal_boxes"):
+        replace(CITYPERSONS, visibility_of_equal_boxes=0.0)
     with pytest.raises(ValueError, match="at least one subset; fppi_points above 0"):
         replace(CITYPERSONS, subsets=(), fppi_points=())
 
@@ -90,3 +104,21 @@ def test_detections_are_admitted_up_to_a_quarter_beyond_the_heights() -> None:
     assert admitted[1].tolist() == [0, 0, 0, 1, 1, 0, 0]
     assert admitted[3].tolist() == [0, 1, 1, 1, 1, 1, 1]
     assert replace(CITYPERSONS, height_filter_ratio=None).admitted(heights).all()
+
+
+def test_the_extended_protocol_adds_the_subsets_of_papers() -> None:
+    assert CITYPERSONS_EXTENDED.subsets[:4] == CITYPERSONS.subsets
+    assert [(s.name, str(s.height_range), str(s.visibility_range)) for s in CITYPERSONS_EXTENDED.subsets[4:]] == [
+        ("heavy_all", "[50, inf)", "[0, 0.65]"),
+        ("partial", "[50, inf)", "[0.65, 0.9]"),
+        ("bare", "[50, inf)", "[0.9, 1]"),
+    ]
+
+
+def test_every_built_in_protocol_is_found_by_its_name_and_has_a_reasonable_subset() -> None:
+    assert {name: protocol.name for name, protocol in PROTOCOLS.items()} == {name: name for name in PROTOCOLS}
+    assert set(PROTOCOLS) == {"citypersons", "citypersons_extended", "caltech", "acf"}
+    for protocol in PROTOCOLS.values():
+        assert protocol.subsets[0].name == "reasonable"
+    # Not the rounded ones of CityPersons: 10^-1.75 is 0.01778...
+    assert ACF.fppi_points == CALTECH.fppi_points == tuple(10 ** (-2 + 0.25 * k) for k in range(9))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from pycocotools.coco import COCO
 from rich.console import Console
 
 from hkd.config import DataConfig, SyntheticConfig, TrainingConfig, TrialConfig
@@ -92,6 +94,19 @@ def test_folder_holds_results_that_agree(config: TrialConfig, finished: Path) ->
     (ground_truth,) = config.data.cache_dir.glob("scenes-*/validation.json")
     again = evaluate_files(ground_truth, finished / "detections.json", "citypersons")
     assert again.as_metrics() == pytest.approx(measured, abs=1e-12)
+
+
+def test_detections_on_file_are_what_the_official_scripts_read(config: TrialConfig, finished: Path) -> None:
+    (ground_truth,) = config.data.cache_dir.glob("scenes-*/validation.json")
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(ground_truth))
+        results = coco.loadRes(str(finished / "detections.json"))
+    records = json.loads((finished / "detections.json").read_text())
+    assert len(records) == len(results.anns) > 0
+    assert {type(record["image_id"]) for record in records} == {int}
+    assert {record["image_id"] for record in records} <= set(coco.getImgIds())
+    assert {record["category_id"] for record in records} == set(coco.getCatIds()) == {1}
+    assert all(len(record["bbox"]) == 4 and min(record["bbox"][2:]) > 0 for record in records)
 
 
 def test_a_finished_training_is_not_trained_again(config: TrialConfig, finished: Path) -> None:

@@ -1,0 +1,137 @@
+"""How fast are miss rates? Matching and MR^-2 of all subsets, after parsing, beside a plain per-image matcher.
+
+Prints medians for CityPersons (four subsets) and Caltech with HOG's detections (eight experiments), if the data are at
+hand (``--data``, by default $HKD_SHARED_DATA or ../shared/data), for a generated set of CityPersons' size, and for
+generated sets that grow to a million detections. The plain matcher goes through images, detections and ground truth one
+by one, subset by subset, as the official scripts do; what both find is compared in the same run.
+
+    python -m benchmarks.miss_rate                 # some minutes: the plain matcher takes nearly all of it
+    python -m benchmarks.miss_rate --plain-repeats 0   # without it
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from hkd.data.sources.caltech import convert
+from hkd.evaluation.detection_files import read_detections, read_ground_truth
+from hkd.evaluation.evaluator import judge_subsets
+from hkd.evaluation.inputs import DetectedBoxes, GroundTruth
+from hkd.evaluation.matching import match
+from hkd.evaluation.protocols import CALTECH, CITYPERSONS, Protocol
+from tests.evaluation.plain_evaluator import plain_log_average_miss_rate
+
+GROWTH = (10_000, 100_000, 1_000_000)
+DETECTIONS_PER_IMAGE, PEOPLE_PER_IMAGE = 16, 8
+
+
+def main() -> int:
+    """Measure all and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("HKD_SHARED_DATA", "../shared/data")))
+    parser.add_argument("--repeats", type=int, default=9, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--plain-repeats", type=int, default=1, help="of the plain matcher (default: %(default)s)")
+    options = parser.parse_args()
+
+    print(f"{'':34}  images  detections  ground truth  subsets    ours (ms)   plain (ms)  times", flush=True)
+    if (options.data / "citypersons").is_dir():
+        _measure("CityPersons, CSP", *_citypersons(options.data / "citypersons"), CITYPERSONS, options)
+    else:
+        print(f"no CityPersons at {options.data}")
+    if (options.data / "caltech").is_dir():
+        _measure("Caltech, HOG", *_caltech(options.data / "caltech"), CALTECH, options)
+    else:
+        print(f"no Caltech at {options.data}")
+    for num_detections in (8_000, *GROWTH):
+        truth, boxes = generated(num_detections)
+        if num_detections > GROWTH[0]:
+            options.plain_repeats = 0
+        _measure("generated", truth, boxes, CITYPERSONS, options)
+    return 0
+
+
+def generated(num_detections: int, seed: int = 0) -> tuple[GroundTruth, DetectedBoxes]:
+    """A set with as many detections: half of them near a person, on images of 2048 x 1024 with eight people each."""
+    random = np.random.default_rng(seed)
+    num_images = num_detections // DETECTIONS_PER_IMAGE
+    num_people = num_images * PEOPLE_PER_IMAGE
+    people = _boxes(random, num_people)
+    image_of_people = np.repeat(np.arange(num_images), PEOPLE_PER_IMAGE)
+    image_of_detections = np.repeat(np.arange(num_images), DETECTIONS_PER_IMAGE)
+    found = _boxes(random, num_detections)
+    near = random.uniform(size=num_detections) < 0.5
+    of_whom = image_of_detections * PEOPLE_PER_IMAGE + random.integers(0, PEOPLE_PER_IMAGE, num_detections)
+    found[near] = people[of_whom[near]] * random.normal(1, 0.03, (int(near.sum()), 4))
+    truth = GroundTruth(
+        image_ids=np.arange(num_images),
+        image_names=("",) * num_images,
+        image_index=image_of_people,
+        boxes_xywh=people,
+        heights=people[:, 3],
+        visibilities=random.uniform(size=num_people),
+        visible_boxes_xywh=np.full((num_people, 4), np.nan),
+        occluded=np.zeros(num_people, dtype=np.bool_),
+        label_names=(),
+        label_index=np.full(num_people, -1),
+        ignore=random.uniform(size=num_people) < 0.2,
+    )
+    return truth, DetectedBoxes(image_of_detections, found, random.uniform(size=num_detections))
+
+
+def _boxes(random: np.random.Generator, count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    heights = np.exp(random.uniform(np.log(20), np.log(400), count))
+    return np.stack([random.uniform(0, 1900, count), random.uniform(0, 700, count), 0.41 * heights, heights], axis=1)
+
+
+def _citypersons(folder: Path) -> tuple[GroundTruth, DetectedBoxes]:
+    truth = read_ground_truth(folder / "val_gt.json")
+    return truth, read_detections(folder / "detections_csp_dla34_siblinghead.json", truth)
+
+
+def _caltech(folder: Path) -> tuple[GroundTruth, DetectedBoxes]:
+    with tempfile.TemporaryDirectory() as out:
+        convert(folder, Path(out), annotations_only=True)
+        truth = read_ground_truth(Path(out) / "test.json")
+    return truth, read_detections(folder / "detections" / "HOG", truth, height_scale=100 / 128)
+
+
+def _measure(
+    name: str, truth: GroundTruth, boxes: DetectedBoxes, protocol: Protocol, options: argparse.Namespace
+) -> None:
+    def ours() -> list[float | None]:
+        return [subset.log_average_miss_rate for subset in judge_subsets(match(truth, boxes, protocol), protocol)]
+
+    def plain() -> list[float | None]:
+        return [plain_log_average_miss_rate(truth, boxes, protocol, subset) for subset in protocol.subsets]
+
+    found, milliseconds = _median(ours, options.repeats)
+    sizes = (len(truth.image_ids), len(boxes.scores), len(truth.ignore), len(protocol.subsets))
+    line = f"{name:34}  {sizes[0]:6}  {sizes[1]:10}  {sizes[2]:12}  {sizes[3]:7}  {milliseconds:11.1f}"
+    if options.plain_repeats > 0:
+        expected, plain_milliseconds = _median(plain, options.plain_repeats)
+        np.testing.assert_allclose(np.array(found, float), np.array(expected, float), rtol=1e-12, err_msg=name)
+        line += f"  {plain_milliseconds:11.1f}  {plain_milliseconds / milliseconds:5.0f}"
+    print(line, flush=True)
+
+
+def _median(measured: Callable[[], list[float | None]], repeats: int) -> tuple[list[float | None], float]:
+    """What is returned, and the median of the milliseconds."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = measured()
+        times.append(1000 * (time.perf_counter() - start))
+    return result, statistics.median(times)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

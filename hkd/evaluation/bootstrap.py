@@ -1,0 +1,252 @@
+"""How far MR^-2 would move on other images of the same kind: the bootstrap over images.
+
+A resample draws as many images as there are, with replacement, and keeps each image's people and detections together,
+because boxes of one image are not independent (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, sections
+8.3 and 13.3). Intervals are percentile intervals. Two detectors are compared on the same resamples, so that what makes
+an image hard for both cancels out.
+
+An image that is drawn k times counts as k images, which take its place in the order of detections. A resample in which
+no ground truth counts has no MR^-2: it is left out of the interval, and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from hkd.evaluation.matching import FALSE_POSITIVE, TRUE_POSITIVE, Matches
+from hkd.evaluation.protocols import Protocol
+from hkd.evaluation.records import EvaluationInputError
+
+RESAMPLES: Final = 1000
+CONFIDENCE: Final = 0.95
+
+ELEMENTS_AT_A_TIME: Final = 1 << 22
+"""Numbers of resamples times images, or detections, that are held at once: bounds memory."""
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class ResampledMissRates:
+    """MR^-2 of one set of detections in S subsets: on the images as they are, and on R resamples of them."""
+
+    subsets: tuple[str, ...]
+    """Their names."""
+    values: FloatArray
+    """(S,) on the images as they are, fractions; NaN where no ground truth counts."""
+    resampled: FloatArray
+    """(S, R) on each resample, fractions; NaN where none of a resample's ground truth counts."""
+    counted_per_image: IntArray
+    """(S, I) ground truth that counts: what two sets of detections must share to be compared."""
+    seed: int
+    """Of the resamples; the same seed and number of images give the same ones."""
+
+
+@dataclass(frozen=True)
+class MissRateInterval:
+    """Where MR^-2 of one subset lies, with the stated confidence."""
+
+    subset: str
+    low: float | None
+    """Lower end, a fraction; None where the subset, or every resample of it, has no value."""
+    high: float | None
+    confidence: float
+    resamples_without_value: int
+    """Resamples in which no ground truth counts; the interval is over the others."""
+
+
+@dataclass(frozen=True)
+class MissRateComparison:
+    """A second set of detections against a first, in one subset, on the same resamples."""
+
+    subset: str
+    difference: float | None
+    """MR^-2 of the second minus that of the first, a fraction; below 0 the second is better. None: no value."""
+    low: float | None
+    """Lower end of the difference's interval; None as in :class:`MissRateInterval`."""
+    high: float | None
+    probability_second_better: float | None
+    """Share of the resamples in which the second has the lower MR^-2; equal ones count half."""
+    confidence: float
+    resamples_without_value: int
+
+
+def resample_miss_rates(
+    matches: Matches, protocol: Protocol, *, resamples: int = RESAMPLES, seed: int = 0
+) -> ResampledMissRates:
+    """MR^-2 in every subset of a protocol on random resamples of the images.
+
+    Args:
+        matches: Verdicts of :func:`hkd.evaluation.matching.match` by the same protocol.
+        protocol: Says where curves are read, and the floor of a reading.
+        resamples: Number of resamples, at least 1.
+        seed: The same seed gives the same resamples for any detections on as many images.
+    """
+    assert resamples >= 1
+    counted = matches.counted_per_image
+    num_images = counted.shape[1]
+    readers = [_SubsetReader(matches, protocol, index) for index in range(len(protocol.subsets))]
+    once = np.ones((1, num_images), dtype=np.int64)
+    blocks = [
+        np.stack([reader.miss_rates(weights) for reader in readers])
+        for weights in _image_weights(num_images, resamples, seed)
+    ]
+    return ResampledMissRates(
+        subsets=tuple(subset.name for subset in protocol.subsets),
+        values=np.concatenate([reader.miss_rates(once) for reader in readers]),
+        resampled=np.concatenate(blocks, axis=1),
+        counted_per_image=counted,
+        seed=seed,
+    )
+
+
+def intervals(miss_rates: ResampledMissRates, confidence: float = CONFIDENCE) -> tuple[MissRateInterval, ...]:
+    """The percentile interval of MR^-2 in each subset.
+
+    On a single image all resamples are the same, and the interval has no width: it then says nothing.
+
+    Args:
+        miss_rates: Of :func:`resample_miss_rates`.
+        confidence: Share of the resamples that lie inside, in (0, 1).
+    """
+    assert 0 < confidence < 1
+    found = []
+    for name, resampled in zip(miss_rates.subsets, miss_rates.resampled, strict=True):
+        low, high = _percentile_interval(resampled, confidence)
+        found.append(MissRateInterval(name, low, high, confidence, int(np.isnan(resampled).sum())))
+    return tuple(found)
+
+
+def compare(
+    first: ResampledMissRates, second: ResampledMissRates, confidence: float = CONFIDENCE
+) -> tuple[MissRateComparison, ...]:
+    """How much lower, or higher, the second's MR^-2 is than the first's in each subset.
+
+    Args:
+        first: Of :func:`resample_miss_rates`.
+        second: Of the same protocol, ground truth, seed and number of resamples.
+        confidence: Share of the resampled differences inside the interval, in (0, 1).
+
+    Raises:
+        EvaluationInputError: the two have not the same resamples of the same ground truth.
+    """
+    assert 0 < confidence < 1
+    same_resamples = first.seed == second.seed and first.resampled.shape == second.resampled.shape
+    if not (same_resamples and np.array_equal(first.counted_per_image, second.counted_per_image)):
+        problem = (
+            "two miss rates can be compared only on the same resamples: resample both with the same ground truth, "
+            "protocol, seed and number of resamples."
+        )
+        raise EvaluationInputError([problem])
+    found = []
+    for name, value, differences in zip(
+        first.subsets, second.values - first.values, second.resampled - first.resampled, strict=True
+    ):
+        low, high = _percentile_interval(differences, confidence)
+        valid = differences[~np.isnan(differences)]
+        better = float(np.mean((valid < 0) + 0.5 * (valid == 0))) if valid.size else None
+        found.append(
+            MissRateComparison(
+                subset=name,
+                difference=None if np.isnan(value) else float(value),
+                low=low,
+                high=high,
+                probability_second_better=better,
+                confidence=confidence,
+                resamples_without_value=len(differences) - len(valid),
+            )
+        )
+    return tuple(found)
+
+
+def _percentile_interval(resampled: FloatArray, confidence: float) -> tuple[float | None, float | None]:
+    valid = resampled[~np.isnan(resampled)]
+    if valid.size == 0:
+        return None, None
+    low, high = np.quantile(valid, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def _image_weights(num_images: int, resamples: int, seed: int) -> Iterator[IntArray]:
+    """How often each image is drawn: blocks of (r, I), together (R, I)."""
+    random = np.random.default_rng(seed)
+    rows = max(1, ELEMENTS_AT_A_TIME // num_images)
+    for start in range(0, resamples, rows):
+        # Drawn one resample after the other, so that the size of a block changes nothing.
+        draws = [random.integers(num_images, size=num_images) for _ in range(min(rows, resamples - start))]
+        yield np.stack([np.bincount(draw, minlength=num_images) for draw in draws])
+
+
+class _SubsetReader:
+    """Reads MR^-2 of one subset where images count more or less than once."""
+
+    def __init__(self, matches: Matches, protocol: Protocol, index: int) -> None:
+        outcomes = matches.outcomes[index]
+        is_wrong, is_right = outcomes == FALSE_POSITIVE, outcomes == TRUE_POSITIVE
+        self.counted: IntArray = matches.counted_per_image[index]
+        self.floor = protocol.miss_rate_floor
+        self.wrong_images = matches.image_index[is_wrong]
+        """(F,) images of the false positives, best score first."""
+        self.right_images = matches.image_index[is_right]
+        """(T,) images of the true positives, best score first."""
+        before = np.cumsum(is_right)[is_wrong]
+        self.right_before: IntArray = np.concatenate([before, [len(self.right_images)]])
+        """(F + 1,) true positives ahead of each false positive, and in all."""
+        self.allowed = _most_within(np.array(protocol.fppi_points), len(self.counted))
+        """(points,) how many false positives each FPPI point allows."""
+
+    def miss_rates(self, weights: IntArray) -> FloatArray:
+        """MR^-2 in each resample: (r,), NaN where no ground truth counts.
+
+        Args:
+            weights: (r, I) how often each image counts.
+        """
+        rows = max(1, ELEMENTS_AT_A_TIME // (self._first_guess() + len(self.right_images) + 1))
+        return np.concatenate([self._miss_rates(weights[i : i + rows]) for i in range(0, len(weights), rows)])
+
+    def _miss_rates(self, weights: IntArray) -> FloatArray:
+        first_beyond = self._first_beyond(weights)
+        right = self.right_images[: self.right_before[first_beyond.max()]]
+        found_so_far = np.zeros((len(weights), len(right) + 1), dtype=np.int64)
+        np.cumsum(weights[:, right], axis=1, out=found_so_far[:, 1:])
+        found = np.take_along_axis(found_so_far, self.right_before[first_beyond], axis=1)
+        people = weights @ self.counted
+        # What has no value is NaN, and a miss rate of 0 makes the geometric mean 0: neither is worth a warning.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            readings = 1.0 - found / people[:, None]
+            rates: FloatArray = np.exp(np.log(np.maximum(readings, self.floor)).mean(axis=1))
+        return rates
+
+    def _first_beyond(self, weights: IntArray) -> IntArray:
+        """Which false positive is the first that each FPPI point no longer allows, F where none: (r, points)."""
+        length = self._first_guess()
+        while True:
+            wrong_so_far = np.cumsum(weights[:, self.wrong_images[:length]], axis=1)
+            if length >= len(self.wrong_images) or wrong_so_far[:, -1].min() > self.allowed[-1]:
+                break
+            length *= 2
+        # All rows in one search: each is lifted above the one before.
+        step = max(int(wrong_so_far.max(initial=0)), int(self.allowed[-1])) + 1
+        lift = step * np.arange(len(weights))[:, None]
+        places = np.searchsorted((wrong_so_far + lift).ravel(), self.allowed + lift, side="right")
+        beyond: IntArray = places - wrong_so_far.shape[1] * np.arange(len(weights))[:, None]
+        return beyond
+
+    def _first_guess(self) -> int:
+        """False positives that suffice as a rule: those that the last FPPI point allows, and some for chance."""
+        return min(len(self.wrong_images), int(1.15 * self.allowed[-1]) + 64)
+
+
+def _most_within(fppi_points: FloatArray, num_images: int) -> IntArray:
+    """The most false positives, on this many images, that are no more an image than each point has it: (points,)."""
+    # By the same division as the curve's: a product with the number of images may round to the other side. Points
+    # beyond any number of detections stay within what integers hold.
+    near = np.floor(np.minimum(fppi_points * num_images, 2.0**40))[:, None] + np.arange(-1, 2)
+    most: FloatArray = np.where(near / num_images <= fppi_points[:, None], near, -1).max(axis=1)
+    return most.astype(np.int64)

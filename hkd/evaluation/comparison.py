@@ -1,0 +1,197 @@
+"""Several detectors on one ground truth: each one's numbers with intervals, and each against the first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hkd.evaluation.bootstrap import (
+    CONFIDENCE,
+    MissRateComparison,
+    MissRateInterval,
+    ResampledMissRates,
+    compare,
+    intervals,
+    resample_miss_rates,
+)
+from hkd.evaluation.detection_files import read_detections, read_ground_truth
+from hkd.evaluation.evaluator import EvaluationResult, judge
+from hkd.evaluation.inputs import DetectedBoxes, GroundTruth
+from hkd.evaluation.protocol_files import load_protocol
+from hkd.evaluation.protocols import Protocol
+from hkd.evaluation.records import EvaluationInputError, collected_problems
+
+
+@dataclass(frozen=True)
+class DetectorFile:
+    """Where one detector's detections are."""
+
+    name: str
+    path: Path
+    """Any format of :func:`hkd.evaluation.detection_files.read_detections`."""
+    height_scale: float = 1.0
+    """Heights are multiplied by it first."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationInputs:
+    """All that an evaluation reads, checked."""
+
+    protocol: Protocol
+    ground_truth_path: Path
+    ground_truth: GroundTruth
+    detectors: tuple[tuple[DetectorFile, DetectedBoxes], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class DetectorReport:
+    """One detector's numbers."""
+
+    detector: DetectorFile
+    result: EvaluationResult
+    intervals: tuple[MissRateInterval, ...]
+    """One a subset, in their order; empty where no resamples were asked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class PairReport:
+    """One detector against another, on the same resamples."""
+
+    first: str
+    second: str
+    comparisons: tuple[MissRateComparison, ...]
+    """One a subset, in their order."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationReport:
+    """All detectors' numbers on one ground truth by one protocol."""
+
+    protocol: str
+    ground_truth_path: Path
+    detectors: tuple[DetectorReport, ...]
+    """In the order given, at least one."""
+    pairs: tuple[PairReport, ...]
+    """Each further detector against the first; empty where no resamples were asked for."""
+    resamples: int
+    """Of the images, for intervals and comparisons; 0 for none."""
+    seed: int
+    confidence: float
+
+    def to_json(self) -> str:
+        """Everything as one JSON object; :meth:`EvaluationResult.from_json` reads a detector's ``result``."""
+        return json.dumps(
+            {
+                "protocol": self.protocol,
+                "ground_truth": str(self.ground_truth_path),
+                "resamples": self.resamples,
+                "seed": self.seed,
+                "confidence": self.confidence,
+                "detectors": [_detector_to_json(report) for report in self.detectors],
+                "comparisons": [
+                    {
+                        "first": pair.first,
+                        "second": pair.second,
+                        "subsets": [asdict(comparison) for comparison in pair.comparisons],
+                    }
+                    for pair in self.pairs
+                ],
+            },
+            indent=1,
+            allow_nan=False,
+        )
+
+
+def read_inputs(
+    ground_truth: Path, detectors: Sequence[DetectorFile], protocol_name: str, *, subset: str | None = None
+) -> EvaluationInputs:
+    """Read and check everything before anything is computed.
+
+    Args:
+        ground_truth: COCO-style JSON.
+        detectors: At least one, each with a name of its own.
+        protocol_name: A built-in protocol, or the path of a YAML file.
+        subset: A subset that the protocol must have, if one is asked for.
+
+    Raises:
+        EvaluationInputError: naming all problems of all files and of the protocol.
+    """
+    assert detectors
+    assert len({detector.name for detector in detectors}) == len(detectors)
+    with collected_problems() as collect:
+        protocol = collect(lambda: _protocol_with(protocol_name, subset))
+        truth = collect(lambda: read_ground_truth(ground_truth))
+        found = []
+        for detector in detectors:
+            # Called at once, while the loop's variable is this one.
+            boxes = collect(lambda: read_detections(detector.path, truth, height_scale=detector.height_scale))  # noqa: B023
+            if boxes is not None:
+                found.append((detector, boxes))
+    assert protocol is not None
+    assert truth is not None
+    return EvaluationInputs(protocol, ground_truth, truth, tuple(found))
+
+
+def evaluate_detectors(
+    inputs: EvaluationInputs,
+    *,
+    resamples: int,
+    seed: int,
+    confidence: float = CONFIDENCE,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> EvaluationReport:
+    """Judge every detector, and compare each with the first.
+
+    Args:
+        inputs: Of :func:`read_inputs`.
+        resamples: Number of bootstrap resamples of the images; 0 leaves out intervals and comparisons.
+        seed: Of the resamples, which are the same for all detectors.
+        confidence: Of the intervals, in (0, 1).
+        on_step: Told in words what is done next.
+    """
+    reports: list[DetectorReport] = []
+    resampled: list[ResampledMissRates] = []
+    for detector, boxes in inputs.detectors:
+        on_step(f"{detector.name}: matching {len(boxes.scores):,} detections")
+        matches, result = judge(inputs.ground_truth, boxes, inputs.protocol)
+        own: tuple[MissRateInterval, ...] = ()
+        if resamples > 0:
+            on_step(f"{detector.name}: {resamples:,} resamples")
+            resampled.append(resample_miss_rates(matches, inputs.protocol, resamples=resamples, seed=seed))
+            own = intervals(resampled[-1], confidence)
+        reports.append(DetectorReport(detector, result, own))
+    return EvaluationReport(
+        protocol=inputs.protocol.name,
+        ground_truth_path=inputs.ground_truth_path,
+        detectors=tuple(reports),
+        pairs=tuple(
+            PairReport(reports[0].detector.name, report.detector.name, compare(resampled[0], rates, confidence))
+            for report, rates in zip(reports[1:], resampled[1:], strict=resamples > 0)
+        ),
+        resamples=resamples,
+        seed=seed,
+        confidence=confidence,
+    )
+
+
+def _protocol_with(name: str, subset: str | None) -> Protocol:
+    protocol = load_protocol(name)
+    names = [each.name for each in protocol.subsets]
+    if subset is not None and subset not in names:
+        raise EvaluationInputError(
+            [f"protocol {protocol.name!r} has no subset {subset!r}; name one of: {', '.join(names)}."]
+        )
+    return protocol
+
+
+def _detector_to_json(report: DetectorReport) -> dict[str, Any]:
+    return {
+        "name": report.detector.name,
+        "detections": str(report.detector.path),
+        "height_scale": report.detector.height_scale,
+        "result": json.loads(report.result.to_json()),
+        "intervals": [asdict(interval) for interval in report.intervals],
+    }

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hkd import cli
+from hkd.commands import evaluate as command
+from hkd.evaluation import curve_plot
+from hkd.evaluation.bootstrap import compare, intervals, resample_miss_rates
+from hkd.evaluation.evaluator import EvaluationResult, evaluate
+from hkd.evaluation.matching import match
+from hkd.evaluation.protocols import CITYPERSONS
+from tests.evaluation.coco_files import coco, crowded_scene, detection, parse, person
+
+BOX = [10.0, 20.0, 41.0, 100.0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with one image of one person of 100 pixels, whom good.json finds and blind.json does not."""
+    monkeypatch.chdir(tmp_path)
+    Path("gt.json").write_text(json.dumps(coco(1, [person(1, BOX)])))
+    Path("good.json").write_text(json.dumps([detection(1, BOX, 0.9)]))
+    Path("blind.json").write_text("[]")
+    return tmp_path
+
+
+def hkd_evaluate(arguments: str) -> int:
+    return cli.main(["evaluate", "--ground-truth", "gt.json", *arguments.split()])
+
+
+def test_one_detector_is_a_table_in_per_cent(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hkd_evaluate("--detections good.json --resamples 20 --seed 3") == 0
+    captured = capsys.readouterr()
+    # The one person is found with no false positive: nothing is missed. A person of 100 pixels is not among the small
+    # (50 to 75 pixels), and not heavily occluded. One image: all resamples are the same.
+    assert captured.out.splitlines() == [
+        "citypersons: 1 images, good: 1 detections",
+        "subset      height (px)  visibility   boxes  MR^-2 (%)  95 % interval",
+        "reasonable  [50, inf)    [0.65, inf)      1       0.00   0.00 to 0.00",
+        "small       [50, 75]     [0.65, inf)      0          -              -",
+        "heavy       [50, inf)    [0.2, 0.65]      0          -              -",
+        "all         [20, inf)    [0.2, inf)       1       0.00   0.00 to 0.00",
+        "",
+        "COCO AP 100.00 %, AP50 100.00 % (over the 1 boxes that are not ignored)",
+        "",
+        "intervals: percentile bootstrap over images, 20 resamples, seed 3",
+        "- no value: no ground-truth box counts",
+    ]
+    assert captured.err == ""
+
+
+def test_several_detectors_are_compared_with_the_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hkd_evaluate("--detections good.json none=blind.json --detections again=good.json --resamples 10") == 0
+    blocks = capsys.readouterr().out.split("\n\n")
+    assert blocks[0].splitlines()[:5] == [
+        "citypersons: 1 images",
+        "subset      height (px)  visibility   boxes  detector  MR^-2 (%)     95 % interval",
+        "reasonable  [50, inf)    [0.65, inf)      1  good           0.00      0.00 to 0.00",
+        "                                             none         100.00  100.00 to 100.00",
+        "                                             again          0.00      0.00 to 0.00",
+    ]
+    assert blocks[1].splitlines() == [
+        "COCO AP, over the 1 boxes that are not ignored",
+        "detector  detections  AP (%)  AP50 (%)",
+        "good               1  100.00    100.00",
+        "none               0    0.00      0.00",
+        "again              1  100.00    100.00",
+    ]
+    assert blocks[2].splitlines()[:4] == [
+        "MR^-2 minus that of good, on the same resamples (below 0: better)",
+        "subset      detector  difference (points)       95 % interval  better with probability",
+        "reasonable  none                  +100.00  +100.00 to +100.00                    0.000",
+        "            again                   +0.00      +0.00 to +0.00                    0.500",
+    ]
+
+
+def test_json_holds_every_number(folder: Path) -> None:
+    ground_truth, first = crowded_scene(seed=1, num_images=30, people=4, detections=12)
+    second = first[::2]
+    for name, content in (("gt", ground_truth), ("a", first), ("b", second)):
+        Path(f"{name}.json").write_text(json.dumps(content))
+    assert hkd_evaluate("--detections a.json b.json --resamples 50 --seed 4 --json made/all.json") == 0
+    written = json.loads(Path("made/all.json").read_text())
+    described = {key: written[key] for key in ("protocol", "ground_truth", "resamples", "seed", "confidence")}
+    assert described == {
+        "protocol": "citypersons",
+        "ground_truth": "gt.json",
+        "resamples": 50,
+        "seed": 4,
+        "confidence": 0.95,
+    }
+    rates = []
+    for detector, found in zip(written["detectors"], (first, second), strict=True):
+        expected = evaluate(ground_truth, found, CITYPERSONS)
+        assert EvaluationResult.from_json(json.dumps(detector["result"])).to_json() == expected.to_json()
+        matches = match(*parse(ground_truth, found), CITYPERSONS)
+        rates.append(resample_miss_rates(matches, CITYPERSONS, resamples=50, seed=4))
+        assert [(i["low"], i["high"]) for i in detector["intervals"]] == [(i.low, i.high) for i in intervals(rates[-1])]
+    (pair,) = written["comparisons"]
+    assert (pair["first"], pair["second"]) == ("a", "b")
+    by_hand = compare(rates[0], rates[1])
+    assert [each["difference"] for each in pair["subsets"]] == [each.difference for each in by_hand]
+    assert [each["probability_second_better"] for each in pair["subsets"]] == [
+        each.probability_second_better for each in by_hand
+    ]
+
+
+def test_without_resamples_there_are_no_intervals(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hkd_evaluate("--detections good.json blind.json --resamples 0 --json out.json") == 0
+    out = capsys.readouterr().out
+    assert "interval" not in out
+    assert "100.00" in out
+    written = json.loads(Path("out.json").read_text())
+    assert written["comparisons"] == []
+    assert [detector["intervals"] for detector in written["detectors"]] == [[], []]
+
+
+def test_resamples_without_ground_truth_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # The person is in one of two images: a quarter of the resamples has the other alone.
+    Path("gt.json").write_text(json.dumps(coco(2, [person(1, BOX)])))
+    assert hkd_evaluate("--detections good.json --resamples 400 --json out.json") == 0
+    (detector,) = json.loads(Path("out.json").read_text())["detectors"]
+    without = detector["intervals"][0]["resamples_without_value"]
+    assert 60 < without < 140
+    lines = capsys.readouterr().out.splitlines()
+    assert f"reasonable: no ground truth counts in {without} resamples, which are left out" in lines
+    # A subset that has no value at all has one line for it, not two.
+    assert not any(line.startswith("small: ") for line in lines)
+
+
+def test_heights_can_be_scaled_one_by_one_or_all(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # 128 pixels high about the same centre: an overlap of 100 / 128 is enough, but the box of 256 is not.
+    Path("tall.json").write_text(json.dumps([detection(1, [10, 6, 41, 128], 0.9)]))
+    Path("taller.json").write_text(json.dumps([detection(1, [10, -58, 41, 256], 0.9)]))
+    arguments = "--detections tall.json taller.json --resamples 0 --json out.json"
+    for scales, expected in (
+        ("", [0.0, 1.0]),
+        ("--height-scale taller=0.4", [0.0, 0.0]),
+        ("--height-scale 0.35", [1.0, 0.0]),  # 44.8 and 89.6 pixels high
+        ("--height-scale 0.35 tall=1", [0.0, 0.0]),
+    ):
+        assert hkd_evaluate(f"{arguments} {scales}") == 0
+        written = json.loads(Path("out.json").read_text())["detectors"]
+        rates = [detector["result"]["subsets"][0]["log_average_miss_rate"] for detector in written]
+        assert rates == expected, scales
+    assert [detector["height_scale"] for detector in written] == [1.0, 0.35]
+    assert capsys.readouterr().out.splitlines()[-2] == "taller: heights are scaled by 0.35"
+
+
+@pytest.mark.parametrize("ending", curve_plot.FORMATS)
+def test_curves_are_drawn(folder: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[str, str, list[str]]] = []
+
+    def draw(curves: list[curve_plot.NamedCurve], title: str, file_format: str) -> bytes:
+        drawn.append((title, file_format, [curve.name for curve in curves]))
+        return b"drawn"
+
+    monkeypatch.setattr(curve_plot, "draw_curves", draw)
+    plot = Path(f"made/curve.{ending}")
+    assert hkd_evaluate(f"--detections good.json blind.json --resamples 0 --plot {plot}") == 0
+    assert hkd_evaluate(f"--detections good.json --resamples 0 --plot {plot} --subset all") == 0
+    assert plot.read_bytes() == b"drawn"
+    assert drawn == [("citypersons: reasonable", ending, ["good", "blind"]), ("citypersons: all", ending, ["good"])]
+
+
+def test_the_endings_of_plots_are_those_that_can_be_drawn() -> None:
+    assert tuple(ending.removeprefix(".") for ending in command._PLOT_ENDINGS) == curve_plot.FORMATS
+
+
+def test_a_protocol_of_ones_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_text("subsets: [{name: tall, height: [100, null]}]\n")
+    assert hkd_evaluate("--detections good.json --protocol mine.yaml --plot c.png --subset tall --resamples 0") == 0
+    assert capsys.readouterr().out.startswith("mine: 1 images")
+
+
+def test_a_name_may_look_like_the_terminals_markup(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hkd_evaluate("--detections [/b]=good.json --resamples 1") == 0
+    assert ", [/b]: 1 detections" in capsys.readouterr().out
+
+
+def test_a_name_with_the_sign_is_a_path_where_there_is_such_a_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("t=0.5.json").write_bytes(Path("good.json").read_bytes())
+    assert hkd_evaluate("--detections t=0.5.json --resamples 0") == 0
+    assert ", t=0.5: 1 detections" in capsys.readouterr().out
+
+
+def test_all_wrong_options_are_one_message(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = "--detections =x.json a=b.json a=c.json --height-scale b=2 a=x a=0 --json gt.json --plot curve.gif"
+    assert hkd_evaluate(arguments) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        'hkd evaluate: --detections "=x.json": a name must stand before "="',
+        '--detections: b.json and c.json are both named "a"; name them apart: NAME=PATH',
+        '--height-scale "b=2": no detections have that name; named: a',
+        '--height-scale "a=x": the factor must be a number above 0',
+        '--height-scale "a=0": the factor must be a number above 0',
+        "gt.json: is read, and would be overwritten; name another file with --json",
+        "curve.gif: must end in one of .png, .pdf, .svg; change --plot",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--json good.json", "good.json: is read, and would be overwritten; name another file with --json"),
+        ("--json .", ".: is a folder; name a file in it with --json"),
+        ("--json a.png --plot ./a.png", "a.png: is named by --json already; name another file with --plot"),
+        ("--subset all", "--subset says what --plot draws; name a file with --plot, or leave it out"),
+        ("--plot a.png --subset tiny", "protocol 'citypersons' has no subset 'tiny'; name one of: reasonable, small,"),
+        ("--plot a.png --subset heavy", "no ground truth counts in heavy: there is no curve; name another --subset"),
+    ],
+)
+def test_what_cannot_be_written_is_said(
+    folder: Path, arguments: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert hkd_evaluate(f"--detections good.json --resamples 0 {arguments}") == 2
+    assert capsys.readouterr().err.startswith(f"hkd evaluate: {message}")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("number", ["-1", "x", "1000001"])
+def test_the_number_of_resamples_is_bounded(folder: Path, number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        hkd_evaluate(f"--detections good.json --resamples {number}")
+    assert ended.value.code == 2
+    assert f'--resamples: found "{number}"; allowed: integer' in capsys.readouterr().err
+
+
+def test_all_wrong_files_are_one_message(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("gt.json").write_text("{")
+    Path("nan.json").write_text('[{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": NaN}]')
+    assert hkd_evaluate("--detections missing.json nan.json --protocol kitti") == 2
+    message = capsys.readouterr().err
+    assert message.startswith("hkd evaluate: ")
+    assert all(word in message for word in ("gt.json: ", "missing.json: ", "nan.json: ", "'kitti'"))
+
+
+def test_the_spinner_leaves_nothing_in_a_log(folder: Path) -> None:
+    arguments = ["--ground-truth", "gt.json", "--detections", "good.json", "--resamples", "10"]
+    done = subprocess.run(
+        [sys.executable, "-m", "hkd", "evaluate", *arguments], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("citypersons: 1 images, good: 1 detections\n")

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hkd.evaluation.inputs import GroundTruth
+from hkd.evaluation.preparation import (
+    dropped_note,
+    prepare_ground_truth,
+    with_aspect_ratio,
+    with_scaled_heights,
+)
+from hkd.evaluation.protocols import ACF, CALTECH, CITYPERSONS, Protocol
+from tests.evaluation.coco_files import EVERYONE, Json, coco, parse, person
+
+BOX = [100.0, 100.0, 41.0, 100.0]
+
+
+def truth_of(*people: Json) -> GroundTruth:
+    return parse(coco(1, list(people)), [])[0]
+
+
+def counting(people: list[Json], protocol: Protocol, subset: int = 0) -> list[bool]:
+    return [bool(counts) for counts in prepare_ground_truth(truth_of(*people), protocol).counting[subset]]
+
+
+def test_classes_count_are_ignored_or_are_not_there() -> None:
+    people = [person(1, BOX, **more) for more in ({"label": "person"}, {"label": "people"}, {"label": "rider"}, {})]
+    # Any class counts; one does not.
+    assert counting(people, EVERYONE) == [True] * 4
+    assert counting(people, replace(EVERYONE, ignored_labels=("people",))) == [True, False, True, True]
+    # Once the classes that count are named, the rider is not there. A box without a class is a pedestrian.
+    named = replace(EVERYONE, name="mine", counted_labels=("person",), ignored_labels=("people",))
+    assert counting(people, named) == [True, False, True]
+    assert dropped_note(truth_of(*people), named) == (
+        "Neither counted nor ignored, as mine does not know their class: 1 rider.",
+    )
+    assert dropped_note(truth_of(*people), EVERYONE) == ()
+    assert dropped_note(truth_of(*people[:2]), named) == ()
+
+
+def test_what_a_file_ignores_counts_in_no_class() -> None:
+    people = [person(1, BOX, label="person", ignore=1), person(1, BOX, label="person", iscrowd=1)]
+    assert counting(people, replace(EVERYONE, counted_labels=("person",))) == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("box", "is_inside"),
+    [
+        ([5, 5, 630, 470], True),
+        ([4.99, 5, 41, 100], False),
+        ([5, 4.99, 41, 100], False),
+        ([594.01, 100, 41, 100], False),
+        ([594, 100, 41, 100], True),
+        ([100, 375, 41, 100], True),
+        ([100, 375.01, 41, 100], False),
+    ],
+)
+def test_boxes_that_reach_over_the_border_are_ignored(box: list[float], is_inside: bool) -> None:
+    # To x 635 and y 475.
+    assert counting([person(1, box)], CALTECH) == [is_inside]
+    assert counting([person(1, box)], CITYPERSONS) == [True]
+
+
+@pytest.mark.parametrize(
+    ("more", "caltech", "acf"),
+    [
+        # Occluded by half: 0.5.
+        ({"vis_bbox": [100, 100, 41, 50], "occluded": 1}, 0.5, 0.5),
+        # The same box, but not occluded; and without a visible box.
+        ({"vis_bbox": [100, 100, 41, 50], "occluded": 0}, math.inf, 1.0),
+        ({"vis_bbox": [0, 0, 0, 0], "occluded": 1}, math.inf, 1.0),
+        ({"vis_bbox": [0, 0, 0, 0], "occluded": 0}, math.inf, 1.0),
+        # An area of 0 that is not all zeros: nothing is visible.
+        ({"vis_bbox": [100, 100, 0, 50], "occluded": 1}, 0.0, 0.0),
+        # Occluded, but the visible box is the whole: for acfTest hardly visible.
+        ({"vis_bbox": BOX, "occluded": 1}, 1.0, 0.0),
+        # Without the flag, a visible box with an area says that something is hidden.
+        ({"vis_bbox": [100, 100, 41, 75]}, 0.75, 0.75),
+        ({"vis_bbox": [0, 0, 0, 0]}, math.inf, 1.0),
+        # Without a visible box, the stated share, unless it is whole or not stated.
+        ({"vis_ratio": 0.25}, 0.25, 0.25),
+        ({"vis_ratio": 1.0}, math.inf, 1.0),
+        ({}, math.inf, 1.0),
+        # A visible box goes before the stated share.
+        ({"vis_bbox": [100, 100, 41, 50], "vis_ratio": 0.9}, 0.5, 0.5),
+    ],
+)
+def test_visibility_by_rule(more: Json, caltech: float, acf: float) -> None:
+    truth = truth_of(person(1, BOX, **more))
+    for protocol, expected in ((CALTECH, caltech), (ACF, acf), (CITYPERSONS, more.get("vis_ratio", 1.0))):
+        ranges = [(0.0, 0.1), (0.2, 0.3), (0.4, 0.6), (0.7, 0.8), (0.85, 1.0), (math.inf, math.inf)]
+        subsets = tuple(
+            replace(
+                protocol.subsets[0],
+                name=str(low),
+                visibility_range=replace(protocol.subsets[0].visibility_range, low=low, high=high),
+            )
+            for low, high in ranges
+        )
+        (found,) = np.flatnonzero(prepare_ground_truth(truth, replace(protocol, subsets=subsets)).counting[:, 0])
+        assert ranges[found][0] <= expected <= ranges[found][1]
+
+
+def test_boxes_are_rounded_number_by_number_halves_away_from_zero() -> None:
+    # Heights of 49.5 and more become 50 and count; the stated height has no part in it.
+    heights = [49.4, 49.5, 50.4]
+    people = [person(1, [10.5, -2.5, 20.5, height], height=60) for height in heights]
+    plain = replace(EVERYONE, rounds_boxes=True, subsets=ACF.subsets)
+    prepared = prepare_ground_truth(truth_of(*people), plain)
+    assert prepared.boxes_xywh.tolist() == [[11, -3, 21, 49], [11, -3, 21, 50], [11, -3, 21, 50]]
+    assert prepared.counting.tolist() == [[False, True, True]]
+    # Not by corners: 10.6 + 20.6 = 31.2 would end at 31, and not at 11 + 21 = 32.
+    (box,) = prepare_ground_truth(truth_of(person(1, [10.6, 0, 20.6, 50])), plain).boxes_xywh.tolist()
+    assert box == [11, 0, 21, 50]
+    # A box that rounds to nothing is found by no one and breaks nothing.
+    nothing = person(1, [10, 10, 0.4, 60], occluded=1, vis_bbox=[10, 10, 0.4, 30])
+    assert counting([nothing], ACF) == [False]
+
+
+def test_boxes_that_count_are_resized_about_their_centre() -> None:
+    # 100 high, 10 wide from 100 to 110: 41 wide from 84.5 to 125.5.
+    prepared = prepare_ground_truth(truth_of(person(1, [100, 100, 10, 100])), CALTECH)
+    assert prepared.counted_boxes_xywh.tolist() == [[84.5, 100, 41, 100]]
+    assert prepared.boxes_xywh.tolist() == [[100, 100, 10, 100]]
+    # The border is asked of the box as it stands: resized this one would reach to 650.5.
+    assert counting([person(1, [625, 100, 10, 100])], CALTECH) == [True]
+    assert with_aspect_ratio(prepared.boxes_xywh, None) is prepared.boxes_xywh
+
+
+def test_heights_are_scaled_about_the_centre() -> None:
+    assert with_scaled_heights(np.array([[1.0, 10.0, 3.0, 20.0]]), 0.5).tolist() == [[1, 15, 3, 10]]
