@@ -54,7 +54,9 @@ def convert(
             split, told = drop_unusable_boxes(split)
             splits.append(split)
             mended += told
-    return write_splits(splits, out, root, check_images=True, problems=problems, source=str(root), mended=mended)
+    return write_splits(
+        splits, out, root, check_images=True, problems=problems, source=str(root), mended=mended, show_progress=progress
+    )
 
 
 def _annotation_files(root: Path) -> dict[str, Path]:
