@@ -49,6 +49,10 @@ def convert(
     if not files:
         problems.append("there is neither annotations/*.json nor SPLIT/_annotations.coco.json; name the set's folder")
     for name, path in files.items():
+        if path.resolve() == (Path(out) / f"{name}.json").resolve():
+            problems.append(
+                f"{path.relative_to(root)} would be replaced by what is made of it; write to another folder"
+            )
         split = _read_split(name, path, root, person_names, progress, problems, mended)
         if split is not None:
             split, told = drop_unusable_boxes(split)
