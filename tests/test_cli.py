@@ -11,7 +11,6 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 import hkd
 from hkd import cli
@@ -195,54 +194,3 @@ def test_interruption_ends_with_130_and_a_sentence(
 def test_training_says_how_to_go_on_after_an_interruption() -> None:
     options = cli._parser().parse_args(["train", "student.yaml"])
     assert "--resume" in options.after_interrupt
-
-
-# ----------------------------------------------------------------------------------------------------- data
-
-
-def test_preview_draws_a_sheet_of_each_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    size = "--height 64 --width 96 --train-images 3 --validation-images 2"
-    assert cli.main(["data", "synthetic", "--out", str(tmp_path), *size.split(), "--preview", "2"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == [
-        f"wrote {tmp_path / 'train.json'}",
-        f"wrote {tmp_path / 'validation.json'}",
-        f"drew {tmp_path / 'preview_train.png'}",
-        f"drew {tmp_path / 'preview_validation.png'}",
-    ]
-    for name in ("preview_train.png", "preview_validation.png"):
-        with Image.open(tmp_path / name) as sheet:
-            assert sheet.width > 2 * 640  # two tiles beside each other
-
-
-def test_caltechs_sampling_and_choice_of_annotations_reach_the_reader(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = tmp_path / "caltech"
-    root.mkdir()
-    for frame in (2, 5, 6):
-        text = "% bbGt version=3\nperson 10 20 30 60 0 0 0 0 0 0 0\n"
-        (root / f"set06_V000_I{frame:05d}.txt").write_text(text)
-    options = ["--annotations", "new", "--every", "3", "--annotations-only"]
-    assert cli.main(["data", "caltech", "--root", str(root), "--out", str(tmp_path / "out"), *options]) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        "2 images, 2 boxes, 0 of them ignored",
-        "left out 1 annotated frames: not one in 3, or of sets beyond 10",
-        f"wrote {tmp_path / 'out' / 'test.json'}",
-    ]
-
-
-def test_classes_of_people_reach_the_reader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = tmp_path / "street"
-    for folder in ("images", "labels"):
-        (root / folder).mkdir(parents=True)
-    Image.new("RGB", (20, 10)).save(root / "images" / "a.png")
-    (root / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.5\n2 0.5 0.5 0.5 0.5\n")
-    (root / "data.yaml").write_text("{train: images, names: [walker, child, car]}")
-    arguments = ["--root", str(root), "--out", str(tmp_path / "out"), "--person", "walker", "--person", "child"]
-    assert cli.main(["data", "yolo", *arguments]) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        "1 images, 2 boxes, 0 of them ignored",
-        "train: left out 1 boxes of other classes: 1 car",
-        f"wrote {tmp_path / 'out' / 'train.json'}",
-    ]

@@ -5,7 +5,7 @@ Used by :mod:`hkd.data.annotations`, which raises all the sentences together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -79,7 +79,7 @@ def _escapes(name: str) -> bool:
     return PurePosixPath(name).is_absolute() or bool(windows.drive or windows.root) or ".." in windows.parts
 
 
-def check_image_files(images: Sequence[ImageRecord], root: Path, problems: list[str]) -> None:
+def check_image_files(images: Iterable[ImageRecord], root: Path, problems: list[str]) -> None:
     """Whether every image exists, opens and has the stated size; only headers are read."""
     try:
         state = None if any(root.iterdir()) else "is empty"

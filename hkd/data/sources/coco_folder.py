@@ -49,12 +49,18 @@ def convert(
     if not files:
         problems.append("there is neither annotations/*.json nor SPLIT/_annotations.coco.json; name the set's folder")
     for name, path in files.items():
+        if path.resolve() == (Path(out) / f"{name}.json").resolve():
+            problems.append(
+                f"{path.relative_to(root)} would be replaced by what is made of it; write to another folder"
+            )
         split = _read_split(name, path, root, person_names, progress, problems, mended)
         if split is not None:
             split, told = drop_unusable_boxes(split)
             splits.append(split)
             mended += told
-    return write_splits(splits, out, root, check_images=True, problems=problems, source=str(root), mended=mended)
+    return write_splits(
+        splits, out, root, check_images=True, problems=problems, source=str(root), mended=mended, show_progress=progress
+    )
 
 
 def _annotation_files(root: Path) -> dict[str, Path]:

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image
 from rich.console import Console
 from rich.progress import track
 
-from hkd.data.annotation_checks import LARGEST_COORDINATE, four_numbers
+from hkd.data.annotation_checks import LARGEST_COORDINATE, check_image_files, four_numbers, parse_images
 from hkd.data.annotations import (
     AnnotationError,
     Annotations,
@@ -82,6 +82,7 @@ def write_splits(
     problems: Sequence[str],
     source: str,
     mended: Sequence[str] = (),
+    show_progress: bool = True,
 ) -> ConversionSummary:
     """Writes ``<out>/<name>.json`` of every split; the images stay where they are.
 
@@ -95,6 +96,7 @@ def write_splits(
         problems: what the converter found already; raised together with what is found here.
         source: names the data set in an error, as a rule its folder.
         mended: sentences on what the converter changed or left out.
+        show_progress: whether the check of images shows a bar on stderr.
 
     Raises:
         AnnotationError: listing every problem.
@@ -107,7 +109,7 @@ def write_splits(
         splits = [split for split in splits if split.images]
     written_root = path_between(out, image_root)
     documents = [annotation_document(split.images, split.annotations, written_root) for split in splits]
-    checked, found = _check(splits, documents, image_root, check_images)
+    checked, found = _check(splits, documents, image_root, check_images, show_progress)
     if problems or found:
         raise AnnotationError([*problems, *found], source)
     paths = tuple(out / f"{split.name}.json" for split in splits)
@@ -132,17 +134,27 @@ def write_splits(
 
 
 def _check(
-    splits: Sequence[Split], documents: Sequence[dict[str, Any]], image_root: Path, check_images: bool
+    splits: Sequence[Split],
+    documents: Sequence[dict[str, Any]],
+    image_root: Path,
+    check_images: bool,
+    show_progress: bool,
 ) -> tuple[list[Annotations], list[str]]:
     """The splits as a reader would have them, and what is wrong with them; a fault that all share is told once."""
     checked: list[Annotations] = []
     found: dict[str, list[str]] = {}
     for split, document in zip(splits, documents, strict=True):
+        problems: list[str] = []
+        if check_images:
+            images = parse_images(document["images"], [])  # what is wrong with the records is told below
+            described = f"Checking images of {split.name}"
+            check_image_files(progress(images, described, shown=show_progress), image_root, problems)
         try:
-            checked.append(check_annotations(document, Path(split.name), image_root, check_images=check_images))
+            checked.append(check_annotations(document, Path(split.name), image_root, check_images=False))
         except AnnotationError as error:
-            for problem in error.problems:
-                found.setdefault(problem, []).append(split.name)
+            problems += error.problems
+        for problem in problems:
+            found.setdefault(problem, []).append(split.name)
     return checked, [
         problem if len(names) == len(splits) else f"{', '.join(names)}: {problem}" for problem, names in found.items()
     ]

@@ -71,7 +71,9 @@ def convert(root: Path, out: Path, *, progress: bool = True) -> ConversionSummar
     if left_out:
         counts = ", ".join(f"{count} {identity}" for identity, count in left_out.most_common())
         mended.append(f"left out {left_out.total()} objects that are no persons: {counts}")
-    return write_splits(splits, out, root, check_images=True, problems=problems, source=str(root), mended=mended)
+    return write_splits(
+        splits, out, root, check_images=True, problems=problems, source=str(root), mended=mended, show_progress=progress
+    )
 
 
 def _read_split(root: Path, time: str, part: str, progress: bool, problems: list[str], left_out: Counter[str]) -> Split:

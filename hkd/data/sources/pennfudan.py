@@ -69,7 +69,9 @@ def convert(
         )
         for name, chosen in (("train", set(order[:train_images])), ("validation", set(order[train_images:])))
     ]
-    return write_splits(splits, out, root / "PNGImages", check_images=True, problems=(), source=str(root))
+    return write_splits(
+        splits, out, root / "PNGImages", check_images=True, problems=(), source=str(root), show_progress=progress
+    )
 
 
 def _read(root: Path, progress: bool, problems: list[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -112,6 +112,15 @@ def test_other_names_of_annotation_files(tmp_path: Path) -> None:
     assert convert(root, tmp_path / "out", progress=False).paths == (tmp_path / "out" / "street.json",)
 
 
+def test_the_data_set_s_own_file_is_not_replaced(tmp_path: Path) -> None:
+    path = _write(tmp_path, _document(), "annotations/street.json")
+    before = path.read_bytes()
+    _write_images(tmp_path / "street")
+    with pytest.raises(AnnotationError, match=r"annotations/street.json would be replaced by what is made of it"):
+        convert(tmp_path, tmp_path / "annotations", progress=False)
+    assert path.read_bytes() == before
+
+
 def test_exported_folders_hold_annotations_beside_images(tmp_path: Path) -> None:
     root = tmp_path / "export"
     for part in ("train", "valid"):

@@ -180,7 +180,7 @@ def test_malformed_files_come_together(root: Path) -> None:
     (root / "day/img/train/a/a_3.png").unlink()
     with pytest.raises(AnnotationError) as caught:
         convert(root, root.parent / "out", progress=False)
-    truncated, no_size, other_size, missing = caught.value.problems
+    truncated, other_size, missing, no_size = caught.value.problems
     assert truncated.startswith("day/labels/train/a/a_0.json: line 1, column 15: not valid JSON")
     assert "'day/img/train/a/a_1.png': height and width must be integers" in no_size
     assert "is 96 x 51 pixels (width x height), but annotated as 192 x 102" in other_size
