@@ -147,3 +147,11 @@ def test_protocols_that_do_not_exist(tmp_path: Path) -> None:
 def test_the_documentation_names_every_key() -> None:
     documentation = protocol_files.__doc__ or ""
     assert all(f"    {field.name}:" in documentation for field in fields(Protocol))
+
+
+def test_the_guide_shows_every_key_with_its_default(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    example = guide.partition("```yaml\n")[2].partition("```")[0]
+    shown = load_protocol(write(tmp_path, example))
+    assert all(f"\n{field.name}:" in f"\n{example}" for field in fields(Protocol))
+    assert shown == load_protocol(write(tmp_path, "subsets: [{name: reasonable, height: [50, null]}]"))

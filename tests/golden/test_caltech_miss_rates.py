@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from hkd.data.sources.caltech import convert
+from hkd.evaluation.detection_files import read_detections, read_ground_truth
 from hkd.evaluation.evaluator import EvaluationResult, evaluate_files
+from hkd.evaluation.protocols import CALTECH
+from tests.evaluation.plain_evaluator import plain_log_average_miss_rate
 
 # dbEval on the original annotations, with the number of boxes that count; HOG's legend in its plot says 68%.
 HOG_BY_DBEVAL = {
@@ -58,6 +61,14 @@ def test_hog_has_the_miss_rates_of_dbeval(caltech: Path, ground_truth: Path) -> 
     assert "Neither counted nor ignored, as caltech does not know their class: 91 person-fa." in result.notes
     # HOG has detections of the training sets, 00 to 05, too.
     assert f"{folder}: 71 of 137 videos are not in the ground truth." in result.notes
+
+
+def test_the_plain_evaluation_of_hog_comes_to_the_same(caltech: Path, ground_truth: Path) -> None:
+    truth = read_ground_truth(ground_truth)
+    boxes = read_detections(caltech / "detections" / "HOG", truth, height_scale=100 / 128)
+    for subset in CALTECH.subsets:
+        value = plain_log_average_miss_rate(truth, boxes, CALTECH, subset)
+        assert value == pytest.approx(HOG_BY_DBEVAL[subset.name][0], abs=1e-9, rel=0)
 
 
 def test_acf_has_the_miss_rate_of_acf_test(caltech: Path, ground_truth: Path) -> None:
