@@ -13,7 +13,6 @@ Detections come in three formats, told apart by what the path names:
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -24,6 +23,9 @@ from hkd.evaluation.preparation import with_scaled_heights
 from hkd.evaluation.records import EvaluationInputError, read_json
 
 TEXT_ENDINGS: Final = (".txt", ".csv")
+SMALLEST_SCALE: Final = 0.01
+LARGEST_SCALE: Final = 100.0
+"""No detector's boxes are further off, and areas stay finite."""
 
 
 def read_ground_truth(path: Path | str) -> GroundTruth:
@@ -49,8 +51,9 @@ def read_detections(path: Path | str, truth: GroundTruth | None, *, height_scale
         EvaluationInputError: naming every kind of mistake and where it stands.
     """
     path = Path(path)
-    if not 0 < height_scale < math.inf:
-        problem = f"{path}: heights must be scaled by a finite number above 0, but are by {height_scale}; change it."
+    if not SMALLEST_SCALE <= height_scale <= LARGEST_SCALE:
+        allowed = f"a number from {SMALLEST_SCALE} to {LARGEST_SCALE}"
+        problem = f"{path}: heights must be scaled by {allowed}, but are by {height_scale}; change the factor."
         raise EvaluationInputError([problem])
     if path.is_dir():
         boxes = read_caltech_folder(path, truth)

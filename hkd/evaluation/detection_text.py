@@ -200,7 +200,11 @@ def _value_problems(
     images = "" if num_images is None else f" to {num_images}, the number of images of the ground truth"
     # NaN fails every comparison.
     checks: tuple[tuple[str, BoolArray, int], ...] = (
-        (f"{first_column} must be an integer from 1{images}", (number >= 1) & (number <= last) & (number % 1 == 0), 0),
+        (
+            f"{first_column} must be an integer from 1{images}",
+            (number >= 1) & (number <= last) & (number == np.floor(number)),
+            0,
+        ),
         ("x must be pixels from -1e9 to 1e9", np.abs(corners[:, 0]) <= LARGEST_COORDINATE, 1),
         ("y must be pixels from -1e9 to 1e9", np.abs(corners[:, 1]) <= LARGEST_COORDINATE, 2),
         ("w must be pixels above 0, at most 1e9", (sizes[:, 0] > 0) & (sizes[:, 0] <= LARGEST_COORDINATE), 3),

@@ -157,7 +157,9 @@ def evaluate(ground_truth: dict[str, Any], detections: list[dict[str, Any]], pro
         truth = collect(lambda: parse_ground_truth(ground_truth, "ground truth"))
         image_ids = None if truth is None else truth.image_ids
         boxes = collect(lambda: parse_detections(detections, "detections", image_ids))
-    assert truth is not None and boxes is not None  # noqa: PT018 - else their problems were raised
+    # Else their problems were raised.
+    assert truth is not None
+    assert boxes is not None
     return judge(truth, boxes, protocol)[1]
 
 
@@ -179,7 +181,10 @@ def evaluate_files(
         protocol = collect(lambda: load_protocol(protocol_name))
         truth = collect(lambda: read_ground_truth(ground_truth_path))
         boxes = collect(lambda: read_detections(detections_path, truth, height_scale=height_scale))
-    assert protocol is not None and truth is not None and boxes is not None  # noqa: PT018 - else raised
+    # Else their problems were raised.
+    assert protocol is not None
+    assert truth is not None
+    assert boxes is not None
     return judge(truth, boxes, protocol)[1]
 
 

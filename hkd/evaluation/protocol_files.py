@@ -42,6 +42,7 @@ from hkd.evaluation.records import EvaluationInputError
 # Infinity has a meaning here: the visibility of those whom nothing hides.
 _NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=True)]
 _Positive = Annotated[float, Field(gt=0.0)]
+_AspectRatio = Annotated[float, Field(ge=0.01, le=100.0)]
 _Range = tuple[_NotNegative, _NotNegative | None]
 
 
@@ -75,8 +76,8 @@ class ProtocolSection(Section):
     counted_labels: tuple[str, ...] | None = None
     ignored_labels: tuple[str, ...] = ()
     border_xyxy: tuple[float, float, float, float] | None = None
-    truth_aspect_ratio: _Positive | None = None
-    detection_aspect_ratio: _Positive | None = None
+    truth_aspect_ratio: _AspectRatio | None = None
+    detection_aspect_ratio: _AspectRatio | None = None
     rounds_boxes: bool = False
     unoccluded_visibility: _NotNegative | None = None
     visibility_of_equal_boxes: _NotNegative | None = None

@@ -123,8 +123,8 @@ class Protocol:
             ),
             (0 <= self.miss_rate_floor < 1, "a miss_rate_floor in [0, 1)"),
             (_is_border(self.border_xyxy), "a border_xyxy with left < right and top < bottom"),
-            (_is_positive(self.truth_aspect_ratio), "a truth_aspect_ratio above 0"),
-            (_is_positive(self.detection_aspect_ratio), "a detection_aspect_ratio above 0"),
+            (_is_aspect_ratio(self.truth_aspect_ratio), "a truth_aspect_ratio from 0.01 to 100"),
+            (_is_aspect_ratio(self.detection_aspect_ratio), "a detection_aspect_ratio from 0.01 to 100"),
             (self.unoccluded_visibility is None or self.unoccluded_visibility >= 0, "unoccluded_visibility from 0 on"),
             (
                 self.visibility_of_equal_boxes is None or self.visibility_of_equal_boxes >= 0,
@@ -172,8 +172,9 @@ def _is_border(border_xyxy: tuple[float, float, float, float] | None) -> bool:
     return border_xyxy is None or (border_xyxy[0] < border_xyxy[2] and border_xyxy[1] < border_xyxy[3])
 
 
-def _is_positive(ratio: float | None) -> bool:
-    return ratio is None or 0 < ratio < math.inf
+def _is_aspect_ratio(ratio: float | None) -> bool:
+    # Beyond, areas would lose all precision.
+    return ratio is None or 0.01 <= ratio <= 100
 
 
 CITYPERSONS: Final = Protocol(

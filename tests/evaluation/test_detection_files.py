@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hkd.evaluation.detection_files import read_detections, read_ground_truth
 from hkd.evaluation.inputs import DetectedBoxes, GroundTruth, parse_ground_truth
@@ -97,6 +99,8 @@ def test_a_text_file_numbers_images_by_ascending_id(tmp_path: Path) -> None:
         ("1.5,1,2,3,4,5", "image must be an integer from 1 to 3, the number of images of the ground truth, but line 2"),
         ("nan,1,2,3,4,5", "line 2 has nan"),
         ("1e300,1,2,3,4,5", "image must be an integer"),
+        ("inf,1,2,3,4,5", "image must be an integer"),
+        ("9" * 400 + ",1,2,3,4,5", "image must be an integer"),
         ("1,inf,2,3,4,5", "x must be pixels from -1e9 to 1e9, but line 2 has inf"),
         ("1,2,nan,3,4,5", "y must be pixels"),
         ("1,1,2,0,4,5", "w must be pixels above 0, at most 1e9, but line 2 has 0"),
@@ -152,8 +156,8 @@ def test_heights_are_scaled_about_the_centre(tmp_path: Path) -> None:
     # 128 px become 100: 14 px less above and below.
     boxes = read_detections(path, truth_of(NAMES), height_scale=100 / 128)
     assert boxes.boxes_xywh.tolist() == [[10, 114, 50, 100]]
-    for scale in (0.0, -1.0, np.inf, np.nan):
-        with pytest.raises(EvaluationInputError, match="scaled by a finite number above 0"):
+    for scale in (0.0, -1.0, 101.0, np.inf, np.nan):
+        with pytest.raises(EvaluationInputError, match=f"scaled by a number from 0.01 to 100.0, but are by {scale};"):
             read_detections(path, truth_of(NAMES), height_scale=scale)
 
 
@@ -164,3 +168,33 @@ def test_ground_truth_is_read_from_its_file(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(EvaluationInputError, match="ground truth must be an object"):
         read_ground_truth(path)
+
+
+TEXT = "1,10,20,30,40,0.5\n2 11 21 31 41 -1e3\n\n3,12,22,32,42,7\n"
+JUNK = st.binary(max_size=4) | st.sampled_from(
+    [b"nan", b"-inf", b"1e999", b",", b"\n", b"-", b"0", b"\xef\xbb\xbf", b"\x00", b"1_0", "\u0661".encode()]
+)
+
+
+@settings(max_examples=300)
+@given(junk=JUNK, start=st.integers(0, len(TEXT)), length=st.integers(0, 12))
+def test_junk_anywhere_in_a_text_file_is_a_sentence_or_is_read(
+    junk: bytes, start: int, length: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    content = TEXT.encode()
+    path = tmp_path_factory.getbasetemp() / "junk.txt"
+    path.write_bytes(content[:start] + junk + content[start + length :])
+    boxes, problems = None, []
+    try:
+        boxes = read_detections(path, truth_of(NAMES))
+    except EvaluationInputError as error:
+        problems = [*error.problems]
+    assert all(problem.startswith(f"{path}: ") for problem in problems)
+    assert (boxes is None) == bool(problems)
+    if boxes is not None:
+        assert ((boxes.image_index >= 0) & (boxes.image_index < 3)).all()
+        assert np.isfinite(boxes.scores).all()
+        assert np.isfinite(boxes.boxes_xywh).all()
+        assert (boxes.boxes_xywh[:, 2:] > 0).all()
+        # Nothing is skipped: a line for each detection.
+        assert len(boxes.scores) == len([line for line in path.read_text("utf-8-sig").split("\n") if line.strip()])
