@@ -1,0 +1,106 @@
+"""The work that the speed benchmarks measure, the same for every contender: detectors, schedule, images.
+
+A ResNet-50 teacher (FPN 256, head 1024) and a ResNet-18 student of half width (FPN 128, head 256), one class of
+pedestrians. Both contenders sample as many anchors and regions, keep as many proposals and augment as strongly: what
+differs is how the work is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hkd.config import DataConfig, DetectorConfig, DistillationConfig, TeacherConfig, TrainingConfig, TrialConfig
+from hkd.structures import Targets
+
+STUDENT = DetectorConfig(backbone="resnet18", width_multiplier=0.5, pyramid_channels=128, head_channels=256)
+TEACHER = TeacherConfig(backbone="resnet50", width_multiplier=1.0, pyramid_channels=256, head_channels=1024)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One size of the work."""
+
+    batch_size: int
+    image_height: int
+    """Of the networks' input, pixels."""
+    image_width: int
+    device: torch.device
+
+    @property
+    def config(self) -> TrialConfig:
+        """The work as a trial of ``hkd``."""
+        return TrialConfig(
+            data=DataConfig(image_height=self.image_height, image_width=self.image_width, max_objects_per_image=16),
+            teacher=TEACHER,
+            student=STUDENT,
+            distillation=DistillationConfig(),
+            training=TrainingConfig(batch_size=self.batch_size, optimizer="sgd", learning_rate=1e-3, weight_decay=1e-4),
+        )
+
+
+def default_workload(device: torch.device, batch_size: int | None = None) -> Workload:
+    """Batch 8 of 192 x 256 pixels on a CPU; batch 16 of 480 x 640 on a GPU."""
+    if device.type == "cuda":
+        return Workload(batch_size or 16, 480, 640, device)
+    return Workload(batch_size or 8, 192, 256, device)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Decoded pictures with their boxes."""
+
+    images: npt.NDArray[np.uint8]
+    """(N, H, W, 3) RGB."""
+    boxes_xyxy: list[npt.NDArray[np.float32]]
+    """(n, 4) of each picture, pixels."""
+
+
+def make_pictures(count: int, height: int, width: int, seed: int = 0) -> Pictures:
+    """Pictures of blurred noise with one to eight boxes of people's shape: the work depends on sizes, not on looks."""
+    generator = np.random.default_rng(seed)
+    images = np.empty((count, height, width, 3), np.uint8)
+    boxes = []
+    for image in images:
+        coarse = generator.integers(0, 255, (height // 8, width // 8, 3), dtype=np.uint8)
+        image[:] = np.repeat(np.repeat(coarse, 8, axis=0), 8, axis=1)
+        number = int(generator.integers(1, 9))
+        heights = generator.uniform(0.12, 0.8, number) * height
+        widths = heights * 0.41
+        left, top = generator.uniform(0, width - widths), generator.uniform(0, height - heights)
+        boxes.append(np.stack([left, top, left + widths, top + heights], axis=1).astype(np.float32))
+        for x1, y1, x2, y2 in boxes[-1].astype(int):
+            image[y1:y2, x1:x2] = generator.integers(0, 255, 3)
+    return Pictures(images, boxes)
+
+
+def padded_targets(boxes_xyxy: list[npt.NDArray[np.float32]], slots: int, device: torch.device) -> Targets:
+    """Boxes of a batch in ``slots`` places an image."""
+    batch = len(boxes_xyxy)
+    boxes, valid = torch.zeros(batch, slots, 4), torch.zeros(batch, slots, dtype=torch.bool)
+    for row, own in enumerate(boxes_xyxy):
+        boxes[row, : len(own)] = torch.from_numpy(own)
+        valid[row, : len(own)] = True
+    return Targets(boxes.to(device), valid.to(device), torch.zeros_like(valid).to(device))
+
+
+def write_photographs(folder: Path, pictures: Pictures) -> list[Path]:
+    """The pictures as JPEG files, as a camera leaves them."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number, image in enumerate(pictures.images):
+        paths.append(folder / f"{number:05d}.jpg")
+        Image.fromarray(image).save(paths[-1], quality=90)
+    return paths
+
+
+def sizes_of(batch_size: int, height: int, width: int, device: torch.device) -> Tensor:
+    """(B, 2) valid sizes of images without padding."""
+    return torch.tensor([[float(height), float(width)]] * batch_size, device=device)
