@@ -49,6 +49,13 @@ class _Entries:
         return max(self.present_bytes, self.planned_bytes) if self.is_in_use else self.present_bytes
 
 
+def most_room(room: CacheRoom) -> tuple[int, str]:
+    """What :func:`make_room` would return if all other keys made way; changes nothing."""
+    present = sum(_size(path) for path in room.folder.glob("*/*/*"))
+    existing = next(folder for folder in (room.folder, *room.folder.absolute().parents) if folder.is_dir())
+    return _bounds(room, shutil.disk_usage(existing).free + present, 0)
+
+
 def make_room(room: CacheRoom, key: str, *, unit_bytes: int, wanted_bytes: int) -> tuple[int, str]:
     """Remove what is in the way of a key: not in use, and least recently used first.
 
@@ -66,11 +73,7 @@ def make_room(room: CacheRoom, key: str, *, unit_bytes: int, wanted_bytes: int) 
     free = shutil.disk_usage(room.folder).free + own.present_bytes + sum(entries.present_bytes for entries in others)
 
     def available(kept: list[_Entries]) -> tuple[int, str]:
-        claimed = sum(entries.claimed_bytes for entries in kept)
-        by_disk, by_budget = free - _RESERVE_BYTES - claimed, room.budget_bytes - claimed
-        if by_disk < by_budget:
-            return max(0, by_disk), f"the disk has free, less {_RESERVE_BYTES / 1e9:g} GB for all else"
-        return max(0, by_budget), f"the budget of {room.budget_bytes / 1e9:g} GB has room for"
+        return _bounds(room, free, sum(entries.claimed_bytes for entries in kept))
 
     in_use = [entries for entries in others if entries.is_in_use]
     unused = sorted((entries for entries in others if not entries.is_in_use), key=lambda entries: entries.used_at)
@@ -78,6 +81,14 @@ def make_room(room: CacheRoom, key: str, *, unit_bytes: int, wanted_bytes: int) 
         while unused and available(in_use + unused)[0] < wanted_bytes:
             shutil.rmtree(unused.pop(0).folder, ignore_errors=True)
     return available(in_use + unused)
+
+
+def _bounds(room: CacheRoom, free_bytes: int, claimed_bytes: int) -> tuple[int, str]:
+    """What is left of the disk or of the budget, whichever is less, and its name."""
+    by_disk, by_budget = free_bytes - _RESERVE_BYTES - claimed_bytes, room.budget_bytes - claimed_bytes
+    if by_disk < by_budget:
+        return max(0, by_disk), f"the disk has free, less {_RESERVE_BYTES / 1e9:g} GB for all else"
+    return max(0, by_budget), f"the budget of {room.budget_bytes / 1e9:g} GB has room for"
 
 
 def _entries(folder: Path) -> _Entries:

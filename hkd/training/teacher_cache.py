@@ -39,7 +39,7 @@ from hkd.config import PYRAMID_STRIDES, TrialConfig
 from hkd.config_io import config_hash
 from hkd.data.prepare import PreparedData
 from hkd.models.detector import PYRAMID_LEVELS, Detector
-from hkd.training.cache_room import PLAN_FILE, CacheRoom, begin_use, cut, end_use, make_room
+from hkd.training.cache_room import PLAN_FILE, CacheRoom, begin_use, cut, end_use, make_room, most_room
 from hkd.training.pyramid_file import PyramidFileError, checksum, file_bytes, read_pyramid, write_pyramid
 
 CACHED_FRACTION = "teacher_cached_fraction"
@@ -79,6 +79,12 @@ class CachePlan:
         """Of one epoch."""
         return self.entry_bytes * self.steps_per_epoch
 
+    def within(self, available: tuple[int, str]) -> CachePlan:
+        """The plan that keeps what fits into so many bytes; with what bounds them, in words."""
+        cached_epochs = min(self.total_epochs, available[0] // self.epoch_bytes)
+        limit = "" if cached_epochs == self.total_epochs else available[1]
+        return replace(self, cached_epochs=cached_epochs, limit=limit)
+
     def __str__(self) -> str:
         planned = (
             f"{self.total_epochs} epochs of {self.steps_per_epoch} steps, {self.entry_bytes / 1e6:.1f} MB each, take "
@@ -86,7 +92,7 @@ class CachePlan:
         )
         if self.cached_epochs == self.total_epochs:
             return f"all are kept: {planned}"
-        kept = f"the first {self.cached_epochs} are kept" if self.cached_epochs else "nothing is kept"
+        kept = f"those of the first {self.cached_epochs} epochs are kept" if self.cached_epochs else "none is kept"
         return f"{kept}: {planned}, more than {self.limit}"
 
 
@@ -197,25 +203,25 @@ def open_cache(room: CacheRoom, key: str, *, entry_bytes: int, steps_per_epoch: 
         entry_bytes: of one step; see :func:`planned_entry_bytes`.
     """
     room = replace(room, folder=room.folder.absolute())
-    folder = room.folder / key
-
-    def planned(cached_epochs: int, limit: str) -> CachePlan:
-        return CachePlan(entry_bytes, steps_per_epoch, total_epochs, cached_epochs, limit)
-
+    folder, nothing = room.folder / key, CachePlan(entry_bytes, steps_per_epoch, total_epochs, 0)
     if room.budget_bytes <= 0:
-        return TeacherCache(folder, planned(0, "the budget of 0 GB"), None)
-    epoch_bytes = entry_bytes * steps_per_epoch
+        return TeacherCache(folder, nothing.within(most_room(room)), None)
+    epoch_bytes = nothing.epoch_bytes
     try:
         room.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(room.folder / _LOCK):
-            available, limit = make_room(room, key, unit_bytes=epoch_bytes, wanted_bytes=epoch_bytes * total_epochs)
-            cut(folder, available // epoch_bytes)
-            cached_epochs = min(total_epochs, available // epoch_bytes)
-            plan = planned(cached_epochs, "" if cached_epochs == total_epochs else limit)
-            user = begin_use(folder, epoch_bytes * cached_epochs) if cached_epochs else None
+            available = make_room(room, key, unit_bytes=epoch_bytes, wanted_bytes=epoch_bytes * total_epochs)
+            plan = nothing.within(available)
+            cut(folder, available[0] // epoch_bytes)
+            user = begin_use(folder, epoch_bytes * plan.cached_epochs) if plan.cached_epochs else None
     except OSError as error:
-        return TeacherCache(folder, planned(0, f"can be written to {room.folder} ({error.strerror})"), None)
+        return TeacherCache(folder, nothing.within((0, f"can be written to {room.folder} ({error.strerror})")), None)
     return TeacherCache(folder, plan, user)
+
+
+def plan_cache(room: CacheRoom, *, entry_bytes: int, steps_per_epoch: int, total_epochs: int) -> CachePlan:
+    """What :func:`open_cache` would plan if no other training's entries were in the way; changes nothing."""
+    return CachePlan(entry_bytes, steps_per_epoch, total_epochs, 0).within(most_room(room))
 
 
 def open_training_cache(

@@ -60,7 +60,8 @@ def test_what_is_read_has_the_bits_types_and_strides_that_were_written(path: Pat
 def test_size_is_known_beforehand(path: Path) -> None:
     pyramid = make_pyramid()
     write(path, pyramid)
-    # A page of header; 2 * 16 * 16 * 16 * 2 bytes are four pages; 2 * 16 * 15 * 4 = 1,920 and 2 * 16 * 2 = 64 begin one.
+    # A page of header; 2 * 16 * 16 * 16 * 2 bytes are four pages; 2 * 16 * 15 * 4 = 1,920 and 2 * 16 * 2 = 64 begin one
+    # each.
     assert path.stat().st_size == (1 + 4 + 1 + 1) * 4096
     assert file_bytes({"p2": 16384, "p3": 1920, "p4": 64}) == path.stat().st_size
 

@@ -22,7 +22,8 @@ from hkd.models.detector import Detector
 from hkd.training import cache_room, teacher_cache
 from hkd.training.cache_room import CacheRoom
 from hkd.training.loop import Trainer
-from hkd.training.teacher_cache import CACHED_FRACTION, DAMAGED_ENTRIES, TeacherCache, cache_key, open_cache
+from hkd.training.pyramid_file import read_pyramid
+from hkd.training.teacher_cache import CACHED_FRACTION, DAMAGED_ENTRIES, TeacherCache, cache_key, open_cache, plan_cache
 from tests.training.test_loop import assert_same_weights
 from tests.training.tiny import TEACHER_SHAPE, build, trial_config
 
@@ -32,6 +33,9 @@ STEPS = 2
 """Of an epoch: five scenes in batches of two."""
 
 MakeTrainer = Callable[..., Trainer]
+
+# Children that import torch anew would take ten times as long; these run nothing but single-threaded arithmetic.
+FORKS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -173,7 +177,7 @@ def test_an_entry_is_verified_once_a_process(
     make: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str | None] = []
-    original = teacher_cache.read_pyramid
+    original = read_pyramid
 
     def note(path: Path, identity: str | None) -> dict[str, Tensor]:
         asked.append(identity)
@@ -208,7 +212,7 @@ def test_the_first_epochs_that_fit_are_kept(make: MakeTrainer, tmp_path: Path) -
         assert trainer.teacher_cache.plan == replace(
             full.plan, cached_epochs=1, limit=f"the budget of {budget / 1e9:g} GB has room for"
         )
-        assert str(trainer.teacher_cache.plan).startswith("the first 1 are kept: 3 epochs")
+        assert str(trainer.teacher_cache.plan).startswith("those of the first 1 epochs are kept: 3 epochs")
         measured = train(trainer)
         assert fractions(measured) == [fraction, 0]
         assert_same(trainer, measured, plain, expected)
@@ -223,7 +227,7 @@ def test_without_room_nothing_is_kept(make: MakeTrainer, tmp_path: Path, budget:
     assert_same(trainer, measured, plain, expected)
     assert entries(tmp_path) == []
     assert trainer.teacher_cache is not None
-    assert str(trainer.teacher_cache.plan).startswith("nothing is kept: 3 epochs of 2 steps")
+    assert str(trainer.teacher_cache.plan).startswith("none is kept: 3 epochs of 2 steps")
 
 
 def test_a_lower_budget_cuts_what_was_kept(make: MakeTrainer, tmp_path: Path) -> None:
@@ -252,7 +256,7 @@ def test_a_training_is_never_stopped_by_the_disk(
     assert len(tried) == 1, "it went on trying"
     (tmp_path / "file").touch()
     cache = open_cache(CacheRoom(tmp_path / "file", PLENTY), KEY, entry_bytes=1, steps_per_epoch=1, total_epochs=1)
-    assert str(cache.plan).startswith("nothing is kept")
+    assert str(cache.plan).startswith("none is kept")
     assert "File exists" in cache.plan.limit
 
 
@@ -372,8 +376,9 @@ def be_killed_while_writing(folder: Path) -> None:
     cache.pyramid(0, 1, images_of(1), lambda: pyramid_of(0, 1))
 
 
+@FORKS
 def test_two_processes_at_once_compute_each_entry_once(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     results = context.Queue()
     processes = [context.Process(target=train_plainly, args=(tmp_path, results)) for _ in range(2)]
     for process in processes:
@@ -386,8 +391,9 @@ def test_two_processes_at_once_compute_each_entry_once(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*/*/*.pyramid"))) == 60
 
 
+@FORKS
 def test_a_process_killed_while_writing_leaves_nothing_that_is_in_the_way(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     process = context.Process(target=be_killed_while_writing, args=(tmp_path,))
     process.start()
     process.join(timeout=120)
@@ -402,3 +408,11 @@ def test_a_process_killed_while_writing_leaves_nothing_that_is_in_the_way(tmp_pa
         assert torch.equal(found["p2"], pyramid_of(0, step)["p2"])
     assert cache.take_counts() == {CACHED_FRACTION: 0.5, DAMAGED_ENTRIES: 0}
     assert sorted(path.name for path in (folder / "0").iterdir() if path.name != "lock") == ["0.pyramid", "1.pyramid"]
+
+
+def test_a_plan_changes_nothing(tmp_path: Path) -> None:
+    room = CacheRoom(tmp_path / "none" / "yet", 3 * 30 * 8192)
+    plan = plan_cache(room, entry_bytes=8192, steps_per_epoch=30, total_epochs=4)
+    assert (plan.cached_epochs, plan.limit) == (3, "the budget of 0.00073728 GB has room for")
+    assert plan_cache(room, entry_bytes=8192, steps_per_epoch=30, total_epochs=3).limit == ""
+    assert list(tmp_path.iterdir()) == []
