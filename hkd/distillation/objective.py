@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hkd.config import DetectorConfig, DistillationConfig
-from hkd.distillation.adapters import Adapters
+from hkd.distillation.adapters import Adapter, Adapters
 from hkd.distillation.logits import box_delta_loss, kl_distillation_loss
 from hkd.distillation.pyramid import FeatureLoss, pyramid_distillation_loss
 from hkd.distillation.region import embedding_distillation_loss, region_distillation_loss
@@ -89,8 +89,14 @@ class DistillationObjective(nn.Module):
         parts: dict[str, Tensor] = {}
         if self.needs_teacher_pyramid:
             assert teacher_pyramid is not None, "pyramid distillation needs the teacher's pyramid"
-            adapted = {level: self.adapters.pyramid[level](map_) for level, map_ in student_output.pyramid.items()}
-            loss = pyramid_distillation_loss(adapted, teacher_pyramid, valid_sizes, image_size, self.pyramid_loss)
+            adapted, weights = {}, {}
+            for level, features in student_output.pyramid.items():
+                adapted[level], weight = _adapt(self.adapters.pyramid[level], features, self.pyramid_loss)
+                if weight is not None:
+                    weights[level] = weight
+            loss = pyramid_distillation_loss(
+                adapted, teacher_pyramid, valid_sizes, image_size, self.pyramid_loss, weights or None
+            )
             parts["distill_pyramid"] = self.pyramid_weight * loss
         if self.needs_teacher_region:
             assert teacher_region is not None, "region, embedding and logit distillation need the teacher's regions"
@@ -102,13 +108,13 @@ class DistillationObjective(nn.Module):
         parts: dict[str, Tensor] = {}
         if self.region_weight > 0:
             assert self.adapters.region is not None
-            features = self.adapters.region(student.region_features)
-            loss = region_distillation_loss(features, teacher.region_features, valid, self.region_loss)
+            features, weight = _adapt(self.adapters.region, student.region_features, self.region_loss)
+            loss = region_distillation_loss(features, teacher.region_features, valid, self.region_loss, weight)
             parts["distill_region"] = self.region_weight * loss
         if self.embedding_weight > 0:
             assert self.adapters.embedding is not None
-            embedding = self.adapters.embedding(student.embedding)
-            loss = embedding_distillation_loss(embedding, teacher.embedding, valid, self.embedding_loss)
+            embedding, weight = _adapt(self.adapters.embedding, student.embedding, self.embedding_loss)
+            loss = embedding_distillation_loss(embedding, teacher.embedding, valid, self.embedding_loss, weight)
             parts["distill_embedding"] = self.embedding_weight * loss
         if self.logits_weight > 0:
             loss = kl_distillation_loss(student.class_logits, teacher.class_logits, self.temperature, valid)
@@ -117,6 +123,13 @@ class DistillationObjective(nn.Module):
             loss = box_delta_loss(student.box_deltas, teacher.box_deltas, valid)
             parts["distill_box_deltas"] = self.box_deltas_weight * loss
         return parts
+
+
+def _adapt(adapter: nn.Module, features: Tensor, kind: FeatureLoss) -> tuple[Tensor, Tensor | None]:
+    """The adapted features; or, for the loss that can do without them, the features as they are and the weight."""
+    if kind == "pearson" and isinstance(adapter, Adapter):
+        return features, adapter.weight
+    return adapter(features), None
 
 
 def build_objective(

@@ -7,11 +7,12 @@ teacher no gradient, and have fixed shapes throughout, so that no step waits for
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from hkd.distillation.moments import adapted_moments, channel_moments, count_cells
 
 FeatureLoss = Literal["pearson", "mse"]
 """``pearson`` asks for the teacher's pattern, whatever its scale and offset; ``mse`` for its values."""
@@ -21,70 +22,22 @@ VARIANCE_EPSILON = 1e-8
 scale; large enough that a constant channel's gradient, whose norm is at most 1 / sqrt(epsilon * cells), is nothing
 that clipping could not handle."""
 
-_CHANNEL_AXES = (0, 2, 3)
 
-
-class _ChannelMoments(torch.autograd.Function):
-    """Variances of student and teacher and their covariance, of each channel, over the cells of a mask.
-
-    Written out because autograd would keep and walk some ten maps as large as the feature map, where two are enough:
-    ``d variance / d student = 2 (student - mean) / cells`` and ``d covariance / d student = (teacher - mean) / cells``.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        cells = _count_cells(student, mask)
-        student, teacher = _centred(student, mask, cells), _centred(teacher, mask, cells)
-        ctx.save_for_backward(student, teacher, cells)
-        student_variance = (student * student).sum(_CHANNEL_AXES) / cells
-        teacher_variance = (teacher * teacher).sum(_CHANNEL_AXES) / cells
-        covariance = (student * teacher).sum(_CHANNEL_AXES) / cells
-        ctx.mark_non_differentiable(teacher_variance)
-        return student_variance, teacher_variance, covariance
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        student_variance_gradient, _, covariance_gradient = gradients
-        student, teacher, cells = ctx.saved_tensors
-        of_student = (2.0 * student_variance_gradient / cells)[None, :, None, None]
-        of_teacher = (covariance_gradient / cells)[None, :, None, None]
-        return (student * of_student).addcmul_(teacher, of_teacher), None, None
-
-
-def _count_cells(features: Tensor, mask: Tensor | None) -> Tensor:
-    """How many of the N * H * W cells the mask keeps, at least 1 so that an empty mask divides nothing by 0."""
-    cells = features.numel() // features.shape[1]
-    if mask is None:
-        return torch.full((), cells, device=features.device)
-    return mask.sum().clamp(min=1) * (cells // mask.numel())
-
-
-def _centred(features: Tensor, mask: Tensor | None, cells: Tensor) -> Tensor:
-    """Features less their channel's mean; zero outside the mask.
-
-    Two passes: the sums of squares that one pass would need lose all digits where a channel's mean is large beside
-    its spread.
-    """
-    if mask is None:
-        return features - features.sum(_CHANNEL_AXES, keepdim=True) / cells
-    # where, not a product: what stands in padding may be anything, NaN as well. It makes a copy, so that what follows
-    # may work in place: at the size of p2, another copy costs more than the arithmetic.
-    features = torch.where(mask, features, 0.0)
-    mean = features.sum(_CHANNEL_AXES, keepdim=True) / cells
-    return features.addcmul_(mean, mask.to(features.dtype), value=-1)
-
-
-def _assert_comparable(student: Tensor, teacher: Tensor, mask: Tensor | None) -> None:
+def _assert_comparable(student: Tensor, teacher: Tensor, mask: Tensor | None, weight: Tensor | None = None) -> None:
     assert student.dim() == 4, f"{student.shape}, not (N, C, H, W)"
-    assert student.shape == teacher.shape, f"student {student.shape}, teacher {teacher.shape}"
+    adapted = student.shape[1] if weight is None else weight.shape[0]
+    assert (student.shape[0], adapted, *student.shape[2:]) == teacher.shape, (
+        f"student {student.shape} adapted to {adapted} channels, teacher {teacher.shape}"
+    )
     if mask is not None:
         count, _, height, width = student.shape
         assert mask.dtype == torch.bool, f"a mask is bool, not {mask.dtype}"
         assert tuple(mask.shape) in ((count, 1, height, width), (count, 1, 1, 1)), f"mask {mask.shape}"
 
 
-def pearson_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+def pearson_loss(
+    student: Tensor, teacher: Tensor, mask: Tensor | None = None, adapter_weight: Tensor | None = None
+) -> Tensor:
     """Half the mean squared difference of standardised channels, which is ``1 - r`` averaged over the channels.
 
     Each channel is standardised to zero mean and unit variance over (N, H, W); ``r`` is Pearson's correlation of the
@@ -95,16 +48,22 @@ def pearson_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -
     are constant (they are alike), 1/2 where one is.
 
     Args:
-        student: (N, C, H, W), any floating type.
+        student: (N, C, H, W), any floating type; before the adapter, with its own number of channels, where
+            ``adapter_weight`` is given.
         teacher: (N, C, H, W); receives no gradient.
         mask: (N, 1, H, W) or (N, 1, 1, 1) bool, the cells that count; none = all. If no cell counts, the loss is 0.
+        adapter_weight: (C, C_student) of a linear adapter to apply to the student first. The loss is that of the
+            adapted map, which is never made (see :func:`hkd.distillation.moments.adapted_moments`).
 
     Returns:
         () float32.
     """
-    _assert_comparable(student, teacher, mask)
+    _assert_comparable(student, teacher, mask, adapter_weight)
     with torch.autocast(student.device.type, enabled=False):
-        moments: tuple[Tensor, Tensor, Tensor] = _ChannelMoments.apply(student.float(), teacher.detach().float(), mask)
+        if adapter_weight is None:
+            moments = channel_moments(student, teacher, mask)
+        else:
+            moments = adapted_moments(student, teacher.detach(), mask, adapter_weight)
         student_variance, teacher_variance, covariance = moments
         student_floored, teacher_floored = student_variance + VARIANCE_EPSILON, teacher_variance + VARIANCE_EPSILON
         # The squared difference written out: var(a) / 2 + var(b) / 2 - cov(a, b), a and b being standardised. One root
@@ -124,14 +83,21 @@ def mse_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Te
         difference = student.float() - teacher.detach().float()
         if mask is not None:
             difference = torch.where(mask, difference, 0.0)
-        return difference.square().sum() / (_count_cells(student, mask) * student.shape[1])
+        return difference.square().sum() / (count_cells(student, mask) * student.shape[1])
 
 
-def feature_loss(student: Tensor, teacher: Tensor, mask: Tensor | None, kind: FeatureLoss) -> Tensor:
-    """The loss called ``kind``; arguments and result as :func:`pearson_loss`."""
+def feature_loss(
+    student: Tensor,
+    teacher: Tensor,
+    mask: Tensor | None,
+    kind: FeatureLoss,
+    adapter_weight: Tensor | None = None,
+) -> Tensor:
+    """The loss called ``kind``; arguments and result as :func:`pearson_loss`, which alone takes an adapter's weight."""
     if kind == "pearson":
-        return pearson_loss(student, teacher, mask)
+        return pearson_loss(student, teacher, mask, adapter_weight)
     assert kind == "mse", kind
+    assert adapter_weight is None, "mse compares the adapted map itself"
     return mse_loss(student, teacher, mask)
 
 
@@ -163,6 +129,7 @@ def pyramid_distillation_loss(
     valid_sizes: Tensor,
     image_size: tuple[int, int],
     kind: FeatureLoss,
+    adapter_weights: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """Mean over the levels of the feature loss of each, padding left out.
 
@@ -170,11 +137,12 @@ def pyramid_distillation_loss(
     swamp the rest.
 
     Args:
-        student: level -> (B, C, H, W), already adapted to the teacher's channels.
+        student: level -> (B, C, H, W), adapted to the teacher's channels, unless ``adapter_weights`` do that.
         teacher: the same levels and shapes; receives no gradient.
         valid_sizes: (B, 2), height and width of each image's picture, pixels of the network's input.
         image_size: height and width of the network's input, pixels.
         kind: which loss.
+        adapter_weights: level -> (C, C_student), as :func:`pearson_loss` takes them.
 
     Returns:
         () float32.
@@ -184,5 +152,6 @@ def pyramid_distillation_loss(
     for level, features in student.items():
         rows, columns = features.shape[-2:]
         mask = valid_cell_mask(valid_sizes, rows, columns, image_size)
-        losses.append(feature_loss(features, teacher[level], mask, kind))
+        weight = None if adapter_weights is None else adapter_weights[level]
+        losses.append(feature_loss(features, teacher[level], mask, kind, weight))
     return torch.stack(losses).mean()

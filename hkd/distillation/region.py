@@ -10,7 +10,9 @@ from torch import Tensor
 from hkd.distillation.pyramid import FeatureLoss, feature_loss
 
 
-def region_distillation_loss(student: Tensor, teacher: Tensor, valid: Tensor, kind: FeatureLoss) -> Tensor:
+def region_distillation_loss(
+    student: Tensor, teacher: Tensor, valid: Tensor, kind: FeatureLoss, adapter_weight: Tensor | None = None
+) -> Tensor:
     """Feature loss of RoI-aligned features; a channel's statistics run over valid regions and their cells.
 
     Args:
@@ -18,14 +20,17 @@ def region_distillation_loss(student: Tensor, teacher: Tensor, valid: Tensor, ki
         teacher: (R, C, 7, 7), of the same regions; receives no gradient.
         valid: (R,) bool; if no region is valid, the loss is 0.
         kind: which loss.
+        adapter_weight: as :func:`hkd.distillation.pyramid.pearson_loss` takes it, for a student not yet adapted.
 
     Returns:
         () float32.
     """
-    return feature_loss(student, teacher, valid[:, None, None, None], kind)
+    return feature_loss(student, teacher, valid[:, None, None, None], kind, adapter_weight)
 
 
-def embedding_distillation_loss(student: Tensor, teacher: Tensor, valid: Tensor, kind: FeatureLoss) -> Tensor:
+def embedding_distillation_loss(
+    student: Tensor, teacher: Tensor, valid: Tensor, kind: FeatureLoss, adapter_weight: Tensor | None = None
+) -> Tensor:
     """Feature loss of the box head's embedding; a channel's statistics run over valid regions.
 
     Args:
@@ -33,8 +38,11 @@ def embedding_distillation_loss(student: Tensor, teacher: Tensor, valid: Tensor,
         teacher: (R, D), of the same regions; receives no gradient.
         valid: (R,) bool; if no region is valid, the loss is 0.
         kind: which loss.
+        adapter_weight: as :func:`hkd.distillation.pyramid.pearson_loss` takes it, for a student not yet adapted.
 
     Returns:
         () float32.
     """
-    return feature_loss(student[:, :, None, None], teacher[:, :, None, None], valid[:, None, None, None], kind)
+    return feature_loss(
+        student[:, :, None, None], teacher[:, :, None, None], valid[:, None, None, None], kind, adapter_weight
+    )

@@ -15,6 +15,7 @@ from hkd.data.store import ImageStore
 from hkd.evaluation.evaluator import EvaluationResult, evaluate
 from hkd.evaluation.protocols import PROTOCOLS
 from hkd.models.detector import Detector
+from hkd.models.frozen import freeze_detector
 from hkd.structures import Detections
 
 PEDESTRIAN_CATEGORY_ID = 1
@@ -29,15 +30,27 @@ def evaluate_detector(
     autocast_dtype: torch.dtype | None = None,
 ) -> EvaluationResult:
     """Judge a detector on the validation images, by the configured protocol."""
-    detections = detect_store(
-        detector,
+    detections = detect_validation(detector, data, evaluation, device=device, autocast_dtype=autocast_dtype)
+    return evaluate(data.validation_annotations.raw(), detections, PROTOCOLS[evaluation.protocol])
+
+
+def detect_validation(
+    detector: Detector,
+    data: PreparedData,
+    evaluation: EvaluationConfig,
+    *,
+    device: torch.device,
+    autocast_dtype: torch.dtype | None = None,
+) -> list[dict[str, Any]]:
+    """COCO results on the validation images, of a detector as it would be deployed; it is left as it is."""
+    return detect_store(
+        freeze_detector(detector, autocast_dtype or torch.float32),
         data.validation_store,
         data.validation_annotations,
         evaluation,
         device=device,
         autocast_dtype=autocast_dtype,
     )
-    return evaluate(data.validation_annotations.raw(), detections, PROTOCOLS[evaluation.protocol])
 
 
 @torch.no_grad()

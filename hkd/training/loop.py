@@ -23,11 +23,12 @@ from hkd.evaluation.evaluator import EvaluationResult
 from hkd.models.build import build_detector
 from hkd.models.cost import Cost, detector_cost
 from hkd.models.detector import Detector
+from hkd.models.frozen import freeze_detector
 from hkd.structures import Batch
 from hkd.training.cache_room import CacheRoom
 from hkd.training.checkpoint import CheckpointError, load_state, load_weights, save_detector, save_state
 from hkd.training.device import autocast_dtype, keep_freed_memory, place, resolve_device
-from hkd.training.inference import detect_store, evaluate_detector
+from hkd.training.inference import detect_validation, evaluate_detector
 from hkd.training.optim import (
     build_optimizer,
     learning_rate_at,
@@ -190,13 +191,8 @@ class Trainer:
 
     def detections(self) -> list[dict[str, Any]]:
         """COCO results on the validation images, in pixels of the original images."""
-        return detect_store(
-            self.deployed,
-            self._data.validation_store,
-            self._data.validation_annotations,
-            self.config.evaluation,
-            device=self.device,
-            autocast_dtype=self._autocast_dtype,
+        return detect_validation(
+            self.deployed, self._data, self.config.evaluation, device=self.device, autocast_dtype=self._autocast_dtype
         )
 
     def evaluate(self) -> EvaluationResult:
@@ -277,8 +273,8 @@ class Trainer:
                 "give it load_teacher(...), or set teacher to null, or all weights under distillation to 0"
             )
         objective = build_objective(config.distillation, config.student, config.teacher, config.training.seed)
-        teacher = place(teacher, self.device).requires_grad_(False).eval()
-        return place(objective, self.device), teacher
+        frozen = freeze_detector(teacher.to(self.device), self._autocast_dtype or torch.float32)
+        return place(objective, self.device), frozen
 
     def _trained_modules(self) -> list[nn.Module]:
         return [self.student] if self._objective is None else [self.student, self._objective]

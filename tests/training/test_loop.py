@@ -102,13 +102,15 @@ def test_weight_zero_needs_no_teacher_and_other_weights_do(scenes_dir: Path, dat
         Trainer(trial_config(scenes_dir), data)
 
 
-def test_teacher_stays_as_it_was_and_in_eval_mode(make: MakeTrainer, teacher: Detector, tmp_path: Path) -> None:
+def test_teacher_stays_as_it_was_and_answers_as_in_eval_mode(
+    make: MakeTrainer, teacher: Detector, tmp_path: Path
+) -> None:
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    expected = make().train_epoch()["loss_total"]
     teacher.train()
     trainer = make()
     teacher.train()  # a caller may do so between epochs
-    trainer.train_epoch()
-    assert not any(module.training for module in teacher.modules())
+    assert trainer.train_epoch()["loss_total"] == expected
     for name, tensor in teacher.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     trainer.save(tmp_path / "state.pt")

@@ -1,0 +1,156 @@
+"""Moments of feature maps over the cells of a mask: what Pearson's correlation is made of.
+
+Fixed shapes, no wait for the host, and gradients written out: autograd would keep and walk some ten maps as large as
+the features.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_CHANNEL_AXES = (0, 2, 3)
+
+
+class Moments(NamedTuple):
+    """Of each of C channels, over all cells that count; fp32 (fp64 for fp64 features)."""
+
+    student_variance: Tensor
+    """(C,)."""
+    teacher_variance: Tensor
+    """(C,); without gradient."""
+    covariance: Tensor
+    """(C,) of the student's channel with the teacher's."""
+
+
+def channel_moments(student: Tensor, teacher: Tensor, mask: Tensor | None) -> Moments:
+    """Moments of two maps (N, C, H, W), channel by channel, over the cells of a mask (N, 1, H or 1, W or 1)."""
+    student, teacher = (features.to(_wide(features)) for features in (student, teacher.detach()))
+    moments: tuple[Tensor, Tensor, Tensor] = _ChannelMoments.apply(student, teacher, mask)
+    return Moments(*moments)
+
+
+def adapted_moments(student: Tensor, teacher: Tensor, mask: Tensor | None, weight: Tensor) -> Moments:
+    """Moments of the student's map *after* a linear adapter, without ever making the adapted map.
+
+    An adapted channel is a weighted sum of the student's channels, so its variance is ``w^T Cov(x) w`` and its
+    covariance with the teacher's channel ``w^T Cov(x, t)``: two small matrices, one product over the cells, in the
+    features' own type (where that is bf16, the matrices' entries have its 8 bits; all that follows is fp32).
+    That is a fraction of the arithmetic of the adapted map, and of its traffic in memory.
+
+    Args:
+        student: (N, C_s, H, W).
+        teacher: (N, C_t, H, W); receives no gradient.
+        mask: (N, 1, H, W) or (N, 1, 1, 1) bool, the cells that count; None = all.
+        weight: (C_t, C_s), of the adapter; it has no bias, which would change no moment.
+    """
+    narrow = torch.promote_types(student.dtype, teacher.dtype)
+    rows = None if mask is None else mask.expand(-1, 1, *student.shape[2:]).reshape(-1, 1)
+    within, across, teacher_variance = _CrossMoments.apply(_rows(student.to(narrow)), _rows(teacher.to(narrow)), rows)
+    weight = weight.to(within.dtype)
+    # Rounding may leave a channel that hardly varies with less than nothing.
+    student_variance = ((weight @ within) * weight).sum(dim=1).clamp(min=0)
+    return Moments(student_variance, teacher_variance, (weight * across.T).sum(dim=1))
+
+
+def _wide(features: Tensor) -> torch.dtype:
+    """fp32, or wider where the features are: moments need its digits."""
+    return torch.promote_types(features.dtype, torch.float32)
+
+
+def _rows(features: Tensor) -> Tensor:
+    """(N, C, H, W) to (N * H * W, C): free where the layout is channels last."""
+    return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+
+
+class _CrossMoments(torch.autograd.Function):
+    """Of rows X (M, C_s) and T (M, C_t): Cov(X) (C_s, C_s), Cov(X, T) (C_s, C_t) and the variances of T (C_t,).
+
+    With both centred, ``Cov(X) = X^T X / cells`` and ``Cov(X, T) = X^T T / cells``; so ``dX`` is ``X (G + G^T) / cells
+    + T H^T / cells`` for their gradients G and H. Both directions are one product with X and T side by side.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        channels = student.shape[1]
+        cells = count_cells(student, mask)
+        both = torch.cat([student, teacher], dim=1)
+        if mask is None:
+            counts = both.new_ones(len(both), 1)
+        else:
+            # Filled, not multiplied: what stands in padding may be anything, NaN as well.
+            both.masked_fill_(~mask, 0)
+            counts = mask.to(both.dtype)
+        # Two passes: products of what is not centred lose all digits where a mean is large beside the spread.
+        mean = counts.T @ both / cells
+        both.addmm_(counts, mean, alpha=-1)
+        wide = _wide(both)
+        products = (both[:, :channels].T @ both).to(wide) / cells
+        centred = both[:, channels:]
+        teacher_variance = (centred * centred).sum(dim=0).to(wide) / cells
+        ctx.save_for_backward(both, cells)
+        ctx.mark_non_differentiable(teacher_variance)
+        # contiguous: two outputs may not be views of one tensor.
+        return products[:, :channels].contiguous(), products[:, channels:].contiguous(), teacher_variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        of_within, of_across, _ = gradients
+        both, cells = ctx.saved_tensors
+        factors = torch.cat([of_within + of_within.T, of_across.T]) / cells
+        return both @ factors.to(both.dtype), None, None
+
+
+class _ChannelMoments(torch.autograd.Function):
+    """Variances of student and teacher and their covariance, of each channel, over the cells of a mask.
+
+    Written out because autograd would keep and walk some ten maps as large as the feature map, where two are enough:
+    ``d variance / d student = 2 (student - mean) / cells`` and ``d covariance / d student = (teacher - mean) / cells``.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        cells = count_cells(student, mask)
+        student, teacher = _centred(student, mask, cells), _centred(teacher, mask, cells)
+        ctx.save_for_backward(student, teacher, cells)
+        student_variance = (student * student).sum(_CHANNEL_AXES) / cells
+        teacher_variance = (teacher * teacher).sum(_CHANNEL_AXES) / cells
+        covariance = (student * teacher).sum(_CHANNEL_AXES) / cells
+        ctx.mark_non_differentiable(teacher_variance)
+        return student_variance, teacher_variance, covariance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        student_variance_gradient, _, covariance_gradient = gradients
+        student, teacher, cells = ctx.saved_tensors
+        of_student = (2.0 * student_variance_gradient / cells)[None, :, None, None]
+        of_teacher = (covariance_gradient / cells)[None, :, None, None]
+        return (student * of_student).addcmul_(teacher, of_teacher), None, None
+
+
+def count_cells(features: Tensor, mask: Tensor | None) -> Tensor:
+    """How many of the N * H * W cells the mask keeps, at least 1 so that an empty mask divides nothing by 0."""
+    cells = features.numel() // features.shape[1]
+    if mask is None:
+        return torch.full((), cells, device=features.device)
+    return mask.sum().clamp(min=1) * (cells // mask.numel())
+
+
+def _centred(features: Tensor, mask: Tensor | None, cells: Tensor) -> Tensor:
+    """Features less their channel's mean; zero outside the mask.
+
+    Two passes: the sums of squares that one pass would need lose all digits where a channel's mean is large beside
+    its spread.
+    """
+    if mask is None:
+        return features - features.sum(_CHANNEL_AXES, keepdim=True) / cells
+    # where, not a product: what stands in padding may be anything, NaN as well. It makes a copy, so that what follows
+    # may work in place: at the size of p2, another copy costs more than the arithmetic.
+    features = torch.where(mask, features, 0.0)
+    mean = features.sum(_CHANNEL_AXES, keepdim=True) / cells
+    return features.addcmul_(mean, mask.to(features.dtype), value=-1)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from hkd.distillation.moments import Moments, adapted_moments, channel_moments
+from hkd.distillation.pyramid import pearson_loss
+
+
+def _normal(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def _masks(count: int, height: int, width: int) -> tuple[Tensor | None, ...]:
+    some = torch.rand(count, 1, height, width, generator=torch.Generator().manual_seed(9)) < 0.6
+    whole = (torch.arange(count) % 2 == 0)[:, None, None, None]
+    return None, some, whole
+
+
+def _adapted(student: Tensor, weight: Tensor) -> Tensor:
+    return torch.einsum("nshw,ts->nthw", student, weight)
+
+
+class TestAdaptedMoments:
+    def test_are_those_of_the_adapted_map(self) -> None:
+        # A mean of 5 beside a spread of 1: what is not centred would show.
+        student = 5.0 + _normal(3, 4, 6, 5, seed=0)
+        teacher = _normal(3, 7, 6, 5, seed=1) - 2.0
+        weight = _normal(7, 4, seed=2)
+        for mask in _masks(3, 6, 5):
+            found = adapted_moments(student, teacher, mask, weight)
+            expected = channel_moments(_adapted(student, weight), teacher, mask)
+            for name, values, wanted in zip(Moments._fields, found, expected, strict=True):
+                torch.testing.assert_close(values, wanted, rtol=1e-4, atol=1e-5, msg=name)
+
+    def test_gradients_are_those_of_the_formula(self) -> None:
+        student = _normal(2, 3, 4, 5, seed=0, dtype=torch.float64).requires_grad_()
+        teacher = _normal(2, 4, 4, 5, seed=1, dtype=torch.float64)
+        weight = _normal(4, 3, seed=2, dtype=torch.float64).requires_grad_()
+        for mask in _masks(2, 4, 5):
+            assert torch.autograd.gradcheck(
+                lambda features, weight, mask=mask: adapted_moments(features, teacher, mask, weight)[::2],
+                (student, weight),
+            )
+
+    def test_what_stands_in_padding_does_not_matter(self) -> None:
+        mask = _masks(3, 6, 5)[1]
+        assert mask is not None
+        student, teacher, weight = _normal(3, 4, 6, 5, seed=0), _normal(3, 7, 6, 5, seed=1), _normal(7, 4, seed=2)
+
+        def loss_and_gradient(in_padding: float) -> tuple[Tensor, Tensor]:
+            features = torch.where(mask, student, in_padding).requires_grad_()
+            loss = pearson_loss(features, torch.where(mask, teacher, in_padding), mask, weight)
+            (gradient,) = torch.autograd.grad(loss, features)
+            return loss.detach(), gradient
+
+        loss, gradient = loss_and_gradient(0.0)
+        assert loss > 0.5  # of unrelated features
+        assert torch.equal(gradient != 0, mask.expand_as(gradient))
+        for in_padding in (float("nan"), float("inf")):
+            again, gradient_again = loss_and_gradient(in_padding)
+            assert torch.equal(again, loss)
+            assert torch.equal(gradient_again, gradient)
+
+    def test_of_an_empty_mask_and_of_constant_channels_are_zero(self) -> None:
+        teacher, weight = _normal(2, 7, 4, 4, seed=1), _normal(7, 3, seed=2)
+        nowhere = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+        for student, mask in ((_normal(2, 3, 4, 4, seed=0), nowhere), (torch.full((2, 3, 4, 4), 4.0), None)):
+            features = student.requires_grad_()
+            moments = adapted_moments(features, teacher, mask, weight)
+            assert moments.student_variance.tolist() == [0.0] * 7
+            assert moments.covariance.tolist() == [0.0] * 7
+            loss = pearson_loss(features, teacher, mask, weight)
+            (gradient,) = torch.autograd.grad(loss, features)
+            assert torch.isfinite(gradient).all()
+            # Half a teacher's standardised variance against a student of zeros; nothing at all where no cell counts.
+            assert loss.item() == pytest.approx(0.0 if mask is nowhere else 0.5, abs=1e-6)
+
+    def test_bf16_keeps_its_digits(self) -> None:
+        # Entries of the two small matrices are rounded to 8 bits (relative 2^-9 = 0.002); a moment sums 16 of them.
+        student, weight = 3.0 + _normal(4, 16, 12, 12, seed=0), _normal(8, 16, seed=2)
+        teacher = _adapted(student, weight) + 2.0 * _normal(4, 8, 12, 12, seed=1)
+        wide = pearson_loss(student.bfloat16().float(), teacher.bfloat16().float(), None, weight)
+        narrow = pearson_loss(student.bfloat16(), teacher.bfloat16(), None, weight)
+        assert narrow.dtype == torch.float32
+        assert narrow.item() == pytest.approx(wide.item(), abs=0.005)
+
+    def test_no_gradient_reaches_the_teacher(self) -> None:
+        student = _normal(2, 3, 4, 4, seed=0).requires_grad_()
+        teacher = _normal(2, 5, 4, 4, seed=1).requires_grad_()
+        torch.autograd.backward(pearson_loss(student, teacher, None, _normal(5, 3, seed=2)))
+        assert teacher.grad is None
+        assert student.grad is not None
