@@ -20,6 +20,8 @@ WIDTHS = {"student.pyramid_channels": {"type": "int", "low": 8, "high": 32, "ste
 SEEDS = {"training.seed": {"type": "categorical", "choices": [0, 1, 2]}}
 FLIPS = {"data.augmentation.flip_probability": {"type": "float", "low": 0.0, "high": 1.0}}
 
+UNDISTILLED = {f"distillation.{level}.weight": 0.0 for level in ("pyramid", "region", "embedding", "logits")}
+
 
 def study(space: dict[str, Any], *, num_trials: int = 8, **changes: Any) -> StudyConfig:
     raw = {
@@ -27,6 +29,7 @@ def study(space: dict[str, Any], *, num_trials: int = 8, **changes: Any) -> Stud
         "base": tiny_trial(Path("cache")),
         "space": space,
         "search": {"num_trials": num_trials, "startup_trials": 2},
+        "baselines": {"undistilled": UNDISTILLED, "default-weights": {}},
         **changes,
     }
     return parse_config(StudyConfig, raw, source="tiny")
@@ -60,7 +63,7 @@ def test_without_a_teacher_or_distilled_trials_there_is_nothing_to_keep() -> Non
 
 def test_room_is_what_the_study_says_and_by_itself_only_on_cpus() -> None:
     folder = Path("cache/teacher_outputs")
-    assert find_room(study(WIDTHS), ON_CPUS) == CacheRoom(folder, 8 * 10**9)
+    assert find_room(study(WIDTHS), ON_CPUS) == CacheRoom(folder, 10**10)
     assert find_room(study(WIDTHS), ON_GPUS) is None
     stated = study(WIDTHS, resources={"teacher_cache_gigabytes": 0.5})
     assert find_room(stated, ON_CPUS) == find_room(stated, ON_GPUS) == CacheRoom(folder, 5 * 10**8)
@@ -71,7 +74,7 @@ def test_room_is_what_the_study_says_and_by_itself_only_on_cpus() -> None:
 def test_shipped_studies_share_and_fit(path: Path, num_images: int, tmp_path: Path) -> None:
     shipped = load_study(path)
     assert is_shared(shipped)
-    told = describe_cache(CacheRoom(tmp_path, 8 * 10**9), shipped.base, ON_GPUS, num_images)
+    told = describe_cache(CacheRoom(tmp_path, 10**10), shipped.base, ON_GPUS, num_images)
     assert "all are kept" in told, told
 
 
