@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from hkd.config import DetectorConfig
 from hkd.config_io import dump_yaml, flatten
 from hkd.data.prepare import prepare_data
 from hkd.models.cost import Cost, config_cost
+from hkd.training.cache_room import CacheRoom
 from hkd.training.teacher import PreparedTeacher
 from sweeps import summary, tracking
 from sweeps.checks import check_device, check_files, check_objectives
@@ -33,6 +35,7 @@ from sweeps.scheduler import build_scheduler
 from sweeps.space import distributions, num_configurations, trial_config
 from sweeps.study_config import StudyConfig
 from sweeps.teacher import prepare_on_cluster
+from sweeps.teacher_cache import describe_cache, find_room
 from sweeps.trial import SPEC, DistillationTrial, TrialSpec, WorkPlace
 
 EXIT_FINISHED = 0
@@ -69,17 +72,21 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
             session.begin(open_tracker(), None)
             return session.end()
         display.say("Data: reading; scenes are drawn and images decoded where that was not done before")
-        check_objectives(study, prepare_data(study.base.data))
+        data = prepare_data(study.base.data)
+        check_objectives(study, data)
         with connected(address) as cluster, Interruption() as interruption, display:
             resources = trial_resources(study.resources, cluster)
             check_device(study, resources)
             display.say(summary.describe_cluster(cluster))
             teacher = _prepare_teacher(study, cluster, resources, display)
+            room = find_room(study, resources)
+            if room is not None:
+                display.say(describe_cache(room, study.base, resources, len(data.train_annotations.images)))
             # Only now, when nothing stands against it: a name is taken by the study's first trial, not by a mistake.
             folder.begin(study)
             session = _Session(study, folder, display)
             session.begin(open_tracker(), teacher)
-            is_interrupted = session.run(teacher, resources, interruption)
+            is_interrupted = session.run(teacher, room, resources, interruption)
         return session.interrupted(resume_command) if is_interrupted else session.end()
 
 
@@ -133,11 +140,21 @@ class _Session:
             tracker.teacher(params, teacher.cost, teacher.epochs, teacher.metrics)
         self._settle_accounts()
 
-    def run(self, teacher: PreparedTeacher | None, resources: TrialResources, interruption: Interruption) -> bool:
+    def run(
+        self,
+        teacher: PreparedTeacher | None,
+        teacher_cache: CacheRoom | None,
+        resources: TrialResources,
+        interruption: Interruption,
+    ) -> bool:
         """Run the trials that are left; returns whether that was interrupted."""
         self._display.say(summary.describe_trials(self._study, resources))
+        place = WorkPlace(resources.num_threads, resources.num_gpus > 0, Path.cwd())
+        path = None if teacher is None else teacher.path
         try:
-            self._run_trials(None if teacher is None else teacher.path, resources, interruption)
+            self._run_trials(
+                partial(TrialSpec, teacher=path, place=place, teacher_cache=teacher_cache), resources, interruption
+            )
         except KeyboardInterrupt:
             return True
         except BaseException:
@@ -170,7 +187,9 @@ class _Session:
             return True
         return not self._is_exhausted and self._num_proposed() < self._study.search.num_trials
 
-    def _run_trials(self, teacher: Path | None, resources: TrialResources, interruption: Interruption) -> None:
+    def _run_trials(
+        self, make_spec: Callable[..., TrialSpec], resources: TrialResources, interruption: Interruption
+    ) -> None:
         study = self._study
         recorder = Recorder(
             self._folder,
@@ -182,9 +201,8 @@ class _Session:
             again=self._again.append,
             is_interrupted=lambda: interruption.is_requested,
         )
-        place = WorkPlace(resources.num_threads, resources.num_gpus > 0, Path.cwd())
         proposals = Proposals(
-            partial(self._next_trial, recorder, teacher, place),
+            partial(self._next_trial, recorder, make_spec),
             is_finished=lambda: not (recorder.num_running or self.has_work()),
         )
         _quieten_tune()
@@ -219,18 +237,16 @@ class _Session:
             epochs_per_trial=study.base.training.total_epochs,
         )
 
-    def _next_trial(self, recorder: Recorder, teacher: Path | None, place: WorkPlace) -> TrialSpec | None:
+    def _next_trial(self, recorder: Recorder, make_spec: Callable[..., TrialSpec]) -> TrialSpec | None:
         trial = self._begin_next()
         if trial is None:
             return None
         recorder.running(trial)
-        return TrialSpec(
+        return make_spec(
             trial_id=trial.trial_id,
             config=trial_config(self._study.base, trial.params),
-            teacher=teacher,
             resume_from=self._checkpoint(trial),
             folder_name=self._folder.attempt_folder(trial.trial_id, trial.attempts).name,
-            place=place,
         )
 
     def _begin_next(self) -> LedgerTrial | None:

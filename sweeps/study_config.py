@@ -130,6 +130,9 @@ class ResourcesConfig(Section):
     """null: as many as the cluster has room for."""
     threads_per_trial: PositiveInt | None = None
     """Threads of torch in one trial; null: as many as its CPUs."""
+    teacher_cache_gigabytes: NonNegativeFloat | None = None
+    """Disk of each node for the teacher's pyramids, which trials on the same batches share: each is computed once.
+    0: none. null: 10 where trials run on CPUs, 0 where they run on GPUs."""
 
     @model_validator(mode="after")
     def _whole_gpus_above_one(self) -> Self:

@@ -23,6 +23,7 @@ from hkd.config_io import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.evaluation.evaluator import EvaluationResult
 from hkd.models.detector import Detector
+from hkd.training.cache_room import CacheRoom
 from hkd.training.checkpoint import write_json
 from hkd.training.device import resolve_device
 from hkd.training.loop import Trainer
@@ -67,6 +68,8 @@ class TrialSpec:
     folder_name: str
     """Of this attempt, below the study's."""
     place: WorkPlace
+    teacher_cache: CacheRoom | None = None
+    """Where the worker's node keeps the teacher's pyramids for its trials."""
 
     def __str__(self) -> str:
         return self.trial_id
@@ -161,7 +164,7 @@ def _build_trainer(spec: TrialSpec) -> Trainer:
     teacher = None
     if spec.teacher is not None and config.teacher is not None and config.distillation.is_active:
         teacher = _teacher(spec.teacher, config.teacher, device)
-    return Trainer(config, data, teacher, device=device)
+    return Trainer(config, data, teacher, device=device, teacher_cache=spec.teacher_cache)
 
 
 # A worker serves one study, whose trials share their data and teacher: one of each is kept.

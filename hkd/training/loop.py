@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from hkd.models.cost import Cost, detector_cost
 from hkd.models.detector import Detector
 from hkd.models.frozen import freeze_detector
 from hkd.structures import Batch
+from hkd.training.cache_room import CacheRoom
 from hkd.training.checkpoint import CheckpointError, load_state, load_weights, save_detector, save_state
 from hkd.training.device import autocast_dtype, keep_freed_memory, place, resolve_device
 from hkd.training.inference import detect_validation, evaluate_detector
@@ -35,7 +36,9 @@ from hkd.training.optim import (
     trainable_parameters,
     update_average,
 )
-from hkd.training.step import SamplingNumbers, StepLoss, gradient_ratios, training_loss
+from hkd.training.record import EpochRecord
+from hkd.training.step import SamplingNumbers, StepLoss, forward_teacher_pyramid, gradient_ratios, training_loss
+from hkd.training.teacher_cache import TeacherCache, open_training_cache
 
 LEARNING_RATE = "learning_rate"
 GRADIENT_NORM = "gradient_norm"
@@ -52,10 +55,6 @@ _STEPS_BETWEEN_LOOKS_ON_GPU = 20
 _FREE_SETTINGS = ("training.device", "training.num_threads", "training.evaluate_every_epochs")
 
 
-class NonFiniteLossError(ValueError):
-    """A loss or the gradient became infinite or NaN."""
-
-
 class Trainer:
     """Trains ``config.student``: alone, or distilled from a teacher where ``config.distillation`` has weights.
 
@@ -67,6 +66,8 @@ class Trainer:
         teacher: a detector as :func:`hkd.training.teacher.load_teacher` returns it; it is not changed. Needed where
             the distillation has a weight and ``config.teacher`` is not null; ignored elsewhere.
         device: overrides ``training.device``.
+        teacher_cache: where the teacher's pyramids are shared with other trainings on the same batches; none = each
+            step computes its own. On a CPU it changes no bit of the result.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Trainer:
         teacher: Detector | None = None,
         *,
         device: torch.device | str | None = None,
+        teacher_cache: CacheRoom | None = None,
     ) -> None:
         training = config.training
         self.config = config
@@ -118,6 +120,8 @@ class Trainer:
             device=self.device,
             augmentation=config.data.augmentation.model_dump(),
         )
+        self.teacher_cache = self._open_cache(teacher_cache)
+        """None where there is no teacher to cache, or no room was given."""
         self._is_within_epoch = False
         self._steps_between_looks = 1 if self.device.type == "cpu" else _STEPS_BETWEEN_LOOKS_ON_GPU
 
@@ -148,7 +152,7 @@ class Trainer:
             Means of the named loss parts and of the gradient norm over the epoch; the last step's learning rate;
             seconds and images per second; and, where a teacher is, ``gradient_ratio_<level>``: the norm of that
             level's gradient over the norm of the detection losses', both on the backbone and pyramid, measured on
-            the epoch's first batch.
+            the epoch's first batch. With a teacher's cache, what it was good for.
 
         Raises:
             NonFiniteLossError: naming the step and the parts. The training cannot go on or be saved then.
@@ -159,13 +163,13 @@ class Trainer:
         started = time.perf_counter()
         steps = self._loader.steps_per_epoch
         generator = torch.Generator().manual_seed(_epoch_seed(self.config.training.seed, self.epoch))
-        record = _Record(self.epoch, steps, self.device, self._steps_between_looks)
+        record = EpochRecord(self.epoch, steps, self.device, self._steps_between_looks)
         ratios: dict[str, Tensor] = {}
         self.student.train()
         if self._teacher is not None:
             self._teacher.eval()
         for step, batch in enumerate(self._loader.epoch(self.epoch)):
-            loss = self._loss(batch, generator)
+            loss = self._loss(batch, generator, self._cached_pyramid(batch, step))
             if step == 0:
                 ratios = gradient_ratios(self.student, loss) if loss.distillation else {}
             learning_rate = self._update(step, loss, record)
@@ -182,6 +186,7 @@ class Trainer:
             LEARNING_RATE: learning_rate,
             SECONDS: seconds,
             IMAGES_PER_SECOND: steps * self.config.training.batch_size / seconds,
+            **(self.teacher_cache.take_counts() if self.teacher_cache is not None else {}),
         }
 
     def detections(self) -> list[dict[str, Any]]:
@@ -293,7 +298,27 @@ class Trainer:
             if name.startswith(sections) and name not in _FREE_SETTINGS
         } | {"steps_per_epoch": self._loader.steps_per_epoch}
 
-    def _loss(self, batch: Batch, generator: torch.Generator) -> StepLoss:
+    def _open_cache(self, room: CacheRoom | None) -> TeacherCache | None:
+        if self._teacher is None or room is None:
+            return None
+        return open_training_cache(
+            room,
+            self.config,
+            self._data,
+            self._teacher,
+            steps_per_epoch=self._loader.steps_per_epoch,
+            device=self.device,
+            autocast_dtype=self._autocast_dtype,
+        )
+
+    def _cached_pyramid(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
+        """The teacher's pyramid of the batch; None where the step itself is to compute it."""
+        if self._teacher is None or self.teacher_cache is None:
+            return None
+        compute = partial(forward_teacher_pyramid, self._teacher, batch, self._autocast_dtype)
+        return self.teacher_cache.pyramid(self.epoch, step, batch.images, compute)
+
+    def _loss(self, batch: Batch, generator: torch.Generator, teacher_pyramid: Mapping[str, Tensor] | None) -> StepLoss:
         anchor_keys, region_keys = self.student.draw_sampling_keys(batch.images, batch.targets, generator)
         return training_loss(
             self.student,
@@ -304,9 +329,10 @@ class Trainer:
             region_keys=region_keys,
             sampling=self._sampling,
             autocast_dtype=self._autocast_dtype,
+            teacher_pyramid=teacher_pyramid,
         )
 
-    def _update(self, step: int, loss: StepLoss, record: _Record) -> float:
+    def _update(self, step: int, loss: StepLoss, record: EpochRecord) -> float:
         """One step of the optimiser; returns its learning rate."""
         training = self.config.training
         steps_before = self.epoch * self._loader.steps_per_epoch + step
@@ -329,48 +355,6 @@ class Trainer:
         if self._average is not None and training.ema_decay is not None:
             update_average(self._average, self.student, step=steps_before, decay=training.ema_decay)
         return learning_rate
-
-
-class _Record:
-    """The named numbers of an epoch's steps, kept on the device and looked at now and then."""
-
-    def __init__(self, epoch: int, steps: int, device: torch.device, steps_between_looks: int) -> None:
-        self.seen: dict[str, float] = {}
-        """The numbers of the last step that was looked at."""
-        self._epoch = epoch
-        self._steps = steps
-        self._device = device
-        self._steps_between_looks = steps_between_looks
-        self._names: tuple[str, ...] = ()
-        self._numbers = torch.empty(0)
-        self._looked_at = 0
-
-    def add(self, step: int, parts: Mapping[str, Tensor]) -> None:
-        if step == 0:
-            self._names = tuple(parts)
-            self._numbers = torch.zeros(self._steps, len(parts), device=self._device)
-        self._numbers[step] = torch.stack([part.detach().float() for part in parts.values()])
-        added = step + 1
-        if added % self._steps_between_looks == 0 or added == self._steps:
-            self._look(added)
-
-    def means(self) -> dict[str, float]:
-        return dict(zip(self._names, self._numbers.double().mean(dim=0).tolist(), strict=True))
-
-    def _look(self, added: int) -> None:
-        rows = self._numbers[self._looked_at : added].tolist()
-        for step, row in enumerate(rows, start=self._looked_at):
-            bad = [
-                f"{name} = {value}" for name, value in zip(self._names, row, strict=True) if not math.isfinite(value)
-            ]
-            if bad:
-                raise NonFiniteLossError(
-                    f"epoch {self._epoch + 1}, step {step + 1} of {self._steps}: {', '.join(bad)}; the training was "
-                    "stopped. Lower training.learning_rate, raise training.warmup_fraction, or set "
-                    "training.gradient_clip_norm; if it stays, try training.precision=fp32"
-                )
-        self.seen = dict(zip(self._names, rows[-1], strict=True))
-        self._looked_at = added
 
 
 @contextmanager

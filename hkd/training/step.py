@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +52,7 @@ def training_loss(
     region_keys: Tensor,
     sampling: SamplingNumbers,
     autocast_dtype: torch.dtype | None = None,
+    teacher_pyramid: Mapping[str, Tensor] | None = None,
 ) -> StepLoss:
     """The loss of one batch, and its named parts.
 
@@ -64,10 +65,11 @@ def training_loss(
         anchor_keys: (B, A), uniform in [0, 1).
         region_keys: (B, P + G), likewise.
         autocast_dtype: None for plain fp32.
+        teacher_pyramid: what :func:`forward_teacher_pyramid` makes of this batch, where the caller has it already: the
+            teacher is then asked for no more than its box head's answers.
     """
     assert (teacher is None) == (objective is None), "a teacher and an objective come together"
-    device_type = batch.images.device.type
-    with torch.autocast(device_type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
+    with _autocast(batch, autocast_dtype):
         output, detection = student.forward_train(
             batch.images,
             batch.valid_sizes,
@@ -81,9 +83,16 @@ def training_loss(
         )
     distillation: dict[str, Tensor] = {}
     if teacher is not None and objective is not None:
-        distillation = _distillation_losses(teacher, objective, batch, output, autocast_dtype)
+        distillation = _distillation_losses(teacher, objective, batch, output, autocast_dtype, teacher_pyramid)
     total, parts = total_loss(detection, distillation)
     return StepLoss(total=total, parts=parts, detection=detection, distillation=distillation)
+
+
+def forward_teacher_pyramid(teacher: Detector, batch: Batch, autocast_dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """The pyramid that a frozen teacher makes of a batch, without a graph; arguments as :func:`training_loss`."""
+    # Not inference_mode: its tensors may not be saved for the student's backward.
+    with torch.no_grad(), _autocast(batch, autocast_dtype):
+        return teacher.forward_pyramid(batch.images, batch.valid_sizes)
 
 
 def gradient_ratios(student: Detector, loss: StepLoss) -> dict[str, Tensor]:
@@ -110,19 +119,22 @@ def _distillation_losses(
     batch: Batch,
     output: DetectorOutput,
     autocast_dtype: torch.dtype | None,
+    teacher_pyramid: Mapping[str, Tensor] | None,
 ) -> dict[str, Tensor]:
     """The objective's parts; the teacher sees the same images and, for its box head, the student's regions."""
     height, width = batch.images.shape[2:]
-    device_type = batch.images.device.type
-    # Not inference_mode: its tensors may not be saved for the student's backward.
-    with torch.no_grad(), torch.autocast(device_type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
-        # Regions are pooled from the pyramid: there is no way to them but through it.
-        pyramid = teacher.forward_pyramid(batch.images, batch.valid_sizes)
-        region = None
-        if objective.needs_teacher_region:
-            region = teacher.forward_regions(pyramid, output.sampled.regions.boxes_xyxy, height)
+    # Regions are pooled from the pyramid: there is no way to them but through it.
+    pyramid = teacher_pyramid or forward_teacher_pyramid(teacher, batch, autocast_dtype)
+    region = None
+    if objective.needs_teacher_region:
+        with torch.no_grad(), _autocast(batch, autocast_dtype):
+            region = teacher.forward_regions(dict(pyramid), output.sampled.regions.boxes_xyxy, height)
     losses: dict[str, Tensor] = objective(output, pyramid, region, batch.valid_sizes, (height, width))
     return losses
+
+
+def _autocast(batch: Batch, dtype: torch.dtype | None) -> torch.autocast:
+    return torch.autocast(batch.images.device.type, dtype=dtype, enabled=dtype is not None)
 
 
 def _gradient_norm(loss: Tensor, parameters: list[torch.nn.Parameter]) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from hkd.config import TrialConfig
 from hkd.config_io import load_config, parse_config
 from hkd.data.prepare import prepare_data
+from hkd.training.cache_room import CacheRoom
 from hkd.training.checkpoint import load_detector, read_metadata
 from hkd.training.teacher import prepare_teacher
 from sweeps import trial as trial_module
@@ -140,6 +141,20 @@ def test_a_reused_worker_keeps_data_and_teacher_and_nothing_else(
     again = plain_metrics(trial.step())
     assert again["loss_total"] == fresh["loss_total"]
     assert read == ["prepare_data", "load_teacher"]
+
+
+def test_trials_share_their_teachers_pyramids_and_end_as_without(spec: TrialSpec, tmp_path: Path) -> None:
+    trial = worker()
+    fractions = []
+    for room in (None, CacheRoom(tmp_path, 10**9), CacheRoom(tmp_path, 10**9)):
+        trial.reset_config({SPEC: replace(spec, teacher_cache=room)})
+        metrics = plain_metrics(trial.step())
+        fractions.append(metrics.get("teacher_cached_fraction"))
+        if room is None:
+            expected = metrics
+        shared = expected.keys() - {"seconds", "images_per_second"}
+        assert {name: metrics[name] for name in shared} == {name: expected[name] for name in shared}
+    assert fractions == [None, 0, 1]
 
 
 def test_an_undistilled_trial_needs_no_teacher(spec: TrialSpec) -> None:

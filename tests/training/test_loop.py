@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hkd.data.prepare import PreparedData
 from hkd.models.detector import Detector
 from hkd.training.checkpoint import CheckpointError, load_detector, load_state
-from hkd.training.loop import NonFiniteLossError, Trainer
+from hkd.training.loop import Trainer
+from hkd.training.record import NonFiniteLossError
 from tests.training.tiny import NO_LEVELS, TEACHER_SHAPE, TRAINING, build, trial_config
 
 MakeTrainer = Callable[..., Trainer]

@@ -18,7 +18,7 @@ from hkd.config import DistillationConfig, FeatureLevelConfig, LogitLevelConfig
 from hkd.distillation.objective import build_objective
 from hkd.models.detector import Detector
 from hkd.structures import Batch
-from hkd.training.step import StepLoss, gradient_ratios, training_loss
+from hkd.training.step import StepLoss, forward_teacher_pyramid, gradient_ratios, training_loss
 from tests.training.tiny import ALL_LEVELS, HEIGHT, SAMPLING, STUDENT, TEACHER_SHAPE, WIDTH, build, make_batch
 
 
@@ -212,6 +212,39 @@ def test_teacher_is_asked_only_for_what_the_objective_needs(monkeypatch: pytest.
     loss = step(build(STUDENT, 0), teacher, pyramid_alone, make_batch())
     assert set(loss.distillation) == {"distill_pyramid"}
     assert graphs == [False], "the teacher's forward kept a graph"
+
+
+def test_a_given_pyramid_takes_the_place_of_the_teachers_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    student, teacher, batch = build(STUDENT, 0), build_teacher(), make_batch()
+    objective = build_objective(ALL_LEVELS, STUDENT, TEACHER_SHAPE, 3)
+    keys = student.draw_sampling_keys(batch.images, batch.targets, torch.Generator().manual_seed(1))
+
+    def loss(pyramid: dict[str, Tensor] | None) -> StepLoss:
+        return training_loss(
+            student,
+            teacher,
+            objective,
+            batch,
+            anchor_keys=keys[0],
+            region_keys=keys[1],
+            sampling=SAMPLING,
+            autocast_dtype=torch.bfloat16,
+            teacher_pyramid=pyramid,
+        )
+
+    expected = loss(None)
+    pyramid = forward_teacher_pyramid(teacher, batch, torch.bfloat16)
+    assert not any(level.requires_grad for level in pyramid.values())
+    assert {level.dtype for level in pyramid.values()} == {torch.bfloat16}
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the teacher computed its pyramid")
+
+    monkeypatch.setattr(teacher, "forward_pyramid", refuse)
+    given = loss(pyramid)
+    assert given.parts.keys() == expected.parts.keys()
+    for name, part in expected.parts.items():
+        assert torch.equal(given.parts[name], part), name
 
 
 def test_gradient_ratios_are_ratios_of_norms_and_touch_nothing() -> None:

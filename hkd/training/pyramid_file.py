@@ -1,0 +1,161 @@
+"""A file that holds the feature pyramid of one batch: written whole, read by mapping it into memory.
+
+Laid out as a header of one page (4,096 bytes: magic, length and CRC-32 of a JSON text, the text) and the levels, each
+from a page's beginning, their bytes as they lie in memory: what is read back has the strides that were written, so that
+sums over it run in the same order and end in the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PAGE_BYTES = 4096
+
+_MAGIC = b"HKDPYR01"
+_PREFIX = struct.Struct("<8sII")
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+class PyramidFileError(ValueError):
+    """A file is damaged, or not the pyramid that was asked for."""
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Where a level's numbers lie in the file, and how they are to be read."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    checksum: int
+
+
+def file_bytes(levels: Mapping[str, int]) -> int:
+    """Size of the file for levels of so many bytes."""
+    return PAGE_BYTES + sum(_whole_pages(size) for size in levels.values())
+
+
+def write_pyramid(path: Path, partial: Path, pyramid: Mapping[str, Tensor], identity: str) -> None:
+    """Write a pyramid to ``partial`` and move it to ``path``, which is at all times absent or whole.
+
+    Not synchronised to the disk: what a power cut leaves incomplete, the checksum finds.
+
+    Args:
+        partial: in the same folder; overwritten if a killed process left it.
+        pyramid: level -> floating tensor of any strides; kept as they are where the tensor is dense.
+        identity: what this pyramid is of; see :func:`read_pyramid`.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    tensors = {name: _dense(level.detach().cpu()) for name, level in pyramid.items()}
+    levels, offset = [], PAGE_BYTES
+    for name, tensor in tensors.items():
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        levels.append(_Level(name, dtype, tuple(tensor.shape), tensor.stride(), offset, checksum(tensor)))
+        offset += _whole_pages(tensor.nbytes)
+    header = {"identity": identity, "file_bytes": offset, "levels": [vars(level) for level in levels]}
+    text = json.dumps(header).encode()
+    assert len(text) <= PAGE_BYTES - _PREFIX.size, "the header is longer than a page"
+    try:
+        with partial.open("wb") as file:
+            file.write(_PREFIX.pack(_MAGIC, len(text), zlib.crc32(text)) + text)
+            for level, tensor in zip(levels, tensors.values(), strict=True):
+                file.seek(level.offset)
+                file.write(_bytes_of(tensor).numpy().data)
+            file.truncate(offset)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_pyramid(path: Path, identity: str | None) -> dict[str, Tensor]:
+    """Map the pyramid of a file: its pages are read when they are used, and stay if the file is removed meanwhile.
+
+    Args:
+        identity: hold the file against what was given to :func:`write_pyramid`, and its content against its checksum;
+            None trusts both, as is right for a file that this process has verified before.
+
+    Returns:
+        Level -> tensor on the CPU. Changing it does not change the file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be read.
+        PyramidFileError: it is damaged, or of something else.
+    """
+    with path.open("rb") as file:
+        header = _parse_header(path, file.read(PAGE_BYTES))
+        size = file.seek(0, 2)
+    if size != header["file_bytes"]:
+        raise PyramidFileError(f"{path}: has {size} bytes, not {header['file_bytes']}")
+    if identity not in (None, header["identity"]):
+        raise PyramidFileError(f"{path}: is of {header['identity']}, not of {identity}")
+    content = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+    levels = [_Level(**level) for level in header["levels"]]
+    pyramid = {level.name: _mapped(content, level) for level in levels}
+    if identity is not None and any(checksum(pyramid[level.name]) != level.checksum for level in levels):
+        raise PyramidFileError(f"{path}: does not have the checksum it was written with")
+    return pyramid
+
+
+def checksum(tensor: Tensor) -> int:
+    """CRC-32 of the sums of a dense tensor's 64-bit words, by rows and by columns of a table of whole pages.
+
+    Reads at the speed of memory, ten times as fast as a CRC of all bytes. But for one chance in 2^32 it finds damage
+    within one page, damage to one word of several pages, pages that were zeroed, exchanged or taken from another file,
+    and random damage anywhere. It is no defence against somebody who means to deceive.
+    """
+    data = _bytes_of(tensor)
+    whole = len(data) - len(data) % PAGE_BYTES
+    words = data[:whole].view(torch.int64).view(-1, PAGE_BYTES // 8)
+    # Integers wrap around: sums are the same in whatever order threads make them.
+    sums = torch.cat([words.sum(0), words.sum(1)]).cpu().numpy()
+    return zlib.crc32(data[whole:].cpu().numpy().data, zlib.crc32(sums.data))
+
+
+def _parse_header(path: Path, page: bytes) -> dict[str, Any]:
+    if len(page) == PAGE_BYTES:
+        magic, length, crc = _PREFIX.unpack_from(page)
+        text = page[_PREFIX.size : _PREFIX.size + length]
+        if magic == _MAGIC and zlib.crc32(text) == crc:
+            header: dict[str, Any] = json.loads(text)
+            return header
+    raise PyramidFileError(f"{path}: its header is damaged, or it is another kind of file")
+
+
+def _mapped(content: Tensor, level: _Level) -> Tensor:
+    dtype, numel = _DTYPES[level.dtype], torch.Size(level.shape).numel()
+    numbers = content[level.offset : level.offset + numel * dtype.itemsize].view(dtype)
+    return numbers.as_strided(level.shape, level.stride)
+
+
+def _bytes_of(tensor: Tensor) -> Tensor:
+    """The bytes of a dense tensor, as they lie in memory."""
+    return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    """The tensor itself where its elements fill its memory without gaps, whatever their order; else a copy."""
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1:
+            if stride != expected:
+                return tensor.clone(memory_format=torch.contiguous_format)
+            expected *= size
+    return tensor
+
+
+def _whole_pages(size: int) -> int:
+    return -(-size // PAGE_BYTES) * PAGE_BYTES
