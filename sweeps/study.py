@@ -26,6 +26,7 @@ from sweeps.cluster import Cluster, TrialResources, connected, find_address, tri
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.interruption import Interruption
 from sweeps.ledger import Ledger, LedgerTrial, make_sampler
+from sweeps.packing import describe_usage, share_gpus, summarise_usage
 from sweeps.progress import Display, TeacherBoard, TrialBoard
 from sweeps.proposals import Proposals
 from sweeps.recorder import Recorder
@@ -75,6 +76,8 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
             check_device(study, resources)
             display.say(summary.describe_cluster(cluster))
             teacher = _prepare_teacher(study, cluster, resources, display)
+            teacher_file = None if teacher is None else teacher.path
+            resources = share_gpus(study, cluster, resources, teacher_file, display)
             # Only now, when nothing stands against it: a name is taken by the study's first trial, not by a mistake.
             folder.begin(study)
             session = _Session(study, folder, display)
@@ -119,6 +122,8 @@ class _Session:
         """Trials to go on with, before any new one."""
         self._is_exhausted = False
         """Whether the sampler finds no trial that was not run before."""
+        self._usage: str | None = None
+        """What the trials took, in a sentence, once this session has run some."""
         self._costs: dict[DetectorConfig, Cost] = {}
 
     def begin(self, tracker: tracking.Tracker, teacher: PreparedTeacher | None) -> None:
@@ -148,7 +153,7 @@ class _Session:
     def end(self) -> int:
         """Tell what was found; returns the exit code."""
         self._tracker.finish(names.STATUS_FINISHED)
-        summary.tell_results(self._study, self._folder, self._ledger, self._tracker, self._display)
+        summary.tell_results(self._study, self._folder, self._ledger, self._tracker, self._display, self._usage)
         is_any_finished = any(trial.status == names.STATUS_FINISHED for trial in self._ledger.trials())
         return EXIT_FINISHED if is_any_finished else EXIT_NOTHING_FINISHED
 
@@ -209,6 +214,8 @@ class _Session:
         )
         with interruption.deferred():
             tuner.fit()
+        usage = summarise_usage(self._ledger.trials(), recorder.most_at_a_time)
+        self._usage = None if usage is None else describe_usage(usage, resources)
 
     def _board(self) -> TrialBoard:
         study = self._study
