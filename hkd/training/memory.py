@@ -20,9 +20,13 @@ CUDA_CONTEXT_BYTES = 768 * 2**20
 BATCHES_TOLD_APART = 16
 """The largest batch that fits is found to a sixteenth of one that does not."""
 
-# Of errors that torch has no type of its own for: its CPU allocator, and libraries that allocate on a GPU past it.
+# Of errors that torch has no type of its own for: of its CPU allocator, and of libraries that allocate past torch.
 _OUT_OF_MEMORY_TEXTS = (
     "DefaultCPUAllocator: can't allocate memory",
+    # oneDNN, which says no more when it gets no memory.
+    "could not create a primitive",
+    "could not create a memory object",
+    "could not execute a primitive",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
@@ -83,8 +87,9 @@ def tells_largest_batch(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         # Not inside the clause above: the error's traceback holds on to the tensors of the step that failed.
-        raise _too_large(trainer)
+        raise _too_large(trainer, reason)
 
     return guarded
 
@@ -136,8 +141,12 @@ def largest_that_fits(too_large: int, fits: Callable[[int], bool]) -> tuple[int,
     return max(largest, low * step), step
 
 
-def _too_large(trainer: TriesBatches) -> BatchTooLargeError:
-    """Find out what fits, and say so."""
+def _too_large(trainer: TriesBatches, reason: str) -> BatchTooLargeError:
+    """Find out what fits, and say so.
+
+    Args:
+        reason: The allocator's own words, which are told where nothing fits: there may be another cause then.
+    """
     config, device = trainer.config, trainer.device
     release_memory(device)
     place = _describe_device(device)
@@ -160,7 +169,7 @@ def _too_large(trainer: TriesBatches) -> BatchTooLargeError:
     beginning = f"training.batch_size {asked} at {size} does not fit {place}"
     others = "smaller images (data.image_height, data.image_width) or a narrower student"
     if largest == 0:
-        return BatchTooLargeError(f"{beginning}, and neither does a batch of 1: choose {others}")
+        return BatchTooLargeError(f"{beginning}, and neither does a batch of 1 ({reason}): choose {others}")
     found = "the largest that does" if step == 1 else f"of the multiples of {step} the largest that does"
     return BatchTooLargeError(
         f"{beginning}; {found} is {largest}: set training.batch_size={largest} or less, or choose {others}"

@@ -13,7 +13,6 @@ from hkd.config_io import parse_config
 from hkd.training.memory import BatchTooLargeError, MemoryNeed
 from sweeps import packing
 from sweeps.cluster import Cluster, TrialResources, trial_resources
-from sweeps.ledger import LedgerTrial
 from sweeps.packing import (
     GpuShare,
     StudyUsage,

@@ -66,6 +66,7 @@ def test_errors_that_tell_of_memory() -> None:
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
+    assert is_out_of_memory(RuntimeError("could not create a primitive"))
     assert not is_out_of_memory(RuntimeError("shape '[2, 3]' is invalid for input of size 5"))
     assert not is_out_of_memory(ValueError("DefaultCPUAllocator: can't allocate memory"))
 
@@ -110,7 +111,8 @@ def test_memory_that_runs_out_in_a_later_step_is_told_as_well(scenes_dir: Path, 
 
 def test_where_not_even_one_image_fits(scenes_dir: Path, data: PreparedData) -> None:
     trainer = Trainer(trial_config(scenes_dir), data, limited_teacher(0))
-    with pytest.raises(BatchTooLargeError, match=r"GiB\), and neither does a batch of 1: choose smaller images"):
+    told = r"GiB\), and neither does a batch of 1 \(CUDA out of memory. Tried to .* MiB\): choose smaller images"
+    with pytest.raises(BatchTooLargeError, match=told):
         trainer.train_epoch()
 
 
