@@ -110,7 +110,7 @@ def gpu_share(need: MemoryNeed) -> GpuShare:
     Rounded down to what Ray tells apart, so that this number of trials fills a GPU and one more does not fit.
     """
     if need.device_type != "cuda":
-        return GpuShare(1.0, "Memory: torch finds no GPU on the worker that has one; a trial is given a whole one")
+        return GpuShare(1.0, "Memory: trials do not compute on the GPU they are given; each is given a whole one")
     wanted = (1 + HEADROOM) * need.peak_bytes
     fitting = max(1, min(MAX_TRIALS_PER_GPU, math.floor(need.device_bytes / wanted)))
     share = math.floor(10**SHARE_DIGITS / fitting) / 10**SHARE_DIGITS
@@ -131,7 +131,9 @@ def measure_on_cluster(
         BatchTooLargeError: its batch does not fit.
         ValueError: (one of hkd's) the trial cannot be built.
     """
-    task: Any = ray.remote(_measure).options(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=2, max_calls=1)
+    # One call a worker: with its process the GPU's memory is given back.
+    remote: Any = ray.remote(max_calls=1)(_measure)
+    task = remote.options(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=2)
     try:
         need = ray.get(task.remote(config, teacher_file, place))
     except ray.exceptions.RayTaskError as error:
@@ -151,15 +153,15 @@ def summarise_usage(trials: Sequence[LedgerTrial], most_at_a_time: int) -> Study
     return StudyUsage(max(peaks), mean, most_at_a_time)
 
 
-def describe_usage(usage: StudyUsage, resources: TrialResources) -> str:
+def describe_usage(usage: StudyUsage, *, num_threads: int, is_on_gpu: bool) -> str:
     """One line on what a trial took, and how many ran at a time."""
     memory = gibibytes(usage.peak_bytes)
     share = "" if usage.utilisation is None else f"{100 * usage.utilisation:.0f} %"
     at_a_time = f"{usage.most_at_a_time} ran at a time"
-    if resources.num_gpus:
+    if is_on_gpu:
         busy = share and f"; the GPUs computed {share} of the time"
         return f"A trial used at most {memory} of GPU memory{busy}; {at_a_time}"
-    threads = f"{resources.num_threads} CPU thread{'s' if resources.num_threads > 1 else ''}"
+    threads = f"{num_threads} CPU thread{'s' if num_threads > 1 else ''}"
     busy = share and f" and {share} of its {threads}"
     return f"A trial used at most {memory} of memory{busy}; {at_a_time}"
 

@@ -215,7 +215,9 @@ class _Session:
         with interruption.deferred():
             tuner.fit()
         usage = summarise_usage(self._ledger.trials(), recorder.most_at_a_time)
-        self._usage = None if usage is None else describe_usage(usage, resources)
+        if usage is not None:
+            is_on_gpu = place.has_gpu and study.base.training.device != "cpu"
+            self._usage = describe_usage(usage, num_threads=resources.num_threads, is_on_gpu=is_on_gpu)
 
     def _board(self) -> TrialBoard:
         study = self._study

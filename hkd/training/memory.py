@@ -6,6 +6,7 @@ A step has the same shapes whatever is in its images, so that one trial tells of
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
@@ -13,10 +14,22 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 import torch
 
 from hkd.config import TrialConfig
-from hkd.training.usage import gibibytes, machine_bytes, peak_resident_bytes, release_memory
+from hkd.metric_names import PEAK_MEMORY_BYTES
+from hkd.training.usage import (
+    UsageMeter,
+    available_bytes,
+    gibibytes,
+    machine_bytes,
+    peak_resident_bytes,
+    release_memory,
+)
 
 CUDA_CONTEXT_BYTES = 768 * 2**20
 """Taken on a GPU by each process beside torch's allocations: the context and the libraries' kernels."""
+FEW_IMAGES = 4
+"""A batch from which, and from one image, the need of larger ones is foretold."""
+LEAST_BYTES_PER_PIXEL = 220
+"""Of a step of the narrowest student alone, in fp32; measured at 192 x 256."""
 BATCHES_TOLD_APART = 16
 """The largest batch that fits is found to a sixteenth of one that does not."""
 
@@ -141,6 +154,18 @@ def largest_that_fits(too_large: int, fits: Callable[[int], bool]) -> tuple[int,
     return max(largest, low * step), step
 
 
+def images_with_room(peak_of_one: float, peak_of_few: float, *, free_bytes: float, pixels: int) -> int:
+    """The batch for which there is memory, if the need grows from image to image as it does from 1 to FEW_IMAGES.
+
+    Args:
+        peak_of_one: Bytes at the peak of a step with one image; ``peak_of_few``: with FEW_IMAGES, which fit.
+        free_bytes: Beside what the process holds between steps.
+        pixels: Of an image; where the growth is less than any step takes for so many, it is chance and not believed.
+    """
+    growth = (peak_of_few - peak_of_one) / (FEW_IMAGES - 1)
+    return max(FEW_IMAGES, int(free_bytes / max(growth, LEAST_BYTES_PER_PIXEL * pixels)))
+
+
 def _too_large(trainer: TriesBatches, reason: str) -> BatchTooLargeError:
     """Find out what fits, and say so.
 
@@ -150,8 +175,11 @@ def _too_large(trainer: TriesBatches, reason: str) -> BatchTooLargeError:
     config, device = trainer.config, trainer.device
     release_memory(device)
     place = _describe_device(device)
+    room = math.inf
 
     def fits(batch_size: int) -> bool:
+        if batch_size > room:
+            return False
         try:
             trainer.try_batch(batch_size)
         except (RuntimeError, MemoryError) as error:
@@ -164,6 +192,16 @@ def _too_large(trainer: TriesBatches, reason: str) -> BatchTooLargeError:
         return is_fitting
 
     asked = config.training.batch_size
+    if device.type == "cpu" and asked > FEW_IMAGES:
+        # Most systems promise more memory than they have, and kill who uses it, without a word on what would fit.
+        with UsageMeter(device) as one:
+            fits(1)
+        with UsageMeter(device) as few:
+            is_foretold = fits(FEW_IMAGES)
+        if is_foretold:
+            peaks = [meter.read()[PEAK_MEMORY_BYTES] for meter in (one, few)]
+            pixels = config.data.image_height * config.data.image_width
+            room = images_with_room(*peaks, free_bytes=available_bytes(), pixels=pixels)
     largest, step = largest_that_fits(asked, fits)
     size = f"{config.data.image_height} x {config.data.image_width}"
     beginning = f"training.batch_size {asked} at {size} does not fit {place}"

@@ -24,6 +24,7 @@ SECONDS_BETWEEN_SAMPLES = 0.5
 """Of a GPU's utilisation, which the driver itself averages over a time between a sixth of a second and one second."""
 
 _OWN_STATUS = Path("/proc/self/status")
+_MACHINE_STATUS = Path("/proc/meminfo")
 _OWN_PEAK_RESET = Path("/proc/self/clear_refs")
 # proc(5): "resets the peak resident set size to the process's current resident set size".
 _RESET_PEAK = "5"
@@ -122,6 +123,15 @@ def release_memory(device: torch.device) -> None:
 def machine_bytes() -> int:
     """Memory of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def available_bytes() -> int:
+    """Memory of this machine that could be had now without driving others out; off Linux, all there is."""
+    try:
+        found = re.search(r"^MemAvailable:\s*(\d+) kB$", _MACHINE_STATUS.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        found = None
+    return machine_bytes() if found is None else int(found[1]) * 1024
 
 
 def gibibytes(size_bytes: float) -> str:

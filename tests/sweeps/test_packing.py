@@ -178,18 +178,11 @@ def test_what_trials_took_is_summed_up() -> None:
 
 
 def test_what_trials_took_is_told() -> None:
-    on_cpu = replace(WHOLE, num_gpus=0.0)
     usage = StudyUsage(1.25 * GIB, 0.934, 2)
-    assert (
-        describe_usage(usage, on_cpu)
-        == "A trial used at most 1.2 GiB of memory and 93 % of its 1 CPU thread; 2 ran at a time"
-    )
-    assert "93 % of its 3 CPU threads;" in describe_usage(usage, replace(on_cpu, num_threads=3))
-    assert (
-        describe_usage(usage, WHOLE)
-        == "A trial used at most 1.2 GiB of GPU memory; the GPUs computed 93 % of the time; 2 ran at a time"
-    )
-    assert (
-        describe_usage(replace(usage, utilisation=None), WHOLE)
-        == "A trial used at most 1.2 GiB of GPU memory; 2 ran at a time"
-    )
+    on_cpu = describe_usage(usage, num_threads=1, is_on_gpu=False)
+    assert on_cpu == "A trial used at most 1.2 GiB of memory and 93 % of its 1 CPU thread; 2 ran at a time"
+    assert "93 % of its 3 CPU threads;" in describe_usage(usage, num_threads=3, is_on_gpu=False)
+    on_gpu = describe_usage(usage, num_threads=1, is_on_gpu=True)
+    assert on_gpu == "A trial used at most 1.2 GiB of GPU memory; the GPUs computed 93 % of the time; 2 ran at a time"
+    untold = describe_usage(replace(usage, utilisation=None), num_threads=1, is_on_gpu=True)
+    assert untold == "A trial used at most 1.2 GiB of GPU memory; 2 ran at a time"

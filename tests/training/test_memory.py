@@ -13,8 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hkd.data.prepare import PreparedData
+from hkd.training import memory
 from hkd.training.loop import Trainer
-from hkd.training.memory import BatchTooLargeError, is_out_of_memory, largest_that_fits, measure_need
+from hkd.training.memory import (
+    BatchTooLargeError,
+    images_with_room,
+    is_out_of_memory,
+    largest_that_fits,
+    measure_need,
+)
 from hkd.training.teacher import prepare_teacher
 from hkd.training.usage import machine_bytes
 from tests.training.limited import OUT_OF_MEMORY, limited_teacher
@@ -94,6 +101,24 @@ def test_a_batch_that_does_not_fit_is_told_with_the_largest_that_does(
     )
     # The allocator's own error, and with it the step's tensors, is gone.
     assert caught.value.__context__ is None
+
+
+def test_the_need_of_large_batches_is_foretold() -> None:
+    # (7 - 1) GB / 3 images more = 2 GB an image: 20 GB have room for 10.
+    assert images_with_room(1e9, 7e9, free_bytes=20e9, pixels=1000) == 10
+    # No growth to be seen: 220 bytes a pixel, 0.22 MB an image.
+    assert images_with_room(1e9, 0.9e9, free_bytes=22e6, pixels=1000) == 100
+    # Four did fit, whatever is foretold.
+    assert images_with_room(1e9, 7e9, free_bytes=0, pixels=1000) == 4
+
+
+def test_no_batch_is_tried_that_the_machine_has_no_room_for(
+    scenes_dir: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: 0)
+    trainer = Trainer(trial_config(scenes_dir, training__batch_size=7), data, limited_teacher(6))
+    with pytest.raises(BatchTooLargeError, match="the largest that does is 4: set"):
+        trainer.train_epoch()
 
 
 def test_memory_that_runs_out_in_a_later_step_is_told_as_well(scenes_dir: Path, data: PreparedData) -> None:
