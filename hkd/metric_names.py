@@ -25,6 +25,11 @@ EPOCH: Final = "epoch"
 TOTAL_LOSS: Final = "loss_total"
 BUDGET_FRACTION: Final = "budget_fraction"
 """Epochs trained over epochs planned, in (0, 1]; 1 = trained to the end."""
+PEAK_MEMORY_BYTES: Final = "peak_memory_bytes"
+"""The most memory a training has used so far, evaluation included: allocated by torch on its GPU; on a CPU, resident of
+its process."""
+UTILISATION: Final = "utilisation"
+"""Share of time in which the device computed, in [0, 1]: of its CPU threads, or of its GPU (for whichever process)."""
 
 OBJECTIVES: Final = (MR2_REASONABLE, NUM_PARAMS, FLOPS)
 """What a study minimises unless told otherwise."""

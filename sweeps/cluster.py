@@ -134,15 +134,21 @@ def _start_local() -> None:
             return
 
 
-def trial_resources(config: ResourcesConfig, cluster: Cluster) -> TrialResources:
+def trial_resources(
+    config: ResourcesConfig, cluster: Cluster, *, measured_gpu_share: float | None = None
+) -> TrialResources:
     """Resolve what a study leaves open.
+
+    Args:
+        measured_gpu_share: What ``gpus_per_trial: auto`` stands for; until it is known, a whole GPU.
 
     Raises:
         StudyError: a trial asks for more than this machine has, and would wait for ever.
     """
     num_gpus = config.gpus_per_trial
-    if num_gpus is None:
-        num_gpus = 1.0 if cluster.num_gpus else 0.0
+    if num_gpus is None or num_gpus == "auto":
+        whole_or_share = 1.0 if num_gpus is None or measured_gpu_share is None else measured_gpu_share
+        num_gpus = whole_or_share if cluster.num_gpus else 0.0
     max_concurrent = config.max_concurrent_trials
     if cluster.address is None:
         wanted = {

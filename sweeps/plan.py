@@ -94,11 +94,18 @@ def _what_would_start(study: StudyConfig) -> list[str]:
         "This was a dry run: nothing was started. It would",
         f"  read {data}, at {base.data.image_height} x {base.data.image_width} pixels",
         f"  {_teacher_origin(base)}",
+        *_measurement(study),
         f"  train {len(study.baselines)} baselines ({', '.join(study.baselines) or 'none'})",
         f"  train {proposed} students proposed by {search.sampler}, {epochs} epochs each",
         f"  minimise {', '.join(study.objectives)}",
         f"  write to {StudyFolder(study).path} (which {state}) and {without_password(study.tracking.uri)}",
     ]
+
+
+def _measurement(study: StudyConfig) -> list[str]:
+    if study.resources.gpus_per_trial != "auto":
+        return []
+    return ["  measure, where there are GPUs, how many of its largest trials share one"]
 
 
 def _teacher_origin(base: TrialConfig) -> str:

@@ -57,6 +57,9 @@ class Recorder(Callback):
         self._is_interrupted = is_interrupted
         self._known: dict[str, LedgerTrial] = {}
         self._losses: dict[str, int] = {}
+        self._on_workers: set[str] = set()
+        self.most_at_a_time = 0
+        """Trials that were on workers at the same time, at the most."""
 
     def running(self, trial: LedgerTrial) -> None:
         """Take note of a trial that Tune is about to start."""
@@ -78,6 +81,8 @@ class Recorder(Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called by Tune when a worker has taken the trial."""
         spec = _spec(trial)
+        self._on_workers.add(spec.trial_id)
+        self.most_at_a_time = max(self.most_at_a_time, len(self._on_workers))
         self._tracker.start(self._known[spec.trial_id], spec.config, self._cost_of(spec))
         self._board.start(spec.trial_id, self._known[spec.trial_id].epoch, spec.config.training.total_epochs)
 
@@ -114,6 +119,7 @@ class Recorder(Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called by Tune when a trial raised, or its worker was lost."""
         known = self._known[_spec(trial).trial_id]
+        self._on_workers.discard(known.trial_id)
         self._losses[known.trial_id] = self._losses.get(known.trial_id, 0) + _is_lost(trial)
         if _is_lost(trial) and self._losses[known.trial_id] <= MAX_LOSSES:
             del self._known[known.trial_id]
@@ -123,6 +129,7 @@ class Recorder(Callback):
 
     def _close(self, trial: LedgerTrial) -> None:
         del self._known[trial.trial_id]
+        self._on_workers.discard(trial.trial_id)
         artifacts = None if trial.checkpoint is None else self._folder.path / trial.checkpoint
         self._tracker.end(trial, artifacts)
         self._board.end(trial)

@@ -28,6 +28,7 @@ from sweeps.cluster import Cluster, TrialResources, connected, find_address, tri
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.interruption import Interruption
 from sweeps.ledger import Ledger, LedgerTrial, make_sampler
+from sweeps.packing import describe_usage, share_gpus, summarise_usage
 from sweeps.progress import Display, TeacherBoard, TrialBoard
 from sweeps.proposals import Proposals
 from sweeps.recorder import Recorder
@@ -82,6 +83,8 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
             room = find_room(study, resources)
             if room is not None:
                 display.say(describe_cache(room, study.base, resources, len(data.train_annotations.images)))
+            teacher_file = None if teacher is None else teacher.path
+            resources = share_gpus(study, cluster, resources, teacher_file, display)
             # Only now, when nothing stands against it: a name is taken by the study's first trial, not by a mistake.
             folder.begin(study)
             session = _Session(study, folder, display)
@@ -126,6 +129,8 @@ class _Session:
         """Trials to go on with, before any new one."""
         self._is_exhausted = False
         """Whether the sampler finds no trial that was not run before."""
+        self._usage: str | None = None
+        """What the trials took, in a sentence, once this session has run some."""
         self._costs: dict[DetectorConfig, Cost] = {}
 
     def begin(self, tracker: tracking.Tracker, teacher: PreparedTeacher | None) -> None:
@@ -165,7 +170,7 @@ class _Session:
     def end(self) -> int:
         """Tell what was found; returns the exit code."""
         self._tracker.finish(names.STATUS_FINISHED)
-        summary.tell_results(self._study, self._folder, self._ledger, self._tracker, self._display)
+        summary.tell_results(self._study, self._folder, self._ledger, self._tracker, self._display, self._usage)
         is_any_finished = any(trial.status == names.STATUS_FINISHED for trial in self._ledger.trials())
         return EXIT_FINISHED if is_any_finished else EXIT_NOTHING_FINISHED
 
@@ -227,6 +232,10 @@ class _Session:
         )
         with interruption.deferred():
             tuner.fit()
+        usage = summarise_usage(self._ledger.trials(), recorder.most_at_a_time)
+        if usage is not None:
+            is_on_gpu = place.has_gpu and study.base.training.device != "cpu"
+            self._usage = describe_usage(usage, num_threads=resources.num_threads, is_on_gpu=is_on_gpu)
 
     def _board(self) -> TrialBoard:
         study = self._study

@@ -124,8 +124,10 @@ class ResourcesConfig(Section):
     """What one trial is given. May differ when a study is resumed."""
 
     cpus_per_trial: PositiveFloat = 1.0
-    gpus_per_trial: NonNegativeFloat | None = None
-    """A fraction lets trials share a GPU. null: 1 where the cluster has GPUs when the study starts, else 0."""
+    gpus_per_trial: NonNegativeFloat | Literal["auto"] | None = None
+    """A fraction lets trials share a GPU. null: 1 where the cluster has GPUs when the study starts, else 0. auto: the
+    fraction that the memory of the largest student with its teacher asks for, which is measured on one of the GPUs
+    before the first trial; 0 where the cluster has none."""
     max_concurrent_trials: PositiveInt | None = None
     """null: as many as the cluster has room for."""
     threads_per_trial: PositiveInt | None = None
@@ -136,8 +138,9 @@ class ResourcesConfig(Section):
 
     @model_validator(mode="after")
     def _whole_gpus_above_one(self) -> Self:
-        if self.gpus_per_trial is not None and self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
-            raise ValueError(f"gpus_per_trial above 1 must be a whole number; found {self.gpus_per_trial:g}")
+        gpus = self.gpus_per_trial
+        if isinstance(gpus, float) and gpus > 1 and gpus % 1:
+            raise ValueError(f"gpus_per_trial above 1 must be a whole number; found {gpus:g}")
         return self
 
 

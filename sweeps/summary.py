@@ -88,8 +88,10 @@ def describe_earlier(study: StudyConfig, folder: StudyFolder, ledger: Ledger, re
     return f'the study "{study.name}" {state}, in {folder.path}. {remedy}\nOr begin another: --name NAME'
 
 
-def tell_results(study: StudyConfig, folder: StudyFolder, ledger: Ledger, tracker: Tracker, display: Display) -> None:
-    """The front as a table, and the next commands."""
+def tell_results(
+    study: StudyConfig, folder: StudyFolder, ledger: Ledger, tracker: Tracker, display: Display, usage: str | None
+) -> None:
+    """The front as a table, what trials took (``usage``, where it is known), and the next commands."""
     trials = ledger.trials()
     counts = Counter(trial.status for trial in trials)
     told = ", ".join(f"{count} {status}" for status, count in counts.items())
@@ -98,6 +100,8 @@ def tell_results(study: StudyConfig, folder: StudyFolder, ledger: Ledger, tracke
     best = front(trials, study.objectives)
     if best:
         display.console.print(front_table(best, None if teacher is None else teacher.metrics))
+    if usage is not None:
+        display.say(usage)
     if tracker.num_waiting:
         display.say(
             f"MLflow could not be written to ({tracker.trouble}), and lacks results. All are kept in {folder.path}, "

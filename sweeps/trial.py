@@ -5,7 +5,6 @@ Workers are reused: images and teacher stay in memory from one trial to the next
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 from collections.abc import Mapping
@@ -28,6 +27,7 @@ from hkd.training.checkpoint import write_json
 from hkd.training.device import resolve_device
 from hkd.training.loop import Trainer
 from hkd.training.teacher import load_teacher
+from hkd.training.usage import UsageMeter, release_memory
 
 SPEC = "spec"
 """Key of the :class:`TrialSpec` in Tune's config."""
@@ -100,12 +100,17 @@ class DistillationTrial(tune.Trainable):
         trainer = self._trainer
         assert trainer is not None
         measured: dict[str, float] = {}
-        # A trial that was cut off between its last checkpoint and the news of it has nothing left to train.
-        if trainer.epoch < trainer.total_epochs:
-            measured = trainer.train_epoch()
-        if trainer.is_evaluation_due:
-            self._evaluation = trainer.evaluate()
-            measured |= self._evaluation.as_metrics()
+        with UsageMeter(trainer.device) as meter:
+            # A trial that was cut off between its last checkpoint and the news of it has nothing left to train.
+            if is_trained := trainer.epoch < trainer.total_epochs:
+                measured = trainer.train_epoch()
+            if trainer.is_evaluation_due:
+                self._evaluation = trainer.evaluate()
+                measured |= self._evaluation.as_metrics()
+        if is_trained:
+            usage = meter.read()
+            earlier = self._metrics.get(names.PEAK_MEMORY_BYTES, 0.0)
+            measured |= {**usage, names.PEAK_MEMORY_BYTES: max(usage[names.PEAK_MEMORY_BYTES], earlier)}
         self._metrics = {
             **self._metrics,
             **measured,
@@ -144,10 +149,11 @@ class DistillationTrial(tune.Trainable):
     def _begin(self, spec: TrialSpec) -> None:
         self._trainer, self._failure = None, None
         self._metrics, self._evaluation = {}, None
-        _free_memory()
         try:
             spec.place.enter()
-            self._trainer = _build_trainer(spec)
+            # What the former trial held, which the next may need on a shared GPU.
+            release_memory(resolve_device(spec.config.training.device))
+            self._trainer = build_trainer(spec.config, spec.teacher, spec.teacher_cache)
             if spec.resume_from is not None:
                 self.load_checkpoint(spec.resume_from)
         # Told at the first step instead: in ray 2.60 a trial whose reset raises stays in the controller's books as
@@ -156,15 +162,20 @@ class DistillationTrial(tune.Trainable):
             self._failure = error
 
 
-def _build_trainer(spec: TrialSpec) -> Trainer:
-    config = spec.config
+def build_trainer(config: TrialConfig, teacher_file: Path | None, teacher_cache: CacheRoom | None = None) -> Trainer:
+    """A trial's trainer, on the data and the teacher that this process keeps.
+
+    Args:
+        teacher_file: Weights of the study's teacher; None where it has none.
+        teacher_cache: Where the teacher's pyramids are kept for all trials; None keeps none.
+    """
     device = resolve_device(config.training.device)
     # What the trial changes of the data, its augmentation, is read from its own configuration.
     data = _data(config.data.model_copy(update={"augmentation": DataConfig().augmentation}))
     teacher = None
-    if spec.teacher is not None and config.teacher is not None and config.distillation.is_active:
-        teacher = _teacher(spec.teacher, config.teacher, device)
-    return Trainer(config, data, teacher, device=device, teacher_cache=spec.teacher_cache)
+    if teacher_file is not None and config.teacher is not None and config.distillation.is_active:
+        teacher = _teacher(teacher_file, config.teacher, device)
+    return Trainer(config, data, teacher, device=device, teacher_cache=teacher_cache)
 
 
 # A worker serves one study, whose trials share their data and teacher: one of each is kept.
@@ -176,13 +187,6 @@ def _data(config: DataConfig) -> PreparedData:
 @lru_cache(maxsize=1)
 def _teacher(path: Path, config: TeacherConfig, device: torch.device) -> Detector:
     return load_teacher(path, config, device)
-
-
-def _free_memory() -> None:
-    """Give back what the former trial held, which the next may need on a shared GPU."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def plain_metrics(result: Mapping[str, Any]) -> dict[str, float]:

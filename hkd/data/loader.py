@@ -7,6 +7,7 @@ augmentation runs on the training's own device, where a thread beside it would o
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -94,6 +95,13 @@ class BatchLoader:
         self._targets = Targets(*(part.to(self._device) for part in (packed.boxes_xyxy, packed.valid, packed.ignore)))
         self._valid_sizes = torch.from_numpy(store.valid_sizes.astype(np.float32)).to(self._device)
         self.steps_per_epoch = max(1, len(store.image_ids) // batch_size)
+
+    def with_batch_size(self, batch_size: int) -> BatchLoader:
+        """The same images, which are shared, in batches of another size."""
+        other = copy.copy(self)
+        other._batch_size = batch_size
+        other.steps_per_epoch = max(1, len(self._store.image_ids) // batch_size)
+        return other
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from ``start_step`` on: the same ones however often, and wherever, it is resumed."""

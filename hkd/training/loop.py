@@ -29,6 +29,7 @@ from hkd.training.cache_room import CacheRoom
 from hkd.training.checkpoint import CheckpointError, load_state, load_weights, save_detector, save_state
 from hkd.training.device import autocast_dtype, keep_freed_memory, place, resolve_device
 from hkd.training.inference import detect_validation, evaluate_detector
+from hkd.training.memory import tells_largest_batch
 from hkd.training.optim import (
     build_optimizer,
     learning_rate_at,
@@ -145,6 +146,7 @@ class Trainer:
         """Parameters and operations of the deployed student, at the image size of the data."""
         return detector_cost(self.deployed, self.config.data.image_height, self.config.data.image_width)
 
+    @tells_largest_batch
     def train_epoch(self, on_step: OnStep | None = None) -> dict[str, float]:
         """Train one more epoch.
 
@@ -156,6 +158,7 @@ class Trainer:
 
         Raises:
             NonFiniteLossError: naming the step and the parts. The training cannot go on or be saved then.
+            BatchTooLargeError: a step does not fit the memory; with the largest batch that does. Likewise.
         """
         assert self.epoch < self.total_epochs, "the training is over"
         assert not self._is_within_epoch, "an earlier epoch broke off; load a state that was saved before it"
@@ -188,6 +191,22 @@ class Trainer:
             IMAGES_PER_SECOND: steps * self.config.training.batch_size / seconds,
             **(self.teacher_cache.take_counts() if self.teacher_cache is not None else {}),
         }
+
+    def try_batch(self, batch_size: int) -> None:
+        """Two first steps of an epoch with another batch size, for the memory they take; nothing can go on from them.
+
+        The second has the optimiser's state beside it, as all but the first of a training.
+        """
+        self._is_within_epoch = True
+        self._optimizer.zero_grad(set_to_none=True)
+        self.student.train()
+        loader, generator = self._loader.with_batch_size(batch_size), torch.Generator()
+        for _ in range(2):
+            batch = next(loader.epoch(0))
+            loss = self._loss(batch, generator, None)
+            if loss.distillation:
+                gradient_ratios(self.student, loss)
+            self._update(0, loss, _Record(self.epoch, 1, self.device, self._steps_between_looks))
 
     def detections(self) -> list[dict[str, Any]]:
         """COCO results on the validation images, in pixels of the original images."""

@@ -25,6 +25,7 @@ from hkd.training.device import resolve_device
 from hkd.training.loop import SECONDS, Trainer
 from hkd.training.progress import OnProgress, TrainingProgress, progress_bars
 from hkd.training.teacher import check_teacher_files, load_teacher, prepare_teacher
+from hkd.training.usage import UsageMeter
 
 CONFIG_FILE = "config.yaml"
 STATE_FILE = "training_state.pt"
@@ -229,11 +230,13 @@ def _train(
         )
 
     while trainer.epoch < trainer.total_epochs:
-        measured = trainer.train_epoch(on_step)
-        if trainer.is_evaluation_due:
-            judged = _judge(trainer, data)
-            metrics = judged[0].as_metrics()
-            measured |= metrics
+        with UsageMeter(trainer.device) as meter:
+            measured = trainer.train_epoch(on_step)
+            if trainer.is_evaluation_due:
+                judged = _judge(trainer, data)
+                metrics = judged[0].as_metrics()
+                measured |= metrics
+        measured |= meter.read()
         epochs.append(measured)
         # The log first: a state without its log could not go on, a log that is an epoch ahead is cut.
         write_json(log, epochs)

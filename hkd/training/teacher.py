@@ -22,6 +22,7 @@ from hkd.training.checkpoint import CheckpointError, load_weights, read_metadata
 from hkd.training.device import autocast_dtype, place, resolve_device
 from hkd.training.inference import evaluate_detector
 from hkd.training.loop import Trainer
+from hkd.training.memory import BatchTooLargeError
 from hkd.training.progress import OnProgress, TrainingProgress, ignore_progress
 
 _WEIGHTS = "teacher.safetensors"
@@ -72,6 +73,7 @@ def prepare_teacher(
         TeacherError: ``config.teacher`` is null.
         CheckpointError: ``checkpoint`` or ``init_from`` is unreadable or of another architecture. Nothing was trained.
         NonFiniteLossError: the training diverged.
+        BatchTooLargeError: the training does not fit the memory.
     """
     teacher = _teacher_of(config)
     check_teacher_files(config)
@@ -229,7 +231,10 @@ def _train(
         )
 
     while trainer.epoch < trainer.total_epochs:
-        measured = trainer.train_epoch(on_step)
+        try:
+            measured = trainer.train_epoch(on_step)
+        except BatchTooLargeError as error:
+            raise BatchTooLargeError(f"of the teacher, whose settings stand below teacher: {error}") from None
         if trainer.is_evaluation_due:
             metrics = trainer.evaluate().as_metrics()
         epochs.append({**measured, **(metrics if trainer.is_evaluation_due else {})})

@@ -212,3 +212,16 @@ def test_batches_of_a_read_only_store_may_be_written_to() -> None:
     next(iter(loader.epoch(0))).images.zero_()
     next(iter(evaluation_batches(store, 4, "cpu")))[0].zero_()
     assert store.images[3, 0, 0].tolist() == [3, 3, 3]
+
+
+def test_batches_of_another_size_are_those_of_a_loader_made_for_it() -> None:
+    loader = _loader(9)
+    before = list(loader.epoch(1))
+    other = loader.with_batch_size(2)
+    assert other.steps_per_epoch == 4
+    _assert_equal(list(other.epoch(1)), list(_loader(9, batch_size=2).epoch(1)))
+    # More than there are images: they are repeated.
+    assert loader.with_batch_size(12).steps_per_epoch == 1
+    assert len(next(loader.with_batch_size(12).epoch(0)).images) == 12
+    assert loader.steps_per_epoch == 2
+    _assert_equal(list(loader.epoch(1)), before)

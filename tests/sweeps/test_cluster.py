@@ -96,12 +96,23 @@ def test_a_named_cluster_that_does_not_answer_is_an_error(monkeypatch: pytest.Mo
         # More at a time than there is room for would only wait.
         (ResourcesConfig(max_concurrent_trials=9), LOCAL, TrialResources(1.0, 1.0, 1, 2)),
         (ResourcesConfig(cpus_per_trial=0.5, threads_per_trial=3), Cluster(None, 2, 0), TrialResources(0.5, 0.0, 3, 4)),
+        # Until it is measured a whole GPU, which is what measuring takes; without GPUs none.
+        (ResourcesConfig(gpus_per_trial="auto"), LOCAL, TrialResources(1.0, 1.0, 1, 2)),
+        (ResourcesConfig(gpus_per_trial="auto"), Cluster(None, 2, 0), TrialResources(1.0, 0.0, 1, 2)),
         # On a cluster that grows, what is there now is no limit.
         (ResourcesConfig(gpus_per_trial=1), Cluster("head:6379", 0, 0), TrialResources(1.0, 1.0, 1, None)),
     ],
 )
 def test_what_a_trial_is_given(resources: ResourcesConfig, cluster: Cluster, expected: TrialResources) -> None:
     assert trial_resources(resources, cluster) == expected
+
+
+def test_a_measured_share_stands_in_for_auto_alone() -> None:
+    auto, whole = ResourcesConfig(gpus_per_trial="auto"), ResourcesConfig()
+    # Two GPUs at a quarter: eight, and eight CPUs for them.
+    assert trial_resources(auto, LOCAL, measured_gpu_share=0.25) == TrialResources(1.0, 0.25, 1, 8)
+    assert trial_resources(whole, LOCAL, measured_gpu_share=0.25).num_gpus == 1.0
+    assert trial_resources(auto, Cluster(None, 2, 0), measured_gpu_share=0.25).num_gpus == 0.0
 
 
 @pytest.mark.parametrize(

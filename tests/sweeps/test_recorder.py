@@ -90,6 +90,12 @@ class Scene:
         (tmp_path / "error.pkl").write_bytes(pickle.dumps(error))
         self.tell("on_trial_error")
 
+    def fail_of(self, trial: SimpleNamespace, tmp_path: Path) -> None:
+        """Let another trial than the last begun fail."""
+        now, self.trial = self.trial, trial
+        self.fail(tmp_path, ValueError("x"), "x")
+        self.trial = now
+
     @property
     def known(self) -> LedgerTrial:
         (trial,) = self.ledger.trials()
@@ -99,6 +105,21 @@ class Scene:
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
+
+
+def test_trials_are_counted_while_they_are_on_workers(scene: Scene, tmp_path: Path) -> None:
+    first = scene.trial
+    assert scene.recorder.most_at_a_time == 0
+    scene.tell("on_trial_start")
+    scene.begin(scene.ledger.begin_baseline("c", {}))
+    # Handed to Tune, which has no room for it yet.
+    assert scene.recorder.most_at_a_time == 1
+    scene.fail_of(first, tmp_path)
+    scene.tell("on_trial_start")
+    assert scene.recorder.most_at_a_time == 1
+    scene.begin(scene.ledger.begin_baseline("d", {}))
+    scene.tell("on_trial_start")
+    assert scene.recorder.most_at_a_time == 2
 
 
 def test_a_trial_that_is_trained_to_its_end(scene: Scene) -> None:

@@ -165,7 +165,14 @@ def test_a_dry_run_tells_what_would_be_done_and_does_nothing(folder: Path, capsy
         assert row.split()[-2:] == [f"{cost.num_params / 1e6:.2f}", f"{cost.flops / 1e9:.2f}"]
     assert re.search(r"train 3 students proposed by tpe, 2 epochs each", out)
     assert "train the teacher for 1 epochs" in out
+    assert "measure" not in out
     assert f"write to {folder}/runs/tiny (which would be made) and sqlite:///mlflow.db" in out
+
+
+def test_a_dry_run_tells_that_gpus_will_be_measured(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--config", "tiny.yaml", "--dry-run", "--set", "resources.gpus_per_trial=auto"]) == 0
+    out = capsys.readouterr().out
+    assert "  measure, where there are GPUs, how many of its largest trials share one\n" in out
 
 
 def test_a_dry_run_counts_what_a_small_space_holds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

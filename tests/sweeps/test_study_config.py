@@ -53,6 +53,12 @@ def test_shipped_studies_are_sound_and_named_after_their_files(path: Path) -> No
     assert study.search.num_trials + len(study.baselines) >= 8
 
 
+def test_the_share_of_a_gpu_may_be_measured_named_or_left_open(tmp_path: Path) -> None:
+    for text, expected in {"auto": "auto", "null": None, "0.25": 0.25, "2": 2.0}.items():
+        study = read(tmp_path, "name: x", f"resources.gpus_per_trial={text}")
+        assert study.resources.gpus_per_trial == expected
+
+
 def test_survives_being_written_and_read(tmp_path: Path) -> None:
     study = load_study(
         CONFIGS / "demo.yaml", ["space.student.backbone={type: categorical, choices: [resnet18, resnet34]}"]
@@ -117,6 +123,7 @@ def test_a_trials_setting_without_base_is_explained(tmp_path: Path) -> None:
         ("name: x\nsearch: {sampler: cma}", "search.sampler: found \"cma\" (str); allowed: tpe, nsga2, gp, random"),
         ("name: x\nsearch: {num_trials: 0}", "search.num_trials: found 0"),
         ("name: x\nresources: {gpus_per_trial: 1.5}", "gpus_per_trial above 1 must be a whole number"),
+        ("name: x\nresources: {gpus_per_trial: all}", 'gpus_per_trial: found "all" (str); allowed: number >= 0 or'),
         ("name: x\nresources: {cpus_per_trial: 0}", "resources.cpus_per_trial: found 0"),
         ("name: x\nscheduler: {type: asha}", "scheduler.type: found \"asha\" (str); allowed: fifo"),
         ("name: x\nbaselines: {b/c: {}}", 'baselines: the name "b/c" is not allowed'),

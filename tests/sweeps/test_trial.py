@@ -17,12 +17,15 @@ from hkd.config_io import load_config, parse_config
 from hkd.data.prepare import prepare_data
 from hkd.training.cache_room import CacheRoom
 from hkd.training.checkpoint import load_detector, read_metadata
+from hkd.training.memory import BatchTooLargeError
 from hkd.training.teacher import prepare_teacher
+from hkd.training.usage import UsageMeter
 from sweeps import trial as trial_module
 from sweeps.folder import ARTIFACTS
 from sweeps.space import trial_config
 from sweeps.trial import METRICS, SPEC, DistillationTrial, TrialSpec, WorkPlace, plain_metrics
 from tests.sweeps.tiny import tiny_trial
+from tests.training.limited import limited_teacher
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +92,7 @@ def test_a_cut_off_trial_ends_with_the_same_bits(spec: TrialSpec, tmp_path: Path
     resumed = worker()
     resumed.setup({SPEC: replace(spec, resume_from=tmp_path)})
     result = resumed.step()
-    timings = ("seconds", "images_per_second")
+    timings = ("seconds", "images_per_second", "peak_memory_bytes", "utilisation")
     assert result["done"]
     assert {name: value for name, value in plain_metrics(result).items() if name not in timings} == {
         name: value for name, value in expected.items() if name not in timings
@@ -172,6 +175,40 @@ def test_what_goes_wrong_while_beginning_is_raised_at_the_first_step(spec: Trial
     with pytest.raises(ValueError, match=r"nowhere\.safetensors: no such file"):
         trial.step()
     # The worker is as good as before.
+    assert trial.reset_config({SPEC: spec})
+    assert trial.step()[METRICS]["epoch"] == 1
+
+
+def test_what_a_trial_took_is_reported_and_its_peak_kept(spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = iter([3e9, 2e9])
+
+    class Meter(UsageMeter):
+        def read(self) -> dict[str, float]:
+            measured = super().read()
+            assert measured["peak_memory_bytes"] > 0
+            assert 0 < measured["utilisation"] <= 1
+            return {**measured, "peak_memory_bytes": next(peaks)}
+
+    monkeypatch.setattr(trial_module, "UsageMeter", Meter)
+    trial = worker()
+    trial.setup({SPEC: spec})
+    assert plain_metrics(trial.step())["peak_memory_bytes"] == 3e9
+    # Less in the second epoch: the trial's peak is that of the first.
+    assert plain_metrics(trial.step())["peak_memory_bytes"] == 3e9
+
+
+def test_a_batch_that_does_not_fit_fails_its_trial_and_no_other(
+    spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = trial_module._teacher
+    monkeypatch.setattr(trial_module, "_teacher", lambda *_: limited_teacher(3, shape=spec.config.teacher))
+    trial = worker()
+    trial.setup({SPEC: spec})
+    with pytest.raises(
+        BatchTooLargeError, match=r"training.batch_size 4 at 64 x 96 .* the largest that does is 3: set"
+    ):
+        trial.step()
+    monkeypatch.setattr(trial_module, "_teacher", teacher)
     assert trial.reset_config({SPEC: spec})
     assert trial.step()[METRICS]["epoch"] == 1
 
