@@ -134,14 +134,8 @@ class BaselineTrainer:
             pkd_loss(adapter(student_pyramid[level]), teacher_pyramid[level])
             for adapter, level in zip(self.adapters, teacher_pyramid, strict=False)
         ]
-        divergence = functional.kl_div(
-            functional.log_softmax(student_logits.float() / TEMPERATURE, dim=1),
-            functional.log_softmax(teacher_logits.float() / TEMPERATURE, dim=1),
-            reduction="batchmean",
-            log_target=True,
-        )
         region = pkd_loss(self.adapters[5](pooled), teacher_pooled)
-        return [torch.stack(pyramid).mean(), region, TEMPERATURE**2 * divergence]
+        return [torch.stack(pyramid).mean(), region, logit_loss(student_logits, teacher_logits)]
 
     def _catch(self, name: str) -> Any:
         def hook(_: nn.Module, inputs: Any, outputs: Any) -> None:
@@ -158,6 +152,14 @@ def pkd_loss(student: Tensor, teacher: Tensor) -> Tensor:
         return (rows - rows.mean(dim=1, keepdim=True)) / (rows.std(dim=1, keepdim=True) + 1e-6)
 
     return functional.mse_loss(standardise(student), standardise(teacher)) / 2
+
+
+def logit_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Hinton's divergence at :data:`TEMPERATURE`, mean over regions."""
+    student, teacher = (
+        functional.log_softmax(logits.float() / TEMPERATURE, dim=1) for logits in (student_logits, teacher_logits)
+    )
+    return TEMPERATURE**2 * functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
 def augmentation(workload: Workload) -> v2.Compose:

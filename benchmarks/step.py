@@ -100,6 +100,7 @@ class Benchmark:
             result = measure_from_files(
                 self._contenders,
                 Path(folder),
+                names=self._arguments.contenders,
                 images=max(images, self._workload.batch_size),
                 passes=self._arguments.passes,
                 sections=self._arguments.only,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -73,9 +74,24 @@ def step_flops(step: Callable[[], object]) -> int:
     """Floating-point operations of one step's convolutions and matrix products, forward and backward, 2 a
     multiply-add.
     """
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_fused_convolutions()) as counter:
         step()
     return int(counter.get_total_flops())
+
+
+def _fused_convolutions() -> dict[Any, Callable[..., int]]:
+    """Counts of oneDNN's fused convolutions, which torch's counter does not know."""
+    packet = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+    if packet is None:
+        return {}
+
+    def count(_: Sequence[int], second: Sequence[int], third: Sequence[int] | None, *__: Any, **named: Any) -> int:
+        # (features, weight, bias, ...), or with an addition (features, added, weight, bias, ...).
+        weight = third if third is not None and len(third) == 4 else second
+        outputs: Sequence[int] = named["out_shape"]
+        return 2 * math.prod(outputs) * math.prod(weight[1:])
+
+    return {packet: count}
 
 
 def _places(trainer: OursTrainer) -> list[tuple[str, Any, str]]:

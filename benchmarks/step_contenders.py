@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks.baseline_torchvision import BaselineDataset, BaselineTrainer, collate
-from benchmarks.step_ours import TAKES_TEACHER_PYRAMID, HeldPyramids, OursTrainer, build_teacher, store_in_memory
+from benchmarks.step_ours import TAKES_TEACHER_PYRAMID, HeldPyramids, OursTrainer, freeze_teacher, store_in_memory
 from benchmarks.workload import Pictures, Workload, make_pictures
+from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 from hkd.training.device import keep_freed_memory
 
@@ -62,7 +63,7 @@ class Contenders:
     @cached_property
     def teacher(self) -> Detector:
         """The one teacher of ours."""
-        return build_teacher(self.workload)
+        return freeze_teacher(build_detector(self.workload.teacher), self.workload.device)
 
     def make(self, name: str) -> Contender:
         """The contender of this name, with fresh weights."""

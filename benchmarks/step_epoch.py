@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks.baseline_torchvision import BaselineDataset, BaselineTrainer, collate
-from benchmarks.step_contenders import BASELINE_BF16, BASELINE_FP32, LABELS, OURS, Contenders, loader_workers
+from benchmarks.step_contenders import BASELINE_BF16, BASELINE_FP32, BASELINES, LABELS, OURS, Contenders, loader_workers
 from benchmarks.step_ours import OursTrainer
 from benchmarks.step_timing import Spread, ratios, take_turns, tell
 from benchmarks.workload import Pictures, Workload, annotations_of, make_pictures, write_photographs
@@ -27,7 +27,6 @@ from hkd.training.device import autocast_dtype
 
 _FILE_SIZES = {"cpu": (480, 640), "cuda": (960, 1280)}
 """Height and width of the photographs, pixels."""
-_NAMES = (BASELINE_FP32, BASELINE_BF16, OURS)
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,8 @@ class Throughput:
 
     label: str
     images_per_second: Spread
-    speedup: Spread
-    """Over the fp32 baseline, pass by pass."""
+    speedup: Spread | None
+    """Over the fp32 baseline, pass by pass; None where it did not take part."""
 
 
 @dataclass(frozen=True)
@@ -70,23 +69,25 @@ class _Photographs:
 
 
 def measure_from_files(
-    contenders: Contenders, folder: Path, *, images: int, passes: int, sections: Sequence[str]
+    contenders: Contenders, folder: Path, *, names: Sequence[str], images: int, passes: int, sections: Sequence[str]
 ) -> FromFiles:
     """Writes photographs to ``folder``, and takes turns in going over them.
 
     Args:
+        names: of the contenders: the baselines among them take part; hkd, distilled, always does.
         sections: ``epoch``, ``evaluation`` or both.
     """
     workload = contenders.workload
     device = workload.device
     photographs = _photographs(workload, folder, images)
     used = images - images % workload.batch_size
-    trainers = {name: BaselineTrainer(workload, is_mixed=name == BASELINE_BF16) for name in _NAMES[:2]}
+    trainers = {name: BaselineTrainer(workload, is_mixed=name == BASELINE_BF16) for name in names if name in BASELINES}
     ours = OursTrainer(workload.config, photographs.store, photographs.annotations, device, teacher=contenders.teacher)
     taken: dict[str, dict[str, list[float]]] = {}
     if "epoch" in sections:
         loader = _file_loader(workload, photographs, is_training=True)
-        reading = {BASELINE_FP32: lambda: _exhaust(loader), OURS: lambda: _exhaust(_epoch(ours))}
+        reading: dict[str, Callable[[], object]] = {BASELINE_FP32: partial(_exhaust, loader)}
+        reading[OURS] = lambda: _exhaust(_epoch(ours))
         taken["data_only"] = take_turns(reading, passes, 1, device, "data alone")
         training: dict[str, Callable[[], object]] = {
             name: partial(_train, trainer, loader) for name, trainer in trainers.items()
@@ -170,8 +171,13 @@ def _detect(detector: Detector, store: ImageStore, evaluation: EvaluationConfig,
 
 def _throughputs(taken: Mapping[str, Sequence[float]], images: int) -> tuple[Throughput, ...]:
     """From milliseconds a pass."""
+    baseline = taken.get(BASELINE_FP32)
     return tuple(
-        Throughput(LABELS[name], Spread.of(values).inverse(1e3 * images), ratios(taken[BASELINE_FP32], values))
+        Throughput(
+            LABELS[name],
+            Spread.of(values).inverse(1e3 * images),
+            None if baseline is None else ratios(baseline, values),
+        )
         for name, values in taken.items()
     )
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.workload import Pictures, Workload, annotations_of
+from benchmarks.workload import Pictures, annotations_of
 from hkd.config import TrialConfig
 from hkd.data.annotations import Annotations
 from hkd.data.loader import BatchLoader, evaluation_batches
@@ -55,7 +55,7 @@ class OursTrainer:
 
     Args:
         config: the trial; its ``student`` is trained.
-        teacher: as :func:`build_teacher` makes it; None trains the students alone.
+        teacher: as :func:`freeze_teacher` makes it; None trains the students alone.
         students: more than one share each batch and one forward of the teacher's backbone.
         pyramids: the teacher's pyramids of the store's images, where they are read instead of computed.
     """
@@ -201,9 +201,9 @@ def teacher_pyramid(
         return teacher.forward_pyramid(images, valid_sizes)
 
 
-def build_teacher(workload: Workload) -> Detector:
-    """The teacher as training places it: frozen, in eval mode."""
-    return place(build_detector(workload.teacher), workload.device).eval().requires_grad_(False)
+def freeze_teacher(teacher: Detector, device: torch.device) -> Detector:
+    """The teacher as the training loop makes it ready."""
+    return place(teacher, device).requires_grad_(False).eval()
 
 
 def store_in_memory(pictures: Pictures) -> tuple[ImageStore, Annotations]:
