@@ -11,7 +11,7 @@ Imported by ``benchmarks/step.py``, which measures it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +20,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.io import decode_image
-from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms import v2
 from torchvision.tv_tensors import BoundingBoxes, Image
 
-from benchmarks.workload import STUDENT, TEACHER, Pictures, Workload
-from hkd.config import DetectorConfig, TrainingConfig
+from benchmarks.workload import Pictures, Workload
+from hkd.config import DetectorConfig, TrialConfig
 from hkd.models.backbone import build_backbone
 
 TEMPERATURE = 2.0
 
 
-def build_faster_rcnn(config: DetectorConfig, training: TrainingConfig, height: int, width: int) -> FasterRCNN:
+def build_faster_rcnn(config: DetectorConfig, trial: TrialConfig) -> FasterRCNN:
     """Torchvision's detector of the same shape and with the same numbers as ``hkd``'s."""
-    backbone = build_backbone(config.backbone, config.width_multiplier, config.pyramid_channels, config.norm)
-    detector = FasterRCNN(
-        backbone,
+    training, evaluation = trial.training, trial.evaluation
+    return FasterRCNN(
+        build_backbone(config.backbone, config.width_multiplier, config.pyramid_channels, config.norm),
         num_classes=None,
-        min_size=height,
-        max_size=width,
+        min_size=trial.data.image_height,
+        max_size=trial.data.image_width,
         rpn_anchor_generator=AnchorGenerator(
             tuple((size,) for size in config.anchor_sizes), (config.anchor_aspect_ratios,) * 5
         ),
@@ -56,22 +56,12 @@ def build_faster_rcnn(config: DetectorConfig, training: TrainingConfig, height: 
         box_roi_pool=MultiScaleRoIAlign(
             ["0", "1", "2", "3"], output_size=7, sampling_ratio=2, canonical_scale=int(config.canonical_region_size)
         ),
-        box_head=_head(config),
-        box_predictor=_predictor(config),
+        box_head=TwoMLPHead(config.pyramid_channels * 49, config.head_channels),
+        box_predictor=FastRCNNPredictor(config.head_channels, 2),
+        box_score_thresh=evaluation.score_threshold,
+        box_nms_thresh=evaluation.nms_iou,
+        box_detections_per_img=evaluation.max_detections_per_image,
     )
-    return detector
-
-
-def _head(config: DetectorConfig) -> nn.Module:
-    from torchvision.models.detection.faster_rcnn import TwoMLPHead
-
-    return TwoMLPHead(config.pyramid_channels * 49, config.head_channels)
-
-
-def _predictor(config: DetectorConfig) -> nn.Module:
-    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
-
-    return FastRCNNPredictor(config.head_channels, 2)
 
 
 class BaselineTrainer:
@@ -81,13 +71,14 @@ class BaselineTrainer:
         self._training = workload.config.training
         self._device = workload.device
         self._is_mixed = is_mixed
-        shape = (self._training, workload.image_height, workload.image_width)
+        config = workload.config
         layout = torch.channels_last if is_mixed else torch.contiguous_format
-        self.student = build_faster_rcnn(STUDENT, *shape).to(self._device, memory_format=layout).train()
-        self.teacher = build_faster_rcnn(TEACHER, *shape).to(self._device, memory_format=layout).eval()
+        self.student = build_faster_rcnn(workload.student, config).to(self._device, memory_format=layout).train()
+        self.teacher = build_faster_rcnn(workload.teacher, config).to(self._device, memory_format=layout).eval()
         self.teacher.requires_grad_(False)
-        adapters = [nn.Conv2d(STUDENT.pyramid_channels, TEACHER.pyramid_channels, 1) for _ in range(6)]
-        self.adapters = nn.ModuleList(adapters).to(self._device, memory_format=layout)
+        channels = (workload.student.pyramid_channels, workload.teacher.pyramid_channels)
+        adapters = nn.ModuleList(nn.Conv2d(*channels, kernel_size=1) for _ in range(6))
+        self.adapters = adapters.to(self._device).to(memory_format=layout)
         self._parameters = [*self.student.parameters(), *self.adapters.parameters()]
         self._optimizer = torch.optim.SGD(
             self._parameters,
@@ -111,11 +102,23 @@ class BaselineTrainer:
             losses += self._distillation()
         loss = torch.stack([part.float() for part in losses]).sum()
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         if self._training.gradient_clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self._training.gradient_clip_norm)
         self._optimizer.step()
         return loss.detach()
+
+    @torch.no_grad()
+    def detect(self, batches: Iterable[tuple[Sequence[Tensor], object]]) -> list[dict[str, Tensor]]:
+        """The student's detections in each image, on the host."""
+        self.student.eval()
+        found: list[dict[str, Tensor]] = []
+        for images, _ in batches:
+            images = [image.to(self._device, non_blocking=True) for image in images]
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._is_mixed):
+                detections = self.student(images)
+            found += [{key: value.cpu() for key, value in own.items()} for own in detections]
+        return found
 
     def _distillation(self) -> list[Tensor]:
         (_, proposals, image_sizes), pooled = self._caught["pool"]
@@ -131,17 +134,11 @@ class BaselineTrainer:
             pkd_loss(adapter(student_pyramid[level]), teacher_pyramid[level])
             for adapter, level in zip(self.adapters, teacher_pyramid, strict=False)
         ]
-        divergence = functional.kl_div(
-            functional.log_softmax(student_logits.float() / TEMPERATURE, dim=1),
-            functional.log_softmax(teacher_logits.float() / TEMPERATURE, dim=1),
-            reduction="batchmean",
-            log_target=True,
-        )
         region = pkd_loss(self.adapters[5](pooled), teacher_pooled)
-        return [torch.stack(pyramid).mean(), region, TEMPERATURE**2 * divergence]
+        return [torch.stack(pyramid).mean(), region, logit_loss(student_logits, teacher_logits)]
 
     def _catch(self, name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, outputs: Any) -> None:
+        def hook(_: nn.Module, inputs: Any, outputs: Any) -> None:
             self._caught[name] = (inputs, outputs)
 
         return hook
@@ -155,6 +152,14 @@ def pkd_loss(student: Tensor, teacher: Tensor) -> Tensor:
         return (rows - rows.mean(dim=1, keepdim=True)) / (rows.std(dim=1, keepdim=True) + 1e-6)
 
     return functional.mse_loss(standardise(student), standardise(teacher)) / 2
+
+
+def logit_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Hinton's divergence at :data:`TEMPERATURE`, mean over regions."""
+    student, teacher = (
+        functional.log_softmax(logits.float() / TEMPERATURE, dim=1) for logits in (student_logits, teacher_logits)
+    )
+    return TEMPERATURE**2 * functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
 def augmentation(workload: Workload) -> v2.Compose:
@@ -174,14 +179,20 @@ def augmentation(workload: Workload) -> v2.Compose:
 
 
 class BaselineDataset(torch.utils.data.Dataset[tuple[Tensor, dict[str, Tensor]]]):
-    """Pictures from memory or, where paths are given, from files that are decoded each time."""
+    """Pictures from memory or, where paths are given, from files that are decoded each time; augmented for training."""
 
-    def __init__(self, workload: Workload, pictures: Pictures, paths: Sequence[Path] | None = None) -> None:
-        self._size = (workload.image_height, workload.image_width)
+    def __init__(
+        self,
+        workload: Workload,
+        pictures: Pictures,
+        paths: Sequence[Path] | None = None,
+        *,
+        is_training: bool = True,
+    ) -> None:
         self._pictures = pictures
         self._paths = paths
-        self._augment = augmentation(workload)
-        self._resize = v2.Resize(self._size)
+        self._change = augmentation(workload) if is_training else v2.ToDtype(torch.float32, scale=True)
+        self._resize = v2.Resize((workload.image_height, workload.image_width))
 
     def __len__(self) -> int:
         return len(self._pictures.images)
@@ -193,11 +204,11 @@ class BaselineDataset(torch.utils.data.Dataset[tuple[Tensor, dict[str, Tensor]]]
             pixels = decode_image(str(self._paths[index]), mode="RGB")
         image = Image(pixels)
         own = torch.from_numpy(np.asarray(self._pictures.boxes_xyxy[index]))
-        boxes = BoundingBoxes(own, format="XYXY", canvas_size=image.shape[-2:])  # type: ignore[call-overload]
+        boxes = BoundingBoxes(own, format="XYXY", canvas_size=image.shape[-2:])
         sample = {"boxes": boxes, "labels": torch.ones(len(own), dtype=torch.int64)}
         if self._paths is not None:
             image, sample = self._resize(image, sample)
-        image, sample = self._augment(image, sample)
+        image, sample = self._change(image, sample)
         return image.as_subclass(Tensor), {key: value.as_subclass(Tensor) for key, value in sample.items()}
 
 

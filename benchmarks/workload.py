@@ -7,16 +7,16 @@ differs is how the work is done.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from hkd.config import DataConfig, DetectorConfig, DistillationConfig, TeacherConfig, TrainingConfig, TrialConfig
-from hkd.structures import Targets
+from hkd.data.annotations import Annotations, annotation_document, check_annotations
 
 STUDENT = DetectorConfig(backbone="resnet18", width_multiplier=0.5, pyramid_channels=128, head_channels=256)
 TEACHER = TeacherConfig(backbone="resnet50", width_multiplier=1.0, pyramid_channels=256, head_channels=1024)
@@ -31,24 +31,27 @@ class Workload:
     """Of the networks' input, pixels."""
     image_width: int
     device: torch.device
+    student: DetectorConfig = STUDENT
+    teacher: TeacherConfig = TEACHER
 
     @property
     def config(self) -> TrialConfig:
         """The work as a trial of ``hkd``."""
         return TrialConfig(
             data=DataConfig(image_height=self.image_height, image_width=self.image_width, max_objects_per_image=16),
-            teacher=TEACHER,
-            student=STUDENT,
+            teacher=self.teacher,
+            student=self.student,
             distillation=DistillationConfig(),
             training=TrainingConfig(batch_size=self.batch_size, optimizer="sgd", learning_rate=1e-3, weight_decay=1e-4),
         )
 
 
-def default_workload(device: torch.device, batch_size: int | None = None) -> Workload:
-    """Batch 8 of 192 x 256 pixels on a CPU; batch 16 of 480 x 640 on a GPU."""
-    if device.type == "cuda":
-        return Workload(batch_size or 16, 480, 640, device)
-    return Workload(batch_size or 8, 192, 256, device)
+def default_workload(
+    device: torch.device, batch_size: int | None = None, image_height: int | None = None, image_width: int | None = None
+) -> Workload:
+    """Batch 8 of 192 x 256 pixels on a CPU; batch 16 of 480 x 640 on a GPU; or as named."""
+    batch, height, width = (16, 480, 640) if device.type == "cuda" else (8, 192, 256)
+    return Workload(batch_size or batch, image_height or height, image_width or width, device)
 
 
 @dataclass(frozen=True)
@@ -79,14 +82,19 @@ def make_pictures(count: int, height: int, width: int, seed: int = 0) -> Picture
     return Pictures(images, boxes)
 
 
-def padded_targets(boxes_xyxy: list[npt.NDArray[np.float32]], slots: int, device: torch.device) -> Targets:
-    """Boxes of a batch in ``slots`` places an image."""
-    batch = len(boxes_xyxy)
-    boxes, valid = torch.zeros(batch, slots, 4), torch.zeros(batch, slots, dtype=torch.bool)
-    for row, own in enumerate(boxes_xyxy):
-        boxes[row, : len(own)] = torch.from_numpy(own)
-        valid[row, : len(own)] = True
-    return Targets(boxes.to(device), valid.to(device), torch.zeros_like(valid).to(device))
+def annotations_of(pictures: Pictures, image_root: Path, names: Sequence[str]) -> Annotations:
+    """The pictures' boxes as ``hkd`` reads them from a file."""
+    count, height, width = pictures.images.shape[:3]
+    images = [
+        {"id": number + 1, "file_name": names[number], "height": height, "width": width} for number in range(count)
+    ]
+    boxes = [
+        {"image_id": number, "bbox": [x1, y1, x2 - x1, y2 - y1]}
+        for number, own in enumerate(pictures.boxes_xyxy, start=1)
+        for x1, y1, x2, y2 in own.tolist()
+    ]
+    document = annotation_document(images, boxes, str(image_root))
+    return check_annotations(document, image_root / "annotations.json", image_root, check_images=False)
 
 
 def write_photographs(folder: Path, pictures: Pictures) -> list[Path]:
@@ -99,8 +107,3 @@ def write_photographs(folder: Path, pictures: Pictures) -> list[Path]:
         paths.append(folder / f"{number:05d}.jpg")
         Image.fromarray(image).save(paths[-1], quality=90)
     return paths
-
-
-def sizes_of(batch_size: int, height: int, width: int, device: torch.device) -> Tensor:
-    """(B, 2) valid sizes of images without padding."""
-    return torch.tensor([[float(height), float(width)]] * batch_size, device=device)

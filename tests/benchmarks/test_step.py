@@ -1,0 +1,263 @@
+"""The speed benchmark measures what it says: the baseline does our work, and ours is what training does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks import step_breakdown
+from benchmarks.baseline_torchvision import TEMPERATURE, BaselineTrainer, logit_loss, pkd_loss
+from benchmarks.step_breakdown import break_down, step_flops
+from benchmarks.step_contenders import BASELINE_FP32, OURS, OURS_CACHED, OURS_SHARED, Contenders
+from benchmarks.step_ours import HeldPyramids, OursTrainer, freeze_teacher, store_in_memory, teacher_pyramid
+from benchmarks.step_timing import Spread, ratios, take_turns
+from benchmarks.workload import STUDENT, TEACHER, Workload, make_pictures
+from hkd.data.prepare import prepare_data
+from hkd.distillation.logits import kl_distillation_loss
+from hkd.distillation.pyramid import pearson_loss
+from hkd.models.build import build_detector
+from hkd.models.detector import Detector
+from hkd.training.loop import Trainer
+from tests.training.tiny import TEACHER_SHAPE, build, trial_config
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+HEIGHT, WIDTH = 64, 96
+# The benchmark's kinds of network, narrow.
+TINY = Workload(
+    2,
+    HEIGHT,
+    WIDTH,
+    CPU,
+    student=STUDENT.model_copy(update={"width_multiplier": 0.125, "pyramid_channels": 8, "head_channels": 16}),
+    teacher=TEACHER.model_copy(update={"width_multiplier": 0.125, "pyramid_channels": 16, "head_channels": 32}),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small take longer in two threads, which wait for each other at every layer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def baseline() -> BaselineTrainer:
+    """With batch-norm statistics that differ from channel to channel, as a trained network's do.
+
+    The teacher is in fp64: through so many random layers features grow, and with them what fp32 rounds.
+    """
+    torch.manual_seed(0)
+    trainer = BaselineTrainer(TINY, is_mixed=False)
+    for name, tensor in trainer.teacher.state_dict().items():
+        if name.endswith("running_mean"):
+            tensor.normal_(0.0, 0.2)
+        elif name.endswith("running_var"):
+            tensor.uniform_(0.5, 1.5)
+    trainer.teacher.double()
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def same_teacher(baseline: BaselineTrainer) -> Detector:
+    """Our detector with the baseline teacher's weights."""
+    detector = build_detector(TINY.teacher)
+    detector.load_state_dict(baseline.teacher.state_dict())
+    return detector.double().eval()
+
+
+def _images() -> Tensor:
+    return torch.rand(2, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+VALID_SIZES = torch.tensor([[float(HEIGHT), float(WIDTH)]] * 2)
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+def test_baseline_and_ours_see_the_same_pyramid(
+    baseline: BaselineTrainer, same_teacher: Detector, is_training: bool
+) -> None:
+    """From images in [0, 1]: normalisation, resizing (to the same size) and padding are in it."""
+    images = _images()
+    baseline.teacher.train(is_training)
+    same_teacher.train(is_training)
+    with torch.no_grad():
+        expected = baseline.teacher.backbone(baseline.teacher.transform(list(images))[0].tensors)
+        found = same_teacher.forward_pyramid(images, VALID_SIZES)
+    baseline.teacher.eval()
+    same_teacher.eval()
+    assert len(found) == len(expected) == 5
+    for ours, theirs in zip(found.values(), expected.values(), strict=True):
+        assert theirs.std() > 0.01  # there is something to compare
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_baseline_and_ours_make_the_same_of_the_same_regions(baseline: BaselineTrainer, same_teacher: Detector) -> None:
+    images = _images()
+    # Square roots of the areas 24, 36 and 58 pixels: levels floor(4 + log2(side / 56)) = p2, p3 and p4.
+    boxes = torch.tensor([[10.0, 10.0, 25.0, 48.4], [5.0, 3.0, 28.0, 59.3], [20.0, 1.0, 75.0, 62.2]])
+    boxes = boxes.double().repeat(2, 1, 1)
+    heads = baseline.teacher.roi_heads
+    with torch.no_grad():
+        pyramid = same_teacher.forward_pyramid(images, VALID_SIZES)
+        found = same_teacher.forward_regions(pyramid, boxes, HEIGHT)
+        numbered = dict(zip(("0", "1", "2", "3", "pool"), pyramid.values(), strict=True))
+        pooled = heads.box_roi_pool(numbered, list(boxes), [(HEIGHT, WIDTH)] * 2)
+        class_logits, box_deltas = heads.box_predictor(heads.box_head(pooled))
+    torch.testing.assert_close(found.region_features, pooled, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.class_logits, class_logits, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.box_deltas, box_deltas, atol=1e-4, rtol=0)
+
+
+def test_baseline_and_ours_have_the_same_distillation_losses() -> None:
+    generator = torch.Generator().manual_seed(2)
+    student, noise = torch.randn(2, 2, 16, 48, 64, generator=generator)
+    # r = 3 / sqrt(3^2 + 2^2) = 0.83, so a loss of 0.17. PKD's standard deviation divides by one cell less: of
+    # 2 x 48 x 64 cells that changes the correlation by 1 / 6144, and the loss by 3e-5 at most.
+    teacher = 3.0 * student + 2.0 * noise + 1.0
+    expected = pearson_loss(student, teacher)
+    assert 0.1 < float(expected) < 0.25
+    torch.testing.assert_close(pkd_loss(student, teacher), expected, atol=1e-4, rtol=0)
+    student, teacher = torch.randn(2, 40, 2, generator=generator)
+    expected = kl_distillation_loss(student, teacher, TEMPERATURE, torch.ones(40, dtype=torch.bool))
+    torch.testing.assert_close(logit_loss(student, teacher), expected, atol=1e-4, rtol=0)
+
+
+def test_our_contender_trains_as_the_training_loop_does(tmp_path: Path) -> None:
+    """Two steps from the same weights, at a constant learning rate, end with the same bits."""
+    config = trial_config(
+        tmp_path, training__precision="fp32", training__warmup_fraction=0, training__final_learning_rate_fraction=1
+    )
+    data = prepare_data(config.data, progress=False)
+    trainer = Trainer(config, data, build(TEACHER_SHAPE, 1), device=CPU)
+    teacher = freeze_teacher(build(TEACHER_SHAPE, 1), CPU)
+    ours = OursTrainer(config, data.train_store, data.train_annotations, CPU, teacher=teacher)
+    ours.learners[0].detector.load_state_dict(trainer.student.state_dict())
+    ours.generator.manual_seed(2**31 + config.training.seed)  # as the loop seeds its first epoch's
+    assert ours.loader.steps_per_epoch == 2
+    trainer.train_epoch()
+    for _ in range(2):
+        ours.step()
+    expected = trainer.student.state_dict()
+    for name, tensor in ours.learners[0].detector.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_held_pyramids_are_those_of_the_pictures() -> None:
+    torch.manual_seed(0)
+    teacher = freeze_teacher(build_detector(TINY.teacher), CPU)
+    config = TINY.config.model_copy(update={"training": TINY.config.training.model_copy(update={"precision": "fp32"})})
+    store, annotations = store_in_memory(make_pictures(4, HEIGHT, WIDTH))
+    held = HeldPyramids(teacher, store, config, CPU)
+    batch = OursTrainer(config, store, annotations, CPU).next_batch()
+    pictures = torch.from_numpy(store.images[batch.indices.numpy()]).permute(0, 3, 1, 2) / 255
+    expected = teacher_pyramid(teacher, pictures, VALID_SIZES, None)
+    for level, features in held.of(batch).items():
+        torch.testing.assert_close(features, expected[level], atol=1e-4, rtol=1e-4)
+    # p2..p6 of 64 x 96 pixels: 16 x 24, 8 x 12, 4 x 6, 2 x 3 and 1 x 2 cells of 16 channels of 4 bytes.
+    assert held.bytes_per_image == (384 + 96 + 24 + 6 + 2) * 16 * 4
+
+
+def test_breakdown_reaches_every_part_and_leaves_nothing_behind() -> None:
+    trainer = Contenders(TINY).make(OURS).trainer
+    assert isinstance(trainer, OursTrainer)
+    result = break_down(trainer, 1, CPU)
+    # Of one round medians are the values: the parts and the rest are the step.
+    assert sum(part.milliseconds.median for part in result.parts) == pytest.approx(result.step_milliseconds.median)
+    assert all(part.milliseconds.median > 0 for part in result.parts if part.name != step_breakdown.REST)
+    assert not {"next_batch", "backward", "update"} & vars(trainer).keys()
+
+
+def test_flops_are_two_a_multiply_add_with_the_backward_and_with_fused_convolutions() -> None:
+    layer = nn.Linear(3, 5)
+    rows = torch.rand(4, 3)
+    # 4 x 3 by 3 x 5 forward, and as much for the weight's gradient: 2 * 2 * 60.
+    assert step_flops(lambda: torch.autograd.backward(layer(rows).sum())) == 240
+    convolution = nn.Conv2d(8, 16, 3, padding=1)
+    images = torch.rand(2, 8, 10, 12)
+    arguments = (convolution.weight, convolution.bias, [1, 1], [1, 1], [1, 1], 1)
+    fused = torch.ops.mkldnn._convolution_pointwise
+    with torch.no_grad():
+        # 2 images x 120 cells x 16 channels out of 8 x 9 products each.
+        assert step_flops(lambda: convolution(images)) == 2 * 2 * 120 * 16 * 72
+        assert step_flops(lambda: fused(images, *arguments, "relu", [], None)) == 2 * 2 * 120 * 16 * 72
+        added = torch.zeros(2, 16, 10, 12)
+        call = step_flops(lambda: fused.binary(images, added, *arguments, "add", None, "relu", [], None))
+        assert call == 2 * 2 * 120 * 16 * 72
+
+
+def test_baseline_and_ours_take_the_same_operations() -> None:
+    """Within the few per cent by which the number of sampled regions varies in torchvision's."""
+    contenders = Contenders(TINY)
+    torch.manual_seed(0)
+    theirs, ours = (step_flops(contenders.make(name).step) for name in (BASELINE_FP32, OURS))
+    assert ours == pytest.approx(theirs, rel=0.1)
+
+
+def test_turns_are_as_many_for_all_and_ratios_are_of_one_round() -> None:
+    called: list[str] = []
+    calls = {name: lambda name=name: called.append(name) for name in ("one", "other")}
+    taken = take_turns(calls, 3, 2, CPU, "test")
+    assert {name: len(values) for name, values in taken.items()} == {"one": 3, "other": 3}
+    for turn in range(5):
+        assert set(called[2 * turn : 2 * turn + 2]) == {"one", "other"}
+    # Quartiles of 2, 4 and 8 by linear interpolation: halfway between neighbours.
+    assert ratios([2.0, 8.0, 8.0], [1.0, 2.0, 1.0]) == Spread(4.0, 3.0, 6.0)
+    assert Spread(4.0, 2.0, 8.0).inverse(8.0) == Spread(2.0, 1.0, 4.0)
+
+
+# What torch and torchvision bring along is there wherever they are.
+_ALWAYS_THERE = {"torch", "torchvision", "numpy", "pyyaml", "pydantic", "pillow", "filelock"}
+_HIDE = """
+from importlib.machinery import PathFinder
+
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *rest: None if name.partition(".")[0] in {hidden!r} else find(name, *rest)
+"""
+
+
+@pytest.mark.end_to_end
+def test_the_whole_script_runs_with_torch_and_little_else(tmp_path: Path) -> None:
+    """Every section, at a tiny size, where hkd's other dependencies cannot be imported, by child processes neither."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    required = {text.partition(">")[0].partition("[")[0] for text in project["dependencies"]}
+    assert required > _ALWAYS_THERE
+    (tmp_path / "sitecustomize.py").write_text(_HIDE.format(hidden=required - _ALWAYS_THERE), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    probe = subprocess.run([sys.executable, "-c", "import rich"], env=environment, capture_output=True, check=False)
+    assert b"No module named 'rich'" in probe.stderr
+    options = "--device cpu --threads 1 --batch-size 2 --height 64 --width 96 --rounds 1 --passes 1 --file-images 2"
+    contenders = [BASELINE_FP32, OURS, OURS_CACHED, OURS_SHARED]
+    out = tmp_path / "step.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.step", *options.split(), "--json", str(out), "--contenders", *contenders],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(out.read_text(encoding="utf-8"))
+    for section in ("step", "breakdown", "limit", "from_files", "processes"):
+        assert results[section], section
+    assert len(results["step"]["rows"]) + len(results["step"]["left_out"]) == len(contenders)
+    for heading in (
+        "one step",
+        "peak of this machine",
+        "an epoch from files",
+        "evaluation from files",
+        "fresh process",
+    ):
+        assert f"| {heading} |" in done.stdout
