@@ -43,7 +43,7 @@ def adapted_moments(student: Tensor, teacher: Tensor, mask: Tensor | None, weigh
 
     Args:
         student: (N, C_s, H, W).
-        teacher: (N, C_t, H, W); receives no gradient.
+        teacher: (N, C_t, H, W), finite in cells that do not count as well; receives no gradient.
         mask: (N, 1, H, W) or (N, 1, 1, 1) bool, the cells that count; None = all.
         weight: (C_t, C_s), of the adapter; it has no bias, which would change no moment.
     """
@@ -70,39 +70,35 @@ class _CrossMoments(torch.autograd.Function):
     """Of rows X (M, C_s) and T (M, C_t): Cov(X) (C_s, C_s), Cov(X, T) (C_s, C_t) and the variances of T (C_t,).
 
     With both centred, ``Cov(X) = X^T X / cells`` and ``Cov(X, T) = X^T T / cells``; so ``dX`` is ``X (G + G^T) / cells
-    + T H^T / cells`` for their gradients G and H. Both directions are one product with X and T side by side.
+    + T H^T / cells`` for their gradients G and H. Rows that do not count are zero in X, and need not be in T: the
+    products leave them out.
     """
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        channels = student.shape[1]
         cells = count_cells(student, mask)
-        both = torch.cat([student, teacher], dim=1)
-        if mask is None:
-            counts = both.new_ones(len(both), 1)
-        else:
-            # Filled, not multiplied: what stands in padding may be anything, NaN as well.
-            both.masked_fill_(~mask, 0)
-            counts = mask.to(both.dtype)
-        # Two passes: products of what is not centred lose all digits where a mean is large beside the spread.
-        mean = counts.T @ both / cells
-        both.addmm_(counts, mean, alpha=-1)
-        wide = _wide(both)
-        products = (both[:, :channels].T @ both).to(wide) / cells
-        centred = both[:, channels:]
-        teacher_variance = (centred * centred).sum(dim=0).to(wide) / cells
-        ctx.save_for_backward(both, cells)
+        counts = student.new_ones(1, len(student)) if mask is None else mask.T.to(student.dtype)
+        # Filled, not multiplied: what stands in padding may be anything, NaN as well.
+        student = student.clone() if mask is None else student.masked_fill(~mask, 0)
+        # Centred first: products of what is not lose all digits where a mean is large beside the spread.
+        student.addmm_(counts.T, counts @ student / cells, alpha=-1)
+        teacher = teacher - counts @ teacher / cells
+        wide = _wide(student)
+        teacher_variance = (counts @ teacher.square())[0].to(wide) / cells
+        within, across = ((student.T @ features).to(wide) / cells for features in (student, teacher))
+        ctx.save_for_backward(student, teacher, mask, cells)
         ctx.mark_non_differentiable(teacher_variance)
-        # contiguous: two outputs may not be views of one tensor.
-        return products[:, :channels].contiguous(), products[:, channels:].contiguous(), teacher_variance
+        return within, across, teacher_variance
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         of_within, of_across, _ = gradients
-        both, cells = ctx.saved_tensors
-        factors = torch.cat([of_within + of_within.T, of_across.T]) / cells
-        return both @ factors.to(both.dtype), None, None
+        student, teacher, mask, cells = ctx.saved_tensors
+        of_student = ((of_within + of_within.T) / cells).to(student.dtype)
+        of_teacher = (of_across.T / cells).to(student.dtype)
+        gradient = torch.addmm(student @ of_student, teacher, of_teacher)
+        return gradient if mask is None else gradient.masked_fill_(~mask, 0), None, None
 
 
 class _ChannelMoments(torch.autograd.Function):
