@@ -34,7 +34,6 @@ from benchmarks.step_contenders import (
     Contender,
     Contenders,
     prepare_process,
-    present,
 )
 from benchmarks.step_epoch import measure_from_files
 from benchmarks.step_limit import measure_limit
@@ -64,15 +63,14 @@ class Benchmark:
 
     def step(self) -> str:
         """All contenders in turn."""
-        names, left_out = present(self._arguments.contenders)
+        names = self._arguments.contenders
         self._time_steps(names)
         rows = [self._step_row(name) for name in names]
         self.results["step"] = {
             "rows": [asdict(row) for row in rows],
             "milliseconds_by_round": {name: self._taken[name] for name in names},
-            "left_out": left_out,
         }
-        return report.step_table(rows, self._arguments.rounds, left_out)
+        return report.step_table(rows, self._arguments.rounds)
 
     def breakdown(self) -> str:
         """Our step's parts."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks.baseline_torchvision import BaselineDataset, BaselineTrainer, collate
-from benchmarks.step_ours import TAKES_TEACHER_PYRAMID, HeldPyramids, OursTrainer, freeze_teacher, store_in_memory
+from benchmarks.step_ours import OursTrainer, PyramidFiles, freeze_teacher, store_in_memory
 from benchmarks.workload import Pictures, Workload, make_pictures
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
@@ -30,12 +30,11 @@ LABELS = {
     BASELINE_FP32: "torchvision, fp32",
     BASELINE_BF16: "torchvision, bf16 autocast and channels_last",
     OURS: "hkd, distilled",
-    OURS_CACHED: "hkd, distilled, teacher's pyramid held in memory",
+    OURS_CACHED: "hkd, distilled, teacher's pyramids read from the cache",
     OURS_SHARED: f"hkd, distilled, {SHARING_STUDENTS} students to one teacher forward, each",
     OURS_ALONE: "hkd, student alone",
 }
 BASELINES = (BASELINE_FP32, BASELINE_BF16)
-_NEED_TEACHER_PYRAMID = (OURS_CACHED, OURS_SHARED)
 _PICTURES = 64
 
 
@@ -63,7 +62,7 @@ class Contenders:
     @cached_property
     def teacher(self) -> Detector:
         """The one teacher of ours."""
-        return freeze_teacher(build_detector(self.workload.teacher), self.workload.device)
+        return freeze_teacher(build_detector(self.workload.teacher), self.workload.config, self.workload.device)
 
     def make(self, name: str) -> Contender:
         """The contender of this name, with fresh weights."""
@@ -78,9 +77,6 @@ class Contenders:
         workload = self.workload
         store, annotations = store_in_memory(self.pictures)
         teacher = None if name == OURS_ALONE else self.teacher
-        pyramids = None
-        if name == OURS_CACHED:
-            pyramids = HeldPyramids(self.teacher, store, workload.config, workload.device)
         students = SHARING_STUDENTS if name == OURS_SHARED else 1
         trainer = OursTrainer(
             workload.config,
@@ -89,20 +85,11 @@ class Contenders:
             workload.device,
             teacher=teacher,
             students=students,
-            pyramids=pyramids,
         )
+        if name == OURS_CACHED:
+            batches = [trainer.next_batch() for _ in range(trainer.loader.steps_per_epoch)]
+            trainer.pyramids = PyramidFiles(self.teacher, batches, trainer.autocast_dtype)
         return Contender(trainer, trainer.step, students)
-
-
-def present(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Which of these contenders can take part; and a sentence for each that cannot."""
-    if TAKES_TEACHER_PYRAMID:
-        return list(names), []
-    left_out = [name for name in names if name in _NEED_TEACHER_PYRAMID]
-    sentences = [
-        f"Left out: {LABELS[name]}. hkd.training.step.training_loss takes no teacher_pyramid yet." for name in left_out
-    ]
-    return [name for name in names if name not in left_out], sentences
 
 
 def prepare_process(name: str, device: torch.device) -> None:

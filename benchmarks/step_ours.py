@@ -8,12 +8,13 @@ Imported by ``benchmarks/step.py``, which measures it.
 
 from __future__ import annotations
 
-import inspect
 import itertools
-from collections.abc import Iterator, Mapping
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,18 +23,17 @@ from torch import Tensor, nn
 from benchmarks.workload import Pictures, annotations_of
 from hkd.config import TrialConfig
 from hkd.data.annotations import Annotations
-from hkd.data.loader import BatchLoader, evaluation_batches
+from hkd.data.loader import BatchLoader
 from hkd.data.store import ImageStore
 from hkd.distillation.objective import DistillationObjective, build_objective
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
+from hkd.models.frozen import freeze_detector
 from hkd.structures import Batch
 from hkd.training.device import autocast_dtype, place
 from hkd.training.optim import build_optimizer, trainable_parameters
-from hkd.training.step import SamplingNumbers, StepLoss, training_loss
-
-TAKES_TEACHER_PYRAMID = "teacher_pyramid" in inspect.signature(training_loss).parameters
-"""Whether the training step can be given a teacher's pyramid that was computed elsewhere."""
+from hkd.training.pyramid_file import checksum, read_pyramid, write_pyramid
+from hkd.training.step import SamplingNumbers, StepLoss, forward_teacher_pyramid, training_loss
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,6 @@ class OursTrainer:
         config: the trial; its ``student`` is trained.
         teacher: as :func:`freeze_teacher` makes it; None trains the students alone.
         students: more than one share each batch and one forward of the teacher's backbone.
-        pyramids: the teacher's pyramids of the store's images, where they are read instead of computed.
     """
 
     def __init__(
@@ -69,7 +68,6 @@ class OursTrainer:
         *,
         teacher: Detector | None = None,
         students: int = 1,
-        pyramids: HeldPyramids | None = None,
     ) -> None:
         training = config.training
         self.config = config
@@ -78,7 +76,8 @@ class OursTrainer:
         self.generator = torch.Generator().manual_seed(training.seed)
         """Of the keys by which anchors and regions are sampled."""
         self.autocast_dtype = autocast_dtype(training.precision, device)
-        self._pyramids = pyramids
+        self.pyramids: PyramidFiles | None = None
+        """The teacher's, where they are read instead of computed."""
         self._sampling = SamplingNumbers(
             sampled_anchors_per_image=training.sampled_anchors_per_image,
             positive_anchor_fraction=training.positive_anchor_fraction,
@@ -116,7 +115,6 @@ class OursTrainer:
     def loss(self, learner: Learner, batch: Batch, pyramid: Mapping[str, Tensor] | None) -> StepLoss:
         """Both forwards and all losses."""
         anchor_keys, region_keys = learner.detector.draw_sampling_keys(batch.images, batch.targets, self.generator)
-        given: dict[str, Any] = {} if pyramid is None else {"teacher_pyramid": pyramid}
         return training_loss(
             learner.detector,
             self.teacher,
@@ -126,7 +124,7 @@ class OursTrainer:
             region_keys=region_keys,
             sampling=self._sampling,
             autocast_dtype=self.autocast_dtype,
-            **given,
+            teacher_pyramid=pyramid,
         )
 
     def backward(self, learner: Learner, loss: StepLoss) -> None:
@@ -160,50 +158,48 @@ class OursTrainer:
 
     def _teacher_pyramid(self, batch: Batch) -> Mapping[str, Tensor] | None:
         """The pyramid that the students are given; None where the training step computes it itself."""
-        if self._pyramids is not None:
-            return self._pyramids.of(batch)
+        if self.pyramids is not None:
+            return self.pyramids.read(batch.images)
         if self.teacher is not None and len(self.learners) > 1:
-            return teacher_pyramid(self.teacher, batch.images, batch.valid_sizes, self.autocast_dtype)
+            return forward_teacher_pyramid(self.teacher, batch, self.autocast_dtype)
         return None
 
 
-class HeldPyramids:
-    """A teacher's pyramids of all images of a store, held on the device in the type that the teacher computes in.
+class PyramidFiles:
+    """The teacher's pyramids of an epoch's batches in files, as :mod:`hkd.training.teacher_cache` keeps them.
 
-    What a cache could save at best: reading it from a disk is not in this. Pictures are augmented all the same, though
-    their pyramids are of the pictures as they are: the time is that of a cache whose augmentation fits.
+    Read batch by batch, and each time held against its checksum, as a training does with a file that another made. They
+    lie in the page cache. Pictures are augmented all the same, though the pyramids are of earlier batches: the time is
+    that of a cache that holds the right ones.
     """
 
-    def __init__(self, teacher: Detector, store: ImageStore, config: TrialConfig, device: torch.device) -> None:
-        dtype = autocast_dtype(config.training.precision, device)
-        parts: dict[str, list[Tensor]] = {}
-        for images, valid_sizes, _ in evaluation_batches(store, config.training.batch_size, device):
-            for level, features in teacher_pyramid(teacher, images, valid_sizes, dtype).items():
-                parts.setdefault(level, []).append(features.permute(0, 2, 3, 1).contiguous())
-        self._levels = {level: torch.cat(features) for level, features in parts.items()}
+    def __init__(self, teacher: Detector, batches: Sequence[Batch], dtype: torch.dtype | None) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="hkd-benchmark-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._device = batches[0].images.device
+        self._paths = [folder / f"{number}.pyramid" for number in range(len(batches))]
+        for path, batch in zip(self._paths, batches, strict=True):
+            pyramid = forward_teacher_pyramid(teacher, batch, dtype)
+            write_pyramid(path, path.with_suffix(".partial"), pyramid, path.name)
+        self._reads = 0
 
     @property
-    def bytes_per_image(self) -> int:
-        """Size of one image's pyramid."""
-        return sum(level[0].numel() * level.element_size() for level in self._levels.values())
+    def bytes_per_batch(self) -> int:
+        """Size of one batch's file."""
+        return self._paths[0].stat().st_size
 
-    def of(self, batch: Batch) -> dict[str, Tensor]:
-        """The pyramids of a batch, laid out channels last."""
-        return {level: features[batch.indices].permute(0, 3, 1, 2) for level, features in self._levels.items()}
-
-
-@torch.no_grad()
-def teacher_pyramid(
-    teacher: Detector, images: Tensor, valid_sizes: Tensor, dtype: torch.dtype | None
-) -> dict[str, Tensor]:
-    """The teacher's pyramid as the training step computes it."""
-    with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
-        return teacher.forward_pyramid(images, valid_sizes)
+    def read(self, images: Tensor) -> dict[str, Tensor]:
+        """The pyramid of the next batch, on the device."""
+        checksum(images)  # the cache makes sure that its entry is of these
+        path = self._paths[self._reads % len(self._paths)]
+        self._reads += 1
+        pyramid = read_pyramid(path, path.name)
+        return {level: features.to(self._device, non_blocking=True) for level, features in pyramid.items()}
 
 
-def freeze_teacher(teacher: Detector, device: torch.device) -> Detector:
+def freeze_teacher(teacher: Detector, config: TrialConfig, device: torch.device) -> Detector:
     """The teacher as the training loop makes it ready."""
-    return place(teacher, device).requires_grad_(False).eval()
+    return freeze_detector(teacher.to(device), autocast_dtype(config.training.precision, device) or torch.float32)
 
 
 def store_in_memory(pictures: Pictures) -> tuple[ImageStore, Annotations]:

@@ -52,7 +52,7 @@ def work_line(workload: Workload) -> str:
     )
 
 
-def step_table(rows: Sequence[StepRow], rounds: int, left_out: Sequence[str]) -> str:
+def step_table(rows: Sequence[StepRow], rounds: int) -> str:
     """The contenders' steps."""
     lines = [
         [
@@ -66,7 +66,7 @@ def step_table(rows: Sequence[StepRow], rounds: int, left_out: Sequence[str]) ->
     ]
     header = ["one step", "ms, median (quartiles)", "images/s", "speed over torchvision fp32", "cost of student alone"]
     note = f"One step each in turn, {rounds} rounds in one process; ratios are medians of the rounds' own ratios."
-    return "\n\n".join([_table(header, lines), note, *left_out])
+    return "\n\n".join([_table(header, lines), note])
 
 
 def breakdown_table(breakdown: Breakdown) -> str:

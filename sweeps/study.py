@@ -234,7 +234,7 @@ class _Session:
             tuner.fit()
         usage = summarise_usage(self._ledger.trials(), recorder.most_at_a_time)
         if usage is not None:
-            is_on_gpu = place.has_gpu and study.base.training.device != "cpu"
+            is_on_gpu = resources.num_gpus > 0 and study.base.training.device != "cpu"
             self._usage = describe_usage(usage, num_threads=resources.num_threads, is_on_gpu=is_on_gpu)
 
     def _board(self) -> TrialBoard:

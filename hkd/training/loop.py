@@ -206,7 +206,7 @@ class Trainer:
             loss = self._loss(batch, generator, None)
             if loss.distillation:
                 gradient_ratios(self.student, loss)
-            self._update(0, loss, _Record(self.epoch, 1, self.device, self._steps_between_looks))
+            self._update(0, loss, EpochRecord(self.epoch, 1, self.device, self._steps_between_looks))
 
     def detections(self) -> list[dict[str, Any]]:
         """COCO results on the validation images, in pixels of the original images."""
