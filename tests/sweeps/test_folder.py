@@ -133,10 +133,8 @@ def test_an_unusable_place_is_told(tmp_path: Path, storage: str) -> None:
     (tmp_path / "file").write_text("mine", encoding="utf-8")
     asked = study(tmp_path, storage_path=tmp_path / storage)
     folder = StudyFolder(asked)
-    with pytest.raises(StudyError, match="cannot be made or used .*--set storage_path=PATH"):
-        folder.check(asked)
-        with folder.locked():
-            pass
+    with pytest.raises(StudyError, match="cannot be made or used .*--set storage_path=PATH"), folder.locked():
+        pass
     assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
 

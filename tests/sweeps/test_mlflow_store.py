@@ -75,17 +75,22 @@ def http_error(status: int) -> requests.HTTPError:
     return requests.HTTPError("refused", response=response)
 
 
+def rest_error(code: str) -> RestException:
+    """As the client raises it for a server's answer."""
+    return RestException({"error_code": code, "message": "m"})  # type: ignore[no-untyped-call]
+
+
 @pytest.mark.parametrize(
     ("error", "passes"),
     [
         (MlflowException("away", TEMPORARILY_UNAVAILABLE), True),
-        (RestException({"error_code": "INTERNAL_ERROR", "message": "m"}), True),
-        (RestException({"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "m"}), True),
+        (rest_error("INTERNAL_ERROR"), True),
+        (rest_error("REQUEST_LIMIT_EXCEEDED"), True),
         # MLflow gives neither a code of its own.
         (MlflowException("API request to http://h failed with exception Connection refused"), True),
         (MlflowException("Could not find a registered artifact repository for: gs://bucket"), False),
         (MlflowException("wrong", INVALID_PARAMETER_VALUE), False),
-        (RestException({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "m"}), False),
+        (rest_error("RESOURCE_DOES_NOT_EXIST"), False),
         (http_error(503), True),
         (http_error(403), False),
         (requests.ConnectionError(), True),

@@ -161,8 +161,9 @@ def test_a_trial_whose_worker_is_lost_is_run_again_but_not_for_ever(scene: Scene
     assert len(scene.again) == MAX_LOSSES
 
 
-@pytest.mark.parametrize("error", [OutOfMemoryError("the node is short of memory"), NodeDiedError("the node is gone")])
-def test_a_worker_may_be_lost_in_other_ways(scene: Scene, tmp_path: Path, error: Exception) -> None:
+@pytest.mark.parametrize("kind", [OutOfMemoryError, NodeDiedError])
+def test_a_worker_may_be_lost_in_other_ways(scene: Scene, tmp_path: Path, kind: type[Exception]) -> None:
+    error = kind("the node is in trouble")
     scene.tell("on_trial_start")
     scene.fail(tmp_path, error, str(error))
     assert scene.known.status == "running"

@@ -129,11 +129,11 @@ def test_a_trials_setting_without_base_is_explained(tmp_path: Path) -> None:
         ("name: x\nspace: {training.seed: {type: int, low: 1, high: 3, log: true, step: 2}}", "log and step exclude"),
         ("name: x\nspace: {training.seed: {type: int, low: 0, high: 5, step: 2}}", "not low (0) plus a whole number"),
         ("name: x\nspace: {training.momentum: {type: float, low: 0, high: 0.35, step: 0.1}}", "high (0.35) is not"),
-        ("name: x\nspace: {training.momentum: {type: float, low: 0, high: 0.5, step: 1e-30}}", "step (1e-30) is too sm"),
+        ("name: x\nspace: {training.momentum: {type: float, low: 0, high: 0.5, step: 1e-30}}", "step (1e-30) is too"),
         ("name: x\nbaselines: {b: {teacher.head_channels: 64}}", "teacher.head_channels: cannot differ from base"),
         ("name: x\nbaselines: {b: {data.image_height: 64}}", "data.image_height: cannot differ from base"),
         ("name: x\nbaselines: {b: {training.device: cuda}}", "training.device: cannot differ from base"),
-        ("name: x\nstorage_path: s3://bucket/runs", "storage_path: found s3:/bucket/runs; allowed: a folder of the file"),
+        ("name: x\nstorage_path: s3://bucket/runs", "storage_path: found s3:/bucket/runs; allowed: a folder of"),
         ("name: x\nstorage_path: ~nobody-of-that-name/runs", "there is no user's folder ~nobody-of-that-name"),
         ("name: x\nspace: {training.seed: {type: categorical, choices: [1]}}", "choices must be two or more"),
         # One mistake, though leaving it out leaves a key of the chosen type missing.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
@@ -255,8 +255,8 @@ def test_a_lost_answer_doubles_no_epoch(store: MlflowDouble, monkeypatch: pytest
     store.loses_answers = True
     tracker.epoch(TRIAL.trial_id, epoch_metrics(1))
     assert tracker.num_waiting == 1
-    clock = tracking.time.time() + 60
-    monkeypatch.setattr(tracking.time, "time", lambda: clock)
+    later = time.time() + 60
+    monkeypatch.setattr("sweeps.tracking.time.time", lambda: later)
     tracker.epoch(TRIAL.trial_id, epoch_metrics(2))
     assert store.named("trial-001").steps_of("epoch") == [1, 2]
 
