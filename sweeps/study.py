@@ -30,7 +30,7 @@ from sweeps.progress import Display, TeacherBoard, TrialBoard
 from sweeps.proposals import Proposals
 from sweeps.recorder import Recorder
 from sweeps.scheduler import build_scheduler
-from sweeps.space import distributions, num_configurations, trial_config
+from sweeps.space import distributions, num_configurations, num_proposals, trial_config
 from sweeps.study_config import StudyConfig
 from sweeps.teacher import prepare_on_cluster
 from sweeps.trial import SPEC, DistillationTrial, TrialSpec, WorkPlace
@@ -197,7 +197,8 @@ class _Session:
         """Whether a trial is left to be begun, or to be gone on with."""
         if self._again or self._baselines_left():
             return True
-        return not self._is_exhausted and self._num_proposed() < self._study.search.num_trials
+        proposals = num_proposals(self._study.space, self._study.search.num_trials)
+        return not self._is_exhausted and self._num_proposed() < proposals
 
     def _mark_cut_off(self, status: str) -> None:
         """Close in MLflow what still runs, and the study's own run as ``status``."""

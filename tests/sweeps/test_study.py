@@ -191,6 +191,9 @@ def test_a_study_whose_space_is_used_up_is_finished(place: Place) -> None:
     # The space holds two trials.
     assert place.run(num_trials=50) == 0
     assert "1 baselines and 2 proposed by tpe" in place.out.getvalue()
+    # To resume it starts neither data nor cluster.
+    assert place.run(is_resumed=True, num_trials=50) == 0
+    assert place.order == ["teacher"]
     with pytest.raises(StudyError, match=r"is finished \(3 trials\).*These are all that its space holds"):
         place.run(num_trials=50)
 
