@@ -123,7 +123,8 @@ def artifact_location(uri: str, study: str) -> str | None:
 
 
 def _be_quiet() -> None:
-    """Without this MLflow waits minutes for a server that is away, and tells of every table it makes."""
+    """Else MLflow waits minutes for a server that is away, and tells of every table it makes and every run it ends."""
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     for name in ("mlflow", "alembic"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from analysis.records import read_study
-from hkd.config import TrialConfig
+from hkd.config import TrainingConfig, TrialConfig
 from hkd.config_io import flatten
 from hkd.models.cost import Cost
 from sweeps.ledger import LedgerTrial
@@ -18,6 +18,7 @@ from sweeps.mlflow_store import TrackingError, connect, find_experiment
 from sweeps.tracking import TEACHER_ID, Tracker
 from tests.end_to_end.processes import Command
 
+CONFIG = TrialConfig(training=TrainingConfig(total_epochs=3))
 COST = Cost(num_params=1000, flops=4_000_000_000)
 TRIAL = LedgerTrial("trial-001", "trial", None, {}, "running", 1, None, 0, {}, None, 0)
 
@@ -40,7 +41,9 @@ def measured(epoch: int) -> dict[str, float]:
     return {"epoch": epoch, "budget_fraction": epoch / 3, "mr2_reasonable": 1 / epoch, "num_params": 1000, "flops": 4e9}
 
 
-def test_a_study_on_a_server_that_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_on_a_server_that_goes_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sweeps.tracking.RETRY_SECONDS", 0.0)
     # That a server is away is found out by trying again, which is not what takes time here.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -58,7 +61,7 @@ def test_a_study_on_a_server_that_goes_away(tmp_path: Path, monkeypatch: pytest.
         tracker = Tracker(client, uri, "study", None)
         tracker.begin({"objectives": "mr2_reasonable, num_params, flops", "search.seed": 0}, {}, "name: study\n")
         tracker.teacher({"teacher.backbone": "resnet18"}, COST, ({"loss_total": 2.0},), {"mr2_reasonable": 0.1})
-        tracker.start(TRIAL, TrialConfig(), COST)
+        tracker.start(TRIAL, CONFIG, COST)
         tracker.epoch("trial-001", measured(1))
         assert (tracker.num_waiting, tracker.refusals) == (0, [])
         server.send(signal.SIGKILL, to_group=True)
@@ -84,7 +87,7 @@ def test_a_study_on_a_server_that_goes_away(tmp_path: Path, monkeypatch: pytest.
         (trial,) = records.counted
         assert trial.trial_id == "trial-001"
         assert trial.metrics["mr2_reasonable"] == pytest.approx(1 / 3)
-        assert trial.params.keys() >= flatten(TrialConfig()).keys()
+        assert trial.params.keys() >= flatten(CONFIG).keys()
         assert records.teacher is not None
         assert records.teacher.metrics["mr2_reasonable"] == 0.1
         assert experiment is not None
@@ -96,3 +99,5 @@ def test_a_study_on_a_server_that_goes_away(tmp_path: Path, monkeypatch: pytest.
         assert sorted(point.step for point in history) == [1, 2, 3]
         # Through the server, which alone knows where they lie.
         assert [entry.path for entry in client.list_artifacts(run_id)] == ["metrics.json"]
+    # Left to itself, MLflow announces every run that it ends, in the midst of the study's own display.
+    assert capsys.readouterr().out == ""
