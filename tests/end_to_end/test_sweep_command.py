@@ -94,7 +94,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
 
 def trials_under_way(folder: Path, command: Command, ended_before: set[str]) -> set[str]:
     """Trials that have trained an epoch or more and not ended."""
-    begun = {path.parent.name.partition("-attempt-")[0] for path in folder.glob("runs/tiny/*/checkpoint_*/config.yaml")}
+    written = folder.glob("runs/tiny/*/checkpoint_*/config.yaml")
+    begun = {path.parents[1].name.partition("-attempt-")[0] for path in written}
     return begun - ended_before - set(re.findall(r"^  (\S+) (?:finished|failed)", command.output, re.MULTILINE))
 
 
