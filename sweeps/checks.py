@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from hkd import metric_names as names
 from hkd.config import TrialConfig
-from hkd.data.annotations import read_annotations
-from hkd.data.prepare import PreparedData
+from hkd.data.annotations import AnnotationError, Annotations, read_annotations
 from hkd.evaluation.evaluator import evaluate
 from hkd.evaluation.protocol_files import load_protocol
 from hkd.training.teacher import check_teacher_files
@@ -13,33 +13,49 @@ from sweeps.folder import StudyError
 from sweeps.study_config import StudyConfig
 
 
-def check_files(base: TrialConfig) -> None:
-    """Look at the files that a trial names, images aside.
+def check_files(base: TrialConfig, *, check_images: bool) -> Annotations | None:
+    """Look at the files that a trial names.
+
+    Args:
+        check_images: Whether every image must be there, open and have the stated size.
+
+    Returns:
+        The validation annotations; None where scenes are to be generated.
 
     Raises:
-        AnnotationError: the annotations are missing or wrong.
+        AnnotationError: listing what is wrong with the annotations of both sets.
         CheckpointError: the teacher's weights are missing or of another architecture.
     """
-    for path in (base.data.train_annotations, base.data.validation_annotations):
-        if path is not None:
-            read_annotations(path, base.data.image_root, check_images=False)
+    read: list[Annotations] = []
+    errors: list[AnnotationError] = []
+    for path in filter(None, (base.data.train_annotations, base.data.validation_annotations)):
+        try:
+            read.append(read_annotations(path, base.data.image_root, check_images=check_images))
+        except AnnotationError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        problems = [f"{error.source}: {problem}" for error in errors for problem in error.problems]
+        raise AnnotationError(problems, "training and validation annotations")
     check_teacher_files(base)
+    return read[-1] if read else None
 
 
-def check_objectives(study: StudyConfig, data: PreparedData) -> None:
+def check_objectives(study: StudyConfig, validation_annotations: Annotations) -> None:
     """A miss rate of a subset that has no pedestrians would have no value, in any trial.
 
     Raises:
         StudyError: naming the objectives without a value.
     """
-    ground_truth = data.validation_annotations.raw()
+    ground_truth = validation_annotations.raw()
     available = evaluate(ground_truth, [], load_protocol(study.base.evaluation.protocol)).as_metrics()
     missing = [name for name in study.objectives if name.startswith("mr2_") and name not in available]
     if missing:
-        there = ", ".join(name for name in available if name.startswith("mr2_"))
+        there = [name for name in available if name.startswith("mr2_")]
         raise StudyError(
             f"objectives: {', '.join(missing)} has no value on the validation images, which have no pedestrian of that "
-            f"subset; allowed: {there}, num_params, flops, gmacs"
+            f"subset; allowed: {', '.join([*there, names.NUM_PARAMS, names.FLOPS, names.GMACS])}"
         )
 
 

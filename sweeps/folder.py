@@ -2,7 +2,7 @@
 
 Laid out as::
 
-    study.yaml      the study as resolved when it was begun (num_trials: as last asked for)
+    study.yaml      the study as resolved when it was begun (num_trials: as last asked for), without passwords
     trials.journal  Optuna's storage: every trial ever begun, and how it ended
     teacher.json    where the teacher's weights lie, and how good it is
     <trial id>/...  Ray Tune's folder of a trial, with its checkpoint and artifacts
@@ -23,6 +23,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from hkd.config_io import ConfigError, dump_yaml, flatten, load_yaml, parse_config
+from sweeps.passwords import without_password, without_passwords
 from sweeps.study_config import StudyConfig
 
 FREE_SETTINGS = ("search.num_trials", "resources.", "storage_path")
@@ -62,19 +63,25 @@ class StudyFolder:
         for earlier in range(1, attempt):
             shutil.rmtree(self.attempt_folder(trial_id, earlier), ignore_errors=True)
 
-    def check(self, study: StudyConfig, *, is_resumed: bool) -> None:
+    def check(self, study: StudyConfig) -> StudyConfig:
         """Refuse to mix a study with another one of the same name.
 
+        Returns:
+            The study to run: of a study that was begun before, with no fewer trials than it was last asked for.
+
         Raises:
-            StudyError: the folder holds something else, another study, or this one without it being resumed.
+            StudyError: the folder holds something else, or another study.
         """
-        if not self.is_begun:
-            if self.path.exists() and any(entry.name != LOCK for entry in self.path.iterdir()):
-                raise StudyError(
-                    f"{self.path}: exists, but is no study's folder (it has no {self.config_file.name}); "
-                    "choose another name (--name NAME) or storage_path, or move that folder away"
-                )
-            return
+        with self._usable():
+            is_begun = self.is_begun
+            is_others = not is_begun and self.path.exists() and not self._is_empty()
+        if is_others:
+            raise StudyError(
+                f"{self.path}: exists, but is no study's folder (it has no {self.config_file.name}); "
+                "choose another name (--name NAME) or storage_path, or move that folder away"
+            )
+        if not is_begun:
+            return study
         begun = self._read_begun()
         differences = identity_differences(begun, study)
         if differences:
@@ -87,28 +94,26 @@ class StudyFolder:
                 + "\nGive this study another name (--name NAME), or resume the old one with its own configuration "
                 f"({self.config_file}). What it found is untouched."
             )
-        if is_resumed and study.search.num_trials < begun.search.num_trials:
-            raise StudyError(
-                f"search.num_trials is {study.search.num_trials}, but the study was begun with "
-                f"{begun.search.num_trials}; allowed on resuming: at least as many"
-            )
+        num_trials = max(study.search.num_trials, begun.search.num_trials)
+        return study.model_copy(update={"search": study.search.model_copy(update={"num_trials": num_trials})})
 
     def begin(self, study: StudyConfig) -> None:
         """Make the folder and write down what is run in it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_whole(self.config_file, dump_yaml(study))
+        write_whole(self.config_file, dump_yaml(shareable(study)))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the study, so that no two processes run it at once; a killed process holds it no longer.
 
         Raises:
-            StudyError: another process runs the study.
+            StudyError: another process runs the study, or the folder cannot be made.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / LOCK, timeout=0)
         try:
-            lock.acquire()
+            with self._usable():
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock.acquire()
         except Timeout:
             raise StudyError(
                 f"{self.path}: this study is running right now in another process; wait for it, or stop it there first"
@@ -123,6 +128,21 @@ class StudyFolder:
                     self.path.rmdir()
             lock.release()
 
+    def _is_empty(self) -> bool:
+        return all(entry.name == LOCK for entry in self.path.iterdir())
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except Timeout:
+            raise
+        except OSError as error:
+            raise StudyError(
+                f"{self.path}: the study's folder cannot be made or used ({error.strerror or error}); name a folder "
+                "that you may write to: --set storage_path=PATH"
+            ) from error
+
     def _read_begun(self) -> StudyConfig:
         try:
             return parse_config(StudyConfig, load_yaml(self.config_file), source=str(self.config_file))
@@ -133,9 +153,22 @@ class StudyFolder:
             ) from error
 
 
+def shown_path(path: Path) -> Path:
+    """A path that leads there from the working folder: relative where it lies below it."""
+    path = path.absolute()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def shareable(study: StudyConfig) -> StudyConfig:
+    """The study for others to read: without passwords."""
+    uri = without_password(study.tracking.uri)
+    return study.model_copy(update={"tracking": study.tracking.model_copy(update={"uri": uri})})
+
+
 def identity_differences(begun: StudyConfig, asked: StudyConfig) -> list[str]:
     """Sentences on every setting that makes ``asked`` another study than ``begun``."""
-    before, now = _flat(begun), _flat(asked)
+    # A password may change while the study stays the same.
+    before, now = _flat(shareable(begun)), _flat(shareable(asked))
     return [
         f"{key}: was {_shown(before, key)}, is {_shown(now, key)}"
         for key in sorted(before.keys() | now.keys())
@@ -165,4 +198,4 @@ def _flat(study: StudyConfig) -> dict[str, object]:
 
 
 def _shown(flat: dict[str, object], key: str) -> str:
-    return repr(flat[key]) if key in flat else "absent"
+    return without_passwords(repr(flat[key])) if key in flat else "absent"

@@ -11,11 +11,11 @@ from rich.table import Table
 from hkd.config import DetectorConfig, TrialConfig
 from hkd.config_io import dump_yaml
 from hkd.models.cost import Cost, config_cost
-from sweeps.checks import check_files
-from sweeps.folder import StudyFolder
-from sweeps.space import extreme_students, num_configurations, trial_config
+from sweeps.checks import check_files, check_objectives
+from sweeps.folder import StudyFolder, shareable
+from sweeps.passwords import without_password
+from sweeps.space import extreme_students, num_proposals, trial_config
 from sweeps.study_config import StudyConfig
-from sweeps.tracking import without_password
 
 
 @dataclass(frozen=True)
@@ -50,25 +50,27 @@ def print_plan(study: StudyConfig, console: Console) -> None:
     """Tell the study as resolved, what its detectors cost, and what would be started.
 
     Raises:
-        ValueError: (one of hkd's) files that the study names are missing, damaged or of another kind.
+        ValueError: (one of hkd's or sweeps') files that the study names are missing, damaged or of another kind, its
+            name is taken by another study, or an objective has no value on the validation images it names.
     """
-    check_files(study.base)
-    shown = study.model_copy(
-        update={"tracking": study.tracking.model_copy(update={"uri": without_password(study.tracking.uri)})}
-    )
-    console.print(dump_yaml(shown), markup=False, highlight=False, soft_wrap=True)
+    study = StudyFolder(study).check(study)
+    validation_annotations = check_files(study.base, check_images=True)
+    if validation_annotations is not None:
+        check_objectives(study, validation_annotations)
+    console.print(dump_yaml(shareable(study)), markup=False, highlight=False, soft_wrap=True)
     console.print(_cost_table(planned_detectors(study)))
     for line in _what_would_start(study):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _cost_table(detectors: list[PlannedDetector]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("", no_wrap=True)
+    # Narrow, and folded rather than cut: terminals are 80 columns wide, names of baselines up to anything.
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("", overflow="fold")
     for heading in ("backbone", "width", "pyramid", "head"):
-        table.add_column(heading)
-    for heading in ("parameters (M)", "GFLOPs"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, no_wrap=True)
+    for heading in ("M params", "GFLOPs"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for detector in detectors:
         shape = detector.shape
         table.add_row(
@@ -86,8 +88,7 @@ def _cost_table(detectors: list[PlannedDetector]) -> Table:
 def _what_would_start(study: StudyConfig) -> list[str]:
     base, search = study.base, study.search
     data = "generated scenes" if base.data.train_annotations is None else str(base.data.train_annotations)
-    available = num_configurations(study.space)
-    proposed = search.num_trials if available is None else min(search.num_trials, available)
+    proposed = num_proposals(study.space, search.num_trials)
     epochs = "a searched number of" if "training.total_epochs" in study.space else str(base.training.total_epochs)
     state = "is there already; see --resume" if StudyFolder(study).is_begun else "would be made"
     return [
@@ -99,6 +100,7 @@ def _what_would_start(study: StudyConfig) -> list[str]:
         f"  train {proposed} students proposed by {search.sampler}, {epochs} epochs each",
         f"  minimise {', '.join(study.objectives)}",
         f"  write to {StudyFolder(study).path} (which {state}) and {without_password(study.tracking.uri)}",
+        f"Checked: the study, {_what_was_checked(base)}. Not looked at: MLflow and the cluster.",
     ]
 
 
@@ -106,6 +108,13 @@ def _measurement(study: StudyConfig) -> list[str]:
     if study.resources.gpus_per_trial != "auto":
         return []
     return ["  measure, where there are GPUs, how many of its largest trials share one"]
+
+
+def _what_was_checked(base: TrialConfig) -> str:
+    files = [] if base.data.train_annotations is None else ["annotations", "images"]
+    if base.teacher is not None and (base.teacher.checkpoint or base.teacher.init_from):
+        files.append("the teacher's weights")
+    return ", ".join([*files, "its folder"])
 
 
 def _teacher_origin(base: TrialConfig) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle
-from ray.exceptions import RayActorError
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError
 from ray.tune import Callback, Checkpoint
 from ray.tune.experiment import Trial
 
@@ -22,6 +22,8 @@ from sweeps.progress import TrialBoard
 from sweeps.tracking import Tracker
 from sweeps.trial import SPEC, TrialSpec, plain_metrics
 
+LOSSES = (RayActorError, OutOfMemoryError, NodeDiedError)
+"""Ray's words for a worker that is gone; the latter two are no kinds of the first."""
 MAX_LOSSES = 3
 """A trial whose worker is lost (a spot machine taken away, memory exhausted) is begun again this often."""
 
@@ -154,4 +156,4 @@ def _is_lost(trial: Trial) -> bool:
     """Whether the worker died, rather than the training raised."""
     file = Path(trial.pickled_error_file or "")
     # Written by this process, a moment ago.
-    return file.is_file() and isinstance(cloudpickle.loads(file.read_bytes()), RayActorError)
+    return file.is_file() and isinstance(cloudpickle.loads(file.read_bytes()), LOSSES)

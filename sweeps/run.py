@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from sweeps.folder import StudyFolder, shown_path
+from sweeps.passwords import without_passwords
 from sweeps.study_config import DEMO, StudyConfig, load_study
 
 EXIT_BAD_INPUT = 2
@@ -16,40 +18,49 @@ OWN_PACKAGES = ("hkd", "sweeps")
 """A ValueError from here is about what the user gave; one from elsewhere is a defect and shows its traceback."""
 
 DESCRIPTION = """\
-Run a study: train a teacher once, then many light students that learn from it, and find out what accuracy each size
-of student costs. Ray Tune runs the trials, Optuna proposes them, MLflow records them.
+Run a study: train a teacher once, then many light students that learn from it,
+and find out what accuracy each size of student costs. Ray Tune runs the trials,
+Optuna proposes them, MLflow records them.
 
-Without --config this is the demo: generated street scenes, a few minutes on two cores."""
+Without --config this is the demo: generated street scenes, a few minutes on two
+cores."""
 
 EXAMPLES = """\
 examples:
-  python sweeps/run.py                                        the demo
-  python sweeps/run.py --config sweeps/configs/pennfudan.yaml
-  python sweeps/run.py --config my.yaml --dry-run             check everything, show sizes, start nothing
-  python sweeps/run.py --name wide --set space.student.width_multiplier.high=1.0 --set search.num_trials=40
-  python sweeps/run.py --set base.training.total_epochs=2     settings of a trial stand below base
-  python sweeps/run.py --name wide --resume                   go on after Ctrl-C, a crash, or with more trials
+  the demo:
+    python sweeps/run.py
+  a study of your own; first only check it and its files, and show its sizes:
+    python sweeps/run.py --config my.yaml --dry-run
+    python sweeps/run.py --config my.yaml
+  go on after Ctrl-C, a crash, or with more trials:
+    python sweeps/run.py --config my.yaml --resume --set search.num_trials=40
+  other settings; those of a trial stand below base:
+    python sweeps/run.py --name wide --set base.training.total_epochs=2 \\
+        --set space.student.width_multiplier.high=1.0
 
-A study lives in <storage_path>/<name> and in the MLflow experiment of that name. It uses the Ray cluster that
-RAY_ADDRESS names or that `ray start` began on this machine, and else this machine alone.
-Exit code: 0 finished, 1 no trial came to its end, 2 something given is wrong, 130 interrupted."""
+A study lives in <storage_path>/<name> and in the MLflow experiment of that name.
+It uses the Ray cluster that RAY_ADDRESS names or that `ray start` began on this
+machine, and else this machine alone.
+
+Exit code: 0 finished, 1 no trial came to its end, 2 something given is wrong,
+130 interrupted."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
+    study: StudyConfig | None = None
     try:
         study = load_study(options.config, options.set, name=options.name)
         return _run(study, options, given)
     except ValueError as error:
         if type(error).__module__.partition(".")[0] not in OWN_PACKAGES:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {without_passwords(str(error))}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        message = "Interrupted before this session began a trial; the teacher's finished epochs and the data are kept."
-        print(f"{message} Go on by giving the same command again.", file=sys.stderr)
+        print(_what_is_left(study, options, given), file=sys.stderr)
         return 130
 
 
@@ -67,8 +78,15 @@ def _run(study: StudyConfig, options: argparse.Namespace, given: Sequence[str]) 
         return 0
     from sweeps.study import run_study
 
-    resume_command = shlex.join(["python", _shown_script(), *given, *(() if options.resume else ("--resume",))])
-    return run_study(study, is_resumed=options.resume, console=console, resume_command=resume_command)
+    return run_study(study, is_resumed=options.resume, console=console, resume_command=_resume_command(options, given))
+
+
+def _what_is_left(study: StudyConfig | None, options: argparse.Namespace, given: Sequence[str]) -> str:
+    """What to tell whoever interrupted at a moment when the study itself could not."""
+    if study is not None and StudyFolder(study).is_begun:
+        return f"Interrupted. What was trained is kept. Go on with:  {_resume_command(options, given)}"
+    message = "Interrupted before this session began a trial; the teacher's finished epochs and the data are kept."
+    return f"{message} Go on by giving the same command again."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,9 +122,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _shown_script() -> str:
-    script = Path(sys.argv[0])
-    return str(script) if script.name == "run.py" and not script.is_absolute() else "sweeps/run.py"
+def _resume_command(options: argparse.Namespace, given: Sequence[str]) -> str:
+    shown = [without_passwords(argument) for argument in given]
+    return shlex.join(["python", str(shown_path(Path(__file__))), *shown, *(() if options.resume else ("--resume",))])
 
 
 def _ignore_others_warnings() -> None:

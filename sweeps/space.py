@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from sweeps.study_config import Parameter
 
 SEARCHABLE = ("student.", "distillation.", "training.", "data.augmentation.")
-"""Where searched settings may lie. The others are the task itself: trials that differ in them are no rivals."""
+"""Where searched settings and those of baselines may lie. The others are the task itself: trials that differ in them
+are no rivals."""
+GIVEN_BY_STUDY = ("training.device", "training.num_threads")
+"""What trials compute with is the study's affair (resources), and the same for all."""
 
 MAX_VALUES_CHECKED = 4096
 """Of one range; of a longer one only its ends and evenly spaced values are tried."""
@@ -64,7 +67,10 @@ def baseline_problems(baselines: Mapping[str, Mapping[str, object]], base: Trial
     for name, changes in baselines.items():
         if not name or not all(character.isalnum() or character in "-_" for character in name):
             problems.append(f'baselines: the name "{name}" is not allowed; allowed: letters, digits, - and _')
-        problems += [f"baselines.{name}: {problem}" for problem in _mistakes(base, changes)]
+        mistakes = list(_mistakes(base, changes))
+        # Names that do not exist are among the mistakes.
+        mistakes += [problem for key in changes if _exists(key) for problem in _place_problems(key, "differ from base")]
+        problems += [f"baselines.{name}: {problem}" for problem in mistakes]
     return problems
 
 
@@ -91,6 +97,12 @@ def num_configurations(space: Mapping[str, Parameter]) -> int | None:
     """How many different trials the space holds; None for a continuous one."""
     counts = [_num_values(parameter) for parameter in space.values()]
     return None if None in counts else math.prod(count for count in counts if count is not None)
+
+
+def num_proposals(space: Mapping[str, Parameter], num_trials: int) -> int:
+    """How many trials are proposed where ``num_trials`` are asked for: no more than the space holds."""
+    available = num_configurations(space)
+    return num_trials if available is None else min(num_trials, available)
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:
@@ -132,15 +144,34 @@ def _name_problems(key: str, base: TrialConfig) -> list[str]:
         allowed_values(TrialConfig, key)
     except ConfigError as error:
         return [f"space.{problem}" for problem in error.problems]
-    if not key.startswith(SEARCHABLE):
-        allowed = ", ".join(f"{place}*" for place in SEARCHABLE)
-        reason = "it is part of the task, and trials that differ in it cannot be compared"
-        return [f"space.{key}: cannot be searched: {reason}; allowed: {allowed}. Set it below base instead"]
+    if misplaced := _place_problems(key, "be searched"):
+        return [f"space.{problem}" for problem in misplaced]
     if base.teacher is None and key.startswith("distillation."):
         return [
             f"space.{key}: base.teacher is null, so that nothing is distilled; describe a teacher or leave this out"
         ]
     return []
+
+
+def _place_problems(key: str, wish: str) -> list[str]:
+    """What keeps a setting from being different in different trials."""
+    if key in GIVEN_BY_STUDY:
+        return [f"{key}: cannot {wish}: all trials are given the same. Set it below base, or see resources, instead"]
+    if f"{key}." in SEARCHABLE:
+        return [f"{key}: cannot {wish} as a whole; name its settings one by one, as {key}.NAME"]
+    if not key.startswith(SEARCHABLE):
+        allowed = ", ".join(f"{place}*" for place in SEARCHABLE)
+        reason = "it is part of the task, and trials that differ in it cannot be compared"
+        return [f"{key}: cannot {wish}: {reason}; allowed: {allowed}. Set it below base instead"]
+    return []
+
+
+def _exists(key: str) -> bool:
+    try:
+        allowed_values(TrialConfig, key)
+    except ConfigError:
+        return False
+    return True
 
 
 def _value_problems(key: str, parameter: Parameter, base: TrialConfig) -> list[str]:

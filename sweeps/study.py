@@ -22,10 +22,10 @@ from hkd.data.prepare import prepare_data
 from hkd.models.cost import Cost, config_cost
 from hkd.training.cache_room import CacheRoom
 from hkd.training.teacher import PreparedTeacher
-from sweeps import summary, tracking
+from sweeps import mlflow_store, summary, tracking
 from sweeps.checks import check_device, check_files, check_objectives
 from sweeps.cluster import Cluster, TrialResources, connected, find_address, trial_resources
-from sweeps.folder import StudyError, StudyFolder
+from sweeps.folder import StudyError, StudyFolder, shareable
 from sweeps.interruption import Interruption
 from sweeps.ledger import Ledger, LedgerTrial, make_sampler
 from sweeps.packing import describe_usage, share_gpus, summarise_usage
@@ -33,7 +33,7 @@ from sweeps.progress import Display, TeacherBoard, TrialBoard
 from sweeps.proposals import Proposals
 from sweeps.recorder import Recorder
 from sweeps.scheduler import build_scheduler
-from sweeps.space import distributions, num_configurations, trial_config
+from sweeps.space import distributions, num_configurations, num_proposals, trial_config
 from sweeps.study_config import StudyConfig
 from sweeps.teacher import prepare_on_cluster
 from sweeps.teacher_cache import describe_cache, find_room
@@ -58,39 +58,59 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
         ValueError: (one of hkd's or sweeps') what is asked for cannot be done. No trial was begun.
     """
     folder = StudyFolder(study)
-    folder.check(study, is_resumed=is_resumed)
+    folder.check(study)
+    display = Display(console)
+    check_again = partial(_checked_again, study, folder, display, is_resumed=is_resumed, resume_command=resume_command)
     if folder.is_begun and not is_resumed:
         with folder.locked():
-            raise StudyError(summary.describe_earlier(study, folder, _open_ledger(study, folder), resume_command))
-    check_files(study.base)
+            check_again()
+    check_files(study.base, check_images=False)
     address = find_address()
-    client = tracking.connect(study.tracking.uri)
-    experiment = tracking.find_experiment(client, study.tracking.uri, study.name, is_begun=folder.is_begun)
-    display = Display(console)
-    open_tracker = partial(tracking.Tracker, client, study.tracking.uri, study.name, experiment)
+    client = mlflow_store.connect(study.tracking.uri)
     with folder.locked():
-        if folder.is_begun and not (session := _Session(study, folder, display)).has_work():
-            session.begin(open_tracker(), None)
-            return session.end()
+        study = check_again()
+        uri = study.tracking.uri
+        experiment = mlflow_store.find_experiment(client, uri, study.name, is_begun=folder.is_begun)
+        open_tracker = partial(tracking.Tracker, client, uri, study.name, experiment)
+        tracker = open_tracker() if folder.is_begun else None
+        if tracker is not None and not (session := _Session(study, folder, display, tracker)).has_work():
+            with Interruption() as interruption, interruption.deferred():
+                session.begin(None)
+                return session.end()
         display.say("Data: reading; scenes are drawn and images decoded where that was not done before")
         data = prepare_data(study.base.data)
-        check_objectives(study, data)
+        check_objectives(study, data.validation_annotations)
         with connected(address) as cluster, Interruption() as interruption, display:
             resources = trial_resources(study.resources, cluster)
             check_device(study, resources)
             display.say(summary.describe_cluster(cluster))
+            # Before the teacher, which may take hours that an MLflow in no order would waste.
+            tracker = tracker or open_tracker()
             teacher = _prepare_teacher(study, cluster, resources, display)
             room = find_room(study, resources)
             if room is not None:
                 display.say(describe_cache(room, study.base, resources, len(data.train_annotations.images)))
-            teacher_file = None if teacher is None else teacher.path
-            resources = share_gpus(study, cluster, resources, teacher_file, display)
-            # Only now, when nothing stands against it: a name is taken by the study's first trial, not by a mistake.
-            folder.begin(study)
-            session = _Session(study, folder, display)
-            session.begin(open_tracker(), teacher)
-            is_interrupted = session.run(teacher, room, resources, interruption)
-        return session.interrupted(resume_command) if is_interrupted else session.end()
+            resources = share_gpus(study, cluster, resources, None if teacher is None else teacher.path, display)
+            with interruption.deferred():
+                # Only now, when nothing stands against it: a name is taken by the first trial, not by a mistake.
+                folder.begin(study)
+                session = _Session(study, folder, display, tracker)
+            return session.run(teacher, room, resources, interruption, resume_command)
+
+
+def _checked_again(
+    study: StudyConfig, folder: StudyFolder, display: Display, *, is_resumed: bool, resume_command: str
+) -> StudyConfig:
+    """The study to run, checked while it is held: until then another process may have begun one of its name."""
+    resolved = folder.check(study)
+    if folder.is_begun and not is_resumed:
+        raise StudyError(summary.describe_earlier(resolved, folder, _open_ledger(resolved, folder), resume_command))
+    if resolved.search.num_trials != study.search.num_trials:
+        display.say(
+            f"Going on to {resolved.search.num_trials} proposed trials, as asked for before (search.num_trials is now "
+            f"{study.search.num_trials})"
+        )
+    return resolved
 
 
 def _prepare_teacher(
@@ -118,12 +138,11 @@ def _prepare_teacher(
 class _Session:
     """A study from its beginning, or from where the last session was cut off."""
 
-    _tracker: tracking.Tracker
-
-    def __init__(self, study: StudyConfig, folder: StudyFolder, display: Display) -> None:
+    def __init__(self, study: StudyConfig, folder: StudyFolder, display: Display, tracker: tracking.Tracker) -> None:
         self._study = study
         self._folder = folder
         self._display = display
+        self._tracker = tracker
         self._ledger = _open_ledger(study, folder)
         self._again = deque(self._ledger.interrupted())
         """Trials to go on with, before any new one."""
@@ -133,11 +152,11 @@ class _Session:
         """What the trials took, in a sentence, once this session has run some."""
         self._costs: dict[DetectorConfig, Cost] = {}
 
-    def begin(self, tracker: tracking.Tracker, teacher: PreparedTeacher | None) -> None:
+    def begin(self, teacher: PreparedTeacher | None) -> None:
         """Open the study in MLflow, and bring up to date what is there."""
-        self._tracker = tracker
+        tracker = self._tracker
         num_trials = {tracking.TAG_NUM_TRIALS: str(self._study.search.num_trials)}
-        tracker.begin(summary.study_params(self._study), num_trials, _shared_yaml(self._study))
+        tracker.begin(summary.study_params(self._study), num_trials, dump_yaml(shareable(self._study)))
         if teacher is not None:
             summary.write_teacher(self._folder.teacher_file, summary.summarise_teacher(teacher))
             settings = flatten(self._study.base).items()
@@ -151,21 +170,26 @@ class _Session:
         teacher_cache: CacheRoom | None,
         resources: TrialResources,
         interruption: Interruption,
-    ) -> bool:
-        """Run the trials that are left; returns whether that was interrupted."""
-        self._display.say(summary.describe_trials(self._study, resources))
+        resume_command: str,
+    ) -> int:
+        """Run the trials that are left; returns the exit code."""
         place = WorkPlace(resources.num_threads, resources.num_gpus > 0, Path.cwd())
         path = None if teacher is None else teacher.path
+        make_spec = partial(TrialSpec, teacher=path, place=place, teacher_cache=teacher_cache)
         try:
-            self._run_trials(
-                partial(TrialSpec, teacher=path, place=place, teacher_cache=teacher_cache), resources, interruption
-            )
+            interruption.raise_if_requested()
+            self.begin(teacher)
+            self._display.say(summary.describe_trials(self._study, resources))
+            self._run_trials(make_spec, resources, interruption)
         except KeyboardInterrupt:
-            return True
+            with interruption.deferred():
+                return self.interrupted(resume_command)
         except BaseException:
-            self._tracker.finish(names.STATUS_FAILED)
+            with interruption.deferred():
+                self._mark_cut_off(names.STATUS_FAILED)
             raise
-        return False
+        with interruption.deferred():
+            return self.end()
 
     def end(self) -> int:
         """Tell what was found; returns the exit code."""
@@ -176,21 +200,27 @@ class _Session:
 
     def interrupted(self, resume_command: str) -> int:
         """Mark what was cut off; returns the exit code."""
+        # First, because it is what matters to who is in a hurry.
         trials, running = self._ledger.trials(), self._ledger.interrupted()
-        for trial in running:
-            if self._tracker.status_of(trial.trial_id) is not None:
-                self._tracker.interrupt(trial.trial_id)
-        self._tracker.finish(names.STATUS_STOPPED)
         done = len(trials) - len(running)
         self._display.say(f"Interrupted: {done} trials are done, {len(running)} are kept as of their last epoch.")
         self._display.say(f"Go on with:  {resume_command}")
+        self._mark_cut_off(names.STATUS_STOPPED)
         return EXIT_INTERRUPTED
 
     def has_work(self) -> bool:
         """Whether a trial is left to be begun, or to be gone on with."""
         if self._again or self._baselines_left():
             return True
-        return not self._is_exhausted and self._num_proposed() < self._study.search.num_trials
+        proposals = num_proposals(self._study.space, self._study.search.num_trials)
+        return not self._is_exhausted and self._num_proposed() < proposals
+
+    def _mark_cut_off(self, status: str) -> None:
+        """Close in MLflow what still runs, and the study's own run as ``status``."""
+        for trial in self._ledger.interrupted():
+            if self._tracker.status_of(trial.trial_id) is not None:
+                self._tracker.interrupt(trial.trial_id)
+        self._tracker.finish(status)
 
     def _run_trials(
         self, make_spec: Callable[..., TrialSpec], resources: TrialResources, interruption: Interruption
@@ -241,7 +271,7 @@ class _Session:
         study = self._study
         return TrialBoard(
             self._display,
-            total=len(study.baselines) + study.search.num_trials,
+            total=summary.num_planned(study),
             ended=[trial for trial in self._ledger.trials() if trial.status != names.STATUS_RUNNING],
             epochs_per_trial=study.base.training.total_epochs,
         )
@@ -311,12 +341,6 @@ def _open_ledger(study: StudyConfig, folder: StudyFolder) -> Ledger:
     return Ledger(
         folder.journal, study.objectives, distributions(study.space), num_configurations(study.space), sampler
     )
-
-
-def _shared_yaml(study: StudyConfig) -> str:
-    """The study for others to read: without passwords."""
-    uri = tracking.without_password(study.tracking.uri)
-    return dump_yaml(study.model_copy(update={"tracking": study.tracking.model_copy(update={"uri": uri})}))
 
 
 def _quieten_tune() -> None:

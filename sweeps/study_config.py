@@ -11,12 +11,13 @@ A strict tree like :class:`hkd.config.TrialConfig`. ``--set`` changes any of its
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from hkd.config import (
     NonNegativeFloat,
@@ -26,9 +27,11 @@ from hkd.config import (
     Seed,
     TrialConfig,
 )
-from hkd.config_io import ConfigError, apply_overrides, load_yaml, parse_config, parse_override
+from hkd.config_io import ConfigError, load_yaml, parse_config
 from hkd.metric_names import OBJECTIVES
+from sweeps.passwords import without_passwords
 from sweeps.space import baseline_problems, space_problems
+from sweeps.study_overrides import overridden
 
 CONFIGS = Path(__file__).parent / "configs"
 DEMO = CONFIGS / "demo.yaml"
@@ -98,7 +101,17 @@ class Choices(Section):
         return self
 
 
+def _local_folder(path: Path) -> Path:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        raise ValueError(f"found {path}; allowed: a folder of the file system, on a cluster one that all nodes mount")
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"there is no user's folder {path.parts[0]}; write the path whole") from None
+
+
 Parameter = Annotated[FloatRange | IntegerRange | Choices, Field(discriminator="type")]
+RANGE_FIELDS = frozenset({*FloatRange.model_fields, *IntegerRange.model_fields, *Choices.model_fields})
 
 
 class SearchConfig(Section):
@@ -166,7 +179,7 @@ class StudyConfig(Section):
     scheduler: SchedulerConfig = SchedulerConfig()
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
-    storage_path: Path = Path("runs")
+    storage_path: Annotated[Path, AfterValidator(_local_folder)] = Path("runs")
     """The study's folder is made here; on a cluster, a folder that all nodes share."""
     baselines: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Trials that run first: name -> what differs from ``base``, by dotted name. Without this key: ``undistilled``
@@ -199,9 +212,9 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, name: str | None = 
     try:
         raw = _with_base_inline(raw, path.parent)
     except ConfigError as error:
-        problems.extend(f"base: {problem}" for problem in error.problems)
+        problems.extend(f"base: {error.source}: {problem}" for problem in error.problems)
         raw = {key: value for key, value in raw.items() if key != "base"}
-    raw, override_problems = _overridden(_with_default_baselines(raw), overrides)
+    raw, override_problems = overridden(_with_default_baselines(raw), overrides, RANGE_FIELDS)
     problems += override_problems
     if name is not None:
         raw["name"] = name
@@ -217,7 +230,7 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, name: str | None = 
     checked = study or _what_is_right(raw)
     problems += space_problems(checked.space, checked.base) + baseline_problems(checked.baselines, checked.base)
     if problems or study is None:
-        raise ConfigError(dict.fromkeys(problems), source)
+        raise ConfigError(dict.fromkeys(map(without_passwords, problems)), without_passwords(source))
     return study
 
 
@@ -229,8 +242,14 @@ def _check_range(low: float, high: float, *, log: bool, step: float | None) -> N
         problems.append(f"low ({low:g}) must be above 0 where log is true")
     if log and step is not None:
         problems.append("log and step exclude each other; leave one out")
-    elif step is not None and low < high and (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)):
-        problems.append(f"high ({high:g}) is not low ({low:g}) plus a whole number of steps of {step:g}")
+    elif step is not None and low < high:
+        try:
+            remainder = (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step))
+        except InvalidOperation:
+            problems.append(f"step ({step:g}) is too small for a range from {low:g} to {high:g}")
+        else:
+            if remainder:
+                problems.append(f"high ({high:g}) is not low ({low:g}) plus a whole number of steps of {step:g}")
     if problems:
         raise ValueError("; ".join(problems))
 
@@ -246,58 +265,15 @@ def _with_default_baselines(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_different_baselines(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out baselines that were set to null; and, without a teacher, the one that is the other once more."""
+    """Leave out, without a teacher, the baseline that is the other once more."""
     baselines, base = raw["baselines"], raw.get("base")
     if not isinstance(baselines, Mapping):
         return dict(raw)
-    baselines = {name: changes for name, changes in baselines.items() if changes is not None}
+    baselines = dict(baselines)
     has_teacher = not (isinstance(base, Mapping) and "teacher" in base and base["teacher"] is None)
     if not has_teacher and UNDISTILLED in baselines and baselines.get(DEFAULT_WEIGHTS) == {}:
         del baselines[DEFAULT_WEIGHTS]
     return {**raw, "baselines": baselines}
-
-
-def _overridden(raw: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    result = dict(raw)
-    problems: list[str] = []
-    for text in overrides:
-        try:
-            key, value = parse_override(text)
-            result = _override(result, key, value)
-        except ConfigError as error:
-            problems.extend(error.problems)
-    return result, problems
-
-
-def _override(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    section, _, rest = key.partition(".")
-    if section in TrialConfig.model_fields:
-        raise ConfigError(f"{key}: unknown key; settings of a trial stand below base: did you mean base.{key}?")
-    if rest and section == "space":
-        # The names of searched settings have dots themselves: the field comes last.
-        setting, _, field = rest.rpartition(".")
-        fields = {*FloatRange.model_fields, *Choices.model_fields}
-        if value is None or not setting or field not in fields:
-            return _with_entry(raw, section, rest, value)
-        inside = (raw.get(section) or {}).get(setting) or {}
-        return _with_entry(raw, section, setting, {**inside, field: value})
-    if rest and section == "baselines":
-        name, _, setting = rest.partition(".")
-        if not setting:
-            return _with_entry(raw, section, name, value, keeps_null=True)
-        inside = (raw.get(section) or {}).get(name) or {}
-        return _with_entry(raw, section, name, {**inside, setting: value})
-    return apply_overrides(raw, {key: value})
-
-
-def _with_entry(
-    raw: dict[str, Any], section: str, name: str, value: Any, *, keeps_null: bool = False
-) -> dict[str, Any]:
-    entries = dict(raw.get(section) or {})
-    entries[name] = value
-    if value is None and not keeps_null:
-        del entries[name]
-    return {**raw, section: entries}
 
 
 def _without_unknown_types(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING
 
 from hkd import metric_names as names
 from sweeps.cluster import Cluster, TrialResources
-from sweeps.folder import StudyFolder, write_whole
+from sweeps.folder import StudyFolder, shown_path, write_whole
 from sweeps.ledger import Ledger, front
+from sweeps.passwords import without_password
 from sweeps.progress import Display, front_table, percent
+from sweeps.space import num_proposals
 from sweeps.study_config import StudyConfig, TrackingConfig
-from sweeps.tracking import Tracker, without_password
+from sweeps.tracking import Tracker
 
 if TYPE_CHECKING:
     from hkd.training.teacher import PreparedTeacher
+
+
+PARETO = Path(__file__).parents[1] / "analysis" / "pareto.py"
 
 
 @dataclass(frozen=True)
@@ -72,20 +77,27 @@ def describe_trials(study: StudyConfig, resources: TrialResources) -> str:
     if resources.max_concurrent is not None:
         at_a_time = f"{resources.max_concurrent} at a time"
     each = f"{resources.num_cpus:g} CPU" + (f" and {resources.num_gpus:g} GPU" if resources.num_gpus else "")
-    proposed = f"{study.search.num_trials} proposed by {study.search.sampler}"
+    proposed = f"{num_proposals(study.space, study.search.num_trials)} proposed by {study.search.sampler}"
     return f"Trials: {len(study.baselines)} baselines and {proposed}, {at_a_time}, each with {each}"
 
 
 def describe_earlier(study: StudyConfig, folder: StudyFolder, ledger: Ledger, resume_command: str) -> str:
     """Why a study that was begun before is not begun again."""
     ended = sum(trial.status != names.STATUS_RUNNING for trial in ledger.trials())
-    total = len(study.baselines) + study.search.num_trials
+    total = num_planned(study)
     is_finished = ended >= total
     state = f"is finished ({ended} trials)" if is_finished else f"was begun and has {ended} of {total} trials done"
     remedy = f"Go on with it: {resume_command}"
-    if is_finished:
+    if is_finished and total < len(study.baselines) + study.search.num_trials:
+        remedy = "These are all that its space holds"
+    elif is_finished:
         remedy = f"Add trials to it: {resume_command} --set search.num_trials={2 * study.search.num_trials}"
     return f'the study "{study.name}" {state}, in {folder.path}. {remedy}\nOr begin another: --name NAME'
+
+
+def num_planned(study: StudyConfig) -> int:
+    """Baselines and trials of the whole study."""
+    return len(study.baselines) + num_proposals(study.space, study.search.num_trials)
 
 
 def tell_results(
@@ -107,9 +119,14 @@ def tell_results(
             f"MLflow could not be written to ({tracker.trouble}), and lacks results. All are kept in {folder.path}, "
             "and are written when the study is resumed (--resume) with MLflow back."
         )
+    if tracker.refusals:
+        display.say(
+            f"MLflow refused {len(tracker.refusals)} parts of the results ({tracker.refusals[0]}), and lacks them. All "
+            f"are kept in {folder.path}."
+        )
     uri = without_password(study.tracking.uri)
     store = "" if uri == TrackingConfig().uri else f" --tracking-uri {uri}"
-    display.say(f"Report:  python analysis/pareto.py --study {study.name}{store}")
+    display.say(f"Report:  python {shown_path(PARETO)} --study {study.name}{store}")
     display.say(f"MLflow:  {uri}" if uri.startswith("http") else f"MLflow:  mlflow ui --backend-store-uri {uri}")
 
 

@@ -5,24 +5,19 @@ Experiment = study; one parent run; one child run for the teacher and for each t
 configuration, metrics carry the epoch as step.
 
 A server that goes away in mid-study does not stop it: what was to be written waits in order, until it can be written.
+What it refuses is counted, told, and left out: the study's own folder has it all.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import os
-import re
-import socket
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-import sqlalchemy.exc
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from hkd import metric_names as names
@@ -30,6 +25,7 @@ from hkd.config import TrialConfig
 from hkd.config_io import flatten
 from sweeps.folder import ARTIFACTS
 from sweeps.ledger import LedgerTrial
+from sweeps.mlflow_store import artifact_location, first_line, is_passing, usable
 
 if TYPE_CHECKING:
     from hkd.models.cost import Cost
@@ -40,9 +36,10 @@ TAG_ERROR = "hkd.error"
 TAG_NUM_TRIALS = "hkd.num_trials"
 """A tag because it may be raised when a study is resumed; MLflow's parameters are written once."""
 
-CONNECT_SECONDS = 5.0
 RETRY_SECONDS = 15.0
 """Between attempts to write while the server is away."""
+MAX_ATTEMPTS = 4
+"""After which something that a server which answers fails to take is left out, and holds up the rest no longer."""
 
 _PARENT_TAG = "mlflow.parentRunId"
 _MLFLOW_STATUS = {
@@ -53,56 +50,6 @@ _MLFLOW_STATUS = {
 }
 _PARAMS_PER_BATCH = 100  # MLflow's limit
 _MAX_TAG_LENGTH = 5000
-# What the server refuses it will refuse again; everything else may pass.
-_REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED")
-
-
-class TrackingError(ValueError):
-    """MLflow cannot be used as asked for."""
-
-
-def connect(uri: str) -> MlflowClient:
-    """Connect to an MLflow store, making an SQLite file that is not there yet.
-
-    Raises:
-        TrackingError: the store is unreachable, of an unknown kind, or no MLflow store.
-    """
-    shown = without_password(uri)
-    _be_quiet()
-    _check_place(uri, shown)
-    try:
-        client = MlflowClient(uri)
-        client.search_experiments(max_results=1)
-    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError, OSError) as error:
-        raise TrackingError(
-            f"the MLflow store {shown} (tracking.uri) cannot be used: {_first_line(error, uri)}. Start the server, or "
-            "name another store: --set tracking.uri=sqlite:///mlflow.db"
-        ) from error
-    return client
-
-
-def find_experiment(client: MlflowClient, uri: str, study: str, *, is_begun: bool) -> Experiment | None:
-    """The study's experiment, None where there is none yet.
-
-    Raises:
-        TrackingError: the name is taken by a deleted experiment, or by runs of a study that is not this one.
-    """
-    experiment = client.get_experiment_by_name(study)
-    shown = without_password(uri)
-    if experiment is None:
-        return None
-    if experiment.lifecycle_stage == "deleted":
-        raise TrackingError(
-            f'the MLflow store {shown} has a deleted experiment "{study}", which keeps its name taken; '
-            f"bring it back (mlflow experiments restore --experiment-id {experiment.experiment_id}), remove it for "
-            "good (mlflow gc), or choose another name (--name NAME)"
-        )
-    if not is_begun and client.search_runs([experiment.experiment_id], max_results=1):
-        raise TrackingError(
-            f'the MLflow store {shown} already has results of a study "{study}", whose folder is not here; '
-            "choose another name (--name NAME) or storage_path. The results are untouched."
-        )
-    return experiment
 
 
 class Tracker:
@@ -110,24 +57,34 @@ class Tracker:
 
     Args:
         uri: Where ``client`` is connected to.
-        experiment: As :func:`find_experiment` gives it.
+        experiment: As :func:`sweeps.mlflow_store.find_experiment` gives it.
+
+    Raises:
+        TrackingError: the experiment cannot be made or read.
     """
 
     def __init__(self, client: MlflowClient, uri: str, study: str, experiment: Experiment | None) -> None:
         self.trouble: str | None = None
         """Why the last attempt to write failed; None while all is well."""
+        self.refusals: list[str] = []
+        """Why parts of the results were left out: one entry a part."""
         self._client = client
+        self._uri = uri
         self._study = study
         self._waiting: list[Callable[[], None]] = []
         self._failed_at = -math.inf
-        self._experiment_id = (
-            experiment.experiment_id
-            if experiment is not None
-            else client.create_experiment(study, artifact_location=_artifact_location(uri, study))
-        )
+        self._attempts = 0
+        """At what waits first."""
         self._runs: dict[str, Run] = {}
         self._parent: Run | None = None
-        for run in self._all_runs():
+        with usable(uri):
+            self._experiment_id = (
+                experiment.experiment_id
+                if experiment is not None
+                else client.create_experiment(study, artifact_location=artifact_location(uri, study))
+            )
+            runs = self._all_runs()
+        for run in runs:
             if run.data.tags.get(names.TAG_ROLE) == names.ROLE_STUDY:
                 self._parent = run
             elif names.TAG_TRIAL_ID in run.data.tags:
@@ -143,18 +100,25 @@ class Tracker:
 
         def write() -> None:
             tags_now = {names.TAG_STATUS: names.STATUS_RUNNING, **tags}
-            if self._parent is None:
+            # As in _run: it may be there although its making was not answered.
+            known = (
+                [self._parent] if self._parent else self._all_runs(f"tags.`{names.TAG_ROLE}` = '{names.ROLE_STUDY}'")
+            )
+            if known:
+                self._parent = known[0]
+                self._client.update_run(self._parent.info.run_id, status="RUNNING")
+                self._set_tags(self._parent, tags_now)
+            else:
                 identity = {names.TAG_STUDY: self._study, names.TAG_ROLE: names.ROLE_STUDY}
                 self._parent = self._client.create_run(
                     self._experiment_id, run_name=self._study, tags={**identity, **tags_now}
                 )
+            if len(self._parent.data.params) < len(params):
                 self._log_params(self._parent, params)
-            else:
-                self._client.update_run(self._parent.info.run_id, status="RUNNING")
-                self._set_tags(self._parent, tags_now)
-            self._client.log_text(self._parent.info.run_id, study_yaml, "study.yaml")
 
         self._write(write)
+        # Apart: a store of artifacts may refuse what the store of runs takes.
+        self._write(lambda: self._log_text(self._parent, study_yaml, "study.yaml"))
 
     def teacher(
         self,
@@ -166,71 +130,72 @@ class Tracker:
         """Write down the teacher, once."""
         if self.status_of(TEACHER_ID) == names.STATUS_FINISHED:
             return
+        now = _now_ms()
 
         def write() -> None:
             run = self._run(TEACHER_ID, names.ROLE_TEACHER, {})
-            self._log_description(run, params, cost)
+            self._log_description(run, params, cost, now)
             written = run.data.metrics.get(names.EPOCH, 0)
             for epoch, measured in list(enumerate(epochs, start=1))[int(written) :]:
-                self._log_metrics(run, {names.EPOCH: epoch, **measured}, step=epoch)
-            self._log_metrics(run, {**metrics, names.BUDGET_FRACTION: 1.0}, step=max(1, len(epochs)))
+                self._log_metrics(run, {names.EPOCH: epoch, **measured}, step=epoch, time_ms=now)
+            last = max(1, len(epochs))
+            self._log_metrics(run, {**metrics, names.BUDGET_FRACTION: 1.0}, step=last, time_ms=now)
             self._terminate(run, names.STATUS_FINISHED, {})
 
         self._write(write)
 
     def start(self, trial: LedgerTrial, config: TrialConfig, cost: Cost) -> None:
         """Open the run of a trial, or open it again."""
+        now = _now_ms()
 
         def write() -> None:
             extra = {names.TAG_BASELINE: trial.baseline} if trial.baseline else {}
             run = self._run(trial.trial_id, trial.role, extra)
-            if run.data.tags.get(names.TAG_STATUS) != names.STATUS_RUNNING:
+            # One may say that it runs and the other not, where an earlier process was cut off between them.
+            if (run.data.tags.get(names.TAG_STATUS), run.info.status) != (names.STATUS_RUNNING, "RUNNING"):
                 self._client.update_run(run.info.run_id, status="RUNNING")
                 self._set_tags(run, {names.TAG_STATUS: names.STATUS_RUNNING})
-            self._log_description(run, flatten(config), cost)
+            self._log_description(run, flatten(config), cost, now)
 
         self._write(write)
 
     def epoch(self, trial_id: str, metrics: Mapping[str, float]) -> None:
         """Write what an epoch measured; an epoch that is there already (from before an interruption) is left out."""
+        # Taken once: what is sent again because its answer was lost is, to MLflow, the same measurement.
+        now = _now_ms()
 
         def write() -> None:
-            run = self._runs[trial_id]
+            run = self._runs.get(trial_id)
             epoch = int(metrics[names.EPOCH])
-            if epoch > run.data.metrics.get(names.EPOCH, 0):
-                self._log_metrics(run, metrics, step=epoch)
+            # A trial whose run was refused has none.
+            if run is not None and epoch > run.data.metrics.get(names.EPOCH, 0):
+                self._log_metrics(run, metrics, step=epoch, time_ms=now)
 
         self._write(write)
 
     def end(self, trial: LedgerTrial, artifacts: Path | None) -> None:
         """Close the run of a trial as the ledger has it, with the files of its last checkpoint."""
 
-        def write() -> None:
-            run = self._runs[trial.trial_id]
-            if artifacts is not None:
-                for name in ARTIFACTS:
-                    if (artifacts / name).is_file():
-                        self._client.log_artifact(run.info.run_id, str(artifacts / name))
+        def write_files() -> None:
+            run = self._runs.get(trial.trial_id)
+            for name in ARTIFACTS:
+                if run is not None and artifacts is not None and (artifacts / name).is_file():
+                    self._client.log_artifact(run.info.run_id, str(artifacts / name))
             if trial.error is not None:
-                self._client.log_text(run.info.run_id, trial.error, "error.txt")
-            error_tag = {TAG_ERROR: trial.error.strip().splitlines()[-1][:_MAX_TAG_LENGTH]} if trial.error else {}
-            self._terminate(run, trial.status, error_tag)
+                self._log_text(run, trial.error, "error.txt")
 
-        self._write(write)
+        error_tag = {TAG_ERROR: trial.error.strip().splitlines()[-1][:_MAX_TAG_LENGTH]} if trial.error else {}
+        self._write(write_files)
+        self._write(lambda: self._terminate(self._runs.get(trial.trial_id), trial.status, error_tag))
 
     def interrupt(self, trial_id: str) -> None:
         """Mark a trial that was stopped with the study, to go on when that is resumed."""
-        self._write(lambda: self._terminate(self._runs[trial_id], names.STATUS_STOPPED, {}))
+        self._write(lambda: self._terminate(self._runs.get(trial_id), names.STATUS_STOPPED, {}))
 
     def finish(self, status: str) -> None:
         """Close the parent run, trying once more to write what waits."""
-
-        def write() -> None:
-            assert self._parent is not None
-            self._terminate(self._parent, status, {})
-
         self._failed_at = -math.inf
-        self._write(write)
+        self._write(lambda: self._terminate(self._parent, status, {}))
 
     def status_of(self, trial_id: str) -> str | None:
         """A trial's status as MLflow has it; None where it has no run."""
@@ -242,24 +207,38 @@ class Tracker:
         if time.monotonic() - self._failed_at < RETRY_SECONDS:
             return
         while self._waiting:
+            self._attempts += 1
             try:
                 self._waiting[0]()
-            except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
-                self.trouble = _first_line(error)
-                if getattr(error, "error_code", None) not in _REFUSALS:
+            # Stores of runs and of artifacts are others' code, with libraries of their own that may even be missing;
+            # no trouble with them is worth a study.
+            except Exception as error:  # noqa: BLE001
+                self.trouble = first_line(error, self._uri)
+                if is_passing(error) and (self._attempts < MAX_ATTEMPTS or not self._answers()):
                     self._failed_at = time.monotonic()
                     return
-                logging.getLogger(__name__).warning("MLflow refuses a part of the results: %s", self.trouble)
+                if self.trouble not in self.refusals:
+                    logging.getLogger(__name__).warning("MLflow refuses a part of the results: %s", self.trouble)
+                self.refusals.append(self.trouble)
             else:
                 self.trouble = None
             del self._waiting[0]
+            self._attempts = 0
+
+    def _answers(self) -> bool:
+        try:
+            self._all_runs(f"tags.`{names.TAG_ROLE}` = '{names.ROLE_STUDY}'")
+        except Exception:  # noqa: BLE001 (as above)
+            return False
+        return True
 
     def _run(self, trial_id: str, role: str, extra_tags: Mapping[str, str]) -> Run:
         """The run of a trial, made where there is none."""
         if trial_id not in self._runs:
             # A run whose making was not answered in time may be there nevertheless.
             found = self._all_runs(f"tags.`{names.TAG_TRIAL_ID}` = '{trial_id}'")
-            assert self._parent is not None
+            if self._parent is None:
+                raise _NoParentError("the run of the study, below which all others stand, was refused")
             self._runs[trial_id] = (
                 found[0]
                 if found
@@ -295,12 +274,12 @@ class Tracker:
             if not token:
                 return runs
 
-    def _log_description(self, run: Run, params: Mapping[str, object], cost: Cost) -> None:
+    def _log_description(self, run: Run, params: Mapping[str, object], cost: Cost, time_ms: int) -> None:
         """What is known before training; left out where it is there already, whole."""
         if len(run.data.params) < len(params):
             self._log_params(run, params)
         if names.GMACS not in run.data.metrics:
-            self._log_metrics(run, _cost_metrics(cost), step=0)
+            self._log_metrics(run, _cost_metrics(cost), step=0, time_ms=time_ms)
 
     def _log_params(self, run: Run, params: Mapping[str, object]) -> None:
         entries = [Param(name, str(value)) for name, value in params.items()]
@@ -308,12 +287,15 @@ class Tracker:
             self._client.log_batch(run.info.run_id, params=entries[first : first + _PARAMS_PER_BATCH])
         run.data.params.update({entry.key: entry.value for entry in entries})
 
-    def _log_metrics(self, run: Run, metrics: Mapping[str, float], *, step: int) -> None:
-        now = int(time.time() * 1000)
+    def _log_text(self, run: Run | None, text: str, name: str) -> None:
+        if run is not None:
+            self._client.log_text(run.info.run_id, text, name)
+
+    def _log_metrics(self, run: Run, metrics: Mapping[str, float], *, step: int, time_ms: int) -> None:
         # A diverged ratio is no number; MLflow would keep it as the largest float there is.
         finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
         self._client.log_batch(
-            run.info.run_id, metrics=[Metric(name, value, now, step) for name, value in finite.items()]
+            run.info.run_id, metrics=[Metric(name, value, time_ms, step) for name, value in finite.items()]
         )
         run.data.metrics.update(finite)
 
@@ -321,62 +303,21 @@ class Tracker:
         self._client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
         run.data.tags.update(tags)
 
-    def _terminate(self, run: Run, status: str, tags: Mapping[str, str]) -> None:
-        self._set_tags(run, {names.TAG_STATUS: status, **tags})
+    def _terminate(self, run: Run | None, status: str, tags: Mapping[str, str]) -> None:
+        if run is None:
+            return
+        # The tag last: whoever resumes the study writes a run again whose tag does not say that it has ended.
         self._client.set_terminated(run.info.run_id, _MLFLOW_STATUS[status])
+        self._set_tags(run, {names.TAG_STATUS: status, **tags})
 
 
-def without_password(uri: str) -> str:
-    """The URI with user and password hidden, fit to be shown and stored."""
-    return re.sub(r"://[^/]*@", "://***@", uri)
+class _NoParentError(Exception):
+    """There is no run to write below."""
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _cost_metrics(cost: Cost) -> dict[str, float]:
     return {names.NUM_PARAMS: cost.num_params, names.FLOPS: cost.flops, names.GMACS: cost.gmacs}
-
-
-def _be_quiet() -> None:
-    """Without this MLflow waits minutes for a server that is away, and tells of every table it makes."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _check_place(uri: str, shown: str) -> None:
-    """Find out quickly what MLflow would take long to find out, or make silently in a mistyped place."""
-    parts = urlsplit(uri)
-    if parts.scheme in ("http", "https"):
-        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-        try:
-            socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
-        except OSError as error:
-            raise TrackingError(
-                f"the MLflow server {shown} (tracking.uri) cannot be reached: {error}. Start it, or name another "
-                "store: --set tracking.uri=sqlite:///mlflow.db"
-            ) from error
-    elif parts.scheme.partition("+")[0] == "sqlite":
-        database = _sqlite_path(uri)
-        if database is None or not database.absolute().parent.is_dir():
-            folder = "" if database is None else f"; there is no folder {database.absolute().parent}"
-            raise TrackingError(f"tracking.uri {shown} names no place for a file{folder}; allowed: sqlite:///PATH")
-
-
-def _sqlite_path(uri: str) -> Path | None:
-    path = uri.partition("://")[2].removeprefix("/").partition("?")[0]
-    return Path(path) if path else None
-
-
-def _artifact_location(uri: str, study: str) -> str | None:
-    """Beside an SQLite file; where a server keeps artifacts is the server's affair."""
-    if urlsplit(uri).scheme.partition("+")[0] != "sqlite":
-        return None
-    database = _sqlite_path(uri)
-    assert database is not None
-    return (database.absolute().parent / "mlartifacts" / study).as_uri()
-
-
-def _first_line(error: Exception, uri: str = "") -> str:
-    # MLflow's and SQLAlchemy's messages go on for pages.
-    line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-    return line.replace(uri, without_password(uri)) if uri else line

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +57,13 @@ def test_trials_run_on_spot_gpu_workers_only(cluster: dict[str, Any]) -> None:
     assert head["node_config"]["ImageId"] == worker["node_config"]["ImageId"]
 
 
-def test_nothing_listens_for_the_outside(cluster: dict[str, Any]) -> None:
+def test_mlflow_and_dashboard_listen_on_the_head_alone_and_the_rest_is_closed_off(cluster: dict[str, Any]) -> None:
     commands = "\n".join(_commands(cluster))
     assert re.search(r"(?<!\d)0\.0\.0\.0", commands) is None
     assert "mlflow server --host 127.0.0.1 " in commands
     assert "--dashboard-host=127.0.0.1" in commands
-    # No port is opened beside Ray's default rules: SSH, and traffic between the nodes.
+    # Ray's own ports listen on every interface. None is opened beside Ray's default rules: SSH, and traffic between the
+    # nodes.
     assert "security_group" not in cluster["provider"]
 
 
@@ -71,17 +74,49 @@ def test_commands_are_shell(cluster: dict[str, Any]) -> None:
 
 
 def test_installs_this_checkout_everywhere(cluster: dict[str, Any]) -> None:
-    assert cluster["file_mounts"] == {"/home/ubuntu/hkd": "."}
+    mounts = cluster["file_mounts"]
+    assert all(remote == f"/home/ubuntu/hkd/{local}" for remote, local in mounts.items())
+    with (REPOSITORY / "pyproject.toml").open("rb") as file:
+        pyproject = tomllib.load(file)
+    # All that pyproject.toml names: packages and readme.
+    packages = [name for name in pyproject["tool"]["setuptools"]["packages"]["find"]["include"] if "*" not in name]
+    assert set(mounts.values()) == {*packages, pyproject["project"]["readme"], "pyproject.toml", "constraints.txt"}
     install = next(command for command in cluster["setup_commands"] if "pip install" in command)
     assert "-c constraints.txt -e ." in install
-    assert (REPOSITORY / "constraints.txt").is_file()
-    assert (REPOSITORY / "pyproject.toml").is_file()
-    # What is sent is what git keeps: results, data sets and the environment stay here.
-    assert cluster["rsync_filter"] == [".gitignore"]
-    assert {".git", ".venv", "runs", "data"} <= set(cluster["rsync_exclude"])
+    # rsync leaves out whatever has such a name at any depth, unless the pattern begins with a slash.
+    sent = [path for local in mounts.values() for path in (REPOSITORY / local, *(REPOSITORY / local).rglob("*"))]
+    assert all(path.exists() for path in sent)
+    left_out = {
+        path.relative_to(REPOSITORY)
+        for path in sent
+        for part in path.relative_to(REPOSITORY).parts
+        if any(fnmatch(part, pattern) for pattern in cluster["rsync_exclude"])
+    }
+    assert REPOSITORY / "hkd" / "data" / "store.py" in sent
+    assert all("__pycache__" in path.parts for path in left_out)
     # Setup commands are merged by Ray into the node's own: both kinds of node install.
     assert install in cluster["head_setup_commands"]
     assert install in cluster["worker_setup_commands"]
+
+
+def test_the_documented_study_finds_what_was_sent() -> None:
+    from sweeps.study_config import load_study
+
+    text = (REPOSITORY / "ray_cluster.yaml").read_text(encoding="utf-8")
+    header = " ".join(line.removeprefix("#").strip() for line in text.partition("cluster_name")[0].splitlines())
+    sent = re.findall(r"ray rsync-up ray_cluster.yaml (\S+)/ (\S+)/", header)
+    study = load_study(REPOSITORY / "sweeps/configs/pennfudan.yaml", re.findall(r"--set ([^\s']+)", header))
+    data = study.base.data
+    assert data.train_annotations is not None
+    assert data.validation_annotations is not None
+    # `hkd data pennfudan --root ../shared/data/pennfudan --out data/pennfudan` writes the first, and leaves the images.
+    assert sent == [
+        ("data/pennfudan", str(data.train_annotations.parent)),
+        ("../shared/data/pennfudan/PNGImages", str(data.image_root)),
+    ]
+    assert data.validation_annotations.parent == data.train_annotations.parent
+    assert study.storage_path.is_relative_to("/shared")
+    assert study.resources.gpus_per_trial == 1
 
 
 def test_all_nodes_see_one_folder(cluster: dict[str, Any]) -> None:

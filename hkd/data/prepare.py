@@ -49,7 +49,10 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
         image_root = config.image_root
     train, validation = _read_both(paths, image_root)
     if train.ignore.all():
-        problem = f"none of its {len(train.ignore)} boxes counts (all are ignored): there is nothing to learn from"
+        problem = (
+            f"none of its {len(train.ignore)} boxes counts (all are ignored)" if len(train.ignore) else "has no box"
+        )
+        problem += ": there is nothing to learn from"
         raise AnnotationError([problem], str(train.path))
     train_store, validation_store = (
         open_store(annotations, config.image_height, config.image_width, config.cache_dir, progress)

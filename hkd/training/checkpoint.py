@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -133,7 +132,10 @@ def read_metadata(path: Path) -> DetectorMetadata:
             hkd_version=str(header["hkd_version"]),
             metrics={str(name): float(value) for name, value in header["metrics"].items()},
         )
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValidationError) as error:
+    except CheckpointError:
+        raise
+    # ValueError: no JSON, no number where one belongs, or pydantic's; RecursionError: brackets without end.
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise CheckpointError(f'{path}: its metadata entry "{_METADATA_KEY}" is damaged ({error})') from error
 
 

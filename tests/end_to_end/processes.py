@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -74,6 +74,14 @@ class Command:
             self._news.wait_for(is_there, PATIENCE_SECONDS)
         assert found, f"no line with {pattern!r} in:\n{self.output}"
         return found[0]
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Look again and again until something holds."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not condition():
+            assert self._reader.is_alive(), self.output
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.05)
 
     def send(self, number: int, *, to_group: bool) -> None:
         """A signal, to the command alone or, as a terminal's Ctrl-C, to its whole group."""

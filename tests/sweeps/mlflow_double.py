@@ -46,6 +46,7 @@ class MlflowDouble:
         self.loses_answers = False
         """Does what it is asked for and answers nothing."""
         self._ids = itertools.count()
+        self._metrics: set[tuple[str, str, int, float, int]] = set()
 
     def client(self) -> MlflowClient:
         return cast("MlflowClient", self)
@@ -90,7 +91,13 @@ class MlflowDouble:
             if run.params.setdefault(param.key, param.value) != param.value:
                 raise MlflowException("Changing param values is not allowed", INVALID_PARAMETER_VALUE)
         run.tags.update({tag.key: tag.value for tag in tags})
-        run.history += [(metric.key, metric.step, metric.value) for metric in metrics]
+        for metric in metrics:
+            # As MLflow: the same measurement, to the millisecond, is there once.
+            entry = (metric.key, metric.step, metric.value)
+            identity = (run_id, *entry, metric.timestamp)
+            if identity not in self._metrics or entry not in run.history:
+                self._metrics.add(identity)
+                run.history.append(entry)
         self._answer()
 
     def log_text(self, run_id: str, text: str, artifact_file: str) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from hkd.config import TrialConfig
+from hkd.config import DataConfig, TrialConfig
 from hkd.config_io import parse_config
+from hkd.data.annotations import AnnotationError, annotation_document, read_annotations
 from hkd.data.prepare import prepare_data
-from sweeps.checks import check_device, check_objectives
+from sweeps.checks import check_device, check_files, check_objectives
 from sweeps.cluster import TrialResources
 from sweeps.folder import StudyError
 from sweeps.study_config import StudyConfig
@@ -30,8 +33,43 @@ def test_an_objective_must_have_a_value_on_the_validation_images(tmp_path: Path)
     with pytest.raises(
         StudyError, match=r"mr2_reasonable has no value on the validation .* allowed: mr2_all, num_params"
     ):
-        check_objectives(StudyConfig(name="x", base=base), data)
-    check_objectives(StudyConfig(name="x", base=base, objectives=("mr2_all", "flops")), data)
+        check_objectives(StudyConfig(name="x", base=base), data.validation_annotations)
+    check_objectives(StudyConfig(name="x", base=base, objectives=("mr2_all", "flops")), data.validation_annotations)
+
+
+def write_annotations_of(folder: Path, name: str, boxes: list[list[float]]) -> Path:
+    Image.new("RGB", (96, 64)).save(folder / "a.png")
+    images = [{"id": 1, "file_name": "a.png", "height": 64, "width": 96}]
+    document = annotation_document(images, [{"image_id": 1, "bbox": box} for box in boxes], str(folder))
+    (folder / name).write_text(json.dumps(document), encoding="utf-8")
+    return folder / name
+
+
+def test_validation_images_without_a_box(tmp_path: Path) -> None:
+    annotations = read_annotations(write_annotations_of(tmp_path, "none.json", []))
+    with pytest.raises(StudyError, match="subset; allowed: num_params, flops, gmacs$"):
+        check_objectives(StudyConfig(name="x"), annotations)
+
+
+def test_mistakes_of_both_sets_are_told_together(tmp_path: Path) -> None:
+    wrong = [write_annotations_of(tmp_path, name, [[0, 0, -9, 9]]) for name in ("train.json", "validation.json")]
+    base = TrialConfig(data=DataConfig(train_annotations=wrong[0], validation_annotations=wrong[1]))
+    with pytest.raises(AnnotationError) as caught:
+        check_files(base, check_images=False)
+    for path in wrong:
+        assert f"{path}: " in str(caught.value)
+
+
+def test_images_are_looked_at_where_that_is_asked_for(tmp_path: Path) -> None:
+    path = write_annotations_of(tmp_path, "one.json", [[1, 1, 20, 55]])
+    base = TrialConfig(data=DataConfig(train_annotations=path, validation_annotations=path), teacher=None)
+    there = check_files(base, check_images=True)
+    assert there is not None
+    assert len(there.images) == 1
+    (tmp_path / "a.png").write_bytes(b"no image")
+    check_files(base, check_images=False)
+    with pytest.raises(AnnotationError, match="does not open as an image"):
+        check_files(base, check_images=True)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,19 @@ def test_where_it_would_harm_a_signal_waits_and_a_second_does_not(number: int) -
     assert seen == [False, True]
 
 
+def test_what_follows_an_interruption_can_wait_for_another() -> None:
+    with Interruption() as interruption:
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+        with interruption.deferred():
+            # An impatient Ctrl-C while results are written; the next one means it.
+            send(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                send(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            interruption.raise_if_requested()
+
+
 def test_afterwards_signals_do_what_they_did_before() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with Interruption() as interruption, interruption.deferred():

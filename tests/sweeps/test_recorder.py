@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 from optuna.samplers import RandomSampler
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, NodeDiedError, OutOfMemoryError
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
@@ -180,6 +180,15 @@ def test_a_trial_whose_worker_is_lost_is_run_again_but_not_for_ever(scene: Scene
     scene.fail(tmp_path, ActorDiedError(), "The actor died unexpectedly")
     assert scene.known.status == "failed"
     assert len(scene.again) == MAX_LOSSES
+
+
+@pytest.mark.parametrize("kind", [OutOfMemoryError, NodeDiedError])
+def test_a_worker_may_be_lost_in_other_ways(scene: Scene, tmp_path: Path, kind: type[Exception]) -> None:
+    error = kind("the node is in trouble")
+    scene.tell("on_trial_start")
+    scene.fail(tmp_path, error, str(error))
+    assert scene.known.status == "running"
+    assert len(scene.again) == 1
 
 
 def test_an_earlier_attempts_files_go_once_there_are_newer_ones(scene: Scene) -> None:

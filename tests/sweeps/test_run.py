@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from hkd.data.annotations import annotation_document
 from sweeps import run
 from tests.sweeps.tiny import write_tiny_study
 
@@ -42,11 +47,13 @@ def files_in(folder: Path) -> set[str]:
 @pytest.mark.parametrize("command", [["sweeps/run.py"], ["-m", "sweeps.run"]])
 def test_help_runs_as_a_script_and_as_a_module(command: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, *command, "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
+        [sys.executable, *command, "--help"], cwd=REPOSITORY, env={**os.environ, "COLUMNS": "80"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
     for flag in ("--config", "--set", "--name", "--resume", "--dry-run"):
         assert flag in done.stdout
     assert "examples:" in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines()) <= 81
 
 
 def test_all_mistakes_of_a_configuration_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +129,9 @@ def test_a_study_that_was_begun_is_neither_begun_again_nor_mixed(
     files = {path: path.read_bytes() for path in begun.path.iterdir()}
     err = refusal(capsys)
     assert 'the study "tiny" was begun and has 2 of 4 trials done' in err
-    assert "Go on with it: python sweeps/run.py --config tiny.yaml --resume" in err
+    # The working folder is not the checkout's.
+    script = shlex.quote(str(REPOSITORY / "sweeps" / "run.py"))
+    assert f"Go on with it: python {script} --config tiny.yaml --resume" in err
     assert "base.training.batch_size: was 4, is 2" in refusal(capsys, "--set", "base.training.batch_size=2", "--resume")
     for _ in range(2):
         trial = ledger.begin_proposed()
@@ -130,8 +139,58 @@ def test_a_study_that_was_begun_is_neither_begun_again_nor_mixed(
         ledger.finish(ledger.note_result(trial, metrics))
     err = refusal(capsys)
     assert 'the study "tiny" is finished (4 trials)' in err
-    assert "Add trials to it: python sweeps/run.py --config tiny.yaml --resume --set search.num_trials=4" in err
+    assert f"Add trials to it: python {script} --config tiny.yaml --resume --set search.num_trials=4" in err
     assert (begun.path / "study.yaml").read_bytes() == files[begun.path / "study.yaml"]
+
+
+def test_images_that_do_not_open_are_told_before_anything_is_begun(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sweeps import mlflow_store
+
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (96, 64)).save(folder / name)
+    images = [{"id": 1, "file_name": "a.png", "height": 64, "width": 96},
+              {"id": 2, "file_name": "b.png", "height": 64, "width": 96}]  # fmt: skip
+    document = annotation_document(images, [{"image_id": 1, "bbox": [1, 1, 20, 55]}], ".")
+    (folder / "set.json").write_text(json.dumps(document), encoding="utf-8")
+    (folder / "b.png").write_bytes(b"no image")
+    given = [f"base.data.{which}_annotations=set.json" for which in ("train", "validation")]
+    flags = [word for setting in given for word in ("--set", setting)]
+    assert "does not open as an image" in refusal(capsys, *flags, "--dry-run")
+    before = files_in(folder)
+    # The real run comes to them last of all. To make an MLflow store takes seconds.
+    monkeypatch.setattr(mlflow_store, "connect", lambda _: None)
+    monkeypatch.setattr(mlflow_store, "find_experiment", lambda *_, **__: None)
+    assert "does not open as an image" in refusal(capsys, *flags)
+    assert files_in(folder) == before
+    assert not (folder / "runs" / "tiny").exists()
+
+
+def test_a_resume_command_shows_no_password(folder: Path) -> None:
+    options = run._parser().parse_args(["--set", "tracking.uri=http://me:SECRET@host"])
+    command = run._resume_command(options, ["--set", "tracking.uri=http://me:SECRET@host"])
+    assert command.endswith("--set 'tracking.uri=http://***@host' --resume")
+
+
+def test_an_interruption_says_how_to_go_on(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sweeps import study as study_module
+    from sweeps.folder import StudyFolder
+    from sweeps.study_config import load_study
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study_module, "run_study", interrupted)
+    assert run.main(["--config", "tiny.yaml"]) == 130
+    assert "Go on by giving the same command again" in capsys.readouterr().err
+    study = load_study(Path("tiny.yaml"))
+    StudyFolder(study).begin(study)
+    # Where there is a study, the same command would be refused.
+    assert run.main(["--config", "tiny.yaml"]) == 130
+    assert "--config tiny.yaml --resume" in capsys.readouterr().err
 
 
 def test_a_defect_of_ours_shows_its_traceback(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +232,36 @@ def test_a_dry_run_tells_that_gpus_will_be_measured(folder: Path, capsys: pytest
     assert run.main(["--config", "tiny.yaml", "--dry-run", "--set", "resources.gpus_per_trial=auto"]) == 0
     out = capsys.readouterr().out
     assert "  measure, where there are GPUs, how many of its largest trials share one\n" in out
+
+
+def test_a_dry_run_refuses_what_the_run_would(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from sweeps.folder import StudyFolder
+    from sweeps.study_config import load_study
+
+    study = load_study(Path("tiny.yaml"))
+    StudyFolder(study).begin(study)
+    assert run.main(["--config", "tiny.yaml", "--dry-run"]) == 0
+    assert "(which is there already; see --resume)" in capsys.readouterr().out
+    assert 'the name "tiny" is taken' in refusal(capsys, "--dry-run", "--set", "base.training.batch_size=2")
+
+
+def test_a_dry_run_fits_a_terminal(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "a-baseline-of-a-long-name-indeed"
+    assert run.main(["--config", "tiny.yaml", "--dry-run", "--set", f"baselines.{name}.training.seed=1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    begin, end = (
+        next(i for i, line in enumerate(lines) if text in line) for text in ("M params", "This was a dry run")
+    )
+    table = lines[begin:end]
+    assert table[0].split() == ["backbone", "width", "pyramid", "head", "M", "params", "GFLOPs"]
+    assert max(map(len, table)) <= 80
+    # Teacher, three baselines and the two ends of the space: nothing is cut, long names are folded.
+    assert sum(len(re.findall("resnet18 ", line)) for line in table) == 6
+    assert f"baseline-{name}" in "".join(line.partition(" resnet18 ")[0].strip() for line in table)
+    assert "…" not in "".join(table)
 
 
 def test_a_dry_run_counts_what_a_small_space_holds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,15 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from hkd.config import AugmentationConfig, DataConfig, TrialConfig
 from hkd.config_io import ConfigError
-from sweeps.space import distributions, ends, extreme_students, num_configurations, space_problems, trial_config
+from sweeps.space import (
+    distributions,
+    ends,
+    extreme_students,
+    num_configurations,
+    num_proposals,
+    space_problems,
+    trial_config,
+)
 from sweeps.study_config import Choices, FloatRange, IntegerRange, Parameter
 
 WIDTH = FloatRange(type="float", low=0.125, high=0.5, step=0.125)
@@ -73,10 +81,13 @@ def test_trial_config_changes_what_is_named_and_nothing_else() -> None:
             ["space.training.batch_size.low: found 1.0", "space.training.batch_size.high: found 8.0"],
         ),
         ("student.wdth_multiplier", WIDTH, ["space.student.wdth_multiplier: unknown key; did you mean width_mul"]),
-        ("student", WIDTH, ["space.student: cannot be searched: it is part of the task"]),
+        ("student", WIDTH, ["space.student: cannot be searched as a whole; name its settings one by one"]),
         ("data.image_height", CHANNELS, ["space.data.image_height: cannot be searched: it is part of the task"]),
         ("teacher.head_channels", CHANNELS, ["space.teacher.head_channels: cannot be searched"]),
         ("evaluation.nms_iou", RATE, ["space.evaluation.nms_iou: cannot be searched"]),
+        ("training.device", Choices(type="categorical", choices=("cpu", "cuda")),
+         ["space.training.device: cannot be searched: all trials are given the same"]),
+        ("training.num_threads", IntegerRange(type="int", low=1, high=2), ["space.training.num_threads: cannot be"]),
     ],
 )  # fmt: skip
 def test_every_value_is_held_against_the_trials_tree(key: str, parameter: Parameter, problems: list[str]) -> None:
@@ -142,6 +153,8 @@ def test_ends_and_number_of_configurations() -> None:
     space: dict[str, Parameter] = {"a": WIDTH, "b": CHANNELS, "c": BACKBONE}
     assert num_configurations(space) == 4 * 3 * 2
     assert num_configurations({**space, "d": RATE}) is None
+    assert [num_proposals(space, wanted) for wanted in (3, 24, 50)] == [3, 24, 24]
+    assert num_proposals({**space, "d": RATE}, 50) == 50
 
 
 def test_extreme_students_pair_the_ends_with_every_choice() -> None:

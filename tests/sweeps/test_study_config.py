@@ -72,7 +72,8 @@ def test_base_may_be_a_file_beside_the_study(tmp_path: Path) -> None:
     (tmp_path / "trial.yaml").write_text("training: {total_epochs: 3}", encoding="utf-8")
     study = read(tmp_path, "name: x\nbase: trial.yaml", "base.training.batch_size=2")
     assert (study.base.training.total_epochs, study.base.training.batch_size) == (3, 2)
-    assert problems_of(tmp_path, "name: x\nbase: nowhere.yaml") == ("base: there is no such file",)
+    (problem,) = problems_of(tmp_path, "name: x\nbase: nowhere.yaml")
+    assert problem == f"base: {tmp_path / 'nowhere.yaml'}: there is no such file"
 
 
 def test_overrides(tmp_path: Path) -> None:
@@ -135,6 +136,12 @@ def test_a_trials_setting_without_base_is_explained(tmp_path: Path) -> None:
         ("name: x\nspace: {training.seed: {type: int, low: 1, high: 3, log: true, step: 2}}", "log and step exclude"),
         ("name: x\nspace: {training.seed: {type: int, low: 0, high: 5, step: 2}}", "not low (0) plus a whole number"),
         ("name: x\nspace: {training.momentum: {type: float, low: 0, high: 0.35, step: 0.1}}", "high (0.35) is not"),
+        ("name: x\nspace: {training.momentum: {type: float, low: 0, high: 0.5, step: 1e-30}}", "step (1e-30) is too"),
+        ("name: x\nbaselines: {b: {teacher.head_channels: 64}}", "teacher.head_channels: cannot differ from base"),
+        ("name: x\nbaselines: {b: {data.image_height: 64}}", "data.image_height: cannot differ from base"),
+        ("name: x\nbaselines: {b: {training.device: cuda}}", "training.device: cannot differ from base"),
+        ("name: x\nstorage_path: s3://bucket/runs", "storage_path: found s3:/bucket/runs; allowed: a folder of"),
+        ("name: x\nstorage_path: ~nobody-of-that-name/runs", "there is no user's folder ~nobody-of-that-name"),
         ("name: x\nspace: {training.seed: {type: categorical, choices: [1]}}", "choices must be two or more"),
         # One mistake, though leaving it out leaves a key of the chosen type missing.
         ("name: x\nspace: {training.seed: {type: categorical, choices: 5}}", "training.seed.choices: found 5 (int)"),
@@ -145,6 +152,40 @@ def test_a_mistake_is_told(tmp_path: Path, text: str, problem: str) -> None:
     found = problems_of(tmp_path, text)
     assert len(found) == 1
     assert problem in found[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "problem"),
+    [
+        ("name: x", "space.student.wdth_multiplier=null", "cannot be left out, as it is not there; there: none"),
+        ("name: x", "baselines.undistiled=null", "it is not there; did you mean undistilled? there: undistilled, def"),
+        ("name: x\nspace: [1]", "space.training.seed.low=1", "space: found [1], which holds no keys"),
+        ("name: x\nspace: 5", "space.training.seed=null", "space: found 5, which holds no keys"),
+        (
+            "name: x\nspace: {training.seed: 5}",
+            "space.training.seed.low=1",
+            "space.training.seed: found 5, which holds",
+        ),
+        ("name: x\nbaselines: [a]", "baselines.b=null", "baselines: found ['a'], which holds no keys"),
+        ("name: x\nbaselines: {a: 5}", "baselines.a.training.seed=3", "baselines.a: found 5, which holds no keys"),
+    ],
+)
+def test_an_override_that_changes_nothing_is_told(tmp_path: Path, text: str, override: str, problem: str) -> None:
+    assert problem in problems_of(tmp_path, text, override)[0]
+
+
+def test_a_mistake_is_told_without_passwords(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(
+            tmp_path, "name: x", "tracking.uri=http://me:SECRET@host", "tracking.url=http://me:SECRET@host", "search=1"
+        )
+    assert "--set tracking.uri=http://***@host" in str(caught.value)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_the_users_folder_is_meant_by_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert read(tmp_path, "name: x\nstorage_path: ~/runs").storage_path == Path("/home/someone/runs")
 
 
 def test_a_step_in_tenths_is_a_whole_number_of_steps(tmp_path: Path) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from hkd.config import TrialConfig
 from hkd.config_io import flatten
 from hkd.models.cost import Cost
 from sweeps import tracking
 from sweeps.ledger import LedgerTrial
-from sweeps.tracking import Tracker, TrackingError, connect, find_experiment, without_password
-from tests.sweeps.mlflow_double import MlflowDouble, experiment
+from sweeps.tracking import Tracker
+from tests.sweeps.mlflow_double import MlflowDouble
 
 COST = Cost(num_params=1000, flops=4_000_000_000)
 TRIAL = LedgerTrial(
@@ -246,57 +248,132 @@ def test_artifacts_lie_beside_an_sqlite_file_and_where_a_server_wants_them(
     assert store.artifact_location is None
 
 
-def test_a_server_that_does_not_run_is_told_quickly() -> None:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port = listening.getsockname()[1]
-    with pytest.raises(TrackingError, match=rf"http://\*\*\*@127\.0\.0\.1:{port} .*cannot be reached") as caught:
-        connect(f"http://someone:secret@127.0.0.1:{port}")
-    assert "secret" not in str(caught.value)
+def test_a_lost_answer_doubles_no_epoch(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.0)
+    tracker = begun(store)
+    tracker.start(TRIAL, TrialConfig(), COST)
+    store.loses_answers = True
+    tracker.epoch(TRIAL.trial_id, epoch_metrics(1))
+    assert tracker.num_waiting == 1
+    later = time.time() + 60
+    monkeypatch.setattr("sweeps.tracking.time.time", lambda: later)
+    tracker.epoch(TRIAL.trial_id, epoch_metrics(2))
+    assert store.named("trial-001").steps_of("epoch") == [1, 2]
+
+
+def test_a_study_whose_making_was_not_answered_is_not_made_twice(
+    store: MlflowDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.0)
+    tracker = Tracker(store.client(), "sqlite:///mlflow.db", "study", None)
+    create_run = store.create_run
+
+    def lose_the_answer(*arguments: object, **options: object) -> object:
+        store.loses_answers = True
+        return create_run(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store, "create_run", lose_the_answer)
+    tracker.begin({"search.seed": 0}, {}, "name: study\n")
+    tracker.finish("finished")
+    run = store.named("study")  # exactly one
+    assert (run.params, run.status) == ({"search.seed": "0"}, "FINISHED")
+
+
+def test_a_run_that_was_cut_off_while_it_was_closed_is_closed_when_the_study_is_resumed(
+    store: MlflowDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = begun(store)
+    first.start(TRIAL, TrialConfig(), COST)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    log_batch = store.log_batch
+    monkeypatch.setattr(store, "log_batch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        first.end(replace(TRIAL, status="finished"), None)
+    monkeypatch.setattr(store, "log_batch", log_batch)
+    # The tag is what tells whoever resumes that something is left to be written.
+    run = store.named("trial-001")
+    assert (run.status, run.tags["hkd.status"]) == ("FINISHED", "running")
+    second = begun(store)
+    assert second.status_of("trial-001") == "running"
+    second.start(TRIAL, TrialConfig(), COST)
+    assert run.status == "RUNNING"
+    second.end(replace(TRIAL, status="finished"), None)
+    assert (run.status, run.tags["hkd.status"]) == ("FINISHED", "finished")
 
 
 @pytest.mark.parametrize(
-    ("uri", "reason"),
-    [
-        ("sqlite:///no/such/folder/mlflow.db", "there is no folder"),
-        ("sqlite:///", "names no place for a file"),
-        ("gopher://host", "cannot be used"),
-    ],
+    "error", [ModuleNotFoundError("No module named 'boto3'"), PermissionError(13, "Permission denied", "/mlflow")]
 )
-def test_a_mistyped_place_is_told_and_not_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, reason: str
+def test_a_failing_store_of_artifacts_costs_the_artifacts_and_nothing_else(
+    store: MlflowDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(TrackingError, match=reason):
-        connect(uri)
-    assert list(tmp_path.iterdir()) == []
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(store, "log_text", fail)
+    monkeypatch.setattr(store, "log_artifact", fail)
+    (tmp_path / "metrics.json").write_text("{}", encoding="utf-8")
+    tracker = begun(store)
+    tracker.start(TRIAL, TrialConfig(), COST)
+    tracker.epoch(TRIAL.trial_id, epoch_metrics(1))
+    tracker.end(replace(TRIAL, status="finished"), tmp_path)
+    tracker.finish("finished")
+    assert tracker.num_waiting == 0
+    assert tracker.refusals == [str(error)] * 2  # study.yaml, and the trial's files
+    run = store.named("trial-001")
+    assert (run.status, run.tags["hkd.status"], run.steps_of("epoch")) == ("FINISHED", "finished", [1])
+    assert store.named("study").status == "FINISHED"
 
 
-class Experiments(MlflowDouble):
-    def __init__(self, lifecycle_stage: str | None) -> None:
-        super().__init__()
-        self._lifecycle_stage = lifecycle_stage
+def test_a_server_that_answers_but_never_takes_one_thing_is_not_waited_for_for_ever(
+    store: MlflowDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.0)
 
-    def get_experiment_by_name(self, _: str) -> object:
-        return None if self._lifecycle_stage is None else experiment(self._lifecycle_stage)
+    def fail(*_: object, **__: object) -> None:
+        raise MlflowException("API request to endpoint failed with error code 500 != 200")
 
-
-def test_results_of_another_study_are_not_written_over() -> None:
-    uri = "sqlite:///mlflow.db"
-    assert find_experiment(Experiments(None).client(), uri, "study", is_begun=False) is None
-    there = Experiments("active")
-    found = find_experiment(there.client(), uri, "study", is_begun=False)
-    assert found is not None
-    assert found.experiment_id == "1"
-    there.create_run("1", "study", {})
-    with pytest.raises(TrackingError, match=r'already has results of a study "study", whose folder is not here'):
-        find_experiment(there.client(), uri, "study", is_begun=False)
-    assert find_experiment(there.client(), uri, "study", is_begun=True) is not None
-    with pytest.raises(TrackingError, match="mlflow experiments restore --experiment-id 1"):
-        find_experiment(Experiments("deleted").client(), uri, "study", is_begun=True)
+    monkeypatch.setattr(store, "log_artifact", fail)
+    (tmp_path / "metrics.json").write_text("{}", encoding="utf-8")
+    tracker = begun(store)
+    tracker.start(TRIAL, TrialConfig(), COST)
+    tracker.end(replace(TRIAL, status="finished"), tmp_path)
+    while tracker.num_waiting:
+        assert tracker.refusals == []
+        tracker.interrupt("of another trial")
+    assert len(tracker.refusals) == 1
+    assert store.named("trial-001").status == "FINISHED"
 
 
-def test_passwords_are_hidden() -> None:
-    assert without_password("postgresql://me:pw@db:5432/x") == "postgresql://***@db:5432/x"
-    assert without_password("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
-    assert without_password("postgresql://me:p@w@db:5432/x") == "postgresql://***@db:5432/x"
+def test_of_a_trial_whose_run_is_refused_nothing_is_written(
+    store: MlflowDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = begun(store)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise MlflowException("The experiment must be active", INVALID_PARAMETER_VALUE)
+
+    monkeypatch.setattr(store, "create_run", refuse)
+    tracker.start(TRIAL, TrialConfig(), COST)
+    tracker.epoch(TRIAL.trial_id, epoch_metrics(1))
+    tracker.end(replace(TRIAL, status="finished"), None)
+    tracker.finish("finished")
+    assert (tracker.num_waiting, len(tracker.refusals)) == (0, 1)
+    assert store.named("study").status == "FINISHED"
+    # When the study is resumed, the trial is written as one that MLflow does not know.
+    assert tracker.status_of("trial-001") is None
+
+
+def test_trouble_is_told_without_passwords(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = "http://me:SECRET@host:5000"
+    tracker = Tracker(store.client(), uri, "study", None)
+
+    def fail(*_: object, **__: object) -> None:
+        raise MlflowException(f"API request to {uri}/api/2.0/mlflow/runs/create failed with exception")
+
+    monkeypatch.setattr(store, "create_run", fail)
+    tracker.begin({}, {}, "")
+    assert tracker.trouble == "API request to http://***@host:5000/api/2.0/mlflow/runs/create failed with exception"

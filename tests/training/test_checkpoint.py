@@ -162,28 +162,31 @@ def test_files_without_named_tensors_are_refused(tmp_path: Path, content: Any) -
         read_weights(tmp_path / "a.pt")
 
 
+def tampered(**changes: object) -> str:
+    """A detector's metadata with parts changed."""
+    whole = {
+        "format": "hkd.detector.1",
+        "config": {},
+        "image_height": 64,
+        "image_width": 64,
+        "hkd_version": "0",
+        "metrics": {},
+    }
+    return json.dumps({**whole, **changes})
+
+
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
         (None, 'no entry "hkd"'),
         ({"hkd": "{"}, "is damaged"),
         ({"hkd": "[]"}, "is damaged"),
+        # A number that is none, and one that no integer holds.
+        ({"hkd": tampered(image_height="tall")}, "is damaged.*tall"),
+        ({"hkd": tampered(image_width=float("inf"))}, "is damaged"),
+        ({"hkd": tampered(metrics={"ap": "good"})}, "is damaged.*good"),
         ({"hkd": json.dumps({"format": "hkd.detector.0"})}, 'has format "hkd.detector.0"'),
-        (
-            {
-                "hkd": json.dumps(
-                    {
-                        "format": "hkd.detector.1",
-                        "config": {"backbone": "vgg"},
-                        "image_height": 64,
-                        "image_width": 64,
-                        "hkd_version": "0",
-                        "metrics": {},
-                    }
-                )
-            },
-            "is damaged.*backbone",
-        ),
+        ({"hkd": tampered(config={"backbone": "vgg"})}, "is damaged.*backbone"),
     ],
 )
 def test_safetensors_of_others_are_refused(tmp_path: Path, metadata: dict[str, str] | None, message: str) -> None:

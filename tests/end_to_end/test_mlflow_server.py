@@ -1,0 +1,103 @@
+"""A study's results on a real MLflow server, over HTTP; it goes away and comes back in between."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from analysis.records import read_study
+from hkd.config import TrainingConfig, TrialConfig
+from hkd.config_io import flatten
+from hkd.models.cost import Cost
+from sweeps.ledger import LedgerTrial
+from sweeps.mlflow_store import TrackingError, connect, find_experiment
+from sweeps.tracking import TEACHER_ID, Tracker
+from tests.end_to_end.processes import Command
+
+CONFIG = TrialConfig(training=TrainingConfig(total_epochs=3))
+COST = Cost(num_params=1000, flops=4_000_000_000)
+TRIAL = LedgerTrial("trial-001", "trial", None, {}, "running", 1, None, 0, {}, None, 0)
+
+
+def serve(folder: Path, port: int) -> Command:
+    options = {
+        "host": "127.0.0.1",
+        "port": str(port),
+        "workers": "1",
+        "backend-store-uri": f"sqlite:///{folder / 'mlflow.db'}",
+        "artifacts-destination": str(folder / "artifacts"),
+    }
+    given = [word for name, value in options.items() for word in (f"--{name}", value)]
+    server = Command(["-m", "mlflow", "server", *given], folder)
+    server.wait_for("Uvicorn running on")
+    return server
+
+
+def measured(epoch: int) -> dict[str, float]:
+    return {"epoch": epoch, "budget_fraction": epoch / 3, "mr2_reasonable": 1 / epoch, "num_params": 1000, "flops": 4e9}
+
+
+def test_a_study_on_a_server_that_goes_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sweeps.tracking.RETRY_SECONDS", 0.0)
+    # That a server is away is found out by trying again, which is not what takes time here.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    files = tmp_path / "checkpoint"
+    files.mkdir()
+    (files / "metrics.json").write_text("{}", encoding="utf-8")
+
+    with serve(tmp_path, port) as server:
+        client = connect(uri)
+        assert find_experiment(client, uri, "study", is_begun=False) is None
+        tracker = Tracker(client, uri, "study", None)
+        tracker.begin({"objectives": "mr2_reasonable, num_params, flops", "search.seed": 0}, {}, "name: study\n")
+        tracker.teacher({"teacher.backbone": "resnet18"}, COST, ({"loss_total": 2.0},), {"mr2_reasonable": 0.1})
+        tracker.start(TRIAL, CONFIG, COST)
+        tracker.epoch("trial-001", measured(1))
+        assert (tracker.num_waiting, tracker.refusals) == (0, [])
+        server.send(signal.SIGKILL, to_group=True)
+        server.end()
+    tracker.epoch("trial-001", measured(2))
+    assert tracker.num_waiting == 1
+    with pytest.raises(TrackingError, match="cannot be reached"):
+        connect(uri)
+
+    with serve(tmp_path, port):
+        tracker.epoch("trial-001", measured(3))
+        tracker.end(replace(TRIAL, status="finished"), files)
+        tracker.finish("finished")
+        assert (tracker.num_waiting, tracker.refusals) == (0, [])
+
+        experiment = find_experiment(client, uri, "study", is_begun=True)
+        resumed = Tracker(client, uri, "study", experiment)
+        assert resumed.status_of("trial-001") == resumed.status_of(TEACHER_ID) == "finished"
+        with pytest.raises(TrackingError, match="already has results"):
+            find_experiment(client, uri, "study", is_begun=False)
+
+        records = read_study("study", uri)
+        (trial,) = records.counted
+        assert trial.trial_id == "trial-001"
+        assert trial.metrics["mr2_reasonable"] == pytest.approx(1 / 3)
+        assert trial.params.keys() >= flatten(CONFIG).keys()
+        assert records.teacher is not None
+        assert records.teacher.metrics["mr2_reasonable"] == 0.1
+        assert experiment is not None
+        runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+        assert sorted(runs) == ["study", "teacher", "trial-001"]
+        assert {run.info.status for run in runs.values()} == {"FINISHED"}
+        run_id = runs["trial-001"].info.run_id
+        history = client.get_metric_history(run_id, "mr2_reasonable")
+        assert sorted(point.step for point in history) == [1, 2, 3]
+        # Through the server, which alone knows where they lie.
+        assert [entry.path for entry in client.list_artifacts(run_id)] == ["metrics.json"]
+    # Left to itself, MLflow announces every run that it ends, in the midst of the study's own display.
+    assert capsys.readouterr().out == ""
