@@ -198,9 +198,11 @@ def _value_problems(
     number, corners, sizes, scores = rows[:, 0], rows[:, 1:3], rows[:, 3:5], rows[:, 5]
     last = LARGEST_NUMBER if num_images is None else num_images
     images = "" if num_images is None else f" to {num_images}, the number of images of the ground truth"
+    with np.errstate(invalid="ignore"):  # the remainder of an infinite number is NaN, and so no 0
+        is_whole = number % 1 == 0
     # NaN fails every comparison.
     checks: tuple[tuple[str, BoolArray, int], ...] = (
-        (f"{first_column} must be an integer from 1{images}", (number >= 1) & (number <= last) & (number % 1 == 0), 0),
+        (f"{first_column} must be an integer from 1{images}", (number >= 1) & (number <= last) & is_whole, 0),
         ("x must be pixels from -1e9 to 1e9", np.abs(corners[:, 0]) <= LARGEST_COORDINATE, 1),
         ("y must be pixels from -1e9 to 1e9", np.abs(corners[:, 1]) <= LARGEST_COORDINATE, 2),
         ("w must be pixels above 0, at most 1e9", (sizes[:, 0] > 0) & (sizes[:, 0] <= LARGEST_COORDINATE), 3),
