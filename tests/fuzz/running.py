@@ -87,9 +87,12 @@ def fuzz(broken: st.SearchStrategy[bytes], check: Callable[[bytes], Outcome], ex
 def assert_refused(outcome: Outcome, command: str, named: str, record: str, not_written: Path) -> None:
     """One message that names the file, and the record where ``record`` (a pattern) can be; nothing is written."""
     assert outcome.code == REFUSED
-    assert outcome.err.startswith(f"hkd {command}: ")
-    assert named in outcome.err
-    assert re.search(record, outcome.err), outcome.err
+    bars, start, message = outcome.err.partition(f"hkd {command}: ")
+    assert start, outcome.err
+    assert all(line.startswith(("Reading ", "Checking ", "Bringing ")) for line in bars.splitlines()), bars
+    # What is wrong between annotations and images is told of the image, by its number and path.
+    assert named in message or re.search(r"image -?\d+ '.*/", message), message
+    assert re.search(record, message), message
     assert "Traceback" not in outcome.err
     assert outcome.out == ""
     assert not not_written.exists()

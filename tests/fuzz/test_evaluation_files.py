@@ -107,7 +107,7 @@ def _held_to_plain_detections(
     boxes = read_detections(broken, truth)
     assert truth.image_ids[boxes.image_index].tolist() == [image_id for image_id, _, _ in rows]
     assert boxes.boxes_xywh.tolist() == [box for _, box, _ in rows]
-    assert boxes.scores.tolist() == [score for _, _, score in rows]
+    assert boxes.scores.tolist() == [float(score) for _, _, score in rows]
     records = [{"image_id": i, "category_id": 1, "bbox": box, "score": score} for i, box, score in rows]
     again = _evaluate(folder, broken, record, detections=_rewritten(folder / "again.json", records))[1]
     _same_numbers(result, again)
