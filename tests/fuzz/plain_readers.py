@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
 from typing import Any
+
+import scipy.io
+import yaml
 
 from tests.fuzz.running import MalformedError
 
@@ -112,9 +116,9 @@ def plain_caltech_json(content: bytes) -> Found:
     document = plain_json(content)
 
     def named(name: str) -> str:
-        if re.fullmatch(r"set\d\d_V\d{3}_I\d{5}\.(jpg|jpeg|png)", name.split("/")[-1]) is None:
+        if re.fullmatch(r"set\d\d_V\d{3}_I\d{5}\.(jpg|jpeg|png)", name.rsplit("/", maxsplit=1)[-1]) is None:
             raise MalformedError(f"{name!r} names no frame")
-        return f"{name.split('/')[-1][:17]}.jpg"
+        return f"{name.rsplit('/', maxsplit=1)[-1][:17]}.jpg"
 
     images, boxes = _plain_annotations(document, named)
     chosen = {name for name, _, _ in images if (int(name[12:17]) + 1) % 30 == 0 and int(name[3:5]) <= 10}
@@ -187,3 +191,132 @@ def plain_eurocity(content: bytes) -> Found:
 
     visit(frame["children"])
     return [(name, frame["imagewidth"], frame["imageheight"])], boxes
+
+
+def plain_pennfudan(content: bytes) -> Found:
+    """The one image of a file, and its people; corners count from 1."""
+    text = content.decode("latin-1")
+    name = re.findall(r'(?m)^Image filename : "(.+)"', text)
+    size = re.findall(r"(?m)^Image size \(X x Y x C\) : (\d+) x (\d+) x \d+", text)
+    count = re.findall(r"(?m)^Objects with ground truth : (\d+)", text)
+    corners = re.findall(r"(?m)^Bounding box for object .* : \((\d+), (\d+)\) - \((\d+), (\d+)\)", text)
+    if (len(name), len(size), len(count)) != (1, 1, 1) or int(count[0]) != len(corners):
+        raise MalformedError("lines are missing")
+    file_name = name[0].split("/")[-1]
+    boxes = []
+    for left, top, right, bottom in (map(int, four) for four in corners):
+        box = [float(number) for number in (left - 1, top - 1, right - left + 1, bottom - top + 1)]
+        boxes.append((file_name, box, 0, 1.0, ""))
+    return [(file_name, *map(int, size[0]))], boxes  # type: ignore[list-item]
+
+
+def _plain_shares(content: bytes, name: str, people: tuple[int, ...] = (0,)) -> list[Box]:
+    """Boxes on an image of 200 x 120 pixels; lines that repeat another are left out."""
+    boxes: list[Box] = []
+    seen = []
+    for row in plain_rows(content.replace(b",", b"!"), columns=5):
+        x, y, width, height = row[1:]
+        box = [(x - width / 2) * 200, (y - height / 2) * 120, width * 200, height * 120]
+        if row not in seen and row[0] in people:
+            boxes.append((name, box, 0, 1.0, ""))
+        seen.append(row)
+    return boxes
+
+
+def plain_yolo_labels(others: bytes) -> Any:
+    """Reads the labels of the first image, ``others`` being those of the second."""
+
+    def read(content: bytes) -> Found:
+        names = ("images/train/a.jpg", "images/val/b.jpg")
+        boxes = [*_plain_shares(content, names[0]), *_plain_shares(others, names[1])]
+        return [(name, 200, 120) for name in names], boxes
+
+    return read
+
+
+def plain_yolo_places(labels: bytes) -> Any:
+    """Reads a ``data.yaml``, of whose images all have these labels."""
+
+    def read(content: bytes) -> Found:
+        said = yaml.safe_load(content)
+        top = yaml.compose(content, Loader=yaml.SafeLoader)
+        for node in (top, *(value for _, value in top.value)):
+            _unique([key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else [])
+        names = said["names"]
+        numbered = dict(enumerate(names)) if isinstance(names, list) else names
+        people = tuple(i for i, name in numbered.items() if name.strip().lower() in ("person", "pedestrian"))
+        folders = {
+            "images/train": ["train/a"],
+            "val.txt": ["val/b"],
+            "images/val": ["val/b"],
+            "images": ["train/a", "val/b"],
+        }
+        images = []
+        boxes = []
+        for key in ("train", "val", "test"):
+            for name in folders[said[key].strip("./")] if said.get(key) else ():
+                images.append((f"images/{name}.jpg", 200, 120))
+                boxes += _plain_shares(labels, f"images/{name}.jpg", people)
+        return images, boxes
+
+    return read
+
+
+def plain_bbgt(content: bytes) -> Found:
+    """Objects of the frame ``set06_V000_I00029``."""
+    head, *lines = content.decode().splitlines()
+    if re.fullmatch(r"%\s*bbGt version=3\s*", head) is None:
+        raise MalformedError(f"{head!r} is no head")
+    name = "set06_V000_I00029.jpg"
+    boxes: list[Box] = []
+    for line in filter(str.strip, lines):
+        label, *_ = line.split()
+        if "," in line:
+            raise MalformedError(f"{line!r} is parted by commas")
+        (row,) = plain_rows(line.strip()[len(label) :].encode(), columns=11)
+        box, occluded, visible, ignored = row[:4], row[4], row[5:9], row[9]
+        share = _share(visible, box) if occluded and visible[2] * visible[3] > 0 else 1.0
+        boxes.append((name, box, int(bool(ignored) or label != "person"), share, label))
+    return [(name, 640, 480)], boxes
+
+
+def _plain_loaded(content: bytes) -> dict[str, Any]:
+    try:
+        return {k: v for k, v in scipy.io.loadmat(io.BytesIO(content)).items() if not k.startswith("__")}
+    except Exception as error:
+        raise MalformedError(f"scipy does not read it ({type(error).__name__}: {error})") from error
+
+
+def plain_vbb(content: bytes) -> Found:
+    """The frames 29 and 59 of the video ``set06/V000``, as scipy reads it."""
+    annotation = _plain_loaded(content)["A"][0, 0]
+    labels = [str(cell[0]) if cell.size else "" for cell in annotation["objLbl"].ravel()]
+    lists = annotation["objLists"].ravel()
+    images = []
+    boxes: list[Box] = []
+    for frame in range(29, len(lists), 30):
+        name = f"set06_V000_I{frame:05d}.jpg"
+        images.append((name, 640, 480))
+        for one in lists[frame].ravel() if lists[frame].size else ():
+            label = labels[int(one["id"].item()) - 1]
+            box, visible = one["pos"].ravel().tolist(), [0.0] * 4 if one["posv"].size == 1 else one["posv"].ravel()
+            is_measured = one["occl"].item() == 1 and visible[2] * visible[3] > 0
+            share = float(_share(list(visible), box)) if is_measured else 1.0
+            boxes.append((name, box, int(label != "person"), share, label))
+    return images, boxes
+
+
+def plain_mat(content: bytes) -> Found:
+    """Images and rows of CityPersons' ``anno_val.mat``, as scipy reads it."""
+    (cells,) = _plain_loaded(content).values()
+    labels = {0: "ignore region", 1: "", 2: "rider", 3: "sitting person", 4: "other person", 5: "people group"}
+    images = []
+    boxes: list[Box] = []
+    for cell in cells.ravel():
+        one = cell[0, 0]
+        name = f"val/{one['cityname'].item()}/{one['im_name'].item()}"
+        images.append((name, 2048, 1024))
+        for row in one["bbs"].astype(float).tolist():
+            share = float(f"{_share(row[6:], row[1:5]):.12g}")
+            boxes.append((name, row[1:5], int(row[0] != 1), share, labels[int(row[0])]))
+    return images, boxes

@@ -105,6 +105,7 @@ def check_conversion(
     command: Sequence[str],
     expected: Callable[[bytes], tuple[list[Any], list[Any]]],
     record: str,
+    named: str | None = None,
 ) -> Outcome:
     """Converts a data set in which ``file`` is broken.
 
@@ -116,6 +117,7 @@ def check_conversion(
         expected: Images (file name, width, height) and boxes (file name, box, what else is to be held to) that a plain
             reader finds in the broken file, by the documented rules; raises :class:`MalformedError`.
         record: Pattern of what a refusal names besides the file.
+        named: How a refusal names the file; by its name unless given.
     """
     out = root.parent / f"{root.name}-out"
     whole = file.read_bytes()
@@ -123,7 +125,7 @@ def check_conversion(
     try:
         outcome = run_hkd("data", *command, "--root", root, "--out", out)
         if outcome.code != 0:
-            assert_refused(outcome, "data", file.name, record, out)
+            assert_refused(outcome, "data", named or file.name, record, out)
             return outcome
         try:
             images, boxes = expected(content)
@@ -132,7 +134,7 @@ def check_conversion(
         _assert_written(out, images, boxes, outcome)
     finally:
         file.write_bytes(whole)
-        shutil.rmtree(out, ignore_errors=True)
+        remove(out)
     return outcome
 
 
@@ -152,6 +154,11 @@ def _assert_written(out: Path, images: list[Any], boxes: list[Any], outcome: Out
     assert _by_image(written_boxes) == _by_image(kept)
     # What is ignored is counted.
     assert f"{len(images)} images, {len(kept)} boxes, {sum(box[2] for box in kept)} of them ignored" in outcome.out
+
+
+def remove(folder: Path) -> None:
+    """Take a folder away, if it is there."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def plain_box(name: str, record: dict[str, Any]) -> tuple[str, list[float], int, float, str]:

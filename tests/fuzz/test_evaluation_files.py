@@ -99,7 +99,7 @@ def _held_to_plain_detections(
     folder: Path, broken: Path, record: str, plain: Callable[[], list[tuple[int, list[float], float]]]
 ) -> Outcome:
     """What is read is what a plain reader reads, and evaluates as that does when written as COCO results."""
-    outcome, result = _evaluate(folder, broken, record, detections=broken if broken.is_file() else broken)
+    outcome, result = _evaluate(folder, broken, record, detections=broken)
     if result is None:
         return outcome
     rows = plain()

@@ -206,6 +206,17 @@ def box_at(value: object, where: str, problems: list[str]) -> list[float] | None
     return box
 
 
+def decimal(text: str) -> float:
+    """A number as files write it.
+
+    Raises:
+        ValueError: it is none; also ``1_0``, which Python takes for ten, and digits of other scripts.
+    """
+    if "_" in text or not text.isascii():
+        raise ValueError(f"{text!r} is no number")
+    return float(text)
+
+
 def upright_size(path: Path, where: str, problems: list[str]) -> tuple[int, int] | None:
     """Width and height of an image whose size no annotation states; ``None``, and a sentence, if it is of no use.
 
