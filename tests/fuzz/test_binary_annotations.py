@@ -1,4 +1,4 @@
-"""``hkd data`` on broken binary files: Caltech's .vbb and .seq, CityPersons' .mat; held to scipy's own reader."""
+"""``hkd data`` on broken binary files: Caltech's .vbb and .seq, CityPersons' .mat; held to a plain reader."""
 
 from __future__ import annotations
 

@@ -184,7 +184,10 @@ def test_ground_truth(folder: Path) -> None:
 
     def check(content: bytes) -> Outcome:
         path.write_bytes(content)
-        record = r"line \d|(images|annotations|detections)\[\d|must be an object|at least one image|not valid JSON \(|twice in"
+        record = (
+            r"line \d|(images|annotations|detections)\[\d|must be an object|at least one image|not valid JSON \(|"
+            "twice in"
+        )
         outcome, result = _evaluate(folder, path, record, truth=path)
         if result is None:
             return outcome

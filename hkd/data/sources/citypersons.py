@@ -165,8 +165,8 @@ def _annotation(image_id: int, row: list[float]) -> dict[str, Any] | None:
 
 def _row_rule(row: list[float]) -> str:
     return (
-        f"found {row}; it must be ten finite numbers, none beyond 1e9: a class from 0 to {max(_LABELS)}, x, y, width, height, instance,"
-        " and the visible part's x, y, width and height, these not below 0"
+        f"found {row}; it must be ten finite numbers, none beyond 1e9: a class from 0 to {max(_LABELS)}, x, y, width,"
+        " height, instance, and the visible part's x, y, width and height, these not below 0"
     )
 
 

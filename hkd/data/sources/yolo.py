@@ -151,8 +151,8 @@ def _images(root: Path, base: object, entry: object, where: str, problems: list[
                     image = _inside(root, base, line.strip(), place.parent)
                     if image is None or not image.is_file():
                         problems.append(
-                            f"{place.relative_to(root)}, line {number}: there is no image {line.strip()[:80]!r} in the data"
-                            " set's folder"
+                            f"{place.relative_to(root)}, line {number}: there is no image {line.strip()[:80]!r} in"
+                            " the data set's folder"
                         )
                     else:
                         images.add(image)
