@@ -175,5 +175,5 @@ def _by_image(boxes: list[Any]) -> dict[str, list[Any]]:
 
 def _is_seen(box: list[float], image_width: float, image_height: float) -> bool:
     x, y, width, height = box
-    has_area = width > 0 and height > 0
+    has_area = x + width > x and y + height > y
     return has_area and x < image_width and y < image_height and x + width > 0 and y + height > 0

@@ -35,9 +35,9 @@ def read_bbgt(path: Path, problems: list[str]) -> tuple[VideoObject, ...]:
     except UnicodeDecodeError:
         problems.append(f"{path}: it is no text in UTF-8")
         return ()
-    head = _HEAD.fullmatch(lines[0]) if lines else None
+    head = _HEAD.fullmatch(lines[0])
     if head is None or head[1] != _VERSION:
-        found = repr(lines[0][:80]) if lines else "nothing"
+        found = repr(lines[0][:80]) if lines[0] else "nothing"
         problems.append(f"{path}, line 1: found {found}; it must be '% bbGt version={_VERSION}'")
         return ()
     objects = []

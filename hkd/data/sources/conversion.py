@@ -177,7 +177,7 @@ def drop_unusable_boxes(split: Split) -> tuple[Split, list[str]]:
         x, y, width, height = annotation["bbox"]
         image = images.get(annotation["image_id"], {})
         image_width, image_height = image.get("width"), image.get("height")
-        if width <= 0 or height <= 0:
+        if x + width <= x or y + height <= y:  # also where floating point is too coarse for the width
             group = empty
         elif (
             isinstance(image_width, int)

@@ -170,7 +170,7 @@ def test_malformed_line(root: Path, line: str, problem: str) -> None:
         ({"path": "../secret", "train": "a"}, "train is 'a'; it must name"),
         ({"train": {"a": 1}}, "train is {'a': 1}; it must name"),
         ({"train": ["images/train", 5]}, "train is 5; it must name"),
-        ({"train": "list.txt"}, "list.txt, line 2: there is no '../secret/a.jpg' in the data set's folder"),
+        ({"train": "list.txt"}, "list.txt, line 2: there is no image '../secret/a.jpg' in the data set's folder"),
     ],
 )
 def test_malformed_config(root: Path, changes: dict[str, Any], problem: str) -> None:
@@ -183,11 +183,13 @@ def test_malformed_config(root: Path, changes: dict[str, Any], problem: str) -> 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("names: [person", "data.yaml: not valid YAML"),
+        ("names: [person", "data.yaml: line 1, column 15: not readable as YAML"),
         ("- person", "data.yaml: must be a mapping"),
         ("", "data.yaml: must be a mapping"),
-        ("!!python/object/apply:os.system [ls]", "data.yaml: not valid YAML"),
-        ("\x00", "data.yaml: not valid YAML"),
+        ("!!python/object/apply:os.system [ls]", "data.yaml: line 1, column 1: not readable as YAML"),
+        ("names: {0: person, 1: !!bool maybe}", "data.yaml: not readable as YAML: a value is not what its tag"),
+        ("names: {0: car, 0: person}", 'data.yaml: line 1: the key "0" is already given in line 1'),
+        ("\x00", "data.yaml: not readable as YAML"),
     ],
 )
 def test_config_that_is_none(root: Path, content: str, problem: str) -> None:
