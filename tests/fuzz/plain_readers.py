@@ -207,7 +207,7 @@ def plain_pennfudan(content: bytes) -> Found:
     for left, top, right, bottom in (map(int, four) for four in corners):
         box = [float(number) for number in (left - 1, top - 1, right - left + 1, bottom - top + 1)]
         boxes.append((file_name, box, 0, 1.0, ""))
-    return [(file_name, *map(int, size[0]))], boxes  # type: ignore[list-item]
+    return [(file_name, *map(int, size[0]))], boxes
 
 
 def _plain_shares(content: bytes, name: str, people: tuple[int, ...] = (0,)) -> list[Box]:
@@ -240,6 +240,7 @@ def plain_yolo_places(labels: bytes) -> Any:
     def read(content: bytes) -> Found:
         said = yaml.safe_load(content)
         top = yaml.compose(content, Loader=yaml.SafeLoader)
+        assert isinstance(top, yaml.MappingNode)
         for node in (top, *(value for _, value in top.value)):
             _unique([key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else [])
         names = said["names"]

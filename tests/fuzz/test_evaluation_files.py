@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from hkd.evaluation.detection_files import read_detections, read_ground_truth
 from hkd.evaluation.protocol_files import load_protocol
+from hkd.evaluation.protocols import Interval
 from tests.fuzz.breaking import broken_bytes, broken_json, broken_text
 from tests.fuzz.plain_readers import plain_detections_json, plain_ground_truth, plain_rows
 from tests.fuzz.running import MalformedError, Outcome, Tally, assert_refused, fuzz, run_hkd
 
-IMAGES = [
+IMAGES: list[dict[str, Any]] = [
     {"id": 3, "file_name": "set06_V000_I00029.jpg", "height": 480, "width": 640},
     {"id": 5, "file_name": "set06_V000_I00059.jpg", "height": 480, "width": 640},
     {"id": 8, "file_name": "set07_V001_I00029.jpg", "height": 480, "width": 640},
@@ -55,8 +56,6 @@ truth_aspect_ratio: 0.41
 max_detections_per_image: 100
 """
 
-Evaluate = Callable[..., Outcome]
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -70,14 +69,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _evaluate(folder: Path, broken: Path, record: str, **changed: Path) -> tuple[Outcome, Any]:
-    """The command on the folder's files but those ``changed``, and the one detector's result."""
-    paths = {"truth": folder / "truth.json", "detections": folder / "found.json", "protocol": "citypersons", **changed}
+def _evaluate(
+    folder: Path,
+    broken: Path,
+    record: str,
+    *,
+    truth: Path | None = None,
+    detections: Path | None = None,
+    protocol: Path | str = "citypersons",
+) -> tuple[Outcome, Any]:
+    """The command on the folder's files where no other is given, and the one detector's result."""
     result = folder / "result.json"
     result.unlink(missing_ok=True)
     outcome = run_hkd(
-        *("evaluate", "--resamples", "0", "--json", result, "--ground-truth", paths["truth"]),
-        *("--detections", f"x={paths['detections']}", "--protocol", paths["protocol"]),
+        *("evaluate", "--resamples", "0", "--json", result, "--ground-truth", truth or folder / "truth.json"),
+        *("--detections", f"x={detections or folder / 'found.json'}", "--protocol", protocol),
     )
     if outcome.code != 0:
         assert_refused(outcome, "evaluate", str(broken), record, result)
@@ -234,13 +240,15 @@ def _held_to_plain_protocol(path: Path, said: dict[str, Any]) -> None:
     assert protocol.ignored_labels == tuple(said.get("ignored_labels", ()))
     assert [subset.name for subset in protocol.subsets] == [str(subset["name"]) for subset in said["subsets"]]
     for subset, words in zip(protocol.subsets, said["subsets"], strict=True):
-        for interval, key, default in (
-            (subset.height_range, "height", None),
-            (subset.visibility_range, "visibility", [0, None]),
-        ):
-            low, high = words.get(key, default)
-            assert (interval.low, interval.high) == (float(low), math.inf if high is None else float(high))
-            assert interval.includes_high == words.get(f"{key}_includes_high", True)
+        _same_interval(subset.height_range, words["height"], words.get("height_includes_high", True))
+        visibility = words.get("visibility", [0, None])
+        _same_interval(subset.visibility_range, visibility, words.get("visibility_includes_high", True))
+
+
+def _same_interval(interval: Interval, bounds: list[Any], includes_high: bool) -> None:
+    low, high = bounds
+    assert (interval.low, interval.high) == (float(low), math.inf if high is None else float(high))
+    assert interval.includes_high == includes_high
 
 
 def _number(value: Any) -> float | None:
