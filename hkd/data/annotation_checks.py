@@ -179,9 +179,10 @@ def complete(record: Mapping[str, Any], where: str, problems: list[str]) -> dict
     visibility: object = 1.0
     if record.get("vis_bbox") is not None:
         visible = four_numbers(record["vis_bbox"])
-        if visible is None or not np.isfinite(visible).all() or visible[2] < 0 or visible[3] < 0:
+        if visible is None or not (np.abs(visible) <= LARGEST_COORDINATE).all() or visible[2] < 0 or visible[3] < 0:
             problems.append(
-                f"{where}: vis_bbox {record['vis_bbox']!r} is not four finite numbers [x, y, width, height]"
+                f"{where}: vis_bbox {record['vis_bbox']!r} is not four finite numbers [x, y, width, height],"
+                " at most 1e9"
             )
         else:
             completed["vis_bbox"] = visible

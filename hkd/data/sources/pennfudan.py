@@ -115,7 +115,8 @@ def _read_file(path: Path, problems: list[str]) -> tuple[dict[str, Any], list[li
     (_, name), (size_line, size), (count_line, count) = (found[beginning][0] for beginning, _, _ in headers)
     width, height = int(size[1]), int(size[2])
     if min(width, height) < 1:
-        faults.append(f"{where}, line {size_line}: an image of {width} x {height} pixels; each must be at least 1")
+        problems.append(f"{where}, line {size_line}: an image of {width} x {height} pixels; each must be at least 1")
+        return None
     boxes = []
     for number, match in found[boxes_begin]:
         left, top, right, bottom = map(int, match.groups())
