@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.data.sources.caltech_writers import compressed_seq, encoded, video_object, write_vbb
-from tests.fuzz.breaking import broken_bytes
+from tests.fuzz.breaking import broken_bytes, replaced_words
 from tests.fuzz.plain_readers import plain_mat, plain_vbb
 from tests.fuzz.running import Outcome, assert_refused, check_conversion, fuzz, remove, run_hkd
 
@@ -53,8 +53,9 @@ def test_vbb(tmp_path: Path, is_compressed: bool) -> None:
         command = ("caltech", "--annotations-only")
         return check_conversion(root, file, content, command, plain_vbb, "", "V000.vbb")
 
+    words = [replaced_words(file.read_bytes())] * 4
     strange = _with_one(WHOLE).map(lambda numbers: _vbb(written, numbers))
-    tally = fuzz(st.one_of(broken_bytes(file.read_bytes()), strange, strange), check, 90)
+    tally = fuzz(st.one_of(broken_bytes(file.read_bytes()), *words, strange, strange), check, 150)
     assert tally.refused > len(tally.contents) // 3
     assert tally.read >= 3
 
@@ -85,10 +86,11 @@ def test_mat(tmp_path: Path, is_compressed: bool) -> None:
         command = ("citypersons", "--annotations-only")
         return check_conversion(root, file, content, command, plain_mat, "", "anno_val.mat")
 
+    words = [replaced_words(file.read_bytes())] * 4
     rows = _with_one([float(number) for row in ROWS for number in row])
     strange = rows.map(lambda numbers: _mat(np.array(numbers).reshape(2, 10), is_compressed=is_compressed))
     columns = st.integers(8, 12).map(lambda count: _mat(np.ones((2, count)), is_compressed=is_compressed))
-    tally = fuzz(st.one_of(broken_bytes(file.read_bytes()), strange, strange, columns), check, 90)
+    tally = fuzz(st.one_of(broken_bytes(file.read_bytes()), *words, strange, strange, columns), check, 150)
     assert tally.refused > len(tally.contents) // 3
     assert tally.read >= 3
 
