@@ -101,6 +101,7 @@ def test_a_text_file_numbers_images_by_ascending_id(tmp_path: Path) -> None:
         ("1e300,1,2,3,4,5", "image must be an integer"),
         ("inf,1,2,3,4,5", "image must be an integer"),
         ("9" * 400 + ",1,2,3,4,5", "image must be an integer"),
+        ("1e999,1,2,3,4,5", "image must be an integer"),
         ("1,inf,2,3,4,5", "x must be pixels from -1e9 to 1e9, but line 2 has inf"),
         ("1,2,nan,3,4,5", "y must be pixels"),
         ("1,1,2,0,4,5", "w must be pixels above 0, at most 1e9, but line 2 has 0"),

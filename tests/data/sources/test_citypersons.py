@@ -102,6 +102,7 @@ def test_val_gt_json_in_place_of_the_mat_file(root: Path, tmp_path: Path) -> Non
         (("ulm", _ULM, [[7, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), r"row 1: found \[7.0, .*a class from 0 to 5"),
         (("ulm", _ULM, [[1, 0, np.nan, 9, 9, 0, 0, 0, 9, 9]]), "row 1: .*ten finite numbers"),
         (("ulm", _ULM, [[1, 0, np.inf, 9, 9, 0, 0, 0, 9, 9]]), "row 1: .*ten finite numbers"),
+        (("ulm", _ULM, [[1, 0, 0, 9, 9, 0, 0, 0, 1e200, 1e200]]), "row 1: .*ten finite numbers, none beyond 1e9"),
         (("ulm", _ULM, [[1, 0, 0, 9, 9, 0, 0, 0, -9, 9]]), "row 1: .*these not below 0"),
         (("..", "../../secret.png", [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), "names without folders"),
         (("..", _ULM, [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), "leaves the image root"),
@@ -115,6 +116,12 @@ def test_malformed_images(root: Path, tmp_path: Path, image: tuple[Any, Any, Any
     with pytest.raises(AnnotationError, match=problem):
         convert(root, tmp_path / "out", annotations_only=True, progress=False)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_mat_file_without_images_is_named(root: Path, tmp_path: Path) -> None:
+    _write_mat(root / "anno_val.mat", [])
+    with pytest.raises(AnnotationError, match="anno_val.mat: it holds no image"):
+        convert(root, tmp_path / "out", annotations_only=True, progress=False)
 
 
 def test_all_problems_come_together(root: Path, tmp_path: Path) -> None:
