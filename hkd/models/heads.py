@@ -29,9 +29,13 @@ class ProposalHead(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Objectness logits (B, A) and deltas (B, A, 4), at least fp32, ordered as the anchors of ``grid_anchors``."""
-        logits, deltas = self.head(list(levels))
-        flat_logits = [level.permute(0, 2, 3, 1).flatten(1) for level in logits]
-        flat_deltas = [level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, 4) for level in deltas]
+        # Both outputs as one convolution: with a handful of channels, each costs what reading its input costs.
+        logit, delta = self.head.cls_logits, self.head.bbox_pred
+        weight, bias = torch.cat([logit.weight, delta.weight]), torch.cat([logit.bias, delta.bias])
+        outputs = [functional.conv2d(self.head.conv(level), weight, bias).permute(0, 2, 3, 1) for level in levels]
+        anchors_per_cell = logit.out_channels
+        flat_logits = [level[..., :anchors_per_cell].flatten(1) for level in outputs]
+        flat_deltas = [level[..., anchors_per_cell:].reshape(level.shape[0], -1, 4) for level in outputs]
         return at_least_fp32(torch.cat(flat_logits, dim=1)), at_least_fp32(torch.cat(flat_deltas, dim=1))
 
 
