@@ -32,6 +32,7 @@ from hkd.data.annotation_checks import (
     parse_boxes,
     parse_categories,
     parse_images,
+    shown,
     stated_image_ids,
     states_image_size,
 )
@@ -203,7 +204,8 @@ def annotation_document(
     Args:
         images: each with ``id``, ``file_name``, ``height``, ``width``.
         annotations: each with ``image_id`` and ``bbox``; what else is absent becomes: id counted from 1, pedestrian,
-            wholly visible, as high as its box, neither ignored nor a crowd.
+            wholly visible (unless a ``vis_bbox`` tells, from which readers derive it), as high as its box, neither
+            ignored nor a crowd.
         image_root: folder of the images, relative to the file that will hold the document, or absolute.
     """
     return {
@@ -214,7 +216,7 @@ def annotation_document(
             {
                 "id": number,
                 "category_id": PEDESTRIAN_ID,
-                "vis_ratio": 1,
+                **({} if "vis_bbox" in annotation else {"vis_ratio": 1}),
                 "height": annotation["bbox"][3],
                 "ignore": 0,
                 "iscrowd": 0,
@@ -290,6 +292,6 @@ def _image_root(document: Mapping[str, Any], path: Path, override: Path | None, 
     info = document.get("info", {})
     stated = info.get("image_root", ".") if isinstance(info, dict) else "."
     if not isinstance(stated, str):
-        problems.append(f"info.image_root is {stated!r}; it must be the path of the images' folder")
+        problems.append(f"info.image_root is {shown(stated)}; it must be the path of the images' folder")
         stated = "."
     return path.parent / stated

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image
 from rich.console import Console
 from rich.progress import track
 
-from hkd.data.annotation_checks import LARGEST_COORDINATE, check_image_files, four_numbers, parse_images
+from hkd.data.annotation_checks import LARGEST_COORDINATE, check_image_files, four_numbers, parse_images, shown
 from hkd.data.annotations import (
     AnnotationError,
     Annotations,
@@ -201,7 +201,7 @@ def box_at(value: object, where: str, problems: list[str]) -> list[float] | None
     """Four finite numbers, at most 1e9 in size; else ``None``, and a sentence that begins with ``where``."""
     box = four_numbers(value)
     if box is None or not all(abs(number) <= LARGEST_COORDINATE for number in box):  # NaN is not
-        problems.append(f"{where} is {value!r}; it must be four finite numbers, none beyond 1e9")
+        problems.append(f"{where} is {shown(value)}; it must be four finite numbers, none beyond 1e9")
         return None
     return box
 
