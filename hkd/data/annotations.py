@@ -36,6 +36,7 @@ from hkd.data.annotation_checks import (
     stated_image_ids,
     states_image_size,
 )
+from hkd.data.files import read_bounded
 from hkd.json_text import RepeatedKeyError, load_json
 
 __all__ = [
@@ -256,10 +257,10 @@ def read_json(path: Path) -> object:
     """The document in a JSON file.
 
     Raises:
-        AnnotationError: the file cannot be read, or is not JSON.
+        AnnotationError: the file cannot be read, is larger than any annotations (1 GiB), or is not JSON.
     """
     try:
-        content = path.read_bytes()
+        content = read_bounded(path)
     except FileNotFoundError:
         problem = "there is no such file; name the COCO-style JSON of a data set, or make one with `hkd data`"
     except OSError as error:
@@ -283,6 +284,8 @@ def parse_json(content: bytes, source: str) -> object:
         problem = f"line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}); is the file truncated?"
     except (ValueError, RecursionError) as error:  # no UTF-8, a number of thousands of digits, brackets without end
         problem = f"not valid JSON ({type(error).__name__}); the file must be COCO-style JSON in UTF-8"
+    except MemoryError:
+        problem = "it takes more memory than there is"
     raise AnnotationError([problem], source)
 
 

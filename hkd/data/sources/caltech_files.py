@@ -15,8 +15,9 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from hkd.data.annotations import AnnotationError
+from hkd.data.files import read_bounded
 from hkd.data.sources.conversion import progress
-from hkd.data.sources.seq import SeqVideo, open_seq
+from hkd.data.sources.seq import LARGEST_FRAME_BYTES, SeqVideo, open_seq
 
 VideoKey = tuple[int, int]
 """Set and video."""
@@ -136,7 +137,9 @@ def place_frames(
             suffix = files.frames[key].suffix.lower() if source is None else source.suffix
             names[key] = frame_name(key) + suffix
             try:
-                data = files.frames[key].read_bytes() if source is None else source.encoded(key[2])
+                data = (
+                    read_bounded(files.frames[key], LARGEST_FRAME_BYTES) if source is None else source.encoded(key[2])
+                )
             except AnnotationError as error:
                 problems.append(str(error))
                 continue

@@ -77,6 +77,7 @@ def convert(root: Path, out: Path, *, annotations_only: bool = False, progress: 
         problems=problems,
         source=str(root),
         mended=told,
+        show_progress=progress,
     )
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from hkd.data.annotation_checks import shown
 from hkd.data.annotations import AnnotationError, parse_json
+from hkd.data.files import read_bounded
 from hkd.data.sources import conversion
 from hkd.data.sources.conversion import (
     ConversionSummary,
@@ -68,7 +69,11 @@ def _read_split(name: str, root: Path, file: str, progress: bool, problems: list
     split = Split(name, [], [])
     seen: dict[str, int] = {}
     without_area: list[str] = []
-    lines = (root / file).read_bytes().split(b"\n")
+    try:
+        lines = read_bounded(root / file).split(b"\n")
+    except OSError as error:
+        problems.append(f"{file}: cannot be read ({error.strerror})")
+        return split
     for number, line in enumerate(conversion.progress(lines, f"Reading {file}", shown=progress), 1):
         where = f"{file}, line {number}"
         if not line.strip():
