@@ -20,6 +20,7 @@ from hkd.data.annotations import AnnotationError, read_annotations
 from hkd.data.sources import conversion
 from hkd.data.sources.bbgt import read_bbgt
 from hkd.data.sources.caltech_files import (
+    FRAME_FOLDER,
     LAST_SET,
     CaltechFiles,
     FrameKey,
@@ -84,7 +85,7 @@ def convert(
     if not objects and not problems:
         problems.append(_nothing_found(annotations, every))
     keys = sorted(objects)
-    image_root, names = out / "images", {key: f"{frame_name(key)}.jpg" for key in keys}
+    image_root, names = out / FRAME_FOLDER, {key: f"{frame_name(key)}.jpg" for key in keys}
     if not annotations_only and not problems:
         image_root, names, notes = place_frames(keys, files, root, out, problems, shown=progress)
         told += notes
@@ -160,31 +161,19 @@ def _new_annotations(
             continue
         found: dict[int, list[VideoObject]] = {image.image_id: [] for image in document.images}
         for record in document.records:
-            found[record["image_id"]].append(_object_of_json(record))
-        unknown = sum("vis_bbox" not in record for record in document.records)
-        if unknown:
-            told.append(
-                f"{path}: {unknown} of {len(document.records)} boxes state no visible part; vis_ratio is 1, so that"
-                " subsets by visibility hold them as wholly visible: compare no such numbers with published ones"
-            )
+            x, y, width, height = record["bbox"]
+            label = IGNORE_LABEL if record["ignore"] else COUNTED_LABEL
+            found[record["image_id"]].append(VideoObject(label, (x, y, width, height), None, None))
+        told.append(
+            f"{path}: does not tell who is occluded; all {len(document.records)} boxes count as wholly visible, so that"
+            " miss rates by visibility are not those of the text files"
+        )
         for image in document.images:
             frame = frame_key(image.file_name)
             if frame is None:
                 problems.append(f"{path}: image '{image.file_name}' does not name a frame as setNN_VNNN_INNNNN")
             else:
                 yield frame, found[image.image_id]
-
-
-def _object_of_json(record: Mapping[str, Any]) -> VideoObject:
-    x, y, width, height = record["bbox"]
-    occluded, visible = record.get("occluded"), record.get("vis_bbox")
-    return VideoObject(
-        label=record.get("label", IGNORE_LABEL if record["ignore"] else COUNTED_LABEL),
-        box_xywh=(x, y, width, height),
-        occluded=None if occluded is None else bool(occluded),
-        visible_xywh=None if visible is None else (visible[0], visible[1], visible[2], visible[3]),
-        ignored=bool(record["ignore"]),
-    )
 
 
 def _split(name: str, keys: Sequence[FrameKey], objects: Objects, names: Mapping[FrameKey, str]) -> Split:

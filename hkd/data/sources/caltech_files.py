@@ -26,6 +26,8 @@ FrameKey = tuple[int, int, int]
 KeyT = TypeVar("KeyT")
 
 LAST_SET = 10
+FRAME_FOLDER = "images"
+"""Of the output: holds frames that were brought together."""
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _VIDEO = re.compile(r"set(\d{2})/V(\d{3})")
 _FRAME = re.compile(r"set(\d{2})_V(\d{3})_I(\d{5})")
@@ -58,13 +60,16 @@ def frame_key(file_name: str) -> FrameKey | None:
 
 
 def find_files(root: Path, out: Path, problems: list[str]) -> CaltechFiles:
-    """Looks through all of ``root`` but ``out``; two files for the same thing are a problem."""
+    """Looks through all of ``root`` but ``<out>/images``, where frames are brought together.
+
+    Two files for the same thing are a problem.
+    """
     annotations: dict[VideoKey, Path] = {}
     texts: dict[FrameKey, Path] = {}
     videos: dict[VideoKey, Path] = {}
     frames: dict[FrameKey, Path] = {}
     documents: list[Path] = []
-    for path in _files_below(root, out.resolve()):
+    for path in _files_below(root, (out / FRAME_FOLDER).resolve()):
         suffix = path.suffix.lower()
         in_folders = path.with_suffix("").as_posix().split("/")
         if suffix in (".vbb", ".seq"):
@@ -130,7 +135,7 @@ def place_frames(
     if problems:
         return root, {}, told
     names: dict[FrameKey, str] = {}
-    images = out / "images"
+    images = out / FRAME_FOLDER
     for video, keys in progress(by_video.items(), "Bringing frames together", total=len(by_video), shown=shown):
         source = sources[video]
         for key in keys:
