@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import struct
 from typing import Any
 
 from hypothesis import strategies as st
@@ -52,6 +53,15 @@ def broken_bytes(content: bytes) -> Bytes:
         st.tuples(positions, st.integers(1, 40)).map(lambda p: content[: p[0]] + content[p[0] + p[1] :]),
         st.tuples(positions, st.integers(1, 40)).map(lambda p: content[: p[0] + p[1]] + content[p[0] :]),
     )
+
+
+def replaced_words(content: bytes) -> Bytes:
+    """A word of four bytes replaced: sizes, types and counts of binary formats lie on such."""
+    words = st.tuples(
+        st.integers(0, len(content) // 4 - 1),
+        st.sampled_from((0, 0, 1, 2, 3, 6, 8, 9, 14, 15, 64, 1 << 16, 1 << 30, (1 << 31) - 1, (1 << 32) - 1)),
+    )
+    return words.map(lambda w: content[: 4 * w[0]] + struct.pack("<I", w[1]) + content[4 * w[0] + 4 :])
 
 
 def broken_text(content: bytes) -> Bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.data.sources.caltech_writers import compressed_seq, encoded, video_object, write_vbb
-from tests.fuzz.breaking import broken_bytes
+from tests.fuzz.breaking import broken_bytes, replaced_words
 from tests.fuzz.plain_readers import plain_mat, plain_vbb
 from tests.fuzz.running import Outcome, assert_refused, check_conversion, fuzz, remove, run_hkd
 
@@ -40,6 +42,15 @@ def _with_one(numbers: list[float]) -> st.SearchStrategy[list[float]]:
     return place.map(lambda p: [*numbers[: p[0]], p[1], *numbers[p[0] + 1 :]])
 
 
+def _replaced_sizes(content: bytes) -> list[st.SearchStrategy[bytes]]:
+    """A size of an array replaced, where the file is not compressed; three times, to be chosen as often."""
+    # Two sizes of four bytes lie behind the head of an element of 8 bytes of type 5.
+    heads = [found.end() for found in re.finditer(rb"\x05\0\0\0\x08\0\0\0", content)]
+    place = st.tuples(st.sampled_from([*heads, *(end + 4 for end in heads)]), st.sampled_from((0, 0, 1, 2, 3, 1 << 20)))
+    sizes = place.map(lambda p: content[: p[0]] + struct.pack("<I", p[1]) + content[p[0] + 4 :])
+    return [sizes] * 3 if heads else []
+
+
 @pytest.mark.parametrize("is_compressed", [True, False])
 def test_vbb(tmp_path: Path, is_compressed: bool) -> None:
     root = tmp_path / "caltech"
@@ -53,8 +64,9 @@ def test_vbb(tmp_path: Path, is_compressed: bool) -> None:
         command = ("caltech", "--annotations-only")
         return check_conversion(root, file, content, command, plain_vbb, "", "V000.vbb")
 
+    words = [replaced_words(file.read_bytes()), *_replaced_sizes(file.read_bytes())]
     strange = _with_one(WHOLE).map(lambda numbers: _vbb(written, numbers))
-    tally = fuzz(st.one_of(broken_bytes(file.read_bytes()), strange, strange), check, 90)
+    tally = fuzz(st.one_of(broken_bytes(file.read_bytes()), *words, strange, strange), check, 150)
     assert tally.refused > len(tally.contents) // 3
     assert tally.read >= 3
 
@@ -85,10 +97,11 @@ def test_mat(tmp_path: Path, is_compressed: bool) -> None:
         command = ("citypersons", "--annotations-only")
         return check_conversion(root, file, content, command, plain_mat, "", "anno_val.mat")
 
+    words = [replaced_words(file.read_bytes()), *_replaced_sizes(file.read_bytes())]
     rows = _with_one([float(number) for row in ROWS for number in row])
     strange = rows.map(lambda numbers: _mat(np.array(numbers).reshape(2, 10), is_compressed=is_compressed))
     columns = st.integers(8, 12).map(lambda count: _mat(np.ones((2, count)), is_compressed=is_compressed))
-    tally = fuzz(st.one_of(broken_bytes(file.read_bytes()), strange, strange, columns), check, 90)
+    tally = fuzz(st.one_of(broken_bytes(file.read_bytes()), *words, strange, strange, columns), check, 150)
     assert tally.refused > len(tally.contents) // 3
     assert tally.read >= 3
 

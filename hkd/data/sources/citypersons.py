@@ -106,6 +106,8 @@ def _read_mat(path: Path, name: str, problems: list[str], progress: bool) -> Spl
         raise AnnotationError([f"the file cannot be read ({error.strerror})"], str(path)) from error
     except MatFileError as error:
         raise AnnotationError([f"{error}; CityPersons' anno_{name}.mat is needed here"], str(path)) from error
+    if not cells:
+        problems.append(f"{path}: it holds no image; is the file damaged?")
     split = Split(name, [], [])
     seen: set[str] = set()
     num_rows = 0

@@ -119,6 +119,12 @@ def test_malformed_images(root: Path, tmp_path: Path, image: tuple[Any, Any, Any
     assert not (tmp_path / "out").exists()
 
 
+def test_a_mat_file_without_images_is_named(root: Path, tmp_path: Path) -> None:
+    _write_mat(root / "anno_val.mat", [])
+    with pytest.raises(AnnotationError, match="anno_val.mat: it holds no image"):
+        convert(root, tmp_path / "out", annotations_only=True, progress=False)
+
+
 def test_all_problems_come_together(root: Path, tmp_path: Path) -> None:
     (root / "anno_train.mat").write_bytes(b"none")
     wrong = [[9, 0, 0, 9, 9, 0, 0, 0, 9, 9]] * 2
