@@ -38,6 +38,7 @@ from hkd.data.annotation_checks import (
 )
 from hkd.data.files import read_bounded
 from hkd.json_text import RepeatedKeyError, load_json
+from hkd.terminal_text import printable
 
 __all__ = [
     "AnnotationError",
@@ -66,9 +67,9 @@ class AnnotationError(ValueError):
 
     def __str__(self) -> str:
         if len(self.problems) == 1:
-            return f"{self.source}: {self.problems[0]}"
-        lines = [f"{self.source}: {len(self.problems)} problems:"]
-        lines += [f"- {problem}" for problem in self.problems[:_PROBLEMS_LISTED]]
+            return printable(f"{self.source}: {self.problems[0]}")
+        lines = [printable(f"{self.source}: {len(self.problems)} problems:")]
+        lines += [printable(f"- {problem}") for problem in self.problems[:_PROBLEMS_LISTED]]
         if len(self.problems) > _PROBLEMS_LISTED:
             lines.append(f"- and {len(self.problems) - _PROBLEMS_LISTED} more")
         return "\n".join(lines)

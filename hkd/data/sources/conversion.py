@@ -17,7 +17,13 @@ from PIL import ExifTags, Image
 from rich.console import Console
 from rich.progress import track
 
-from hkd.data.annotation_checks import LARGEST_COORDINATE, check_image_files, four_numbers, parse_images, shown
+from hkd.data.annotation_checks import (
+    LARGEST_COORDINATE,
+    check_image_files,
+    four_numbers,
+    parse_images,
+    shown,
+)
 from hkd.data.annotations import (
     AnnotationError,
     Annotations,
@@ -26,6 +32,7 @@ from hkd.data.annotations import (
     read_json,
     write_documents,
 )
+from hkd.terminal_text import printable
 
 ItemT = TypeVar("ItemT")
 
@@ -63,15 +70,13 @@ class ConversionSummary:
     def __str__(self) -> str:
         lines = [f"{self.images} images, {self.boxes} boxes, {self.ignored} of them ignored"]
         if self.ignored_by_label and set(self.ignored_by_label) != {UNLABELLED}:
-            widest_label = max(map(len, self.ignored_by_label))
+            labels = {printable(label): count for label, count in self.ignored_by_label.items()}
+            widest_label = max(map(len, labels))
             widest_count = len(str(max(self.ignored_by_label.values())))
             lines += [
-                f"  ignored as {label:<{widest_label}}  {count:>{widest_count}}"
-                for label, count in self.ignored_by_label.items()
+                f"  ignored as {label:<{widest_label}}  {count:>{widest_count}}" for label, count in labels.items()
             ]
-        text = "\n".join([*lines, *self.mended, *(f"wrote {path}" for path in self.paths)])
-        # JSON may hold halves of characters, which no terminal takes.
-        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+        return "\n".join([*lines, *map(printable, self.mended), *(printable(f"wrote {path}") for path in self.paths)])
 
 
 def write_splits(
