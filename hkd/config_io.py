@@ -62,6 +62,7 @@ _CORE_SCHEMA = (
     ("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"]),
 )
 _INTEGER = "tag:yaml.org,2002:int"
+_LEADING_ZEROS = re.compile(r"^\+?0*(?=[0-9])")
 _TEXT_KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in _CORE_SCHEMA:
@@ -165,10 +166,14 @@ def _node_problems(root: yaml.Node, key_tags: Collection[str]) -> list[str]:
                 if key.tag not in key_tags:
                     shown = key.value if isinstance(key, yaml.ScalarNode) else "a list or mapping"
                     problems.append(f"line {line}: the key {shown} is not text; put it in quotes if it is meant")
-                elif key.value in lines:
-                    problems.append(f'line {line}: the key "{key.value}" is already given in line {lines[key.value]}')
+                    visit(value, above)
+                    continue
+                # An integer may be written in several ways: 0, 00 and +0 are one key.
+                name = _LEADING_ZEROS.sub("", key.value) if key.tag == _INTEGER else key.value
+                if name in lines:
+                    problems.append(f'line {line}: the key "{name}" is already given in line {lines[name]}')
                 else:
-                    lines[key.value] = line
+                    lines[name] = line
                 visit(value, above)
         else:
             for value in node.value:

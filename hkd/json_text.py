@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 
@@ -25,8 +26,8 @@ def load_json(content: bytes) -> object:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in record if keys.count(key) > 1)
+        counts = Counter(key for key, _ in pairs)
+        repeated = next(key for key in record if counts[key] > 1)
         beginning = ", ".join(f"{json.dumps(key)}: {_shortened(value)}" for key, value in pairs[:6])
         raise RepeatedKeyError(f"the key {json.dumps(repeated[:60])} stands twice in the object {{{beginning}}}")
     return record

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from hkd.commands.parsing import CommandError, Commands, add_command, count, number_from, refusals, whole_number
 
+_LARGEST_PREVIEW = 100
+"""Images on one sheet: more than can be looked at, and already 33 million pixels."""
+
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add the command to those of ``hkd``."""
@@ -52,10 +55,18 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     parser.add_argument(
         "--preview",
-        type=count,
+        type=_preview_count,
         metavar="N",
-        help="draw N images of each split with their boxes, in preview_SPLIT.png beside the annotations",
+        help=f"draw N images (at most {_LARGEST_PREVIEW}) of each split with their boxes, in preview_SPLIT.png beside"
+        " the annotations",
     )
+
+
+def _preview_count(text: str) -> int:
+    number = count(text)
+    if number > _LARGEST_PREVIEW:
+        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: integer from 1 to {_LARGEST_PREVIEW}')
+    return number
 
 
 def _add_persons(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from reprlib import Repr
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,19 @@ LARGEST_COORDINATE = 1e9
 _ROUNDING = 1e-6
 """A ratio of two areas may pass 1 by so much."""
 _PEDESTRIAN_NAMES = ("pedestrian", "person")
+
+
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxdict = 2, 10
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+
+
+def shown(value: object) -> str:
+    """A value of a file as a sentence quotes it: short, however large it is, and however often it holds its parts.
+
+    YAML's aliases can make of a hundred bytes a list that would be written in gigabytes.
+    """
+    return _SHORT.repr(value)
 
 
 @dataclass(frozen=True)
@@ -56,10 +70,10 @@ def parse_images(records: Sequence[object], problems: list[str]) -> list[ImageRe
         image_id, height, width = (_integer(record.get(key)) for key in ("id", "height", "width"))
         name = record.get("file_name", record.get("im_name"))
         if image_id is None or not isinstance(name, str) or not name:
-            problems.append(f"images[{number}] needs an integer 'id' and a text 'file_name'; found {record}")
+            problems.append(f"images[{number}] needs an integer 'id' and a text 'file_name'; found {shown(record)}")
         elif height is None or width is None or height < 1 or width < 1:
             problems.append(
-                f"image {image_id} '{name}': height and width must be integers of at least 1; found {record}"
+                f"image {image_id} '{name}': height and width must be integers of at least 1; found {shown(record)}"
             )
         elif _escapes(name):
             problems.append(
@@ -119,14 +133,14 @@ def parse_categories(records: Sequence[object], problems: list[str]) -> tuple[in
         elif isinstance(record, dict) and category_id is not None and isinstance(record.get("name"), str):
             names[category_id] = record["name"]
         else:
-            problems.append(f"categories[{number}] needs an integer 'id' and a text 'name'; found {record}")
+            problems.append(f"categories[{number}] needs an integer 'id' and a text 'name'; found {shown(record)}")
     for wanted in _PEDESTRIAN_NAMES:
         for category_id, name in names.items():
             if name.strip().lower() == wanted:
                 return category_id, set(names) - {category_id}
     if set(names) == {PEDESTRIAN_ID}:
         return PEDESTRIAN_ID, set()
-    problems.append(f"one category must be named 'pedestrian' or 'person'; found {names}")
+    problems.append(f"one category must be named 'pedestrian' or 'person'; found {shown(names)}")
     return None, set(names)
 
 
@@ -148,7 +162,7 @@ def parse_boxes(
             problems.append(f"annotations[{number}] is a {type(record).__name__}; it must be an object")
             continue
         annotation_id, image_id, category = (_integer(record.get(key)) for key in ("id", "image_id", "category_id"))
-        where = f"annotations[{number}] (id {record.get('id')!r}, image {record.get('image_id')!r})"
+        where = f"annotations[{number}] (id {shown(record.get('id'))}, image {shown(record.get('image_id'))})"
         found = len(problems)
         if annotation_id is None:
             problems.append(f"{where}: 'id' must be an integer")
@@ -159,7 +173,7 @@ def parse_boxes(
         if image_id not in stated_images:
             problems.append(f"{where}: its image is not among the 'images'; correct image_id or add the image")
         if category != pedestrian and category not in others:
-            problems.append(f"{where}: category_id {record.get('category_id')!r} is not among the 'categories'")
+            problems.append(f"{where}: category_id {shown(record.get('category_id'))} is not among the 'categories'")
         completed = complete(record, where, problems)
         if len(problems) == found:
             ignore = completed["ignore"] or completed["iscrowd"] or category != pedestrian
@@ -173,7 +187,7 @@ def complete(record: Mapping[str, Any], where: str, problems: list[str]) -> dict
     """Box, visible box, visibility, height and flags, with what is absent filled in; ``where`` begins each sentence."""
     bbox = four_numbers(record.get("bbox"))
     if bbox is None:
-        problems.append(f"{where}: bbox {record.get('bbox')!r} is not four numbers [x, y, width, height]")
+        problems.append(f"{where}: bbox {shown(record.get('bbox'))} is not four numbers [x, y, width, height]")
         return {}
     completed: dict[str, Any] = {"bbox": bbox}
     visibility: object = 1.0
@@ -181,7 +195,7 @@ def complete(record: Mapping[str, Any], where: str, problems: list[str]) -> dict
         visible = four_numbers(record["vis_bbox"])
         if visible is None or not (np.abs(visible) <= LARGEST_COORDINATE).all() or visible[2] < 0 or visible[3] < 0:
             problems.append(
-                f"{where}: vis_bbox {record['vis_bbox']!r} is not four finite numbers [x, y, width, height],"
+                f"{where}: vis_bbox {shown(record['vis_bbox'])} is not four finite numbers [x, y, width, height],"
                 " at most 1e9"
             )
         else:
@@ -202,14 +216,14 @@ def complete(record: Mapping[str, Any], where: str, problems: list[str]) -> dict
         number = _number(default if value is None else value)
         completed[key] = number
         if value is not None and (number is None or not is_allowed(number)):
-            problems.append(f"{where}: {key} is {value!r}; it must be {allowed}")
+            problems.append(f"{where}: {key} is {shown(value)}; it must be {allowed}")
     completed["vis_ratio"] = min(1.0, completed["vis_ratio"] or 0.0)
     completed |= _flags(record, where, problems)
     label = record.get("label")
     if isinstance(label, str) and label:
         completed["label"] = label
     elif label is not None:
-        problems.append(f"{where}: label is {label!r}; it must be a text, or absent for a pedestrian")
+        problems.append(f"{where}: label is {shown(label)}; it must be a text, or absent for a pedestrian")
     return completed
 
 
@@ -227,7 +241,7 @@ def _flags(record: Mapping[str, Any], where: str, problems: list[str]) -> dict[s
     for key in ("ignore", "iscrowd", "occluded"):
         value = record.get(key)
         if value is not None and not (isinstance(value, bool | int | float) and value in (0, 1)):
-            problems.append(f"{where}: {key} is {value!r}; it must be 0 or 1 (or false or true)")
+            problems.append(f"{where}: {key} is {shown(value)}; it must be 0 or 1 (or false or true)")
         elif value is not None or key != "occluded":
             flags[key] = int(value or 0)
     return flags

@@ -32,10 +32,13 @@ from hkd.data.annotation_checks import (
     parse_boxes,
     parse_categories,
     parse_images,
+    shown,
     stated_image_ids,
     states_image_size,
 )
+from hkd.data.files import read_bounded
 from hkd.json_text import RepeatedKeyError, load_json
+from hkd.terminal_text import printable
 
 __all__ = [
     "AnnotationError",
@@ -64,9 +67,9 @@ class AnnotationError(ValueError):
 
     def __str__(self) -> str:
         if len(self.problems) == 1:
-            return f"{self.source}: {self.problems[0]}"
-        lines = [f"{self.source}: {len(self.problems)} problems:"]
-        lines += [f"- {problem}" for problem in self.problems[:_PROBLEMS_LISTED]]
+            return printable(f"{self.source}: {self.problems[0]}")
+        lines = [printable(f"{self.source}: {len(self.problems)} problems:")]
+        lines += [printable(f"- {problem}") for problem in self.problems[:_PROBLEMS_LISTED]]
         if len(self.problems) > _PROBLEMS_LISTED:
             lines.append(f"- and {len(self.problems) - _PROBLEMS_LISTED} more")
         return "\n".join(lines)
@@ -203,7 +206,8 @@ def annotation_document(
     Args:
         images: each with ``id``, ``file_name``, ``height``, ``width``.
         annotations: each with ``image_id`` and ``bbox``; what else is absent becomes: id counted from 1, pedestrian,
-            wholly visible, as high as its box, neither ignored nor a crowd.
+            wholly visible (unless a ``vis_bbox`` tells, from which readers derive it), as high as its box, neither
+            ignored nor a crowd.
         image_root: folder of the images, relative to the file that will hold the document, or absolute.
     """
     return {
@@ -214,7 +218,7 @@ def annotation_document(
             {
                 "id": number,
                 "category_id": PEDESTRIAN_ID,
-                "vis_ratio": 1,
+                **({} if "vis_bbox" in annotation else {"vis_ratio": 1}),
                 "height": annotation["bbox"][3],
                 "ignore": 0,
                 "iscrowd": 0,
@@ -254,10 +258,10 @@ def read_json(path: Path) -> object:
     """The document in a JSON file.
 
     Raises:
-        AnnotationError: the file cannot be read, or is not JSON.
+        AnnotationError: the file cannot be read, is larger than any annotations (1 GiB), or is not JSON.
     """
     try:
-        content = path.read_bytes()
+        content = read_bounded(path)
     except FileNotFoundError:
         problem = "there is no such file; name the COCO-style JSON of a data set, or make one with `hkd data`"
     except OSError as error:
@@ -281,6 +285,8 @@ def parse_json(content: bytes, source: str) -> object:
         problem = f"line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}); is the file truncated?"
     except (ValueError, RecursionError) as error:  # no UTF-8, a number of thousands of digits, brackets without end
         problem = f"not valid JSON ({type(error).__name__}); the file must be COCO-style JSON in UTF-8"
+    except MemoryError:
+        problem = "it takes more memory than there is"
     raise AnnotationError([problem], source)
 
 
@@ -290,6 +296,6 @@ def _image_root(document: Mapping[str, Any], path: Path, override: Path | None, 
     info = document.get("info", {})
     stated = info.get("image_root", ".") if isinstance(info, dict) else "."
     if not isinstance(stated, str):
-        problems.append(f"info.image_root is {stated!r}; it must be the path of the images' folder")
+        problems.append(f"info.image_root is {shown(stated)}; it must be the path of the images' folder")
         stated = "."
     return path.parent / stated

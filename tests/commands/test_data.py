@@ -25,6 +25,13 @@ def test_preview_draws_a_sheet_of_each_split(tmp_path: Path, capsys: pytest.Capt
             assert sheet.width > 2 * 640  # two tiles beside each other
 
 
+@pytest.mark.parametrize("number", ["0", "101", "1000000000"])
+def test_a_preview_is_no_larger_than_can_be_looked_at(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["data", "synthetic", "--out", "nowhere", "--preview", number])
+    assert f'found "{number}"; allowed: integer' in capsys.readouterr().err
+
+
 def test_classes_of_people_reach_the_reader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "street"
     for folder in ("images", "labels"):

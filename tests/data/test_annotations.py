@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hkd.data import annotations as annotations_module
 from hkd.data.annotations import AnnotationError, Annotations, read_annotations, write_annotations
+from hkd.data.files import read_bounded
 
 
 def _document() -> dict[str, Any]:
@@ -441,3 +443,30 @@ def test_the_improved_caltech_annotations_are_read(shared_data: Path) -> None:
     # Its only category is called "pedestrain", and its flags are true and false.
     assert len(annotations.images) == 4024
     assert annotations.ignore.tolist() == [record["iscrowd"] for record in document["annotations"]]
+
+
+def test_visibility_of_a_visible_box_is_not_written_as_whole(tmp_path: Path) -> None:
+    image = {"id": 1, "file_name": "a.png", "height": 40, "width": 60}
+    boxes = [
+        {"image_id": 1, "bbox": [1, 2, 10, 20], "vis_bbox": [1, 2, 10, 5]},
+        {"image_id": 1, "bbox": [1, 2, 10, 20]},
+    ]
+    write_annotations(tmp_path / "a.json", [image], boxes, ".")
+    # 10 x 5 of 10 x 20 pixels; and 1 where nothing is known.
+    assert read_annotations(tmp_path / "a.json", check_images=False).vis_ratio.tolist() == [0.25, 1]
+
+
+def test_files_larger_than_annotations_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(bytes(5))
+    monkeypatch.setattr(annotations_module, "read_bounded", lambda path: read_bounded(path, 4))
+    with pytest.raises(AnnotationError, match="the file cannot be read .it is larger than 4 bytes"):
+        read_annotations(tmp_path / "a.json")
+
+
+def test_no_memory_for_a_document_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(content: bytes) -> object:
+        raise MemoryError(len(content))
+
+    monkeypatch.setattr(annotations_module, "load_json", out_of_memory)
+    with pytest.raises(AnnotationError, match=r"a.json: it takes more memory than there is"):
+        annotations_module.parse_json(b"[]", "a.json")

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from hkd.data.annotation_checks import LARGEST_COORDINATE
+from hkd.data.files import read_bounded
 from hkd.data.sources.conversion import decimal
 from hkd.data.sources.vbb import VideoObject
 
@@ -25,10 +26,7 @@ _COLUMN_COUNT = len(_COLUMNS.split())
 def read_bbgt(path: Path, problems: list[str]) -> tuple[VideoObject, ...]:
     """Reads the objects of one image; adds a sentence with file and line for all that is wrong."""
     try:
-        if path.stat().st_size > LARGEST_FILE_BYTES:
-            problems.append(f"{path}: it is larger than {LARGEST_FILE_BYTES >> 20} MiB, which no annotation is")
-            return ()
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = re.split(r"\r\n|\r|\n", read_bounded(path, LARGEST_FILE_BYTES).decode("utf-8"))
     except OSError as error:
         problems.append(f"{path}: the file cannot be read ({error.strerror})")
         return ()

@@ -20,6 +20,7 @@ from hkd.data.annotations import AnnotationError, read_annotations
 from hkd.data.sources import conversion
 from hkd.data.sources.bbgt import read_bbgt
 from hkd.data.sources.caltech_files import (
+    FRAME_FOLDER,
     LAST_SET,
     CaltechFiles,
     FrameKey,
@@ -53,8 +54,9 @@ def convert(
 ) -> ConversionSummary:
     """Writes ``train.json`` and ``test.json`` to ``out``, of those sets that there are.
 
-    Image ids count from 1 in each, by set, video and frame. Each annotation carries the data set's ``label``,
-    ``occluded`` and ``vis_bbox``; ``vis_ratio`` is 1 where the box is not occluded or the visible part not given.
+    Image ids count from 1 in each, by set, video and frame. Each annotation carries the data set's ``label``, and
+    where they are known ``occluded`` and ``vis_bbox``; ``vis_ratio`` is 1 where the box is not occluded or the visible
+    part not given.
     Frames that are images of the field's name stay where they are; others, and those in ``.seq`` files, are written to
     ``<out>/images``. No annotation file is written unless everything is in order.
 
@@ -75,13 +77,15 @@ def convert(
     root, out = Path(root), Path(out)
     problems: list[str] = []
     told: list[str] = []
+    if root.resolve() == out.resolve():
+        raise AnnotationError(["it cannot be --out as well as --root; write to another folder"], str(root))
     files = find_files(root, out, problems)
     read = _read_original if annotations == "original" else _read_new
     objects = read(files, every, problems, told, progress)
     if not objects and not problems:
         problems.append(_nothing_found(annotations, every))
     keys = sorted(objects)
-    image_root, names = out / "images", {key: f"{frame_name(key)}.jpg" for key in keys}
+    image_root, names = out / FRAME_FOLDER, {key: f"{frame_name(key)}.jpg" for key in keys}
     if not annotations_only and not problems:
         image_root, names, notes = place_frames(keys, files, root, out, problems, shown=progress)
         told += notes
@@ -102,6 +106,7 @@ def convert(
         problems=problems,
         source=str(root),
         mended=told,
+        show_progress=progress,
     )
 
 
@@ -131,7 +136,7 @@ def _read_original(files: CaltechFiles, every: int, problems: list[str], told: l
 def _read_new(files: CaltechFiles, every: int, problems: list[str], told: list[str], progress: bool) -> Objects:
     objects: dict[FrameKey, Sequence[VideoObject]] = {}
     left_out = 0
-    for key, found in _new_annotations(files, problems, progress):
+    for key, found in _new_annotations(files, problems, told, progress):
         if key in objects:
             problems.append(f"{frame_name(key)} is annotated twice; keep the text files or the JSON, not both")
         elif key[0] > LAST_SET or (key[2] + 1) % every:
@@ -144,7 +149,7 @@ def _read_new(files: CaltechFiles, every: int, problems: list[str], told: list[s
 
 
 def _new_annotations(
-    files: CaltechFiles, problems: list[str], progress: bool
+    files: CaltechFiles, problems: list[str], told: list[str], progress: bool
 ) -> Iterator[tuple[FrameKey, Sequence[VideoObject]]]:
     for key, path in conversion.progress(sorted(files.new_texts.items()), "Reading annotations", shown=progress):
         yield key, read_bbgt(path, problems)
@@ -158,7 +163,11 @@ def _new_annotations(
         for record in document.records:
             x, y, width, height = record["bbox"]
             label = IGNORE_LABEL if record["ignore"] else COUNTED_LABEL
-            found[record["image_id"]].append(VideoObject(label, (x, y, width, height), False, (0.0, 0.0, 0.0, 0.0)))
+            found[record["image_id"]].append(VideoObject(label, (x, y, width, height), None, None))
+        told.append(
+            f"{path}: does not tell who is occluded; all {len(document.records)} boxes count as wholly visible, so that"
+            " miss rates by visibility are not those of the text files"
+        )
         for image in document.images:
             frame = frame_key(image.file_name)
             if frame is None:
@@ -178,15 +187,20 @@ def _split(name: str, keys: Sequence[FrameKey], objects: Objects, names: Mapping
 
 def _annotation(image_id: int, found: VideoObject) -> dict[str, Any]:
     _, _, width, height = found.box_xywh
-    visible_area = found.visible_xywh[2] * found.visible_xywh[3]
+    visible = found.visible_xywh
+    visible_area = 0.0 if visible is None else visible[2] * visible[3]
     is_measured = found.occluded and visible_area > 0 and width * height > 0
-    return {
+    annotation = {
         "image_id": image_id,
         "bbox": list(found.box_xywh),
-        "vis_bbox": list(found.visible_xywh),
         "vis_ratio": min(1.0, visible_area / (width * height)) if is_measured else 1,
         "height": height,
         "ignore": int(found.ignored or found.label != COUNTED_LABEL),
         "label": found.label,
-        "occluded": int(found.occluded),
     }
+    # What is not known must not stand there as "not occluded".
+    if visible is not None:
+        annotation["vis_bbox"] = list(visible)
+    if found.occluded is not None:
+        annotation["occluded"] = int(found.occluded)
+    return annotation

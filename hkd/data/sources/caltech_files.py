@@ -15,8 +15,9 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from hkd.data.annotations import AnnotationError
+from hkd.data.files import read_bounded
 from hkd.data.sources.conversion import progress
-from hkd.data.sources.seq import SeqVideo, open_seq
+from hkd.data.sources.seq import LARGEST_FRAME_BYTES, SeqVideo, open_seq
 
 VideoKey = tuple[int, int]
 """Set and video."""
@@ -25,6 +26,8 @@ FrameKey = tuple[int, int, int]
 KeyT = TypeVar("KeyT")
 
 LAST_SET = 10
+FRAME_FOLDER = "images"
+"""Of the output: holds frames that were brought together."""
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _VIDEO = re.compile(r"set(\d{2})/V(\d{3})")
 _FRAME = re.compile(r"set(\d{2})_V(\d{3})_I(\d{5})")
@@ -57,13 +60,16 @@ def frame_key(file_name: str) -> FrameKey | None:
 
 
 def find_files(root: Path, out: Path, problems: list[str]) -> CaltechFiles:
-    """Looks through all of ``root`` but ``out``; two files for the same thing are a problem."""
+    """Looks through all of ``root`` but ``<out>/images``, where frames are brought together.
+
+    Two files for the same thing are a problem.
+    """
     annotations: dict[VideoKey, Path] = {}
     texts: dict[FrameKey, Path] = {}
     videos: dict[VideoKey, Path] = {}
     frames: dict[FrameKey, Path] = {}
     documents: list[Path] = []
-    for path in _files_below(root, out.resolve()):
+    for path in _files_below(root, (out / FRAME_FOLDER).resolve()):
         suffix = path.suffix.lower()
         in_folders = path.with_suffix("").as_posix().split("/")
         if suffix in (".vbb", ".seq"):
@@ -129,14 +135,16 @@ def place_frames(
     if problems:
         return root, {}, told
     names: dict[FrameKey, str] = {}
-    images = out / "images"
+    images = out / FRAME_FOLDER
     for video, keys in progress(by_video.items(), "Bringing frames together", total=len(by_video), shown=shown):
         source = sources[video]
         for key in keys:
             suffix = files.frames[key].suffix.lower() if source is None else source.suffix
             names[key] = frame_name(key) + suffix
             try:
-                data = files.frames[key].read_bytes() if source is None else source.encoded(key[2])
+                data = (
+                    read_bounded(files.frames[key], LARGEST_FRAME_BYTES) if source is None else source.encoded(key[2])
+                )
             except AnnotationError as error:
                 problems.append(str(error))
                 continue

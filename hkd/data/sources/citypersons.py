@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hkd.data.annotation_checks import LARGEST_COORDINATE, FloatArray
+from hkd.data.annotation_checks import LARGEST_COORDINATE, FloatArray, shown
 from hkd.data.annotations import AnnotationError, read_annotations
 from hkd.data.sources import conversion
 from hkd.data.sources.conversion import ConversionSummary, Split, drop_unusable_boxes, write_splits
@@ -29,6 +29,8 @@ _GROUP = 5
 _LABELS = {0: "ignore region", 2: "rider", 3: "sitting person", 4: "other person", _GROUP: "people group"}
 """Names of the classes as ``val_gt.json`` has them; a pedestrian carries no label."""
 _COLUMNS = 10
+LARGEST_ROWS = 500_000
+"""Boxes of one file; CityPersons has some 20,000. A row of ten bytes becomes a record of a thousand."""
 _RATIO_DIGITS = 12
 """Significant ones; ``val_gt.json`` rounds so: with as many, every number is equal."""
 
@@ -75,6 +77,7 @@ def convert(root: Path, out: Path, *, annotations_only: bool = False, progress: 
         problems=problems,
         source=str(root),
         mended=told,
+        show_progress=progress,
     )
 
 
@@ -107,6 +110,7 @@ def _read_mat(path: Path, name: str, problems: list[str], progress: bool) -> Spl
         problems.append(f"{path}: it holds no image; is the file damaged?")
     split = Split(name, [], [])
     seen: set[str] = set()
+    num_rows = 0
     for number, cell in enumerate(conversion.progress(cells, f"Reading {path.name}", shown=progress), 1):
         where = f"{path}, image {number}"
         try:
@@ -118,6 +122,10 @@ def _read_mat(path: Path, name: str, problems: list[str], progress: bool) -> Spl
             problems.append(f"{where}: '{file_name}' is annotated before; each image may be once")
         seen.add(file_name)
         split.images.append(_image_record(number, f"{name}/{city}/{file_name}"))
+        num_rows += len(boxes)
+        if num_rows > LARGEST_ROWS:
+            problems.append(f"{where}: the file holds more than {LARGEST_ROWS} boxes, which CityPersons' do not")
+            break
         for row, values in enumerate(boxes.tolist(), 1):
             annotation = _annotation(number, values)
             if annotation is None:
@@ -136,7 +144,7 @@ def _image(cell: MatArray) -> tuple[str, str, FloatArray]:
     city, file_name = structs[0]["cityname"].text(), structs[0]["im_name"].text()
     for text in (city, file_name):
         if not text or "/" in text or "\\" in text:
-            raise MatFileError(f"found {text!r}; cityname and im_name must be names without folders")
+            raise MatFileError(f"found {shown(text)}; cityname and im_name must be names without folders")
     boxes = structs[0]["bbs"].numbers()
     if boxes.size == 0:
         return city, file_name, np.zeros((0, _COLUMNS))

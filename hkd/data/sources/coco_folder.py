@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hkd.data.annotation_checks import ImageRecord, complete, parse_images, stated_image_ids
+from hkd.data.annotation_checks import ImageRecord, complete, parse_images, shown, stated_image_ids
 from hkd.data.annotations import AnnotationError, read_json
 from hkd.data.sources import conversion
 from hkd.data.sources.conversion import ConversionSummary, Split, box_at, drop_unusable_boxes, write_splits
@@ -142,7 +142,7 @@ def _categories(records: list[Any], person_names: Sequence[str], problems: list[
         elif type(category_id) is int and isinstance(name, str):
             categories[category_id] = name, name.strip().lower() in wanted
         else:
-            problems.append(f"categories[{number}] needs an integer 'id' and a text 'name'; found {record}")
+            problems.append(f"categories[{number}] needs an integer 'id' and a text 'name'; found {shown(record)}")
     if not any(is_person for _, is_person in categories.values()):
         names = ", ".join(name for name, _ in categories.values()) or "none"
         problems.append(
@@ -166,12 +166,12 @@ def _annotations(
             problems.append(f"annotations[{number}] is a {type(record).__name__}; it must be an object")
             continue
         image_id, category_id = record.get("image_id"), record.get("category_id")
-        where = f"annotations[{number}] (id {record.get('id')!r}, image {image_id!r})"
+        where = f"annotations[{number}] (id {shown(record.get('id'))}, image {shown(image_id)})"
         if type(image_id) is not int or image_id not in stated_images:
             problems.append(f"{where}: its image is not among the 'images'; correct image_id or add the image")
             continue
         if type(category_id) is not int or category_id not in categories:
-            problems.append(f"{where}: category_id {category_id!r} is not among the 'categories'")
+            problems.append(f"{where}: category_id {shown(category_id)} is not among the 'categories'")
             continue
         name, is_person = categories[category_id]
         if not is_person:
@@ -185,7 +185,9 @@ def _annotations(
             stated = {"label": "crowd", **stated, "ignore": 1}
         # Told of the record as it stands here, not as numbered in what is written.
         if box[2] > 0 and box[3] > 0:
-            complete({"bbox": box, **stated}, where, problems)
+            completed = complete({"bbox": box, **stated}, where, problems)
+            if "vis_bbox" in completed:
+                stated["vis_ratio"] = completed["vis_ratio"]  # derived where it is not stated
         kept.append({"image_id": image_id, "bbox": box, **stated})
     if left_out:
         counts = ", ".join(f"{count} {name}" for name, count in left_out.most_common(5))

@@ -10,21 +10,29 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from PIL import ExifTags, Image
 from rich.console import Console
 from rich.progress import track
 
-from hkd.data.annotation_checks import LARGEST_COORDINATE, check_image_files, four_numbers, parse_images
+from hkd.data.annotation_checks import (
+    LARGEST_COORDINATE,
+    check_image_files,
+    four_numbers,
+    parse_images,
+    shown,
+)
 from hkd.data.annotations import (
     AnnotationError,
     Annotations,
     annotation_document,
     check_annotations,
+    read_json,
     write_documents,
 )
+from hkd.terminal_text import printable
 
 ItemT = TypeVar("ItemT")
 
@@ -62,15 +70,13 @@ class ConversionSummary:
     def __str__(self) -> str:
         lines = [f"{self.images} images, {self.boxes} boxes, {self.ignored} of them ignored"]
         if self.ignored_by_label and set(self.ignored_by_label) != {UNLABELLED}:
-            widest_label = max(map(len, self.ignored_by_label))
+            labels = {printable(label): count for label, count in self.ignored_by_label.items()}
+            widest_label = max(map(len, labels))
             widest_count = len(str(max(self.ignored_by_label.values())))
             lines += [
-                f"  ignored as {label:<{widest_label}}  {count:>{widest_count}}"
-                for label, count in self.ignored_by_label.items()
+                f"  ignored as {label:<{widest_label}}  {count:>{widest_count}}" for label, count in labels.items()
             ]
-        text = "\n".join([*lines, *self.mended, *(f"wrote {path}" for path in self.paths)])
-        # JSON may hold halves of characters, which no terminal takes.
-        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+        return "\n".join([*lines, *map(printable, self.mended), *(printable(f"wrote {path}") for path in self.paths)])
 
 
 def write_splits(
@@ -86,7 +92,8 @@ def write_splits(
 ) -> ConversionSummary:
     """Writes ``<out>/<name>.json`` of every split; the images stay where they are.
 
-    Nothing is written, and nothing that is there is replaced, unless every split is in order.
+    Nothing is written, and nothing that is there is replaced, unless every split is in order; nor where what is there
+    is of another data set.
 
     Args:
         splits: at least one, of different names.
@@ -113,6 +120,7 @@ def write_splits(
     if problems or found:
         raise AnnotationError([*problems, *found], source)
     paths = tuple(out / f"{split.name}.json" for split in splits)
+    replaced = _replaced(dict(zip(paths, documents, strict=True)), source)
     write_documents(dict(zip(paths, documents, strict=True)))
     ignored_labels = Counter(
         str(record.get("label", UNLABELLED)) for part in checked for record in part.records if record["ignore"]
@@ -128,7 +136,7 @@ def write_splits(
         boxes=sum(len(part.records) for part in checked),
         ignored=ignored_labels.total(),
         ignored_by_label=dict(ignored_labels.most_common()),
-        mended=(*mended, *clipped),
+        mended=(*mended, *clipped, *replaced),
         paths=paths,
     )
 
@@ -158,6 +166,40 @@ def _check(
     return checked, [
         problem if len(names) == len(splits) else f"{', '.join(names)}: {problem}" for problem, names in found.items()
     ]
+
+
+def _replaced(documents: Mapping[Path, Mapping[str, Any]], source: str) -> list[str]:
+    """What is told of annotations that are replaced by those of partly other images.
+
+    Raises:
+        AnnotationError: a file in the way holds none of the new images, of any split: it is another data set's.
+    """
+    problems = []
+    told = []
+    of_all_splits = set[str]().union(*(_image_names(document) for document in documents.values()))
+    for path, document in documents.items():
+        if not path.is_file():
+            continue
+        try:
+            before = _image_names(read_json(path))
+        except AnnotationError:
+            before = set()
+        gone = before - _image_names(document)
+        if before.isdisjoint(of_all_splits):
+            held = f"holds {len(before)} other images" if before else "is no file of annotations"
+            problems.append(f"'{path}' is there, and {held}; write to another folder (--out), or take the file away")
+        elif gone:
+            told.append(f"replaced the {path.name} that was there; {len(gone)} of its {len(before)} images are gone")
+    if problems:
+        raise AnnotationError(problems, source)
+    return told
+
+
+def _image_names(document: object) -> set[str]:
+    """Without their folders, which change where images are brought together."""
+    images = document.get("images") if isinstance(document, dict) else None
+    names = [image.get("file_name") for image in images or [] if isinstance(image, dict)]
+    return {PurePosixPath(name).name for name in names if isinstance(name, str)}
 
 
 def drop_unusable_boxes(split: Split) -> tuple[Split, list[str]]:
@@ -201,7 +243,7 @@ def box_at(value: object, where: str, problems: list[str]) -> list[float] | None
     """Four finite numbers, at most 1e9 in size; else ``None``, and a sentence that begins with ``where``."""
     box = four_numbers(value)
     if box is None or not all(abs(number) <= LARGEST_COORDINATE for number in box):  # NaN is not
-        problems.append(f"{where} is {value!r}; it must be four finite numbers, none beyond 1e9")
+        problems.append(f"{where} is {shown(value)}; it must be four finite numbers, none beyond 1e9")
         return None
     return box
 

@@ -18,7 +18,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hkd.data.annotation_checks import shown
 from hkd.data.annotations import AnnotationError, parse_json
+from hkd.data.files import read_bounded
 from hkd.data.sources import conversion
 from hkd.data.sources.conversion import (
     ConversionSummary,
@@ -67,7 +69,11 @@ def _read_split(name: str, root: Path, file: str, progress: bool, problems: list
     split = Split(name, [], [])
     seen: dict[str, int] = {}
     without_area: list[str] = []
-    lines = (root / file).read_bytes().split(b"\n")
+    try:
+        lines = read_bounded(root / file).split(b"\n")
+    except OSError as error:
+        problems.append(f"{file}: cannot be read ({error.strerror})")
+        return split
     for number, line in enumerate(conversion.progress(lines, f"Reading {file}", shown=progress), 1):
         where = f"{file}, line {number}"
         if not line.strip():
@@ -82,7 +88,7 @@ def _read_split(name: str, root: Path, file: str, progress: bool, problems: list
         if not isinstance(image, str) or not isinstance(boxes, list):
             problems.append(f'{where}: must be an object with a text "ID" and a list "gtboxes"')
         elif not image or any(character in image for character in "/\\\0"):
-            problems.append(f"{where}: ID {image!r} must be the name of a file in Images, without .jpg")
+            problems.append(f"{where}: ID {shown(image)} must be the name of a file in Images, without .jpg")
         elif image in seen:
             problems.append(f"{where}: ID '{image}' stands in line {seen[image]} already")
         else:
@@ -111,10 +117,10 @@ def _annotation(box: object, where: str, problems: list[str], without_area: list
         return None
     tag, extra = box.get("tag"), box.get("extra", {})
     if not isinstance(tag, str) or not tag:
-        problems.append(f"{where}: tag is {tag!r}; it must be a text, 'person' or 'mask'")
+        problems.append(f"{where}: tag is {shown(tag)}; it must be a text, 'person' or 'mask'")
         return None
     if not isinstance(extra, dict):
-        problems.append(f"{where}: extra is {extra!r}; it must be an object")
+        problems.append(f"{where}: extra is {shown(extra)}; it must be an object")
         return None
     full = box_at(box.get("fbox"), f"{where}: fbox", problems)
     visible = box_at(box.get("vbox"), f"{where}: vbox", problems)
@@ -123,7 +129,7 @@ def _annotation(box: object, where: str, problems: list[str], without_area: list
     for key, flag in flags.items():
         # Only 0 and 1 are documented for the first; the second is "int".
         if not isinstance(flag, int) or (key == "ignore" and flag not in (0, 1)):
-            problems.append(f"{where}: extra.{key} is {flag!r}; it must be 0 or 1")
+            problems.append(f"{where}: extra.{key} is {shown(flag)}; it must be 0 or 1")
             return None
     if full is None or visible is None:
         return None

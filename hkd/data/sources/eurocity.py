@@ -21,6 +21,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from hkd.data.annotation_checks import shown
 from hkd.data.annotations import AnnotationError, read_json
 from hkd.data.sources import conversion
 from hkd.data.sources.conversion import ConversionSummary, Split, box_at, drop_unusable_boxes, write_splits
@@ -125,7 +126,9 @@ def _records(children: list[Any], where: str, problems: list[str], left_out: Cou
             continue
         unknown = [tag for tag in tags if tag.startswith(_SHARE_TAGS) and tag not in _VISIBLE_SHARE]
         if unknown:
-            problems.append(f"{place}: found tag {unknown[0]!r}; what is hidden is told by {', '.join(_VISIBLE_SHARE)}")
+            problems.append(
+                f"{place}: found tag {shown(unknown[0])}; what is hidden is told by {', '.join(_VISIBLE_SHARE)}"
+            )
             continue
         unreal = next((tag for tag in _UNREAL if tag in tags), None)
         if identity in _LEFT_OUT:

@@ -1,7 +1,8 @@
 """MATLAB's level 5 MAT-files (MathWorks, "MAT-File Format"), read piece by piece and with every size checked.
 
 scipy.io.loadmat reads the same, but all of a file at once, and a crafted one ends the whole process: it descends into
-nested cells without a limit. Here only what is asked for is read, and nothing is larger than the bytes that hold it.
+nested cells without a limit. Here only what is asked for is read, nothing is larger than the bytes that hold it,
+and neither the bytes nor the elements of one array pass what annotations can be.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-LARGEST_FILE_BYTES = 1 << 28
+from hkd.data.files import read_bounded
+
+LARGEST_FILE_BYTES = 1 << 26
 """Files of annotations are of a few megabytes; no larger one is read."""
-LARGEST_VARIABLE_BYTES = 1 << 30
-"""No compressed variable is unpacked further."""
+LARGEST_UNPACKED_BYTES = 1 << 26
+"""Of all compressed variables of a file together."""
+LARGEST_ARRAY = 100_000
+"""Elements of one array. A video has some thousand frames; an array takes far more memory here than in its file."""
 
 _HEADER_BYTES = 128
 _MATRIX, _COMPRESSED = 14, 15
@@ -77,6 +82,8 @@ class MatArray:
         (name_bytes,) = struct.unpack("<i", length) if len(length) == 4 else (0,)
         if name_bytes < 1 or len(packed) % name_bytes:
             raise MatFileError("the names of a struct's fields are damaged")
+        if len(packed) // name_bytes * self.size > LARGEST_ARRAY:
+            raise MatFileError(f"structs of more than {LARGEST_ARRAY} fields, which no annotation has")
         names = [
             _text(packed[start : start + name_bytes], "latin-1").split("\0")[0]
             for start in range(0, len(packed), name_bytes)
@@ -138,39 +145,44 @@ def read_mat(path: Path) -> dict[str, MatArray]:
     """The variables of a MAT-file by name.
 
     Raises:
-        MatFileError: it is no MAT-file of level 5, damaged, truncated or larger than any file of annotations.
-        OSError: it cannot be read.
+        MatFileError: it is no MAT-file of level 5, damaged, truncated, or unpacks to more than annotations take.
+        OSError: it cannot be read, or is larger than any file of annotations.
     """
-    if path.stat().st_size > LARGEST_FILE_BYTES:
-        raise MatFileError(f"it is larger than {LARGEST_FILE_BYTES >> 20} MiB, which no file of annotations is")
-    data = memoryview(path.read_bytes())
+    data = memoryview(read_bounded(path, LARGEST_FILE_BYTES))
     if bytes(data[124:128]) != b"\x00\x01IM":
         raise MatFileError(
             "it is no MAT-file of level 5, little-endian; load it in MATLAB and save it again with the option -v7"
         )
     variables: dict[str, MatArray] = {}
     rest = data[_HEADER_BYTES:]
+    budget = LARGEST_UNPACKED_BYTES
     while len(rest):
         element_type, content, rest = _element(rest)
         if element_type == _COMPRESSED:
-            element_type, content, _ = _element(memoryview(_unpacked(content)))
+            unpacked = _unpacked(content, budget)
+            budget -= len(unpacked)
+            element_type, content, _ = _element(memoryview(unpacked))
         if element_type != _MATRIX:
             raise MatFileError(f"a variable is of the unknown type {element_type}, damaged")
         name, array = _matrix(content)
+        if len(variables) == LARGEST_ARRAY:
+            raise MatFileError(f"it holds more than {LARGEST_ARRAY} variables")
         if name in variables:
             raise MatFileError(f"the variable {name!r} stands in it twice")
         variables[name] = array
     return variables
 
 
-def _unpacked(content: memoryview) -> bytes:
+def _unpacked(content: memoryview, largest_bytes: int) -> bytes:
     unpacker = zlib.decompressobj()
     try:
-        data = unpacker.decompress(content, LARGEST_VARIABLE_BYTES)
+        data = unpacker.decompress(content, largest_bytes + 1)
     except zlib.error as error:
         raise MatFileError(f"a compressed variable is damaged ({error})") from error
-    if unpacker.unconsumed_tail:
-        raise MatFileError(f"a compressed variable unpacks to more than {LARGEST_VARIABLE_BYTES >> 20} MiB")
+    if len(data) > largest_bytes:
+        raise MatFileError(
+            f"its compressed variables unpack to more than {LARGEST_UNPACKED_BYTES} bytes, which no annotation takes"
+        )
     if not unpacker.eof:
         raise MatFileError("a compressed variable ends too early; the file is truncated")
     return data
@@ -204,6 +216,10 @@ def _matrix(content: memoryview) -> tuple[str, MatArray]:
     shape = tuple(number for (number,) in struct.iter_unpack("<i", dimensions))
     if min(shape) < 0 or math.prod(shape) > len(content):  # each element takes a byte at least
         raise MatFileError(f"an array of {' x '.join(map(str, shape))} elements holds only {len(content)} bytes")
+    if math.prod(shape) > LARGEST_ARRAY:
+        raise MatFileError(
+            f"an array of {' x '.join(map(str, shape))} elements is more than annotations have ({LARGEST_ARRAY})"
+        )
     if flags[1] & _COMPLEX_FLAG:
         raise MatFileError("an array holds complex numbers, which annotations do not")
     return _text(name, "latin-1"), MatArray(flags[0], shape, rest)

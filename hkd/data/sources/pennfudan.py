@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 
 from hkd.data.annotations import AnnotationError
+from hkd.data.files import read_bounded
 from hkd.data.sources import conversion
 from hkd.data.sources.conversion import ConversionSummary, Split, write_splits
 
+LARGEST_FILE_BYTES = 1 << 20
+"""Of the text of one image."""
 _FILE_NAME = re.compile(r'Image filename : "(.+)"')
 _IMAGE_SIZE = re.compile(r"Image size \(X x Y x C\) : (\d{1,9}) x (\d{1,9}) x \d+")
 _OBJECT_COUNT = re.compile(r"Objects with ground truth : (\d{1,9})(?!\d)")
@@ -95,8 +98,13 @@ def _read_file(path: Path, problems: list[str]) -> tuple[dict[str, Any], list[li
     where = f"{path.parent.name}/{path.name}"
     found: dict[str, list[tuple[int, re.Match[str]]]] = {beginning: [] for beginning, _, _ in _KINDS_OF_LINE}
     faults = []
-    # Latin-1 reads any byte, and what is needed is ASCII.
-    for number, line in enumerate(re.split(r"\r\n|\r|\n", path.read_bytes().decode("latin-1")), 1):
+    try:
+        # Latin-1 reads any byte, and what is needed is ASCII.
+        text = read_bounded(path, LARGEST_FILE_BYTES).decode("latin-1")
+    except OSError as error:
+        problems.append(f"{where}: cannot be read ({error.strerror})")
+        return None
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
         for beginning, pattern, example in _KINDS_OF_LINE:
             match = pattern.match(line)
             if match is not None:

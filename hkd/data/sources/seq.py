@@ -11,6 +11,8 @@ from __future__ import annotations
 import io
 import os
 import struct
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -46,15 +48,17 @@ class SeqVideo:
     """Of the image files that :meth:`encoded` makes: ``.jpg`` or ``.png``."""
     announced_frames: int
     """What the header says; 0 where it says nothing. More than there are means a truncated file."""
-    spans: tuple[tuple[int, int], ...]
-    """First byte and number of bytes of each frame."""
+    starts: Sequence[int]
+    """First byte of each frame."""
+    ends: Sequence[int]
+    """First byte behind each frame."""
     raw_mode: str | None
     """Pillow's mode of uncompressed frames."""
 
     @property
     def frame_count(self) -> int:
         """Whole frames in the file."""
-        return len(self.spans)
+        return len(self.starts)
 
     def encoded(self, frame: int) -> bytes:
         """One frame, counted from 0, as an image file: its own bytes where it is JPEG or PNG, else PNG.
@@ -64,7 +68,7 @@ class SeqVideo:
         """
         if not 0 <= frame < self.frame_count:
             raise _error(self.path, f"there is no frame {frame}; the video holds frames 0 to {self.frame_count - 1}")
-        start, size = self.spans[frame]
+        start, size = self.starts[frame], self.ends[frame] - self.starts[frame]
         try:
             with self.path.open("rb") as file:
                 file.seek(start)
@@ -124,34 +128,37 @@ def _index(path: Path, file: BinaryIO, file_bytes: int) -> SeqVideo:
             raise _error(path, f"frames of {image_bytes} bytes, {step} apart, do not fit {width} x {height} pixels")
         whole = max(0, (file_bytes - _HEADER_BYTES - image_bytes) // step + 1)
         count = min(whole, announced) if announced else whole
-        spans = [(_HEADER_BYTES + number * step, image_bytes) for number in range(count)]
+        # Ranges, because a file with a hole in it may have more frames of a pixel than memory holds.
+        starts: Sequence[int] = range(_HEADER_BYTES, _HEADER_BYTES + count * step, step)
+        ends: Sequence[int] = range(starts[0] + image_bytes, starts[-1] + image_bytes + 1, step) if starts else ()
         suffix = ".png"
     elif image_format in (*_JPEG_FORMATS, *_PNG_FORMATS):
         suffix = ".jpg" if image_format in _JPEG_FORMATS else ".png"
-        spans = _compressed_spans(file, file_bytes, announced)
+        starts, ends = _compressed_frames(file, file_bytes, announced)
     else:
         allowed = sorted((*_RAW, *_JPEG_FORMATS, *_PNG_FORMATS))
         raise _error(path, f"its frames are of format {image_format}; read are {allowed} (grey or colour, not Bayer)")
-    if not spans:
+    if not starts:
         raise _error(path, "it holds no whole frame; the file is truncated")
-    return SeqVideo(path, width, height, suffix, announced, tuple(spans), raw_mode)
+    return SeqVideo(path, width, height, suffix, announced, starts, ends, raw_mode)
 
 
-def _compressed_spans(file: BinaryIO, file_bytes: int, announced: int) -> list[tuple[int, int]]:
-    """Finds frames up to the first that is cut off or of no length."""
-    spans: list[tuple[int, int]] = []
+def _compressed_frames(file: BinaryIO, file_bytes: int, announced: int) -> tuple[array[int], array[int]]:
+    """First and last bytes of the frames up to the first that is cut off or of no length."""
+    starts, ends = array("Q"), array("Q")
     position, gap = _HEADER_BYTES, 0
-    while not announced or len(spans) < announced:
+    while not announced or len(starts) < announced:
         length = _uint32(file, position)
         if not 4 < length <= LARGEST_FRAME_BYTES or position + length > file_bytes:
             break
-        spans.append((position + 4, length - 4))
+        starts.append(position + 4)
+        ends.append(position + length)
         if not gap:
             # Some writers leave eight bytes empty behind the time stamp; the first frame tells.
             next_length = _uint32(file, position + length + _TIME_STAMP_BYTES)
             gap = _TIME_STAMP_BYTES if next_length else 2 * _TIME_STAMP_BYTES
         position += length + gap
-    return spans
+    return starts, ends
 
 
 def _uint32(file: BinaryIO, position: int) -> int:

@@ -29,9 +29,10 @@ class VideoObject:
 
     label: str
     box_xywh: Box
-    occluded: bool
-    visible_xywh: Box
-    """All zeros where the annotation gives no visible part."""
+    occluded: bool | None
+    """``None`` where the annotation does not say."""
+    visible_xywh: Box | None
+    """All zeros where the data set gives no visible part for this box, ``None`` where it gives none for any."""
     ignored: bool = False
     """Flagged by the annotator as not to be counted, whatever its label; a ``.vbb`` has no such flag."""
 

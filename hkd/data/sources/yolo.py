@@ -23,7 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from hkd.config_io import ConfigError, parse_yaml
+from hkd.data.annotation_checks import shown
+from hkd.data.files import read_bounded
 from hkd.data.sources import conversion
 from hkd.data.sources.conversion import (
     ConversionSummary,
@@ -37,6 +41,9 @@ from hkd.data.sources.conversion import (
 DEFAULT_PERSON_NAMES = ("person", "pedestrian")
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
 _IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+LARGEST_CONFIG_BYTES = 1 << 20
+LARGEST_TEXT_BYTES = 1 << 28
+"""Of one label file, or one list of images."""
 _ROUNDING = 1e-6
 """A share may pass 1 by so much, in files written with few digits."""
 
@@ -105,7 +112,15 @@ def _read_config(root: Path, problems: list[str]) -> tuple[dict[Any, Any], str]:
         problems.append(f"there is no data.yaml, and {len(files)} other .yaml files; name the folder that holds one")
         return {}, "data.yaml"
     try:
-        config = parse_yaml(files[0].read_bytes(), files[0].name, integer_keys=True)
+        content = read_bounded(files[0], LARGEST_CONFIG_BYTES)
+    except OSError as error:
+        problems.append(f"{files[0].name}: cannot be read ({error.strerror})")
+        return {}, files[0].name
+    if _has_aliases(content):
+        problems.append(f"{files[0].name}: has an alias (*name); write out what it stands for")
+        return {}, files[0].name
+    try:
+        config = parse_yaml(content, files[0].name, integer_keys=True)
     except ConfigError as error:
         problems += [f"{files[0].name}: {problem}" for problem in error.problems]
         return {}, files[0].name
@@ -113,6 +128,14 @@ def _read_config(root: Path, problems: list[str]) -> tuple[dict[Any, Any], str]:
         problems.append(f"{files[0].name}: must be a mapping with names, train and val")
         return {}, files[0].name
     return config, files[0].name
+
+
+def _has_aliases(content: bytes) -> bool:
+    """Whether a value is given by name: aliases of aliases make gigabytes of a hundred bytes."""
+    try:
+        return any(isinstance(token, yaml.AliasToken) for token in yaml.scan(content))
+    except yaml.YAMLError:
+        return False  # what is wrong is told where the document is read
 
 
 def _class_names(config: dict[Any, Any], file: str, person_names: Sequence[str], problems: list[str]) -> dict[int, str]:
@@ -142,11 +165,11 @@ def _images(root: Path, base: object, entry: object, where: str, problems: list[
     for part in entry if isinstance(entry, list) else [entry]:
         place = _inside(root, base, part) if isinstance(part, str) else None
         if place is None:
-            problems.append(f"{where} is {part!r}; it must name a folder or a .txt in the data set's folder")
+            problems.append(f"{where} is {shown(part)}; it must name a folder or a .txt in the data set's folder")
         elif place.is_dir():
             images |= {path for path in place.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES}
         else:
-            for number, line in enumerate(place.read_bytes().decode("utf-8", "replace").split("\n"), 1):
+            for number, line in enumerate(_lines(place, place.relative_to(root).as_posix(), problems), 1):
                 if line.strip():
                     image = _inside(root, base, line.strip(), place.parent)
                     if image is None or not image.is_file():
@@ -157,8 +180,16 @@ def _images(root: Path, base: object, entry: object, where: str, problems: list[
                     else:
                         images.add(image)
     if not images and not problems:
-        problems.append(f"{where} ({str(entry)[:80]!r}) holds no image")
+        problems.append(f"{where} ({shown(entry)}) holds no image")
     return sorted(images)
+
+
+def _lines(path: Path, name: str, problems: list[str]) -> list[str]:
+    try:
+        return read_bounded(path, LARGEST_TEXT_BYTES).decode("utf-8", "replace").split("\n")
+    except OSError as error:
+        problems.append(f"{name}: cannot be read ({error.strerror})")
+        return []
 
 
 def _inside(root: Path, base: object, name: str, beside: Path | None = None) -> Path | None:
@@ -199,10 +230,11 @@ def _read_image(
         return
     wanted = {person.lower() for person in person_names}
     seen: set[tuple[float, ...]] = set()
-    for number, line in enumerate(label.read_bytes().decode("utf-8", "replace").split("\n"), 1):
+    name_of_label = label.relative_to(root).as_posix()
+    for number, line in enumerate(_lines(label, name_of_label, problems), 1):
         if not line.strip():
             continue
-        row = _row(line, names, f"{label.relative_to(root).as_posix()}, line {number}", problems)
+        row = _row(line, names, f"{name_of_label}, line {number}", problems)
         if row is None:
             continue
         class_name = names[int(row[0])]

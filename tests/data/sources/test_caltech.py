@@ -122,6 +122,22 @@ def test_frames_come_from_the_video_and_from_folders_by_frame(root: Path, tmp_pa
     assert len(read_annotations(root / "converted" / "test.json").images) == 2
 
 
+def test_the_output_is_another_folder_and_may_hold_annotations(root: Path) -> None:
+    with pytest.raises(AnnotationError, match="cannot be --out as well as --root; write to another folder"):
+        convert(root, root, every=3, annotations_only=True, progress=False)
+    assert convert(root, root / "annotations", every=3, annotations_only=True, progress=False).images == 4
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_no_bar_where_none_is_wanted(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], shown: bool
+) -> None:
+    for name in ("set05/V001", "set06/V000"):
+        (root / "annotations" / f"{name}.seq").write_bytes(compressed_seq([_frame(1)] * 6, (640, 480)))
+    convert(root, tmp_path / "out", every=3, progress=shown)
+    assert ("Checking images of test" in capsys.readouterr().err) == shown
+
+
 def test_png_videos_name_png_files(root: Path, tmp_path: Path) -> None:
     shutil.rmtree(root / "annotations" / "set05")
     frame = encoded(np.zeros((480, 640, 3), dtype=np.uint8), "PNG")
@@ -254,8 +270,13 @@ def test_new_annotations_as_json(tmp_path: Path) -> None:
         "annotations": boxes,
     }
     (root / "new_annotations_test.json").write_text(json.dumps(document))
-    convert(root, tmp_path / "out", annotations="new", annotations_only=True, progress=False)
+    summary = convert(root, tmp_path / "out", annotations="new", annotations_only=True, progress=False)
+    (sentence,) = summary.mended
+    assert sentence.startswith(f"{root / 'new_annotations_test.json'}: does not tell who is occluded; all 2 boxes")
     found = _document(tmp_path / "out" / "test.json")["annotations"]
+    # What the file does not tell is left out: zeros would stand for somebody wholly visible.
+    assert [set(one) & {"vis_bbox", "occluded"} for one in found] == [set(), set()]
+    assert [one["vis_ratio"] for one in found] == [1, 1]
     # The height is the box's, not that of the image, which the file gives.
     assert [(one["bbox"], one["height"], one["ignore"], one["label"]) for one in found] == [
         ([1, 2, 3, 4], 4, 0, "person"),

@@ -14,6 +14,7 @@ import scipy.io
 from PIL import Image
 
 from hkd.data.annotations import AnnotationError, read_annotations
+from hkd.data.sources import citypersons
 from hkd.data.sources.citypersons import convert
 
 _LINDAU = "lindau_000000_000019_leftImg8bit.png"
@@ -136,6 +137,19 @@ def test_all_problems_come_together(root: Path, tmp_path: Path) -> None:
     assert first.startswith(f"{root / 'anno_val.mat'}, image 1 ('{_LINDAU}'), row 1: found [9.0")
     assert second.startswith(f"{root / 'anno_val.mat'}, image 1 ('{_LINDAU}'), row 2: found [9.0")
     assert images.startswith("there is no folder leftImg8bit")
+
+
+def test_more_boxes_than_the_data_set_can_have_are_refused(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(citypersons, "LARGEST_ROWS", 5)
+    with pytest.raises(AnnotationError, match=r"anno_train.mat, image 1: the file holds more than 5 boxes"):
+        convert(root, tmp_path / "out", progress=False)
+
+
+def test_no_bar_where_none_is_wanted(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    convert(root, tmp_path / "out", progress=False)
+    assert capsys.readouterr().err == ""
 
 
 def test_wrong_files(root: Path, tmp_path: Path) -> None:

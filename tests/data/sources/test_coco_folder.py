@@ -147,6 +147,16 @@ def test_pedestrian_fields_are_kept(root: Path, tmp_path: Path) -> None:
     assert record["occluded"] == 1
 
 
+def test_visibility_of_a_visible_box_is_written(root: Path, tmp_path: Path) -> None:
+    document = _document()
+    document["annotations"][0]["vis_bbox"] = [10, 5, 10, 10]
+    _write(root, document)
+    path = convert(root, tmp_path / "out", progress=False).paths[0]
+    # 10 x 10 of 20 x 40.25 pixels, for other programs too; evaluation reads the same.
+    assert json.loads(path.read_text())["annotations"][0]["vis_ratio"] == pytest.approx(100 / 805)
+    assert read_annotations(path).vis_ratio[0] == pytest.approx(100 / 805)
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [

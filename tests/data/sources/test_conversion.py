@@ -71,8 +71,12 @@ def test_splits_are_written_and_counted(image_root: Path) -> None:
 
 
 def test_summary_can_be_printed_whatever_the_labels_are(image_root: Path) -> None:
-    summary = _write([_split("train", {"bbox": [1, 2, 3, 4], "ignore": 1, "label": "\ud800é"})], image_root)
-    assert str(summary).splitlines()[1] == "  ignored as \\ud800é  1"
+    summary = _write([_split("train", {"bbox": [1, 2, 3, 4], "ignore": 1, "label": "\ud800é\x1b[31m\n"})], image_root)
+    # A control sequence would colour the terminal, a line break feign a line of ours.
+    assert str(summary).splitlines()[1] == "  ignored as \\ud800é\\x1b[31m\\n  1"
+    assert str(AnnotationError(["image '\x1b[31m.png' is absent"], "a\nb")) == (
+        "a\\nb: image '\\x1b[31m.png' is absent"
+    )
 
 
 def test_all_problems_are_told_together_and_nothing_is_written(image_root: Path) -> None:
@@ -107,11 +111,42 @@ def test_no_split_is_a_problem(image_root: Path) -> None:
 def test_a_folder_in_the_way_of_the_second_file_keeps_the_first(image_root: Path) -> None:
     out = image_root.parent / "out"
     (out / "test.json").mkdir(parents=True)
-    (out / "train.json").write_text("old")
+    old = json.dumps({"images": [{"file_name": "train.png"}]})
+    (out / "train.json").write_text(old)
     with pytest.raises(IsADirectoryError):
         _write([_split("train"), _split("test")], image_root)
-    assert (out / "train.json").read_text() == "old"
+    assert (out / "train.json").read_text() == old
     assert sorted(path.name for path in out.iterdir()) == ["test.json", "train.json"]
+
+
+def _two_images(name: str, second: str) -> Split:
+    split = _split(name)
+    return Split(name, [*split.images, {"id": 2, "file_name": second, "height": 30, "width": 40}], [])
+
+
+def test_another_data_set_s_annotations_are_not_replaced(image_root: Path) -> None:
+    out = image_root.parent / "out"
+    _write([_split("train"), _split("test")], image_root)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    other = Split("train", [{"id": 1, "file_name": "street.png", "height": 30, "width": 40}], [])
+    for splits in ([other], [Split("test", other.images, []), other]):
+        with pytest.raises(AnnotationError, match=r"train.json' is there, and holds 1 other images; write to another"):
+            _write(splits, image_root, check_images=False)
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    (out / "train.json").write_text("of somebody")
+    with pytest.raises(AnnotationError, match=r"train.json' is there, and is no file of annotations; write to"):
+        _write([_split("train")], image_root)
+    assert (out / "train.json").read_text() == "of somebody"
+
+
+def test_what_is_lost_of_the_same_data_set_is_told(image_root: Path) -> None:
+    assert _write([_two_images("train", "more/a.png"), _split("test")], image_root, check_images=False).mended == ()
+    # The same images in other folders, then one of them less, then other ones in each of the two splits.
+    assert _write([_two_images("train", "a.png")], image_root, check_images=False).mended == ()
+    one_less = ("replaced the train.json that was there; 1 of its 2 images are gone",)
+    assert _write([_split("train")], image_root).mended == one_less
+    swapped = [Split("train", _split("test").images, []), Split("test", _split("train").images, [])]
+    assert len(_write(swapped, image_root).mended) == 2
 
 
 def test_images_need_not_be_there_where_they_are_not_checked(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from hkd.data.annotations import AnnotationError, read_annotations
+from hkd.data.files import read_bounded
+from hkd.data.sources import crowdhuman
 from hkd.data.sources.crowdhuman import convert
 
 
@@ -199,3 +201,11 @@ def test_missing_parts(database: Path, tmp_path: Path) -> None:
     assert caught.value.problems == (
         "there is no folder Images; put the images of all archives into it, their sizes are needed",
     )
+
+
+def test_larger_files_than_the_data_set_s_are_refused(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crowdhuman, "read_bounded", lambda path: read_bounded(path, 4))
+    with pytest.raises(AnnotationError, match="annotation_val.odgt: cannot be read .it is larger than 4 bytes"):
+        convert(database, tmp_path / "out", progress=False)

@@ -123,15 +123,43 @@ def test_damaged_file(tmp_path: Path, data: bytes, problem: str) -> None:
         read_mat(tmp_path / "a.mat")
 
 
+def _compressed(*variables: bytes) -> bytes:
+    packed = [zlib.compress(variable) for variable in variables]
+    return _HEADER + b"".join(struct.pack("<II", 15, len(data)) + data for data in packed)
+
+
 def test_what_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bomb = zlib.compress(bytes(10_000))
-    (tmp_path / "a.mat").write_bytes(_HEADER + struct.pack("<II", 15, len(bomb)) + bomb)
-    monkeypatch.setattr(mat_file, "LARGEST_VARIABLE_BYTES", 5_000)
-    with pytest.raises(MatFileError, match="unpacks to more than"):
+    variable = _matrix(_DOUBLE, (1, 1), _element(9, bytes(8)))
+    second = variable.replace(_element(1, b"v"), _element(1, b"w"))
+    (tmp_path / "a.mat").write_bytes(_compressed(variable, second))
+    monkeypatch.setattr(mat_file, "LARGEST_UNPACKED_BYTES", 2 * len(variable))
+    assert set(read_mat(tmp_path / "a.mat")) == {"v", "w"}
+    # Each of the two is small enough, but not both together.
+    monkeypatch.setattr(mat_file, "LARGEST_UNPACKED_BYTES", 2 * len(variable) - 1)
+    with pytest.raises(MatFileError, match="its compressed variables unpack to more than"):
         read_mat(tmp_path / "a.mat")
     monkeypatch.setattr(mat_file, "LARGEST_FILE_BYTES", 100)
-    with pytest.raises(MatFileError, match="it is larger than"):
+    with pytest.raises(OSError, match="it is larger than 100 bytes"):
         read_mat(tmp_path / "a.mat")
+
+
+def test_arrays_of_more_elements_than_annotations_have_are_refused(tmp_path: Path) -> None:
+    # An empty cell takes eight bytes, which pack to nearly none, but an object of its own once it is read.
+    empty = struct.pack("<II", 14, 0)
+    for cells, is_read in ((mat_file.LARGEST_ARRAY, True), (mat_file.LARGEST_ARRAY + 1, False)):
+        (tmp_path / "a.mat").write_bytes(_compressed(_matrix(_CELL, (1, cells), empty * cells)))
+        if is_read:
+            assert len(read_mat(tmp_path / "a.mat")["v"].cells()) == cells
+        else:
+            with pytest.raises(MatFileError, match="1 x 100001 elements is more than annotations have"):
+                read_mat(tmp_path / "a.mat")
+
+
+def test_structs_of_more_fields_than_annotations_have_are_refused(tmp_path: Path) -> None:
+    names = _element(5, struct.pack("<i", 1)) + _element(1, b"x" * (mat_file.LARGEST_ARRAY + 1))
+    (tmp_path / "a.mat").write_bytes(_HEADER + _matrix(_STRUCT, (1, 1), names))
+    with pytest.raises(MatFileError, match="structs of more than 100000 fields"):
+        read_mat(tmp_path / "a.mat")["v"].structs()
 
 
 @pytest.mark.parametrize(

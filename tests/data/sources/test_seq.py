@@ -54,6 +54,16 @@ def test_raw_frames_become_png(tmp_path: Path, announced: int) -> None:
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(video.encoded(number)))), picture)
 
 
+def test_many_small_frames_take_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "V000.seq"
+    path.write_bytes(seq_header((1, 1), 100, 0, 1))
+    with path.open("r+b") as file:
+        file.truncate(1024 + (1 << 33))  # a hole, which takes no place on the disk
+    video = open_seq(path)
+    assert video.frame_count == 1 << 33
+    assert np.asarray(Image.open(io.BytesIO(video.encoded((1 << 33) - 1)))).tolist() == [[0]]
+
+
 def test_raw_grey_frames(tmp_path: Path) -> None:
     grey = _pictures(1)[0][:, :, 0]
     video = _open(tmp_path, seq_header(_SIZE, 100, 1, 30) + grey.tobytes())
@@ -144,4 +154,4 @@ def test_caltechs_sample(shared_data: Path) -> None:
             image.load()
             assert image.size == (640, 480)
     # Behind the last frame lie its time stamp and padding alone.
-    assert sum(video.spans[-1]) + 16 == path.stat().st_size
+    assert video.ends[-1] + 16 == path.stat().st_size

@@ -194,12 +194,22 @@ def test_malformed_config(root: Path, changes: dict[str, Any], problem: str) -> 
         ("!!python/object/apply:os.system [ls]", "data.yaml: line 1, column 1: not readable as YAML"),
         ("names: {0: person, 1: !!bool maybe}", "data.yaml: not readable as YAML: a value is not what its tag"),
         ("names: {0: car, 0: person}", 'data.yaml: line 1: the key "0" is already given in line 1'),
+        ("names: {0: car, 1: bus, +00: person}", 'data.yaml: line 1: the key "0" is already given in line 1'),
+        ("train: !!int ''", "data.yaml: not readable as YAML"),
+        ("train: !!timestamp foo", "data.yaml: not readable as YAML"),
+        ("a: &a [x]\ntrain: *a", "data.yaml: has an alias (*name); write out what it stands for"),
+        ("train: " + "x" * (1 << 20), "data.yaml: cannot be read (it is larger than 1 MiB"),
         ("\x00", "data.yaml: not readable as YAML"),
     ],
 )
 def test_config_that_is_none(root: Path, content: str, problem: str) -> None:
     (root / "data.yaml").write_text(content)
     assert _problem(root).startswith(problem)
+
+
+def test_long_values_are_quoted_shortly(root: Path) -> None:
+    _configure(root, train=[["images/train"] * 50_000])
+    assert len(_problem(root)) < 300
 
 
 def test_folder_without_config(tmp_path: Path) -> None:
