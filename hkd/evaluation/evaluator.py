@@ -155,8 +155,7 @@ def evaluate(ground_truth: dict[str, Any], detections: list[dict[str, Any]], pro
     """
     with collected_problems() as collect:
         truth = collect(lambda: parse_ground_truth(ground_truth, "ground truth"))
-        image_ids = None if truth is None else truth.image_ids
-        boxes = collect(lambda: parse_detections(detections, "detections", image_ids))
+        boxes = collect(lambda: parse_detections(detections, "detections", truth))
     # Else their problems were raised.
     assert truth is not None
     assert boxes is not None

@@ -111,6 +111,7 @@ def _visibilities(truth: GroundTruth, boxes_xywh: FloatArray, protocol: Protocol
     share = visible[:, 2] * visible[:, 3] / np.where(area > 0, area, 1.0)
     if protocol.visibility_of_equal_boxes is not None:
         share = np.where((visible == boxes_xywh).all(axis=1), protocol.visibility_of_equal_boxes, share)
-    is_unoccluded = ~truth.occluded | (visible == 0).all(axis=1)
+    has_no_visible_box = np.isnan(visible[:, 0])
+    is_unoccluded = ~truth.occluded | (visible == 0).all(axis=1) | has_no_visible_box
     share = np.where(is_unoccluded, protocol.unoccluded_visibility, share)
-    return np.where(np.isnan(visible[:, 0]) & (truth.visibilities < 1), truth.visibilities, share)
+    return np.where(has_no_visible_box & (truth.visibilities < 1), truth.visibilities, share)

@@ -11,8 +11,6 @@ from typing import Final, TypeGuard, TypeVar
 
 T = TypeVar("T")
 
-PEDESTRIAN: Final = 1
-"""The one category that is evaluated."""
 LARGEST_COORDINATE: Final = 1e9
 """Boxes reach no further, pixels: beyond any image, and far from where areas lose precision or overflow."""
 LARGEST_FILE_BYTES: Final = 4 << 30
@@ -64,10 +62,12 @@ class Absent:
 ABSENT: Final = Absent()
 
 
-def is_integer(value: object) -> TypeGuard[int]:
-    """Whether JSON gave an integer that an int64 holds."""
+def is_integer(value: object) -> TypeGuard[int | float]:
+    """Whether JSON gave a whole number that an int64 holds; some tools write 3.0 for 3."""
     # The bounds are int64's. JSON's true and false are no numbers, though Python's bool is an int.
-    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
+        return False
+    return value == int(value)
 
 
 def is_number(value: object, low: float, high: float) -> TypeGuard[float]:
@@ -94,12 +94,7 @@ def is_share(value: object) -> bool:
 
 def is_flag(value: object) -> bool:
     """Whether it is 0, 1, false or true."""
-    return isinstance(value, int) and value in (0, 1)
-
-
-def is_category(value: object) -> bool:
-    """Whether it is the pedestrian's category."""
-    return is_integer(value) and value == PEDESTRIAN
+    return isinstance(value, (int, float)) and value in (0, 1)
 
 
 def is_box(value: object) -> bool:
@@ -126,7 +121,6 @@ def is_text(value: object) -> bool:
 BOX_REQUIREMENT = (
     "[x, y, width, height] in pixels (four finite numbers up to 1e9, x and y at least -1e9, width and height above 0)"
 )
-CATEGORY_REQUIREMENT = f"{PEDESTRIAN} (pedestrian), the only category that is evaluated"
 
 
 class Records:
@@ -148,9 +142,11 @@ class Records:
     ) -> list[object]:
         """The value of ``key`` in each row, ``default`` where it is absent; notes values that are not allowed.
 
-        The key may be absent if a default is given.
+        The key may be absent, or null, if a default is given.
         """
         values = [row.get(key, ABSENT) for row in self.rows]
+        if default is not None:
+            values = [ABSENT if value is None else value for value in values]
         wrong = [
             (i, value)
             for i, value in zip(self.positions, values, strict=True)
@@ -170,7 +166,7 @@ class Records:
 
     def require_unique(self, key: str, values: list[object], remedy: str) -> None:
         """Note the rows whose ``key`` repeats an earlier row's."""
-        seen: set[int] = set()
+        seen: set[float] = set()
         repeated: list[tuple[int, object]] = []
         for i, value in zip(self.positions, values, strict=True):
             if is_integer(value):

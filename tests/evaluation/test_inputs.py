@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hkd.data.annotations import check_annotations
 from hkd.evaluation import records
 from hkd.evaluation.inputs import parse_detections, parse_ground_truth
 from hkd.evaluation.records import EvaluationInputError, read_json
@@ -19,7 +20,7 @@ from tests.evaluation.coco_files import Json, coco, detection, person
 
 GROUND_TRUTH = coco(2, [person(1, [0, 0, 20, 60]), person(2, [5, 5, 30, 90]), person(2, [50, 5, 30, 90])])
 DETECTIONS = [detection(1, [0, 0, 20, 60], 0.9), detection(2, [5, 5, 30, 80], 0.5)]
-IMAGE_IDS = np.array([1, 2])
+TRUTH = parse_ground_truth(GROUND_TRUTH, "val.json")
 
 
 def ground_truth_problems(raw: object) -> tuple[str, ...]:
@@ -32,7 +33,7 @@ def ground_truth_problems(raw: object) -> tuple[str, ...]:
 
 def detection_problems(raw: object) -> tuple[str, ...]:
     with pytest.raises(EvaluationInputError) as caught:
-        parse_detections(raw, "found.json", IMAGE_IDS)
+        parse_detections(raw, "found.json", TRUTH)
     assert all(problem.startswith("found.json: ") for problem in caught.value.problems)
     return caught.value.problems
 
@@ -90,8 +91,107 @@ def test_a_share_that_passes_1_by_rounding_is_1() -> None:
     assert truth.visibilities.tolist() == [1]
 
 
+def test_what_is_not_stated_of_visibility_follows_from_the_visible_box_as_in_training() -> None:
+    # 10 x 60 px, of which 10 x 15 are visible: a quarter. A visible box larger than the body is the whole.
+    visible: list[Json] = [
+        {"vis_bbox": [0, 0, 10, 15]},
+        {"vis_bbox": [0, 0, 10, 15], "vis_ratio": None},
+        {"vis_bbox": [0, 0, 10, 15], "vis_ratio": 0.5},
+        {"vis_bbox": [0, 0, 20, 60]},
+        {"vis_bbox": [0, 0, 0, 0]},
+        {"vis_bbox": None},
+        {},
+    ]
+    people = [person(1, [0, 0, 10, 60], id=i, **more) for i, more in enumerate(visible, 1)]
+    raw = coco(1, people)
+    assert parse_ground_truth(raw, "val.json").visibilities.tolist() == [0.25, 0.25, 0.5, 1, 0, 1, 1]
+    raw["images"][0] |= {"file_name": "1.jpg", "width": 640, "height": 480}
+    raw["categories"] = [{"id": 1, "name": "pedestrian"}]
+    trained = check_annotations(raw, Path("val.json"), check_images=False)
+    assert trained.vis_ratio.tolist() == parse_ground_truth(raw, "val.json").visibilities.tolist()
+
+
+def test_null_is_as_absent_where_a_key_may_be() -> None:
+    keys = ("height", "vis_ratio", "vis_bbox", "label", "occluded", "ignore", "iscrowd")
+    truth = parse_ground_truth(coco(1, [person(1, [0, 0, 10, 60], **dict.fromkeys(keys))]), "val.json")
+    assert (truth.heights.tolist(), truth.visibilities.tolist(), truth.ignore.tolist()) == ([60], [1], [False])
+    assert truth.label_names == ()
+
+
+def test_whole_numbers_may_be_written_as_fractions() -> None:
+    # An id that no floating point number holds stays as it is beside one that is.
+    people = [person(2**62 + 1, [0, 0, 10, 60], id=1.0, ignore=1.0), person(1, [0, 0, 10, 70], category_id=1.0)]
+    truth = parse_ground_truth({"images": [{"id": 1.0}, {"id": 2**62 + 1}], "annotations": people[:1]}, "val.json")
+    assert truth.image_ids.tolist() == [1, 2**62 + 1]
+    assert (truth.image_index.tolist(), truth.ignore.tolist()) == ([1], [True])
+    found = parse_detections([detection(1, [0, 0, 1, 1], 1) | {"image_id": 1.0, "category_id": 1.0}], "found", truth)
+    assert found.image_index.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("categories", "pedestrian", "ignored", "of_detections"),
+    [
+        # Annotations are of categories 0, 1 and 2.
+        ([(0, "person"), (1, "rider"), (2, "dog")], 0, [False, True, True], (0,)),
+        ([(0, "rider"), (1, "Person"), (2, " Pedestrian ")], 2, [True, True, False], (2,)),
+        ([(1, "pedestrian"), (0, "ignore region"), (2, "rider")], 1, [True, False, True], (1,)),
+        # 1 is what hkd writes, and here means nothing else.
+        ([(0, "person")], 0, [False], (0, 1)),
+        # The name does not matter if there is only 1.
+        ([(1, "pedestrain")], 1, [False], (1,)),
+        ([], 1, [False], (1,)),
+    ],
+)
+def test_the_pedestrian_is_a_category_by_name_as_in_training(
+    categories: list[tuple[int, str]], pedestrian: int, ignored: list[bool], of_detections: tuple[int, ...]
+) -> None:
+    ids = [0, 1, 2] if len(ignored) == 3 else [pedestrian]
+    raw = coco(1, [person(1, [0, 0, 10, 60 + i], id=i + 1) | {"category_id": i} for i in ids])
+    raw["categories"] = [{"id": i, "name": name} for i, name in categories]
+    truth = parse_ground_truth(raw, "val.json")
+    assert truth.ignore.tolist() == ignored
+    assert truth.pedestrian_ids == of_detections
+    if categories:
+        raw["images"][0] |= {"file_name": "1.jpg", "width": 640, "height": 480}
+        trained = check_annotations(raw, Path("val.json"), check_images=False)
+        assert trained.ignore.tolist() == truth.ignore.tolist()
+    for category in range(3):
+        found = [detection(1, [0, 0, 10, 60], 0.5) | {"category_id": category}]
+        if category in of_detections:
+            assert len(parse_detections(found, "found.json", truth).scores) == 1
+        else:
+            with pytest.raises(
+                EvaluationInputError, match=rf"must be .*\(pedestrian\).* detections\[0\] has {category};"
+            ):
+                parse_detections(found, "found.json", truth)
+
+
+@pytest.mark.parametrize(
+    ("categories", "words"),
+    [
+        ({}, '"categories" must be a list, but is an object'),
+        ([{"id": 2, "name": "people"}], 'must be named pedestrian or person, but they are "people"; rename'),
+        ([{"id": 1, "name": "people"}, {"id": 2, "name": "cars"}], 'but they are "people", "cars"; rename'),
+        ([{"id": "1", "name": "person"}], '"id" must be an integer, but categories[0] has "1"'),
+        ([{"id": 1}], '"name" must be text, but categories[0] has none'),
+        ([{"id": 1, "name": "person"}, {"id": 1, "name": "rider"}], '"id" must be different in each record'),
+        (["person"], "each record must be an object in braces, but categories[0]"),
+    ],
+)
+def test_categories_that_are_wrong(categories: object, words: str) -> None:
+    (problem,) = ground_truth_problems(GROUND_TRUTH | {"categories": categories})
+    assert words in problem
+
+
+def test_a_box_is_of_one_of_the_categories() -> None:
+    raw = deepcopy(GROUND_TRUTH) | {"categories": [{"id": 0, "name": "person"}, {"id": 4, "name": "rider"}]}
+    problem = ground_truth_problems(raw)[0]
+    assert '"category_id" must be 0 (pedestrian) or another of the "categories", which is ignored' in problem
+    assert "annotations[2] has 1;" in problem
+
+
 def test_detections_keep_the_order_of_the_file() -> None:
-    boxes = parse_detections([detection(2, [0, 1, 2, 3], 0.5), detection(1, [0, 1, 2, 4], -7)], "found.json", IMAGE_IDS)
+    boxes = parse_detections([detection(2, [0, 1, 2, 3], 0.5), detection(1, [0, 1, 2, 4], -7)], "found.json", TRUTH)
     assert boxes.image_index.tolist() == [1, 0]
     assert boxes.boxes_xywh.tolist() == [[0, 1, 2, 3], [0, 1, 2, 4]]
     assert boxes.scores.tolist() == [0.5, -7]
@@ -101,7 +201,7 @@ def test_images_without_people_and_no_detections_are_fine() -> None:
     truth = parse_ground_truth(coco(2, []), "val.json")
     assert truth.boxes_xywh.shape == (0, 4)
     assert len(truth.image_ids) == 2
-    assert parse_detections([], "found.json", truth.image_ids).boxes_xywh.shape == (0, 4)
+    assert parse_detections([], "found.json", truth).boxes_xywh.shape == (0, 4)
 
 
 BAD_BOXES = [
@@ -142,7 +242,8 @@ def test_boxes_that_are_none_are_refused(box: object) -> None:
     ("key", "value", "shown", "allowed"),
     [
         ("image_id", "1", '"1"', "an integer"),
-        ("image_id", 1.0, "1.0", "an integer"),
+        ("image_id", 1.5, "1.5", "an integer"),
+        ("image_id", math.inf, "Infinity", "an integer"),
         ("image_id", True, "true", "an integer"),
         ("image_id", 2**63, str(2**63), "an integer"),
         ("image_id", 3, "3", 'the "id" of an image of the ground truth'),
@@ -151,17 +252,13 @@ def test_boxes_that_are_none_are_refused(box: object) -> None:
         ("id", "a", '"a"', "an integer"),
         ("height", 0, "0", "above 0"),
         ("height", math.nan, "NaN", "above 0"),
-        ("height", None, "null", "above 0"),
         ("vis_ratio", -0.1, "-0.1", "from 0 to 1"),
         ("vis_ratio", 1.1, "1.1", "from 0 to 1"),
         ("vis_ratio", math.inf, "Infinity", "from 0 to 1"),
         ("vis_ratio", "1", '"1"', "from 0 to 1"),
         ("ignore", 2, "2", "0 or 1"),
-        ("iscrowd", None, "null", "0 or 1"),
         ("occluded", -1, "-1", "0 or 1"),
-        ("label", None, "null", "text"),
         ("label", 1, "1", "text"),
-        ("vis_bbox", None, "null", "the last two at least 0"),
         ("vis_bbox", [1, 2, 3], "[1, 2, 3]", "the last two at least 0"),
         ("vis_bbox", [1, 2, -3, 4], "[1, 2, -3, 4]", "the last two at least 0"),
         ("vis_bbox", [1, math.nan, 3, 4], "[1, NaN, 3, 4]", "the last two at least 0"),
@@ -355,7 +452,7 @@ def test_junk_anywhere_is_a_sentence_or_is_read(data: st.DataObject, junk: objec
         assert (truth.boxes_xywh[:, 2:] > 0).all()
 
     def parse_found(raw: object) -> None:
-        boxes = parse_detections(raw, "val.json", IMAGE_IDS)
+        boxes = parse_detections(raw, "val.json", TRUTH)
         assert np.isfinite(boxes.scores).all()
         assert (boxes.boxes_xywh[:, 2:] > 0).all()
 
