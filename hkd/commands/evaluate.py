@@ -93,11 +93,13 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    from hkd.evaluation.comparison import evaluate_detectors, read_inputs
+    from hkd.evaluation.comparison import evaluate_detectors, read_inputs, require_curve
     from hkd.evaluation.report_text import format_report
 
     with Console(stderr=True).status("reading") as status:
         inputs = read_inputs(options.ground_truth, detectors, options.protocol, subset=options.subset)
+        if options.plot is not None:
+            require_curve(inputs, options.subset)
         report = evaluate_detectors(
             inputs, resamples=options.resamples, seed=options.seed, on_step=lambda words: status.update(escape(words))
         )
@@ -120,7 +122,9 @@ def _checked_detectors(options: argparse.Namespace) -> list[DetectorFile]:
     paths = _named_paths(options.detections, problems)
     scales = _named_scales(options.height_scale, paths, problems)
     written = {"--json": options.json, "--plot": options.plot}
-    problems += place_problems(written, read=[options.ground_truth, Path(options.protocol), *paths.values()])
+    # A folder may well have the name of a built-in protocol, and results in it.
+    protocol_files = [path for path in [Path(options.protocol)] if path.is_file()]
+    problems += place_problems(written, read=[options.ground_truth, *protocol_files, *paths.values()])
     if options.plot is not None and options.plot.suffix.lower() not in _PLOT_ENDINGS:
         problems.append(f"{options.plot}: must end in one of {', '.join(_PLOT_ENDINGS)}; change --plot")
     if options.subset is not None and options.plot is None:
@@ -177,11 +181,7 @@ def _factor(text: str) -> float | None:
 
 
 def _drawn(report: EvaluationReport, subset: str | None, file_format: str) -> bytes:
-    """The curves of one subset.
-
-    Raises:
-        CommandError: no ground truth counts in it.
-    """
+    """The curves of one subset, in which ground truth counts."""
     from hkd.evaluation.curve_plot import NamedCurve, draw_curves
 
     names = [each.name for each in report.detectors[0].result.subsets]
@@ -189,7 +189,6 @@ def _drawn(report: EvaluationReport, subset: str | None, file_format: str) -> by
     curves = []
     for each in report.detectors:
         found = each.result.subsets[index]
-        if found.log_average_miss_rate is None:
-            raise CommandError(f"no ground truth counts in {names[index]}: there is no curve; name another --subset")
+        assert found.log_average_miss_rate is not None
         curves.append(NamedCurve(each.detector.name, found.log_average_miss_rate, found.curve))
     return draw_curves(curves, f"{report.protocol}: {names[index]}", file_format)

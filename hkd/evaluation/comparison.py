@@ -20,6 +20,7 @@ from hkd.evaluation.bootstrap import (
 from hkd.evaluation.detection_files import read_detections, read_ground_truth
 from hkd.evaluation.evaluator import EvaluationResult, judge
 from hkd.evaluation.inputs import DetectedBoxes, GroundTruth
+from hkd.evaluation.preparation import prepare_ground_truth
 from hkd.evaluation.protocol_files import load_protocol
 from hkd.evaluation.protocols import Protocol
 from hkd.evaluation.records import EvaluationInputError, collected_problems
@@ -133,6 +134,19 @@ def read_inputs(
     assert protocol is not None
     assert truth is not None
     return EvaluationInputs(protocol, ground_truth, truth, tuple(found))
+
+
+def require_curve(inputs: EvaluationInputs, subset: str | None) -> None:
+    """That there will be a curve of a subset, the protocol's first unless named; before anything is computed.
+
+    Raises:
+        EvaluationInputError: no ground truth counts in it.
+    """
+    names = [each.name for each in inputs.protocol.subsets]
+    index = 0 if subset is None else names.index(subset)
+    if not prepare_ground_truth(inputs.ground_truth, inputs.protocol).counting[index].any():
+        problem = f"no ground truth counts in {names[index]}: there is no curve to draw; name another --subset"
+        raise EvaluationInputError([problem])
 
 
 def evaluate_detectors(

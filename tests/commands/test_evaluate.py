@@ -17,6 +17,7 @@ from hkd.evaluation.protocols import CITYPERSONS
 from tests.evaluation.coco_files import coco, crowded_scene, detection, parse, person
 
 BOX = [10.0, 20.0, 41.0, 100.0]
+FRAME, LINE = "set06_V000_I00029.jpg", "30,1,2,3,4,0.5\n"
 
 
 @pytest.fixture
@@ -213,7 +214,14 @@ def test_all_wrong_options_are_one_message(folder: Path, capsys: pytest.CaptureF
         ("--json a.png --plot ./a.png", "a.png: is named by --json already; name another file with --plot"),
         ("--subset all", "--subset says what --plot draws; name a file with --plot, or leave it out"),
         ("--plot a.png --subset tiny", "protocol 'citypersons' has no subset 'tiny'; name one of: reasonable, small,"),
-        ("--plot a.png --subset heavy", "no ground truth counts in heavy: there is no curve; name another --subset"),
+        (
+            "--plot a.png --subset heavy",
+            "no ground truth counts in heavy: there is no curve to draw; name another --subset",
+        ),
+        # Nothing is written before, either, and nothing computed in vain.
+        ("--plot a.png --subset heavy --json b.json", "no ground truth counts in heavy"),
+        ("--json gt.json/a.json", "gt.json/a.json: cannot be written ("),
+        ("--json /proc/a.json", "/proc/a.json: cannot be written (/proc: "),
     ],
 )
 def test_what_cannot_be_written_is_said(
@@ -221,8 +229,31 @@ def test_what_cannot_be_written_is_said(
 ) -> None:
     before = {path: path.read_bytes() for path in folder.iterdir()}
     assert hkd_evaluate(f"--detections good.json --resamples 0 {arguments}") == 2
-    assert capsys.readouterr().err.startswith(f"hkd evaluate: {message}")
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"hkd evaluate: {message}")
+    assert captured.out == ""
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("out", ["res/set06/V000.txt", "res/new.json", "elsewhere/set06/V000.txt"])
+def test_nothing_is_written_into_a_folder_that_is_read(
+    folder: Path, out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("gt.json").write_text(json.dumps({"images": [{"id": 1, "file_name": FRAME}], "annotations": []}))
+    Path("res/set06").mkdir(parents=True)
+    Path("res/set06/V000.txt").write_text(LINE)
+    Path("elsewhere").symlink_to("res")
+    assert hkd_evaluate(f"--detections res --resamples 0 --json {out}") == 2
+    assert (
+        capsys.readouterr().err
+        == f"hkd evaluate: {out}: lies in a folder that is read; name a file elsewhere with --json\n"
+    )
+    assert Path("res/set06/V000.txt").read_text() == LINE
+    # Beside it is well.
+    assert hkd_evaluate("--detections res --resamples 0 --json res.json") == 0
+    # A folder named like a protocol is not read.
+    assert hkd_evaluate("--detections res --resamples 0 --json citypersons/res.json") == 0
+    assert hkd_evaluate("--detections res --resamples 0 --json citypersons/res.json") == 0
 
 
 @pytest.mark.parametrize("number", ["-1", "x", "1000001"])
