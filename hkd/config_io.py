@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, TypeVar, get_args
 
@@ -61,6 +61,8 @@ _CORE_SCHEMA = (
     ),
     ("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"]),
 )
+_INTEGER = "tag:yaml.org,2002:int"
+_TEXT_KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in _CORE_SCHEMA:
     _Loader.add_implicit_resolver(_tag, _pattern, _first)
@@ -95,7 +97,7 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
         raise ConfigError("there is no such file", source) from None
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", source) from None
-    raw = _parse_yaml(content, source)
+    raw = parse_yaml(content, source)
     if raw is None:
         return {}
     if not isinstance(raw, dict):
@@ -103,14 +105,24 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
     return raw
 
 
-def _parse_yaml(content: bytes | str, source: str) -> Any:
+def parse_yaml(content: bytes | str, source: str, *, integer_keys: bool = False) -> Any:
+    """The one document of a YAML file; ``None`` for an empty one.
+
+    Args:
+        content: The file's.
+        source: Names it in messages.
+        integer_keys: Whether keys may be integers as well as text.
+
+    Raises:
+        ConfigError: it is not YAML, or a key is given twice or is of another kind.
+    """
     try:
         loader = _Loader(content)
         try:
             root = loader.get_single_node()
             if root is None:
                 return None
-            problems = _node_problems(root)
+            problems = _node_problems(root, (*_TEXT_KEYS, _INTEGER) if integer_keys else _TEXT_KEYS)
             if problems:
                 raise ConfigError(problems, source)
             return loader.construct_document(root)
@@ -129,9 +141,12 @@ def _parse_yaml(content: bytes | str, source: str) -> Any:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"not readable as YAML: {error}", source) from None
+    except (LookupError, AttributeError):
+        # What PyYAML's constructors raise on such as "!!bool maybe".
+        raise ConfigError("not readable as YAML: a value is not what its tag (!!...) says", source) from None
 
 
-def _node_problems(root: yaml.Node) -> list[str]:
+def _node_problems(root: yaml.Node, key_tags: Collection[str]) -> list[str]:
     """What plain YAML allows and a configuration must not have: repeated keys, keys that are no text, cycles."""
     problems: list[str] = []
     finished: set[int] = set()
@@ -147,7 +162,7 @@ def _node_problems(root: yaml.Node) -> list[str]:
             lines: dict[str, int] = {}
             for key, value in node.value:
                 line = key.start_mark.line + 1
-                if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+                if key.tag not in key_tags:
                     shown = key.value if isinstance(key, yaml.ScalarNode) else "a list or mapping"
                     problems.append(f"line {line}: the key {shown} is not text; put it in quotes if it is meant")
                 elif key.value in lines:
@@ -211,7 +226,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or not value.strip() or not all(name.split(".")):
         raise ConfigError(f'{source}: must read section.key=value, with null for "nothing"', source)
     try:
-        return name, _parse_yaml(value, source)
+        return name, parse_yaml(value, source)
     except ConfigError as error:
         raise ConfigError([f"{name}: {problem}" for problem in error.problems], source) from None
 

@@ -120,6 +120,9 @@ def test_merge_keys_and_anchors_work(write: WriteYaml) -> None:
         ("[a]: b", "the key a list or mapping is not text"),
         ("a: " + "[" * 5000, "nested too deeply"),
         ("a: " + "9" * 5000, "not readable as YAML"),
+        ("a: !!bool maybe", "not readable as YAML: a value is not what its tag"),
+        ("a: !!timestamp never", "not readable as YAML: a value is not what its tag"),
+        ("a: !!float ''", "not readable as YAML: a value is not what its tag"),
     ],
 )
 def test_unreadable_yaml_is_one_message_that_names_the_file(write: WriteYaml, text: str, message: str) -> None:

@@ -21,8 +21,8 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         iscrowd, label (the data set's own class, absent for a pedestrian), occluded. A data set of your own in that
         format needs no conversion: name it in data.train_annotations and data.validation_annotations.
 
-        Images stay where they are. What was ignored, mended or left out is told; nothing is written unless all is in
-        order. --preview N draws N images with their boxes.""",
+        Images stay where they are. What was ignored, mended or left out is told; no annotations are written unless all
+        is in order. --preview N draws N images with their boxes.""",
         """\
         hkd data pennfudan --root downloads/PennFudanPed --out data/pennfudan
         hkd data synthetic --out data/scenes --train-images 200 --validation-images 50""",

@@ -114,7 +114,9 @@ def parse_categories(records: Sequence[object], problems: list[str]) -> tuple[in
     names: dict[int, str] = {}
     for number, record in enumerate(records):
         category_id = _integer(record.get("id")) if isinstance(record, dict) else None
-        if isinstance(record, dict) and category_id is not None and isinstance(record.get("name"), str):
+        if category_id in names:
+            problems.append(f"categories[{number}]: its id {category_id} is used before; ids are unique")
+        elif isinstance(record, dict) and category_id is not None and isinstance(record.get("name"), str):
             names[category_id] = record["name"]
         else:
             problems.append(f"categories[{number}] needs an integer 'id' and a text 'name'; found {record}")
@@ -158,7 +160,7 @@ def parse_boxes(
             problems.append(f"{where}: its image is not among the 'images'; correct image_id or add the image")
         if category != pedestrian and category not in others:
             problems.append(f"{where}: category_id {record.get('category_id')!r} is not among the 'categories'")
-        completed = _completed(record, where, problems)
+        completed = complete(record, where, problems)
         if len(problems) == found:
             ignore = completed["ignore"] or completed["iscrowd"] or category != pedestrian
             parsed.append(
@@ -167,8 +169,8 @@ def parse_boxes(
     return parsed
 
 
-def _completed(record: Mapping[str, Any], where: str, problems: list[str]) -> dict[str, Any]:
-    """Box, visible box, visibility, height and flags, with what is absent filled in."""
+def complete(record: Mapping[str, Any], where: str, problems: list[str]) -> dict[str, Any]:
+    """Box, visible box, visibility, height and flags, with what is absent filled in; ``where`` begins each sentence."""
     bbox = four_numbers(record.get("bbox"))
     if bbox is None:
         problems.append(f"{where}: bbox {record.get('bbox')!r} is not four numbers [x, y, width, height]")
@@ -177,9 +179,10 @@ def _completed(record: Mapping[str, Any], where: str, problems: list[str]) -> di
     visibility: object = 1.0
     if record.get("vis_bbox") is not None:
         visible = four_numbers(record["vis_bbox"])
-        if visible is None or not np.isfinite(visible).all() or visible[2] < 0 or visible[3] < 0:
+        if visible is None or not (np.abs(visible) <= LARGEST_COORDINATE).all() or visible[2] < 0 or visible[3] < 0:
             problems.append(
-                f"{where}: vis_bbox {record['vis_bbox']!r} is not four finite numbers [x, y, width, height]"
+                f"{where}: vis_bbox {record['vis_bbox']!r} is not four finite numbers [x, y, width, height],"
+                " at most 1e9"
             )
         else:
             completed["vis_bbox"] = visible

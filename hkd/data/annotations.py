@@ -35,6 +35,7 @@ from hkd.data.annotation_checks import (
     stated_image_ids,
     states_image_size,
 )
+from hkd.json_text import RepeatedKeyError, load_json
 
 __all__ = [
     "AnnotationError",
@@ -270,10 +271,12 @@ def parse_json(content: bytes, source: str) -> object:
     """The document that these bytes of ``source`` hold.
 
     Raises:
-        AnnotationError: they are not JSON.
+        AnnotationError: they are not JSON, or have a key twice in one object.
     """
     try:
-        return json.loads(content)
+        return load_json(content)
+    except RepeatedKeyError as error:
+        problem = f"{error}; keep one of the two"
     except json.JSONDecodeError as error:
         problem = f"line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}); is the file truncated?"
     except (ValueError, RecursionError) as error:  # no UTF-8, a number of thousands of digits, brackets without end

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeGuard, TypeVar
 
+from hkd.json_text import RepeatedKeyError, load_json
+
 T = TypeVar("T")
 
 LARGEST_COORDINATE: Final = 1e9
@@ -226,10 +228,12 @@ def parse_json(content: bytes, path: Path) -> object:
     """What a JSON file's bytes say.
 
     Raises:
-        EvaluationInputError: they are cut off or no JSON.
+        EvaluationInputError: they are cut off or no JSON, or have a key twice in one object.
     """
     try:
-        return json.loads(content)
+        return load_json(content)
+    except RepeatedKeyError as error:
+        problem = f"{path}: {error}; keep one of the two."
     except json.JSONDecodeError as error:
         problem = (
             f"{path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); "

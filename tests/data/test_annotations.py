@@ -178,6 +178,12 @@ def test_an_only_category_needs_no_known_name(write: Callable[[object], Path]) -
     assert "must be named 'pedestrian' or 'person'; found {1: 'walker', 2: 'car'}" in str(_error(write(document)))
 
 
+def test_a_category_id_is_used_once(write: Callable[[object], Path]) -> None:
+    document = _document()
+    document["categories"].append({**document["categories"][0], "name": "car"})
+    assert "its id 1 is used before; ids are unique" in str(_error(write(document)))
+
+
 def test_image_without_boxes_and_set_without_boxes_are_fine(write: Callable[[object], Path]) -> None:
     annotations = read_annotations(write(_document() | {"annotations": []}))
     assert annotations.boxes_xywh.shape == (0, 4)
@@ -290,6 +296,10 @@ def test_missing_key(write: Callable[[object], Path], key: str) -> None:
         (b"", "line 1, column 1: not valid JSON"),
         (b'{"images": [\n{"id": 1', "line 2, column 9: not valid JSON"),
         (b"[]", "the top level is a list; it must be an object"),
+        (
+            b'{"images": [], "images": [1]}',
+            'the key "images" stands twice in the object {"images": [], "images": [1]};',
+        ),
         (b'{"images": "\xff\xfe\xfd"}', "not valid JSON (UnicodeDecodeError)"),
         (b"[" + b"9" * 5000 + b"]", "not valid JSON (ValueError)"),
         (b"[" * 100_000, "not valid JSON (RecursionError)"),

@@ -382,10 +382,14 @@ def test_images_are_not_looked_up_where_the_ground_truth_is_wrong() -> None:
         (b"", "line 1, column 1"),
         (b'[{"image_id": 1,\n "sco', "line 2, column 2"),
         (b"\xff\xfe\xfa", "not valid JSON"),
+        (
+            b'[{"score": 1, "image_id": 3, "score": 2}]',
+            'the key "score" stands twice in the object {"score": 1, "image',
+        ),
         (b"[" * 100_000, "not valid JSON"),
         (b"9" * 10_000, "not valid JSON"),
     ],
-    ids=["empty", "truncated", "no text", "nested", "huge number"],
+    ids=["empty", "truncated", "no text", "key twice", "nested", "huge number"],
 )
 def test_files_that_hold_no_json(content: bytes, words: str, tmp_path: Path) -> None:
     path = tmp_path / "broken.json"

@@ -10,6 +10,8 @@ import math
 import re
 from pathlib import Path
 
+from hkd.data.annotation_checks import LARGEST_COORDINATE
+from hkd.data.sources.conversion import decimal
 from hkd.data.sources.vbb import VideoObject
 
 LARGEST_FILE_BYTES = 1 << 20
@@ -26,16 +28,16 @@ def read_bbgt(path: Path, problems: list[str]) -> tuple[VideoObject, ...]:
         if path.stat().st_size > LARGEST_FILE_BYTES:
             problems.append(f"{path}: it is larger than {LARGEST_FILE_BYTES >> 20} MiB, which no annotation is")
             return ()
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         problems.append(f"{path}: the file cannot be read ({error.strerror})")
         return ()
     except UnicodeDecodeError:
         problems.append(f"{path}: it is no text in UTF-8")
         return ()
-    head = _HEAD.fullmatch(lines[0]) if lines else None
+    head = _HEAD.fullmatch(lines[0])
     if head is None or head[1] != _VERSION:
-        found = repr(lines[0][:80]) if lines else "nothing"
+        found = repr(lines[0][:80]) if lines[0] else "nothing"
         problems.append(f"{path}, line 1: found {found}; it must be '% bbGt version={_VERSION}'")
         return ()
     objects = []
@@ -54,11 +56,11 @@ def _object(line: str) -> VideoObject:
     if len(texts) + 1 != _COLUMN_COUNT:
         raise ValueError(f"found {len(texts) + 1} columns; it must be {_COLUMN_COUNT}: {_COLUMNS}")
     try:
-        numbers = [float(text) for text in texts]
+        numbers = [decimal(text) for text in texts]
     except ValueError:
         numbers = [math.nan]
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError(f"found {line!r}; all but the label must be finite numbers")
+    if not all(abs(number) <= LARGEST_COORDINATE for number in numbers):  # NaN is not
+        raise ValueError(f"found {line[:120]!r}; all but the label must be finite numbers, none beyond 1e9")
     x, y, width, height, occluded, *rest = numbers
     visible_x, visible_y, visible_width, visible_height, ignore, _ = rest
     if occluded not in (0, 1) or ignore not in (0, 1):

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from hkd.data.annotations import AnnotationError
@@ -52,7 +52,7 @@ def frame_name(key: FrameKey) -> str:
 
 def frame_key(file_name: str) -> FrameKey | None:
     """The frame that a file's name tells, in the first of the two forms; ``None`` if it tells none."""
-    match = _FRAME.match(Path(file_name).name)
+    match = _FRAME.fullmatch(PurePosixPath(file_name).stem)
     return None if match is None else (int(match[1]), int(match[2]), int(match[3]))
 
 

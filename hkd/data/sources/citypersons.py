@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hkd.data.annotation_checks import FloatArray
+from hkd.data.annotation_checks import LARGEST_COORDINATE, FloatArray
 from hkd.data.annotations import AnnotationError, read_annotations
 from hkd.data.sources import conversion
 from hkd.data.sources.conversion import ConversionSummary, Split, drop_unusable_boxes, write_splits
@@ -145,7 +145,7 @@ def _image(cell: MatArray) -> tuple[str, str, FloatArray]:
 
 def _annotation(image_id: int, row: list[float]) -> dict[str, Any] | None:
     """The record of one row; ``None`` where a number of it cannot be."""
-    if not np.isfinite(row).all() or row[0] not in (PEDESTRIAN, *_LABELS) or min(row[8:]) < 0:
+    if not (np.abs(row) <= LARGEST_COORDINATE).all() or row[0] not in (PEDESTRIAN, *_LABELS) or min(row[8:]) < 0:
         return None
     values = [int(value) if value == int(value) else value for value in row]
     label, box, visible = int(row[0]), values[1:5], values[6:]
@@ -165,8 +165,8 @@ def _annotation(image_id: int, row: list[float]) -> dict[str, Any] | None:
 
 def _row_rule(row: list[float]) -> str:
     return (
-        f"found {row}; it must be ten finite numbers: a class from 0 to {max(_LABELS)}, x, y, width, height, instance,"
-        " and the visible part's x, y, width and height, these not below 0"
+        f"found {row}; it must be ten finite numbers, none beyond 1e9: a class from 0 to {max(_LABELS)}, x, y, width,"
+        " height, instance, and the visible part's x, y, width and height, these not below 0"
     )
 
 

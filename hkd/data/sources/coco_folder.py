@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hkd.data.annotation_checks import ImageRecord, parse_images, stated_image_ids
+from hkd.data.annotation_checks import ImageRecord, complete, parse_images, stated_image_ids
 from hkd.data.annotations import AnnotationError, read_json
 from hkd.data.sources import conversion
 from hkd.data.sources.conversion import ConversionSummary, Split, box_at, drop_unusable_boxes, write_splits
@@ -137,7 +137,9 @@ def _categories(records: list[Any], person_names: Sequence[str], problems: list[
     for number, record in enumerate(records):
         category_id = record.get("id") if isinstance(record, dict) else None
         name = record.get("name") if isinstance(record, dict) else None
-        if type(category_id) is int and isinstance(name, str):
+        if type(category_id) is int and category_id in categories:
+            problems.append(f"categories[{number}]: its id {category_id} is used before; ids are unique")
+        elif type(category_id) is int and isinstance(name, str):
             categories[category_id] = name, name.strip().lower() in wanted
         else:
             problems.append(f"categories[{number}] needs an integer 'id' and a text 'name'; found {record}")
@@ -181,6 +183,9 @@ def _annotations(
         stated = {key: record[key] for key in _KEPT if record.get(key) is not None}
         if stated.get("iscrowd") in (1, True):
             stated = {"label": "crowd", **stated, "ignore": 1}
+        # Told of the record as it stands here, not as numbered in what is written.
+        if box[2] > 0 and box[3] > 0:
+            complete({"bbox": box, **stated}, where, problems)
         kept.append({"image_id": image_id, "bbox": box, **stated})
     if left_out:
         counts = ", ".join(f"{count} {name}" for name, count in left_out.most_common(5))

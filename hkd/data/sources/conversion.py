@@ -177,7 +177,7 @@ def drop_unusable_boxes(split: Split) -> tuple[Split, list[str]]:
         x, y, width, height = annotation["bbox"]
         image = images.get(annotation["image_id"], {})
         image_width, image_height = image.get("width"), image.get("height")
-        if width <= 0 or height <= 0:
+        if x + width <= x or y + height <= y:  # also where floating point is too coarse for the width
             group = empty
         elif (
             isinstance(image_width, int)
@@ -204,6 +204,17 @@ def box_at(value: object, where: str, problems: list[str]) -> list[float] | None
         problems.append(f"{where} is {value!r}; it must be four finite numbers, none beyond 1e9")
         return None
     return box
+
+
+def decimal(text: str) -> float:
+    """A number as files write it.
+
+    Raises:
+        ValueError: it is none; also ``1_0``, which Python takes for ten, and digits of other scripts.
+    """
+    if "_" in text or not text.isascii():
+        raise ValueError(f"{text!r} is no number")
+    return float(text)
 
 
 def upright_size(path: Path, where: str, problems: list[str]) -> tuple[int, int] | None:

@@ -95,6 +95,8 @@ def _read_split(name: str, root: Path, file: str, progress: bool, problems: list
                 annotation = _annotation(box, f"{where}, gtboxes[{index}]", problems, without_area)
                 if annotation is not None:
                     split.annotations.append({"image_id": image_id, **annotation})
+    if not seen and not problems:
+        problems.append(f"{file}: holds no image; each line must be an object of one")
     if without_area:
         mended.append(
             f"{name}: took {len(without_area)} visible boxes of negative size for empty ones (first: {without_area[0]})"

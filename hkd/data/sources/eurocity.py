@@ -31,10 +31,9 @@ _VEHICLES = ("bicycle", "buggy", "motorbike", "scooter", "tricycle", "wheelchair
 _LEFT_OUT = {*_VEHICLES, *(f"{vehicle}-group" for vehicle in _VEHICLES)}
 _UNREAL = ("depiction", "reflection")
 _IGNORED_TAGS = (*_UNREAL, "sitting-lying", "behind-glass")
+_SHARE_TAGS = ("occluded>", "truncated>")
 _VISIBLE_SHARE = {
-    f"{kind}>{share}": visible
-    for kind in ("occluded", "truncated")
-    for share, visible in ((10, 0.75), (40, 0.4), (80, 0.1))
+    f"{kind}{share}": visible for kind in _SHARE_TAGS for share, visible in ((10, 0.75), (40, 0.4), (80, 0.1))
 }
 
 
@@ -108,9 +107,9 @@ def _read_split(root: Path, time: str, part: str, progress: bool, problems: list
 
 
 def _records(children: list[Any], where: str, problems: list[str], left_out: Counter[str]) -> list[dict[str, Any]]:
-    """The COCO records of a frame's objects and of what they hold in turn (one level deep, as the format has it)."""
+    """The COCO records of a frame's objects and of what they hold in turn, however deep."""
     placed = [(f"{where}, children[{index}]", child) for index, child in enumerate(children)]
-    for place, child in list(placed):
+    for place, child in placed:  # grows on the way
         inner = child.get("children", []) if isinstance(child, dict) else []
         if isinstance(inner, list):
             placed += [(f"{place}, children[{index}]", below) for index, below in enumerate(inner)]
@@ -123,6 +122,10 @@ def _records(children: list[Any], where: str, problems: list[str], left_out: Cou
         are_texts = isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)
         if not isinstance(identity, str) or not are_texts:
             problems.append(f"{place}: must be an object with a text 'identity' and a list of texts 'tags'")
+            continue
+        unknown = [tag for tag in tags if tag.startswith(_SHARE_TAGS) and tag not in _VISIBLE_SHARE]
+        if unknown:
+            problems.append(f"{place}: found tag {unknown[0]!r}; what is hidden is told by {', '.join(_VISIBLE_SHARE)}")
             continue
         unreal = next((tag for tag in _UNREAL if tag in tags), None)
         if identity in _LEFT_OUT:

@@ -57,6 +57,7 @@ class MatArray:
             MatFileError: it is no cell array, or damaged.
         """
         if self.size == 0:
+            self._require_empty()
             return []  # an empty array of any class: MATLAB's []
         self._require(_CELL)
         return _matrices(self._content, self.size)
@@ -68,6 +69,7 @@ class MatArray:
             MatFileError: it is no struct array, or damaged.
         """
         if self.size == 0:
+            self._require_empty()
             return []
         self._require(_STRUCT)
         _, length, rest = _element(self._content)
@@ -89,6 +91,7 @@ class MatArray:
             MatFileError: it holds no numbers, or is damaged.
         """
         if self.size == 0:
+            self._require_empty()
             return np.zeros((0, 0))
         self._require(*_NUMERIC)
         element_type, data, _ = _element(self._content)
@@ -106,12 +109,24 @@ class MatArray:
             MatFileError: it holds no text, or is damaged.
         """
         if self.size == 0:
+            self._require_empty()
             return ""
         self._require(_CHAR)
         element_type, data, _ = _element(self._content)
         if element_type not in _ENCODINGS:
             raise MatFileError(f"a text holds elements of the unknown type {element_type}")
         return _text(data, _ENCODINGS[element_type])
+
+    def _require_empty(self) -> None:
+        """A damaged size must not make people disappear: what says it is empty holds nothing."""
+        rest = self._content
+        if self.class_id == _STRUCT:
+            _, _, rest = _element(rest)
+            _, _, rest = _element(rest)
+        elif self.class_id != _CELL and len(rest):
+            _, rest, _ = _element(rest)
+        if len(rest):
+            raise MatFileError(f"an array without elements holds {len(rest)} bytes; the file is damaged")
 
     def _require(self, *classes: int) -> None:
         if self.class_id not in classes:
@@ -142,6 +157,8 @@ def read_mat(path: Path) -> dict[str, MatArray]:
         if element_type != _MATRIX:
             raise MatFileError(f"a variable is of the unknown type {element_type}, damaged")
         name, array = _matrix(content)
+        if name in variables:
+            raise MatFileError(f"the variable {name!r} stands in it twice")
         variables[name] = array
     return variables
 
@@ -199,6 +216,8 @@ def _matrices(content: memoryview, count: int) -> list[MatArray]:
         if element_type != _MATRIX:
             raise MatFileError(f"an array was expected, found an element of type {element_type}; the file is damaged")
         arrays.append(_matrix(matrix)[1])
+    if len(content):
+        raise MatFileError(f"{len(content)} bytes follow the last of {count} arrays; the file is damaged")
     return arrays
 
 

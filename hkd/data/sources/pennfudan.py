@@ -17,10 +17,11 @@ from hkd.data.sources import conversion
 from hkd.data.sources.conversion import ConversionSummary, Split, write_splits
 
 _FILE_NAME = re.compile(r'Image filename : "(.+)"')
-_IMAGE_SIZE = re.compile(r"Image size \(X x Y x C\) : (\d+) x (\d+) x \d+")
-_OBJECT_COUNT = re.compile(r"Objects with ground truth : (\d+)")
+_IMAGE_SIZE = re.compile(r"Image size \(X x Y x C\) : (\d{1,9}) x (\d{1,9}) x \d+")
+_OBJECT_COUNT = re.compile(r"Objects with ground truth : (\d{1,9})(?!\d)")
 _BOX = re.compile(
-    r'Bounding box for object \d+ ".*" \(Xmin, Ymin\) - \(Xmax, Ymax\) : \((\d+), (\d+)\) - \((\d+), (\d+)\)'
+    r'Bounding box for object \d+ ".*" \(Xmin, Ymin\) - \(Xmax, Ymax\) : '
+    r"\((\d{1,9}), (\d{1,9})\) - \((\d{1,9}), (\d{1,9})\)"
 )
 _KINDS_OF_LINE = (
     ("Image filename", _FILE_NAME, 'Image filename : "FOLDER/NAME.png"'),
@@ -101,7 +102,7 @@ def _read_file(path: Path, problems: list[str]) -> tuple[dict[str, Any], list[li
             if match is not None:
                 found[beginning].append((number, match))
             elif line.startswith(beginning):
-                faults.append(f"{where}, line {number}: found {line!r}; expected as in: {example}")
+                faults.append(f"{where}, line {number}: found {line[:120]!r}; expected as in: {example}")
     *headers, (boxes_begin, _, _) = _KINDS_OF_LINE
     faults += [
         f"{where} has {len(found[beginning])} lines '{beginning}'; expected one, as in: {example}"
@@ -111,8 +112,11 @@ def _read_file(path: Path, problems: list[str]) -> tuple[dict[str, Any], list[li
     if faults:
         problems += faults
         return None
-    (_, name), (_, size), (count_line, count) = (found[beginning][0] for beginning, _, _ in headers)
+    (_, name), (size_line, size), (count_line, count) = (found[beginning][0] for beginning, _, _ in headers)
     width, height = int(size[1]), int(size[2])
+    if min(width, height) < 1:
+        problems.append(f"{where}, line {size_line}: an image of {width} x {height} pixels; each must be at least 1")
+        return None
     boxes = []
     for number, match in found[boxes_begin]:
         left, top, right, bottom = map(int, match.groups())

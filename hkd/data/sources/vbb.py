@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hkd.data.annotation_checks import LARGEST_COORDINATE
 from hkd.data.annotations import AnnotationError
 from hkd.data.sources.mat_file import MatArray, MatFileError, read_mat
 
@@ -128,7 +129,9 @@ def _integer(array: MatArray, name: str) -> int:
 
 def _box(array: MatArray, name: str) -> Box:
     numbers = array.numbers().ravel()
-    if numbers.size != 4 or not np.isfinite(numbers).all():
-        raise MatFileError(f"{name} is {numbers[:8].tolist()}; it must be four finite numbers, x, y, width, height")
+    if numbers.size != 4 or not (np.abs(numbers) <= LARGEST_COORDINATE).all():  # NaN is not
+        raise MatFileError(
+            f"{name} is {numbers[:8].tolist()}; it must be four finite numbers, x, y, width, height, none beyond 1e9"
+        )
     x, y, width, height = numbers.tolist()
     return x, y, width, height

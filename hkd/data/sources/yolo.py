@@ -23,10 +23,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from hkd.config_io import ConfigError, parse_yaml
 from hkd.data.sources import conversion
-from hkd.data.sources.conversion import ConversionSummary, Split, drop_unusable_boxes, upright_size, write_splits
+from hkd.data.sources.conversion import (
+    ConversionSummary,
+    Split,
+    decimal,
+    drop_unusable_boxes,
+    upright_size,
+    write_splits,
+)
 
 DEFAULT_PERSON_NAMES = ("person", "pedestrian")
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
@@ -99,9 +105,9 @@ def _read_config(root: Path, problems: list[str]) -> tuple[dict[Any, Any], str]:
         problems.append(f"there is no data.yaml, and {len(files)} other .yaml files; name the folder that holds one")
         return {}, "data.yaml"
     try:
-        config = yaml.safe_load(files[0].read_bytes())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problems.append(f"{files[0].name}: not valid YAML ({' '.join(str(error).split())})")
+        config = parse_yaml(files[0].read_bytes(), files[0].name, integer_keys=True)
+    except ConfigError as error:
+        problems += [f"{files[0].name}: {problem}" for problem in error.problems]
         return {}, files[0].name
     if not isinstance(config, dict) or not config:
         problems.append(f"{files[0].name}: must be a mapping with names, train and val")
@@ -140,18 +146,18 @@ def _images(root: Path, base: object, entry: object, where: str, problems: list[
         elif place.is_dir():
             images |= {path for path in place.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES}
         else:
-            for number, line in enumerate(place.read_bytes().decode("utf-8", "replace").splitlines(), 1):
+            for number, line in enumerate(place.read_bytes().decode("utf-8", "replace").split("\n"), 1):
                 if line.strip():
                     image = _inside(root, base, line.strip(), place.parent)
-                    if image is None:
+                    if image is None or not image.is_file():
                         problems.append(
-                            f"{place.relative_to(root)}, line {number}: there is no {line.strip()!r} in the data set's"
-                            " folder"
+                            f"{place.relative_to(root)}, line {number}: there is no image {line.strip()[:80]!r} in"
+                            " the data set's folder"
                         )
                     else:
                         images.add(image)
     if not images and not problems:
-        problems.append(f"{where} holds no image")
+        problems.append(f"{where} ({str(entry)[:80]!r}) holds no image")
     return sorted(images)
 
 
@@ -193,7 +199,7 @@ def _read_image(
         return
     wanted = {person.lower() for person in person_names}
     seen: set[tuple[float, ...]] = set()
-    for number, line in enumerate(label.read_bytes().decode("utf-8", "replace").splitlines(), 1):
+    for number, line in enumerate(label.read_bytes().decode("utf-8", "replace").split("\n"), 1):
         if not line.strip():
             continue
         row = _row(line, names, f"{label.relative_to(root).as_posix()}, line {number}", problems)
@@ -233,7 +239,7 @@ def _row(line: str, names: dict[int, str], where: str, problems: list[str]) -> t
     """Class number, center and size in shares; ``None``, and a sentence, where the line is malformed."""
     columns = line.split()
     try:
-        numbers = tuple(map(float, columns))
+        numbers = tuple(map(decimal, columns))
     except ValueError:
         numbers = ()
     if len(columns) != 5 or len(numbers) != 5 or not all(map(math.isfinite, numbers)):
@@ -242,7 +248,7 @@ def _row(line: str, names: dict[int, str], where: str, problems: list[str]) -> t
             " (labels of segments or key points are not read)"
         )
     elif numbers[0] not in names:
-        problems.append(f"{where}: class {columns[0]} is not among the names")
+        problems.append(f"{where}: class {columns[0]} is not among the names in the data set's .yaml")
     elif not all(0 <= share <= 1 + _ROUNDING for share in numbers[1:]):
         problems.append(f"{where}: found {line.strip()[:80]!r}; center and size must be shares from 0 to 1")
     else:

@@ -44,6 +44,8 @@ def test_nobody(tmp_path: Path) -> None:
         (b"\xff\xfe\x00", "it is no text in UTF-8"),
         (_HEAD + "person 1 2 3 4\n", "line 2: found 5 columns; it must be 12: label x y"),
         (_HEAD + "person 1 2 three 4 0 0 0 0 0 0 0\n", "line 2: found 'person 1 2 three 4 .*finite numbers"),
+        (_HEAD + "person 1_0 2 3 4 0 0 0 0 0 0 0\n", "line 2: .*all but the label must be finite numbers"),
+        (_HEAD + "person 1 2 1e10 4 0 0 0 0 0 0 0\n", "line 2: .*none beyond 1e9"),
         (_HEAD + "person 1 2 nan 4 0 0 0 0 0 0 0\n", "line 2: .*all but the label must be finite numbers"),
         (_HEAD + "person 1 2 inf 4 0 0 0 0 0 0 0\n", "line 2: .*all but the label must be finite numbers"),
         (_HEAD + "person 1 2 3 4 2 0 0 0 0 0 0\n", "line 2: occluded is 2 and ignore 0; each must be 0 or 1"),

@@ -261,6 +261,12 @@ def test_new_annotations_as_json(tmp_path: Path) -> None:
         ([1, 2, 3, 4], 4, 0, "person"),
         ([5, 6, 7, 8], 8, 1, "ignore"),
     ]
+    document["images"][0]["file_name"] = "set06_V000_I000291.jpg"
+    (root / "new_annotations_test.json").write_text(json.dumps(document))
+    with pytest.raises(AnnotationError, match="'set06_V000_I000291.jpg' does not name a frame"):
+        convert(root, tmp_path / "out", annotations="new", annotations_only=True, progress=False)
+    document["images"][0]["file_name"] = "set06_V000_I00029.jpg"
+    (root / "new_annotations_test.json").write_text(json.dumps(document))
     (root / "set06_V000_I00029.txt").write_text(_TEXT)
     with pytest.raises(AnnotationError, match="set06_V000_I00029 is annotated twice"):
         convert(root, tmp_path / "out", annotations="new", annotations_only=True, progress=False)

@@ -102,6 +102,7 @@ def test_val_gt_json_in_place_of_the_mat_file(root: Path, tmp_path: Path) -> Non
         (("ulm", _ULM, [[7, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), r"row 1: found \[7.0, .*a class from 0 to 5"),
         (("ulm", _ULM, [[1, 0, np.nan, 9, 9, 0, 0, 0, 9, 9]]), "row 1: .*ten finite numbers"),
         (("ulm", _ULM, [[1, 0, np.inf, 9, 9, 0, 0, 0, 9, 9]]), "row 1: .*ten finite numbers"),
+        (("ulm", _ULM, [[1, 0, 0, 9, 9, 0, 0, 0, 1e200, 1e200]]), "row 1: .*ten finite numbers, none beyond 1e9"),
         (("ulm", _ULM, [[1, 0, 0, 9, 9, 0, 0, 0, -9, 9]]), "row 1: .*these not below 0"),
         (("..", "../../secret.png", [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), "names without folders"),
         (("..", _ULM, [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), "leaves the image root"),

@@ -154,6 +154,8 @@ def test_pedestrian_fields_are_kept(root: Path, tmp_path: Path) -> None:
         ({"image_id": [7]}, "annotations[0] (id 900, image [7]): its image is not among the 'images'"),
         ({"category_id": 5}, "annotations[0] (id 900, image 139): category_id 5 is not among the 'categories'"),
         ({"category_id": {}}, "category_id {} is not among the 'categories'"),
+        # Of the file's own third record, though it is the second of a person.
+        ({"vis_ratio": 7}, "annotations[0] (id 900, image 139): vis_ratio is 7; it must be a number from 0 to 1"),
         ({"bbox": [1, 2, 3]}, "annotations[0] (id 900, image 139): bbox is [1, 2, 3]; it must be four finite numbers"),
         ({"bbox": [1, float("nan"), 3, 4]}, "bbox is [1, nan, 3, 4]; it must be four finite numbers"),
     ],
@@ -176,6 +178,10 @@ def test_malformed_annotation(root: Path, tmp_path: Path, change: dict[str, Any]
         ({"images": {}}, "must be an object with the lists 'images', 'annotations' and 'categories'"),
         ({"annotations": [3]}, "annotations[0] is a int; it must be an object"),
         ({"categories": [{"id": "1", "name": "person"}], "annotations": []}, "categories[0] needs an integer 'id'"),
+        (
+            {"categories": [{"id": 1, "name": "person"}, {"id": 1, "name": "car"}], "annotations": []},
+            "categories[1]: its id 1 is used before; ids are unique",
+        ),
         (
             {"categories": [{"id": 1, "name": "walker"}], "annotations": []},
             "no category is named person or pedestrian; there are: walker. Name those of people (--person)",

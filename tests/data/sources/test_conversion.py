@@ -125,6 +125,7 @@ def test_boxes_that_no_pixel_shows_are_left_out() -> None:
         {"bbox": [0, 0, 1, 1]},
         {"bbox": [5, 5, 0, 9]},
         {"bbox": [5, 5, 9, -1]},
+        {"bbox": [5, 5, 1e-300, 9]},  # 5 + 1e-300 is 5
         {"bbox": [40, 0, 5, 5]},  # begins where the image ends
         {"bbox": [-5, 0, 5, 5]},  # ends where the image begins
         {"bbox": [0, 30, 5, 5]},
@@ -133,8 +134,8 @@ def test_boxes_that_no_pixel_shows_are_left_out() -> None:
     kept, told = drop_unusable_boxes(split)
     assert [annotation["bbox"] for annotation in kept.annotations] == [[0, 0, 1, 1], [-5, 0, 5.5, 5]]
     assert told == [
-        "train: left out 2 of 7 boxes, without area (first: image 'train.png', bbox [5, 5, 0, 9])",
-        "train: left out 3 of 7 boxes, wholly outside their image (first: image 'train.png', bbox [40, 0, 5, 5])",
+        "train: left out 3 of 8 boxes, without area (first: image 'train.png', bbox [5, 5, 0, 9])",
+        "train: left out 3 of 8 boxes, wholly outside their image (first: image 'train.png', bbox [40, 0, 5, 5])",
     ]
     assert drop_unusable_boxes(kept) == (kept, [])
 

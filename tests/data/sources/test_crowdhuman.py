@@ -123,6 +123,12 @@ def test_a_visible_box_of_negative_size_is_an_empty_one(database: Path) -> None:
     assert told.endswith("line 1, gtboxes[0], vbox [10.0, 20.0, -1.0, 50.0])")
 
 
+def test_a_file_without_a_line_is_named(database: Path, tmp_path: Path) -> None:
+    (database / "annotation_val.odgt").write_text("\n")
+    with pytest.raises(AnnotationError, match="annotation_val.odgt: holds no image; each line must be an object of"):
+        convert(database, tmp_path / "out", progress=False)
+
+
 def test_a_mask_is_ignored_whatever_else_it_says(database: Path) -> None:
     (record,) = _convert_one(database, _person(tag="mask", extra={"ignore": 0}))
     assert (record["ignore"], record["label"]) == (1, "mask")

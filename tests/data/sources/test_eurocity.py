@@ -135,6 +135,11 @@ def test_vehicles_and_depicted_groups_are_left_out_and_counted(root: Path) -> No
     assert summary.boxes == 3
 
 
+def test_people_are_found_however_deep(root: Path) -> None:
+    inner = _child("rider", children=[_child("pedestrian")])
+    assert len(_convert(root, [_child("rider", children=[inner])])) == 3
+
+
 def test_boxes_without_area_are_left_out(root: Path) -> None:
     _write_frame(root, "day/train", "a/a_0", [_child("pedestrian", x1=20), _child("pedestrian")])
     summary = convert(root, root.parent / "out", progress=False)
@@ -156,6 +161,10 @@ def test_boxes_without_area_are_left_out(root: Path) -> None:
         (
             [_child("pedestrian", tags=[{}])],
             "children[0]: must be an object with a text 'identity' and a list of texts",
+        ),
+        (
+            [_child("pedestrian", "occluded>41")],
+            "children[0]: found tag 'occluded>41'; what is hidden is told by occluded>10, occluded>40",
         ),
         ([_child("pedestrian", x0=None)], "children[0]: [x0, y0, x1, y1] is [None, 10, 50, 70]; it must be four"),
         ([_child("pedestrian", y1=float("inf"))], "[x0, y0, x1, y1] is [20, 10, 50, inf]; it must be four finite"),

@@ -17,7 +17,7 @@ from hkd.data.sources import mat_file
 from hkd.data.sources.mat_file import MatArray, MatFileError, read_mat
 
 _HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
-_CELL, _CHAR, _DOUBLE = 1, 4, 6
+_CELL, _STRUCT, _CHAR, _DOUBLE = 1, 2, 4, 6
 
 
 def _element(kind: int, data: bytes) -> bytes:
@@ -107,6 +107,7 @@ def test_deep_nesting_is_no_danger(tmp_path: Path) -> None:
         (_HEADER + b"\x0e\x00\x00\x00\xff", "ends too early"),
         (_HEADER + struct.pack("<II", 14, 1 << 30), "announces 1073741824 bytes, more than there are"),
         (_HEADER + _element(9, bytes(8)), "unknown type 9"),
+        (_HEADER + _matrix(_DOUBLE, (0, 0), b"") * 2, "the variable 'v' stands in it twice"),
         (_HEADER + _element(14, _element(6, bytes(4))), "ends too early"),
         (_HEADER + _matrix(_DOUBLE, (1 << 30, 4), bytes(8)), "1073741824 x 4 elements holds only"),
         (_HEADER + _matrix(_DOUBLE, (-1, -1), bytes(8)), "-1 x -1 elements holds only"),
@@ -147,6 +148,19 @@ def test_what_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest
         (_matrix(_CHAR, (1, 1), _element(16, b"\xff")), "text", "a text is not utf-8"),
         (_matrix(_CELL, (1, 2), _matrix(_CELL, (0, 0), b"")), "cells", "ends too early"),
         (_matrix(_CELL, (1, 1), _element(9, bytes(8))), "cells", "found an element of type 9"),
+        # A damaged size: what is there must not read as nobody.
+        (_matrix(_DOUBLE, (0, 1), _element(9, bytes(8))), "numbers", "an array without elements holds 8 bytes"),
+        (_matrix(_CELL, (0, 1), _matrix(_CELL, (0, 0), b"")), "cells", "an array without elements holds"),
+        (
+            _matrix(
+                _STRUCT,
+                (0, 1),
+                _element(5, struct.pack("<i", 4)) + _element(1, b"id\0\0") + _matrix(_CELL, (0, 0), b""),
+            ),
+            "structs",
+            "an array without elements",
+        ),
+        (_matrix(_CELL, (1, 1), _matrix(_CELL, (0, 0), b"") * 2), "cells", "bytes follow the last of 1 arrays"),
         (_matrix(2, (1, 1), _element(5, bytes(4)) + _element(1, b"id")), "structs", "names of a struct's fields"),
     ],
 )

@@ -51,6 +51,7 @@ def test_a_single_zero_is_no_visible_part(tmp_path: Path) -> None:
         ({"pos": [1, 2, 3]}, "it must be four finite numbers"),
         ({"pos": [1, 2, 3, float("nan")]}, "it must be four finite numbers"),
         ({"pos": [1, 2, 3, float("inf")]}, "it must be four finite numbers"),
+        ({"pos": [1, 2, 1e10, 4]}, "frame 1, object 1: pos is .* none beyond 1e9"),
         ({"occl": 2}, "occl is 2; it must be 0 or 1"),
         ({"posv": 7}, "posv is .7.0.; it must be four finite numbers"),
         ({"posv": [1, 2, -3, 4]}, "posv .* must not be below 0"),

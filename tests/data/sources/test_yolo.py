@@ -142,6 +142,7 @@ def test_repeated_lines_and_empty_boxes_are_left_out(root: Path, tmp_path: Path)
         ("0 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2", "(labels of segments or key points are not read)"),
         ("person 0.5 0.4 0.3 0.6", "expected five numbers"),
         ("0 0.5 nan 0.3 0.6", "expected five numbers"),
+        ("0 0.5 0.4 0.3 0_0", "expected five numbers"),
         ("0 0.5 0.4 0.3 inf", "expected five numbers"),
         ("3 0.5 0.4 0.3 0.6", "line 2: class 3 is not among the names"),
         ("0.5 0.5 0.4 0.3 0.6", "class 0.5 is not among the names"),
@@ -170,11 +171,15 @@ def test_malformed_line(root: Path, line: str, problem: str) -> None:
         ({"path": "../secret", "train": "a"}, "train is 'a'; it must name"),
         ({"train": {"a": 1}}, "train is {'a': 1}; it must name"),
         ({"train": ["images/train", 5]}, "train is 5; it must name"),
-        ({"train": "list.txt"}, "list.txt, line 2: there is no '../secret/a.jpg' in the data set's folder"),
+        ({"train": "here.txt"}, "here.txt, line 1: there is no image '.' in the data set's folder"),
+        ({"train": "empty.txt"}, "data.yaml: train ('empty.txt') holds no image"),
+        ({"train": "list.txt"}, "list.txt, line 2: there is no image '../secret/a.jpg' in the data set's folder"),
     ],
 )
 def test_malformed_config(root: Path, changes: dict[str, Any], problem: str) -> None:
     _image(root.parent / "secret/a.jpg", None)  # what must not be reached from the data set
+    (root / "here.txt").write_text(".\n")
+    (root / "empty.txt").write_text("")
     (root / "list.txt").write_text("images/train/a.jpg\n../secret/a.jpg\n")
     _configure(root, **changes)
     assert problem in _problem(root)
@@ -183,11 +188,13 @@ def test_malformed_config(root: Path, changes: dict[str, Any], problem: str) -> 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("names: [person", "data.yaml: not valid YAML"),
+        ("names: [person", "data.yaml: line 1, column 15: not readable as YAML"),
         ("- person", "data.yaml: must be a mapping"),
         ("", "data.yaml: must be a mapping"),
-        ("!!python/object/apply:os.system [ls]", "data.yaml: not valid YAML"),
-        ("\x00", "data.yaml: not valid YAML"),
+        ("!!python/object/apply:os.system [ls]", "data.yaml: line 1, column 1: not readable as YAML"),
+        ("names: {0: person, 1: !!bool maybe}", "data.yaml: not readable as YAML: a value is not what its tag"),
+        ("names: {0: car, 0: person}", 'data.yaml: line 1: the key "0" is already given in line 1'),
+        ("\x00", "data.yaml: not readable as YAML"),
     ],
 )
 def test_config_that_is_none(root: Path, content: str, problem: str) -> None:

@@ -1,0 +1,398 @@
+"""The formats' documented rules, read as simply as can be: what a broken file says, if it says anything."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+import zlib
+from typing import Any
+
+import yaml
+
+from tests.fuzz.running import MalformedError
+
+_DECIMAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+
+
+def plain_json(content: bytes) -> Any:
+    """The document, in which no key stands twice."""
+
+    def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(members)) < len(members):
+            raise MalformedError(f"a key stands twice in {members}")
+        return dict(members)
+
+    try:
+        return json.loads(content, object_pairs_hook=pairs)
+    except (ValueError, RecursionError) as error:
+        raise MalformedError(f"it is no JSON ({error})") from error
+
+
+def plain_rows(content: bytes, columns: int = 6) -> list[list[float]]:
+    """Rows of numbers in decimal digits, parted by commas or blanks."""
+    rows = []
+    for line in content.decode().removeprefix("\ufeff").split("\n"):
+        cells = line.replace(",", " ").split()
+        if cells and (len(cells) != columns or not all(map(_DECIMAL.fullmatch, cells))):
+            raise MalformedError(f"{line!r} is no row")
+        rows += [[float(cell) for cell in cells]] if cells else []
+    if not all(math.isfinite(number) for row in rows for number in row):
+        raise MalformedError("a number is beyond floating point")
+    return rows
+
+
+def plain_detections_json(content: bytes) -> list[tuple[int, list[float], float]]:
+    """Image id, box and score of each record, as they stand."""
+    return [(one["image_id"], one["bbox"], one["score"]) for one in plain_json(content)]
+
+
+def plain_ground_truth(content: bytes) -> dict[str, Any]:
+    """Ids of images, and boxes image by image with height, visible share and whether they are ignored."""
+    document = plain_json(content)
+    boxes = [
+        {
+            "image_id": one["image_id"],
+            "bbox": one["bbox"],
+            "height": one["bbox"][3] if "width" in one else one.get("height", one["bbox"][3]),
+            "vis_ratio": one.get("vis_ratio", 1),
+            "ignore": bool(one.get("ignore", 0) or one.get("iscrowd", 0)),
+        }
+        for one in document["annotations"]
+    ]
+    return {
+        "image_ids": [image["id"] for image in document["images"]],
+        "boxes": sorted(boxes, key=lambda one: int(one["image_id"])),
+    }
+
+
+Box = tuple[str, list[float], int, float, str]
+"""File name, box, ignore flag, visible share and label, as :func:`tests.fuzz.running.plain_box` has them."""
+Found = tuple[list[tuple[str, int, int]], list[Box]]
+"""Images (file name, width, height) and boxes."""
+_VISIBLE = {10: 0.75, 40: 0.4, 80: 0.1}
+
+
+def _share(visible: list[float] | None, box: list[float], none: float = 1.0) -> float:
+    area = box[2] * box[3]
+    return none if visible is None or area <= 0 else min(1.0, max(0, visible[2]) * max(0, visible[3]) / area)
+
+
+def _unless_none(value: Any, otherwise: Any) -> Any:
+    return otherwise if value is None else value
+
+
+def _unique(values: list[Any]) -> None:
+    if any(values.count(value) > 1 for value in values):
+        raise MalformedError(f"one stands twice in {values}")
+
+
+def plain_coco(content: bytes) -> Found:
+    """People of a COCO file whose images lie in ``val``; crowds are ignored."""
+    document = plain_json(content)
+    _unique([one["id"] for one in document["categories"]])
+    people = {one["id"] for one in document["categories"] if one["name"].strip().lower() in ("person", "pedestrian")}
+    images = {one["id"]: (f"val/{one['file_name']}", one["width"], one["height"]) for one in document["images"]}
+    boxes = []
+    for one in document["annotations"]:
+        if one["category_id"] in people:
+            is_crowd = _unless_none(one.get("iscrowd"), 0)
+            ignore = int(bool(is_crowd or _unless_none(one.get("ignore"), 0)))
+            label = _unless_none(one.get("label"), "crowd" if is_crowd else "")
+            visible = _share(one.get("vis_bbox"), one["bbox"])
+            boxes.append((images[one["image_id"]][0], one["bbox"], ignore, one.get("vis_ratio", visible), label))
+    return list(images.values()), boxes
+
+
+def plain_citypersons_json(content: bytes) -> Found:
+    """All boxes of ``val_gt.json``; its images lie in folders of cities."""
+    document = plain_json(content)
+    return _plain_annotations(document, lambda name: f"val/{name.split('_')[0]}/{name}")
+
+
+def plain_caltech_json(content: bytes) -> Found:
+    """Frames that the names tell, of 640 x 480 pixels whatever the file says; ignored ones are labelled so."""
+    document = plain_json(content)
+
+    def named(name: str) -> str:
+        if re.fullmatch(r"set\d\d_V\d{3}_I\d{5}\.(jpg|jpeg|png)", name.rsplit("/", maxsplit=1)[-1]) is None:
+            raise MalformedError(f"{name!r} names no frame")
+        return f"{name.rsplit('/', maxsplit=1)[-1][:17]}.jpg"
+
+    images, boxes = _plain_annotations(document, named)
+    chosen = {name for name, _, _ in images if (int(name[12:17]) + 1) % 30 == 0 and int(name[3:5]) <= 10}
+    return (
+        [(name, 640, 480) for name in chosen],
+        [(box[0], box[1], box[2], 1, "ignore" if box[2] else "person") for box in boxes if box[0] in chosen],
+    )
+
+
+def _plain_annotations(document: Any, named: Any) -> Found:
+    _unique([one["id"] for one in document["categories"]])
+    people = [one["id"] for one in document["categories"] if one["name"].strip().lower() in ("person", "pedestrian")]
+    pedestrian = people[0] if people else document["categories"][0]["id"]
+    images = {
+        one["id"]: (named(one.get("file_name", one.get("im_name"))), one["width"], one["height"])
+        for one in document["images"]
+    }
+    _unique([name for name, _, _ in images.values()])
+    boxes = []
+    for one in document["annotations"]:
+        flags = [_unless_none(one.get(key), 0) for key in ("ignore", "iscrowd")]
+        ignore = int(any(flags) or one["category_id"] != pedestrian)
+        visible = _unless_none(one.get("vis_ratio"), _share(one.get("vis_bbox"), one["bbox"]))
+        label = _unless_none(one.get("label"), "")
+        boxes.append((images[one["image_id"]][0], one["bbox"], ignore, min(1.0, visible), label))
+    return list(images.values()), boxes
+
+
+def plain_crowdhuman(content: bytes) -> Found:
+    """Lines of JSON, each an image of 200 x 120 pixels."""
+    images: list[tuple[str, int, int]] = []
+    boxes: list[Box] = []
+    for line in content.split(b"\n"):
+        if line.strip():
+            record = plain_json(line)
+            name = f"Images/{record['ID']}.jpg"
+            images.append((name, 200, 120))
+            for one in record["gtboxes"]:
+                ignore = int(one["tag"] != "person" or one.get("extra", {}).get("ignore", 0) == 1)
+                label = ("ignore" if one["tag"] == "person" else one["tag"]) if ignore else ""
+                boxes.append((name, one["fbox"], ignore, _share(one["vbox"], one["fbox"], 0.0), label))
+    _unique([name for name, _, _ in images])
+    return images, boxes
+
+
+def plain_eurocity(content: bytes) -> Found:
+    """The persons of the frame ``ulm_00001``, children's children too."""
+    frame = plain_json(content)
+    name = "day/img/train/ulm/ulm_00001.png"
+    boxes: list[Box] = []
+
+    def visit(children: list[Any]) -> None:
+        for one in children:
+            tags = one.get("tags", [])
+            hidden = [tag.split(">")[1] for tag in tags if tag.startswith(("occluded>", "truncated>"))]
+            if not all(share in ("10", "40", "80") for share in hidden):
+                raise MalformedError(f"{tags} are no tags")
+            is_person = one["identity"] == "pedestrian"
+            is_unreal = any(tag in ("depiction", "reflection") for tag in tags)
+            is_vehicle = one["identity"].removesuffix("-group") in (
+                *("bicycle", "buggy", "motorbike", "scooter", "tricycle", "wheelchair"),
+            )
+            if not is_vehicle and not (is_unreal and not is_person):
+                reason = ["depiction", "reflection", "sitting-lying", "behind-glass"]
+                label = next((tag for tag in reason if tag in tags), "") if is_person else one["identity"]
+                box = [one["x0"], one["y0"], one["x1"] - one["x0"], one["y1"] - one["y0"]]
+                visible = min((_VISIBLE[int(share)] for share in hidden), default=1)
+                boxes.append((name, box, int(label != ""), visible, label))
+            visit(one.get("children", []))
+
+    visit(frame["children"])
+    return [(name, frame["imagewidth"], frame["imageheight"])], boxes
+
+
+def plain_pennfudan(content: bytes) -> Found:
+    """The one image of a file, and its people; corners count from 1."""
+    text = content.decode("latin-1")
+    name = re.findall(r'(?m)^Image filename : "(.+)"', text)
+    size = re.findall(r"(?m)^Image size \(X x Y x C\) : (\d+) x (\d+) x \d+", text)
+    count = re.findall(r"(?m)^Objects with ground truth : (\d+)", text)
+    corners = re.findall(r"(?m)^Bounding box for object .* : \((\d+), (\d+)\) - \((\d+), (\d+)\)", text)
+    if (len(name), len(size), len(count)) != (1, 1, 1) or int(count[0]) != len(corners):
+        raise MalformedError("lines are missing")
+    file_name = name[0].split("/")[-1]
+    boxes = []
+    for left, top, right, bottom in (map(int, four) for four in corners):
+        box = [float(number) for number in (left - 1, top - 1, right - left + 1, bottom - top + 1)]
+        boxes.append((file_name, box, 0, 1.0, ""))
+    return [(file_name, *map(int, size[0]))], boxes
+
+
+def _plain_shares(content: bytes, name: str, people: tuple[int, ...] = (0,)) -> list[Box]:
+    """Boxes on an image of 200 x 120 pixels; lines that repeat another are left out."""
+    boxes: list[Box] = []
+    seen = []
+    for row in plain_rows(content.replace(b",", b"!"), columns=5):
+        x, y, width, height = row[1:]
+        box = [(x - width / 2) * 200, (y - height / 2) * 120, width * 200, height * 120]
+        if row not in seen and row[0] in people:
+            boxes.append((name, box, 0, 1.0, ""))
+        seen.append(row)
+    return boxes
+
+
+def plain_yolo_labels(others: bytes) -> Any:
+    """Reads the labels of the first image, ``others`` being those of the second."""
+
+    def read(content: bytes) -> Found:
+        names = ("images/train/a.jpg", "images/val/b.jpg")
+        boxes = [*_plain_shares(content, names[0]), *_plain_shares(others, names[1])]
+        return [(name, 200, 120) for name in names], boxes
+
+    return read
+
+
+def plain_yolo_places(labels: bytes) -> Any:
+    """Reads a ``data.yaml``, of whose images all have these labels."""
+
+    def read(content: bytes) -> Found:
+        said = yaml.safe_load(content)
+        top = yaml.compose(content, Loader=yaml.SafeLoader)
+        assert isinstance(top, yaml.MappingNode)
+        for node in (top, *(value for _, value in top.value)):
+            _unique([key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else [])
+        names = said["names"]
+        numbered = dict(enumerate(names)) if isinstance(names, list) else names
+        people = tuple(i for i, name in numbered.items() if name.strip().lower() in ("person", "pedestrian"))
+        folders = {
+            "images/train": ["train/a"],
+            "val.txt": ["val/b"],
+            "images/val": ["val/b"],
+            "images": ["train/a", "val/b"],
+        }
+        images = []
+        boxes = []
+        for key in ("train", "val", "test"):
+            for name in folders[said[key].strip("./")] if said.get(key) else ():
+                images.append((f"images/{name}.jpg", 200, 120))
+                boxes += _plain_shares(labels, f"images/{name}.jpg", people)
+        return images, boxes
+
+    return read
+
+
+def plain_bbgt(content: bytes) -> Found:
+    """Objects of the frame ``set06_V000_I00029``."""
+    head, *lines = content.decode().splitlines()
+    if re.fullmatch(r"%\s*bbGt version=3\s*", head) is None:
+        raise MalformedError(f"{head!r} is no head")
+    name = "set06_V000_I00029.jpg"
+    boxes: list[Box] = []
+    for line in filter(str.strip, lines):
+        label, *_ = line.split()
+        if "," in line:
+            raise MalformedError(f"{line!r} is parted by commas")
+        (row,) = plain_rows(line.strip()[len(label) :].encode(), columns=11)
+        box, occluded, visible, ignored = row[:4], row[4], row[5:9], row[9]
+        share = _share(visible, box) if occluded and visible[2] * visible[3] > 0 else 1.0
+        boxes.append((name, box, int(bool(ignored) or label != "person"), share, label))
+    return [(name, 640, 480)], boxes
+
+
+Element = tuple[int, bytes]
+"""Type and content."""
+
+
+def _elements(data: bytes) -> list[Element]:
+    """The elements of a MAT-file of level 5, or of an array in it, one after the other."""
+    found = []
+    while data:
+        if len(data) < 8:
+            raise MalformedError("an element is cut off")
+        kind, size = struct.unpack("<II", data[:8])
+        if kind >> 16:
+            found.append((kind & 0xFFFF, data[4 : 4 + (kind >> 16)]))
+            is_whole, data = kind >> 16 <= 4, data[8:]
+        else:
+            found.append((kind, data[8 : 8 + size]))
+            is_whole, data = len(data) >= 8 + size, data[8 + size + (0 if kind == 15 else -size % 8) :]
+        if not is_whole:
+            raise MalformedError("an element is cut off")
+    return found
+
+
+def _array(element: Element) -> tuple[int, int, list[Element]]:
+    """Class, number of elements and content of an array; what it holds in turn is not looked at."""
+    if not element[1]:
+        return 6, 0, []
+    flags, dimensions, _, *rest = _elements(element[1])
+    shape = struct.unpack(f"<{len(dimensions[1]) // 4}i", dimensions[1])
+    if element[0] != 14 or min(shape) < 0:
+        raise MalformedError("it is no array")
+    return flags[1][0], math.prod(shape), rest
+
+
+def _cells(element: Element) -> list[Element]:
+    kind, size, rest = _array(element)
+    if (size and kind != 1) or (kind == 1 and len(rest) != size):
+        raise MalformedError(f"{len(rest)} arrays are no cell array of {size}")
+    return rest if size else []
+
+
+def _structs(element: Element) -> list[dict[str, Element]]:
+    kind, size, rest = _array(element)
+    if kind != 2:
+        if size or any(content for _, content in rest):
+            raise MalformedError("it is no struct")
+        return []
+    length, packed, *values = rest
+    step = struct.unpack("<i", length[1])[0]
+    names = [packed[1][i : i + step].split(b"\0")[0].decode() for i in range(0, len(packed[1]), step)]
+    if len(values) != size * len(names):
+        raise MalformedError(f"{len(values)} values are not those of {size} structs")
+    return [dict(zip(names, values[i : i + len(names)], strict=True)) for i in range(0, len(values), len(names))]
+
+
+def _numbers(element: Element) -> list[float]:
+    _, size, rest = _array(element)
+    ((kind, content), *_) = rest or [(9, b"")]
+    letter = {1: "b", 2: "B", 3: "h", 4: "H", 5: "i", 6: "I", 7: "f", 9: "d", 12: "q", 13: "Q"}[kind]
+    if len(content) != size * struct.calcsize(f"<{letter}"):
+        raise MalformedError(f"{len(content)} bytes are not {size} numbers")
+    return [float(number) for number in struct.unpack(f"<{size}{letter}", content)]
+
+
+def _text(element: Element) -> str:
+    _, size, rest = _array(element)
+    ((kind, content), *_) = rest or [(16, b"")]
+    text = content.decode({1: "latin-1", 2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le"}[kind])
+    if bool(text) != bool(size):
+        raise MalformedError(f"{text!r} is no text of {size}")
+    return text
+
+
+def _variables(content: bytes) -> list[Element]:
+    whole = [_elements(zlib.decompress(c))[0] if kind == 15 else (kind, c) for kind, c in _elements(content[128:])]
+    if len({_elements(c)[2][1] for _, c in whole}) < len(whole):
+        raise MalformedError("a variable stands twice")
+    return whole
+
+
+def plain_vbb(content: bytes) -> Found:
+    """The frames 29 and 59 of the video ``set06/V000``."""
+    named = {_elements(element[1])[2][1]: element for element in _variables(content)}
+    (annotation,) = _structs(named[b"A"])
+    labels = [_text(cell) for cell in _cells(annotation["objLbl"])]
+    frames = _cells(annotation["objLists"])
+    images = []
+    boxes: list[Box] = []
+    for number in range(29, len(frames), 30):
+        name = f"set06_V000_I{number:05d}.jpg"
+        images.append((name, 640, 480))
+        for one in _structs(frames[number]):
+            label = labels[int(_numbers(one["id"])[0]) - 1]
+            box, visible = _numbers(one["pos"]), _numbers(one["posv"])
+            visible = [0.0] * 4 if visible == [0.0] else visible
+            is_measured = _numbers(one["occl"]) == [1.0] and visible[2] * visible[3] > 0
+            boxes.append((name, box, int(label != "person"), _share(visible, box) if is_measured else 1.0, label))
+    return images, boxes
+
+
+def plain_mat(content: bytes) -> Found:
+    """Images and rows of CityPersons' ``anno_val.mat``."""
+    (variable,) = _variables(content)
+    labels = {0: "ignore region", 1: "", 2: "rider", 3: "sitting person", 4: "other person", 5: "people group"}
+    images = []
+    boxes: list[Box] = []
+    for cell in _cells(variable):
+        (one,) = _structs(cell)
+        name = f"val/{_text(one['cityname'])}/{_text(one['im_name'])}"
+        images.append((name, 2048, 1024))
+        numbers = _numbers(one["bbs"])
+        count = len(numbers) // 10
+        for row in (numbers[i::count] for i in range(count)):
+            share = float(f"{_share(row[6:], row[1:5]):.12g}")
+            boxes.append((name, row[1:5], int(row[0] != 1), share, labels[int(row[0])]))
+    return images, boxes

@@ -1,0 +1,179 @@
+"""Runs ``hkd`` on many broken files and holds each outcome to one of two: refused in words, or read as it stands."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from hkd.cli import main
+
+REFUSED = 2
+FACTOR = int(os.environ.get("HKD_FUZZ_FACTOR", "1"))
+"""Of the number of examples, to search longer than the tests do."""
+
+
+class MalformedError(Exception):
+    """A plain reader of a test finds that a file does not say what its format asks for."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Tally:
+    """How the examples of one test ended: a test that refuses all, or reads all, would show little."""
+
+    contents: set[bytes] = field(default_factory=set)
+    refused: int = 0
+    read: int = 0
+
+
+def run_hkd(*arguments: str | Path) -> Outcome:
+    """The command in this process, with streams that take what a terminal takes."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
+    err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([str(argument) for argument in arguments])
+    texts = []
+    for stream in (out, err):
+        stream.flush()
+        stream.buffer.seek(0)
+        texts.append(stream.buffer.read().decode())
+    return Outcome(code, *texts)
+
+
+def fuzz(broken: st.SearchStrategy[bytes], check: Callable[[bytes], Outcome], examples: int) -> Tally:
+    """Calls ``check`` on so many broken files; the same ones in every run."""
+    tally = Tally()
+
+    def counted(content: bytes) -> None:
+        outcome = check(content)
+        if content not in tally.contents:
+            tally.refused += outcome.code == REFUSED
+            tally.read += outcome.code == 0
+        tally.contents.add(content)
+
+    # Breaking is cheap and its result is shown whole: no need to look for a smaller one than the second found.
+    chosen = settings(
+        max_examples=examples * FACTOR,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    chosen(given(broken)(counted))()
+    assert tally.refused + tally.read == len(tally.contents)
+    return tally
+
+
+def assert_refused(outcome: Outcome, command: str, named: str, record: str, not_written: Path) -> None:
+    """One message that names the file, and the record where ``record`` (a pattern) can be; nothing is written."""
+    assert outcome.code == REFUSED
+    bars, start, message = outcome.err.partition(f"hkd {command}: ")
+    assert start, outcome.err
+    assert all(line.startswith(("Reading ", "Checking ", "Bringing ")) for line in bars.splitlines()), bars
+    # What is wrong between annotations and images is told of the image, by its number and path.
+    assert named in message or re.search(r"image -?\d+ '.*/", message), message
+    assert re.search(record, message), message
+    assert "Traceback" not in outcome.err
+    assert outcome.out == ""
+    assert not not_written.exists()
+
+
+def check_conversion(
+    root: Path,
+    file: Path,
+    content: bytes,
+    command: Sequence[str],
+    expected: Callable[[bytes], tuple[list[Any], list[Any]]],
+    record: str,
+    named: str | None = None,
+) -> Outcome:
+    """Converts a data set in which ``file`` is broken.
+
+    Args:
+        root: The data set.
+        file: Is given ``content``, and its own afterwards.
+        content: The broken file.
+        command: Arguments behind ``hkd data``, without ``--root`` and ``--out``.
+        expected: Images (file name, width, height) and boxes (file name, box, what else is to be held to) that a plain
+            reader finds in the broken file, by the documented rules; raises :class:`MalformedError`.
+        record: Pattern of what a refusal names besides the file.
+        named: How a refusal names the file; by its name unless given.
+    """
+    out = root.parent / f"{root.name}-out"
+    whole = file.read_bytes()
+    file.write_bytes(content)
+    try:
+        outcome = run_hkd("data", *command, "--root", root, "--out", out)
+        if outcome.code != 0:
+            assert_refused(outcome, "data", named or file.name, record, out)
+            return outcome
+        try:
+            images, boxes = expected(content)
+        except MalformedError as error:
+            raise AssertionError(f"was read, though {error}:\n{outcome.out}") from error
+        _assert_written(out, images, boxes, outcome)
+    finally:
+        file.write_bytes(whole)
+        remove(out)
+    return outcome
+
+
+def _assert_written(out: Path, images: list[Any], boxes: list[Any], outcome: Outcome) -> None:
+    written_images: list[Any] = []
+    written_boxes: list[Any] = []
+    for path in sorted(out.glob("*.json")):
+        document = json.loads(path.read_text())
+        names = {image["id"]: image["file_name"] for image in document["images"]}
+        written_images += [(image["file_name"], image["width"], image["height"]) for image in document["images"]]
+        written_boxes += [plain_box(names[one["image_id"]], one) for one in document["annotations"]]
+    sizes = {name: (width, height) for name, width, height in images}
+    kept = [box for box in boxes if _is_seen(box[1], *sizes[box[0]])]
+    if len(kept) < len(boxes):
+        assert f"left out {len(boxes) - len(kept)} of " in outcome.out
+    assert sorted(written_images) == sorted(images)
+    assert _by_image(written_boxes) == _by_image(kept)
+    # What is ignored is counted.
+    assert f"{len(images)} images, {len(kept)} boxes, {sum(box[2] for box in kept)} of them ignored" in outcome.out
+
+
+def remove(folder: Path) -> None:
+    """Take a folder away, if it is there."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def plain_box(name: str, record: dict[str, Any]) -> tuple[str, list[float], int, float, str]:
+    """File name, box, ignore flag, visible share and label of a written annotation."""
+    return name, record["bbox"], record["ignore"], record["vis_ratio"], record.get("label", "")
+
+
+def _by_image(boxes: list[Any]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for name, *rest in boxes:
+        found.setdefault(name, []).append(rest)
+    return found
+
+
+def _is_seen(box: list[float], image_width: float, image_height: float) -> bool:
+    x, y, width, height = box
+    has_area = x + width > x and y + height > y
+    return has_area and x < image_width and y < image_height and x + width > 0 and y + height > 0

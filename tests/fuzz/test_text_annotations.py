@@ -1,0 +1,128 @@
+"""``hkd data`` on broken text: Penn-Fudan, YOLO with its data.yaml, and Caltech's new annotations as text files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from tests.fuzz.breaking import broken_text
+from tests.fuzz.plain_readers import Found, plain_bbgt, plain_pennfudan, plain_yolo_labels, plain_yolo_places
+from tests.fuzz.running import Outcome, Tally, check_conversion, fuzz
+
+PEOPLE = """\
+# Compatible with PASCAL Annotation Version 1.00
+Image filename : "PennFudanPed/PNGImages/{name}.png"
+Image size (X x Y x C) : 200 x 120 x 3
+Objects with ground truth : 2 {{ "PASpersonWalking" "PASpersonStanding" }}
+# Details for pedestrian 1 ("PASpersonWalking")
+Bounding box for object 1 "PASpersonWalking" (Xmin, Ymin) - (Xmax, Ymax) : (11, 21) - (50, 100)
+
+Bounding box for object 2 "PASpersonStanding" (Xmin, Ymin) - (Xmax, Ymax) : (131, 6) - (180, 110)
+"""
+LABELS = "0 0.5 0.4 0.3 0.6\n1 0.3 0.7 0.4 0.2\n0 0.125 0.25 0.125 0.25\n"
+CONFIG = """\
+path: street
+train: images/train
+val: val.txt
+names: {0: person, 1: bicycle}
+"""
+OBJECTS = """\
+% bbGt version=3
+person 10 20 30 60 0 0 0 0 0 0 0
+person 110 20 30.5 60 1 110 20 30.5 30 0 0
+people 210 20 90 60 0 0 0 0 0 1 0
+"""
+
+
+def _picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (200, 120)).save(path)
+
+
+def _some_of_each(tally: Tally) -> None:
+    assert tally.refused > len(tally.contents) // 4
+    assert tally.read >= 3
+
+
+def test_pennfudan(tmp_path: Path) -> None:
+    root = tmp_path / "pennfudan"
+    (root / "Annotation").mkdir(parents=True)
+    for name in ("Ped1", "Ped2"):
+        _picture(root / "PNGImages" / f"{name}.png")
+        (root / "Annotation" / f"{name}.txt").write_text(PEOPLE.format(name=name))
+    file = root / "Annotation" / "Ped1.txt"
+
+    def check(content: bytes) -> Outcome:
+        return check_conversion(
+            *(root, file, content, ("pennfudan", "--train-images", "1"), with_other, r"line \d|has \d+ lines|image \d")
+        )
+
+    def with_other(content: bytes) -> Found:
+        images, boxes = plain_pennfudan(content)
+        other_images, other_boxes = plain_pennfudan(PEOPLE.format(name="Ped2").encode())
+        return [*images, *other_images], [*boxes, *other_boxes]
+
+    _some_of_each(fuzz(broken_text(file.read_bytes()), check, 100))
+
+
+def _street(tmp_path: Path) -> Path:
+    root = tmp_path / "street"
+    for name in ("train/a", "val/b"):
+        _picture(root / "images" / f"{name}.jpg")
+        (root / "labels" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "labels" / f"{name}.txt").write_text(LABELS)
+    (root / "val.txt").write_text("./images/val/b.jpg\n")
+    (root / "data.yaml").write_text(CONFIG)
+    return root
+
+
+def test_labels_of_yolo(tmp_path: Path) -> None:
+    root = _street(tmp_path)
+    file = root / "labels" / "train" / "a.txt"
+
+    def check(content: bytes) -> Outcome:
+        outcome = check_conversion(root, file, content, ("yolo",), plain_yolo_labels(LABELS.encode()), r"line \d")
+        repeated = len(content.split(b"\n")) - len(set(content.split(b"\n")))
+        assert outcome.code != 0 or not repeated or not content.strip() or "left out" in outcome.out
+        return outcome
+
+    _some_of_each(fuzz(broken_text(LABELS.encode()), check, 100))
+
+
+def test_data_yaml_of_yolo(tmp_path: Path) -> None:
+    """A class or a split that is lost is not read otherwise: it is an error, or as if the file never had it."""
+    root = _street(tmp_path)
+    file = root / "data.yaml"
+
+    def check(content: bytes) -> Outcome:
+        return check_conversion(root, file, content, ("yolo",), plain_yolo_places(LABELS.encode()), "", ".yaml")
+
+    _some_of_each(fuzz(broken_text(CONFIG.encode()), check, 90))
+
+
+def test_list_of_images_of_yolo(tmp_path: Path) -> None:
+    root = _street(tmp_path)
+    file = root / "val.txt"
+
+    def check(content: bytes) -> Outcome:
+        expected = plain_yolo_labels(LABELS.encode())
+        return check_conversion(
+            root, file, content, ("yolo",), lambda _: expected(LABELS.encode()), r"line \d|holds no image|data.yaml"
+        )
+
+    tally = fuzz(broken_text(file.read_bytes()), check, 30)
+    assert tally.refused > len(tally.contents) // 2
+
+
+def test_caltechs_new_annotations_as_text(tmp_path: Path) -> None:
+    root = tmp_path / "caltech"
+    root.mkdir()
+    file = root / "set06_V000_I00029.txt"
+    file.write_text(OBJECTS)
+
+    def check(content: bytes) -> Outcome:
+        command = ("caltech", "--annotations-only", "--annotations", "new")
+        return check_conversion(root, file, content, command, plain_bbgt, r"line \d|UTF-8")
+
+    _some_of_each(fuzz(broken_text(OBJECTS.encode()), check, 100))
