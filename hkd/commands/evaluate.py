@@ -95,13 +95,17 @@ def _run_evaluate(options: argparse.Namespace) -> None:
 
     from hkd.evaluation.comparison import evaluate_detectors, read_inputs, require_curve
     from hkd.evaluation.report_text import format_report
+    from hkd.terminal_text import printable
 
     with Console(stderr=True).status("reading") as status:
         inputs = read_inputs(options.ground_truth, detectors, options.protocol, subset=options.subset)
         if options.plot is not None:
             require_curve(inputs, options.subset)
         report = evaluate_detectors(
-            inputs, resamples=options.resamples, seed=options.seed, on_step=lambda words: status.update(escape(words))
+            inputs,
+            resamples=options.resamples,
+            seed=options.seed,
+            on_step=lambda words: status.update(escape(printable(words))),
         )
     print(format_report(report))
     if options.json is not None:

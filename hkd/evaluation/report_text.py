@@ -7,6 +7,7 @@ from typing import Final
 
 from hkd.evaluation.comparison import EvaluationReport
 from hkd.evaluation.evaluator import EvaluationResult, SubsetResult
+from hkd.terminal_text import printable
 
 NO_VALUE: Final = "-"
 
@@ -22,7 +23,7 @@ def format_result(result: EvaluationResult) -> str:
     lines.append(_precision(result))
     lines += result.notes
     lines += _missing_values(result)
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def format_report(report: EvaluationReport) -> str:
@@ -35,7 +36,7 @@ def format_report(report: EvaluationReport) -> str:
         blocks.append(_comparisons(report))
     if notes := [*_notes(report)]:
         blocks.append(notes)
-    return "\n\n".join("\n".join(block) for block in blocks)
+    return "\n\n".join("\n".join(printable(line) for line in block) for block in blocks)
 
 
 def _miss_rates(report: EvaluationReport) -> list[str]:
@@ -125,6 +126,7 @@ def _missing_values(result: EvaluationResult) -> list[str]:
 
 def _table(rows: Sequence[Sequence[str]], left: set[int]) -> list[str]:
     """Columns two blanks apart; those in ``left`` are words and begin at the left."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(

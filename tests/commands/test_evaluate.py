@@ -184,6 +184,34 @@ def test_a_name_may_look_like_the_terminals_markup(folder: Path, capsys: pytest.
     assert ", [/b]: 1 detections" in capsys.readouterr().out
 
 
+def test_no_name_or_label_moves_the_terminal_or_breaks_the_output(folder: Path) -> None:
+    # Half a character in JSON, a byte that is no text in a name, escape sequences and line breaks in both.
+    people = [person(1, BOX, label=label) for label in ("\ud800person", "\x1b[31mred\nX")]
+    Path("gt.json").write_text(json.dumps(coco(1, [*people, person(1, BOX)])))
+    name = b"\xff\x1b[2J$x"
+    Path("plain.json").write_text("[]")
+    arguments = [b"--ground-truth", b"gt.json", b"--detections", name + b"=plain.json", b"--protocol", b"caltech"]
+    ended = subprocess.run(
+        [sys.executable, b"-m", b"hkd", b"evaluate", *arguments, b"--json", b"out.json", b"--plot", b"out.png"],
+        capture_output=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert b"\x1b" not in ended.stdout
+    lines = ended.stdout.decode().splitlines()
+    assert lines[0] == r"caltech: 1 images, \udcff\x1b[2J$x: 0 detections"
+    dropped = "Neither counted nor ignored, as caltech does not know their class: "
+    assert rf"{dropped}1 \x1b[31mred\nX, 1 \ud800person." in lines
+    # What is wrong is said in such words, too.
+    ended = subprocess.run(
+        [sys.executable, b"-m", b"hkd", b"evaluate", b"--ground-truth", b"gt.json", b"--detections", name],
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(rb"hkd evaluate: \udcff\x1b[2J$x: cannot be read")
+
+
 def test_a_name_with_the_sign_is_a_path_where_there_is_such_a_file(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
