@@ -59,6 +59,8 @@ class GroundTruth:
     """(N,) the record's ``ignore`` or ``iscrowd``, or a category other than the pedestrian's: ignored everywhere."""
     pedestrian_ids: tuple[int, ...] = (PEDESTRIAN_ID,)
     """Categories by which detections name pedestrians."""
+    largest_image_wh: tuple[float, float] | None = None
+    """The largest width and the largest height that images state, pixels; None where none states both."""
     notes: tuple[str, ...] = ()
     """What was read in another way than it stands, a sentence each."""
 
@@ -80,11 +82,11 @@ class DetectedBoxes:
 def parse_ground_truth(raw: object, source: str) -> GroundTruth:
     """Ground truth from a COCO dictionary with ``images`` and ``annotations``.
 
-    Of an image ``id`` is read, and its name (``file_name`` or ``im_name``) if it has one. An annotation needs
-    ``image_id``, ``category_id`` and ``bbox``; it may have ``id``, ``height``, ``vis_ratio``, ``vis_bbox``,
-    ``occluded``, ``label``, ``ignore`` and ``iscrowd`` (null is as absent). Other keys are not read. Where a record has
-    ``width`` beside ``height``, as converters by pycococreator write it, both are the image's: the height is that of
-    the box, and a note says so. Pedestrians are the category named ``pedestrian``, else ``person``, else the only one,
+    Of an image ``id`` is read, and its name (``file_name`` or ``im_name``), ``width`` and ``height`` if it has
+    them. An annotation needs ``image_id``, ``category_id`` and ``bbox``; it may have ``id``, ``height``, ``vis_ratio``,
+    ``vis_bbox``, ``occluded``, ``label``, ``ignore`` and ``iscrowd`` (null is as absent). Other keys are not read.
+    Where a record has ``width`` beside ``height``, as converters by pycococreator write it, both are the image's: the
+    height is that of the box, and a note says so. Pedestrians are the category named ``pedestrian``, else ``person``, else the only one,
     if its id is 1; boxes of other categories are ignored. Without ``categories`` all must be of category 1.
 
     Args:
@@ -125,6 +127,7 @@ def parse_ground_truth(raw: object, source: str) -> GroundTruth:
         image_index=image_index[order],
         order=order,
         pedestrian_ids=categories.of_detections(),
+        largest_image_wh=_largest_image(images.rows),
     )
 
 
@@ -157,6 +160,7 @@ class _AnnotationColumns:
         image_index: npt.NDArray[np.int64],
         order: npt.NDArray[np.int64],
         pedestrian_ids: tuple[int, ...],
+        largest_image_wh: tuple[float, float] | None,
     ) -> GroundTruth:
         """All of it as arrays, the boxes in the given order; only for records without problems."""
         boxes_xywh = np.array(self._bbox, dtype=np.float64).reshape(-1, 4)
@@ -184,6 +188,7 @@ class _AnnotationColumns:
             label_index=labels[order],
             ignore=(is_ignored | is_crowd | is_other)[order],
             pedestrian_ids=pedestrian_ids,
+            largest_image_wh=largest_image_wh,
             notes=(note,) if any(self._image_sizes) else (),
         )
 
@@ -196,6 +201,12 @@ def _visibilities(
     shares = np.where(np.isnan(stated), of_boxes, stated)
     # A ratio of two areas may pass 1 by a rounding error.
     return np.minimum(np.where(np.isnan(shares), 1.0, shares), 1.0)
+
+
+def _largest_image(rows: list[dict[str, Any]]) -> tuple[float, float] | None:
+    sizes = [(row.get("width"), row.get("height")) for row in rows]
+    stated = [(float(w), float(h)) for w, h in sizes if is_size(w) and is_size(h)]
+    return (max(w for w, _ in stated), max(h for _, h in stated)) if stated else None
 
 
 def _image_name(image: dict[str, Any]) -> str:

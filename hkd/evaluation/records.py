@@ -83,7 +83,7 @@ def is_finite(value: object) -> bool:
     return is_number(value, -sys.float_info.max, sys.float_info.max)
 
 
-def is_size(value: object) -> bool:
+def is_size(value: object) -> TypeGuard[float]:
     """Whether it is a length in pixels above 0."""
     return is_number(value, 0, LARGEST_COORDINATE) and value > 0
 

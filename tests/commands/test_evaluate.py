@@ -24,7 +24,7 @@ FRAME, LINE = "set06_V000_I00029.jpg", "30,1,2,3,4,0.5\n"
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with one image of one person of 100 pixels, whom good.json finds and blind.json does not."""
     monkeypatch.chdir(tmp_path)
-    Path("gt.json").write_text(json.dumps(coco(1, [person(1, BOX)])))
+    Path("gt.json").write_text(json.dumps(coco(1, [person(1, BOX, vis_ratio=0.9)])))
     Path("good.json").write_text(json.dumps([detection(1, BOX, 0.9)]))
     Path("blind.json").write_text("[]")
     return tmp_path
