@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hkd.commands.outputs import place_problems, write_whole
-from hkd.commands.parsing import CommandError, Commands, add_command, whole_number
+from hkd.commands.parsing import CommandError, Commands, add_command, number, whole_number
 
 if TYPE_CHECKING:
     from hkd.evaluation.comparison import DetectorFile, EvaluationReport
@@ -57,14 +57,14 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         action="extend",
         default=[],
         metavar="[NAME=]FACTOR",
-        help="multiply a detector's heights (without NAME: all detectors') about the boxes' centres first",
+        help="multiply a detector's heights (without NAME: of all others) about the boxes' centres first",
     )
     evaluate.add_argument(
         "--resamples",
         type=_resamples,
         default=1000,
         metavar="N",
-        help="of the images, for intervals and comparisons; 0 leaves them out (default: 1000)",
+        help="of the images, for intervals of miss rates and of differences; 0 leaves them out (default: 1000)",
     )
     evaluate.add_argument("--seed", type=whole_number, default=0, help="of the resamples (default: 0)")
     evaluate.add_argument("--json", type=Path, metavar="OUT", help="also write all numbers and curves to this file")
@@ -154,7 +154,8 @@ def _named_paths(detections: list[str], problems: list[str]) -> dict[str, Path]:
 
 
 def _named_scales(height_scales: list[str], names: Collection[str], problems: list[str]) -> dict[str, float]:
-    scales = dict.fromkeys(names, 1.0)
+    for_all: list[float] = []
+    named: dict[str, float] = {}
     for text in height_scales:
         name, separator, factor = text.rpartition("=")
         value = _factor(factor)
@@ -162,9 +163,15 @@ def _named_scales(height_scales: list[str], names: Collection[str], problems: li
             problems.append(f'--height-scale "{text}": the factor must be a number above 0')
         elif separator and name not in names:
             problems.append(f'--height-scale "{text}": no detections have that name; named: {", ".join(names)}')
+        elif for_all if not separator else name in named:
+            whose = f'"{name}"' if separator else "all detectors"
+            problems.append(f'--height-scale "{text}": {whose} had a factor before; give one')
+        elif separator:
+            named[name] = value
         else:
-            scales |= dict.fromkeys([name] if separator else names, value)
-    return scales
+            for_all.append(value)
+    # A detector's own factor goes before that for all, wherever it stands.
+    return dict.fromkeys(names, for_all[0] if for_all else 1.0) | named
 
 
 def _name_and_path(text: str) -> tuple[str, Path]:
@@ -177,11 +184,8 @@ def _name_and_path(text: str) -> tuple[str, Path]:
 
 
 def _factor(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 < value < math.inf else None
+    value = number(text)
+    return value if value is not None and 0 < value < math.inf else None
 
 
 def _drawn(report: EvaluationReport, subset: str | None, file_format: str) -> bytes:

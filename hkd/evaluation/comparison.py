@@ -76,7 +76,7 @@ class EvaluationReport:
     detectors: tuple[DetectorReport, ...]
     """In the order given, at least one."""
     pairs: tuple[PairReport, ...]
-    """Each further detector against the first; empty where no resamples were asked for."""
+    """Each further detector against the first; without resamples the differences alone."""
     resamples: int
     """Of the images, for intervals and comparisons; 0 for none."""
     seed: int
@@ -161,7 +161,8 @@ def evaluate_detectors(
 
     Args:
         inputs: Of :func:`read_inputs`.
-        resamples: Number of bootstrap resamples of the images; 0 leaves out intervals and comparisons.
+        resamples: Number of bootstrap resamples of the images; 0 leaves out intervals, and all of comparisons but the
+            differences.
         seed: Of the resamples, which are the same for all detectors.
         confidence: Of the intervals, in (0, 1).
         on_step: Told in words what is done next.
@@ -176,6 +177,9 @@ def evaluate_detectors(
             on_step(f"{detector.name}: {resamples:,} resamples")
             resampled.append(resample_miss_rates(matches, inputs.protocol, resamples=resamples, seed=seed))
             own = intervals(resampled[-1], confidence)
+        elif len(inputs.detectors) > 1:
+            # The differences alone.
+            resampled.append(resample_miss_rates(matches, inputs.protocol, resamples=0, seed=seed))
         reports.append(DetectorReport(detector, result, own))
     return EvaluationReport(
         protocol=inputs.protocol.name,
@@ -183,7 +187,7 @@ def evaluate_detectors(
         detectors=tuple(reports),
         pairs=tuple(
             PairReport(reports[0].detector.name, report.detector.name, compare(resampled[0], rates, confidence))
-            for report, rates in zip(reports[1:], resampled[1:], strict=resamples > 0)
+            for report, rates in zip(reports[1:], resampled[1:], strict=True)
         ),
         resamples=resamples,
         seed=seed,

@@ -86,8 +86,9 @@ def parse_ground_truth(raw: object, source: str) -> GroundTruth:
     them. An annotation needs ``image_id``, ``category_id`` and ``bbox``; it may have ``id``, ``height``, ``vis_ratio``,
     ``vis_bbox``, ``occluded``, ``label``, ``ignore`` and ``iscrowd`` (null is as absent). Other keys are not read.
     Where a record has ``width`` beside ``height``, as converters by pycococreator write it, both are the image's: the
-    height is that of the box, and a note says so. Pedestrians are the category named ``pedestrian``, else ``person``, else the only one,
-    if its id is 1; boxes of other categories are ignored. Without ``categories`` all must be of category 1.
+    height is that of the box, and a note says so. Pedestrians are the category named ``pedestrian``, else ``person``,
+    else the only one, if its id is 1; boxes of other categories are ignored. Without ``categories`` all must be of
+    category 1.
 
     Args:
         raw: The parsed JSON.

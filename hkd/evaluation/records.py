@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ LARGEST_COORDINATE: Final = 1e9
 """Boxes reach no further, pixels: beyond any image, and far from where areas lose precision or overflow."""
 LARGEST_FILE_BYTES: Final = 4 << 30
 """Larger files are refused unread: tens of millions of detections are less."""
+LARGEST_STREAM_BYTES: Final = 1 << 30
+"""No more is read of pipes and devices, which do not say their size."""
 RECORDS_NAMED: Final = 5
 """How many records a sentence names before it only counts them."""
 
@@ -214,14 +217,34 @@ def read_bytes(path: Path) -> bytes:
         EvaluationInputError: the file cannot be read or is larger than any file of detections.
     """
     try:
-        size = path.stat().st_size
-        if size <= LARGEST_FILE_BYTES:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            content = _read_stream(path)
+            if len(content) <= LARGEST_STREAM_BYTES:
+                return content
+            problem = (
+                f"{path}: is no file, and more than the {LARGEST_STREAM_BYTES:,} bytes that are read; name a file."
+            )
+        elif state.st_size <= LARGEST_FILE_BYTES:
             return path.read_bytes()
-        problem = f"{path}: has {size:,} bytes, more than the {LARGEST_FILE_BYTES:,} that are read; name a smaller one."
+        else:
+            allowed = f"more than the {LARGEST_FILE_BYTES:,} that are read"
+            problem = f"{path}: has {state.st_size:,} bytes, {allowed}; name a smaller one."
+    except MemoryError:
+        problem = f"{path}: takes more memory than there is; name a smaller file."
     except OSError as error:
         reason = error.strerror or type(error).__name__
         problem = f"{path}: cannot be read ({reason}); name a file that exists and may be read."
     raise EvaluationInputError([problem])
+
+
+def _read_stream(path: Path) -> bytes:
+    """A pipe's bytes, one more than :data:`LARGEST_STREAM_BYTES` at most."""
+    content = bytearray()
+    with path.open("rb") as stream:
+        while chunk := stream.read(min(1 << 20, LARGEST_STREAM_BYTES + 1 - len(content))):
+            content += chunk
+    return bytes(content)
 
 
 def parse_json(content: bytes, path: Path) -> object:
@@ -239,6 +262,8 @@ def parse_json(content: bytes, path: Path) -> object:
             f"{path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); "
             "the file may be cut off: write or copy it again."
         )
+    except MemoryError:
+        problem = f"{path}: takes more memory than there is; name a smaller file."
     except (ValueError, RecursionError) as error:
         # Bytes that are no text, integers of thousands of digits, brackets nested without end.
         problem = f"{path}: not valid JSON ({error}); write or copy it again."

@@ -67,24 +67,23 @@ def _precisions(report: EvaluationReport) -> list[str]:
 
 
 def _comparisons(report: EvaluationReport) -> list[str]:
-    rows = [["subset", "detector", "difference (points)", _interval_heading(report), "better with probability"]]
+    is_resampled = report.resamples > 0
+    more = [_interval_heading(report), "better in (% of resamples)"] * is_resampled
+    rows = [["subset", "detector", "difference (points)", *more]]
     for i, subset in enumerate(report.detectors[0].result.subsets):
         name = subset.name
         for pair in report.pairs:
             found = pair.comparisons[i]
             better = found.probability_second_better
-            rows.append(
-                [
-                    name,
-                    pair.second,
-                    _points(found.difference),
-                    _range(found.low, found.high, signed=True),
-                    NO_VALUE if better is None else f"{better:.3f}",
-                ]
-            )
+            row = [name, pair.second, _points(found.difference)]
+            if is_resampled:
+                row.append(_range(found.low, found.high, signed=True))
+                row.append(NO_VALUE if better is None else f"{100 * better:.1f}")
+            rows.append(row)
             name = ""
+    which = ", on the same resamples" if is_resampled else ""
     return [
-        f"MR^-2 minus that of {report.pairs[0].first}, on the same resamples (below 0: better)",
+        f"MR^-2 minus that of {report.pairs[0].first}{which} (below 0: better)",
         *_table(rows, left={0, 1}),
     ]
 

@@ -74,9 +74,9 @@ def test_several_detectors_are_compared_with_the_first(folder: Path, capsys: pyt
     ]
     assert blocks[2].splitlines()[:4] == [
         "MR^-2 minus that of good, on the same resamples (below 0: better)",
-        "subset      detector  difference (points)       95 % interval  better with probability",
-        "reasonable  none                  +100.00  +100.00 to +100.00                    0.000",
-        "            again                   +0.00      +0.00 to +0.00                    0.500",
+        "subset      detector  difference (points)       95 % interval  better in (% of resamples)",
+        "reasonable  none                  +100.00  +100.00 to +100.00                         0.0",
+        "            again                   +0.00      +0.00 to +0.00                        50.0",
     ]
 
 
@@ -113,11 +113,19 @@ def test_json_holds_every_number(folder: Path) -> None:
 
 def test_without_resamples_there_are_no_intervals(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hkd_evaluate("--detections good.json blind.json --resamples 0 --json out.json") == 0
-    out = capsys.readouterr().out
-    assert "interval" not in out
-    assert "100.00" in out
+    blocks = capsys.readouterr().out.split("\n\n")
+    assert not any("interval" in block or "resamples" in block for block in blocks)
+    # The differences need none.
+    assert blocks[2].splitlines()[:4] == [
+        "MR^-2 minus that of good (below 0: better)",
+        "subset      detector  difference (points)",
+        "reasonable  blind                 +100.00",
+        "small       blind                       -",
+    ]
     written = json.loads(Path("out.json").read_text())
-    assert written["comparisons"] == []
+    (pair,) = written["comparisons"]
+    assert [each["difference"] for each in pair["subsets"]] == [1.0, None, None, 1.0]
+    assert [(each["low"], each["probability_second_better"]) for each in pair["subsets"]] == [(None, None)] * 4
     assert [detector["intervals"] for detector in written["detectors"]] == [[], []]
 
 
@@ -143,6 +151,7 @@ def test_heights_can_be_scaled_one_by_one_or_all(folder: Path, capsys: pytest.Ca
         ("", [0.0, 1.0]),
         ("--height-scale taller=0.4", [0.0, 0.0]),
         ("--height-scale 0.35", [1.0, 0.0]),  # 44.8 and 89.6 pixels high
+        ("--height-scale tall=1 0.35", [0.0, 0.0]),
         ("--height-scale 0.35 tall=1", [0.0, 0.0]),
     ):
         assert hkd_evaluate(f"{arguments} {scales}") == 0
@@ -221,14 +230,17 @@ def test_a_name_with_the_sign_is_a_path_where_there_is_such_a_file(
 
 
 def test_all_wrong_options_are_one_message(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = "--detections =x.json a=b.json a=c.json --height-scale b=2 a=x a=0 --json gt.json --plot curve.gif"
-    assert hkd_evaluate(arguments) == 2
+    arguments = "--detections =x.json a=b.json a=c.json --height-scale b=2 a=x a=0 1_0 2 a=1 3 a=4"
+    assert hkd_evaluate(f"{arguments} --json gt.json --plot curve.gif") == 2
     assert capsys.readouterr().err.splitlines() == [
         'hkd evaluate: --detections "=x.json": a name must stand before "="',
         '--detections: b.json and c.json are both named "a"; name them apart: NAME=PATH',
         '--height-scale "b=2": no detections have that name; named: a',
         '--height-scale "a=x": the factor must be a number above 0',
         '--height-scale "a=0": the factor must be a number above 0',
+        '--height-scale "1_0": the factor must be a number above 0',
+        '--height-scale "3": all detectors had a factor before; give one',
+        '--height-scale "a=4": "a" had a factor before; give one',
         "gt.json: is read, and would be overwritten; name another file with --json",
         "curve.gif: must end in one of .png, .pdf, .svg; change --plot",
     ]
@@ -280,7 +292,7 @@ def test_nothing_is_written_into_a_folder_that_is_read(
     assert hkd_evaluate("--detections res --resamples 0 --json citypersons/res.json") == 0
 
 
-@pytest.mark.parametrize("number", ["-1", "x", "1000001"])
+@pytest.mark.parametrize("number", ["-1", "x", "1000001", "1_0", "\u0663", "1.0", "9" * 5000])
 def test_the_number_of_resamples_is_bounded(folder: Path, number: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         hkd_evaluate(f"--detections good.json --resamples {number}")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -411,6 +412,32 @@ def test_files_beyond_any_sense_are_refused_unread(tmp_path: Path, monkeypatch: 
     path.write_text("[1, 2]")
     monkeypatch.setattr(records, "LARGEST_FILE_BYTES", 5)
     with pytest.raises(EvaluationInputError, match="has 6 bytes, more than the 5 that are read"):
+        read_json(path)
+
+
+def test_pipes_are_read_but_not_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    # Opened for both, so that no one waits for the other end; it never ends.
+    both_ends = os.open(path, os.O_RDWR)
+    os.write(both_ends, b"[1, 2]")
+    monkeypatch.setattr(records, "LARGEST_STREAM_BYTES", 5)
+    with pytest.raises(EvaluationInputError, match="is no file, and more than the 5 bytes that are read; name a file"):
+        read_json(path)
+    os.close(both_ends)
+
+
+def test_memory_that_runs_out_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_out(*_: object) -> None:
+        raise MemoryError
+
+    path = tmp_path / "found.json"
+    path.write_text("[]")
+    monkeypatch.setattr(records, "load_json", run_out)
+    with pytest.raises(EvaluationInputError, match="takes more memory than there is"):
+        read_json(path)
+    monkeypatch.setattr(Path, "read_bytes", run_out)
+    with pytest.raises(EvaluationInputError, match="takes more memory than there is"):
         read_json(path)
 
 
