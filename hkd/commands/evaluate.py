@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -177,7 +178,8 @@ def _named_scales(height_scales: list[str], names: Collection[str], problems: li
 def _name_and_path(text: str) -> tuple[str, Path]:
     name, separator, path = text.partition("=")
     # A file that has the sign in its own name needs no other.
-    if separator and not Path(text).exists():
+    # Not Path.exists, which fails on a name that is too long for one.
+    if separator and not os.path.exists(text):  # noqa: PTH110
         return name, Path(path)
     whole = Path(text).resolve()
     return whole.name if whole.is_dir() else whole.stem, Path(text)

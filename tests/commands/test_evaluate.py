@@ -221,6 +221,11 @@ def test_no_name_or_label_moves_the_terminal_or_breaks_the_output(folder: Path) 
     assert ended.stderr.startswith(rb"hkd evaluate: \udcff\x1b[2J$x: cannot be read")
 
 
+def test_a_name_may_be_longer_than_a_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hkd_evaluate(f"--detections {'n' * 300}=good.json --resamples 0") == 0
+    assert f", {'n' * 300}: 1 detections" in capsys.readouterr().out
+
+
 def test_a_name_with_the_sign_is_a_path_where_there_is_such_a_file(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
