@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -14,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hkd.data.annotations import check_annotations
-from hkd.evaluation import records
 from hkd.evaluation.inputs import parse_detections, parse_ground_truth
-from hkd.evaluation.records import EvaluationInputError, read_json
+from hkd.evaluation.records import EvaluationInputError
 from tests.evaluation.coco_files import Json, coco, detection, person
 
 GROUND_TRUTH = coco(2, [person(1, [0, 0, 20, 60]), person(2, [5, 5, 30, 90]), person(2, [50, 5, 30, 90])])
@@ -127,68 +125,6 @@ def test_whole_numbers_may_be_written_as_fractions() -> None:
     assert (truth.image_index.tolist(), truth.ignore.tolist()) == ([1], [True])
     found = parse_detections([detection(1, [0, 0, 1, 1], 1) | {"image_id": 1.0, "category_id": 1.0}], "found", truth)
     assert found.image_index.tolist() == [0]
-
-
-@pytest.mark.parametrize(
-    ("categories", "pedestrian", "ignored", "of_detections"),
-    [
-        # Annotations are of categories 0, 1 and 2.
-        ([(0, "person"), (1, "rider"), (2, "dog")], 0, [False, True, True], (0,)),
-        ([(0, "rider"), (1, "Person"), (2, " Pedestrian ")], 2, [True, True, False], (2,)),
-        ([(1, "pedestrian"), (0, "ignore region"), (2, "rider")], 1, [True, False, True], (1,)),
-        # 1 is what hkd writes, and here means nothing else.
-        ([(0, "person")], 0, [False], (0, 1)),
-        # The name does not matter if there is only 1.
-        ([(1, "pedestrain")], 1, [False], (1,)),
-        ([], 1, [False], (1,)),
-    ],
-)
-def test_the_pedestrian_is_a_category_by_name_as_in_training(
-    categories: list[tuple[int, str]], pedestrian: int, ignored: list[bool], of_detections: tuple[int, ...]
-) -> None:
-    ids = [0, 1, 2] if len(ignored) == 3 else [pedestrian]
-    raw = coco(1, [person(1, [0, 0, 10, 60 + i], id=i + 1) | {"category_id": i} for i in ids])
-    raw["categories"] = [{"id": i, "name": name} for i, name in categories]
-    truth = parse_ground_truth(raw, "val.json")
-    assert truth.ignore.tolist() == ignored
-    assert truth.pedestrian_ids == of_detections
-    if categories:
-        raw["images"][0] |= {"file_name": "1.jpg", "width": 640, "height": 480}
-        trained = check_annotations(raw, Path("val.json"), check_images=False)
-        assert trained.ignore.tolist() == truth.ignore.tolist()
-    for category in range(3):
-        found = [detection(1, [0, 0, 10, 60], 0.5) | {"category_id": category}]
-        if category in of_detections:
-            assert len(parse_detections(found, "found.json", truth).scores) == 1
-        else:
-            with pytest.raises(
-                EvaluationInputError, match=rf"must be .*\(pedestrian\).* detections\[0\] has {category};"
-            ):
-                parse_detections(found, "found.json", truth)
-
-
-@pytest.mark.parametrize(
-    ("categories", "words"),
-    [
-        ({}, '"categories" must be a list, but is an object'),
-        ([{"id": 2, "name": "people"}], 'must be named pedestrian or person, but they are "people"; rename'),
-        ([{"id": 1, "name": "people"}, {"id": 2, "name": "cars"}], 'but they are "people", "cars"; rename'),
-        ([{"id": "1", "name": "person"}], '"id" must be an integer, but categories[0] has "1"'),
-        ([{"id": 1}], '"name" must be text, but categories[0] has none'),
-        ([{"id": 1, "name": "person"}, {"id": 1, "name": "rider"}], '"id" must be different in each record'),
-        (["person"], "each record must be an object in braces, but categories[0]"),
-    ],
-)
-def test_categories_that_are_wrong(categories: object, words: str) -> None:
-    (problem,) = ground_truth_problems(GROUND_TRUTH | {"categories": categories})
-    assert words in problem
-
-
-def test_a_box_is_of_one_of_the_categories() -> None:
-    raw = deepcopy(GROUND_TRUTH) | {"categories": [{"id": 0, "name": "person"}, {"id": 4, "name": "rider"}]}
-    problem = ground_truth_problems(raw)[0]
-    assert '"category_id" must be 0 (pedestrian) or another of the "categories", which is ignored' in problem
-    assert "annotations[2] has 1;" in problem
 
 
 def test_detections_keep_the_order_of_the_file() -> None:
@@ -375,76 +311,6 @@ def test_all_mistakes_of_a_file_are_reported_together_by_kind() -> None:
 
 def test_images_are_not_looked_up_where_the_ground_truth_is_wrong() -> None:
     assert len(parse_detections(DETECTIONS, "found.json", None).scores) == 2
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"", "line 1, column 1"),
-        (b'[{"image_id": 1,\n "sco', "line 2, column 2"),
-        (b"\xff\xfe\xfa", "not valid JSON"),
-        (
-            b'[{"score": 1, "image_id": 3, "score": 2}]',
-            'the key "score" stands twice in the object {"score": 1, "image',
-        ),
-        (b"[" * 100_000, "not valid JSON"),
-        (b"9" * 10_000, "not valid JSON"),
-    ],
-    ids=["empty", "truncated", "no text", "key twice", "nested", "huge number"],
-)
-def test_files_that_hold_no_json(content: bytes, words: str, tmp_path: Path) -> None:
-    path = tmp_path / "broken.json"
-    path.write_bytes(content)
-    with pytest.raises(EvaluationInputError) as caught:
-        read_json(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert words in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["absent.json", "."])
-def test_files_that_cannot_be_read(name: str, tmp_path: Path) -> None:
-    with pytest.raises(EvaluationInputError, match=r"cannot be read \((No such file|Is a directory)"):
-        read_json(tmp_path / name)
-
-
-def test_files_beyond_any_sense_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "found.json"
-    path.write_text("[1, 2]")
-    monkeypatch.setattr(records, "LARGEST_FILE_BYTES", 5)
-    with pytest.raises(EvaluationInputError, match="has 6 bytes, more than the 5 that are read"):
-        read_json(path)
-
-
-def test_pipes_are_read_but_not_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    # Opened for both, so that no one waits for the other end; it never ends.
-    both_ends = os.open(path, os.O_RDWR)
-    os.write(both_ends, b"[1, 2]")
-    monkeypatch.setattr(records, "LARGEST_STREAM_BYTES", 5)
-    with pytest.raises(EvaluationInputError, match="is no file, and more than the 5 bytes that are read; name a file"):
-        read_json(path)
-    os.close(both_ends)
-
-
-def test_memory_that_runs_out_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_out(*_: object) -> None:
-        raise MemoryError
-
-    path = tmp_path / "found.json"
-    path.write_text("[]")
-    monkeypatch.setattr(records, "load_json", run_out)
-    with pytest.raises(EvaluationInputError, match="takes more memory than there is"):
-        read_json(path)
-    monkeypatch.setattr(Path, "read_bytes", run_out)
-    with pytest.raises(EvaluationInputError, match="takes more memory than there is"):
-        read_json(path)
-
-
-def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
-    path = tmp_path / "found.json"
-    path.write_bytes(b"\xef\xbb\xbf[]")
-    assert read_json(path) == []
 
 
 JUNK = st.recursive(
