@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
 import hkd
 from hkd.commands import data, detect, evaluate, train
+from hkd.terminal_text import printable
 
 # Each command imports what it needs when it runs: torch alone takes seconds, which `hkd --help` must not.
 
@@ -25,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0, 2 for what the user can mend (told in one message on stderr), 130 when interrupted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As stderr does: rather an escape than a traceback where a terminal or file cannot take a name's letters.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
@@ -34,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if not _is_for_the_user(error):
             raise
-        print(f"hkd {options.command}: {_message(error)}", file=sys.stderr)
+        print(printable(f"hkd {options.command}: {_message(error)}", keep="\n"), file=sys.stderr)
         return USER_ERROR
     return 0
 

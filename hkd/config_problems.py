@@ -131,7 +131,12 @@ def _places(schema: Schema, path: Sequence[int | str]) -> list[Schema]:
     for part in path:
         below: list[Schema] = []
         for place in places:
-            found = place.get("items") if isinstance(part, int) else place.get("properties", {}).get(part)
+            if isinstance(part, int):
+                # A list of fixed length says item by item what it takes.
+                fixed = place.get("prefixItems", [])
+                found = fixed[part] if part < len(fixed) else place.get("items")
+            else:
+                found = place.get("properties", {}).get(part)
             if found is None and (others := place.get("additionalProperties")):
                 found = others if isinstance(others, Mapping) else {}
             if found is not None:
@@ -161,6 +166,11 @@ def _describe(place: Schema, schema: Schema) -> str:
         return f"{kind}{_bounds(place)}"
     if kind == "string":
         return "text" + (f" matching {place['pattern']}" if "pattern" in place else "")
+    if kind == "array" and "prefixItems" in place:
+        fixed = [
+            " or ".join(_describe(item, schema) for item in _resolve(each, schema)) for each in place["prefixItems"]
+        ]
+        return f"list of {len(fixed)} x {fixed[0]}" if len(set(fixed)) == 1 else f"[{', '.join(fixed)}]"
     if kind == "array":
         smallest, largest = place.get("minItems", 0), place.get("maxItems")
         count = f"{smallest} " if smallest == largest else f"at least {smallest} " if smallest else ""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hkd.commands.outputs import place_problems, write_whole
-from hkd.commands.parsing import CommandError, Commands, add_command, whole_number
+from hkd.commands.parsing import CommandError, Commands, add_command, number, whole_number
 
 if TYPE_CHECKING:
     from hkd.evaluation.comparison import DetectorFile, EvaluationReport
@@ -57,14 +58,14 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         action="extend",
         default=[],
         metavar="[NAME=]FACTOR",
-        help="multiply a detector's heights (without NAME: all detectors') about the boxes' centres first",
+        help="multiply a detector's heights (without NAME: of all others) about the boxes' centres first",
     )
     evaluate.add_argument(
         "--resamples",
         type=_resamples,
         default=1000,
         metavar="N",
-        help="of the images, for intervals and comparisons; 0 leaves them out (default: 1000)",
+        help="of the images, for intervals of miss rates and of differences; 0 leaves them out (default: 1000)",
     )
     evaluate.add_argument("--seed", type=whole_number, default=0, help="of the resamples (default: 0)")
     evaluate.add_argument("--json", type=Path, metavar="OUT", help="also write all numbers and curves to this file")
@@ -93,13 +94,19 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    from hkd.evaluation.comparison import evaluate_detectors, read_inputs
+    from hkd.evaluation.comparison import evaluate_detectors, read_inputs, require_curve
     from hkd.evaluation.report_text import format_report
+    from hkd.terminal_text import printable
 
     with Console(stderr=True).status("reading") as status:
         inputs = read_inputs(options.ground_truth, detectors, options.protocol, subset=options.subset)
+        if options.plot is not None:
+            require_curve(inputs, options.subset)
         report = evaluate_detectors(
-            inputs, resamples=options.resamples, seed=options.seed, on_step=lambda words: status.update(escape(words))
+            inputs,
+            resamples=options.resamples,
+            seed=options.seed,
+            on_step=lambda words: status.update(escape(printable(words))),
         )
     print(format_report(report))
     if options.json is not None:
@@ -120,7 +127,9 @@ def _checked_detectors(options: argparse.Namespace) -> list[DetectorFile]:
     paths = _named_paths(options.detections, problems)
     scales = _named_scales(options.height_scale, paths, problems)
     written = {"--json": options.json, "--plot": options.plot}
-    problems += place_problems(written, read=[options.ground_truth, Path(options.protocol), *paths.values()])
+    # A folder may well have the name of a built-in protocol, and results in it.
+    protocol_files = [path for path in [Path(options.protocol)] if path.is_file()]
+    problems += place_problems(written, read=[options.ground_truth, *protocol_files, *paths.values()])
     if options.plot is not None and options.plot.suffix.lower() not in _PLOT_ENDINGS:
         problems.append(f"{options.plot}: must end in one of {', '.join(_PLOT_ENDINGS)}; change --plot")
     if options.subset is not None and options.plot is None:
@@ -146,7 +155,8 @@ def _named_paths(detections: list[str], problems: list[str]) -> dict[str, Path]:
 
 
 def _named_scales(height_scales: list[str], names: Collection[str], problems: list[str]) -> dict[str, float]:
-    scales = dict.fromkeys(names, 1.0)
+    for_all: list[float] = []
+    named: dict[str, float] = {}
     for text in height_scales:
         name, separator, factor = text.rpartition("=")
         value = _factor(factor)
@@ -154,34 +164,34 @@ def _named_scales(height_scales: list[str], names: Collection[str], problems: li
             problems.append(f'--height-scale "{text}": the factor must be a number above 0')
         elif separator and name not in names:
             problems.append(f'--height-scale "{text}": no detections have that name; named: {", ".join(names)}')
+        elif for_all if not separator else name in named:
+            whose = f'"{name}"' if separator else "all detectors"
+            problems.append(f'--height-scale "{text}": {whose} had a factor before; give one')
+        elif separator:
+            named[name] = value
         else:
-            scales |= dict.fromkeys([name] if separator else names, value)
-    return scales
+            for_all.append(value)
+    # A detector's own factor goes before that for all, wherever it stands.
+    return dict.fromkeys(names, for_all[0] if for_all else 1.0) | named
 
 
 def _name_and_path(text: str) -> tuple[str, Path]:
     name, separator, path = text.partition("=")
     # A file that has the sign in its own name needs no other.
-    if separator and not Path(text).exists():
+    # Not Path.exists, which fails on a name that is too long for one.
+    if separator and not os.path.exists(text):  # noqa: PTH110
         return name, Path(path)
     whole = Path(text).resolve()
     return whole.name if whole.is_dir() else whole.stem, Path(text)
 
 
 def _factor(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 < value < math.inf else None
+    value = number(text)
+    return value if value is not None and 0 < value < math.inf else None
 
 
 def _drawn(report: EvaluationReport, subset: str | None, file_format: str) -> bytes:
-    """The curves of one subset.
-
-    Raises:
-        CommandError: no ground truth counts in it.
-    """
+    """The curves of one subset, in which ground truth counts."""
     from hkd.evaluation.curve_plot import NamedCurve, draw_curves
 
     names = [each.name for each in report.detectors[0].result.subsets]
@@ -189,7 +199,6 @@ def _drawn(report: EvaluationReport, subset: str | None, file_format: str) -> by
     curves = []
     for each in report.detectors:
         found = each.result.subsets[index]
-        if found.log_average_miss_rate is None:
-            raise CommandError(f"no ground truth counts in {names[index]}: there is no curve; name another --subset")
+        assert found.log_average_miss_rate is not None
         curves.append(NamedCurve(each.detector.name, found.log_average_miss_rate, found.curve))
     return draw_curves(curves, f"{report.protocol}: {names[index]}", file_format)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -48,22 +49,25 @@ def number_from(smallest: int, text: str) -> int:
     Raises:
         argparse.ArgumentTypeError: it is something else.
     """
-    try:
-        value = int(text)
-    except ValueError:
-        value = smallest - 1
+    # Python would take 1_0 for ten, and digits of other scripts; beyond 100 digits it may refuse.
+    value = int(text) if re.fullmatch("[+-]?[0-9]{1,100}", text) else smallest - 1
     if value < smallest:
         raise argparse.ArgumentTypeError(f'found "{text}"; allowed: integer >= {smallest}')
     return value
 
 
+def number(text: str) -> float | None:
+    """A number in plain digits; None if the text is none."""
+    try:
+        return float(text) if text.isascii() and "_" not in text else None
+    except ValueError:
+        return None
+
+
 def share(text: str) -> float:
     """A number in [0, 1)."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value < 1.0:
+    value = number(text)
+    if value is None or not 0.0 <= value < 1.0:
         raise argparse.ArgumentTypeError(f'found "{text}"; allowed: number >= 0 and < 1')
     return value
 

@@ -10,8 +10,8 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from hkd.evaluation.categories import PEDESTRIAN_ID
 from hkd.evaluation.inputs import DetectedBoxes, GroundTruth
-from hkd.evaluation.records import PEDESTRIAN
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ def _coco(annotations: list[dict[str, object]]) -> COCO:
     data_set = COCO()
     data_set.dataset = {
         "images": [],  # the evaluation is told their ids
-        "categories": [{"id": PEDESTRIAN}],
+        "categories": [{"id": PEDESTRIAN_ID}],
         "annotations": [
-            annotation | {"id": i, "category_id": PEDESTRIAN} for i, annotation in enumerate(annotations, start=1)
+            annotation | {"id": i, "category_id": PEDESTRIAN_ID} for i, annotation in enumerate(annotations, start=1)
         ],
     }
     data_set.createIndex()

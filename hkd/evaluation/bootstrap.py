@@ -72,7 +72,8 @@ class MissRateComparison:
     """Lower end of the difference's interval; None as in :class:`MissRateInterval`."""
     high: float | None
     probability_second_better: float | None
-    """Share of the resamples in which the second has the lower MR^-2; equal ones count half."""
+    """Share of the resamples in which the second has the lower MR^-2; equal ones count half. It says how steady the
+    order is over images like these, and is no probability in Bayes' sense. None where no resample has a value."""
     confidence: float
     resamples_without_value: int
 
@@ -85,10 +86,10 @@ def resample_miss_rates(
     Args:
         matches: Verdicts of :func:`hkd.evaluation.matching.match` by the same protocol.
         protocol: Says where curves are read, and the floor of a reading.
-        resamples: Number of resamples, at least 1.
+        resamples: Number of resamples; 0 gives the values on the images as they are alone.
         seed: The same seed gives the same resamples for any detections on as many images.
     """
-    assert resamples >= 1
+    assert resamples >= 0
     counted = matches.counted_per_image
     num_images = counted.shape[1]
     readers = [_SubsetReader(matches, protocol, index) for index in range(len(protocol.subsets))]
@@ -100,7 +101,7 @@ def resample_miss_rates(
     return ResampledMissRates(
         subsets=tuple(subset.name for subset in protocol.subsets),
         values=np.concatenate([reader.miss_rates(once) for reader in readers]),
-        resampled=np.concatenate(blocks, axis=1),
+        resampled=np.concatenate([np.empty((len(readers), 0)), *blocks], axis=1),
         counted_per_image=counted,
         seed=seed,
     )

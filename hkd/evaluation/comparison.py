@@ -20,6 +20,7 @@ from hkd.evaluation.bootstrap import (
 from hkd.evaluation.detection_files import read_detections, read_ground_truth
 from hkd.evaluation.evaluator import EvaluationResult, judge
 from hkd.evaluation.inputs import DetectedBoxes, GroundTruth
+from hkd.evaluation.preparation import prepare_ground_truth
 from hkd.evaluation.protocol_files import load_protocol
 from hkd.evaluation.protocols import Protocol
 from hkd.evaluation.records import EvaluationInputError, collected_problems
@@ -75,7 +76,7 @@ class EvaluationReport:
     detectors: tuple[DetectorReport, ...]
     """In the order given, at least one."""
     pairs: tuple[PairReport, ...]
-    """Each further detector against the first; empty where no resamples were asked for."""
+    """Each further detector against the first; without resamples the differences alone."""
     resamples: int
     """Of the images, for intervals and comparisons; 0 for none."""
     seed: int
@@ -135,6 +136,19 @@ def read_inputs(
     return EvaluationInputs(protocol, ground_truth, truth, tuple(found))
 
 
+def require_curve(inputs: EvaluationInputs, subset: str | None) -> None:
+    """That there will be a curve of a subset, the protocol's first unless named; before anything is computed.
+
+    Raises:
+        EvaluationInputError: no ground truth counts in it.
+    """
+    names = [each.name for each in inputs.protocol.subsets]
+    index = 0 if subset is None else names.index(subset)
+    if not prepare_ground_truth(inputs.ground_truth, inputs.protocol).counting[index].any():
+        problem = f"no ground truth counts in {names[index]}: there is no curve to draw; name another --subset"
+        raise EvaluationInputError([problem])
+
+
 def evaluate_detectors(
     inputs: EvaluationInputs,
     *,
@@ -147,7 +161,8 @@ def evaluate_detectors(
 
     Args:
         inputs: Of :func:`read_inputs`.
-        resamples: Number of bootstrap resamples of the images; 0 leaves out intervals and comparisons.
+        resamples: Number of bootstrap resamples of the images; 0 leaves out intervals, and all of comparisons but the
+            differences.
         seed: Of the resamples, which are the same for all detectors.
         confidence: Of the intervals, in (0, 1).
         on_step: Told in words what is done next.
@@ -162,6 +177,9 @@ def evaluate_detectors(
             on_step(f"{detector.name}: {resamples:,} resamples")
             resampled.append(resample_miss_rates(matches, inputs.protocol, resamples=resamples, seed=seed))
             own = intervals(resampled[-1], confidence)
+        elif len(inputs.detectors) > 1:
+            # The differences alone.
+            resampled.append(resample_miss_rates(matches, inputs.protocol, resamples=0, seed=seed))
         reports.append(DetectorReport(detector, result, own))
     return EvaluationReport(
         protocol=inputs.protocol.name,
@@ -169,7 +187,7 @@ def evaluate_detectors(
         detectors=tuple(reports),
         pairs=tuple(
             PairReport(reports[0].detector.name, report.detector.name, compare(resampled[0], rates, confidence))
-            for report, rates in zip(reports[1:], resampled[1:], strict=resamples > 0)
+            for report, rates in zip(reports[1:], resampled[1:], strict=True)
         ),
         resamples=resamples,
         seed=seed,

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from hkd.evaluation.miss_rate import MissRateCurve
+from hkd.terminal_text import printable
 
 FORMATS: Final = ("png", "pdf", "svg")
 """What :func:`draw_curves` writes."""
@@ -124,6 +125,8 @@ def _tick_label(value: float, _position: int) -> str:
 
 
 def _as_text(name: str, longest: int) -> str:
+    # No font has control characters, and matplotlib takes no halves of characters.
+    name = printable(name)
     shown = name if len(name) <= longest else name[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
     # A dollar sign would start a formula.
     return shown.replace("$", r"\$")

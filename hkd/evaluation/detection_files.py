@@ -60,7 +60,7 @@ def read_detections(path: Path | str, truth: GroundTruth | None, *, height_scale
     elif path.suffix.lower() in TEXT_ENDINGS:
         boxes = read_text_file(path, truth)
     else:
-        boxes = parse_detections(read_json(path), str(path), None if truth is None else truth.image_ids)
+        boxes = parse_detections(read_json(path), str(path), truth)
     if height_scale == 1.0:
         return boxes
     return replace(boxes, boxes_xywh=with_scaled_heights(boxes.boxes_xywh, height_scale))

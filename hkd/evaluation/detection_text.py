@@ -42,7 +42,7 @@ def read_caltech_folder(folder: Path, truth: GroundTruth | None) -> DetectedBoxe
 
     Raises:
         EvaluationInputError: the folder has no such files, or not those of all videos of the ground truth; images
-            have other names; or lines are wrong.
+            have other names; lines are wrong; or no detection is on a frame of the ground truth.
     """
     files = _video_files(folder)
     with collected_problems() as collect:
@@ -131,7 +131,11 @@ def _require_files(needed: Sequence[Video], files: dict[Video, Path], folder: Pa
 def _on_images(
     rows: dict[Video, FloatArray], image_of: dict[Video, dict[int, int]], num_files: int, folder: Path
 ) -> DetectedBoxes:
-    """The rows on frames of the ground truth; a note counts the others."""
+    """The rows on frames of the ground truth; a note counts the others.
+
+    Raises:
+        EvaluationInputError: all are on others: frames are counted in another way, or they are of other videos' frames.
+    """
     all_rows = np.concatenate([np.empty((0, NUM_COLUMNS)), *rows.values()])
     positions = [
         image_of.get(video, {}).get(frame, -1)
@@ -140,11 +144,18 @@ def _on_images(
     ]
     image_index = np.array(positions, dtype=np.int64)
     used = image_index >= 0
+    # Without images the ground truth itself was wrong.
+    if image_of and len(used) > 0 and not used.any():
+        problem = (
+            f"{folder}: none of {len(used):,} detections is on a frame of the ground truth, such as frame "
+            f"{min(min(frames) for frames in image_of.values()) + 1}; are frames counted from 0? They must be from 1."
+        )
+        raise EvaluationInputError([problem])
     notes = []
     if not used.all():
         notes.append(
-            f"{folder}: {int((~used).sum()):,} of {len(used):,} detections are on frames between those of the ground "
-            "truth and are left out."
+            f"{folder}: {int((~used).sum()):,} of {len(used):,} detections are on frames that the ground truth does "
+            "not have and are left out."
         )
     if num_files > len(rows):
         notes.append(f"{folder}: {num_files - len(rows):,} of {num_files:,} videos are not in the ground truth.")

@@ -16,7 +16,7 @@ from hkd.evaluation.detection_files import read_detections, read_ground_truth
 from hkd.evaluation.inputs import DetectedBoxes, GroundTruth, parse_detections, parse_ground_truth
 from hkd.evaluation.matching import Matches, match
 from hkd.evaluation.miss_rate import FloatArray, MissRateCurve, log_average_miss_rate, miss_rate_curve
-from hkd.evaluation.preparation import dropped_note
+from hkd.evaluation.preparation import preparation_notes
 from hkd.evaluation.protocol_files import load_protocol
 from hkd.evaluation.protocols import Interval, Protocol
 from hkd.evaluation.records import EvaluationInputError, collected_problems
@@ -155,8 +155,7 @@ def evaluate(ground_truth: dict[str, Any], detections: list[dict[str, Any]], pro
     """
     with collected_problems() as collect:
         truth = collect(lambda: parse_ground_truth(ground_truth, "ground truth"))
-        image_ids = None if truth is None else truth.image_ids
-        boxes = collect(lambda: parse_detections(detections, "detections", image_ids))
+        boxes = collect(lambda: parse_detections(detections, "detections", truth))
     # Else their problems were raised.
     assert truth is not None
     assert boxes is not None
@@ -204,7 +203,7 @@ def judge(truth: GroundTruth, boxes: DetectedBoxes, protocol: Protocol) -> tuple
         num_images=len(truth.image_ids),
         num_detections=len(boxes.scores),
         num_ground_truth=int((~truth.ignore).sum()),
-        notes=truth.notes + dropped_note(truth, protocol) + boxes.notes,
+        notes=truth.notes + preparation_notes(truth, protocol) + boxes.notes,
     )
 
 

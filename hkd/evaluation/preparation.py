@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,12 +75,54 @@ def unknown_labels(truth: GroundTruth, protocol: Protocol) -> tuple[str, ...]:
     return tuple(name for name in truth.label_names if name not in known)
 
 
-def dropped_note(truth: GroundTruth, protocol: Protocol) -> tuple[str, ...]:
-    """A sentence about the ground truth of unknown classes; none if there is none."""
+def preparation_notes(truth: GroundTruth, protocol: Protocol) -> tuple[str, ...]:
+    """Sentences about what a protocol makes of ground truth that its reader might not expect."""
+    return _dropped_note(truth, protocol) + _border_note(truth, protocol) + _visibility_note(truth, protocol)
+
+
+def _dropped_note(truth: GroundTruth, protocol: Protocol) -> tuple[str, ...]:
     counts = [f"{int(_has_label(truth, (name,)).sum()):,} {name}" for name in unknown_labels(truth, protocol)]
     if not counts:
         return ()
     return (f"Neither counted nor ignored, as {protocol.name} does not know their class: {', '.join(counts)}.",)
+
+
+def _border_note(truth: GroundTruth, protocol: Protocol) -> tuple[str, ...]:
+    if protocol.border_xyxy is None:
+        return ()
+    boxes = _rounded(truth.boxes_xywh) if protocol.rounds_boxes else truth.boxes_xywh
+    is_left_out = _has_label(truth, unknown_labels(truth, protocol) + protocol.ignored_labels) | truth.ignore
+    num_ignored = int((~is_left_out & ~_is_inside(boxes, protocol.border_xyxy)).sum())
+    note = (
+        f"Ignored, as they are not wholly inside the border {protocol.border_xyxy} of {protocol.name}: {num_ignored:,} "
+        f"of {int((~is_left_out).sum()):,} boxes."
+    )
+    if truth.largest_image_wh is not None and not _fits(protocol.border_xyxy, truth.largest_image_wh):
+        width, height = truth.largest_image_wh
+        note += f" It is not meant for images of {width:g} x {height:g} pixels: choose another protocol."
+    elif num_ignored == 0:
+        return ()
+    return (note,)
+
+
+def _fits(border_xyxy: tuple[float, float, float, float], image_wh: tuple[float, float]) -> bool:
+    """Whether a border is inside an image and leaves more of it than it takes."""
+    left, top, right, bottom = border_xyxy
+    width, height = image_wh
+    return right <= width and bottom <= height and (right - left) * (bottom - top) > width * height / 2
+
+
+def _visibility_note(truth: GroundTruth, protocol: Protocol) -> tuple[str, ...]:
+    ranges = [subset.visibility_range for subset in protocol.subsets]
+    asks_for_it = any(each.low > 0 or math.isfinite(each.high) for each in ranges)
+    states_it = (truth.visibilities < 1) | (truth.visible_boxes_xywh[:, 2:] > 0).all(axis=1)
+    if not asks_for_it or len(states_it) == 0 or states_it.any():
+        return ()
+    note = (
+        f"No ground-truth box states a visible part: {protocol.name} takes all for wholly visible, and its subsets by "
+        "visibility say nothing of occlusion."
+    )
+    return (note,)
 
 
 def _has_label(truth: GroundTruth, labels: tuple[str, ...]) -> BoolArray:
@@ -111,6 +154,7 @@ def _visibilities(truth: GroundTruth, boxes_xywh: FloatArray, protocol: Protocol
     share = visible[:, 2] * visible[:, 3] / np.where(area > 0, area, 1.0)
     if protocol.visibility_of_equal_boxes is not None:
         share = np.where((visible == boxes_xywh).all(axis=1), protocol.visibility_of_equal_boxes, share)
-    is_unoccluded = ~truth.occluded | (visible == 0).all(axis=1)
+    has_no_visible_box = np.isnan(visible[:, 0])
+    is_unoccluded = ~truth.occluded | (visible == 0).all(axis=1) | has_no_visible_box
     share = np.where(is_unoccluded, protocol.unoccluded_visibility, share)
-    return np.where(np.isnan(visible[:, 0]) & (truth.visibilities < 1), truth.visibilities, share)
+    return np.where(has_no_visible_box & (truth.visibilities < 1), truth.visibilities, share)

@@ -102,7 +102,7 @@ class Protocol:
     unoccluded_visibility: float | None = None
     """None: visibility is the stated share (``vis_ratio``). Else it is the share of the full box that the visible box
     covers, and this number where ground truth is not occluded or its visible box is of zeros. Ground truth that
-    states no visible box keeps its stated share below 1."""
+    states no visible box keeps its stated share below 1, and is not occluded for want of it."""
     visibility_of_equal_boxes: float | None = None
     """Visibility where the visible box of occluded ground truth equals the full one; None has no such exception. Only
     with ``unoccluded_visibility``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +14,12 @@ from hkd.json_text import RepeatedKeyError, load_json
 
 T = TypeVar("T")
 
-PEDESTRIAN: Final = 1
-"""The one category that is evaluated."""
 LARGEST_COORDINATE: Final = 1e9
 """Boxes reach no further, pixels: beyond any image, and far from where areas lose precision or overflow."""
 LARGEST_FILE_BYTES: Final = 4 << 30
 """Larger files are refused unread: tens of millions of detections are less."""
+LARGEST_STREAM_BYTES: Final = 1 << 30
+"""No more is read of pipes and devices, which do not say their size."""
 RECORDS_NAMED: Final = 5
 """How many records a sentence names before it only counts them."""
 
@@ -66,10 +67,12 @@ class Absent:
 ABSENT: Final = Absent()
 
 
-def is_integer(value: object) -> TypeGuard[int]:
-    """Whether JSON gave an integer that an int64 holds."""
+def is_integer(value: object) -> TypeGuard[int | float]:
+    """Whether JSON gave a whole number that an int64 holds; some tools write 3.0 for 3."""
     # The bounds are int64's. JSON's true and false are no numbers, though Python's bool is an int.
-    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
+        return False
+    return value == int(value)
 
 
 def is_number(value: object, low: float, high: float) -> TypeGuard[float]:
@@ -83,7 +86,7 @@ def is_finite(value: object) -> bool:
     return is_number(value, -sys.float_info.max, sys.float_info.max)
 
 
-def is_size(value: object) -> bool:
+def is_size(value: object) -> TypeGuard[float]:
     """Whether it is a length in pixels above 0."""
     return is_number(value, 0, LARGEST_COORDINATE) and value > 0
 
@@ -96,12 +99,7 @@ def is_share(value: object) -> bool:
 
 def is_flag(value: object) -> bool:
     """Whether it is 0, 1, false or true."""
-    return isinstance(value, int) and value in (0, 1)
-
-
-def is_category(value: object) -> bool:
-    """Whether it is the pedestrian's category."""
-    return is_integer(value) and value == PEDESTRIAN
+    return isinstance(value, (int, float)) and value in (0, 1)
 
 
 def is_box(value: object) -> bool:
@@ -128,7 +126,6 @@ def is_text(value: object) -> bool:
 BOX_REQUIREMENT = (
     "[x, y, width, height] in pixels (four finite numbers up to 1e9, x and y at least -1e9, width and height above 0)"
 )
-CATEGORY_REQUIREMENT = f"{PEDESTRIAN} (pedestrian), the only category that is evaluated"
 
 
 class Records:
@@ -150,9 +147,11 @@ class Records:
     ) -> list[object]:
         """The value of ``key`` in each row, ``default`` where it is absent; notes values that are not allowed.
 
-        The key may be absent if a default is given.
+        The key may be absent, or null, if a default is given.
         """
         values = [row.get(key, ABSENT) for row in self.rows]
+        if default is not None:
+            values = [ABSENT if value is None else value for value in values]
         wrong = [
             (i, value)
             for i, value in zip(self.positions, values, strict=True)
@@ -172,7 +171,7 @@ class Records:
 
     def require_unique(self, key: str, values: list[object], remedy: str) -> None:
         """Note the rows whose ``key`` repeats an earlier row's."""
-        seen: set[int] = set()
+        seen: set[float] = set()
         repeated: list[tuple[int, object]] = []
         for i, value in zip(self.positions, values, strict=True):
             if is_integer(value):
@@ -218,14 +217,34 @@ def read_bytes(path: Path) -> bytes:
         EvaluationInputError: the file cannot be read or is larger than any file of detections.
     """
     try:
-        size = path.stat().st_size
-        if size <= LARGEST_FILE_BYTES:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            content = _read_stream(path)
+            if len(content) <= LARGEST_STREAM_BYTES:
+                return content
+            problem = (
+                f"{path}: is no file, and more than the {LARGEST_STREAM_BYTES:,} bytes that are read; name a file."
+            )
+        elif state.st_size <= LARGEST_FILE_BYTES:
             return path.read_bytes()
-        problem = f"{path}: has {size:,} bytes, more than the {LARGEST_FILE_BYTES:,} that are read; name a smaller one."
+        else:
+            allowed = f"more than the {LARGEST_FILE_BYTES:,} that are read"
+            problem = f"{path}: has {state.st_size:,} bytes, {allowed}; name a smaller one."
+    except MemoryError:
+        problem = f"{path}: takes more memory than there is; name a smaller file."
     except OSError as error:
         reason = error.strerror or type(error).__name__
         problem = f"{path}: cannot be read ({reason}); name a file that exists and may be read."
     raise EvaluationInputError([problem])
+
+
+def _read_stream(path: Path) -> bytes:
+    """A pipe's bytes, one more than :data:`LARGEST_STREAM_BYTES` at most."""
+    content = bytearray()
+    with path.open("rb") as stream:
+        while chunk := stream.read(min(1 << 20, LARGEST_STREAM_BYTES + 1 - len(content))):
+            content += chunk
+    return bytes(content)
 
 
 def parse_json(content: bytes, path: Path) -> object:
@@ -243,6 +262,8 @@ def parse_json(content: bytes, path: Path) -> object:
             f"{path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); "
             "the file may be cut off: write or copy it again."
         )
+    except MemoryError:
+        problem = f"{path}: takes more memory than there is; name a smaller file."
     except (ValueError, RecursionError) as error:
         # Bytes that are no text, integers of thousands of digits, brackets nested without end.
         problem = f"{path}: not valid JSON ({error}); write or copy it again."

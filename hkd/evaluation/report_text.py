@@ -7,6 +7,7 @@ from typing import Final
 
 from hkd.evaluation.comparison import EvaluationReport
 from hkd.evaluation.evaluator import EvaluationResult, SubsetResult
+from hkd.terminal_text import printable
 
 NO_VALUE: Final = "-"
 
@@ -22,7 +23,7 @@ def format_result(result: EvaluationResult) -> str:
     lines.append(_precision(result))
     lines += result.notes
     lines += _missing_values(result)
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def format_report(report: EvaluationReport) -> str:
@@ -35,7 +36,7 @@ def format_report(report: EvaluationReport) -> str:
         blocks.append(_comparisons(report))
     if notes := [*_notes(report)]:
         blocks.append(notes)
-    return "\n\n".join("\n".join(block) for block in blocks)
+    return "\n\n".join("\n".join(printable(line) for line in block) for block in blocks)
 
 
 def _miss_rates(report: EvaluationReport) -> list[str]:
@@ -66,24 +67,23 @@ def _precisions(report: EvaluationReport) -> list[str]:
 
 
 def _comparisons(report: EvaluationReport) -> list[str]:
-    rows = [["subset", "detector", "difference (points)", _interval_heading(report), "better with probability"]]
+    is_resampled = report.resamples > 0
+    more = [_interval_heading(report), "better in (% of resamples)"] * is_resampled
+    rows = [["subset", "detector", "difference (points)", *more]]
     for i, subset in enumerate(report.detectors[0].result.subsets):
         name = subset.name
         for pair in report.pairs:
             found = pair.comparisons[i]
             better = found.probability_second_better
-            rows.append(
-                [
-                    name,
-                    pair.second,
-                    _points(found.difference),
-                    _range(found.low, found.high, signed=True),
-                    NO_VALUE if better is None else f"{better:.3f}",
-                ]
-            )
+            row = [name, pair.second, _points(found.difference)]
+            if is_resampled:
+                row.append(_range(found.low, found.high, signed=True))
+                row.append(NO_VALUE if better is None else f"{100 * better:.1f}")
+            rows.append(row)
             name = ""
+    which = ", on the same resamples" if is_resampled else ""
     return [
-        f"MR^-2 minus that of {report.pairs[0].first}, on the same resamples (below 0: better)",
+        f"MR^-2 minus that of {report.pairs[0].first}{which} (below 0: better)",
         *_table(rows, left={0, 1}),
     ]
 
@@ -125,6 +125,7 @@ def _missing_values(result: EvaluationResult) -> list[str]:
 
 def _table(rows: Sequence[Sequence[str]], left: set[int]) -> list[str]:
     """Columns two blanks apart; those in ``left`` are words and begin at the left."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(

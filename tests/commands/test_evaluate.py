@@ -17,13 +17,14 @@ from hkd.evaluation.protocols import CITYPERSONS
 from tests.evaluation.coco_files import coco, crowded_scene, detection, parse, person
 
 BOX = [10.0, 20.0, 41.0, 100.0]
+FRAME, LINE = "set06_V000_I00029.jpg", "30,1,2,3,4,0.5\n"
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with one image of one person of 100 pixels, whom good.json finds and blind.json does not."""
     monkeypatch.chdir(tmp_path)
-    Path("gt.json").write_text(json.dumps(coco(1, [person(1, BOX)])))
+    Path("gt.json").write_text(json.dumps(coco(1, [person(1, BOX, vis_ratio=0.9)])))
     Path("good.json").write_text(json.dumps([detection(1, BOX, 0.9)]))
     Path("blind.json").write_text("[]")
     return tmp_path
@@ -73,9 +74,9 @@ def test_several_detectors_are_compared_with_the_first(folder: Path, capsys: pyt
     ]
     assert blocks[2].splitlines()[:4] == [
         "MR^-2 minus that of good, on the same resamples (below 0: better)",
-        "subset      detector  difference (points)       95 % interval  better with probability",
-        "reasonable  none                  +100.00  +100.00 to +100.00                    0.000",
-        "            again                   +0.00      +0.00 to +0.00                    0.500",
+        "subset      detector  difference (points)       95 % interval  better in (% of resamples)",
+        "reasonable  none                  +100.00  +100.00 to +100.00                         0.0",
+        "            again                   +0.00      +0.00 to +0.00                        50.0",
     ]
 
 
@@ -112,11 +113,19 @@ def test_json_holds_every_number(folder: Path) -> None:
 
 def test_without_resamples_there_are_no_intervals(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hkd_evaluate("--detections good.json blind.json --resamples 0 --json out.json") == 0
-    out = capsys.readouterr().out
-    assert "interval" not in out
-    assert "100.00" in out
+    blocks = capsys.readouterr().out.split("\n\n")
+    assert not any("interval" in block or "resamples" in block for block in blocks)
+    # The differences need none.
+    assert blocks[2].splitlines()[:4] == [
+        "MR^-2 minus that of good (below 0: better)",
+        "subset      detector  difference (points)",
+        "reasonable  blind                 +100.00",
+        "small       blind                       -",
+    ]
     written = json.loads(Path("out.json").read_text())
-    assert written["comparisons"] == []
+    (pair,) = written["comparisons"]
+    assert [each["difference"] for each in pair["subsets"]] == [1.0, None, None, 1.0]
+    assert [(each["low"], each["probability_second_better"]) for each in pair["subsets"]] == [(None, None)] * 4
     assert [detector["intervals"] for detector in written["detectors"]] == [[], []]
 
 
@@ -142,6 +151,7 @@ def test_heights_can_be_scaled_one_by_one_or_all(folder: Path, capsys: pytest.Ca
         ("", [0.0, 1.0]),
         ("--height-scale taller=0.4", [0.0, 0.0]),
         ("--height-scale 0.35", [1.0, 0.0]),  # 44.8 and 89.6 pixels high
+        ("--height-scale tall=1 0.35", [0.0, 0.0]),
         ("--height-scale 0.35 tall=1", [0.0, 0.0]),
     ):
         assert hkd_evaluate(f"{arguments} {scales}") == 0
@@ -183,6 +193,39 @@ def test_a_name_may_look_like_the_terminals_markup(folder: Path, capsys: pytest.
     assert ", [/b]: 1 detections" in capsys.readouterr().out
 
 
+def test_no_name_or_label_moves_the_terminal_or_breaks_the_output(folder: Path) -> None:
+    # Half a character in JSON, a byte that is no text in a name, escape sequences and line breaks in both.
+    people = [person(1, BOX, label=label) for label in ("\ud800person", "\x1b[31mred\nX")]
+    Path("gt.json").write_text(json.dumps(coco(1, [*people, person(1, BOX)])))
+    name = b"\xff\x1b[2J$x"
+    Path("plain.json").write_text("[]")
+    arguments = [b"--ground-truth", b"gt.json", b"--detections", name + b"=plain.json", b"--protocol", b"caltech"]
+    ended = subprocess.run(
+        [sys.executable, b"-m", b"hkd", b"evaluate", *arguments, b"--json", b"out.json", b"--plot", b"out.png"],
+        capture_output=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert b"\x1b" not in ended.stdout
+    lines = ended.stdout.decode().splitlines()
+    assert lines[0] == r"caltech: 1 images, \udcff\x1b[2J$x: 0 detections"
+    dropped = "Neither counted nor ignored, as caltech does not know their class: "
+    assert rf"{dropped}1 \x1b[31mred\nX, 1 \ud800person." in lines
+    # What is wrong is said in such words, too.
+    ended = subprocess.run(
+        [sys.executable, b"-m", b"hkd", b"evaluate", b"--ground-truth", b"gt.json", b"--detections", name],
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(rb"hkd evaluate: \udcff\x1b[2J$x: cannot be read")
+
+
+def test_a_name_may_be_longer_than_a_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hkd_evaluate(f"--detections {'n' * 300}=good.json --resamples 0") == 0
+    assert f", {'n' * 300}: 1 detections" in capsys.readouterr().out
+
+
 def test_a_name_with_the_sign_is_a_path_where_there_is_such_a_file(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -192,14 +235,17 @@ def test_a_name_with_the_sign_is_a_path_where_there_is_such_a_file(
 
 
 def test_all_wrong_options_are_one_message(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = "--detections =x.json a=b.json a=c.json --height-scale b=2 a=x a=0 --json gt.json --plot curve.gif"
-    assert hkd_evaluate(arguments) == 2
+    arguments = "--detections =x.json a=b.json a=c.json --height-scale b=2 a=x a=0 1_0 2 a=1 3 a=4"
+    assert hkd_evaluate(f"{arguments} --json gt.json --plot curve.gif") == 2
     assert capsys.readouterr().err.splitlines() == [
         'hkd evaluate: --detections "=x.json": a name must stand before "="',
         '--detections: b.json and c.json are both named "a"; name them apart: NAME=PATH',
         '--height-scale "b=2": no detections have that name; named: a',
         '--height-scale "a=x": the factor must be a number above 0',
         '--height-scale "a=0": the factor must be a number above 0',
+        '--height-scale "1_0": the factor must be a number above 0',
+        '--height-scale "3": all detectors had a factor before; give one',
+        '--height-scale "a=4": "a" had a factor before; give one',
         "gt.json: is read, and would be overwritten; name another file with --json",
         "curve.gif: must end in one of .png, .pdf, .svg; change --plot",
     ]
@@ -213,7 +259,13 @@ def test_all_wrong_options_are_one_message(folder: Path, capsys: pytest.CaptureF
         ("--json a.png --plot ./a.png", "a.png: is named by --json already; name another file with --plot"),
         ("--subset all", "--subset says what --plot draws; name a file with --plot, or leave it out"),
         ("--plot a.png --subset tiny", "protocol 'citypersons' has no subset 'tiny'; name one of: reasonable, small,"),
-        ("--plot a.png --subset heavy", "no ground truth counts in heavy: there is no curve; name another --subset"),
+        (
+            "--plot a.png --subset heavy",
+            "no ground truth counts in heavy: there is no curve to draw; name another --subset",
+        ),
+        # Nothing is written before, either, and nothing computed in vain.
+        ("--plot a.png --subset heavy --json b.json", "no ground truth counts in heavy"),
+        ("--json gt.json/a.json", "gt.json/a.json: cannot be written ("),
     ],
 )
 def test_what_cannot_be_written_is_said(
@@ -221,11 +273,31 @@ def test_what_cannot_be_written_is_said(
 ) -> None:
     before = {path: path.read_bytes() for path in folder.iterdir()}
     assert hkd_evaluate(f"--detections good.json --resamples 0 {arguments}") == 2
-    assert capsys.readouterr().err.startswith(f"hkd evaluate: {message}")
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"hkd evaluate: {message}")
+    assert captured.out == ""
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("number", ["-1", "x", "1000001"])
+@pytest.mark.parametrize("out", ["res/set06/V000.txt", "res/new.json", "elsewhere/set06/V000.txt"])
+def test_nothing_is_written_into_a_folder_that_is_read(
+    folder: Path, out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("gt.json").write_text(json.dumps({"images": [{"id": 1, "file_name": FRAME}], "annotations": []}))
+    Path("res/set06").mkdir(parents=True)
+    Path("res/set06/V000.txt").write_text(LINE)
+    Path("elsewhere").symlink_to("res")
+    assert hkd_evaluate(f"--detections res --resamples 0 --json {out}") == 2
+    assert capsys.readouterr().err.startswith(f"hkd evaluate: {out}: lies in a folder that is read; name a file else")
+    assert Path("res/set06/V000.txt").read_text() == LINE
+    # Beside it is well.
+    assert hkd_evaluate("--detections res --resamples 0 --json res.json") == 0
+    # A folder named like a protocol is not read.
+    assert hkd_evaluate("--detections res --resamples 0 --json citypersons/res.json") == 0
+    assert hkd_evaluate("--detections res --resamples 0 --json citypersons/res.json") == 0
+
+
+@pytest.mark.parametrize("number", ["-1", "x", "1000001", "1_0", "\u0663", "1.0", "9" * 5000])
 def test_the_number_of_resamples_is_bounded(folder: Path, number: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         hkd_evaluate(f"--detections good.json --resamples {number}")

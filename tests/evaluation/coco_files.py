@@ -31,7 +31,7 @@ def coco(num_images: int, people: list[Json]) -> Json:
 
 def parse(ground_truth: Json, detections: list[Json]) -> tuple[GroundTruth, DetectedBoxes]:
     truth = parse_ground_truth(ground_truth, "ground truth")
-    return truth, parse_detections(detections, "detections", truth.image_ids)
+    return truth, parse_detections(detections, "detections", truth)
 
 
 def crowded_scene(seed: int, num_images: int, people: int, detections: int) -> tuple[Json, list[Json]]:

@@ -53,7 +53,7 @@ def test_a_folder_of_caltechs_text_goes_with_images_by_name(tmp_path: Path) -> N
     # Ids 2, 4, 9 are images 0, 1, 2.
     assert listed(boxes) == [(1, [1, 2, 3, 4], -7), (0, [5, 6, 7, 8], 0.1), (0, [9, 9, 9, 9], 0.5)]
     assert boxes.notes == (
-        f"{tmp_path}: 1 of 4 detections are on frames between those of the ground truth and are left out.",
+        f"{tmp_path}: 1 of 4 detections are on frames that the ground truth does not have and are left out.",
         f"{tmp_path}: 1 of 3 videos are not in the ground truth.",
     )
 
@@ -63,6 +63,19 @@ def test_each_video_must_have_its_file(tmp_path: Path) -> None:
     assert "there is no set07/V011.txt; where nothing was detected in a video, make an empty file" in problem
     (problem,) = problems_of(write_folder(tmp_path / "empty", {"notes.txt": ""}), truth_of(NAMES))
     assert "must hold a text file for each video, such as set06/V000.txt, but holds none" in problem
+
+
+def test_detections_of_which_none_fits_are_not_an_empty_detector(tmp_path: Path) -> None:
+    # Counted from 0, as the images are: one too low in every file.
+    files = {"set06/V000.txt": "29,1,2,3,4,0.5\n59,1,2,3,4,0.5\n", "set07/V011.txt": ""}
+    (problem,) = problems_of(write_folder(tmp_path, files), truth_of(NAMES))
+    assert (
+        "none of 2 detections is on a frame of the ground truth, such as frame 30; are frames counted from 0?"
+        in problem
+    )
+    # Nothing found at all is a detector that finds no one.
+    boxes = read_detections(write_folder(tmp_path, {"set06/V000.txt": ""}), truth_of(NAMES))
+    assert (listed(boxes), boxes.notes) == ([], ())
 
 
 def test_a_folder_goes_only_with_images_named_by_frame(tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hkd.evaluation import records
+from hkd.data.annotations import check_annotations
 from hkd.evaluation.inputs import parse_detections, parse_ground_truth
-from hkd.evaluation.records import EvaluationInputError, read_json
+from hkd.evaluation.records import EvaluationInputError
 from tests.evaluation.coco_files import Json, coco, detection, person
 
 GROUND_TRUTH = coco(2, [person(1, [0, 0, 20, 60]), person(2, [5, 5, 30, 90]), person(2, [50, 5, 30, 90])])
 DETECTIONS = [detection(1, [0, 0, 20, 60], 0.9), detection(2, [5, 5, 30, 80], 0.5)]
-IMAGE_IDS = np.array([1, 2])
+TRUTH = parse_ground_truth(GROUND_TRUTH, "val.json")
 
 
 def ground_truth_problems(raw: object) -> tuple[str, ...]:
@@ -32,7 +32,7 @@ def ground_truth_problems(raw: object) -> tuple[str, ...]:
 
 def detection_problems(raw: object) -> tuple[str, ...]:
     with pytest.raises(EvaluationInputError) as caught:
-        parse_detections(raw, "found.json", IMAGE_IDS)
+        parse_detections(raw, "found.json", TRUTH)
     assert all(problem.startswith("found.json: ") for problem in caught.value.problems)
     return caught.value.problems
 
@@ -90,8 +90,45 @@ def test_a_share_that_passes_1_by_rounding_is_1() -> None:
     assert truth.visibilities.tolist() == [1]
 
 
+def test_what_is_not_stated_of_visibility_follows_from_the_visible_box_as_in_training() -> None:
+    # 10 x 60 px, of which 10 x 15 are visible: a quarter. A visible box larger than the body is the whole.
+    visible: list[Json] = [
+        {"vis_bbox": [0, 0, 10, 15]},
+        {"vis_bbox": [0, 0, 10, 15], "vis_ratio": None},
+        {"vis_bbox": [0, 0, 10, 15], "vis_ratio": 0.5},
+        {"vis_bbox": [0, 0, 20, 60]},
+        {"vis_bbox": [0, 0, 0, 0]},
+        {"vis_bbox": None},
+        {},
+    ]
+    people = [person(1, [0, 0, 10, 60], id=i, **more) for i, more in enumerate(visible, 1)]
+    raw = coco(1, people)
+    assert parse_ground_truth(raw, "val.json").visibilities.tolist() == [0.25, 0.25, 0.5, 1, 0, 1, 1]
+    raw["images"][0] |= {"file_name": "1.jpg", "width": 640, "height": 480}
+    raw["categories"] = [{"id": 1, "name": "pedestrian"}]
+    trained = check_annotations(raw, Path("val.json"), check_images=False)
+    assert trained.vis_ratio.tolist() == parse_ground_truth(raw, "val.json").visibilities.tolist()
+
+
+def test_null_is_as_absent_where_a_key_may_be() -> None:
+    keys = ("height", "vis_ratio", "vis_bbox", "label", "occluded", "ignore", "iscrowd")
+    truth = parse_ground_truth(coco(1, [person(1, [0, 0, 10, 60], **dict.fromkeys(keys))]), "val.json")
+    assert (truth.heights.tolist(), truth.visibilities.tolist(), truth.ignore.tolist()) == ([60], [1], [False])
+    assert truth.label_names == ()
+
+
+def test_whole_numbers_may_be_written_as_fractions() -> None:
+    # An id that no floating point number holds stays as it is beside one that is.
+    people = [person(2**62 + 1, [0, 0, 10, 60], id=1.0, ignore=1.0), person(1, [0, 0, 10, 70], category_id=1.0)]
+    truth = parse_ground_truth({"images": [{"id": 1.0}, {"id": 2**62 + 1}], "annotations": people[:1]}, "val.json")
+    assert truth.image_ids.tolist() == [1, 2**62 + 1]
+    assert (truth.image_index.tolist(), truth.ignore.tolist()) == ([1], [True])
+    found = parse_detections([detection(1, [0, 0, 1, 1], 1) | {"image_id": 1.0, "category_id": 1.0}], "found", truth)
+    assert found.image_index.tolist() == [0]
+
+
 def test_detections_keep_the_order_of_the_file() -> None:
-    boxes = parse_detections([detection(2, [0, 1, 2, 3], 0.5), detection(1, [0, 1, 2, 4], -7)], "found.json", IMAGE_IDS)
+    boxes = parse_detections([detection(2, [0, 1, 2, 3], 0.5), detection(1, [0, 1, 2, 4], -7)], "found.json", TRUTH)
     assert boxes.image_index.tolist() == [1, 0]
     assert boxes.boxes_xywh.tolist() == [[0, 1, 2, 3], [0, 1, 2, 4]]
     assert boxes.scores.tolist() == [0.5, -7]
@@ -101,7 +138,7 @@ def test_images_without_people_and_no_detections_are_fine() -> None:
     truth = parse_ground_truth(coco(2, []), "val.json")
     assert truth.boxes_xywh.shape == (0, 4)
     assert len(truth.image_ids) == 2
-    assert parse_detections([], "found.json", truth.image_ids).boxes_xywh.shape == (0, 4)
+    assert parse_detections([], "found.json", truth).boxes_xywh.shape == (0, 4)
 
 
 BAD_BOXES = [
@@ -142,7 +179,8 @@ def test_boxes_that_are_none_are_refused(box: object) -> None:
     ("key", "value", "shown", "allowed"),
     [
         ("image_id", "1", '"1"', "an integer"),
-        ("image_id", 1.0, "1.0", "an integer"),
+        ("image_id", 1.5, "1.5", "an integer"),
+        ("image_id", math.inf, "Infinity", "an integer"),
         ("image_id", True, "true", "an integer"),
         ("image_id", 2**63, str(2**63), "an integer"),
         ("image_id", 3, "3", 'the "id" of an image of the ground truth'),
@@ -151,17 +189,13 @@ def test_boxes_that_are_none_are_refused(box: object) -> None:
         ("id", "a", '"a"', "an integer"),
         ("height", 0, "0", "above 0"),
         ("height", math.nan, "NaN", "above 0"),
-        ("height", None, "null", "above 0"),
         ("vis_ratio", -0.1, "-0.1", "from 0 to 1"),
         ("vis_ratio", 1.1, "1.1", "from 0 to 1"),
         ("vis_ratio", math.inf, "Infinity", "from 0 to 1"),
         ("vis_ratio", "1", '"1"', "from 0 to 1"),
         ("ignore", 2, "2", "0 or 1"),
-        ("iscrowd", None, "null", "0 or 1"),
         ("occluded", -1, "-1", "0 or 1"),
-        ("label", None, "null", "text"),
         ("label", 1, "1", "text"),
-        ("vis_bbox", None, "null", "the last two at least 0"),
         ("vis_bbox", [1, 2, 3], "[1, 2, 3]", "the last two at least 0"),
         ("vis_bbox", [1, 2, -3, 4], "[1, 2, -3, 4]", "the last two at least 0"),
         ("vis_bbox", [1, math.nan, 3, 4], "[1, NaN, 3, 4]", "the last two at least 0"),
@@ -279,50 +313,6 @@ def test_images_are_not_looked_up_where_the_ground_truth_is_wrong() -> None:
     assert len(parse_detections(DETECTIONS, "found.json", None).scores) == 2
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"", "line 1, column 1"),
-        (b'[{"image_id": 1,\n "sco', "line 2, column 2"),
-        (b"\xff\xfe\xfa", "not valid JSON"),
-        (
-            b'[{"score": 1, "image_id": 3, "score": 2}]',
-            'the key "score" stands twice in the object {"score": 1, "image',
-        ),
-        (b"[" * 100_000, "not valid JSON"),
-        (b"9" * 10_000, "not valid JSON"),
-    ],
-    ids=["empty", "truncated", "no text", "key twice", "nested", "huge number"],
-)
-def test_files_that_hold_no_json(content: bytes, words: str, tmp_path: Path) -> None:
-    path = tmp_path / "broken.json"
-    path.write_bytes(content)
-    with pytest.raises(EvaluationInputError) as caught:
-        read_json(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert words in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["absent.json", "."])
-def test_files_that_cannot_be_read(name: str, tmp_path: Path) -> None:
-    with pytest.raises(EvaluationInputError, match=r"cannot be read \((No such file|Is a directory)"):
-        read_json(tmp_path / name)
-
-
-def test_files_beyond_any_sense_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "found.json"
-    path.write_text("[1, 2]")
-    monkeypatch.setattr(records, "LARGEST_FILE_BYTES", 5)
-    with pytest.raises(EvaluationInputError, match="has 6 bytes, more than the 5 that are read"):
-        read_json(path)
-
-
-def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
-    path = tmp_path / "found.json"
-    path.write_bytes(b"\xef\xbb\xbf[]")
-    assert read_json(path) == []
-
-
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.sampled_from([0, 1, 2, 10**400]),
     lambda values: st.lists(values, max_size=5) | st.dictionaries(st.text(max_size=3), values, max_size=3),
@@ -359,7 +349,7 @@ def test_junk_anywhere_is_a_sentence_or_is_read(data: st.DataObject, junk: objec
         assert (truth.boxes_xywh[:, 2:] > 0).all()
 
     def parse_found(raw: object) -> None:
-        boxes = parse_detections(raw, "val.json", IMAGE_IDS)
+        boxes = parse_detections(raw, "val.json", TRUTH)
         assert np.isfinite(boxes.scores).all()
         assert (boxes.boxes_xywh[:, 2:] > 0).all()
 

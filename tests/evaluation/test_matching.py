@@ -170,7 +170,7 @@ def test_the_fast_matcher_equals_the_plain_one(
 
 # Halves, so that rounding matters; around a border of 1, 1, 6, 6.
 HALVES = st.tuples(*[st.integers(low, high).map(lambda k: k / 2) for low, high in ((0, 8), (0, 7), (2, 8), (2, 10))])
-HIDDEN = st.sampled_from(["nothing", "zeros", "all", "part", "half"])
+HIDDEN = st.sampled_from(["nothing", "stated", "zeros", "all", "part", "half"])
 LABELLED = st.tuples(
     st.integers(1, 2),
     HALVES,
@@ -203,7 +203,8 @@ def labelled_person(
         "half": [x + width / 2, y, width / 2, height],
     }
     more: Json = {"occluded": occluded, "ignore": ignore}
-    more |= {"vis_bbox": visible[hidden]} if hidden in visible else {"vis_ratio": 0.75}
+    more |= {"vis_bbox": visible[hidden]} if hidden in visible else {}
+    more |= {"vis_ratio": 0.75} if hidden == "stated" else {}
     return person(image, list(box), **more, **({} if label is None else {"label": label}))
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hkd.evaluation.inputs import GroundTruth
+from hkd.evaluation.inputs import GroundTruth, parse_ground_truth
 from hkd.evaluation.preparation import (
-    dropped_note,
+    preparation_notes,
     prepare_ground_truth,
     with_aspect_ratio,
     with_scaled_heights,
@@ -35,11 +35,11 @@ def test_classes_count_are_ignored_or_are_not_there() -> None:
     # Once the classes that count are named, the rider is not there. A box without a class is a pedestrian.
     named = replace(EVERYONE, name="mine", counted_labels=("person",), ignored_labels=("people",))
     assert counting(people, named) == [True, False, True]
-    assert dropped_note(truth_of(*people), named) == (
+    assert preparation_notes(truth_of(*people), named) == (
         "Neither counted nor ignored, as mine does not know their class: 1 rider.",
     )
-    assert dropped_note(truth_of(*people), EVERYONE) == ()
-    assert dropped_note(truth_of(*people[:2]), named) == ()
+    assert preparation_notes(truth_of(*people), EVERYONE) == ()
+    assert preparation_notes(truth_of(*people[:2]), named) == ()
 
 
 def test_what_a_file_ignores_counts_in_no_class() -> None:
@@ -85,13 +85,20 @@ def test_boxes_that_reach_over_the_border_are_ignored(box: list[float], is_insid
         ({"vis_ratio": 0.25}, 0.25, 0.25),
         ({"vis_ratio": 1.0}, math.inf, 1.0),
         ({}, math.inf, 1.0),
+        # Said to be occluded, though nothing says how much: not for want of a visible box.
+        ({"occluded": 1}, math.inf, 1.0),
+        ({"occluded": 1, "vis_ratio": 1.0}, math.inf, 1.0),
+        ({"occluded": 1, "vis_ratio": 0.25}, 0.25, 0.25),
         # A visible box goes before the stated share.
         ({"vis_bbox": [100, 100, 41, 50], "vis_ratio": 0.9}, 0.5, 0.5),
     ],
 )
 def test_visibility_by_rule(more: Json, caltech: float, acf: float) -> None:
     truth = truth_of(person(1, BOX, **more))
-    for protocol, expected in ((CALTECH, caltech), (ACF, acf), (CITYPERSONS, more.get("vis_ratio", 1.0))):
+    # CityPersons: as stated, else of the visible box, whatever the flag says; BOX has 41 x 100 px.
+    visible = more.get("vis_bbox", BOX)
+    stated = more.get("vis_ratio", visible[2] * visible[3] / 4100)
+    for protocol, expected in ((CALTECH, caltech), (ACF, acf), (CITYPERSONS, stated)):
         ranges = [(0.0, 0.1), (0.2, 0.3), (0.4, 0.6), (0.7, 0.8), (0.85, 1.0), (math.inf, math.inf)]
         subsets = tuple(
             replace(
@@ -133,3 +140,49 @@ def test_boxes_that_count_are_resized_about_their_centre() -> None:
 
 def test_heights_are_scaled_about_the_centre() -> None:
     assert with_scaled_heights(np.array([[1.0, 10.0, 3.0, 20.0]]), 0.5).tolist() == [[1, 15, 3, 10]]
+
+
+def test_it_is_told_how_many_the_border_ignores() -> None:
+    # One inside, two outside, one of these ignored anyway; a rider is not there, people are ignored.
+    outside = [0.0, 100.0, 41.0, 100.0]
+    people = [person(1, BOX, vis_ratio=0.9), person(1, outside), person(1, outside, ignore=1)]
+    people += [person(1, outside, label=label) for label in ("rider", "people")]
+    *_, note = preparation_notes(truth_of(*people), CALTECH)
+    assert note == "Ignored, as they are not wholly inside the border (5, 5, 635, 475) of caltech: 1 of 2 boxes."
+    assert preparation_notes(truth_of(people[0]), CALTECH) == ()
+    # By rounded boxes where the protocol rounds: 4.6 becomes 5.
+    near = person(1, [4.6, 100, 41, 100], vis_ratio=0.9)
+    assert len(preparation_notes(truth_of(near), CALTECH)) == 1
+    assert preparation_notes(truth_of(near), ACF) == ()
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [((640, 480), True), ((635, 475), True), ((634, 480), False), ((640, 474), False), ((2048, 1024), False)],
+)
+def test_a_border_that_is_for_other_images_is_told(size: tuple[int, int], fits: bool) -> None:
+    raw = coco(2, [person(1, BOX, vis_ratio=0.9)])
+    raw["images"][0] |= {"width": size[0], "height": size[1]}
+    notes = preparation_notes(parse_ground_truth(raw, "gt.json"), CALTECH)
+    assert [f"not meant for images of {size[0]} x {size[1]} pixels" in note for note in notes] == [True] * (not fits)
+    assert preparation_notes(parse_ground_truth(raw, "gt.json"), CITYPERSONS) == ()
+
+
+@pytest.mark.parametrize(
+    ("more", "is_told"),
+    [
+        ({}, True),
+        ({"vis_ratio": 1}, True),
+        ({"vis_bbox": [0, 0, 0, 0], "occluded": 0, "vis_ratio": 1}, True),
+        ({"vis_ratio": 0.9}, False),
+        ({"vis_bbox": BOX}, False),
+    ],
+)
+def test_it_is_told_where_no_box_states_its_visibility(more: Json, is_told: bool) -> None:
+    truth = truth_of(person(1, BOX, **more), person(1, BOX))
+    for protocol in (CITYPERSONS, CALTECH, ACF):
+        notes = preparation_notes(truth, protocol)
+        assert [note.startswith("No ground-truth box states a visible part") for note in notes] == [True] * is_told
+    # Nobody asks for it, or nobody is there.
+    assert preparation_notes(truth, EVERYONE) == ()
+    assert preparation_notes(truth_of(), CITYPERSONS) == ()

@@ -137,6 +137,34 @@ def test_files_that_say_no_protocol(text: str, words: str, tmp_path: Path) -> No
     assert words in problem
 
 
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        ("border_xyxy: [5, 5]", [f"border_xyxy[{i}]: missing; allowed: number" for i in (2, 3)]),
+        ("border_xyxy: [5]", [f"border_xyxy[{i}]: missing; allowed: number" for i in (1, 2, 3)]),
+        ("border_xyxy: 5", ["border_xyxy: found 5 (int); allowed: list of 4 x number or null"]),
+        ("border_xyxy: [1, 2, 3, x]", ['border_xyxy[3]: found "x" (str); allowed: number']),
+    ],
+)
+def test_lists_of_fixed_length_say_what_they_take(text: str, problems: list[str], tmp_path: Path) -> None:
+    path = write(tmp_path, f"{text}\nsubsets: [{{name: a, height: [1, 2]}}]")
+    assert problems_of(path) == tuple(f"{path}: {problem}" for problem in problems)
+
+
+def test_a_range_says_what_its_ends_are(tmp_path: Path) -> None:
+    path = write(tmp_path, "subsets: [{name: a, height: [1]}, {name: b, height: 5}]")
+    assert problems_of(path) == (
+        f"{path}: subsets[0].height[1]: missing; allowed: number >= 0 or null",
+        f"{path}: subsets[1].height: found 5 (int); allowed: [number >= 0, number >= 0 or null]",
+    )
+
+
+@pytest.mark.parametrize("tagged", ["!!bool foo", "!!timestamp foo", "!!float ''", "!!int ''"])
+def test_values_that_are_not_what_their_tag_says(tagged: str, tmp_path: Path) -> None:
+    (problem,) = problems_of(write(tmp_path, f"subsets: [{{name: a, height: [1, 2]}}]\nname: {tagged}"))
+    assert "not readable as YAML" in problem
+
+
 def test_protocols_that_do_not_exist(tmp_path: Path) -> None:
     (problem,) = problems_of("cityperson")
     assert "name one of: acf, caltech, citypersons, citypersons_extended; or a YAML file of your own" in problem

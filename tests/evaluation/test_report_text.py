@@ -14,7 +14,7 @@ BOX = [0.0, 0.0, 20.0, 60.0]
 
 def test_the_table_is_in_per_cent() -> None:
     # One of two found, no false positive: 50 %; heavy is empty.
-    people = [person(1, BOX), person(2, [0, 0, 40, 100]), person(2, BOX, ignore=1)]
+    people = [person(1, BOX, vis_ratio=0.9), person(2, [0, 0, 40, 100]), person(2, BOX, ignore=1)]
     result = evaluate(coco(2, people), [detection(1, BOX, 0.9)], CITYPERSONS)
     # AP: recall 0.5 at precision 1 is 51 of the 101 recalls 0, 0.01 ... 1 at each threshold.
     assert format_result(result).splitlines() == [
@@ -30,7 +30,7 @@ def test_the_table_is_in_per_cent() -> None:
 
 
 def test_notes_on_the_ground_truth_are_told_once_and_those_on_detections_each() -> None:
-    truth, boxes = parse(coco(1, [person(1, BOX)]), [detection(1, BOX, 0.9)])
+    truth, boxes = parse(coco(1, [person(1, BOX, vis_ratio=0.9)]), [detection(1, BOX, 0.9)])
     truth = replace(truth, notes=("truth: read otherwise.",))
     detectors = tuple(
         (DetectorFile(name, Path(name)), replace(boxes, notes=(f"{name}: one left out.",))) for name in ("a", "b")
