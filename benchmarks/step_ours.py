@@ -31,7 +31,7 @@ from hkd.models.detector import Detector
 from hkd.models.frozen import freeze_detector
 from hkd.structures import Batch
 from hkd.training.device import autocast_dtype, place
-from hkd.training.optim import build_optimizer, trainable_parameters
+from hkd.training.optim import build_optimizer, step_clipped, trainable_parameters
 from hkd.training.pyramid_file import checksum, read_pyramid, write_pyramid
 from hkd.training.step import SamplingNumbers, StepLoss, forward_teacher_pyramid, training_loss
 
@@ -136,9 +136,7 @@ class OursTrainer:
         """Clipping and the optimiser."""
         parameters = trainable_parameters(learner.modules)
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if self.config.training.gradient_clip_norm is not None:
-            nn.utils.clip_grads_with_norm_(parameters, self.config.training.gradient_clip_norm, norm)
-        learner.optimizer.step()
+        step_clipped(learner.optimizer, norm, self.config.training.gradient_clip_norm)
 
     def _learner(self, config: TrialConfig, device: torch.device, seed: int) -> Learner:
         training = config.training

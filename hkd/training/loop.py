@@ -34,6 +34,7 @@ from hkd.training.optim import (
     build_optimizer,
     learning_rate_at,
     set_learning_rate,
+    step_clipped,
     trainable_parameters,
     update_average,
 )
@@ -368,9 +369,7 @@ class Trainer:
         parameters = trainable_parameters(self._trained_modules())
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         record.add(step, {**loss.parts, GRADIENT_NORM: norm})
-        if training.gradient_clip_norm is not None:
-            nn.utils.clip_grads_with_norm_(parameters, training.gradient_clip_norm, norm)
-        self._optimizer.step()
+        step_clipped(self._optimizer, norm, training.gradient_clip_norm)
         if self._average is not None and training.ema_decay is not None:
             update_average(self._average, self.student, step=steps_before, decay=training.ema_decay)
         return learning_rate

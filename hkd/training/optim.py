@@ -45,6 +45,22 @@ def build_optimizer(
     return AdamW(groups, lr=learning_rate, betas=(0.9, 0.999), fused=True)
 
 
+def step_clipped(optimizer: Optimizer, norm: Tensor, largest_norm: float | None) -> None:
+    """One step of a fused optimiser, with all gradients scaled down to ``largest_norm`` where their norm is above it.
+
+    As ``torch.nn.utils.clip_grads_with_norm_`` and a step, but in one pass: the fused kernels divide by ``grad_scale``,
+    which is there for gradient scalers, as they read the gradients.
+
+    Args:
+        norm: () of all gradients together.
+        largest_norm: None clips nothing.
+    """
+    if largest_norm is not None:
+        scaled: Any = optimizer
+        scaled.grad_scale = (norm / largest_norm).clamp(min=1.0)
+    optimizer.step()
+
+
 def learning_rate_at(
     step: int, *, total_steps: int, peak: float, warmup_fraction: float, final_fraction: float
 ) -> float:

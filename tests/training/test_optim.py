@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hkd.models.build import build_detector
-from hkd.training.optim import build_optimizer, learning_rate_at, trainable_parameters, update_average
+from hkd.training.optim import build_optimizer, learning_rate_at, step_clipped, trainable_parameters, update_average
 from tests.training.tiny import STUDENT
 
 
@@ -105,3 +105,27 @@ def test_average_follows_its_formula_and_copies_counters() -> None:
     update_average(average, model, step=10_000, decay=0.9)
     assert average.weight.item() == pytest.approx(1.55)
     assert model.weight.item() == 2.0
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("largest_norm", [0.5, 1e3, None])
+def test_a_clipped_step_is_clipping_and_a_step(name: Literal["sgd", "adamw"], largest_norm: float | None) -> None:
+    results = []
+    for is_ours in (True, False):
+        torch.manual_seed(0)
+        layer = nn.Linear(5, 3)
+        optimizer = build_optimizer([layer], name=name, learning_rate=0.1, momentum=0.9, weight_decay=0.01)
+        for _ in range(3):  # momentum and moments carry what was clipped from step to step
+            optimizer.zero_grad()
+            torch.autograd.backward(layer(torch.ones(4, 5)).square().sum())
+            norm = nn.utils.get_total_norm([p.grad for p in layer.parameters() if p.grad is not None])
+            assert 0.5 < norm < 1e3
+            if is_ours:
+                step_clipped(optimizer, norm, largest_norm)
+            else:
+                if largest_norm is not None:
+                    nn.utils.clip_grads_with_norm_(layer.parameters(), largest_norm, norm)
+                optimizer.step()
+        results.append(torch.cat([parameter.detach().flatten() for parameter in layer.parameters()]))
+    # torch's own clipping adds 1e-6 to the norm.
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
