@@ -40,8 +40,7 @@ def adapted_moments(student: Tensor, teacher: Tensor, mask: Tensor | None, weigh
 
     An adapted channel is a weighted sum of the student's channels, so its variance is ``w^T Cov(x) w`` and its
     covariance with the teacher's channel ``w^T Cov(x, t)``: two small matrices, one product over the cells, in the
-    features' own type (where that is bf16, the matrices' entries have its 8 bits; all that follows is fp32).
-    That is a fraction of the arithmetic of the adapted map, and of its traffic in memory.
+    features' own type, summed and kept in fp32. That is a fraction of the adapted map's traffic in memory.
 
     Args:
         student: (N, C_s, H, W).
@@ -53,9 +52,11 @@ def adapted_moments(student: Tensor, teacher: Tensor, mask: Tensor | None, weigh
     rows = None if mask is None else mask.expand(-1, 1, *student.shape[2:]).reshape(-1, 1)
     within, across, teacher_variance = _CrossMoments.apply(_rows(student.to(narrow)), _rows(teacher.to(narrow)), rows)
     weight = weight.to(within.dtype)
-    # Rounding may leave a channel that hardly varies with less than nothing.
-    student_variance = ((weight @ within) * weight).sum(dim=1).clamp(min=0)
-    return Moments(student_variance, teacher_variance, (weight * across.T).sum(dim=1))
+    covariance = (weight * across.T).sum(dim=1)
+    # No variance is below cov^2 / var_t (Cauchy and Schwarz), whatever rounding has left of it.
+    least = covariance.detach().square() / teacher_variance.clamp(min=torch.finfo(teacher_variance.dtype).tiny)
+    student_variance = torch.maximum(((weight @ within) * weight).sum(dim=1), least)
+    return Moments(student_variance, teacher_variance, covariance)
 
 
 def _wide(features: Tensor) -> torch.dtype:
@@ -69,10 +70,21 @@ def _rows(features: Tensor) -> Tensor:
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """``left^T right`` of two matrices of as many rows, in fp32 or wider; part by part, which is faster on a CPU."""
+    """``left^T right`` of two matrices of as many rows, to at least 18 bits, in fp32 or wider.
+
+    A product of bf16 matrices is summed in fp32 and then rounded to bf16. Its 8 bits would not do: a quadratic form
+    ``w^T Cov w`` of correlated channels cancels most of them, and an adapter in training finds the directions where it
+    cancels all. What was rounded off is had by the same product once more, with the rounded one taken from its sum.
+    """
+    # By parts, which is faster on a CPU.
     parts = math.gcd(len(left), _PARTS)
-    of_parts = torch.bmm(left.view(parts, -1, left.shape[1]).transpose(1, 2), right.view(parts, -1, right.shape[1]))
-    return of_parts.to(_wide(left)).sum(dim=0)
+    first = left.view(parts, -1, left.shape[1]).transpose(1, 2)
+    second = right.view(parts, -1, right.shape[1])
+    rounded = torch.bmm(first, second)
+    wide = _wide(left)
+    if wide == left.dtype:
+        return rounded.sum(dim=0)
+    return (rounded.to(wide) + torch.baddbmm(rounded, first, second, beta=-1).to(wide)).sum(dim=0)
 
 
 class _CrossMoments(torch.autograd.Function):
@@ -90,9 +102,12 @@ class _CrossMoments(torch.autograd.Function):
         # Filled, not multiplied: what stands in padding may be anything, NaN as well.
         student = student.clone() if mask is None else student.masked_fill(~mask, 0)
         # Centred first: products of what is not lose all digits where a mean is large beside the spread.
-        student.addmm_(counts.T, counts @ student / cells, alpha=-1)
-        teacher = teacher - counts @ teacher / cells
-        teacher_variance = (counts @ teacher.square())[0].to(_wide(student)) / cells
+        mean, teacher_mean = (
+            (_product(counts.T, features) / cells).to(features.dtype) for features in (student, teacher)
+        )
+        student.addmm_(counts.T, mean, alpha=-1)
+        teacher = teacher - teacher_mean
+        teacher_variance = _product(counts.T, teacher.square())[0] / cells
         within, across = (_product(student, features) / cells for features in (student, teacher))
         ctx.save_for_backward(student, teacher, mask, cells)
         ctx.mark_non_differentiable(teacher_variance)

@@ -96,3 +96,22 @@ class TestAdaptedMoments:
         torch.autograd.backward(pearson_loss(student, teacher, None, _normal(5, 3, seed=2)))
         assert teacher.grad is None
         assert student.grad is not None
+
+    def test_bf16_holds_for_the_adapter_that_training_looks_for(self) -> None:
+        # Channels that are mixtures of ever weaker sources, as a network's are, under the adapter of least squares: its
+        # w^T Cov w cancels most digits of Cov. With entries of 8 bits this loss was -4,572.
+        student = _adapted(
+            _normal(8, 64, 8, 8, seed=0) * (0.9 ** torch.arange(64))[:, None, None], _normal(64, 64, seed=1)
+        )
+        teacher = _adapted(_normal(8, 64, 8, 8, seed=0), _normal(16, 64, seed=2))
+        student, teacher = student.bfloat16(), teacher.bfloat16()
+        rows, wanted = (
+            (features - features.mean(dim=(0, 2, 3), keepdim=True)).permute(0, 2, 3, 1).flatten(0, 2)
+            for features in (student.double(), teacher.double())
+        )
+        ridge = 1e-4 * len(rows) * torch.eye(64, dtype=torch.float64)
+        weight = torch.linalg.solve(rows.T @ rows + ridge, rows.T @ wanted).T.float()
+        wide = pearson_loss(student.float(), teacher.float(), None, weight).item()
+        # What is left of the difference is centring's: a row less its mean is rounded to 8 bits once more.
+        assert wide == pytest.approx(pearson_loss(_adapted(student.float(), weight), teacher.float()).item(), abs=1e-4)
+        assert pearson_loss(student, teacher, None, weight).item() == pytest.approx(wide, abs=0.01)
