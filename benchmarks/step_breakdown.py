@@ -111,6 +111,7 @@ def _places(trainer: OursTrainer) -> list[tuple[str, Any, str]]:
         (MATCHING, detector_module, "sample_anchors"),
         (MATCHING, detector_module, "with_ground_truth"),
         (MATCHING, detector_module, "sample_regions"),
+        (ROI, student, "region_taps"),
         (ROI, student, "forward_regions"),
         (LOSSES, detector_module, "rpn_losses"),
         (LOSSES, detector_module, "region_losses"),

@@ -92,6 +92,16 @@ class SampledRegions:
 
 
 @dataclass(frozen=True)
+class RegionTaps:
+    """Where RoIAlign reads: each of R * 49 bins is a weighted sum of 16 cells of a table of all pyramid levels."""
+
+    cells: Tensor
+    """(R * 49, 16) int32 rows of the table, image after image, in each the levels p2, p3, ..."""
+    weights: Tensor
+    """(R * 49, 16)."""
+
+
+@dataclass(frozen=True)
 class DetectorOutput:
     """Everything one training forward makes; all losses are functions of it."""
 
@@ -102,6 +112,8 @@ class DetectorOutput:
     sampled: SampledRegions
     region: RegionOutput
     """The box head's answers for ``sampled``, R = B * S."""
+    taps: RegionTaps
+    """Where it read them; a teacher of the same ``canonical_region_size`` reads its own pyramid there."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def detector_cost(detector: Detector, image_height: int, image_width: int) -> Co
         pyramid = detector.forward_pyramid(images, valid_sizes)
         detector.rpn([pyramid[name] for name in pyramid])
         slots = torch.zeros(1, detector.proposals_per_image, 4, device=reference.device)
-        detector.forward_regions(pyramid, slots, image_height)
+        detector.forward_regions(pyramid, detector.region_taps(pyramid, slots, image_height))
     detector.train(was_training)
     return Cost(
         num_params=sum(parameter.numel() for parameter in detector.parameters()), flops=counter.get_total_flops()

@@ -7,7 +7,7 @@ nothing makes the host wait for the device.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,12 @@ from hkd.models.boxes import REGION_DELTA_WEIGHTS, clip_boxes, decode_boxes
 from hkd.models.heads import ProposalHead, RegionHead
 from hkd.models.losses import region_losses, rpn_losses
 from hkd.models.proposals import select_proposals
-from hkd.models.regions import align_regions
+from hkd.models.regions import pool_regions, region_taps
 from hkd.models.sampling import match_anchors, sample_anchors, sample_regions, with_ground_truth
-from hkd.structures import Detections, DetectorOutput, RegionOutput, Regions, RpnOutput, Targets
+from hkd.structures import Detections, DetectorOutput, RegionOutput, Regions, RegionTaps, RpnOutput, Targets
 
 PYRAMID_LEVELS = ("p2", "p3", "p4", "p5", "p6")
+_REGION_LEVELS = PYRAMID_LEVELS[:4]
 # ImageNet's statistics, which torchvision's weights were trained with.
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
@@ -128,11 +129,14 @@ class Detector(nn.Module):
         )
         return rpn, proposals
 
-    def forward_regions(self, pyramid: dict[str, Tensor], boxes_xyxy: Tensor, image_height: int) -> RegionOutput:
-        """The box head's answers for regions (B, R, 4), in pixels of the network's input; R = B * R rows."""
-        levels = [pyramid[name] for name in PYRAMID_LEVELS[:4]]
-        features = align_regions(levels, boxes_xyxy, image_height, self.canonical_region_size)
-        output: RegionOutput = self.roi_heads(features)
+    def region_taps(self, pyramid: Mapping[str, Tensor], boxes_xyxy: Tensor, image_height: int) -> RegionTaps:
+        """Where regions (B, R, 4), in pixels of the network's input, are read from a pyramid."""
+        levels = [pyramid[name] for name in _REGION_LEVELS]
+        return region_taps(levels, boxes_xyxy, image_height, self.canonical_region_size)
+
+    def forward_regions(self, pyramid: Mapping[str, Tensor], taps: RegionTaps) -> RegionOutput:
+        """The box head's answers for the regions of ``taps``: a row each."""
+        output: RegionOutput = self.roi_heads(pool_regions([pyramid[name] for name in _REGION_LEVELS], taps))
         return output
 
     def forward_train(
@@ -170,9 +174,10 @@ class Detector(nn.Module):
             sampled_regions_per_image=sampled_regions_per_image,
             positive_fraction=positive_region_fraction,
         )
-        region = self.forward_regions(pyramid, sampled.regions.boxes_xyxy, height)
+        taps = self.region_taps(pyramid, sampled.regions.boxes_xyxy, height)
+        region = self.forward_regions(pyramid, taps)
         losses = rpn_losses(rpn, sampled_anchors) | region_losses(region, sampled)
-        return DetectorOutput(pyramid, rpn, proposals, sampled, region), losses
+        return DetectorOutput(pyramid, rpn, proposals, sampled, region, taps), losses
 
     @torch.no_grad()
     def detect(
@@ -182,7 +187,7 @@ class Detector(nn.Module):
         height, width = images.shape[2:]
         pyramid = self.forward_pyramid(images, valid_sizes)
         _, proposals = self.forward_proposals(pyramid, height, width, valid_sizes)
-        region = self.forward_regions(pyramid, proposals.boxes_xyxy, height)
+        region = self.forward_regions(pyramid, self.region_taps(pyramid, proposals.boxes_xyxy, height))
         batch, count = proposals.valid.shape
         deltas = region.box_deltas.view(batch, count, self.num_classes, 4)
         references = proposals.boxes_xyxy[:, :, None].expand_as(deltas)

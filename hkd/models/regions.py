@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hkd.structures import RegionTaps
+
 POOLED_SIZE = 7
 """Bins along each side of a pooled region."""
 _SAMPLES_PER_BIN = 2
@@ -40,26 +42,33 @@ def region_levels(boxes_xyxy: Tensor, canonical_size: float, first_level: int, l
 
 def align_regions(levels: Sequence[Tensor], boxes_xyxy: Tensor, image_height: int, canonical_size: float) -> Tensor:
     """Pool regions (B, R, 4) from p2.. ``levels`` (B, C, H_l, W_l): (B * R, C, 7, 7) in channels-last layout."""
-    batch, channels = levels[0].shape[:2]
-    table = torch.cat([level.permute(0, 2, 3, 1).reshape(batch, -1, channels) for level in levels], dim=1)
-    cells = table.shape[1]
+    return pool_regions(levels, region_taps(levels, boxes_xyxy, image_height, canonical_size))
+
+
+def region_taps(levels: Sequence[Tensor], boxes_xyxy: Tensor, image_height: int, canonical_size: float) -> RegionTaps:
+    """Where regions (B, R, 4) are read from ``levels`` of these sizes, whatever their channels."""
+    batch = len(boxes_xyxy)
+    cells = sum(level.shape[2] * level.shape[3] for level in levels)
     level_of_region = region_levels(boxes_xyxy, canonical_size, 2, 1 + len(levels))
     geometry = _level_geometry(levels, image_height, boxes_xyxy)[level_of_region]  # (B, R, 4)
     scales, rows, columns, offsets = geometry[..., 0:1], geometry[..., 1:2], geometry[..., 2:3], geometry[..., 3:4]
     row_taps, row_weights = _axis_taps(boxes_xyxy[..., 1], boxes_xyxy[..., 3], scales, rows)  # (B, R, 7, 4)
     column_taps, column_weights = _axis_taps(boxes_xyxy[..., 0], boxes_xyxy[..., 2], scales, columns)
     first_cell = (
-        offsets.to(torch.int32) + torch.arange(batch, device=table.device, dtype=torch.int32)[:, None, None] * cells
+        offsets.to(torch.int32) + torch.arange(batch, device=offsets.device, dtype=torch.int32)[:, None, None] * cells
     )
     row_starts = first_cell[..., None] + row_taps * columns.to(torch.int32)[..., None]
     taps = row_starts[:, :, :, None, :, None] + column_taps[:, :, None, :, None, :]  # (B, R, 7, 7, 4, 4)
     weights = row_weights[:, :, :, None, :, None] * column_weights[:, :, None, :, None, :]
     taps_per_bin = taps.shape[-1] * taps.shape[-2]
-    pooled: Tensor = _WeightedRowSum.apply(
-        table.reshape(batch * cells, channels),
-        taps.reshape(-1, taps_per_bin),
-        weights.reshape(-1, taps_per_bin).to(table.dtype),
-    )
+    return RegionTaps(taps.reshape(-1, taps_per_bin), weights.reshape(-1, taps_per_bin))
+
+
+def pool_regions(levels: Sequence[Tensor], taps: RegionTaps) -> Tensor:
+    """Pool the regions of ``taps`` from ``levels`` (B, C, H_l, W_l): (B * R, C, 7, 7) in channels-last layout."""
+    batch, channels = levels[0].shape[:2]
+    table = torch.cat([level.permute(0, 2, 3, 1).reshape(batch, -1, channels) for level in levels], dim=1)
+    pooled: Tensor = _WeightedRowSum.apply(table.flatten(0, 1), taps.cells, taps.weights.to(table.dtype))
     return pooled.view(-1, POOLED_SIZE, POOLED_SIZE, channels).permute(0, 3, 1, 2)
 
 

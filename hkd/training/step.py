@@ -83,7 +83,7 @@ def training_loss(
         )
     distillation: dict[str, Tensor] = {}
     if teacher is not None and objective is not None:
-        distillation = _distillation_losses(teacher, objective, batch, output, autocast_dtype, teacher_pyramid)
+        distillation = _distillation_losses(student, teacher, objective, batch, output, autocast_dtype, teacher_pyramid)
     total, parts = total_loss(detection, distillation)
     return StepLoss(total=total, parts=parts, detection=detection, distillation=distillation)
 
@@ -114,6 +114,7 @@ def gradient_ratios(student: Detector, loss: StepLoss) -> dict[str, Tensor]:
 
 
 def _distillation_losses(
+    student: Detector,
     teacher: Detector,
     objective: DistillationObjective,
     batch: Batch,
@@ -128,7 +129,10 @@ def _distillation_losses(
     region = None
     if objective.needs_teacher_region:
         with torch.no_grad(), _autocast(batch, autocast_dtype):
-            region = teacher.forward_regions(dict(pyramid), output.sampled.regions.boxes_xyxy, height)
+            taps = output.taps
+            if teacher.canonical_region_size != student.canonical_region_size:
+                taps = teacher.region_taps(pyramid, output.sampled.regions.boxes_xyxy, height)
+            region = teacher.forward_regions(pyramid, taps)
     losses: dict[str, Tensor] = objective(output, pyramid, region, batch.valid_sizes, (height, width))
     return losses
 

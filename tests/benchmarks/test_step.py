@@ -112,7 +112,7 @@ def test_baseline_and_ours_make_the_same_of_the_same_regions(baseline: BaselineT
     heads = baseline.teacher.roi_heads
     with torch.no_grad():
         pyramid = same_teacher.forward_pyramid(images, VALID_SIZES)
-        found = same_teacher.forward_regions(pyramid, boxes, HEIGHT)
+        found = same_teacher.forward_regions(pyramid, same_teacher.region_taps(pyramid, boxes, HEIGHT))
         numbered = dict(zip(("0", "1", "2", "3", "pool"), pyramid.values(), strict=True))
         pooled = heads.box_roi_pool(numbered, list(boxes), [(HEIGHT, WIDTH)] * 2)
         class_logits, box_deltas = heads.box_predictor(heads.box_head(pooled))

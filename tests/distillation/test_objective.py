@@ -13,7 +13,7 @@ from hkd.distillation.logits import box_delta_loss, kl_distillation_loss
 from hkd.distillation.objective import DistillationObjective, build_objective, total_loss
 from hkd.distillation.pyramid import FeatureLoss, pyramid_distillation_loss
 from hkd.distillation.region import embedding_distillation_loss, region_distillation_loss
-from hkd.structures import DetectorOutput, RegionOutput, Regions, RpnOutput, SampledRegions
+from hkd.structures import DetectorOutput, RegionOutput, Regions, RegionTaps, RpnOutput, SampledRegions
 
 IMAGES, REGIONS, CLASSES = 2, 6, 3
 IMAGE_SIZE = (64, 96)
@@ -75,6 +75,7 @@ def _output(pyramid: dict[str, Tensor], region: RegionOutput) -> DetectorOutput:
             regions=regions, labels=torch.zeros(IMAGES, REGIONS, dtype=torch.int64), matched_boxes_xyxy=boxes
         ),
         region=region,
+        taps=RegionTaps(cells=torch.zeros(0, 16, dtype=torch.int32), weights=torch.zeros(0, 16)),
     )
 
 

@@ -233,7 +233,7 @@ def test_region_losses_equal_torchvision_on_the_same_regions(
         candidates = with_ground_truth(proposals, targets)
         keys = torch.rand(candidates.valid.shape, generator=torch.Generator().manual_seed(5))
         sampled = sample_regions(candidates, targets, keys, sampled_regions_per_image=24, positive_fraction=0.25)
-        region = ours.forward_regions(pyramid, sampled.regions.boxes_xyxy, 128)
+        region = ours.forward_regions(pyramid, ours.region_taps(pyramid, sampled.regions.boxes_xyxy, 128))
     ours_losses = region_losses(region, sampled)
 
     valid = sampled.regions.valid
