@@ -51,16 +51,23 @@ def plain_detections_json(content: bytes) -> list[tuple[int, list[float], float]
 def plain_ground_truth(content: bytes) -> dict[str, Any]:
     """Ids of images, and boxes image by image with height, visible share and whether they are ignored."""
     document = plain_json(content)
-    boxes = [
-        {
-            "image_id": one["image_id"],
-            "bbox": one["bbox"],
-            "height": one["bbox"][3] if "width" in one else one.get("height", one["bbox"][3]),
-            "vis_ratio": one.get("vis_ratio", 1),
-            "ignore": bool(one.get("ignore", 0) or one.get("iscrowd", 0)),
-        }
-        for one in document["annotations"]
-    ]
+    categories = document.get("categories") or [{"id": 1, "name": "pedestrian"}]
+    _unique([one["id"] for one in categories])
+    people = [one["id"] for one in categories if one["name"].strip().lower() in ("person", "pedestrian")]
+    pedestrian = people[0] if people else categories[0]["id"]
+    boxes = []
+    for one in document["annotations"]:
+        flags = [_unless_none(one.get(key), 0) for key in ("ignore", "iscrowd")]
+        is_image_size = "width" in one and "height" in one
+        boxes.append(
+            {
+                "image_id": one["image_id"],
+                "bbox": one["bbox"],
+                "height": one["bbox"][3] if is_image_size else _unless_none(one.get("height"), one["bbox"][3]),
+                "vis_ratio": _unless_none(one.get("vis_ratio"), _share(one.get("vis_bbox"), one["bbox"])),
+                "ignore": any(flags) or one["category_id"] != pedestrian,
+            }
+        )
     return {
         "image_ids": [image["id"] for image in document["images"]],
         "boxes": sorted(boxes, key=lambda one: int(one["image_id"])),

@@ -155,7 +155,7 @@ def test_detections_as_caltechs_folders(folder: Path) -> None:
             rows.extend(({30: 3, 60: 5}[int(row[0])], row[1:5], row[5]) for row in found if row[0] in (30, 60))
             between = len(found) - len(rows)
             # What is on other frames is counted.
-            assert not between or f"{between} of {len(found) + 1} detections are on frames between" in outcome.out
+            assert not between or f"{between} of {len(found) + 1} detections are on frames that the" in outcome.out
             return [*rows, (8, [5.0, 8.0, 30.0, 69.0], -2.0)]
 
         outcome, _ = _evaluate(folder, path, r"line \d|\(byte \d", detections=folder / "videos")
@@ -191,7 +191,7 @@ def test_ground_truth(folder: Path) -> None:
     def check(content: bytes) -> Outcome:
         path.write_bytes(content)
         record = (
-            r"line \d|(images|annotations|detections)\[\d|must be an object|at least one image|not valid JSON \(|"
+            r"line \d|(images|annotations|detections|categories)\[\d|must be an object|at least one image|not valid JSON \(|"
             "twice in"
         )
         outcome, result = _evaluate(folder, path, record, truth=path)
