@@ -337,6 +337,20 @@ def test_other_images_never_get_an_entry(tmp_path: Path) -> None:
     assert cache.take_counts() == {CACHED_FRACTION: 0, DAMAGED_ENTRIES: 1}
 
 
+def test_an_entry_that_vanishes_while_it_is_read_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = open_plain(tmp_path)
+    cache.pyramid(0, 0, images_of(0), lambda: pyramid_of(0, 0))
+    map_file = torch.from_file
+
+    def vanish(name: str, **arguments: Any) -> Tensor:
+        Path(name).unlink(missing_ok=True)
+        return map_file(name, **arguments)
+
+    monkeypatch.setattr(torch, "from_file", vanish)
+    found = cache.pyramid(0, 0, images_of(0), lambda: pyramid_of(0, 0))
+    assert torch.equal(found["p2"], pyramid_of(0, 0)["p2"])
+
+
 def test_a_training_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = open_plain(tmp_path)
     (tmp_path / KEY / "0").mkdir()
