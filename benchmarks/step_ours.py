@@ -197,7 +197,7 @@ class PyramidFiles:
 
 def freeze_teacher(teacher: Detector, config: TrialConfig, device: torch.device) -> Detector:
     """The teacher as the training loop makes it ready."""
-    return freeze_detector(teacher.to(device), autocast_dtype(config.training.precision, device) or torch.float32)
+    return place(freeze_detector(teacher, autocast_dtype(config.training.precision, device) or torch.float32), device)
 
 
 def store_in_memory(pictures: Pictures) -> tuple[ImageStore, Annotations]:

@@ -32,7 +32,9 @@ def freeze_detector(detector: Detector, dtype: torch.dtype) -> Detector:
     losses stay fp32. It needs no autocast; under one of the same type it does the same.
     """
     frozen = copy.copy(detector)
-    frozen._modules = dict(detector._modules)  # copy.copy shares it with the original
+    # copy.copy shares them with the original: what is set or moved in one would be in both.
+    frozen._modules = dict(detector._modules)
+    frozen._buffers = dict(detector._buffers)
     frozen._anchors = {}
     modules: dict[str, nn.Module] = {
         "backbone": _FrozenBackbone(detector.backbone, dtype),

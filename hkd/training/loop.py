@@ -293,7 +293,8 @@ class Trainer:
                 "give it load_teacher(...), or set teacher to null, or all weights under distillation to 0"
             )
         objective = build_objective(config.distillation, config.student, config.teacher, config.training.seed)
-        frozen = freeze_detector(teacher.to(self.device), self._autocast_dtype or torch.float32)
+        # Frozen first: the copy is moved, and the caller's own stays where it is.
+        frozen = place(freeze_detector(teacher, self._autocast_dtype or torch.float32), self.device)
         return place(objective, self.device), frozen
 
     def _trained_modules(self) -> list[nn.Module]:

@@ -96,6 +96,12 @@ class TestFreezeDetector:
         assert copied
         assert not owned & {tensor.data_ptr() for tensor in copied}
 
+    def test_moving_the_copy_leaves_the_original_where_it_is(self, shape: str) -> None:
+        detector = _detector(SHAPES[shape])
+        frozen = freeze_detector(detector, torch.bfloat16).to("meta")
+        assert {tensor.device.type for tensor in frozen.buffers()} == {"meta"}
+        assert {tensor.device.type for tensor in (*detector.parameters(), *detector.buffers())} == {"cpu"}
+
 
 def test_a_norm_that_cannot_be_folded_is_refused() -> None:
     detector = _detector(SHAPES["basic blocks"])
