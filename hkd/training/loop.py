@@ -38,7 +38,7 @@ from hkd.training.optim import (
     trainable_parameters,
     update_average,
 )
-from hkd.training.record import EpochRecord
+from hkd.training.record import EpochRecord, steps_between_looks_on
 from hkd.training.step import SamplingNumbers, StepLoss, forward_teacher_pyramid, gradient_ratios, training_loss
 from hkd.training.teacher_cache import TeacherCache, open_training_cache
 
@@ -51,8 +51,6 @@ IMAGES_PER_SECOND = "images_per_second"
 OnStep = Callable[[int, int, Mapping[str, float]], None]
 """Called after each step with (steps done in this epoch, steps in an epoch, loss parts as last looked at)."""
 
-# A GPU runs ahead of Python; looking at its numbers makes Python wait, so it is done every so many steps.
-_STEPS_BETWEEN_LOOKS_ON_GPU = 20
 # Settings that do not change what a training computes: a state may be resumed under other ones.
 _FREE_SETTINGS = ("training.device", "training.num_threads", "training.evaluate_every_epochs")
 
@@ -125,7 +123,7 @@ class Trainer:
         self.teacher_cache = self._open_cache(teacher_cache)
         """None where there is no teacher to cache, or no room was given."""
         self._is_within_epoch = False
-        self._steps_between_looks = 1 if self.device.type == "cpu" else _STEPS_BETWEEN_LOOKS_ON_GPU
+        self._steps_between_looks = steps_between_looks_on(self.device)
 
     @property
     def total_epochs(self) -> int:
