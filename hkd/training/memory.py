@@ -170,7 +170,7 @@ def _too_large(trainer: TriesBatches, reason: str) -> BatchTooLargeError:
     """Find out what fits, and say so.
 
     Args:
-        reason: The allocator's own words, which are told where nothing fits: there may be another cause then.
+        reason: The allocator's own words, which are told as well: there may be another cause.
     """
     config, device = trainer.config, trainer.device
     release_memory(device)
@@ -207,10 +207,10 @@ def _too_large(trainer: TriesBatches, reason: str) -> BatchTooLargeError:
     beginning = f"training.batch_size {asked} at {size} does not fit {place}"
     others = "smaller images (data.image_height, data.image_width) or a narrower student"
     if largest == 0:
-        return BatchTooLargeError(f"{beginning}, and neither does a batch of 1 ({reason}): choose {others}")
+        return BatchTooLargeError(f"{beginning}, and neither does a batch of 1: choose {others} ({reason})")
     found = "the largest that does" if step == 1 else f"of the multiples of {step} the largest that does"
     return BatchTooLargeError(
-        f"{beginning}; {found} is {largest}: set training.batch_size={largest} or less, or choose {others}"
+        f"{beginning}; {found} is {largest}: set training.batch_size={largest} or less, or choose {others} ({reason})"
     )
 
 
