@@ -101,7 +101,8 @@ class _Convolution(nn.Module):
 def _has_fused_convolutions(dtype: torch.dtype) -> bool:
     """Whether oneDNN's fused convolutions, which ``torch.compile`` uses on CPUs, can be called in this type."""
     fused = torch.ops.mkldnn
-    if not (torch._C._has_mkldnn and hasattr(fused, "_convolution_pointwise")):
+    # Switched off by a user who suspects or compares it: torch's own convolutions then, as everywhere else.
+    if not (torch._C._has_mkldnn and torch._C._get_mkldnn_enabled() and hasattr(fused, "_convolution_pointwise")):
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and bool(fused._is_mkldnn_bf16_supported()))
 
