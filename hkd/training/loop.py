@@ -281,6 +281,11 @@ class Trainer:
         self.epoch = state["epoch"]
         self._is_within_epoch = False
 
+    def close(self) -> None:
+        """Let others have the room of what was cached for this training, which is over or given up."""
+        if self.teacher_cache is not None:
+            self.teacher_cache.close()
+
     def _distillation(self, teacher: Detector | None) -> tuple[DistillationObjective | None, Detector | None]:
         config = self.config
         if config.teacher is None or not config.distillation.is_active:

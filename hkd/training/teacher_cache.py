@@ -46,6 +46,8 @@ CACHED_FRACTION = "teacher_cached_fraction"
 """Share of an epoch's steps whose teacher's pyramid was read and not computed."""
 DAMAGED_ENTRIES = "teacher_cache_damaged"
 """Entries that an epoch found damaged, and computed anew."""
+UNWRITTEN_ENTRIES = "teacher_cache_unwritten"
+"""Entries that an epoch computed and could not keep, as the disk is full or gone; told only where there are any."""
 
 Pyramid = dict[str, Tensor]
 
@@ -104,7 +106,7 @@ class TeacherCache:
         self._folder = folder
         self._user = user  # kept: nobody removes a folder of which somebody holds such a lock
         self._can_write = True
-        self._counts = {"read": 0, "computed": 0, "damaged": 0}
+        self._counts = {"read": 0, "computed": 0, "damaged": 0, "unwritten": 0}
 
     def pyramid(self, epoch: int, step: int, images: Tensor, compute: Callable[[], Pyramid]) -> Pyramid:
         """The teacher's pyramid of a step's batch: read where it is kept, else computed, and then kept.
@@ -145,6 +147,8 @@ class TeacherCache:
             CACHED_FRACTION: self._counts["read"] / max(1, steps),
             DAMAGED_ENTRIES: float(self._counts["damaged"]),
         }
+        if self._counts["unwritten"]:
+            numbers[UNWRITTEN_ENTRIES] = float(self._counts["unwritten"])
         self._counts = dict.fromkeys(self._counts, 0)
         return numbers
 
@@ -171,6 +175,7 @@ class TeacherCache:
                 _verified[path] = _stamp(path)
             except OSError:
                 self._can_write = False  # the disk is full, or was taken away
+        self._counts["unwritten"] += not self._can_write
         return pyramid
 
     def _read(self, path: Path, images: Tensor) -> Pyramid:

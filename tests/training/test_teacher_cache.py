@@ -23,7 +23,15 @@ from hkd.training import cache_room, teacher_cache
 from hkd.training.cache_room import CacheRoom
 from hkd.training.loop import Trainer
 from hkd.training.pyramid_file import read_pyramid
-from hkd.training.teacher_cache import CACHED_FRACTION, DAMAGED_ENTRIES, TeacherCache, cache_key, open_cache, plan_cache
+from hkd.training.teacher_cache import (
+    CACHED_FRACTION,
+    DAMAGED_ENTRIES,
+    UNWRITTEN_ENTRIES,
+    TeacherCache,
+    cache_key,
+    open_cache,
+    plan_cache,
+)
 from tests.training.test_loop import assert_same_weights
 from tests.training.tiny import TEACHER_SHAPE, build, trial_config
 
@@ -62,7 +70,7 @@ def make(scenes_dir: Path, data: PreparedData, teacher: Detector, tmp_path: Path
 
 def losses_of(epoch: dict[str, float]) -> dict[str, float]:
     """What an epoch computed, less the clock's readings and the cache's."""
-    others = {"seconds", "images_per_second", CACHED_FRACTION, DAMAGED_ENTRIES}
+    others = {"seconds", "images_per_second", CACHED_FRACTION, DAMAGED_ENTRIES, UNWRITTEN_ENTRIES}
     return {name: value for name, value in epoch.items() if name not in others}
 
 
@@ -254,6 +262,7 @@ def test_a_training_is_never_stopped_by_the_disk(
         measured = train(make())
     assert [losses_of(epoch) for epoch in measured] == [losses_of(epoch) for epoch in expected]
     assert len(tried) == 1, "it went on trying"
+    assert [epoch[UNWRITTEN_ENTRIES] for epoch in measured] == [STEPS, STEPS]
     (tmp_path / "file").touch()
     cache = open_cache(CacheRoom(tmp_path / "file", PLENTY), KEY, entry_bytes=1, steps_per_epoch=1, total_epochs=1)
     assert str(cache.plan).startswith("none is kept")
