@@ -90,6 +90,12 @@ class _Convolution(nn.Module):
             result = fused._convolution_pointwise.binary(features, added, *arguments, "add", None, activation, [], None)
         return result
 
+    def extra_repr(self) -> str:
+        # The text of a frozen teacher is part of its cache's key: what no tensor tells must stand in it.
+        padding, stride, dilation, groups = self._geometry
+        shape = tuple(self.weight.shape)
+        return f"{shape}, {padding=}, {stride=}, {dilation=}, {groups=}"
+
     def __deepcopy__(self, memo: dict[int, Any]) -> _Convolution:
         # oneDNN's layout cannot be copied; it is made again.
         duplicate = copy.copy(self)

@@ -30,6 +30,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -264,7 +265,7 @@ def cache_key(
         processor: list[object] = [torch.cuda.get_device_name(device)]
     else:
         # Threads share a sum in parts: with another number of them the last bits differ.
-        processor = [torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()]
+        processor = [torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), _matrix_instructions()]
     return config_hash(
         {
             "recipe": _RECIPE,
@@ -291,6 +292,20 @@ def planned_entry_bytes(config: TrialConfig, pyramid_channels: int, autocast_dty
     ]
     bytes_a_cell = config.training.batch_size * pyramid_channels * itemsize
     return file_bytes({name: bytes_a_cell * count for name, count in zip(PYRAMID_LEVELS, cells, strict=True)})
+
+
+def _matrix_instructions() -> list[str]:
+    """Those of this CPU by which oneDNN chooses its kernels, and with them the order of sums; torch's names.
+
+    torch's own capability does not tell processors with AMX from those with AVX-512 alone.
+    """
+    # Not in the oldest torch that we admit.
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return sorted(
+        name
+        for name, is_there in capabilities.items()
+        if is_there is True and (name.startswith("amx") or "bf16" in name or "fp16" in name)
+    )
 
 
 def _stamp(path: Path) -> tuple[int, int]:

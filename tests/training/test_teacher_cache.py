@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hkd.data.prepare import PreparedData
 from hkd.models.detector import Detector
+from hkd.models.frozen import freeze_detector
 from hkd.training import cache_room, teacher_cache
 from hkd.training.cache_room import CacheRoom
 from hkd.training.loop import Trainer
@@ -318,6 +319,37 @@ def test_key_tells_teachers_data_precisions_and_threads_apart(
         torch.set_num_threads(threads)
     assert len(set(keys)) == len(keys)
     assert cache_key(config, data, build(TEACHER_SHAPE, 1), cpu, torch.bfloat16) == keys[0]
+
+
+def test_key_tells_processors_apart_by_their_matrix_instructions(
+    scenes_dir: Path, data: PreparedData, teacher: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, cpu = trial_config(scenes_dir), torch.device("cpu")
+    machines: list[dict[str, Any]] = [
+        {"avx512_f": True, "amx_bf16": True, "avx512_bf16": True, "num_sockets": 1},
+        {"avx512_f": True, "amx_bf16": False, "avx512_bf16": True, "num_sockets": 1},
+        {"avx512_f": True, "amx_bf16": False, "avx512_bf16": False, "num_sockets": 1},
+    ]
+    keys = []
+    for machine in [*machines, {**machines[0], "num_sockets": 2}]:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda machine=machine: machine)
+        keys.append(cache_key(config, data, teacher, cpu, torch.bfloat16))
+    assert len(set(keys[:3])) == 3
+    assert keys[3] == keys[0], "sockets change no kernel"
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # as in the oldest torch
+    cache_key(config, data, teacher, cpu, torch.bfloat16)
+
+
+def test_key_tells_convolutions_apart_that_no_weight_does(
+    scenes_dir: Path, data: PreparedData, teacher: Detector
+) -> None:
+    config, cpu = trial_config(scenes_dir), torch.device("cpu")
+    strided = build(TEACHER_SHAPE, 1)
+    strided.backbone.body["layer2"][0].conv1.stride = (1, 1)
+    strided.backbone.body["layer2"][0].conv2.stride = (2, 2)
+    frozen = [freeze_detector(either, torch.bfloat16) for either in (teacher, strided)]
+    keys = {cache_key(config, data, either, cpu, torch.bfloat16) for either in frozen}
+    assert len(keys) == 2
 
 
 # From here on without a network: a step's "images" are constant, and so is its "pyramid".
