@@ -28,7 +28,7 @@ from hkd.structures import Batch
 from hkd.training.cache_room import CacheRoom
 from hkd.training.checkpoint import CheckpointError, load_state, load_weights, save_detector, save_state
 from hkd.training.device import autocast_dtype, keep_freed_memory, place, resolve_device
-from hkd.training.inference import detect_validation, evaluate_detector
+from hkd.training.inference import detect_validation, evaluate_detector, try_detection
 from hkd.training.memory import tells_largest_batch
 from hkd.training.optim import (
     build_optimizer,
@@ -206,6 +206,12 @@ class Trainer:
             if loss.distillation:
                 gradient_ratios(self.student, loss)
             self._update(0, loss, EpochRecord(self.epoch, 1, self.device, self._steps_between_looks))
+
+    def try_evaluation(self) -> None:
+        """Detect in one batch of the evaluation, for the memory it takes."""
+        try_detection(
+            self.deployed, self._data, self.config.evaluation, device=self.device, autocast_dtype=self._autocast_dtype
+        )
 
     def detections(self) -> list[dict[str, Any]]:
         """COCO results on the validation images, in pixels of the original images."""
