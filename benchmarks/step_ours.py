@@ -1,7 +1,9 @@
 """The work of one distillation step as ``hkd`` does it, put together from what its training loop calls.
 
 :class:`hkd.training.loop.Trainer` itself is not used, because it imports what a bare GPU machine has not got
-(safetensors, pycocotools). That :class:`OursTrainer` does the same, to the bit, is held by a test.
+(safetensors, pycocotools). That :class:`OursTrainer` does the same, to the bit, is held by a test. What is measured of
+an epoch besides, the pulls of the distillation's levels on its first batch and the means of all losses, is part of
+:meth:`OursTrainer.train_epoch` and of no single step.
 
 Imported by ``benchmarks/step.py``, which measures it.
 """
@@ -33,7 +35,8 @@ from hkd.structures import Batch
 from hkd.training.device import autocast_dtype, place
 from hkd.training.optim import build_optimizer, step_clipped, trainable_parameters
 from hkd.training.pyramid_file import checksum, read_pyramid, write_pyramid
-from hkd.training.step import SamplingNumbers, StepLoss, forward_teacher_pyramid, training_loss
+from hkd.training.record import EpochRecord, steps_between_looks_on
+from hkd.training.step import SamplingNumbers, StepLoss, forward_teacher_pyramid, gradient_ratios, training_loss
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class OursTrainer:
         training = config.training
         self.config = config
         self.teacher = teacher
+        self._device = device
         self.learners = [self._learner(config, device, seed) for seed in range(students)]
         self.generator = torch.Generator().manual_seed(training.seed)
         """Of the keys by which anchors and regions are sampled."""
@@ -112,6 +116,22 @@ class OursTrainer:
             self.update(learner)
         return loss.total.detach()
 
+    def train_epoch(self) -> dict[str, float]:
+        """An epoch of the one student, with all that the training loop measures on its way; returns those numbers."""
+        (learner,) = self.learners
+        steps = self.loader.steps_per_epoch
+        record = EpochRecord(0, steps, self._device, steps_between_looks_on(self._device))
+        ratios: dict[str, Tensor] = {}
+        for step in range(steps):
+            batch = self.next_batch()
+            loss = self.loss(learner, batch, self._teacher_pyramid(batch))
+            if step == 0 and loss.distillation:
+                ratios = gradient_ratios(learner.detector, loss)
+            self.backward(learner, loss)
+            norm = self.update(learner)
+            record.add(step, {**loss.parts, "gradient_norm": norm})
+        return {**record.means(), **{name: float(ratio) for name, ratio in ratios.items()}}
+
     def loss(self, learner: Learner, batch: Batch, pyramid: Mapping[str, Tensor] | None) -> StepLoss:
         """Both forwards and all losses."""
         anchor_keys, region_keys = learner.detector.draw_sampling_keys(batch.images, batch.targets, self.generator)
@@ -132,11 +152,12 @@ class OursTrainer:
         learner.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss.total)
 
-    def update(self, learner: Learner) -> None:
-        """Clipping and the optimiser."""
+    def update(self, learner: Learner) -> Tensor:
+        """Clipping and the optimiser; returns the gradient's norm before clipping."""
         parameters = trainable_parameters(learner.modules)
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         step_clipped(learner.optimizer, norm, self.config.training.gradient_clip_norm)
+        return norm
 
     def _learner(self, config: TrialConfig, device: torch.device, seed: int) -> Learner:
         training = config.training
@@ -197,7 +218,7 @@ class PyramidFiles:
 
 def freeze_teacher(teacher: Detector, config: TrialConfig, device: torch.device) -> Detector:
     """The teacher as the training loop makes it ready."""
-    return freeze_detector(teacher.to(device), autocast_dtype(config.training.precision, device) or torch.float32)
+    return place(freeze_detector(teacher, autocast_dtype(config.training.precision, device) or torch.float32), device)
 
 
 def store_in_memory(pictures: Pictures) -> tuple[ImageStore, Annotations]:

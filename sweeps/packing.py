@@ -73,7 +73,7 @@ def share_gpus(
     if study.resources.gpus_per_trial != "auto" or not resources.num_gpus:
         return resources
     config = heaviest_trial(study)
-    display.say("Memory: measuring what the largest student takes of a GPU, in two steps")
+    display.say("Memory: measuring what the largest student takes of a GPU, in two steps and an evaluation")
     place = WorkPlace(resources.num_threads, True, Path.cwd())
     try:
         need = measure_on_cluster(config, teacher_file, place, num_cpus=resources.num_cpus)

@@ -78,7 +78,7 @@ class TrialSpec:
 class DistillationTrial(tune.Trainable):
     """Trains one student; an iteration is an epoch with its evaluation, where one is due."""
 
-    _trainer: Trainer | None
+    _trainer: Trainer | None = None
     _failure: Exception | None
     _metrics: dict[str, float]
     """All that was measured so far, last values."""
@@ -144,10 +144,17 @@ class DistillationTrial(tune.Trainable):
 
     def cleanup(self) -> None:
         """Called by Tune when the worker ends."""
-        self._trainer = None
+        self._end()
+
+    def _end(self) -> None:
+        """Let go of the trial; its trainer lives on where something, such as an error's traceback, refers to it."""
+        if self._trainer is not None:
+            self._trainer.close()
+            self._trainer = None
 
     def _begin(self, spec: TrialSpec) -> None:
-        self._trainer, self._failure = None, None
+        self._end()
+        self._failure = None
         self._metrics, self._evaluation = {}, None
         try:
             spec.place.enter()

@@ -32,7 +32,9 @@ def freeze_detector(detector: Detector, dtype: torch.dtype) -> Detector:
     losses stay fp32. It needs no autocast; under one of the same type it does the same.
     """
     frozen = copy.copy(detector)
-    frozen._modules = dict(detector._modules)  # copy.copy shares it with the original
+    # copy.copy shares them with the original: what is set or moved in one would be in both.
+    frozen._modules = dict(detector._modules)
+    frozen._buffers = dict(detector._buffers)
     frozen._anchors = {}
     modules: dict[str, nn.Module] = {
         "backbone": _FrozenBackbone(detector.backbone, dtype),
@@ -88,6 +90,12 @@ class _Convolution(nn.Module):
             result = fused._convolution_pointwise.binary(features, added, *arguments, "add", None, activation, [], None)
         return result
 
+    def extra_repr(self) -> str:
+        # The text of a frozen teacher is part of its cache's key: what no tensor tells must stand in it.
+        padding, stride, dilation, groups = self._geometry
+        shape = tuple(self.weight.shape)
+        return f"{shape}, {padding=}, {stride=}, {dilation=}, {groups=}"
+
     def __deepcopy__(self, memo: dict[int, Any]) -> _Convolution:
         # oneDNN's layout cannot be copied; it is made again.
         duplicate = copy.copy(self)
@@ -99,7 +107,8 @@ class _Convolution(nn.Module):
 def _has_fused_convolutions(dtype: torch.dtype) -> bool:
     """Whether oneDNN's fused convolutions, which ``torch.compile`` uses on CPUs, can be called in this type."""
     fused = torch.ops.mkldnn
-    if not (torch._C._has_mkldnn and hasattr(fused, "_convolution_pointwise")):
+    # Switched off by a user who suspects or compares it: torch's own convolutions then, as everywhere else.
+    if not (torch._C._has_mkldnn and torch._C._get_mkldnn_enabled() and hasattr(fused, "_convolution_pointwise")):
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and bool(fused._is_mkldnn_bf16_supported()))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from hkd.config import EvaluationConfig, TrainingConfig, TrialConfig
@@ -17,6 +18,7 @@ from hkd.data.annotations import ImageRecord, read_annotations
 from hkd.data.store import open_store
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
+from hkd.models.frozen import freeze_detector
 from hkd.training.checkpoint import CheckpointError, load_detector, load_weights, write_json
 from hkd.training.device import autocast_dtype, place, resolve_device
 from hkd.training.inference import detect_store
@@ -131,15 +133,17 @@ def _detect(
     training = TrainingConfig() if config is None else config.training
     device = resolve_device(training.device)
     detector, height, width = _detector(weights, config)
-    # The same store as in training, so that pictures are fitted to the network's input in the same way.
+    computed_in = autocast_dtype(training.precision, device)
+    # The same store as in training, so that pictures are fitted to the network's input in the same way; and the same
+    # frozen copy as a training's evaluation judges, so that its scores are those whose miss rate was told.
     pictures = without_boxes(records)
     return detect_store(
-        place(detector, device),
+        freeze_detector(place(detector, device), computed_in or torch.float32),
         open_store(pictures, height, width, Path(folder), progress=False),
         pictures,
         evaluation,
         device=device,
-        autocast_dtype=autocast_dtype(training.precision, device),
+        autocast_dtype=computed_in,
     )
 
 

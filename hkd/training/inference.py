@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hkd.config import EvaluationConfig
 from hkd.data.annotations import Annotations
@@ -54,6 +55,21 @@ def detect_validation(
 
 
 @torch.no_grad()
+def try_detection(
+    detector: Detector,
+    data: PreparedData,
+    evaluation: EvaluationConfig,
+    *,
+    device: torch.device,
+    autocast_dtype: torch.dtype | None = None,
+) -> None:
+    """The first batch of :func:`detect_validation`, for the memory it takes: later ones take no more."""
+    frozen = freeze_detector(detector, autocast_dtype or torch.float32)
+    images, valid_sizes, _ = next(evaluation_batches(data.validation_store, evaluation.batch_size, device))
+    _detect_batch(frozen, images, valid_sizes, evaluation, autocast_dtype)
+
+
+@torch.no_grad()
 def detect_store(
     detector: Detector,
     store: ImageStore,
@@ -71,16 +87,26 @@ def detect_store(
     detector.eval()
     results: list[dict[str, Any]] = []
     for images, valid_sizes, indices in evaluation_batches(store, evaluation.batch_size, device):
-        with torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
-            detections = detector.detect(
-                images,
-                valid_sizes,
-                score_threshold=evaluation.score_threshold,
-                nms_iou=evaluation.nms_iou,
-                max_detections=evaluation.max_detections_per_image,
-            )
+        detections = _detect_batch(detector, images, valid_sizes, evaluation, autocast_dtype)
         results.extend(_coco_results(detections, np.asarray(indices.cpu()), store, annotations))
     return results
+
+
+def _detect_batch(
+    detector: Detector,
+    images: Tensor,
+    valid_sizes: Tensor,
+    evaluation: EvaluationConfig,
+    autocast_dtype: torch.dtype | None,
+) -> Detections:
+    with torch.autocast(images.device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
+        return detector.detect(
+            images,
+            valid_sizes,
+            score_threshold=evaluation.score_threshold,
+            nms_iou=evaluation.nms_iou,
+            max_detections=evaluation.max_detections_per_image,
+        )
 
 
 def _coco_results(

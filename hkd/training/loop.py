@@ -28,7 +28,7 @@ from hkd.structures import Batch
 from hkd.training.cache_room import CacheRoom
 from hkd.training.checkpoint import CheckpointError, load_state, load_weights, save_detector, save_state
 from hkd.training.device import autocast_dtype, keep_freed_memory, place, resolve_device
-from hkd.training.inference import detect_validation, evaluate_detector
+from hkd.training.inference import detect_validation, evaluate_detector, try_detection
 from hkd.training.memory import tells_largest_batch
 from hkd.training.optim import (
     build_optimizer,
@@ -38,7 +38,7 @@ from hkd.training.optim import (
     trainable_parameters,
     update_average,
 )
-from hkd.training.record import EpochRecord
+from hkd.training.record import EpochRecord, steps_between_looks_on
 from hkd.training.step import SamplingNumbers, StepLoss, forward_teacher_pyramid, gradient_ratios, training_loss
 from hkd.training.teacher_cache import TeacherCache, open_training_cache
 
@@ -51,8 +51,6 @@ IMAGES_PER_SECOND = "images_per_second"
 OnStep = Callable[[int, int, Mapping[str, float]], None]
 """Called after each step with (steps done in this epoch, steps in an epoch, loss parts as last looked at)."""
 
-# A GPU runs ahead of Python; looking at its numbers makes Python wait, so it is done every so many steps.
-_STEPS_BETWEEN_LOOKS_ON_GPU = 20
 # Settings that do not change what a training computes: a state may be resumed under other ones.
 _FREE_SETTINGS = ("training.device", "training.num_threads", "training.evaluate_every_epochs")
 
@@ -125,7 +123,7 @@ class Trainer:
         self.teacher_cache = self._open_cache(teacher_cache)
         """None where there is no teacher to cache, or no room was given."""
         self._is_within_epoch = False
-        self._steps_between_looks = 1 if self.device.type == "cpu" else _STEPS_BETWEEN_LOOKS_ON_GPU
+        self._steps_between_looks = steps_between_looks_on(self.device)
 
     @property
     def total_epochs(self) -> int:
@@ -209,6 +207,12 @@ class Trainer:
                 gradient_ratios(self.student, loss)
             self._update(0, loss, EpochRecord(self.epoch, 1, self.device, self._steps_between_looks))
 
+    def try_evaluation(self) -> None:
+        """Detect in one batch of the evaluation, for the memory it takes."""
+        try_detection(
+            self.deployed, self._data, self.config.evaluation, device=self.device, autocast_dtype=self._autocast_dtype
+        )
+
     def detections(self) -> list[dict[str, Any]]:
         """COCO results on the validation images, in pixels of the original images."""
         return detect_validation(
@@ -283,6 +287,11 @@ class Trainer:
         self.epoch = state["epoch"]
         self._is_within_epoch = False
 
+    def close(self) -> None:
+        """Let others have the room of what was cached for this training, which is over or given up."""
+        if self.teacher_cache is not None:
+            self.teacher_cache.close()
+
     def _distillation(self, teacher: Detector | None) -> tuple[DistillationObjective | None, Detector | None]:
         config = self.config
         if config.teacher is None or not config.distillation.is_active:
@@ -293,7 +302,8 @@ class Trainer:
                 "give it load_teacher(...), or set teacher to null, or all weights under distillation to 0"
             )
         objective = build_objective(config.distillation, config.student, config.teacher, config.training.seed)
-        frozen = freeze_detector(teacher.to(self.device), self._autocast_dtype or torch.float32)
+        # Frozen first: the copy is moved, and the caller's own stays where it is.
+        frozen = place(freeze_detector(teacher, self._autocast_dtype or torch.float32), self.device)
         return place(objective, self.device), frozen
 
     def _trained_modules(self) -> list[nn.Module]:

@@ -59,6 +59,9 @@ class TriesBatches(Protocol):
     def try_batch(self, batch_size: int) -> None:
         """Compute whole steps with a batch of this size."""
 
+    def try_evaluation(self) -> None:
+        """Detect in one batch of the evaluation's size."""
+
 
 AnyTrainer = TypeVar("AnyTrainer", bound=TriesBatches)
 Parameters = ParamSpec("Parameters")
@@ -100,7 +103,7 @@ def tells_largest_batch(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = _reason(error)
         # Not inside the clause above: the error's traceback holds on to the tensors of the step that failed.
         raise _too_large(trainer, reason)
 
@@ -109,15 +112,16 @@ def tells_largest_batch(
 
 @tells_largest_batch
 def measure_need(trainer: TriesBatches) -> MemoryNeed:
-    """What a training takes, by two of its steps; the trainer must not be used any more.
+    """What a training takes, by two of its steps and a batch of its evaluation; the trainer must not be used any more.
 
     Raises:
-        BatchTooLargeError: its batch does not fit.
+        BatchTooLargeError: its batch does not fit, or that of its evaluation.
     """
     device = trainer.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     trainer.try_batch(trainer.config.training.batch_size)
+    _try_evaluation(trainer)
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         return MemoryNeed(torch.cuda.max_memory_reserved(device) + CUDA_CONTEXT_BYTES, total, device.type)
@@ -170,7 +174,7 @@ def _too_large(trainer: TriesBatches, reason: str) -> BatchTooLargeError:
     """Find out what fits, and say so.
 
     Args:
-        reason: The allocator's own words, which are told where nothing fits: there may be another cause then.
+        reason: The allocator's own words, which are told as well: there may be another cause.
     """
     config, device = trainer.config, trainer.device
     release_memory(device)
@@ -207,11 +211,33 @@ def _too_large(trainer: TriesBatches, reason: str) -> BatchTooLargeError:
     beginning = f"training.batch_size {asked} at {size} does not fit {place}"
     others = "smaller images (data.image_height, data.image_width) or a narrower student"
     if largest == 0:
-        return BatchTooLargeError(f"{beginning}, and neither does a batch of 1 ({reason}): choose {others}")
+        return BatchTooLargeError(f"{beginning}, and neither does a batch of 1: choose {others} ({reason})")
     found = "the largest that does" if step == 1 else f"of the multiples of {step} the largest that does"
     return BatchTooLargeError(
-        f"{beginning}; {found} is {largest}: set training.batch_size={largest} or less, or choose {others}"
+        f"{beginning}; {found} is {largest}: set training.batch_size={largest} or less, or choose {others} ({reason})"
     )
+
+
+def _try_evaluation(trainer: TriesBatches) -> None:
+    """Beside what a training holds on to at the end of an epoch; with a large batch it takes more than a step."""
+    try:
+        trainer.try_evaluation()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = _reason(error)
+    else:
+        return
+    config = trainer.config
+    raise BatchTooLargeError(
+        f"evaluation.batch_size {config.evaluation.batch_size} at {config.data.image_height} x "
+        f"{config.data.image_width} does not fit {_describe_device(trainer.device)}; set it lower ({reason})"
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what an allocator said."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _describe_device(device: torch.device) -> str:

@@ -92,7 +92,7 @@ def read_pyramid(path: Path, identity: str | None) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: there is none.
-        OSError: it cannot be read.
+        OSError: it cannot be read or mapped, or vanished meanwhile.
         PyramidFileError: it is damaged, or of something else.
     """
     with path.open("rb") as file:
@@ -102,7 +102,10 @@ def read_pyramid(path: Path, identity: str | None) -> dict[str, Tensor]:
         raise PyramidFileError(f"{path}: has {size} bytes, not {header['file_bytes']}")
     if identity not in (None, header["identity"]):
         raise PyramidFileError(f"{path}: is of {header['identity']}, not of {identity}")
-    content = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+    try:
+        content = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+    except RuntimeError as error:  # torch's word for what the system refuses
+        raise OSError(str(error)) from error
     levels = [_Level(**level) for level in header["levels"]]
     pyramid = {level.name: _mapped(content, level) for level in levels}
     if identity is not None and any(checksum(pyramid[level.name]) != level.checksum for level in levels):

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+# A GPU runs ahead of Python; looking at its numbers makes Python wait, so it is done every so many steps.
+_STEPS_BETWEEN_LOOKS_ON_GPU = 20
+
 
 class NonFiniteLossError(ValueError):
     """A loss or the gradient became infinite or NaN."""
@@ -59,3 +62,8 @@ class EpochRecord:
                 )
         self.seen = dict(zip(self._names, rows[-1], strict=True))
         self._looked_at = added
+
+
+def steps_between_looks_on(device: torch.device) -> int:
+    """How often a training looks at its numbers."""
+    return 1 if device.type == "cpu" else _STEPS_BETWEEN_LOOKS_ON_GPU

@@ -30,6 +30,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -46,6 +47,8 @@ CACHED_FRACTION = "teacher_cached_fraction"
 """Share of an epoch's steps whose teacher's pyramid was read and not computed."""
 DAMAGED_ENTRIES = "teacher_cache_damaged"
 """Entries that an epoch found damaged, and computed anew."""
+UNWRITTEN_ENTRIES = "teacher_cache_unwritten"
+"""Entries that an epoch computed and could not keep, as the disk is full or gone; told only where there are any."""
 
 Pyramid = dict[str, Tensor]
 
@@ -104,7 +107,7 @@ class TeacherCache:
         self._folder = folder
         self._user = user  # kept: nobody removes a folder of which somebody holds such a lock
         self._can_write = True
-        self._counts = {"read": 0, "computed": 0, "damaged": 0}
+        self._counts = {"read": 0, "computed": 0, "damaged": 0, "unwritten": 0}
 
     def pyramid(self, epoch: int, step: int, images: Tensor, compute: Callable[[], Pyramid]) -> Pyramid:
         """The teacher's pyramid of a step's batch: read where it is kept, else computed, and then kept.
@@ -145,6 +148,8 @@ class TeacherCache:
             CACHED_FRACTION: self._counts["read"] / max(1, steps),
             DAMAGED_ENTRIES: float(self._counts["damaged"]),
         }
+        if self._counts["unwritten"]:
+            numbers[UNWRITTEN_ENTRIES] = float(self._counts["unwritten"])
         self._counts = dict.fromkeys(self._counts, 0)
         return numbers
 
@@ -171,6 +176,7 @@ class TeacherCache:
                 _verified[path] = _stamp(path)
             except OSError:
                 self._can_write = False  # the disk is full, or was taken away
+        self._counts["unwritten"] += not self._can_write
         return pyramid
 
     def _read(self, path: Path, images: Tensor) -> Pyramid:
@@ -259,7 +265,7 @@ def cache_key(
         processor: list[object] = [torch.cuda.get_device_name(device)]
     else:
         # Threads share a sum in parts: with another number of them the last bits differ.
-        processor = [torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()]
+        processor = [torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), _matrix_instructions()]
     return config_hash(
         {
             "recipe": _RECIPE,
@@ -286,6 +292,20 @@ def planned_entry_bytes(config: TrialConfig, pyramid_channels: int, autocast_dty
     ]
     bytes_a_cell = config.training.batch_size * pyramid_channels * itemsize
     return file_bytes({name: bytes_a_cell * count for name, count in zip(PYRAMID_LEVELS, cells, strict=True)})
+
+
+def _matrix_instructions() -> list[str]:
+    """Those of this CPU by which oneDNN chooses its kernels, and with them the order of sums; torch's names.
+
+    torch's own capability does not tell processors with AMX from those with AVX-512 alone.
+    """
+    # Not in the oldest torch that we admit.
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return sorted(
+        name
+        for name, is_there in capabilities.items()
+        if is_there is True and (name.startswith("amx") or "bf16" in name or "fp16" in name)
+    )
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -26,8 +26,8 @@ from hkd.distillation.logits import kl_distillation_loss
 from hkd.distillation.pyramid import pearson_loss
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
-from hkd.training.loop import Trainer
-from hkd.training.step import forward_teacher_pyramid
+from hkd.training.loop import IMAGES_PER_SECOND, LEARNING_RATE, SECONDS, Trainer
+from hkd.training.step import GRADIENT_RATIO, forward_teacher_pyramid
 from tests.training.tiny import TEACHER_SHAPE, build, trial_config
 
 ROOT = Path(__file__).parents[2]
@@ -135,7 +135,8 @@ def test_baseline_and_ours_have_the_same_distillation_losses() -> None:
     torch.testing.assert_close(logit_loss(student, teacher), expected, atol=1e-4, rtol=0)
 
 
-def test_our_contender_trains_as_the_training_loop_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_whole_epoch", [False, True])
+def test_our_contender_trains_as_the_training_loop_does(tmp_path: Path, is_whole_epoch: bool) -> None:
     """Two steps from the same weights, at a constant learning rate, end with the same bits."""
     config = trial_config(
         tmp_path, training__precision="fp32", training__warmup_fraction=0, training__final_learning_rate_fraction=1
@@ -147,9 +148,15 @@ def test_our_contender_trains_as_the_training_loop_does(tmp_path: Path) -> None:
     ours.learners[0].detector.load_state_dict(trainer.student.state_dict())
     ours.generator.manual_seed(2**31 + config.training.seed)  # as the loop seeds its first epoch's
     assert ours.loader.steps_per_epoch == 2
-    trainer.train_epoch()
-    for _ in range(2):
-        ours.step()
+    measured = trainer.train_epoch()
+    if is_whole_epoch:
+        # All that the loop measures, but for the clock's readings and the rate, which is constant.
+        others = {LEARNING_RATE, SECONDS, IMAGES_PER_SECOND}
+        assert ours.train_epoch() == {name: value for name, value in measured.items() if name not in others}
+        assert any(name.startswith(GRADIENT_RATIO) for name in measured)
+    else:
+        for _ in range(2):
+            ours.step()
     expected = trainer.student.state_dict()
     for name, tensor in ours.learners[0].detector.state_dict().items():
         assert torch.equal(tensor, expected[name]), name

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from hkd.config import DetectorConfig
+from hkd.models import frozen as frozen_module
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 from hkd.models.frozen import freeze_detector
@@ -95,6 +96,26 @@ class TestFreezeDetector:
         copied = [tensor for tensor in frozen.state_dict().values() if tensor.dtype == torch.bfloat16]
         assert copied
         assert not owned & {tensor.data_ptr() for tensor in copied}
+
+    def test_moving_the_copy_leaves_the_original_where_it_is(self, shape: str) -> None:
+        detector = _detector(SHAPES[shape])
+        frozen = freeze_detector(detector, torch.bfloat16).to("meta")
+        assert {tensor.device.type for tensor in frozen.buffers()} == {"meta"}
+        assert {tensor.device.type for tensor in (*detector.parameters(), *detector.buffers())} == {"cpu"}
+
+
+def test_nothing_of_onednn_is_called_where_it_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a fused convolution was called")
+
+    frozen = freeze_detector(_detector(SHAPES["basic blocks"]), torch.float32)
+    with torch.no_grad():
+        expected = _pyramids(frozen, *_images(64, 96))
+        monkeypatch.setattr(frozen_module._Convolution, "_fused", refuse)
+        monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+        found = _pyramids(frozen, *_images(64, 96))
+    # Roundings of 2^-24 in a chain of 20: see above.
+    assert torch.linalg.vector_norm(found - expected) < 1e-5 * torch.linalg.vector_norm(expected)
 
 
 def test_a_norm_that_cannot_be_folded_is_refused() -> None:

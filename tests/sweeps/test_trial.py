@@ -160,6 +160,21 @@ def test_trials_share_their_teachers_pyramids_and_end_as_without(spec: TrialSpec
     assert fractions == [None, 0, 1]
 
 
+def test_a_worker_lets_go_of_a_former_trials_entries(spec: TrialSpec, tmp_path: Path) -> None:
+    trial = worker()
+    trial.setup({SPEC: replace(spec, teacher_cache=CacheRoom(tmp_path, 10**9))})
+    held = trial._trainer  # as an error's traceback may hold it
+    assert held is not None
+    (user,) = tmp_path.glob("*/users/*")
+    trial.reset_config({SPEC: spec})
+    assert not user.exists()
+    trial.reset_config({SPEC: replace(spec, teacher_cache=CacheRoom(tmp_path, 10**9))})
+    (user,) = tmp_path.glob("*/users/*")
+    held = trial._trainer
+    trial.cleanup()
+    assert not user.exists()
+
+
 def test_an_undistilled_trial_needs_no_teacher(spec: TrialSpec) -> None:
     trial = worker()
     undistilled = changed(

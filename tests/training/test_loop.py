@@ -122,6 +122,14 @@ def test_teacher_stays_as_it_was_and_answers_as_in_eval_mode(
     ]
 
 
+def test_the_callers_teacher_stays_where_it_is(scenes_dir: Path, data: PreparedData, teacher: Detector) -> None:
+    trainer = Trainer(trial_config(scenes_dir), data, teacher, device="meta")
+    assert trainer._teacher is not None
+    moved = [*trainer._teacher.parameters(), *trainer._teacher.buffers()]
+    assert {tensor.device.type for tensor in moved} == {"meta"}
+    assert {tensor.device.type for tensor in (*teacher.parameters(), *teacher.buffers())} == {"cpu"}
+
+
 def test_epoch_measures_losses_pulls_rate_and_speed(make: MakeTrainer) -> None:
     calls: list[tuple[int, int, dict[str, float]]] = []
     trainer = make()

@@ -6,14 +6,18 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from hkd.data.prepare import PreparedData
-from hkd.training import memory
+from hkd.models.detector import Detector
+from hkd.structures import Detections
+from hkd.training import inference, memory
 from hkd.training.loop import Trainer
 from hkd.training.memory import (
     BatchTooLargeError,
@@ -96,7 +100,7 @@ def test_a_batch_that_does_not_fit_is_told_with_the_largest_that_does(
     assert re.fullmatch(
         r"training.batch_size 7 at 64 x 96 does not fit this machine's memory \([\d.]+ GiB\); the largest that does is "
         r"2: set training.batch_size=2 or less, or choose smaller images \(data.image_height, data.image_width\) or a "
-        r"narrower student",
+        r"narrower student \((CUDA out of memory|MemoryError|.*can't allocate memory).*\)",
         str(caught.value),
     )
     # The allocator's own error, and with it the step's tensors, is gone.
@@ -136,7 +140,7 @@ def test_memory_that_runs_out_in_a_later_step_is_told_as_well(scenes_dir: Path, 
 
 def test_where_not_even_one_image_fits(scenes_dir: Path, data: PreparedData) -> None:
     trainer = Trainer(trial_config(scenes_dir), data, limited_teacher(0))
-    told = r"GiB\), and neither does a batch of 1 \(CUDA out of memory. Tried to .* MiB\): choose smaller images"
+    told = r"GiB\), and neither does a batch of 1: choose smaller images .* \(CUDA out of memory. Tried to .* MiB\)$"
     with pytest.raises(BatchTooLargeError, match=told):
         trainer.train_epoch()
 
@@ -157,6 +161,30 @@ def test_the_need_of_a_training_is_measured_on_its_own_batch(scenes_dir: Path, d
     assert 4 * weights < need.peak_bytes < need.device_bytes
     with pytest.raises(BatchTooLargeError, match=r"batch_size 4 at .* the largest that does is 3"):
         measure_need(Trainer(config, data, limited_teacher(3)))
+
+
+def test_a_batch_of_the_evaluation_is_measured_as_well(
+    scenes_dir: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    detect_batch = inference._detect_batch
+
+    def watch(detector: Detector, images: Tensor, *rest: Any) -> Detections:
+        seen.append(len(images))
+        return detect_batch(detector, images, *rest)
+
+    monkeypatch.setattr(inference, "_detect_batch", watch)
+    config = trial_config(scenes_dir, evaluation__batch_size=3)
+    measure_need(Trainer(config, data, limited_teacher(2)))
+    assert seen == [3]
+
+    def fail(*_: object) -> Detections:
+        raise OUT_OF_MEMORY()
+
+    monkeypatch.setattr(inference, "_detect_batch", fail)
+    told = r"^evaluation.batch_size 3 at 64 x 96 does not fit this machine's .*; set it lower \(CUDA out of memory"
+    with pytest.raises(BatchTooLargeError, match=told):
+        measure_need(Trainer(config, data, limited_teacher(2)))
 
 
 def test_a_teachers_own_batch_is_named_as_its(scenes_dir: Path, data: PreparedData, tmp_path: Path) -> None:

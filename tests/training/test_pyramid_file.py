@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -145,6 +147,29 @@ def test_a_pyramid_of_something_else_is_refused(path: Path) -> None:
         read_pyramid(path, "step 0")
     with pytest.raises(FileNotFoundError):
         read_pyramid(path.with_name("1.pyramid"), "step 1")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (Path.unlink, "No such file"),
+        (lambda path: os.truncate(path, PAGE_BYTES), "smaller than the required"),
+    ],
+)
+def test_what_happens_to_a_file_before_it_is_mapped_is_an_error_of_the_system(
+    path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], message: str
+) -> None:
+    # torch raises RuntimeError, which a training takes for a defect and ends.
+    write(path, make_pyramid())
+    map_file = torch.from_file
+
+    def change_first(name: str, **arguments: Any) -> Tensor:
+        change(Path(name))
+        return map_file(name, **arguments)
+
+    monkeypatch.setattr(torch, "from_file", change_first)
+    with pytest.raises(OSError, match=message):
+        read_pyramid(path, "step 0")
 
 
 def test_checksum_is_of_the_bytes_in_memory_and_not_of_how_they_are_summed() -> None:

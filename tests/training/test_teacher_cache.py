@@ -19,11 +19,20 @@ from torch import Tensor
 
 from hkd.data.prepare import PreparedData
 from hkd.models.detector import Detector
+from hkd.models.frozen import freeze_detector
 from hkd.training import cache_room, teacher_cache
 from hkd.training.cache_room import CacheRoom
 from hkd.training.loop import Trainer
 from hkd.training.pyramid_file import read_pyramid
-from hkd.training.teacher_cache import CACHED_FRACTION, DAMAGED_ENTRIES, TeacherCache, cache_key, open_cache, plan_cache
+from hkd.training.teacher_cache import (
+    CACHED_FRACTION,
+    DAMAGED_ENTRIES,
+    UNWRITTEN_ENTRIES,
+    TeacherCache,
+    cache_key,
+    open_cache,
+    plan_cache,
+)
 from tests.training.test_loop import assert_same_weights
 from tests.training.tiny import TEACHER_SHAPE, build, trial_config
 
@@ -62,7 +71,7 @@ def make(scenes_dir: Path, data: PreparedData, teacher: Detector, tmp_path: Path
 
 def losses_of(epoch: dict[str, float]) -> dict[str, float]:
     """What an epoch computed, less the clock's readings and the cache's."""
-    others = {"seconds", "images_per_second", CACHED_FRACTION, DAMAGED_ENTRIES}
+    others = {"seconds", "images_per_second", CACHED_FRACTION, DAMAGED_ENTRIES, UNWRITTEN_ENTRIES}
     return {name: value for name, value in epoch.items() if name not in others}
 
 
@@ -254,6 +263,7 @@ def test_a_training_is_never_stopped_by_the_disk(
         measured = train(make())
     assert [losses_of(epoch) for epoch in measured] == [losses_of(epoch) for epoch in expected]
     assert len(tried) == 1, "it went on trying"
+    assert [epoch[UNWRITTEN_ENTRIES] for epoch in measured] == [STEPS, STEPS]
     (tmp_path / "file").touch()
     cache = open_cache(CacheRoom(tmp_path / "file", PLENTY), KEY, entry_bytes=1, steps_per_epoch=1, total_epochs=1)
     assert str(cache.plan).startswith("none is kept")
@@ -311,6 +321,37 @@ def test_key_tells_teachers_data_precisions_and_threads_apart(
     assert cache_key(config, data, build(TEACHER_SHAPE, 1), cpu, torch.bfloat16) == keys[0]
 
 
+def test_key_tells_processors_apart_by_their_matrix_instructions(
+    scenes_dir: Path, data: PreparedData, teacher: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, cpu = trial_config(scenes_dir), torch.device("cpu")
+    machines: list[dict[str, Any]] = [
+        {"avx512_f": True, "amx_bf16": True, "avx512_bf16": True, "num_sockets": 1},
+        {"avx512_f": True, "amx_bf16": False, "avx512_bf16": True, "num_sockets": 1},
+        {"avx512_f": True, "amx_bf16": False, "avx512_bf16": False, "num_sockets": 1},
+    ]
+    keys = []
+    for machine in [*machines, {**machines[0], "num_sockets": 2}]:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda machine=machine: machine, raising=False)
+        keys.append(cache_key(config, data, teacher, cpu, torch.bfloat16))
+    assert len(set(keys[:3])) == 3
+    assert keys[3] == keys[0], "sockets change no kernel"
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # as in the oldest torch
+    cache_key(config, data, teacher, cpu, torch.bfloat16)
+
+
+def test_key_tells_convolutions_apart_that_no_weight_does(
+    scenes_dir: Path, data: PreparedData, teacher: Detector
+) -> None:
+    config, cpu = trial_config(scenes_dir), torch.device("cpu")
+    strided = build(TEACHER_SHAPE, 1)
+    strided.backbone.body["layer2"][0].conv1.stride = (1, 1)
+    strided.backbone.body["layer2"][0].conv2.stride = (2, 2)
+    frozen = [freeze_detector(either, torch.bfloat16) for either in (teacher, strided)]
+    keys = {cache_key(config, data, either, cpu, torch.bfloat16) for either in frozen}
+    assert len(keys) == 2
+
+
 # From here on without a network: a step's "images" are constant, and so is its "pyramid".
 
 
@@ -335,6 +376,20 @@ def test_other_images_never_get_an_entry(tmp_path: Path) -> None:
     found = cache.pyramid(0, 0, images_of(1), lambda: pyramid_of(0, 1))
     assert torch.equal(found["p2"], pyramid_of(0, 1)["p2"])
     assert cache.take_counts() == {CACHED_FRACTION: 0, DAMAGED_ENTRIES: 1}
+
+
+def test_an_entry_that_vanishes_while_it_is_read_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = open_plain(tmp_path)
+    cache.pyramid(0, 0, images_of(0), lambda: pyramid_of(0, 0))
+    map_file = torch.from_file
+
+    def vanish(name: str, **arguments: Any) -> Tensor:
+        Path(name).unlink(missing_ok=True)
+        return map_file(name, **arguments)
+
+    monkeypatch.setattr(torch, "from_file", vanish)
+    found = cache.pyramid(0, 0, images_of(0), lambda: pyramid_of(0, 0))
+    assert torch.equal(found["p2"], pyramid_of(0, 0)["p2"])
 
 
 def test_a_training_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
