@@ -191,8 +191,8 @@ def test_ground_truth(folder: Path) -> None:
     def check(content: bytes) -> Outcome:
         path.write_bytes(content)
         record = (
-            r"line \d|(images|annotations|detections|categories)\[\d|must be an object|at least one image|not valid JSON \(|"
-            "twice in"
+            r"line \d|(images|annotations|detections|categories)\[\d|must be an object|"
+            r"at least one image|not valid JSON \(|twice in"
         )
         outcome, result = _evaluate(folder, path, record, truth=path)
         if result is None:
