@@ -25,6 +25,8 @@ SECONDS_BETWEEN_SAMPLES = 0.5
 
 _OWN_STATUS = Path("/proc/self/status")
 _MACHINE_STATUS = Path("/proc/meminfo")
+_OWN_GROUPS = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
 _OWN_PEAK_RESET = Path("/proc/self/clear_refs")
 # proc(5): "resets the peak resident set size to the process's current resident set size".
 _RESET_PEAK = "5"
@@ -121,17 +123,19 @@ def release_memory(device: torch.device) -> None:
 
 
 def machine_bytes() -> int:
-    """Memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Memory of this machine, or of the container that this process runs in, whichever is less."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([physical, *(limit for limit, _ in _group_limits())])
 
 
 def available_bytes() -> int:
-    """Memory of this machine that could be had now without driving others out; off Linux, all there is."""
+    """Memory that could be had now without driving others out, or beyond the container; off Linux, all there is."""
     try:
         found = re.search(r"^MemAvailable:\s*(\d+) kB$", _MACHINE_STATUS.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         found = None
-    return machine_bytes() if found is None else int(found[1]) * 1024
+    available = machine_bytes() if found is None else int(found[1]) * 1024
+    return min([available, *(max(0, limit - used) for limit, used in _group_limits())])
 
 
 def gibibytes(size_bytes: float) -> str:
@@ -139,6 +143,44 @@ def gibibytes(size_bytes: float) -> str:
     if size_bytes < BYTES_PER_GIB:
         return f"{size_bytes / 2**20:.0f} MiB"
     return f"{size_bytes / BYTES_PER_GIB:.1f} GiB"
+
+
+def _group_limits() -> list[tuple[int, int]]:
+    """Limits of the memory of the control groups that this process is in, and what each uses of it; bytes.
+
+    A group is bound by those above it as well. Where a container shows its own group as the root, the path that the
+    process is told leads nowhere, and the root alone is read.
+    """
+    try:
+        lines = _OWN_GROUPS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    limits: list[tuple[int, int] | None] = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":  # version 2
+            root, names = _GROUPS, ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            root = _GROUPS / "memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        own = root / path.lstrip("/")
+        limits += [_group_limit(group, *names) for group in (own, *own.parents) if group.is_relative_to(root)]
+    return [limit for limit in limits if limit is not None]
+
+
+def _group_limit(group: Path, limit_name: str, usage_name: str, cache_name: str) -> tuple[int, int] | None:
+    """A group's limit and use, less the cached files that make way; None where it is bound to nothing."""
+    try:
+        limit = (group / limit_name).read_text(encoding="ascii").strip()
+        usage = int((group / usage_name).read_text(encoding="ascii"))
+        cached = re.search(rf"^{cache_name} (\d+)$", (group / "memory.stat").read_text(encoding="ascii"), re.MULTILINE)
+    except (OSError, ValueError):
+        return None
+    if not limit.isdecimal():  # "max"
+        return None
+    return int(limit), usage - (0 if cached is None else int(cached[1]))
 
 
 def _reset_peak_resident_bytes() -> None:

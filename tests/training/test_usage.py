@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
+from hkd.training import usage
 from hkd.training.usage import UsageMeter, cpu_utilisation, gibibytes, peak_resident_bytes, release_memory
 
 CPU = torch.device("cpu")
@@ -23,6 +25,47 @@ def test_sizes_are_told_to_people() -> None:
     assert gibibytes(79.2 * 2**30) == "79.2 GiB"
     assert gibibytes(2**30) == "1.0 GiB"
     assert gibibytes(0.5 * 2**30) == "512 MiB"
+
+
+MIB = 2**20
+VERSION_2 = ("0::/pod/trial", "", "memory.max", "memory.current", "inactive_file")
+VERSION_1 = (
+    "9:cpu:/\n4:hugetlb,memory:/pod/trial\n0::/",
+    "memory",
+    "memory.limit_in_bytes",
+    "memory.usage_in_bytes",
+    "total_inactive_file",
+)
+
+
+@pytest.mark.parametrize("version", [VERSION_2, VERSION_1], ids=["version 2", "version 1"])
+@pytest.mark.parametrize("is_own_root", [False, True])
+def test_a_containers_limits_bound_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[str, ...], is_own_root: bool
+) -> None:
+    listed, controller, limit, used, cached = version
+    root = tmp_path / "groups" / controller
+
+    def make_group(folder: Path, limit_text: str, used_bytes: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / limit).write_text(f"{limit_text}\n")
+        (folder / used).write_text(f"{used_bytes}\n")
+        (folder / "memory.stat").write_text(f"anon 1\n{cached} {2 * MIB}\n")
+
+    monkeypatch.setattr(usage, "_GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(usage, "_OWN_GROUPS", tmp_path / "cgroup")
+    physical = usage.machine_bytes()  # no such file: no groups
+    (tmp_path / "cgroup").write_text(f"{listed}\n")
+    if is_own_root:
+        # What is told is the path on the host, which the container does not see.
+        make_group(root, str(20 * MIB), 7 * MIB)
+    else:
+        make_group(root / "pod", str(20 * MIB), 7 * MIB)
+        make_group(root / "pod" / "trial", "max", 3 * MIB)
+    # 20 - (7 - 2): cached files make way.
+    assert (usage.machine_bytes(), usage.available_bytes()) == (20 * MIB, 15 * MIB)
+    (tmp_path / "cgroup").write_text("1:name=systemd:/pod\n")
+    assert usage.machine_bytes() == physical
 
 
 def test_each_measurement_has_a_peak_of_its_own() -> None:
