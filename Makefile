@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint unit end_to_end constraints clean FORCE
+.PHONY: help install demo test lint unit thorough end_to_end constraints clean FORCE
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,6 +21,7 @@ help:
 	@echo "make test        install, then lint, types, import contracts and all tests"
 	@echo "make lint        ruff, mypy, import contracts"
 	@echo "make unit        the unit tests"
+	@echo "make thorough    the tests that search widely: fuzzed files, memory, speed's correctness"
 	@echo "make end_to_end  the tests that drive the real commands"
 	@echo "make install     only create or refresh .venv (PYTHON=... chooses its interpreter)"
 	@echo "make constraints write constraints.txt from what .venv holds"
@@ -70,7 +71,10 @@ lint: $(STAMP)
 
 # By whole files: some share what is slow to make among their tests.
 unit: $(STAMP)
-	$(BIN)/pytest -m "not end_to_end" --durations=15 --numprocesses=auto --dist=loadfile
+	$(BIN)/pytest -m "not end_to_end and not thorough" --durations=15 --numprocesses=auto --dist=loadfile
+
+thorough: $(STAMP)
+	$(BIN)/pytest -m "thorough and not end_to_end" --durations=15 --numprocesses=auto --dist=loadfile
 
 end_to_end: $(STAMP)
 	$(BIN)/pytest -m end_to_end --durations=15
@@ -79,6 +83,7 @@ end_to_end: $(STAMP)
 test: $(STAMP)
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory thorough
 	@$(MAKE) --no-print-directory end_to_end
 
 # Names and versions only: where packages come from is the machine's affair.

@@ -30,6 +30,8 @@ from hkd.training.loop import IMAGES_PER_SECOND, LEARNING_RATE, SECONDS, Trainer
 from hkd.training.step import GRADIENT_RATIO, forward_teacher_pyramid
 from tests.training.tiny import TEACHER_SHAPE, build, trial_config
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 HEIGHT, WIDTH = 64, 96

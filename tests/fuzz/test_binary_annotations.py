@@ -19,6 +19,8 @@ from tests.fuzz.breaking import broken_bytes, replaced_words
 from tests.fuzz.plain_readers import plain_mat, plain_vbb
 from tests.fuzz.running import Outcome, assert_refused, check_conversion, fuzz, remove, run_hkd
 
+pytestmark = pytest.mark.thorough
+
 STRANGE = (float("nan"), float("inf"), -float("inf"), 1e308, 1e9 + 1, -1.0, 0.0, 0.5, 1.0, 3.0, 7.0, 30.0)
 LINDAU = "lindau_000000_000019_leftImg8bit.png"
 ROWS = [[1, 100, 20, 41, 100, 24000, 100, 20, 41, 50], [2, 300, 20, 41, 100, 25000, 300, 20, 41, 100]]

@@ -20,6 +20,8 @@ from tests.fuzz.breaking import broken_bytes, broken_json, broken_text
 from tests.fuzz.plain_readers import plain_detections_json, plain_ground_truth, plain_rows
 from tests.fuzz.running import MalformedError, Outcome, Tally, assert_refused, fuzz, run_hkd
 
+pytestmark = pytest.mark.thorough
+
 IMAGES: list[dict[str, Any]] = [
     {"id": 3, "file_name": "set06_V000_I00029.jpg", "height": 480, "width": 640},
     {"id": 5, "file_name": "set06_V000_I00059.jpg", "height": 480, "width": 640},

@@ -21,6 +21,8 @@ from tests.fuzz.plain_readers import (
 )
 from tests.fuzz.running import REFUSED, Outcome, Tally, check_conversion, fuzz
 
+pytestmark = pytest.mark.thorough
+
 RECORD = (
     r"line \d|(images|annotations|categories|children|gtboxes)\[\d|image |category|must be a|twice|is missing|"
     r"not valid JSON|stands in line|ID |'images' is empty|image_root|none of|integers of at least 1"

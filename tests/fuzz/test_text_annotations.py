@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from tests.fuzz.breaking import broken_text
 from tests.fuzz.plain_readers import Found, plain_bbgt, plain_pennfudan, plain_yolo_labels, plain_yolo_places
 from tests.fuzz.running import Outcome, Tally, check_conversion, fuzz
+
+pytestmark = pytest.mark.thorough
 
 PEOPLE = """\
 # Compatible with PASCAL Annotation Version 1.00

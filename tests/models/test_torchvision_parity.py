@@ -23,6 +23,8 @@ from hkd.models.losses import region_losses, rpn_losses
 from hkd.models.sampling import match_anchors, sample_anchors, sample_regions, with_ground_truth
 from hkd.structures import Targets
 
+pytestmark = pytest.mark.thorough
+
 # fasterrcnn_resnet50_fpn's settings, in our configuration's words.
 TORCHVISION_RESNET50 = DetectorConfig(
     backbone="resnet50",

@@ -31,6 +31,8 @@ from hkd.training.usage import machine_bytes
 from tests.training.limited import OUT_OF_MEMORY, limited_teacher
 from tests.training.tiny import trial_config
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.mark.parametrize(
     ("too_large", "limit", "expected", "tried"),
