@@ -67,7 +67,10 @@ def trained(folder: Path) -> Path:
 
 def test_interrupted_distillation_goes_on_to_the_same_bits(folder: Path, trained: Path) -> None:
     command = [str(HKD), "train", "trial.yaml", "--out", "broken"]
+    # A shell starts what it puts into the background deaf to SIGINT, and a process hands that on to its children.
+    hearing = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        signal.signal(signal.SIGINT, hearing)
         until = time.monotonic() + TIMEOUT_S
         while not (folder / "broken" / "training_state.pt").is_file() and time.monotonic() < until:
             time.sleep(0.01)
