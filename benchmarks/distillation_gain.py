@@ -7,6 +7,7 @@ Everything but the distillation weights is the same for all rows: data, schedule
 
     python benchmarks/distillation_gain.py                    # 3 seeds, two trainings at a time
     python benchmarks/distillation_gain.py --seeds 0 --rows alone default   # a quick look
+    python benchmarks/distillation_gain.py --rows alone default --set training.precision=fp32
 
 Finished trainings are kept under --out and not repeated: remove that folder after a change of the code.
 """
@@ -26,7 +27,7 @@ from pathlib import Path
 import torch
 
 from hkd.config import TrialConfig
-from hkd.config_io import apply_overrides, config_hash, load_yaml, parse_config
+from hkd.config_io import apply_overrides, config_hash, load_yaml, parse_config, parse_override
 from hkd.data.prepare import prepare_data
 from hkd.metric_names import AP, MR2_ALL, MR2_REASONABLE
 from hkd.training.checkpoint import write_json
@@ -51,12 +52,20 @@ def main() -> int:
     """Train what is not trained yet, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=CONFIG, help="a TrialConfig (default: %(default)s)")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one setting of all rows",
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1)), help="trainings at a time")
     parser.add_argument("--out", type=Path, default=Path("runs/distillation_gain"))
     arguments = parser.parse_args()
-    raw = load_yaml(arguments.config)
+    raw = apply_overrides(load_yaml(arguments.config), dict(map(parse_override, arguments.overrides)))
     config = parse_config(TrialConfig, raw, source=str(arguments.config))
     data = prepare_data(config.data)
     teacher = prepare_teacher(config, data, arguments.out, progress=_print_progress)

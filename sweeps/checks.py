@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hkd import metric_names as names
 from hkd.config import TrialConfig
-from hkd.data.annotations import AnnotationError, Annotations, read_annotations
+from hkd.data.annotations import Annotations
+from hkd.data.prepare import read_both
 from hkd.evaluation.evaluator import evaluate
 from hkd.evaluation.protocol_files import load_protocol
 from hkd.training.teacher import check_teacher_files
@@ -26,20 +27,12 @@ def check_files(base: TrialConfig, *, check_images: bool) -> Annotations | None:
         AnnotationError: listing what is wrong with the annotations of both sets.
         CheckpointError: the teacher's weights are missing or of another architecture.
     """
-    read: list[Annotations] = []
-    errors: list[AnnotationError] = []
-    for path in filter(None, (base.data.train_annotations, base.data.validation_annotations)):
-        try:
-            read.append(read_annotations(path, base.data.image_root, check_images=check_images))
-        except AnnotationError as error:
-            errors.append(error)
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        problems = [f"{error.source}: {problem}" for error in errors for problem in error.problems]
-        raise AnnotationError(problems, "training and validation annotations")
+    data, validation = base.data, None
+    if data.train_annotations is not None and data.validation_annotations is not None:  # both or neither
+        paths = (data.train_annotations, data.validation_annotations)
+        _, validation = read_both(paths, data.image_root, check_images=check_images)
     check_teacher_files(base)
-    return read[-1] if read else None
+    return validation
 
 
 def check_objectives(study: StudyConfig, validation_annotations: Annotations) -> None:

@@ -47,7 +47,7 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
     else:
         paths = (config.train_annotations, config.validation_annotations)
         image_root = config.image_root
-    train, validation = _read_both(paths, image_root)
+    train, validation = read_both(paths, image_root)
     if train.ignore.all():
         problem = (
             f"none of its {len(train.ignore)} boxes counts (all are ignored)" if len(train.ignore) else "has no box"
@@ -62,11 +62,18 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
     return PreparedData(train, validation, train_store, validation_store, config)
 
 
-def _read_both(paths: tuple[Path, Path], image_root: Path | None) -> tuple[Annotations, Annotations]:
+def read_both(
+    paths: tuple[Path, Path], image_root: Path | None, *, check_images: bool = True
+) -> tuple[Annotations, Annotations]:
+    """Training and validation annotations, as :func:`hkd.data.annotations.read_annotations` reads each.
+
+    Raises:
+        AnnotationError: with the problems of both.
+    """
     read, errors = [], []
     for path in paths:
         try:
-            read.append(read_annotations(path, image_root))
+            read.append(read_annotations(path, image_root, check_images=check_images))
         except AnnotationError as error:
             errors.append(error)
     if len(errors) == 1:

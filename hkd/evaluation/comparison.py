@@ -128,7 +128,7 @@ def read_inputs(
         found = []
         for detector in detectors:
             # Called at once, while the loop's variable is this one.
-            boxes = collect(lambda: read_detections(detector.path, truth, height_scale=detector.height_scale))  # noqa: B023
+            boxes = collect(lambda: read_detections(detector.path, truth, height_scale=detector.height_scale))  # noqa: B023 (called here)
             if boxes is not None:
                 found.append((detector, boxes))
     assert protocol is not None

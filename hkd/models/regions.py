@@ -40,11 +40,6 @@ def region_levels(boxes_xyxy: Tensor, canonical_size: float, first_level: int, l
     return levels.clamp(min=first_level, max=last_level).long() - first_level
 
 
-def align_regions(levels: Sequence[Tensor], boxes_xyxy: Tensor, image_height: int, canonical_size: float) -> Tensor:
-    """Pool regions (B, R, 4) from p2.. ``levels`` (B, C, H_l, W_l): (B * R, C, 7, 7) in channels-last layout."""
-    return pool_regions(levels, region_taps(levels, boxes_xyxy, image_height, canonical_size))
-
-
 def region_taps(levels: Sequence[Tensor], boxes_xyxy: Tensor, image_height: int, canonical_size: float) -> RegionTaps:
     """Where regions (B, R, 4) are read from ``levels`` of these sizes, whatever their channels."""
     batch = len(boxes_xyxy)

@@ -211,8 +211,7 @@ class _Samples:
         while True:
             try:
                 self._taken.append(float(self._tell()))
-            # A figure for information: a driver that does not answer must not end a training.
-            except Exception:  # noqa: BLE001
+            except Exception:  # noqa: BLE001 (a figure for information: a silent driver must not end a training)
                 return
             if self._is_over.wait(SECONDS_BETWEEN_SAMPLES):
                 return
