@@ -67,7 +67,7 @@ class _Convolution(nn.Module):
         self._laid_out: tuple[torch.Size, Tensor] | None = None
 
     def forward(self, features: Tensor, *, added: Tensor | None = None, is_rectified: bool = False) -> Tensor:
-        """``relu(convolution(features) + added)``, or less of it."""
+        """``relu(convolution(features) + added)``, or less of it; overwrites ``added``, which may be the result."""
         if features.device.type == "cpu" and _has_fused_convolutions(self.weight.dtype):
             return self._fused(features, added, is_rectified)
         padding, stride, dilation, groups = self._geometry
@@ -86,8 +86,11 @@ class _Convolution(nn.Module):
         if added is None:
             result = fused._convolution_pointwise(features, *arguments, "relu" if is_rectified else "none", [], None)
         else:
+            # Summed up where the addend lies: oneDNN is half as fast where the sum has a place of its own.
             activation = "relu" if is_rectified else None
-            result = fused._convolution_pointwise.binary(features, added, *arguments, "add", None, activation, [], None)
+            result = fused._convolution_pointwise_.binary(
+                added, features, *arguments, "add", None, activation, [], None
+            )
         return result
 
     def extra_repr(self) -> str:
