@@ -7,6 +7,7 @@ the features.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,14 +19,13 @@ _PARTS = 8
 
 
 class Moments(NamedTuple):
-    """Of each of C channels, over all cells that count; fp32 (fp64 for fp64 features)."""
+    """Of each of C channels, (C,) or (L, C) for L maps, over all cells that count; fp32 (fp64 for fp64 features)."""
 
     student_variance: Tensor
-    """(C,)."""
     teacher_variance: Tensor
-    """(C,); without gradient."""
+    """Without gradient."""
     covariance: Tensor
-    """(C,) of the student's channel with the teacher's."""
+    """Of the student's channel with the teacher's."""
 
 
 def channel_moments(student: Tensor, teacher: Tensor, mask: Tensor | None) -> Moments:
@@ -35,28 +35,42 @@ def channel_moments(student: Tensor, teacher: Tensor, mask: Tensor | None) -> Mo
     return Moments(*moments)
 
 
-def adapted_moments(student: Tensor, teacher: Tensor, mask: Tensor | None, weight: Tensor) -> Moments:
-    """Moments of the student's map *after* a linear adapter, without ever making the adapted map.
+def adapted_moments(
+    students: Sequence[Tensor], teachers: Sequence[Tensor], masks: Sequence[Tensor | None], weights: Sequence[Tensor]
+) -> Moments:
+    """Moments of L students' maps *after* a linear adapter each, without ever making the adapted maps.
 
     An adapted channel is a weighted sum of the student's channels, so its variance is ``w^T Cov(x) w`` and its
     covariance with the teacher's channel ``w^T Cov(x, t)``: two small matrices, one product over the cells, in the
     features' own type, summed and kept in fp32. That is a fraction of the adapted map's traffic in memory.
 
     Args:
-        student: (N, C_s, H, W).
-        teacher: (N, C_t, H, W), finite in cells that do not count as well; receives no gradient.
-        mask: (N, 1, H, W) or (N, 1, 1, 1) bool, the cells that count; None = all.
-        weight: (C_t, C_s), of the adapter; it has no bias, which would change no moment.
+        students: (N, C_s, H, W) each, of any sizes.
+        teachers: (N, C_t, H, W) each, finite in cells that do not count as well; they receive no gradient.
+        masks: (N, 1, H, W) or (N, 1, 1, 1) bool each, the cells that count; None = all.
+        weights: (C_t, C_s) each, of the adapters; they have no bias, which would change no moment.
+
+    Returns:
+        Moments of (L, C_t).
     """
-    narrow = torch.promote_types(student.dtype, teacher.dtype)
-    rows = None if mask is None else mask.expand(-1, 1, *student.shape[2:]).reshape(-1, 1)
-    within, across, teacher_variance = _CrossMoments.apply(_rows(student.to(narrow)), _rows(teacher.to(narrow)), rows)
-    weight = weight.to(within.dtype)
-    covariance = (weight * across.T).sum(dim=1)
+    of_maps = [_cross_moments(*maps) for maps in zip(students, teachers, masks, strict=True)]
+    within, across, teacher_variance = (torch.stack(matrices) for matrices in zip(*of_maps, strict=True))
+    weight = torch.stack(list(weights)).to(within.dtype)
+    covariance = (weight * across.mT).sum(dim=-1)
     # No variance is below cov^2 / var_t (Cauchy and Schwarz), whatever rounding has left of it.
     least = covariance.detach().square() / teacher_variance.clamp(min=torch.finfo(teacher_variance.dtype).tiny)
-    student_variance = torch.maximum(((weight @ within) * weight).sum(dim=1), least)
+    student_variance = torch.maximum(((weight @ within) * weight).sum(dim=-1), least)
     return Moments(student_variance, teacher_variance, covariance)
+
+
+def _cross_moments(student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Cov(x) (C_s, C_s), Cov(x, t) (C_s, C_t) and Var(t) (C_t,) over the cells of a mask."""
+    narrow = torch.promote_types(student.dtype, teacher.dtype)
+    rows = None if mask is None else mask.expand(-1, 1, *student.shape[2:]).reshape(-1, 1)
+    moments: tuple[Tensor, Tensor, Tensor] = _CrossMoments.apply(
+        _rows(student.to(narrow)), _rows(teacher.detach().to(narrow)), rows
+    )
+    return moments
 
 
 def _wide(features: Tensor) -> torch.dtype:
@@ -90,26 +104,24 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
 class _CrossMoments(torch.autograd.Function):
     """Of rows X (M, C_s) and T (M, C_t): Cov(X) (C_s, C_s), Cov(X, T) (C_s, C_t) and the variances of T (C_t,).
 
-    With both centred, ``Cov(X) = X^T X / cells`` and ``Cov(X, T) = X^T T / cells``; so ``dX`` is ``X (G + G^T) / cells
-    + T H^T / cells`` for their gradients G and H. Rows that do not count are zero in X, and need not be in T: the
-    products leave them out.
+    X is centred before it is multiplied: products of what is not lose all digits where a mean is large beside the
+    spread. Rounding leaves it a small mean d, which is taken off after: ``Cov(X) = X^T X / cells - d d^T`` and
+    ``Cov(X, T) = X^T T / cells - d mean(T)^T``. That is why T, which is twice as large, need not be centred, nor
+    copied. With G and H the gradients of the two, that of X is ``(X - d) (G + G^T) / cells + (T - mean(T)) H^T /
+    cells``. Rows that do not count are zero in X, and need not be in T: the products leave them out.
     """
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        if mask is not None and _may_ask(mask) and bool(mask.all()):
+            mask = None
         cells = count_cells(student, mask)
-        counts = student.new_ones(1, len(student)) if mask is None else mask.T.to(student.dtype)
-        # Filled, not multiplied: what stands in padding may be anything, NaN as well.
-        student = student.clone() if mask is None else student.masked_fill(~mask, 0)
-        # Centred first: products of what is not lose all digits where a mean is large beside the spread.
-        mean, teacher_mean = (
-            (_product(counts.T, features) / cells).to(features.dtype) for features in (student, teacher)
-        )
-        student.addmm_(counts.T, mean, alpha=-1)
-        teacher = teacher - teacher_mean
-        teacher_variance = _product(counts.T, teacher.square())[0] / cells
-        within, across = (_product(student, features) / cells for features in (student, teacher))
-        ctx.save_for_backward(student, teacher, mask, cells)
+        centred = _centred_rows(student, mask, cells)
+        left = _column_sums(centred, None) / cells
+        teacher_mean, teacher_variance = _mean_and_variance(teacher, mask, cells)
+        within = (_product(centred, centred) / cells).addr_(left, left, alpha=-1)
+        across = (_product(centred, teacher) / cells).addr_(left, teacher_mean, alpha=-1)
+        ctx.save_for_backward(centred, teacher, mask, cells, left, teacher_mean)
         ctx.mark_non_differentiable(teacher_variance)
         return within, across, teacher_variance
 
@@ -117,11 +129,61 @@ class _CrossMoments(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         of_within, of_across, _ = gradients
-        student, teacher, mask, cells = ctx.saved_tensors
+        student, teacher, mask, cells, left, teacher_mean = ctx.saved_tensors
         of_student = ((of_within + of_within.T) / cells).to(student.dtype)
         of_teacher = (of_across.T / cells).to(student.dtype)
-        gradient = torch.addmm(student @ of_student, teacher, of_teacher)
-        return gradient if mask is None else gradient.masked_fill_(~mask, 0), None, None
+        of_means = left @ of_student.to(left.dtype) + teacher_mean @ of_teacher.to(left.dtype)
+        # The means and what they are the means of in one sum, which is rounded once.
+        gradient = torch.addmm(-of_means.to(student.dtype), teacher, of_teacher).addmm_(student, of_student)
+        return gradient if mask is None else _zero_where_not(gradient, mask), None, None
+
+
+def _may_ask(mask: Tensor) -> bool:
+    """Whether the host may look at a mask: not where it would wait for a GPU's answer, nor in a traced graph."""
+    return mask.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _column_sums(rows: Tensor, mask: Tensor | None) -> Tensor:
+    """Sums (C,) of the rows (M, C) that a mask (M, 1) keeps, which are finite in the others."""
+    kept = rows.new_ones(len(rows), 1) if mask is None else mask.to(rows.dtype)
+    return _product(kept, rows)[0]
+
+
+def _centred_rows(rows: Tensor, mask: Tensor | None, cells: Tensor) -> Tensor:
+    """Rows less their mean, as near as their type gets; zero where the mask leaves them out."""
+    if mask is None:
+        return rows - (_column_sums(rows, None) / cells).to(rows.dtype)
+    # A copy to work on in place.
+    rows = _zero_where_not(rows, mask)
+    mean = (_column_sums(rows, None) / cells).to(rows.dtype)
+    return rows.addmm_(mask.to(rows.dtype), mean[None], alpha=-1)
+
+
+def _zero_where_not(rows: Tensor, mask: Tensor) -> Tensor:
+    """Rows (M, C), zero where the mask (M, 1) is False, whatever stood there, NaN as well.
+
+    As integers: a product would keep NaN, and torch fills by a mask at half the speed.
+    """
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[rows.dtype.itemsize]
+    return (rows.view(bits) & -mask.to(bits)).view(rows.dtype)
+
+
+def _mean_and_variance(rows: Tensor, mask: Tensor | None, cells: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (C,) of the rows (M, C) that count, finite in the others; in fp32 or wider."""
+    mask = rows.new_ones(len(rows), 1, dtype=torch.bool) if mask is None else mask
+    if _may_ask(mask):
+        # Batch norm's pass over its input alone, which copies nothing; it answers in the type of the running
+        # statistics, which with a momentum of 0 stay as they are.
+        rows = rows if bool(mask.all()) else rows.index_select(0, mask.flatten().nonzero().flatten())
+        mean, variance = rows.new_zeros(2, rows.shape[1], dtype=_wide(rows))
+        return torch.batch_norm_update_stats(rows, mean, variance, 0.0) if len(rows) else (mean, variance)
+    # In fixed shapes: what does not count is set to a number next to the mean, and its small part taken out again.
+    filling = (_column_sums(rows, mask) / cells).to(rows.dtype)
+    variance, mean = torch.var_mean(torch.where(mask, rows, filling).to(_wide(rows)), dim=0, correction=0)
+    filling = filling.to(mean.dtype)
+    mean_of_cells = filling + (mean - filling) * (len(rows) / cells)
+    squares = len(rows) * variance - (len(rows) - cells) * (filling - mean).square()
+    return mean_of_cells, (squares / cells - (mean_of_cells - mean).square()).clamp(min=0)
 
 
 class _ChannelMoments(torch.autograd.Function):

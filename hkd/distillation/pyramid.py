@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hkd.distillation.moments import adapted_moments, channel_moments, count_cells
+from hkd.distillation.moments import Moments, adapted_moments, channel_moments, count_cells
 
 FeatureLoss = Literal["pearson", "mse"]
 """``pearson`` asks for the teacher's pattern, whatever its scale and offset; ``mse`` for its values."""
@@ -61,16 +61,19 @@ def pearson_loss(
     _assert_comparable(student, teacher, mask, adapter_weight)
     with torch.autocast(student.device.type, enabled=False):
         if adapter_weight is None:
-            moments = channel_moments(student, teacher, mask)
-        else:
-            moments = adapted_moments(student, teacher.detach(), mask, adapter_weight)
-        student_variance, teacher_variance, covariance = moments
-        student_floored, teacher_floored = student_variance + VARIANCE_EPSILON, teacher_variance + VARIANCE_EPSILON
-        # The squared difference written out: var(a) / 2 + var(b) / 2 - cov(a, b), a and b being standardised. One root
-        # of the product, not two roots: sqrt(x * x) is exactly x, so that identical features give exactly 0.
-        spread = 0.5 * (student_variance / student_floored + teacher_variance / teacher_floored)
-        loss: Tensor = (spread - covariance / torch.sqrt(student_floored * teacher_floored)).mean()
-        return loss
+            return _pearson_loss_of(channel_moments(student, teacher, mask))
+        return _pearson_loss_of(adapted_moments([student], [teacher], [mask], [adapter_weight]))
+
+
+def _pearson_loss_of(moments: Moments) -> Tensor:
+    """Mean over the channels, and over the maps where there are several; ()."""
+    student_variance, teacher_variance, covariance = moments
+    student_floored, teacher_floored = student_variance + VARIANCE_EPSILON, teacher_variance + VARIANCE_EPSILON
+    # The squared difference written out: var(a) / 2 + var(b) / 2 - cov(a, b), a and b being standardised. One root of
+    # the product, not two roots: sqrt(x * x) is exactly x, so that identical features give exactly 0.
+    spread = 0.5 * (student_variance / student_floored + teacher_variance / teacher_floored)
+    loss: Tensor = (spread - covariance / torch.sqrt(student_floored * teacher_floored)).mean()
+    return loss
 
 
 def mse_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -123,6 +126,10 @@ def valid_cell_mask(valid_sizes: Tensor, rows: int, columns: int, image_size: tu
     return (row_valid[:, :, None] & column_valid[:, None, :])[:, None]
 
 
+def _grid_of(features: Tensor) -> tuple[int, int]:
+    return features.shape[2], features.shape[3]
+
+
 def pyramid_distillation_loss(
     student: Mapping[str, Tensor],
     teacher: Mapping[str, Tensor],
@@ -148,10 +155,15 @@ def pyramid_distillation_loss(
         () float32.
     """
     assert student.keys() == teacher.keys(), f"student's levels {list(student)}, teacher's {list(teacher)}"
-    losses = []
-    for level, features in student.items():
-        rows, columns = features.shape[-2:]
-        mask = valid_cell_mask(valid_sizes, rows, columns, image_size)
-        weight = None if adapter_weights is None else adapter_weights[level]
-        losses.append(feature_loss(features, teacher[level], mask, kind, weight))
-    return torch.stack(losses).mean()
+    levels = list(student)
+    masks = [valid_cell_mask(valid_sizes, *_grid_of(student[level]), image_size) for level in levels]
+    if adapter_weights is None:
+        maps = zip(student.values(), (teacher[level] for level in levels), masks, strict=True)
+        return torch.stack([feature_loss(*own, kind) for own in maps]).mean()
+    assert kind == "pearson", f"{kind} compares the adapted maps themselves"
+    for level, mask in zip(levels, masks, strict=True):
+        _assert_comparable(student[level], teacher[level], mask, adapter_weights[level])
+    with torch.autocast(valid_sizes.device.type, enabled=False):
+        # All levels' moments as one tensor: they are small, and each operation on them costs as much as on all.
+        by_level = (list(student.values()), [teacher[level] for level in levels], masks)
+        return _pearson_loss_of(adapted_moments(*by_level, [adapter_weights[level] for level in levels]))

@@ -17,10 +17,15 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 _CPU_BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16")
 
 
-# glibc's names for mallopt's first argument.
+# glibc's names for mallopt's first argument, and what switches trimming off or is the most that an int holds.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-_KEPT_BYTES = 1 << 30
+_NEVER = -1
+_MOST = (1 << 31) - 1
+# Linux's madvise.
+_MADV_HUGEPAGE = 14
+_CHUNK_BYTES = 1 << 30
+_CHUNKS = 8
 
 
 class DeviceError(ValueError):
@@ -44,17 +49,40 @@ def resolve_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, for its next step; does nothing where libc is not glibc.
+    """Let this process keep the memory that it frees, for its next step, and have it in pages of 2 MB.
 
     A step on a CPU allocates and frees the same large tensors each time. glibc gives such blocks back to the system at
-    once, which then has to zero them anew: some 19,000 page faults a step, about a tenth of its time.
+    once, which then has to zero them anew: some 19,000 page faults a step, about a tenth of its time. Another twentieth
+    goes into finding the 4 kB pages of memory that is kept. Does nothing where libc is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt"):
+        return
+    libc.mallopt(_M_TRIM_THRESHOLD, _NEVER)
+    if libc.mallopt(_M_MMAP_THRESHOLD, _MOST):
+        _advise_huge_pages(libc)
+
+
+def _advise_huge_pages(libc: ctypes.CDLL) -> None:
+    """Let the heap grow without using it, and advise the system to fill what it grew by with large pages.
+
+    Its address space alone is taken; where that is rationed, or the system knows no such pages, all stays as it was.
+    """
+    import resource  # not on Windows
+
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        return
+    libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+    libc.free.argtypes = [ctypes.c_void_p]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    chunks = [libc.malloc(_CHUNK_BYTES) for _ in range(_CHUNKS)]
+    for chunk in filter(None, chunks):
+        before = chunk % resource.getpagesize()  # on the chunk's first page, which is the heap's as well
+        libc.madvise(chunk - before, before + _CHUNK_BYTES, _MADV_HUGEPAGE)
+    for chunk in filter(None, chunks):
+        libc.free(chunk)
 
 
 def place(module: AnyModule, device: torch.device | str) -> AnyModule:

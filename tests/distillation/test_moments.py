@@ -6,12 +6,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from hkd.distillation import moments
 from hkd.distillation.moments import Moments, adapted_moments, channel_moments
 from hkd.distillation.pyramid import pearson_loss
 
 
 def _normal(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def _one_map(student: Tensor, teacher: Tensor, mask: Tensor | None, weight: Tensor) -> Moments:
+    """Moments of one map, without the axis that is for several."""
+    return Moments(*(moment[0] for moment in adapted_moments([student], [teacher], [mask], [weight])))
 
 
 def _masks(count: int, height: int, width: int) -> tuple[Tensor | None, ...]:
@@ -31,7 +37,7 @@ class TestAdaptedMoments:
         teacher = _normal(3, 7, 6, 5, seed=1) - 2.0
         weight = _normal(7, 4, seed=2)
         for mask in _masks(3, 6, 5):
-            found = adapted_moments(student, teacher, mask, weight)
+            found = _one_map(student, teacher, mask, weight)
             expected = channel_moments(_adapted(student, weight), teacher, mask)
             for name, values, wanted in zip(Moments._fields, found, expected, strict=True):
                 torch.testing.assert_close(values, wanted, rtol=1e-4, atol=1e-5, msg=name)
@@ -42,7 +48,7 @@ class TestAdaptedMoments:
         weight = _normal(4, 3, seed=2, dtype=torch.float64).requires_grad_()
         for mask in _masks(2, 4, 5):
             assert torch.autograd.gradcheck(
-                lambda features, weight, mask=mask: adapted_moments(features, teacher, mask, weight)[::2],
+                lambda features, weight, mask=mask: _one_map(features, teacher, mask, weight)[::2],
                 (student, weight),
             )
 
@@ -72,7 +78,7 @@ class TestAdaptedMoments:
         nowhere = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
         for student, mask in ((_normal(2, 3, 4, 4, seed=0), nowhere), (torch.full((2, 3, 4, 4), 4.0), None)):
             features = student.requires_grad_()
-            moments = adapted_moments(features, teacher, mask, weight)
+            moments = _one_map(features, teacher, mask, weight)
             assert moments.student_variance.tolist() == [0.0] * 7
             assert moments.covariance.tolist() == [0.0] * 7
             loss = pearson_loss(features, teacher, mask, weight)
@@ -115,3 +121,47 @@ class TestAdaptedMoments:
         # What is left of the difference is centring's: a row less its mean is rounded to 8 bits once more.
         assert wide == pytest.approx(pearson_loss(_adapted(student.float(), weight), teacher.float()).item(), abs=1e-4)
         assert pearson_loss(student, teacher, None, weight).item() == pytest.approx(wide, abs=0.01)
+
+
+@pytest.mark.parametrize("host_may_ask", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+class TestMeansBesideTheSpread:
+    """A mean of 20 beside a spread of 1, on both sides, as fp64 sees it after the features' own rounding."""
+
+    @pytest.fixture(autouse=True)
+    def _host(self, monkeypatch: pytest.MonkeyPatch, host_may_ask: bool) -> None:
+        # On a GPU, and in a traced graph, sums are made in fixed shapes.
+        monkeypatch.setattr(moments, "_may_ask", lambda _: host_may_ask)
+
+    @staticmethod
+    def _maps(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        student, weight = _normal(4, 8, 12, 12, seed=0), _normal(6, 8, seed=2)
+        teacher = _adapted(student, weight) / 8**0.5 + _normal(4, 6, 12, 12, seed=1)
+        return (20.0 - student).to(dtype), (20.0 + teacher).to(dtype), -weight
+
+    def test_move_no_moment(self, dtype: torch.dtype) -> None:
+        student, teacher, weight = self._maps(dtype)
+        # Padding far from the mean, so that a cell counted in error would show.
+        for mask in _masks(4, 12, 12):
+            padded_student, padded_teacher = (
+                features if mask is None else torch.where(mask, features, torch.full((), 500.0, dtype=dtype))
+                for features in (student, teacher)
+            )
+            found = _one_map(padded_student, padded_teacher, mask, weight)
+            wide = _one_map(padded_student.double(), padded_teacher.double(), mask, weight.double())
+            expected = channel_moments(_adapted(padded_student.double(), weight.double()), teacher.double(), mask)
+            for name, values, same, wanted in zip(Moments._fields, found, wide, expected, strict=True):
+                torch.testing.assert_close(same, wanted, rtol=1e-9, atol=1e-9, msg=name)
+                # Sums over 576 cells, moments of about 2: a student's row less its mean is rounded once more in bf16.
+                tolerance = 2e-5 if dtype == torch.float32 else 4e-3
+                torch.testing.assert_close(values.double(), wanted, rtol=tolerance, atol=tolerance, msg=name)
+
+    def test_of_constant_teachers_are_nothing(self, dtype: torch.dtype) -> None:
+        student, teacher, weight = self._maps(dtype)
+        constant = torch.full_like(teacher, 3.3)
+        for mask in _masks(4, 12, 12):
+            found = _one_map(student, constant, mask, weight)
+            # The mean of equal numbers is off by a few units of fp32 at most, 1e-6 of 3.3.
+            assert found.teacher_variance.max().item() < 1e-9
+            # 18 bits of a mean of 3.3, times what is left of the student's.
+            assert found.covariance.abs().max().item() < 1e-4

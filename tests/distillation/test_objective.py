@@ -228,9 +228,11 @@ class TestParts:
         compiled = torch.compile(step, fullgraph=True, backend="eager")
         total, expected = gradients(step)
         compiled_total, compiled_gradients = gradients(compiled)
-        assert torch.equal(compiled_total, total)
+        # All but the teacher's variances is the same to the bit: where the host may not look at a mask, what it leaves
+        # out is taken from a sum over all cells instead of from the cells, and the last bits differ.
+        torch.testing.assert_close(compiled_total, total, rtol=1e-6, atol=0.0)
         for gradient, of_eager in zip(compiled_gradients, expected, strict=True):
-            assert torch.equal(gradient, of_eager)
+            torch.testing.assert_close(gradient, of_eager, rtol=1e-5, atol=1e-5 * of_eager.abs().max().item())
 
 
 class TestWeightZero:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -83,3 +84,24 @@ def test_freed_memory_is_kept() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 4096
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").is_dir(), reason="a system without huge pages")
+def test_freed_memory_is_advised_to_lie_in_huge_pages() -> None:
+    # "hg" among the flags of the mapping that holds a tensor is Linux's mark of that advice. How many huge pages there
+    # are is the system's affair.
+    program = (
+        "import torch\n"
+        "from hkd.training.device import keep_freed_memory\n"
+        "keep_freed_memory()\n"
+        "address, flags = torch.ones(4_000_000).data_ptr(), []\n"
+        "for line in open('/proc/self/smaps'):\n"
+        "    first, _, last = line.split()[0].partition('-')\n"
+        "    if last:\n"
+        "        holds = int(first, 16) <= address < int(last, 16)\n"
+        "    elif holds and first == 'VmFlags:':\n"
+        "        flags = line.split()\n"
+        "print(flags)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "'hg'" in done.stdout
