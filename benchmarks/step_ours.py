@@ -31,7 +31,7 @@ from hkd.distillation.objective import DistillationObjective, build_objective
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 from hkd.models.frozen import freeze_detector
-from hkd.structures import Batch
+from hkd.structures import Batch, TabledPyramid
 from hkd.training.device import autocast_dtype, place
 from hkd.training.optim import build_optimizer, step_clipped, trainable_parameters
 from hkd.training.pyramid_file import checksum, read_pyramid, write_pyramid
@@ -207,13 +207,15 @@ class PyramidFiles:
         """Size of one batch's file."""
         return self._paths[0].stat().st_size
 
-    def read(self, images: Tensor) -> dict[str, Tensor]:
+    def read(self, images: Tensor) -> Mapping[str, Tensor]:
         """The pyramid of the next batch, on the device."""
         checksum(images)  # the cache makes sure that its entry is of these
         path = self._paths[self._reads % len(self._paths)]
         self._reads += 1
         pyramid = read_pyramid(path, path.name)
-        return {level: features.to(self._device, non_blocking=True) for level, features in pyramid.items()}
+        if isinstance(pyramid, TabledPyramid):
+            return pyramid.to(self._device)
+        return {level: features.to(self._device) for level, features in pyramid.items()}
 
 
 def freeze_teacher(teacher: Detector, config: TrialConfig, device: torch.device) -> Detector:

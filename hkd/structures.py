@@ -12,8 +12,12 @@ Conventions, here and everywhere in the package:
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
+import torch
 from torch import Tensor
 
 
@@ -96,9 +100,31 @@ class RegionTaps:
     """Where RoIAlign reads: each of R * 49 bins is a weighted sum of 16 cells of a table of all pyramid levels."""
 
     cells: Tensor
-    """(R * 49, 16) int32 rows of the table, image after image, in each the levels p2, p3, ..."""
+    """(R * 49, 16) int32 rows of the table: level after level, in each image after image."""
     weights: Tensor
     """(R * 49, 16)."""
+
+
+class TabledPyramid(dict[str, Tensor]):
+    """A pyramid, level -> (B, C, H_l, W_l) in channels-last layout, whose levels are views of one table.
+
+    RoIAlign reads the table as it is, where it has to make one of levels that lie apart.
+    """
+
+    def __init__(self, table: Tensor, grids: Mapping[str, tuple[int, int, int]]) -> None:
+        """``table`` (cells, C): level after level, in each image after image; of each its (B, H_l, W_l)."""
+        ends = list(accumulate(math.prod(grid) for grid in grids.values()))
+        levels = table.tensor_split(ends[:-1])
+        super().__init__(
+            (name, rows.view(*grid, -1).permute(0, 3, 1, 2))
+            for (name, grid), rows in zip(grids.items(), levels, strict=True)
+        )
+        self.table = table
+        self._grids = grids
+
+    def to(self, device: torch.device) -> TabledPyramid:
+        """The same on a device; itself where it is there."""
+        return self if device == self.table.device else TabledPyramid(self.table.to(device), self._grids)
 
 
 @dataclass(frozen=True)

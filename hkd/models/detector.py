@@ -19,9 +19,18 @@ from hkd.models.boxes import REGION_DELTA_WEIGHTS, clip_boxes, decode_boxes
 from hkd.models.heads import ProposalHead, RegionHead
 from hkd.models.losses import region_losses, rpn_losses
 from hkd.models.proposals import select_proposals
-from hkd.models.regions import pool_regions, region_taps
+from hkd.models.regions import pool_regions, region_table, region_taps
 from hkd.models.sampling import match_anchors, sample_anchors, sample_regions, with_ground_truth
-from hkd.structures import Detections, DetectorOutput, RegionOutput, Regions, RegionTaps, RpnOutput, Targets
+from hkd.structures import (
+    Detections,
+    DetectorOutput,
+    RegionOutput,
+    Regions,
+    RegionTaps,
+    RpnOutput,
+    TabledPyramid,
+    Targets,
+)
 
 PYRAMID_LEVELS = ("p2", "p3", "p4", "p5", "p6")
 _REGION_LEVELS = PYRAMID_LEVELS[:4]
@@ -136,7 +145,12 @@ class Detector(nn.Module):
 
     def forward_regions(self, pyramid: Mapping[str, Tensor], taps: RegionTaps) -> RegionOutput:
         """The box head's answers for the regions of ``taps``: a row each."""
-        output: RegionOutput = self.roi_heads(pool_regions([pyramid[name] for name in _REGION_LEVELS], taps))
+        if isinstance(pyramid, TabledPyramid):
+            assert tuple(pyramid)[: len(_REGION_LEVELS)] == _REGION_LEVELS, "taps count p2's cells first"
+            table = pyramid.table
+        else:
+            table = region_table([pyramid[name] for name in _REGION_LEVELS])
+        output: RegionOutput = self.roi_heads(pool_regions(table, taps))
         return output
 
     def forward_train(

@@ -43,15 +43,13 @@ def region_levels(boxes_xyxy: Tensor, canonical_size: float, first_level: int, l
 def region_taps(levels: Sequence[Tensor], boxes_xyxy: Tensor, image_height: int, canonical_size: float) -> RegionTaps:
     """Where regions (B, R, 4) are read from ``levels`` of these sizes, whatever their channels."""
     batch = len(boxes_xyxy)
-    cells = sum(level.shape[2] * level.shape[3] for level in levels)
     level_of_region = region_levels(boxes_xyxy, canonical_size, 2, 1 + len(levels))
     geometry = _level_geometry(levels, image_height, boxes_xyxy)[level_of_region]  # (B, R, 4)
     scales, rows, columns, offsets = geometry[..., 0:1], geometry[..., 1:2], geometry[..., 2:3], geometry[..., 3:4]
     row_taps, row_weights = _axis_taps(boxes_xyxy[..., 1], boxes_xyxy[..., 3], scales, rows)  # (B, R, 7, 4)
     column_taps, column_weights = _axis_taps(boxes_xyxy[..., 0], boxes_xyxy[..., 2], scales, columns)
-    first_cell = (
-        offsets.to(torch.int32) + torch.arange(batch, device=offsets.device, dtype=torch.int32)[:, None, None] * cells
-    )
+    images = torch.arange(batch, device=offsets.device, dtype=torch.int32)[:, None, None]
+    first_cell = offsets.to(torch.int32) + images * (rows * columns).to(torch.int32)
     row_starts = first_cell[..., None] + row_taps * columns.to(torch.int32)[..., None]
     taps = row_starts[:, :, :, None, :, None] + column_taps[:, :, None, :, None, :]  # (B, R, 7, 7, 4, 4)
     weights = row_weights[:, :, :, None, :, None] * column_weights[:, :, None, :, None, :]
@@ -59,16 +57,22 @@ def region_taps(levels: Sequence[Tensor], boxes_xyxy: Tensor, image_height: int,
     return RegionTaps(taps.reshape(-1, taps_per_bin), weights.reshape(-1, taps_per_bin))
 
 
-def pool_regions(levels: Sequence[Tensor], taps: RegionTaps) -> Tensor:
-    """Pool the regions of ``taps`` from ``levels`` (B, C, H_l, W_l): (B * R, C, 7, 7) in channels-last layout."""
-    batch, channels = levels[0].shape[:2]
-    table = torch.cat([level.permute(0, 2, 3, 1).reshape(batch, -1, channels) for level in levels], dim=1)
-    pooled: Tensor = _WeightedRowSum.apply(table.flatten(0, 1), taps.cells, taps.weights.to(table.dtype))
-    return pooled.view(-1, POOLED_SIZE, POOLED_SIZE, channels).permute(0, 3, 1, 2)
+def region_table(levels: Sequence[Tensor]) -> Tensor:
+    """The cells of ``levels`` (B, C, H_l, W_l) as rows (cells, C): level after level, in each image after image."""
+    return torch.cat([level.permute(0, 2, 3, 1).reshape(-1, level.shape[1]) for level in levels])
+
+
+def pool_regions(table: Tensor, taps: RegionTaps) -> Tensor:
+    """Pool regions (B, R) from a :func:`region_table`, at ``taps``: (B * R, C, 7, 7) in channels-last layout.
+
+    The table may hold more rows than the levels for which the taps were made, after theirs.
+    """
+    pooled: Tensor = _WeightedRowSum.apply(table, taps.cells, taps.weights.to(table.dtype))
+    return pooled.view(-1, POOLED_SIZE, POOLED_SIZE, table.shape[1]).permute(0, 3, 1, 2)
 
 
 def _level_geometry(levels: Sequence[Tensor], image_height: int, like: Tensor) -> Tensor:
-    """(L, 4): scale (cells a pixel), rows, columns, and first row of each level in the table."""
+    """(L, 4): scale (cells a pixel), rows, columns, and first row of each level in the table, on ``like``'s device."""
     geometry = []
     offset = 0
     for level in levels:
@@ -76,7 +80,7 @@ def _level_geometry(levels: Sequence[Tensor], image_height: int, like: Tensor) -
         # torchvision infers one power of two for both axes from the first.
         scale = 2.0 ** round(math.log2(rows / image_height))
         geometry.append((scale, rows, columns, offset))
-        offset += rows * columns
+        offset += level.shape[0] * rows * columns
     # Filled in on the device, number by number: a finished tensor would have to be sent there, and waited for.
     return torch.stack([torch.stack([like.new_full((), number) for number in level]) for level in geometry])
 

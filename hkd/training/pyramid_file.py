@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hkd.structures import TabledPyramid
+
 PAGE_BYTES = 4096
 
 _MAGIC = b"HKDPYR01"
@@ -88,7 +90,8 @@ def read_pyramid(path: Path, identity: str | None) -> dict[str, Tensor]:
             None trusts both, as is right for a file that this process has verified before.
 
     Returns:
-        Level -> tensor on the CPU. Changing it does not change the file.
+        Level -> tensor on the CPU, a :class:`TabledPyramid` where the levels lie in the file as it has them. Changing
+        it does not change the file.
 
     Raises:
         FileNotFoundError: there is none.
@@ -106,11 +109,14 @@ def read_pyramid(path: Path, identity: str | None) -> dict[str, Tensor]:
         content = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
     except RuntimeError as error:  # torch's word for what the system refuses
         raise OSError(str(error)) from error
-    levels = [_Level(**level) for level in header["levels"]]
+    levels = [
+        _Level(**{**level, "shape": tuple(level["shape"]), "stride": tuple(level["stride"])})
+        for level in header["levels"]
+    ]
     pyramid = {level.name: _mapped(content, level) for level in levels}
     if identity is not None and any(checksum(pyramid[level.name]) != level.checksum for level in levels):
         raise PyramidFileError(f"{path}: does not have the checksum it was written with")
-    return pyramid
+    return _as_table(content, levels, pyramid) or pyramid
 
 
 def checksum(tensor: Tensor) -> int:
@@ -142,6 +148,19 @@ def _mapped(content: Tensor, level: _Level) -> Tensor:
     dtype, numel = _DTYPES[level.dtype], torch.Size(level.shape).numel()
     numbers = content[level.offset : level.offset + numel * dtype.itemsize].view(dtype)
     return numbers.as_strided(level.shape, level.stride)
+
+
+def _as_table(content: Tensor, levels: list[_Level], pyramid: dict[str, Tensor]) -> TabledPyramid | None:
+    """The levels as views of one table, where they lie one after another in its order: they do if each fills pages."""
+    first = levels[0]
+    ends = [level.offset + pyramid[level.name].nbytes for level in levels]
+    is_gapless = all(end == level.offset for end, level in zip(ends, levels[1:], strict=False))
+    if not is_gapless or len({(level.dtype, level.shape[1:2]) for level in levels}) > 1 or len(first.shape) != 4:
+        return None
+    table = content[first.offset : ends[-1]].view(_DTYPES[first.dtype]).view(-1, first.shape[1])
+    grids = {level.name: (level.shape[0], level.shape[2], level.shape[3]) for level in levels}
+    tabled = TabledPyramid(table, grids)
+    return tabled if all(tabled[level.name].stride() == level.stride for level in levels) else None
 
 
 def _bytes_of(tensor: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ from hkd.config import PYRAMID_STRIDES, TrialConfig
 from hkd.config_io import config_hash
 from hkd.data.prepare import PreparedData
 from hkd.models.detector import PYRAMID_LEVELS, Detector
+from hkd.structures import TabledPyramid
 from hkd.training.cache_room import PLAN_FILE, CacheRoom, begin_use, cut, end_use, make_room, most_room
 from hkd.training.pyramid_file import PyramidFileError, checksum, file_bytes, read_pyramid, write_pyramid
 
@@ -53,7 +54,7 @@ UNWRITTEN_ENTRIES = "teacher_cache_unwritten"
 Pyramid = dict[str, Tensor]
 
 # Part of the key: raise it when the teacher's pyramid or the batches come out otherwise than before.
-_RECIPE = 1
+_RECIPE = 2
 # For an entry that another training is computing. That one began earlier, so that waiting takes no longer than to
 # compute it again beside it, and leaves it the machine; but it may have been stopped, or be far slower.
 _PATIENCE_SECONDS = 10.0
@@ -185,6 +186,8 @@ class TeacherCache:
         pyramid = read_pyramid(path, None if is_verified else self._identity(path, images))
         _verified[path] = stamp
         self._counts["read"] += 1
+        if isinstance(pyramid, TabledPyramid):
+            return pyramid.to(images.device)
         return {name: level.to(images.device) for name, level in pyramid.items()}
 
     def _computed(self, compute: Callable[[], Pyramid]) -> Pyramid:

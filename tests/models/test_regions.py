@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 
-from hkd.models.regions import pool_regions, region_levels, region_taps
+from hkd.models.regions import pool_regions, region_levels, region_table, region_taps
 
 HEIGHT, WIDTH = 96, 160
 
@@ -36,7 +36,7 @@ def _boxes(generator: torch.Generator) -> Tensor:
 def test_values_and_gradients_equal_torchvision(canonical_size: float) -> None:
     generator = torch.Generator().manual_seed(2)
     levels, boxes = _levels(generator), _boxes(generator)
-    pooled = pool_regions(levels, region_taps(levels, boxes, HEIGHT, canonical_size))
+    pooled = pool_regions(region_table(levels), region_taps(levels, boxes, HEIGHT, canonical_size))
     reference = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2, canonical_scale=int(canonical_size))
     features = OrderedDict((str(index), level) for index, level in enumerate(levels))
     expected = reference(features, list(boxes), [(HEIGHT, WIDTH)] * 3)
@@ -51,7 +51,7 @@ def test_values_and_gradients_equal_torchvision(canonical_size: float) -> None:
 def test_empty_slots_stay_finite() -> None:
     # A slot of zeros is pooled like a point at the image's corner; callers mask it.
     levels = _levels(torch.Generator().manual_seed(0))
-    pooled = pool_regions(levels, region_taps(levels, torch.zeros(3, 2, 4), HEIGHT, 224.0))
+    pooled = pool_regions(region_table(levels), region_taps(levels, torch.zeros(3, 2, 4), HEIGHT, 224.0))
     assert torch.isfinite(pooled).all()
 
 

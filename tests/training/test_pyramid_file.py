@@ -13,6 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from hkd.models.regions import region_table
+from hkd.structures import TabledPyramid
 from hkd.training.pyramid_file import (
     PAGE_BYTES,
     PyramidFileError,
@@ -74,6 +76,32 @@ def test_a_tensor_with_gaps_is_kept_without_them(path: Path) -> None:
     read = read_pyramid(path, "step 0")
     assert torch.equal(read["p2"], whole[..., :3])
     assert torch.equal(read["p3"], whole[:, :1].expand(2, 2, 4, 6))
+
+
+@pytest.mark.parametrize(("images", "is_table"), [(8, True), (1, False)])
+def test_levels_that_fill_pages_are_read_as_one_table(path: Path, images: int, is_table: bool) -> None:
+    # 256 channels of 2 bytes: a cell of eight images fills a page, of one image an eighth of it.
+    generator = torch.Generator().manual_seed(0)
+    written = {
+        name: torch.randn(images, 256, *grid, generator=generator)
+        .bfloat16()
+        .contiguous(memory_format=torch.channels_last)
+        for name, grid in {"p2": (4, 6), "p3": (2, 3), "p4": (1, 2)}.items()
+    }
+    write(path, written)
+    read = read_pyramid(path, "step 0")
+    assert isinstance(read, TabledPyramid) == is_table
+    assert list(read) == list(written)
+    for name, level in written.items():
+        assert torch.equal(read[name], level)
+        assert read[name].stride() == level.stride()
+    if isinstance(read, TabledPyramid):
+        assert torch.equal(read.table, region_table(list(written.values())))
+        assert read.to(torch.device("cpu")) is read
+        moved = read.to(torch.device("meta"))
+        assert [(name, level.shape, level.stride()) for name, level in moved.items()] == [
+            (name, level.shape, level.stride()) for name, level in read.items()
+        ]
 
 
 def test_changing_what_was_read_leaves_the_file_alone(path: Path) -> None:
