@@ -116,7 +116,8 @@ class TestParts:
         for name, part in parts.items():
             assert part.dtype == torch.float32
             assert part.shape == ()
-            assert part.item() == expected[name].item()
+            # pearson has an adapted map's moments without the map: other sums, other last bits.
+            assert part.item() == pytest.approx(expected[name].item(), rel=0.0 if loss == "mse" else 1e-6, abs=0.0)
             assert part.item() > 0.1  # unrelated features: no loss is near 0
 
     @pytest.mark.parametrize("loss", ["pearson", "mse"])
