@@ -18,6 +18,8 @@ _CHANNEL_AXES = (0, 2, 3)
 _PARTS = 2
 # Up to so many rows products in fp32 take no longer than in bf16, twice over and put together.
 _FEW_ROWS = 2048
+# Of a variance of fp32 numbers that may be left where it is taken from a larger one; 1e-7 / 1e-2 of it is lost.
+_KEPT_SHARE = 0.01
 
 
 class Moments(NamedTuple):
@@ -179,20 +181,48 @@ def _zero_where_not(rows: Tensor, mask: Tensor) -> Tensor:
 
 def _mean_and_variance(rows: Tensor, mask: Tensor | None, cells: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance (C,) of the rows (M, C) that count, finite in the others; in fp32 or wider."""
-    mask = rows.new_ones(len(rows), 1, dtype=torch.bool) if mask is None else mask
+    if mask is None:
+        mask = rows.new_ones(len(rows), 1, dtype=torch.bool)
     if _may_ask(mask):
-        # Batch norm's pass over its input alone, which copies nothing; it answers in the type of the running
-        # statistics, which with a momentum of 0 stay as they are.
-        rows = rows if bool(mask.all()) else rows.index_select(0, mask.flatten().nonzero().flatten())
-        mean, variance = rows.new_zeros(2, rows.shape[1], dtype=_wide(rows))
-        return torch.batch_norm_update_stats(rows, mean, variance, 0.0) if len(rows) else (mean, variance)
+        return _mean_and_variance_of_some(rows, mask.flatten())
     # In fixed shapes: what does not count is set to a number next to the mean, and its small part taken out again.
     filling = (_column_sums(rows, mask) / cells).to(rows.dtype)
     variance, mean = torch.var_mean(torch.where(mask, rows, filling).to(_wide(rows)), dim=0, correction=0)
-    filling = filling.to(mean.dtype)
-    mean_of_cells = filling + (mean - filling) * (len(rows) / cells)
-    squares = len(rows) * variance - (len(rows) - cells) * (filling - mean).square()
-    return mean_of_cells, (squares / cells - (mean_of_cells - mean).square()).clamp(min=0)
+    return _without(mean, variance, len(rows), filling.to(mean.dtype), torch.zeros_like(mean), len(rows) - cells)
+
+
+def _mean_and_variance_of_some(rows: Tensor, is_counted: Tensor) -> tuple[Tensor, Tensor]:
+    """As :func:`_mean_and_variance`, in as few passes over memory as what is left out allows."""
+    left_out = (~is_counted).nonzero().flatten()
+    if not len(left_out):
+        return _mean_and_variance_of_all(rows)
+    if 2 * len(left_out) < len(rows):
+        mean, variance = _mean_and_variance_of_all(rows)
+        mean, kept = _without(mean, variance, len(rows), *_mean_and_variance_of_all(rows[left_out]), len(left_out))
+        # Digits are lost where what is left out is far from the rest.
+        if bool((kept > _KEPT_SHARE * variance).all()):
+            return mean, kept
+    return _mean_and_variance_of_all(rows[is_counted.nonzero().flatten()])
+
+
+def _mean_and_variance_of_all(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Of rows (M, C), in fp32 or wider; 0 where there are none."""
+    mean, variance = rows.new_zeros(2, rows.shape[1], dtype=_wide(rows))
+    if not len(rows):
+        return mean, variance
+    # Batch norm's own pass over its input, which copies nothing; it answers in the type of the running statistics,
+    # which with a momentum of 0 stay as they are.
+    return torch.batch_norm_update_stats(rows, mean, variance, 0.0)
+
+
+def _without(
+    mean: Tensor, variance: Tensor, count: int, mean_out: Tensor, variance_out: Tensor, count_out: int | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance of what is left of ``count`` numbers without ``count_out`` of them (Chan et al., 1979)."""
+    left = count - count_out
+    mean_left = mean + (mean - mean_out) * (count_out / left)
+    squares = count * variance - count_out * variance_out - (mean_left - mean_out).square() * (left * count_out / count)
+    return mean_left, (squares / left).clamp(min=0)
 
 
 class _ChannelMoments(torch.autograd.Function):
