@@ -61,9 +61,11 @@ def adapted_moments(
     within, across, teacher_variance = (torch.stack(matrices) for matrices in zip(*of_maps, strict=True))
     weight = torch.stack(list(weights)).to(within.dtype)
     covariance = (weight * across.mT).sum(dim=-1)
-    # No variance is below cov^2 / var_t (Cauchy and Schwarz), whatever rounding has left of it.
+    student_variance = ((weight @ within) * weight).sum(dim=-1)
+    # No variance is below cov^2 / var_t (Cauchy and Schwarz), whatever rounding has left of it. Its gradient stays its
+    # own: at a correlation of 1, where both are equal but for rounding, that is what holds the covariance's in check.
     least = covariance.detach().square() / teacher_variance.clamp(min=torch.finfo(teacher_variance.dtype).tiny)
-    student_variance = torch.maximum(((weight @ within) * weight).sum(dim=-1), least)
+    student_variance = student_variance + (least - student_variance.detach()).clamp(min=0)
     return Moments(student_variance, teacher_variance, covariance)
 
 
@@ -110,11 +112,11 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
 class _CrossMoments(torch.autograd.Function):
     """Of rows X (M, C_s) and T (M, C_t): Cov(X) (C_s, C_s), Cov(X, T) (C_s, C_t) and the variances of T (C_t,).
 
-    X is centred before it is multiplied: products of what is not lose all digits where a mean is large beside the
-    spread. Rounding leaves it a small mean d, which is taken off after: ``Cov(X) = X^T X / cells - d d^T`` and
-    ``Cov(X, T) = X^T T / cells - d mean(T)^T``. That is why T, which is twice as large, need not be centred, nor
-    copied. With G and H the gradients of the two, that of X is ``(X - d) (G + G^T) / cells + (T - mean(T)) H^T /
-    cells``. Rows that do not count are zero in X, and need not be in T: the products leave them out.
+    Both are centred before they are multiplied: products of what is not lose all digits where a mean is large beside
+    the spread. Rounding leaves them small means d and e, which are taken off after: ``Cov(X) = X^T X / cells - d d^T``
+    and ``Cov(X, T) = X^T T / cells - d e^T``. With G and H the gradients of the two, that of X is ``(X - d) (G + G^T) /
+    cells + (T - e) H^T / cells``. Rows that do not count are zero in X, and need not be in T: the products leave them
+    out.
     """
 
     @staticmethod
@@ -122,12 +124,15 @@ class _CrossMoments(torch.autograd.Function):
         if mask is not None and _may_ask(mask) and bool(mask.all()):
             mask = None
         cells = count_cells(student, mask)
-        centred = _centred_rows(student, mask, cells)
-        left = _column_sums(centred, None) / cells
+        student = _centred_rows(student, mask, cells)
+        student_left = _column_sums(student, None) / cells
         teacher_mean, teacher_variance = _mean_and_variance(teacher, mask, cells)
-        within = (_product(centred, centred) / cells).addr_(left, left, alpha=-1)
-        across = (_product(centred, teacher) / cells).addr_(left, teacher_mean, alpha=-1)
-        ctx.save_for_backward(centred, teacher, mask, cells, left, teacher_mean)
+        taken = teacher_mean.to(teacher.dtype)
+        teacher = teacher - taken
+        teacher_left = teacher_mean - taken
+        within = (_product(student, student) / cells).addr_(student_left, student_left, alpha=-1)
+        across = (_product(student, teacher) / cells).addr_(student_left, teacher_left, alpha=-1)
+        ctx.save_for_backward(student, teacher, mask, cells, student_left, teacher_left)
         ctx.mark_non_differentiable(teacher_variance)
         return within, across, teacher_variance
 
@@ -135,12 +140,11 @@ class _CrossMoments(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         of_within, of_across, _ = gradients
-        student, teacher, mask, cells, left, teacher_mean = ctx.saved_tensors
+        student, teacher, mask, cells, student_left, teacher_left = ctx.saved_tensors
         of_student = ((of_within + of_within.T) / cells).to(student.dtype)
         of_teacher = (of_across.T / cells).to(student.dtype)
-        of_means = left @ of_student.to(left.dtype) + teacher_mean @ of_teacher.to(left.dtype)
-        # The means and what they are the means of in one sum, which is rounded once.
-        gradient = torch.addmm(-of_means.to(student.dtype), teacher, of_teacher).addmm_(student, of_student)
+        of_left = student_left @ of_student.to(student_left.dtype) + teacher_left @ of_teacher.to(teacher_left.dtype)
+        gradient = torch.addmm(-of_left.to(student.dtype), teacher, of_teacher).addmm_(student, of_student)
         return gradient if mask is None else _zero_where_not(gradient, mask), None, None
 
 

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
@@ -24,6 +24,9 @@ _BLOCKS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, in
 }
 _STAGE_CHANNELS = (64, 128, 256, 512)
 _CHANNEL_MULTIPLE = 8
+# oneDNN writes beyond its memory in the backward pass of a strided 1x1 convolution of 8 channels (fp32, odd batches;
+# torch 2.15): trainings crash, or worse. From 16 channels on it does not.
+_SAFE_STRIDED_CHANNELS = 16
 
 
 def scaled_channels(channels: int, width_multiplier: float) -> int:
@@ -54,7 +57,29 @@ class ScaledResNet(ResNet):  # type: ignore[misc]  # torchvision ships no types
             for module in self.modules():
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        for module in self.modules():
+            if isinstance(module, BasicBlock | Bottleneck) and module.downsample is not None:
+                module.downsample[0] = _without_stride(module.downsample[0])
         self.stage_channels = [stage * block.expansion for stage in channels]
+
+
+class _SubsampledConvolution(nn.Conv2d):
+    """A strided 1x1 convolution without a bias, computed as one of stride 1 on the cells that it reads."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        rows, columns = self.stride
+        return nn.functional.conv2d(features[:, :, ::rows, ::columns], self.weight)
+
+
+def _without_stride(convolution: nn.Conv2d) -> nn.Conv2d:
+    """The convolution of a shortcut, with the same weight; itself where there is nothing to fear."""
+    if convolution.stride == (1, 1) or convolution.in_channels >= _SAFE_STRIDED_CHANNELS:
+        return convolution
+    with torch.device("meta"):
+        subsampled = _SubsampledConvolution(convolution.in_channels, convolution.out_channels, 1, stride=2, bias=False)
+    assert (subsampled.kernel_size, subsampled.stride) == (convolution.kernel_size, convolution.stride)
+    subsampled.weight = convolution.weight
+    return subsampled
 
 
 def build_backbone(

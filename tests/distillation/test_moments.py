@@ -96,6 +96,23 @@ class TestAdaptedMoments:
         assert narrow.dtype == torch.float32
         assert narrow.item() == pytest.approx(wide.item(), abs=0.005)
 
+    def test_gradients_hold_at_a_perfect_correlation(self) -> None:
+        # Two cells have a correlation of 1 or -1, whatever they hold: the variance equals its least, cov^2 / var_t, but
+        # for rounding, which must not decide whether it has a gradient. The adapted map is the reference.
+        for seed in range(4):
+            student = (1.0 + 0.1 * _normal(1, 8, 1, 2, seed=seed, dtype=torch.float64)).requires_grad_()
+            teacher = _normal(1, 16, 1, 2, seed=seed + 10, dtype=torch.float64)
+            weight = _normal(16, 8, seed=seed + 20, dtype=torch.float64).requires_grad_()
+            found, wanted = (
+                torch.autograd.grad(loss, (student, weight))
+                for loss in (
+                    pearson_loss(student, teacher, None, weight),
+                    pearson_loss(_adapted(student, weight), teacher),
+                )
+            )
+            for gradient, expected in zip(found, wanted, strict=True):
+                torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-9)
+
     def test_no_gradient_reaches_the_teacher(self) -> None:
         student = _normal(2, 3, 4, 4, seed=0).requires_grad_()
         teacher = _normal(2, 5, 4, 4, seed=1).requires_grad_()

@@ -10,7 +10,7 @@ from torchvision.models.detection.image_list import ImageList
 
 from hkd.config import DetectorConfig
 from hkd.models.anchors import grid_anchors
-from hkd.models.backbone import scaled_channels
+from hkd.models.backbone import build_backbone, scaled_channels
 from hkd.models.build import build_detector
 from hkd.models.cost import config_cost, detector_cost
 from hkd.models.detector import Detector
@@ -157,3 +157,21 @@ def test_cost_leaves_the_global_generator_and_the_mode_alone() -> None:
 
 def test_channels_are_rounded_to_eights() -> None:
     assert [scaled_channels(64, multiplier) for multiplier in (0.125, 0.3, 0.5, 1.0)] == [8, 16, 32, 64]
+
+
+def test_narrowest_shortcuts_equal_strided_convolutions() -> None:
+    # At width 1/8 stage 1 has 8 channels, for which oneDNN's own gradient overruns its memory at odd batches (not at
+    # this even one). The 2 x 2 blocks of cells are read at their first, gradients of the others are zero.
+    body = build_backbone("resnet18", 0.125, 8, "batch").body
+    shortcut = body["layer2"][0].downsample[0]
+    features = torch.randn(2, 8, 7, 6, generator=torch.Generator().manual_seed(0))
+    results = []
+    for strided in (shortcut, lambda cells: torch.nn.functional.conv2d(cells, shortcut.weight, stride=2)):
+        cells = features.clone().requires_grad_()
+        made = strided(cells)
+        results.append((made, *torch.autograd.grad(made.square().sum(), (cells, shortcut.weight))))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert "layer2.0.downsample.0.weight" in body.state_dict()
+    # From stage 2 on there are 16 channels, and more: torchvision's own.
+    assert type(body["layer3"][0].downsample[0]) is torch.nn.Conv2d
