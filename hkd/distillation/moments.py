@@ -18,6 +18,10 @@ _CHANNEL_AXES = (0, 2, 3)
 _PARTS = 2
 # Up to so many rows products in fp32 take no longer than in bf16, twice over and put together.
 _FEW_ROWS = 2048
+# For a number next to a mean.
+_SAMPLED_ROWS = 512
+# Sums of batch norm's pass are over so many times fewer rows.
+_ROWS_ABREAST = 64
 # Of a variance of fp32 numbers that may be left where it is taken from a larger one; 1e-7 / 1e-2 of it is lost.
 _KEPT_SHARE = 0.01
 
@@ -72,11 +76,12 @@ def adapted_moments(
 def _cross_moments(student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Cov(x) (C_s, C_s), Cov(x, t) (C_s, C_t) and Var(t) (C_t,) over the cells of a mask."""
     narrow = torch.promote_types(student.dtype, teacher.dtype)
-    if student.numel() <= _FEW_ROWS * student.shape[1]:
+    # Sums over cells soon pass what fp16 holds.
+    if narrow == torch.float16 or student.numel() <= _FEW_ROWS * student.shape[1]:
         narrow = torch.promote_types(narrow, torch.float32)
     rows = None if mask is None else mask.expand(-1, 1, *student.shape[2:]).reshape(-1, 1)
     moments: tuple[Tensor, Tensor, Tensor] = _CrossMoments.apply(
-        _rows(student.to(narrow)), _rows(teacher.detach().to(narrow)), rows
+        _rows(student.to(narrow)), _rows(teacher.to(narrow)), rows
     )
     return moments
 
@@ -112,11 +117,11 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
 class _CrossMoments(torch.autograd.Function):
     """Of rows X (M, C_s) and T (M, C_t): Cov(X) (C_s, C_s), Cov(X, T) (C_s, C_t) and the variances of T (C_t,).
 
-    Both are centred before they are multiplied: products of what is not lose all digits where a mean is large beside
-    the spread. Rounding leaves them small means d and e, which are taken off after: ``Cov(X) = X^T X / cells - d d^T``
-    and ``Cov(X, T) = X^T T / cells - d e^T``. With G and H the gradients of the two, that of X is ``(X - d) (G + G^T) /
-    cells + (T - e) H^T / cells``. Rows that do not count are zero in X, and need not be in T: the products leave them
-    out.
+    Both are brought next to a mean of zero before they are multiplied: products of what is not lose all digits where a
+    mean is large beside the spread. What is left of the means, d and e, is taken off after: ``Cov(X) = X^T X / cells -
+    d d^T`` and ``Cov(X, T) = X^T T / cells - d e^T``. With G and H the gradients of the two, that of X is
+    ``(X - d) (G + G^T) / cells + (T - e) H^T / cells``. Rows that do not count are zero in X, and need not be in T: the
+    products leave them out.
     """
 
     @staticmethod
@@ -124,12 +129,14 @@ class _CrossMoments(torch.autograd.Function):
         if mask is not None and _may_ask(mask) and bool(mask.all()):
             mask = None
         cells = count_cells(student, mask)
-        student = _centred_rows(student, mask, cells)
-        student_left = _column_sums(student, None) / cells
-        teacher_mean, teacher_variance = _mean_and_variance(teacher, mask, cells)
-        taken = teacher_mean.to(teacher.dtype)
-        teacher = teacher - taken
-        teacher_left = teacher_mean - taken
+        if mask is None:
+            student = student - _near_mean(student, None)
+        else:
+            student = _zero_where_not(student, mask)
+            student.addmm_(mask.to(student.dtype), _near_mean(student, mask)[None], alpha=-1)
+        student_left = _product(student.new_ones(len(student), 1), student)[0] / cells
+        teacher = teacher - _near_mean(teacher, mask)
+        teacher_left, teacher_variance = _mean_and_variance(teacher, mask, cells)
         within = (_product(student, student) / cells).addr_(student_left, student_left, alpha=-1)
         across = (_product(student, teacher) / cells).addr_(student_left, teacher_left, alpha=-1)
         ctx.save_for_backward(student, teacher, mask, cells, student_left, teacher_left)
@@ -141,37 +148,30 @@ class _CrossMoments(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         of_within, of_across, _ = gradients
         student, teacher, mask, cells, student_left, teacher_left = ctx.saved_tensors
-        of_student = ((of_within + of_within.T) / cells).to(student.dtype)
-        of_teacher = (of_across.T / cells).to(student.dtype)
-        of_left = student_left @ of_student.to(student_left.dtype) + teacher_left @ of_teacher.to(teacher_left.dtype)
-        gradient = torch.addmm(-of_left.to(student.dtype), teacher, of_teacher).addmm_(student, of_student)
+        with torch.autocast(student.device.type, enabled=False):
+            of_student = ((of_within + of_within.T) / cells).to(student.dtype)
+            of_teacher = (of_across.T / cells).to(student.dtype)
+            of_left = student_left @ of_student.to(_wide(student)) + teacher_left @ of_teacher.to(_wide(student))
+            gradient = torch.addmm(-of_left.to(student.dtype), teacher, of_teacher).addmm_(student, of_student)
         return gradient if mask is None else _zero_where_not(gradient, mask), None, None
 
 
-def _may_ask(mask: Tensor) -> bool:
-    """Whether the host may look at a mask: not where it would wait for a GPU's answer, nor in a traced graph."""
-    return mask.device.type == "cpu" and not torch.compiler.is_compiling()
+def _may_ask(tensor: Tensor) -> bool:
+    """Whether the host may look into a tensor: not where it would wait for a GPU's answer, nor in a traced graph."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def _column_sums(rows: Tensor, mask: Tensor | None) -> Tensor:
-    """Sums (C,) of the rows (M, C) that a mask (M, 1) keeps, which are finite in the others."""
-    kept = rows.new_ones(len(rows), 1) if mask is None else mask.to(rows.dtype)
-    return _product(kept, rows)[0]
+def _near_mean(rows: Tensor, mask: Tensor | None) -> Tensor:
+    """Numbers (C,) next to the means of the rows (M, C) that count, which are finite in the others: those of a sample.
 
-
-def _centred_rows(rows: Tensor, mask: Tensor | None, cells: Tensor) -> Tensor:
-    """Rows less about their mean, zero where the mask leaves them out."""
+    Of equal numbers that number itself, if they are of bf16, and in fp32 next to it.
+    """
+    step = -(-len(rows) // _SAMPLED_ROWS)
+    sample = rows[::step].to(_wide(rows))
     if mask is None:
-        return rows - _rounded_column_sums(rows).div_(cells).to(rows.dtype)
-    # A copy to work on in place.
-    rows = _zero_where_not(rows, mask)
-    mean = _rounded_column_sums(rows).div_(cells).to(rows.dtype)
-    return rows.addmm_(mask.to(rows.dtype), mean[None], alpha=-1)
-
-
-def _rounded_column_sums(rows: Tensor) -> Tensor:
-    """Sums (C,) of rows (M, C) to the bits of their type, in fp32 or wider."""
-    return (rows.new_ones(1, len(rows)) @ rows)[0].to(_wide(rows))
+        return sample.mean(dim=0).to(rows.dtype)
+    kept = mask[::step].to(sample.dtype)
+    return ((sample * kept).sum(dim=0) / kept.sum().clamp(min=1)).to(rows.dtype)
 
 
 def _zero_where_not(rows: Tensor, mask: Tensor) -> Tensor:
@@ -184,15 +184,18 @@ def _zero_where_not(rows: Tensor, mask: Tensor) -> Tensor:
 
 
 def _mean_and_variance(rows: Tensor, mask: Tensor | None, cells: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance (C,) of the rows (M, C) that count, finite in the others; in fp32 or wider."""
-    if mask is None:
-        mask = rows.new_ones(len(rows), 1, dtype=torch.bool)
-    if _may_ask(mask):
-        return _mean_and_variance_of_some(rows, mask.flatten())
-    # In fixed shapes: what does not count is set to a number next to the mean, and its small part taken out again.
-    filling = (_column_sums(rows, mask) / cells).to(rows.dtype)
-    variance, mean = torch.var_mean(torch.where(mask, rows, filling).to(_wide(rows)), dim=0, correction=0)
-    return _without(mean, variance, len(rows), filling.to(mean.dtype), torch.zeros_like(mean), len(rows) - cells)
+    """Mean and variance (C,) of the rows (M, C) that count, finite in the others; in fp32 or wider.
+
+    Rows come with their means next to zero: no digits are lost to those.
+    """
+    if _may_ask(rows):
+        return _mean_and_variance_of_all(rows) if mask is None else _mean_and_variance_of_some(rows, mask.flatten())
+    # In fixed shapes: what does not count is set to zero, and its part taken out again.
+    kept = rows if mask is None else _zero_where_not(rows, mask)
+    variance, mean = torch.var_mean(kept.to(_wide(rows)), dim=0, correction=0)
+    nothing = torch.zeros_like(mean)
+    # As a number of their type: a quotient of integers would be of fp32.
+    return _merged((mean, variance, len(rows)), (nothing, nothing, cells.to(mean.dtype) - len(rows)))
 
 
 def _mean_and_variance_of_some(rows: Tensor, is_counted: Tensor) -> tuple[Tensor, Tensor]:
@@ -202,7 +205,8 @@ def _mean_and_variance_of_some(rows: Tensor, is_counted: Tensor) -> tuple[Tensor
         return _mean_and_variance_of_all(rows)
     if 2 * len(left_out) < len(rows):
         mean, variance = _mean_and_variance_of_all(rows)
-        mean, kept = _without(mean, variance, len(rows), *_mean_and_variance_of_all(rows[left_out]), len(left_out))
+        out = _mean_and_variance_of_all(rows[left_out])
+        mean, kept = _merged((mean, variance, len(rows)), (*out, -len(left_out)))
         # Digits are lost where what is left out is far from the rest.
         if bool((kept > _KEPT_SHARE * variance).all()):
             return mean, kept
@@ -210,23 +214,34 @@ def _mean_and_variance_of_some(rows: Tensor, is_counted: Tensor) -> tuple[Tensor
 
 
 def _mean_and_variance_of_all(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Of rows (M, C), in fp32 or wider; 0 where there are none."""
-    mean, variance = rows.new_zeros(2, rows.shape[1], dtype=_wide(rows))
-    if not len(rows):
-        return mean, variance
-    # Batch norm's own pass over its input, which copies nothing; it answers in the type of the running statistics,
-    # which with a momentum of 0 stay as they are.
-    return torch.batch_norm_update_stats(rows, mean, variance, 0.0)
+    """Of rows (M, C), in fp32 or wider; 0 where there are none.
+
+    By batch norm's own pass over its input, which copies nothing. It adds up row after row, and loses digits over many:
+    so rows are laid side by side, as channels of their own, and those few sums put together.
+    """
+    channels = rows.shape[1]
+    whole = len(rows) // _ROWS_ABREAST * _ROWS_ABREAST
+    mean, variance, count = *rows.new_zeros(2, channels, dtype=_wide(rows)), 0
+    for part, abreast in ((rows[:whole], _ROWS_ABREAST), (rows[whole:], 1)):
+        if len(part):
+            # It answers in the type of the running statistics, which with a momentum of 0 stay as they are.
+            running = rows.new_zeros(2, abreast * channels, dtype=_wide(rows))
+            found = torch.batch_norm_update_stats(part.reshape(-1, abreast * channels), running[0], running[1], 0.0)
+            means, variances = (statistic.view(abreast, channels) for statistic in found)
+            own = means.mean(dim=0), variances.mean(dim=0) + means.var(dim=0, correction=0), len(part)
+            (mean, variance), count = _merged((mean, variance, count), own), count + len(part)
+    return mean, variance
 
 
-def _without(
-    mean: Tensor, variance: Tensor, count: int, mean_out: Tensor, variance_out: Tensor, count_out: int | Tensor
-) -> tuple[Tensor, Tensor]:
-    """Mean and variance of what is left of ``count`` numbers without ``count_out`` of them (Chan et al., 1979)."""
-    left = count - count_out
-    mean_left = mean + (mean - mean_out) * (count_out / left)
-    squares = count * variance - count_out * variance_out - (mean_left - mean_out).square() * (left * count_out / count)
-    return mean_left, (squares / left).clamp(min=0)
+def _merged(first: tuple[Tensor, Tensor, int], second: tuple[Tensor, Tensor, int | Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and variance of two sets of numbers, each its mean, variance and count; with a negative count, of the first
+    less the second, which it contains (Chan, Golub and LeVeque, 1979).
+    """
+    (mean, variance, count), (other_mean, other_variance, other_count) = first, second
+    total = count + other_count
+    shift = other_mean - mean
+    squares = count * variance + other_count * other_variance + shift.square() * (count * other_count / total)
+    return mean + shift * (other_count / total), (squares / total).clamp(min=0)
 
 
 class _ChannelMoments(torch.autograd.Function):

@@ -1,7 +1,7 @@
 """Losses between feature maps, and their sum over the levels of a pyramid.
 
 Both losses leave out what a mask marks as padding, are computed in fp32 whatever the features' type, give the
-teacher no gradient, and have fixed shapes throughout, so that no step waits for the host.
+teacher no gradient, and have fixed shapes wherever the host would have to wait for other ones.
 """
 
 from __future__ import annotations

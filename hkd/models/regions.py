@@ -44,13 +44,13 @@ def region_taps(levels: Sequence[Tensor], boxes_xyxy: Tensor, image_height: int,
     """Where regions (B, R, 4) are read from ``levels`` of these sizes, whatever their channels."""
     batch = len(boxes_xyxy)
     level_of_region = region_levels(boxes_xyxy, canonical_size, 2, 1 + len(levels))
-    geometry = _level_geometry(levels, image_height, boxes_xyxy)[level_of_region]  # (B, R, 4)
-    scales, rows, columns, offsets = geometry[..., 0:1], geometry[..., 1:2], geometry[..., 2:3], geometry[..., 3:4]
+    scales, grids = (of_levels[level_of_region] for of_levels in _level_geometry(levels, image_height, boxes_xyxy))
+    rows, columns, offsets = grids[..., 0:1], grids[..., 1:2], grids[..., 2:3]
     row_taps, row_weights = _axis_taps(boxes_xyxy[..., 1], boxes_xyxy[..., 3], scales, rows)  # (B, R, 7, 4)
     column_taps, column_weights = _axis_taps(boxes_xyxy[..., 0], boxes_xyxy[..., 2], scales, columns)
     images = torch.arange(batch, device=offsets.device, dtype=torch.int32)[:, None, None]
-    first_cell = offsets.to(torch.int32) + images * (rows * columns).to(torch.int32)
-    row_starts = first_cell[..., None] + row_taps * columns.to(torch.int32)[..., None]
+    first_cell = offsets + images * rows * columns
+    row_starts = first_cell[..., None] + row_taps * columns[..., None]
     taps = row_starts[:, :, :, None, :, None] + column_taps[:, :, None, :, None, :]  # (B, R, 7, 7, 4, 4)
     weights = row_weights[:, :, :, None, :, None] * column_weights[:, :, None, :, None, :]
     taps_per_bin = taps.shape[-1] * taps.shape[-2]
@@ -71,18 +71,25 @@ def pool_regions(table: Tensor, taps: RegionTaps) -> Tensor:
     return pooled.view(-1, POOLED_SIZE, POOLED_SIZE, table.shape[1]).permute(0, 3, 1, 2)
 
 
-def _level_geometry(levels: Sequence[Tensor], image_height: int, like: Tensor) -> Tensor:
-    """(L, 4): scale (cells a pixel), rows, columns, and first row of each level in the table, on ``like``'s device."""
-    geometry = []
+def _level_geometry(levels: Sequence[Tensor], image_height: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale (L, 1) of each level, cells a pixel; and its rows, columns and first row in the table (L, 3), int32, for
+    floating numbers end at 2^24. On the device, and the scales in the type, of ``like``.
+    """
+    scales, grids = [], []
     offset = 0
     for level in levels:
         rows, columns = level.shape[2:]
         # torchvision infers one power of two for both axes from the first.
-        scale = 2.0 ** round(math.log2(rows / image_height))
-        geometry.append((scale, rows, columns, offset))
+        scales.append((2.0 ** round(math.log2(rows / image_height)),))
+        grids.append((rows, columns, offset))
         offset += level.shape[0] * rows * columns
     # Filled in on the device, number by number: a finished tensor would have to be sent there, and waited for.
-    return torch.stack([torch.stack([like.new_full((), number) for number in level]) for level in geometry])
+    return (
+        torch.stack([torch.stack([like.new_full((), number) for number in level]) for level in scales]),
+        torch.stack(
+            [torch.stack([like.new_full((), number, dtype=torch.int32) for number in level]) for level in grids]
+        ),
+    )
 
 
 def _axis_taps(starts: Tensor, ends: Tensor, scales: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:

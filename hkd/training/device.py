@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import resource
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
+
+from hkd.training.usage import machine_bytes
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -17,15 +21,20 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 _CPU_BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16")
 
 
-# glibc's names for mallopt's first argument, and what switches trimming off or is the most that an int holds.
+# glibc's names for mallopt's first argument, and the values that switch trimming off and keep blocks of any size on the
+# heap; older ones take no more than 32 MB for the latter.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _NEVER = -1
-_MOST = (1 << 31) - 1
+_MMAP_THRESHOLDS = ((1 << 31) - 1, 32 << 20)
 # Linux's madvise.
 _MADV_HUGEPAGE = 14
 _CHUNK_BYTES = 1 << 30
-_CHUNKS = 8
+_MOST_CHUNKS = 8
+# Of the machine's memory that the heap's address space may grow by.
+_RESERVED_SHARE = 0.25
+_OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
+_NO_OVERCOMMIT = "2"
 
 
 class DeviceError(ValueError):
@@ -53,35 +62,41 @@ def keep_freed_memory() -> None:
 
     A step on a CPU allocates and frees the same large tensors each time. glibc gives such blocks back to the system at
     once, which then has to zero them anew: some 19,000 page faults a step, about a tenth of its time. Another twentieth
-    goes into finding the 4 kB pages of memory that is kept. Does nothing where libc is not glibc.
+    goes into finding the 4 kB pages of memory that is kept. Does nothing where libc is not glibc. What is given back by
+    :func:`hkd.training.usage.release_memory` comes in small pages again, until the next call.
     """
     if not sys.platform.startswith("linux"):
         return
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):
         return
-    libc.mallopt(_M_TRIM_THRESHOLD, _NEVER)
-    if libc.mallopt(_M_MMAP_THRESHOLD, _MOST):
+    if any(libc.mallopt(_M_MMAP_THRESHOLD, most) for most in _MMAP_THRESHOLDS):
+        libc.mallopt(_M_TRIM_THRESHOLD, _NEVER)
         _advise_huge_pages(libc)
 
 
 def _advise_huge_pages(libc: ctypes.CDLL) -> None:
-    """Let the heap grow without using it, and advise the system to fill what it grew by with large pages.
+    """Let the heap grow by address space alone, and advise the system to fill that with large pages when it is used.
 
-    Its address space alone is taken; where that is rationed, or the system knows no such pages, all stays as it was.
+    Where address space is rationed all stays as it was: it would be taken from what the process may use. It is bounded
+    by a share of the machine's memory, because a heap larger than that memory could not be forked.
     """
-    import resource  # not on Windows
-
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        return
+    try:
+        if _OVERCOMMIT.read_text(encoding="ascii").strip() == _NO_OVERCOMMIT:
+            return
+    except OSError:
         return
     libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
     libc.free.argtypes = [ctypes.c_void_p]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    chunks = [libc.malloc(_CHUNK_BYTES) for _ in range(_CHUNKS)]
-    for chunk in filter(None, chunks):
+    count = min(_MOST_CHUNKS, int(_RESERVED_SHARE * machine_bytes()) // _CHUNK_BYTES)
+    chunks = [chunk for chunk in (libc.malloc(_CHUNK_BYTES) for _ in range(count)) if chunk]
+    for chunk in chunks:
         before = chunk % resource.getpagesize()  # on the chunk's first page, which is the heap's as well
         libc.madvise(chunk - before, before + _CHUNK_BYTES, _MADV_HUGEPAGE)
-    for chunk in filter(None, chunks):
+    for chunk in chunks:
         libc.free(chunk)
 
 

@@ -152,10 +152,12 @@ def _mapped(content: Tensor, level: _Level) -> Tensor:
 
 def _as_table(content: Tensor, levels: list[_Level], pyramid: dict[str, Tensor]) -> TabledPyramid | None:
     """The levels as views of one table, where they lie one after another in its order: they do if each fills pages."""
+    if not levels or any(len(level.shape) != 4 for level in levels):
+        return None
     first = levels[0]
     ends = [level.offset + pyramid[level.name].nbytes for level in levels]
     is_gapless = all(end == level.offset for end, level in zip(ends, levels[1:], strict=False))
-    if not is_gapless or len({(level.dtype, level.shape[1:2]) for level in levels}) > 1 or len(first.shape) != 4:
+    if not is_gapless or len({(level.dtype, level.shape[1]) for level in levels}) > 1:
         return None
     table = content[first.offset : ends[-1]].view(_DTYPES[first.dtype]).view(-1, first.shape[1])
     grids = {level.name: (level.shape[0], level.shape[2], level.shape[3]) for level in levels}

@@ -143,17 +143,19 @@ class TestAdaptedMoments:
 @pytest.mark.parametrize("host_may_ask", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 class TestMeansBesideTheSpread:
-    """A mean of 20 beside a spread of 1, on both sides, as fp64 sees it after the features' own rounding."""
+    """A mean of 20 beside a spread of 1, on both sides, against fp64 after the features' own rounding."""
 
     @pytest.fixture(autouse=True)
-    def _host(self, monkeypatch: pytest.MonkeyPatch, host_may_ask: bool) -> None:
-        # On a GPU, and in a traced graph, sums are made in fixed shapes.
+    def _roads(self, monkeypatch: pytest.MonkeyPatch, host_may_ask: bool) -> None:
+        # On a GPU, and in a traced graph, sums are made in fixed shapes; maps as small as these, else, in fp32.
         monkeypatch.setattr(moments, "_may_ask", lambda _: host_may_ask)
+        monkeypatch.setattr(moments, "_FEW_ROWS", 0)
 
     @staticmethod
     def _maps(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         student, weight = _normal(4, 8, 12, 12, seed=0), _normal(6, 8, seed=2)
         teacher = _adapted(student, weight) / 8**0.5 + _normal(4, 6, 12, 12, seed=1)
+        # In bf16 numbers about 20 are an eighth apart: a spread of 1 is about 30 of them.
         return (20.0 - student).to(dtype), (20.0 + teacher).to(dtype), -weight
 
     # Padding that can be taken out of the sums over all cells, and padding too far off for that.
@@ -170,16 +172,85 @@ class TestMeansBesideTheSpread:
             expected = channel_moments(_adapted(padded_student.double(), weight.double()), teacher.double(), mask)
             for name, values, same, wanted in zip(Moments._fields, found, wide, expected, strict=True):
                 torch.testing.assert_close(same, wanted, rtol=1e-9, atol=1e-9, msg=name)
-                # Sums over 576 cells, moments of about 2: a student's row less its mean is rounded once more in bf16.
-                tolerance = 2e-5 if dtype == torch.float32 else 4e-3
+                # Moments of 1 to 10, sums of 18 bits (4e-6) of 8 x 8 parts of some size.
+                tolerance = 2e-5 if dtype == torch.float32 else 2e-4
                 torch.testing.assert_close(values.double(), wanted, rtol=tolerance, atol=tolerance, msg=name)
+
+    def test_move_no_gradient(self, dtype: torch.dtype) -> None:
+        student, teacher, weight = self._maps(dtype)
+        for mask in _masks(4, 12, 12):
+            gradients = []
+            for wide in (dtype, torch.float64):
+                features = student.to(wide).requires_grad_()
+                # Not the loss: its slope along a mean is 0, so that nothing would tell whose means were left in.
+                found = _one_map(features, teacher.to(wide), mask, weight.to(torch.promote_types(wide, torch.float32)))
+                gradients.append(
+                    torch.autograd.grad(found.covariance.sum() + found.student_variance.sum(), features)[0]
+                )
+            narrow, exact = gradients
+            # bf16 gradients, and the matrices by which they are made, are rounded to 8 bits (2^-9 = 0.002).
+            tolerance = 1e-5 if dtype == torch.float32 else 8e-3
+            assert (narrow.double() - exact).norm() <= tolerance * exact.norm()
+            # A shift of all cells moves nothing: 346 and 576 cells' gradients sum to 0, but for rounding.
+            assert exact.sum(dim=(0, 2, 3)).abs().max() < 1e-12 * exact.norm()
+            assert narrow.double().sum(dim=(0, 2, 3)).norm() <= 5 * tolerance * exact.norm()
 
     def test_of_constant_teachers_are_nothing(self, dtype: torch.dtype) -> None:
         student, teacher, weight = self._maps(dtype)
-        constant = torch.full_like(teacher, 3.3)
-        for mask in _masks(4, 12, 12):
-            found = _one_map(student, constant, mask, weight)
-            # The mean of equal numbers is off by a few units of fp32 at most, 1e-6 of 3.3.
-            assert found.teacher_variance.max().item() < 1e-9
-            # 18 bits of a mean of 3.3, times what is left of the student's.
-            assert found.covariance.abs().max().item() < 1e-4
+        for value in (3.3, -0.05, 20.1):
+            constant = torch.full_like(teacher, value)
+            for mask in _masks(4, 12, 12):
+                found = _one_map(student, constant, mask, weight)
+                # The square of a mean's rounding, 1e-7 of what is left of the value beside a sample's mean.
+                assert found.teacher_variance.max().item() < 1e-12
+                assert found.covariance.abs().max().item() < 1e-6
+
+
+class TestLargeMaps:
+    """307,200 cells: sums row after row would lose four digits, and did."""
+
+    @pytest.fixture
+    def maps(self) -> tuple[Tensor, Tensor, Tensor]:
+        student, weight = 2.0 + _normal(8, 16, 160, 240, seed=0), _normal(16, 16, seed=2)
+        return student, 20.0 + _adapted(student, weight) + 1.2 * _normal(8, 16, 160, 240, seed=1), weight
+
+    # One row over: then the last cells are no full row of the sums.
+    @pytest.mark.parametrize("columns", [240, 239])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_loss_is_that_of_fp64(self, maps: tuple[Tensor, Tensor, Tensor], dtype: torch.dtype, columns: int) -> None:
+        student, teacher, weight = maps
+        student, teacher = (features[..., :columns].to(dtype) for features in (student, teacher))
+        exact = pearson_loss(student.double(), teacher.double(), None, weight.double()).item()
+        assert exact == pytest.approx(
+            pearson_loss(_adapted(student.double(), weight.double()), teacher.double()).item(), rel=1e-9
+        )
+        # fp32 has 7 digits, of a loss that is a difference of numbers twenty times as large; bf16's products have 5.
+        tolerance = 1e-5 if dtype == torch.float32 else 1e-4
+        assert pearson_loss(student, teacher, None, weight).item() == pytest.approx(exact, rel=tolerance)
+
+    @pytest.mark.parametrize("value", [3.3, -0.05])
+    def test_constant_teacher_is_no_teacher(self, maps: tuple[Tensor, Tensor, Tensor], value: float) -> None:
+        # The student's own standardised variance alone: a half.
+        student, teacher, weight = maps
+        assert pearson_loss(student, torch.full_like(teacher, value), None, weight).item() == pytest.approx(
+            0.5, abs=1e-5
+        )
+
+
+def test_gradient_is_that_of_fp64_where_the_backward_pass_runs_under_autocast() -> None:
+    student, teacher, weight = _normal(2, 3, 4, 5, seed=0), _normal(2, 4, 4, 5, seed=1), _normal(4, 3, seed=2)
+    features = student.requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (gradient,) = torch.autograd.grad(pearson_loss(features, teacher, None, weight), features)
+    exact = student.detach().double().requires_grad_()
+    (expected,) = torch.autograd.grad(pearson_loss(exact, teacher.double(), None, weight.double()), exact)
+    # torch's own part of the way back, through the two small matrices, is bf16's.
+    assert (gradient.double() - expected).norm() < 1e-2 * expected.norm()
+
+
+def test_fp16_maps_of_large_means_do_not_overflow() -> None:
+    # 50 x 4,096 cells is three times what fp16 holds.
+    student, teacher = ((50.0 + _normal(1, 4, 64, 64, seed=seed)).half() for seed in (0, 1))
+    weight = _normal(4, 4, seed=2)
+    expected = pearson_loss(student.double(), teacher.double(), None, weight.double()).item()
+    assert pearson_loss(student, teacher, None, weight).item() == pytest.approx(expected, rel=1e-5)

@@ -164,6 +164,7 @@ def test_narrowest_shortcuts_equal_strided_convolutions() -> None:
     # this even one). The 2 x 2 blocks of cells are read at their first, gradients of the others are zero.
     body = build_backbone("resnet18", 0.125, 8, "batch").body
     shortcut = body["layer2"][0].downsample[0]
+    assert type(shortcut) is not torch.nn.Conv2d
     features = torch.randn(2, 8, 7, 6, generator=torch.Generator().manual_seed(0))
     results = []
     for strided in (shortcut, lambda cells: torch.nn.functional.conv2d(cells, shortcut.weight, stride=2)):

@@ -60,3 +60,12 @@ def test_levels_follow_equation_1_of_fpn() -> None:
     sides = torch.tensor([10.0, 56.0, 112.0, 223.0, 224.0, 448.0, 2000.0])
     boxes = torch.stack((torch.zeros(7), torch.zeros(7), sides, sides), dim=-1)
     assert region_levels(boxes, 224.0, 2, 5).tolist() == [0, 0, 1, 1, 2, 3, 3]
+
+
+def test_rows_of_a_table_of_more_cells_than_fp32_counts() -> None:
+    # 255 images whose p2 has 257 x 257 cells: p3 begins at row 255 * 257 * 257 = 16,842,495, which fp32 rounds to
+    # 16,842,496. A region of 112 pixels is p3's; that at the origin of the first image reads its first cells.
+    levels = [torch.empty(255, 1, side, side, device="meta") for side in (257, 129, 65, 33)]
+    boxes = torch.zeros(255, 1, 4)
+    boxes[..., 2:] = 112.0
+    assert region_taps(levels, boxes, 1028, 224.0).cells[:49].min() == 16_842_495
