@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hkd.distillation import moments
 from hkd.distillation.moments import Moments, adapted_moments, channel_moments
-from hkd.distillation.pyramid import pearson_loss
+from hkd.distillation.pyramid import pearson_loss, pyramid_distillation_loss
 
 
 def _normal(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -248,9 +248,30 @@ def test_gradient_is_that_of_fp64_where_the_backward_pass_runs_under_autocast() 
     assert (gradient.double() - expected).norm() < 1e-2 * expected.norm()
 
 
-def test_fp16_maps_of_large_means_do_not_overflow() -> None:
-    # 50 x 4,096 cells is three times what fp16 holds.
-    student, teacher = ((50.0 + _normal(1, 4, 64, 64, seed=seed)).half() for seed in (0, 1))
+def test_fp16_maps_do_not_overflow() -> None:
+    # fp16 ends at 65,504; 4,096 cells' squares about their mean sum to 409,600.
+    student, teacher = ((50.0 + 10.0 * _normal(1, 4, 64, 64, seed=seed)).half() for seed in (0, 1))
     weight = _normal(4, 4, seed=2)
     expected = pearson_loss(student.double(), teacher.double(), None, weight.double()).item()
     assert pearson_loss(student, teacher, None, weight).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_levels_are_compared_in_fp32_under_autocast() -> None:
+    student, teacher = {"p2": _normal(2, 3, 48, 48, seed=0)}, {"p2": _normal(2, 4, 48, 48, seed=1)}
+    weights, sizes = {"p2": _normal(4, 3, seed=2)}, torch.tensor([[192.0, 192.0], [150.0, 192.0]])
+    expected = pyramid_distillation_loss(student, teacher, sizes, (192, 192), "pearson", weights)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(pyramid_distillation_loss(student, teacher, sizes, (192, 192), "pearson", weights), expected)
+
+
+def test_loss_never_falls_below_0_where_an_adapter_cancels_almost_all() -> None:
+    # Each second channel is its neighbour but for a part in 200, and the adapter, as one in training would, asks for
+    # that part alone, enlarged: of a variance of 4 = 800^2 x 0.0025^2 it finds what 18 bits of 2 x 800^2 leave, 5 more
+    # or less. The correlation is about 1, so that half of all seeds would have it above.
+    for seed in range(6):
+        first, part = _normal(4, 4, 32, 32, seed=seed), 0.0025 * _normal(4, 4, 32, 32, seed=seed + 50)
+        student = torch.cat([first, first + part], dim=1).bfloat16()
+        seen = student[:, 4:].float() - student[:, :4].float()
+        weight = 800.0 * torch.cat([-torch.eye(4), torch.eye(4)], dim=1)
+        loss = pearson_loss(student, (100.0 * seen).bfloat16(), None, weight).item()
+        assert -1e-6 <= loss <= 2.0

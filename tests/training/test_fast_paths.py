@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from hkd.data.prepare import PreparedData
 from hkd.distillation import objective
 from hkd.distillation.objective import build_objective
+from hkd.models import detector
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 from hkd.models.frozen import freeze_detector
@@ -104,7 +106,9 @@ def test_any_batch_has_the_losses_of_the_plain_paths(
                 live = forward_teacher_pyramid(teacher, batch, precision)
                 grids = {name: (len(level), level.shape[2], level.shape[3]) for name, level in live.items()}
                 pyramid = TabledPyramid(region_table(list(live.values())), grids)
+            joined = mock.Mock(wraps=region_table)
             with monkeypatch.context() as plainly:
+                plainly.setattr(detector, "region_table", joined)
                 if way == "plain":
                     plainly.setattr(objective, "_adapt", make_the_map)
                 loss = training_loss(
@@ -118,6 +122,8 @@ def test_any_batch_has_the_losses_of_the_plain_paths(
                     autocast_dtype=precision,
                     teacher_pyramid=pyramid,
                 )
+            # The student's levels are joined for RoIAlign, and the teacher's where they lie apart.
+            assert joined.call_count == (1 if way == "kept" else 2)
             gradients = torch.autograd.grad(loss.total, list(student.parameters()))
             parts = torch.stack(list(loss.parts.values()))
             pulls = torch.stack([gradient.norm() for gradient in gradients])

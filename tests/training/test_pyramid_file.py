@@ -104,6 +104,19 @@ def test_levels_that_fill_pages_are_read_as_one_table(path: Path, images: int, i
         ]
 
 
+@pytest.mark.parametrize(
+    "other", [torch.zeros(8, 256, 2, 3), torch.zeros(8, 256, 2, 3).half().contiguous(memory_format=torch.channels_last)]
+)
+def test_levels_of_another_layout_or_type_are_no_table(path: Path, other: Tensor) -> None:
+    # All fill pages; what the table would hold of the other level is not what was written.
+    first = torch.ones(8, 256, 4, 6).contiguous(memory_format=torch.channels_last)
+    for written in ({"p2": first, "p3": other}, {"p2": first, "p3": torch.zeros(1024)}, {}):
+        write(path, written)
+        read = read_pyramid(path, "step 0")
+        assert not isinstance(read, TabledPyramid)
+        assert all(torch.equal(read[name], level) for name, level in written.items())
+
+
 def test_changing_what_was_read_leaves_the_file_alone(path: Path) -> None:
     written = make_pyramid()
     write(path, written)
