@@ -20,7 +20,8 @@ _PARTS = 2
 _FEW_ROWS = 2048
 # For a number next to a mean.
 _SAMPLED_ROWS = 512
-# Sums of batch norm's pass are over so many times fewer rows.
+# From so many rows on, sums of batch norm's pass are over so many times fewer.
+_MANY_ROWS = 8192
 _ROWS_ABREAST = 64
 # Of a variance of fp32 numbers that may be left where it is taken from a larger one; 1e-7 / 1e-2 of it is lost.
 _KEPT_SHARE = 0.01
@@ -218,19 +219,24 @@ def _mean_and_variance_of_all(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Of rows (M, C), in fp32 or wider; 0 where there are none.
 
     By batch norm's own pass over its input, which copies nothing. It adds up row after row, and loses digits over many:
-    so rows are laid side by side, as channels of their own, and those few sums put together.
+    those are laid side by side, as channels of their own, and the few sums put together.
     """
-    channels = rows.shape[1]
-    whole = len(rows) // _ROWS_ABREAST * _ROWS_ABREAST
-    mean, variance, count = *rows.new_zeros(2, channels, dtype=_wide(rows)), 0
-    for part, abreast in ((rows[:whole], _ROWS_ABREAST), (rows[whole:], 1)):
-        if len(part):
-            # It answers in the type of the running statistics, which with a momentum of 0 stay as they are.
-            running = rows.new_zeros(2, abreast * channels, dtype=_wide(rows))
-            found = torch.batch_norm_update_stats(part.reshape(-1, abreast * channels), running[0], running[1], 0.0)
-            means, variances = (statistic.view(abreast, channels) for statistic in found)
-            own = means.mean(dim=0), variances.mean(dim=0) + means.var(dim=0, correction=0), len(part)
-            (mean, variance), count = _merged((mean, variance, count), own), count + len(part)
+    count, channels = rows.shape
+    abreast = _ROWS_ABREAST if count >= _MANY_ROWS else 1
+    whole = count // abreast * abreast
+    # It answers in the type of the running statistics, which with a momentum of 0 stay as they are.
+    running = rows.new_zeros(2, abreast * channels, dtype=_wide(rows))
+    if not count:
+        return running[0], running[1]
+    found = torch.batch_norm_update_stats(rows[:whole].reshape(-1, abreast * channels), running[0], running[1], 0.0)
+    if abreast == 1:
+        return found
+    means, variances = (statistic.view(abreast, channels) for statistic in found)
+    mean = means.mean(dim=0)
+    variance = (variances + (means - mean).square()).mean(dim=0)
+    if whole < count:
+        rest = _mean_and_variance_of_all(rows[whole:])
+        mean, variance = _merged((mean, variance, whole), (*rest, count - whole))
     return mean, variance
 
 
