@@ -1,7 +1,8 @@
 """Moments of feature maps over the cells of a mask: what Pearson's correlation is made of.
 
-Fixed shapes, no wait for the host, and gradients written out: autograd would keep and walk some ten maps as large as
-the features.
+Gradients are written out: autograd would keep and walk some ten maps as large as the features. On a GPU, and in a
+traced graph, shapes are fixed and the host waits for nothing; on a CPU, where looking costs nothing, masks are looked
+at.
 """
 
 from __future__ import annotations
@@ -210,7 +211,7 @@ def _mean_and_variance_of_some(rows: Tensor, is_counted: Tensor) -> tuple[Tensor
         out = _mean_and_variance_of_all(rows[left_out])
         mean, kept = _merged((mean, variance, len(rows)), (*out, -len(left_out)))
         # Digits are lost where what is left out is far from the rest.
-        if bool((kept > _KEPT_SHARE * variance).all()):
+        if bool((kept >= _KEPT_SHARE * variance).all()):
             return mean, kept
     return _mean_and_variance_of_all(rows[is_counted.nonzero().flatten()])
 
