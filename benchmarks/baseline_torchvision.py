@@ -3,7 +3,7 @@
 Lists of images, per-image targets, torchvision's transforms, hooks that catch the features, and a ``DataLoader`` whose
 workers decode the files anew each epoch. In fp32, or under bf16 autocast with channels_last. Distillation is that of
 ``hkd``'s defaults: PKD's loss (Cao et al., NeurIPS 2022) on the pyramid and on the pooled regions, a Kullback-Leibler
-divergence at temperature 2 on the class logits, 1x1 adapters in between.
+divergence at temperature 2 on the class logits, 1x1 adapters in between; features are compared at as many cells.
 
 Imported by ``benchmarks/step.py``, which measures it.
 """
@@ -28,6 +28,7 @@ from torchvision.tv_tensors import BoundingBoxes, Image
 
 from benchmarks.workload import Pictures, Workload
 from hkd.config import DetectorConfig, TrialConfig
+from hkd.distillation.cells import step_between_cells
 from hkd.models.backbone import build_backbone
 
 TEMPERATURE = 2.0
@@ -131,11 +132,17 @@ class BaselineTrainer:
         student_pyramid = self._caught["pyramid"][1]
         student_logits, _ = self._caught["predictor"][1]
         pyramid = [
-            pkd_loss(adapter(student_pyramid[level]), teacher_pyramid[level])
-            for adapter, level in zip(self.adapters, teacher_pyramid, strict=False)
+            self._feature_loss(number, student_pyramid[level], teacher_pyramid[level])
+            for number, level in enumerate(teacher_pyramid)
         ]
-        region = pkd_loss(self.adapters[5](pooled), teacher_pooled)
+        region = self._feature_loss(5, pooled, teacher_pooled)
         return [torch.stack(pyramid).mean(), region, logit_loss(student_logits, teacher_logits)]
+
+    def _feature_loss(self, number: int, student: Tensor, teacher: Tensor) -> Tensor:
+        # As many cells as hkd compares: what is timed is the same work.
+        step = step_between_cells(student)
+        student, teacher = (features.flatten(2)[:, :, ::step, None] for features in (student, teacher))
+        return pkd_loss(self.adapters[number](student), teacher)
 
     def _catch(self, name: str) -> Any:
         def hook(_: nn.Module, inputs: Any, outputs: Any) -> None:

@@ -193,11 +193,14 @@ def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
         ),
         (
             {"distillation": 5},
-            "distillation: found 5 (int); allowed: a section with keys pyramid, region, embedding, logits",
+            (
+                "distillation: found 5 (int); "
+                "allowed: a section with keys pyramid, region, embedding, logits, compared_cells"
+            ),
         ),
         (
             {"distillation": None},
-            "distillation: found null; allowed: a section with keys pyramid, region, embedding, logits",
+            "distillation: found null; allowed: a section with keys pyramid, region, embedding, logits, compared_cells",
         ),
         (
             {"data": {"train_annotations": "a.json"}},
@@ -211,7 +214,7 @@ def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
             {"distillation": {"temperature": 1}},
             (
                 "distillation.temperature: unknown key; did you mean distillation.logits.temperature? "
-                "allowed here: pyramid, region, embedding, logits"
+                "allowed here: pyramid, region, embedding, logits, compared_cells"
             ),
         ),
         (

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hkd.config import DetectorConfig, DistillationConfig
 from hkd.distillation.adapters import Adapter, Adapters
+from hkd.distillation.cells import ComparedCells
 from hkd.distillation.logits import box_delta_loss, kl_distillation_loss
 from hkd.distillation.pyramid import FeatureLoss, pyramid_distillation_loss
 from hkd.distillation.region import embedding_distillation_loss, region_distillation_loss
@@ -35,6 +36,7 @@ class DistillationObjective(nn.Module):
         logits_weight: float,
         temperature: float,
         box_deltas_weight: float,
+        compared_cells: ComparedCells,
     ) -> None:
         super().__init__()
         self.adapters = adapters
@@ -47,6 +49,7 @@ class DistillationObjective(nn.Module):
         self.logits_weight = logits_weight
         self.temperature = temperature
         self.box_deltas_weight = box_deltas_weight
+        self.compared_cells: ComparedCells = compared_cells
 
     @property
     def needs_teacher_pyramid(self) -> bool:
@@ -95,7 +98,13 @@ class DistillationObjective(nn.Module):
                 if weight is not None:
                     weights[level] = weight
             loss = pyramid_distillation_loss(
-                adapted, teacher_pyramid, valid_sizes, image_size, self.pyramid_loss, weights or None
+                adapted,
+                teacher_pyramid,
+                valid_sizes,
+                image_size,
+                self.pyramid_loss,
+                weights or None,
+                self.compared_cells,
             )
             parts["distill_pyramid"] = self.pyramid_weight * loss
         if self.needs_teacher_region:
@@ -109,7 +118,9 @@ class DistillationObjective(nn.Module):
         if self.region_weight > 0:
             assert self.adapters.region is not None
             features, weight = _adapt(self.adapters.region, student.region_features, self.region_loss)
-            loss = region_distillation_loss(features, teacher.region_features, valid, self.region_loss, weight)
+            loss = region_distillation_loss(
+                features, teacher.region_features, valid, self.region_loss, weight, self.compared_cells
+            )
             parts["distill_region"] = self.region_weight * loss
         if self.embedding_weight > 0:
             assert self.adapters.embedding is not None
@@ -163,6 +174,7 @@ def build_objective(
         logits_weight=logits.weight,
         temperature=logits.temperature,
         box_deltas_weight=logits.box_deltas_weight,
+        compared_cells=distillation.compared_cells,
     )
 
 

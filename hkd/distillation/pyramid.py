@@ -1,7 +1,7 @@
 """Losses between feature maps, and their sum over the levels of a pyramid.
 
 Both losses leave out what a mask marks as padding, are computed in fp32 whatever the features' type, give the
-teacher no gradient, and have fixed shapes wherever the host would have to wait for other ones.
+teacher no gradient, and have fixed shapes throughout, so that no step waits for the host.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from hkd.distillation.cells import ComparedCells, compared_maps, is_known_whole
 from hkd.distillation.moments import Moments, adapted_moments, channel_moments, count_cells
 
 FeatureLoss = Literal["pearson", "mse"]
@@ -126,10 +127,6 @@ def valid_cell_mask(valid_sizes: Tensor, rows: int, columns: int, image_size: tu
     return (row_valid[:, :, None] & column_valid[:, None, :])[:, None]
 
 
-def _grid_of(features: Tensor) -> tuple[int, int]:
-    return features.shape[2], features.shape[3]
-
-
 def pyramid_distillation_loss(
     student: Mapping[str, Tensor],
     teacher: Mapping[str, Tensor],
@@ -137,6 +134,7 @@ def pyramid_distillation_loss(
     image_size: tuple[int, int],
     kind: FeatureLoss,
     adapter_weights: Mapping[str, Tensor] | None = None,
+    cells: ComparedCells = "all",
 ) -> Tensor:
     """Mean over the levels of the feature loss of each, padding left out.
 
@@ -150,20 +148,24 @@ def pyramid_distillation_loss(
         image_size: height and width of the network's input, pixels.
         kind: which loss.
         adapter_weights: level -> (C, C_student), as :func:`pearson_loss` takes them.
+        cells: which cells of a level, see :func:`hkd.distillation.cells.compared_maps`.
 
     Returns:
         () float32.
     """
     assert student.keys() == teacher.keys(), f"student's levels {list(student)}, teacher's {list(teacher)}"
-    levels = list(student)
-    masks = [valid_cell_mask(valid_sizes, *_grid_of(student[level]), image_size) for level in levels]
+    height, width = image_size
+    is_padded = not is_known_whole((valid_sizes[:, 0] >= height) & (valid_sizes[:, 1] >= width))
+    maps = []
+    for level, features in student.items():
+        _, _, rows, columns = features.shape
+        mask = valid_cell_mask(valid_sizes, rows, columns, image_size) if is_padded else None
+        _assert_comparable(features, teacher[level], mask, adapter_weights[level] if adapter_weights else None)
+        maps.append(compared_maps(features, teacher[level], mask, cells))
     if adapter_weights is None:
-        maps = zip(student.values(), (teacher[level] for level in levels), masks, strict=True)
         return torch.stack([feature_loss(*own, kind) for own in maps]).mean()
     assert kind == "pearson", f"{kind} compares the adapted maps themselves"
-    for level, mask in zip(levels, masks, strict=True):
-        _assert_comparable(student[level], teacher[level], mask, adapter_weights[level])
     with torch.autocast(valid_sizes.device.type, enabled=False):
         # All levels' moments as one tensor: they are small, and each operation on them costs as much as on all.
-        by_level = (list(student.values()), [teacher[level] for level in levels], masks)
-        return _pearson_loss_of(adapted_moments(*by_level, [adapter_weights[level] for level in levels]))
+        students, teachers, masks = zip(*maps, strict=True)
+        return _pearson_loss_of(adapted_moments(students, teachers, masks, [adapter_weights[k] for k in student]))

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from hkd.distillation.cells import ComparedCells, compared_maps, is_known_whole
 from hkd.distillation.pyramid import FeatureLoss, feature_loss
 
 
 def region_distillation_loss(
-    student: Tensor, teacher: Tensor, valid: Tensor, kind: FeatureLoss, adapter_weight: Tensor | None = None
+    student: Tensor,
+    teacher: Tensor,
+    valid: Tensor,
+    kind: FeatureLoss,
+    adapter_weight: Tensor | None = None,
+    cells: ComparedCells = "all",
 ) -> Tensor:
     """Feature loss of RoI-aligned features; a channel's statistics run over valid regions and their cells.
 
@@ -21,11 +27,13 @@ def region_distillation_loss(
         valid: (R,) bool; if no region is valid, the loss is 0.
         kind: which loss.
         adapter_weight: as :func:`hkd.distillation.pyramid.pearson_loss` takes it, for a student not yet adapted.
+        cells: which cells of the regions, see :func:`hkd.distillation.cells.compared_maps`.
 
     Returns:
         () float32.
     """
-    return feature_loss(student, teacher, valid[:, None, None, None], kind, adapter_weight)
+    mask = None if is_known_whole(valid) else valid[:, None, None, None].expand(-1, 1, *student.shape[2:])
+    return feature_loss(*compared_maps(student, teacher, mask, cells), kind, adapter_weight)
 
 
 def embedding_distillation_loss(

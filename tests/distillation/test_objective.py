@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hkd.config import DetectorConfig, DistillationConfig, FeatureLevelConfig, LogitLevelConfig, TeacherConfig
+from hkd.distillation import cells
 from hkd.distillation.logits import box_delta_loss, kl_distillation_loss
 from hkd.distillation.objective import DistillationObjective, build_objective, total_loss
 from hkd.distillation.pyramid import FeatureLoss, pyramid_distillation_loss
@@ -119,6 +120,36 @@ class TestParts:
             # pearson has an adapted map's moments without the map: other sums, other last bits.
             assert part.item() == pytest.approx(expected[name].item(), rel=0.0 if loss == "mse" else 1e-6, abs=0.0)
             assert part.item() > 0.1  # unrelated features: no loss is near 0
+
+    def test_pyramid_and_regions_are_compared_at_the_cells_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cells, "_ENOUGH_CELLS", 10)  # these maps are small
+        (pyramid, region), (teacher_pyramid, teacher) = _features(STUDENT, seed=0), _features(TEACHER, seed=1)
+        found: dict[str, list[float]] = {"distill_pyramid": [], "distill_region": []}
+        asked: tuple[cells.ComparedCells, ...] = ("sample", "all")
+        for compared_cells in asked:
+            distillation = _distillation(ALL_LEVELS).model_copy(update={"compared_cells": compared_cells})
+            objective = build_objective(distillation, STUDENT, TEACHER, seed=0)
+            parts = objective(_output(pyramid, region), teacher_pyramid, teacher, VALID_SIZES, IMAGE_SIZE)
+            adapters = objective.adapters
+            assert adapters.region is not None
+            adapted = {level: adapters.pyramid[level](features) for level, features in pyramid.items()}
+            expected = {
+                "distill_pyramid": pyramid_distillation_loss(
+                    adapted, teacher_pyramid, VALID_SIZES, IMAGE_SIZE, "pearson", cells=compared_cells
+                ),
+                "distill_region": region_distillation_loss(
+                    adapters.region(region.region_features),
+                    teacher.region_features,
+                    VALID.reshape(-1),
+                    "pearson",
+                    cells=compared_cells,
+                ),
+            }
+            for name, loss in expected.items():
+                weight = ALL_LEVELS[name.removeprefix("distill_")]
+                assert parts[name].item() == pytest.approx(weight * loss.item(), abs=1e-5)
+                found[name].append(parts[name].item())
+        assert all(abs(sample - every) > 1e-3 for sample, every in found.values())
 
     @pytest.mark.parametrize("loss", ["pearson", "mse"])
     def test_identical_student_and_teacher_give_exactly_zero_at_every_level(self, loss: FeatureLoss) -> None:
