@@ -10,46 +10,47 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torchvision.ops import nms
 
 from hkd.models.boxes import RPN_DELTA_WEIGHTS, clip_boxes, decode_boxes, pairwise_iou
 from hkd.structures import Regions, RpnOutput
 
 # torchvision drops proposals narrower or lower than this, pixels.
 _MINIMUM_SIDE = 1e-3
-_FIXED_NMS_ITERATIONS = 32
+_FIXED_NMS_PASSES = 32
 
 
 def non_maximum_suppression(boxes_xyxy: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
     """Greedy NMS of many independent sets: boxes (..., N, 4) sorted best first, ``valid`` (..., N) -> kept (..., N).
 
-    Greedy NMS keeps a box unless a kept, better one overlaps it by more than ``iou_threshold``. That is a
-    fixed point of ``keep = not any(overlaps by a better box that is kept)``: each pass settles at least
-    the next link of every chain of overlaps, so iterating until nothing changes gives exactly the
-    sequential answer. Where looking at the result would make the host wait (CUDA) or break a traced
-    graph, a fixed 32 passes are made instead, which is exact for every chain of up to 32 overlaps;
-    chains among proposals are a few links long.
+    On a CPU by torchvision's own, set by set. Where looking at the result would make the host wait (CUDA) or break a
+    traced graph, all sets at once: greedy NMS keeps a box unless a kept, better one overlaps it by more than
+    ``iou_threshold``, which is a fixed point of ``keep = not any(overlaps by a better box that is kept)``. Each pass
+    settles at least the next link of every chain of overlaps; a fixed 32 passes are made, exact for every chain of up
+    to 32 overlaps. Chains among proposals are a few links long.
     """
+    if boxes_xyxy.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _suppressed_set_by_set(boxes_xyxy, valid, iou_threshold)
     count = boxes_xyxy.shape[-2]
     # better[i, j]: j comes before i.
     better = torch.ones(count, count, dtype=torch.bool, device=boxes_xyxy.device).tril(-1)
     suppresses = ((pairwise_iou(boxes_xyxy, boxes_xyxy) > iou_threshold) & better & valid[..., None, :]).float()
     keep = valid
-    if torch.compiler.is_compiling() or boxes_xyxy.is_cuda:
-        for _ in range(_FIXED_NMS_ITERATIONS):
-            keep = _suppression_pass(suppresses, keep, valid)
-        return keep
-    # Every pass fixes one more box at least, so `count` passes always suffice.
-    for _ in range(count):
-        following = _suppression_pass(suppresses, keep, valid)
-        if torch.equal(following, keep):
-            break
-        keep = following
+    for _ in range(_FIXED_NMS_PASSES):
+        suppressors = (suppresses @ keep.float().unsqueeze(-1)).squeeze(-1)
+        keep = (suppressors < 0.5) & valid
     return keep
 
 
-def _suppression_pass(suppresses: Tensor, keep: Tensor, valid: Tensor) -> Tensor:
-    suppressors = (suppresses @ keep.float().unsqueeze(-1)).squeeze(-1)
-    return (suppressors < 0.5) & valid
+def _suppressed_set_by_set(boxes_xyxy: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
+    count = boxes_xyxy.shape[-2]
+    # An empty box overlaps nothing.
+    sets = torch.where(valid[..., None], boxes_xyxy, 0.0).reshape(-1, count, 4)
+    best_first = torch.arange(count, 0, -1, dtype=boxes_xyxy.dtype)
+    keep = torch.zeros(len(sets), count, dtype=torch.bool)
+    for kept, boxes in zip(keep, sets, strict=True):
+        kept[nms(boxes, best_first, iou_threshold)] = True
+    return keep.view_as(valid) & valid
 
 
 def select_proposals(

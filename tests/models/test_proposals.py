@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.ops import nms
 
-from hkd.models.proposals import _FIXED_NMS_ITERATIONS, non_maximum_suppression, select_proposals
+from hkd.models.proposals import _FIXED_NMS_PASSES, non_maximum_suppression, select_proposals
 from hkd.structures import RpnOutput
 
 
@@ -18,13 +18,15 @@ def test_nms_equals_torchvision_on_random_sets(iou_threshold: float) -> None:
     generator = torch.Generator().manual_seed(11)
     boxes = _random_boxes(generator, sets=20, count=120)
     valid = torch.rand(20, 120, generator=generator) > 0.2
-    keep = non_maximum_suppression(boxes, valid, iou_threshold)
+    by_set = non_maximum_suppression(boxes, valid, iou_threshold)
+    at_once = torch.compile(non_maximum_suppression, fullgraph=True, backend="eager")(boxes, valid, iou_threshold)
+    assert torch.equal(by_set, at_once)
     scores = torch.arange(120, 0, -1).float()
     for index in range(20):
         alive = valid[index].nonzero()[:, 0]
         expected = torch.zeros(120, dtype=torch.bool)
         expected[alive[nms(boxes[index][alive], scores[alive], iou_threshold)]] = True
-        assert torch.equal(keep[index], expected)
+        assert torch.equal(by_set[index], expected)
 
 
 def _chain(length: int) -> torch.Tensor:
@@ -41,7 +43,7 @@ def test_nms_follows_a_long_chain_to_its_end() -> None:
 
 def test_traced_nms_is_exact_for_chains_up_to_its_number_of_passes() -> None:
     compiled = torch.compile(non_maximum_suppression, fullgraph=True, backend="eager")
-    length = _FIXED_NMS_ITERATIONS
+    length = _FIXED_NMS_PASSES
     keep = compiled(_chain(length), torch.ones(length, dtype=torch.bool), 0.5)
     assert keep.tolist() == [index % 2 == 0 for index in range(length)]
 
