@@ -5,7 +5,7 @@ alone, the default weights (pyramid, region and logits) and all four levels, wit
 deviation over the seeds, the difference to the student alone, seed by seed, and the parameters of each.
 Everything but the distillation weights is the same for all rows: data, schedule, seeds.
 
-    python benchmarks/distillation_gain.py                    # 3 seeds, two trainings at a time
+    python benchmarks/distillation_gain.py                    # 6 seeds, two trainings at a time
     python benchmarks/distillation_gain.py --seeds 0 --rows alone default   # a quick look
     python benchmarks/distillation_gain.py --rows alone default --set training.precision=fp32
 
@@ -60,7 +60,7 @@ def main() -> int:
         metavar="KEY=VALUE",
         help="change one setting of all rows",
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(6)))
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1)), help="trainings at a time")
     parser.add_argument("--out", type=Path, default=Path("runs/distillation_gain"))
