@@ -3,7 +3,7 @@
 Lists of images, per-image targets, torchvision's transforms, hooks that catch the features, and a ``DataLoader`` whose
 workers decode the files anew each epoch. In fp32, or under bf16 autocast with channels_last. Distillation is that of
 ``hkd``'s defaults: PKD's loss (Cao et al., NeurIPS 2022) on the pyramid and on the pooled regions, a Kullback-Leibler
-divergence at temperature 2 on the class logits, 1x1 adapters in between; features are compared at as many cells.
+divergence at temperature 2 on the class logits, 1x1 adapters in between; features are compared at about as many cells.
 
 Imported by ``benchmarks/step.py``, which measures it.
 """
@@ -139,7 +139,7 @@ class BaselineTrainer:
         return [torch.stack(pyramid).mean(), region, logit_loss(student_logits, teacher_logits)]
 
     def _feature_loss(self, number: int, student: Tensor, teacher: Tensor) -> Tensor:
-        # As many cells as hkd compares: what is timed is the same work.
+        # At about as many cells as hkd compares, without laying maps out anew: what is timed is the same work.
         step = step_between_cells(student)
         student, teacher = (features.flatten(2)[:, :, ::step, None] for features in (student, teacher))
         return pkd_loss(self.adapters[number](student), teacher)

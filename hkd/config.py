@@ -222,9 +222,8 @@ class DistillationConfig(Section):
     embedding: FeatureLevelConfig = FeatureLevelConfig(weight=0.0)
     logits: LogitLevelConfig = LogitLevelConfig()
     compared_cells: Literal["sample", "all"] = "sample"
-    """Where pyramid and region features are compared: ``all`` cells, or a ``sample`` of one in up to 11, evenly spread,
-    that leaves at least 1,000 cells a batch of each level and of the regions. A sample takes less time for as good a
-    student (benchmarks/NOTES.md)."""
+    """Where pyramid and region features are compared: ``all`` cells, or a ``sample`` of large maps' cells: one in up to
+    11, of which a batch leaves at least 1,000. A sample takes less time for as good a student (benchmarks/NOTES.md)."""
 
     @property
     def is_active(self) -> bool:

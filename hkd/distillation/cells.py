@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 ComparedCells = Literal["sample", "all"]
-"""``sample``: of maps of 3,000 cells and more one in 3 to 11, evenly spread; ``all``: every cell."""
+"""``sample``: of large maps one cell in 3 to 11, see :func:`step_between_cells`; ``all``: every cell."""
 
-_LARGEST_STEP = 11
+# From the largest on, each with the prime that no width may have.
+_STEPS = ((11, 11), (9, 3), (7, 7), (5, 5), (3, 3))
 _ENOUGH_CELLS = 1000
 
 
@@ -40,17 +40,17 @@ def compared_maps(
 
 
 def step_between_cells(features: Tensor) -> int:
-    """The largest odd number up to 11 that leaves at least 1,000 cells of maps (N, C, H, W), and shares no factor with
-    their width; 1 where there is none.
+    """The largest odd number from 3 to 11 that leaves at least 1,000 cells of maps (N, C, H, W), padding and all, and
+    shares no factor with their width; 1 where there is none.
 
     So the rows take different columns, and all four places of a cell below one of the next coarser level are taken
-    equally often.
+    equally often. Next to a multiple of the step, a width lays the cells on diagonals.
     """
-    width = features.shape[3]
-    step = _LARGEST_STEP
-    while step > 1 and (math.gcd(step, width) > 1 or features.numel() < step * _ENOUGH_CELLS * features.shape[1]):
-        step -= 2
-    return step
+    count, _, height, width = features.shape
+    for step, prime in _STEPS:
+        if width % prime and count * height * width >= step * _ENOUGH_CELLS:
+            return step
+    return 1
 
 
 def _every(step: int, features: Tensor) -> Tensor:

@@ -116,9 +116,9 @@ class _CrossMoments(torch.autograd.Function):
         channels = len(of_covariances)
         factor = of_covariances.T / cells
         factor[:channels] += factor[:channels].T.clone()
-        # It ends in the features' own type, whose products are the fastest.
+        # Rounded at the end alone: near a correlation of 1 the two parts cancel, and would leave each one's rounding.
         with torch.autocast(joined.device.type, enabled=False):
-            return joined.to(ctx.dtype) @ factor.to(ctx.dtype), None, None
+            return (joined @ factor).to(ctx.dtype), None, None
 
 
 class _ChannelMoments(torch.autograd.Function):
@@ -153,7 +153,7 @@ def count_cells(features: Tensor, mask: Tensor | None) -> Tensor:
     """How many of the N * H * W cells the mask keeps, at least 1 so that an empty mask divides nothing by 0."""
     cells = features.numel() // features.shape[1]
     if mask is None:
-        return torch.full((), cells, device=features.device)
+        return torch.full((), max(1, cells), device=features.device)
     return mask.sum().clamp(min=1) * (cells // mask.numel())
 
 

@@ -26,6 +26,8 @@ def _numbered(count: int, height: int, width: int) -> Tensor:
         (8, 24, 32, 5),  # 6,144: 1,228 at 5; 877 at 7
         (8, 40, 55, 9),  # 17,600: 55 = 5 x 11, whose rows would all take the same columns
         (8, 40, 99, 7),  # 99 = 9 x 11, which shares 3 with 9
+        (8, 40, 77, 9),
+        (8, 40, 105, 11),  # 3 x 5 x 7
         (1, 40, 75, 1),  # 3,000 would leave 1,000 at 3, a factor of 75
         (1, 40, 76, 3),
         (1, 27, 111, 1),  # 2,997: 999 at 3
@@ -72,12 +74,14 @@ def test_all_cells_and_few_cells_are_left_as_they_are() -> None:
     assert compared_maps(many, many, None, "sample")[2] is None
 
 
+# Half of the second picture padding: at its right, or below.
+@pytest.mark.parametrize("half", [[[160.0, 200.0], [160.0, 100.0]], [[160.0, 200.0], [80.0, 200.0]]])
 @pytest.mark.parametrize("kind", ["pearson", "mse"])
-def test_losses_compare_the_cells_of_the_sample_and_move_them_alone(kind: FeatureLoss) -> None:
-    # p2 of 4,000 cells is sampled at every third, p3 of 1,000 is not; the second picture is half padding.
+def test_losses_compare_the_cells_of_the_sample_and_move_them_alone(kind: FeatureLoss, half: list[list[float]]) -> None:
+    # p2 of 4,000 cells is sampled at every third, p3 of 1,000 is not.
     student = {"p2": _normal(2, 3, 40, 50, seed=0), "p3": _normal(2, 3, 20, 25, seed=1)}
     teacher = {"p2": _normal(2, 3, 40, 50, seed=2), "p3": _normal(2, 3, 20, 25, seed=3)}
-    sizes = torch.tensor([[160.0, 200.0], [160.0, 100.0]])
+    sizes = torch.tensor(half)
     p2 = student["p2"].requires_grad_()
     found = pyramid_distillation_loss(student, teacher, sizes, (160, 200), kind, cells="sample")
     (gradient,) = torch.autograd.grad(found, p2)
@@ -112,6 +116,16 @@ def test_sampled_adapter_is_that_of_the_sampled_maps() -> None:
     adapted = torch.einsum("nshw,ts->nthw", student["p2"], weight)
     expected = feature_loss(adapted, teacher["p2"], _numbered(2, 40, 50) % 3 == 0, "pearson")
     assert found.item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_traces_as_one_graph_for_one_size_after_another() -> None:
+    traced = torch.compile(pyramid_distillation_loss, fullgraph=True, backend="aot_eager")
+    sizes = torch.tensor([[160.0, 200.0], [160.0, 100.0]])
+    for width in (50, 52, 64):
+        student, teacher = ({"p2": _normal(2, 3, 40, width, seed=seed)} for seed in (0, 1))
+        found = traced(student, teacher, sizes, (160, 200), "mse", cells="sample")
+        expected = pyramid_distillation_loss(student, teacher, sizes, (160, 200), "mse", cells="sample")
+        assert found.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_nobody_looks_at_a_mask_that_is_not_on_the_host() -> None:

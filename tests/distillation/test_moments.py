@@ -107,6 +107,20 @@ class TestAdaptedMoments:
             for gradient, expected in zip(found, wanted, strict=True):
                 torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-9)
 
+    @pytest.mark.parametrize("cells", [(1, 2), (4, 8)])
+    def test_gradients_of_bf16_maps_hold_where_the_adapter_fits(self, cells: tuple[int, int]) -> None:
+        # At a correlation near 1 the gradient's two parts cancel: rounded to bf16 each, they would leave noise alone.
+        student = _normal(3, 32, *cells, seed=0)
+        teacher = _adapted(student, truth := _normal(48, 32, seed=1)) + 0.05 * _normal(3, 48, *cells, seed=2)
+        gradients = []
+        for dtype in (torch.bfloat16, torch.float64):
+            features = student.bfloat16().to(dtype).requires_grad_()
+            wide = torch.promote_types(dtype, torch.float32)
+            loss = pearson_loss(features, teacher.bfloat16().to(dtype), None, truth.to(wide))
+            gradients.append(torch.autograd.grad(loss, features)[0].double())
+        # Its own rounding to 8 bits is 2^-9 = 0.002.
+        assert (gradients[0] - gradients[1]).norm() < 0.004 * gradients[1].norm()
+
     def test_no_gradient_reaches_the_teacher(self) -> None:
         student = _normal(2, 3, 4, 4, seed=0).requires_grad_()
         teacher = _normal(2, 5, 4, 4, seed=1).requires_grad_()

@@ -121,13 +121,16 @@ class TestParts:
             assert part.item() == pytest.approx(expected[name].item(), rel=0.0 if loss == "mse" else 1e-6, abs=0.0)
             assert part.item() > 0.1  # unrelated features: no loss is near 0
 
-    def test_pyramid_and_regions_are_compared_at_the_cells_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("kind", ["pearson", "mse"])
+    def test_pyramid_and_regions_are_compared_at_the_cells_asked_for(
+        self, monkeypatch: pytest.MonkeyPatch, kind: FeatureLoss
+    ) -> None:
         monkeypatch.setattr(cells, "_ENOUGH_CELLS", 10)  # these maps are small
         (pyramid, region), (teacher_pyramid, teacher) = _features(STUDENT, seed=0), _features(TEACHER, seed=1)
         found: dict[str, list[float]] = {"distill_pyramid": [], "distill_region": []}
         asked: tuple[cells.ComparedCells, ...] = ("sample", "all")
         for compared_cells in asked:
-            distillation = _distillation(ALL_LEVELS).model_copy(update={"compared_cells": compared_cells})
+            distillation = _distillation(ALL_LEVELS, kind).model_copy(update={"compared_cells": compared_cells})
             objective = build_objective(distillation, STUDENT, TEACHER, seed=0)
             parts = objective(_output(pyramid, region), teacher_pyramid, teacher, VALID_SIZES, IMAGE_SIZE)
             adapters = objective.adapters
@@ -135,13 +138,13 @@ class TestParts:
             adapted = {level: adapters.pyramid[level](features) for level, features in pyramid.items()}
             expected = {
                 "distill_pyramid": pyramid_distillation_loss(
-                    adapted, teacher_pyramid, VALID_SIZES, IMAGE_SIZE, "pearson", cells=compared_cells
+                    adapted, teacher_pyramid, VALID_SIZES, IMAGE_SIZE, kind, cells=compared_cells
                 ),
                 "distill_region": region_distillation_loss(
                     adapters.region(region.region_features),
                     teacher.region_features,
                     VALID.reshape(-1),
-                    "pearson",
+                    kind,
                     cells=compared_cells,
                 ),
             }
