@@ -26,10 +26,12 @@ def _numbered(count: int, height: int, width: int) -> Tensor:
         (8, 24, 32, 5),  # 6,144: 1,228 at 5; 877 at 7
         (8, 40, 55, 9),  # 17,600: 55 = 5 x 11, whose rows would all take the same columns
         (8, 40, 99, 7),  # 99 = 9 x 11, which shares 3 with 9
+        (8, 40, 66, 7),  # 66 = 6 x 11
         (8, 40, 77, 9),
         (8, 40, 105, 11),  # 3 x 5 x 7
         (1, 40, 75, 1),  # 3,000 would leave 1,000 at 3, a factor of 75
         (1, 40, 76, 3),
+        (1, 30, 100, 3),  # 1,000
         (1, 27, 111, 1),  # 2,997: 999 at 3
         (1, 1, 1, 1),
     ],
