@@ -20,6 +20,7 @@ from hkd.training.device import keep_freed_memory
 
 BASELINE_FP32 = "baseline_fp32"
 BASELINE_BF16 = "baseline_bf16"
+BASELINE_SAMPLED = "baseline_fp32_sampled"
 OURS = "ours"
 OURS_ALONE = "ours_alone"
 OURS_CACHED = "ours_cached"
@@ -28,6 +29,7 @@ OURS_SHARED = "ours_shared"
 SHARING_STUDENTS = 2
 LABELS = {
     BASELINE_FP32: "torchvision, fp32",
+    BASELINE_SAMPLED: "torchvision, fp32, comparing as few cells as hkd",
     BASELINE_BF16: "torchvision, bf16 autocast and channels_last",
     OURS: "hkd, distilled",
     OURS_CACHED: "hkd, distilled, teacher's pyramids read from the cache",
@@ -66,10 +68,10 @@ class Contenders:
 
     def make(self, name: str) -> Contender:
         """The contender of this name, with fresh weights."""
-        return self._baseline(name) if name in BASELINES else self._ours(name)
+        return self._baseline(name) if name in (*BASELINES, BASELINE_SAMPLED) else self._ours(name)
 
     def _baseline(self, name: str) -> Contender:
-        trainer = BaselineTrainer(self.workload, is_mixed=name == BASELINE_BF16)
+        trainer = BaselineTrainer(self.workload, is_mixed=name == BASELINE_BF16, samples_cells=name == BASELINE_SAMPLED)
         batches = _baseline_batches(self.workload, self.pictures)
         return Contender(trainer, lambda: trainer.step(*next(batches)))
 

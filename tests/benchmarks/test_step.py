@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from benchmarks import step_breakdown
 from benchmarks.baseline_torchvision import TEMPERATURE, BaselineTrainer, logit_loss, pkd_loss
 from benchmarks.step_breakdown import break_down, step_flops
-from benchmarks.step_contenders import BASELINE_FP32, OURS, OURS_ALONE, OURS_CACHED, OURS_SHARED, Contenders
+from benchmarks.step_contenders import (
+    BASELINE_FP32,
+    BASELINE_SAMPLED,
+    OURS,
+    OURS_ALONE,
+    OURS_CACHED,
+    OURS_SHARED,
+    Contenders,
+)
 from benchmarks.step_ours import OursTrainer, freeze_teacher
 from benchmarks.step_timing import Spread, ratios, take_turns
 from benchmarks.workload import STUDENT, TEACHER, Workload
@@ -252,7 +260,7 @@ def test_the_whole_script_runs_with_torch_and_little_else(tmp_path: Path) -> Non
     probe = subprocess.run([sys.executable, "-c", "import rich"], env=environment, capture_output=True, check=False)
     assert b"No module named 'rich'" in probe.stderr
     options = "--device cpu --threads 1 --batch-size 2 --height 64 --width 96 --rounds 1 --passes 1 --file-images 2"
-    contenders = [BASELINE_FP32, OURS, OURS_ALONE, OURS_CACHED, OURS_SHARED]
+    contenders = [BASELINE_FP32, BASELINE_SAMPLED, OURS, OURS_ALONE, OURS_CACHED, OURS_SHARED]
     out = tmp_path / "step.json"
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.step", *options.split(), "--json", str(out), "--contenders", *contenders],
