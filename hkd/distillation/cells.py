@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from hkd.distillation.moments import cell_rows
+
 ComparedCells = Literal["sample", "all"]
 """``sample``: of large maps one cell in 3 to 11, see :func:`step_between_cells`; ``all``: every cell."""
 
@@ -54,5 +56,4 @@ def step_between_cells(features: Tensor) -> int:
 
 
 def _every(step: int, features: Tensor) -> Tensor:
-    rows = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
-    return rows[::step].T[None, :, :, None]
+    return cell_rows(features)[::step].T[None, :, :, None]

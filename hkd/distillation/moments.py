@@ -69,7 +69,7 @@ def _cross_moments(student: Tensor, teacher: Tensor, mask: Tensor | None) -> tup
     """(Cov(x), Cov(x, t)) (C_s, C_s + C_t) and Var(t) (C_t,) over the cells of a mask."""
     if mask is not None:
         mask = mask.expand(-1, 1, *student.shape[2:]).reshape(-1, 1)
-    moments: tuple[Tensor, Tensor] = _CrossMoments.apply(_rows(student), _rows(teacher), mask)
+    moments: tuple[Tensor, Tensor] = _CrossMoments.apply(cell_rows(student), cell_rows(teacher), mask)
     return moments
 
 
@@ -78,7 +78,7 @@ def _wide(features: Tensor) -> torch.dtype:
     return torch.promote_types(features.dtype, torch.float32)
 
 
-def _rows(features: Tensor) -> Tensor:
+def cell_rows(features: Tensor) -> Tensor:
     """(N, C, H, W) to (N * H * W, C): free where the layout is channels last."""
     return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
 

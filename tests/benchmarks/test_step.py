@@ -145,6 +145,18 @@ def test_baseline_and_ours_have_the_same_distillation_losses() -> None:
     torch.testing.assert_close(logit_loss(student, teacher), expected, atol=1e-4, rtol=0)
 
 
+def test_sampled_baseline_compares_every_eleventh_cell_of_large_maps() -> None:
+    # 2 x 60 x 100 cells, which leave 1,091 at 11, hkd's largest step; each image is counted from its own first cell.
+    shapes = [(2, config.pyramid_channels, 60, 100) for config in (TINY.student, TINY.teacher)]
+    student, teacher = (torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in shapes)
+    for samples_cells in (False, True):
+        trainer = BaselineTrainer(TINY, is_mixed=False, samples_cells=samples_cells)
+        adapted = trainer.adapters[0](student)
+        kept = slice(None, None, 11 if samples_cells else 1)
+        expected = pkd_loss(*(features.flatten(2)[:, :, kept, None] for features in (adapted, teacher)))
+        torch.testing.assert_close(trainer._feature_loss(0, student, teacher), expected)
+
+
 @pytest.mark.parametrize("is_whole_epoch", [False, True])
 def test_our_contender_trains_as_the_training_loop_does(tmp_path: Path, is_whole_epoch: bool) -> None:
     """Two steps from the same weights, at a constant learning rate, end with the same bits."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hkd.distillation.cells import compared_maps, is_known_whole, step_between_cells
+from hkd.distillation.cells import ComparedCells, compared_maps, is_known_whole, step_between_cells
 from hkd.distillation.pyramid import FeatureLoss, feature_loss, pyramid_distillation_loss, valid_cell_mask
 from hkd.distillation.region import region_distillation_loss
 
@@ -69,9 +69,10 @@ def test_sample_is_every_nth_cell_and_takes_all_places_equally_often(count: int,
 
 def test_all_cells_and_few_cells_are_left_as_they_are() -> None:
     many, few = _normal(2, 3, 40, 50, seed=0), _normal(2, 3, 37, 40, seed=1)
-    for features, cells in ((many, "all"), (few, "sample")):
+    cases: tuple[tuple[Tensor, ComparedCells], ...] = ((many, "all"), (few, "sample"))
+    for features, cells in cases:
         mask = torch.ones(2, 1, *features.shape[2:], dtype=torch.bool)
-        maps = compared_maps(features, features, mask, cells)  # type: ignore[arg-type]  # a Literal in a loop
+        maps = compared_maps(features, features, mask, cells)
         assert all(found is given for found, given in zip(maps, (features, features, mask), strict=True))
     assert compared_maps(many, many, None, "sample")[2] is None
 
