@@ -12,10 +12,11 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.geometry import hypervolume, knee_index, non_dominated
+from analysis.geometry import hypervolume, knee_index
 from analysis.importances import Importances, importances_of
 from analysis.records import ParameterValue, StudyRecords, TrialRecord
 from hkd import metric_names as names
+from hkd.dominance import non_dominated
 
 UNDISTILLED = "undistilled"
 """Name of the baseline that is trained without its teacher."""
@@ -50,7 +51,6 @@ class Student:
     num_params: int
     flops: float
     gmacs: float | None
-    latency_ms: float | None
     gap_to_teacher: float | None
     """mr2_reasonable less the teacher's: a fraction, above 0 where the teacher is better."""
     times_fewer_params: float | None
@@ -224,7 +224,6 @@ def _students(records: StudyRecords, teacher: Teacher | None) -> tuple[Student, 
             num_params=round(trial.metrics[names.NUM_PARAMS]),
             flops=trial.metrics[names.FLOPS],
             gmacs=trial.metrics.get(names.GMACS),
-            latency_ms=trial.metrics.get(names.LATENCY_MS),
             gap_to_teacher=_difference(
                 trial.metrics[names.MR2_REASONABLE], teacher.mr2_reasonable if teacher else None
             ),

@@ -1,4 +1,4 @@
-"""Geometry of fronts: dominance, hypervolume, knee. Arrays in, numbers out; all objectives are minimised."""
+"""Geometry of fronts: hypervolume and knee. Arrays in, numbers out; all objectives are minimised."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from hkd.dominance import non_dominated
+
 Points = NDArray[np.float64]
 
 KNEE_RULE = (
@@ -14,19 +16,6 @@ KNEE_RULE = (
     "rate and the logarithm of the cost both scaled to [0, 1] between those ends (Das 1999; Satopaa et al. 2011)"
 )
 _FLAT = 1e-9
-
-
-def non_dominated(points: Points) -> NDArray[np.bool_]:
-    """Which of the points (N, M) no other point dominates, all M objectives being minimised -> (N,).
-
-    A point dominates another if it is at most equal in every objective and less in one. Equal points do not dominate
-    each other: both are kept. A point with a NaN is on no front and dominates nothing; +inf is merely very bad.
-    """
-    at_most = np.all(points[:, None, :] <= points[None, :, :], axis=2)
-    less = np.any(points[:, None, :] < points[None, :, :], axis=2)
-    # A comparison with NaN is false, so a row with one is never at most equal: it dominates nothing.
-    dominated = np.any(at_most & less, axis=0)
-    return np.asarray(~dominated & ~np.isnan(points).any(axis=1), dtype=np.bool_)
 
 
 def hypervolume(points: Points, reference_point: Points) -> float:

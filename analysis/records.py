@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.store import RecordsError, StoredRun, check_local_store, fetch_runs, without_password
+from analysis.store import RecordsError, StoredRun, check_local_store, fetch_runs
 from hkd import metric_names as names
+from hkd.redaction import redacted_uri
 
 ParameterValue = bool | int | float | str | None
 
@@ -160,7 +161,7 @@ def read_study(study: str, tracking_uri: str) -> StudyRecords:
         raise RecordsError(_nothing_counts(study, trials))
     return StudyRecords(
         study=study,
-        tracking_uri=without_password(tracking_uri),
+        tracking_uri=redacted_uri(tracking_uri),
         trials=trials,
         teacher=_the_teacher(teachers, notes),
         settings=dict(parents[-1].data.params) if parents else {},
@@ -310,7 +311,7 @@ def _readable_tags(tags: Mapping[str, str]) -> dict[str, str]:
 def _known_first(keys: set[str]) -> list[str]:
     known = [
         *(names.MR2_REASONABLE, names.MR2_SMALL, names.MR2_HEAVY, names.MR2_ALL, names.AP, names.AP50),
-        *(names.NUM_PARAMS, names.FLOPS, names.GMACS, names.LATENCY_MS),
+        *(names.NUM_PARAMS, names.FLOPS, names.GMACS),
     ]
     return [key for key in known if key in keys] + sorted(keys - set(known))
 

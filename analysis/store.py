@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from hkd import metric_names as names
+from hkd.redaction import redacted_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
@@ -20,11 +20,6 @@ _RUNS_PER_PAGE = 500
 
 class RecordsError(ValueError):
     """A study that cannot be read; the message says what was looked for, where, and what to do."""
-
-
-def without_password(uri: str) -> str:
-    """The URI with user and password hidden, fit to be shown."""
-    return re.sub(r"://[^/]*@", "://***@", uri)
 
 
 def check_local_store(tracking_uri: str) -> None:
@@ -92,7 +87,7 @@ def fetch_runs(study: str, tracking_uri: str) -> list[StoredRun]:
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
-    shown = without_password(tracking_uri)
+    shown = redacted_uri(tracking_uri)
     try:
         client = MlflowClient(tracking_uri)
         experiment = _find_experiment(client, study, shown)

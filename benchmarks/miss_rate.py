@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.scripted_matcher import script_records, scripted_log_average_miss_rate
-from hkd.data.sources.caltech import convert
-from hkd.evaluation.detection_files import read_detections, read_ground_truth
+from hkd.data.sources.caltech.convert import convert
 from hkd.evaluation.evaluator import judge_subsets
+from hkd.evaluation.formats.detection_files import read_detections, read_ground_truth
 from hkd.evaluation.inputs import DetectedBoxes, GroundTruth
 from hkd.evaluation.matching import match
 from hkd.evaluation.protocols import CALTECH, CITYPERSONS, Protocol

@@ -20,8 +20,10 @@ PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
+PYRAMID_LEVELS = ("p2", "p3", "p4", "p5", "p6")
+"""Levels of every detector's feature pyramid, finest first."""
 PYRAMID_STRIDES = (4, 8, 16, 32, 64)
-"""Strides of p2..p6 in pixels."""
+"""Stride of each of them, pixels."""
 
 
 class Section(BaseModel):
@@ -255,3 +257,8 @@ class TrialConfig(Section):
     distillation: DistillationConfig = DistillationConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @property
+    def is_distilled(self) -> bool:
+        """Whether the student learns from a teacher: one is configured, and a distillation weight is above 0."""
+        return self.teacher is not None and self.distillation.is_active

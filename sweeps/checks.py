@@ -7,11 +7,11 @@ from hkd.config import TrialConfig
 from hkd.data.annotations import Annotations
 from hkd.data.prepare import read_both
 from hkd.evaluation.evaluator import evaluate
-from hkd.evaluation.protocol_files import load_protocol
+from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.training.teacher import check_teacher_files
-from sweeps.cluster import TrialResources
+from sweeps.execution.cluster import TrialResources
 from sweeps.folder import StudyError
-from sweeps.study_config import StudyConfig
+from sweeps.settings.study import StudyConfig
 
 
 def check_files(base: TrialConfig, *, check_images: bool) -> Annotations | None:

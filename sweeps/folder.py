@@ -23,8 +23,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from hkd.config_io import ConfigError, dump_yaml, flatten, load_yaml, parse_config
-from sweeps.passwords import without_password, without_passwords
-from sweeps.study_config import StudyConfig
+from hkd.redaction import redacted_text, redacted_uri
+from sweeps.settings.study import StudyConfig
 
 FREE_SETTINGS = ("search.num_trials", "resources.", "storage_path")
 """What may differ when a study is resumed: how many trials, where and with what."""
@@ -161,7 +161,7 @@ def shown_path(path: Path) -> Path:
 
 def shareable(study: StudyConfig) -> StudyConfig:
     """The study for others to read: without passwords."""
-    uri = without_password(study.tracking.uri)
+    uri = redacted_uri(study.tracking.uri)
     return study.model_copy(update={"tracking": study.tracking.model_copy(update={"uri": uri})})
 
 
@@ -198,4 +198,4 @@ def _flat(study: StudyConfig) -> dict[str, object]:
 
 
 def _shown(flat: dict[str, object], key: str) -> str:
-    return without_passwords(repr(flat[key])) if key in flat else "absent"
+    return redacted_text(repr(flat[key])) if key in flat else "absent"

@@ -11,11 +11,11 @@ from rich.table import Table
 from hkd.config import DetectorConfig, TrialConfig
 from hkd.config_io import dump_yaml
 from hkd.models.cost import Cost, config_cost
+from hkd.redaction import redacted_uri
 from sweeps.checks import check_files, check_objectives
 from sweeps.folder import StudyFolder, shareable
-from sweeps.passwords import without_password
-from sweeps.space import extreme_students, num_proposals, trial_config
-from sweeps.study_config import StudyConfig
+from sweeps.settings.space import extreme_students, num_proposals, trial_config
+from sweeps.settings.study import StudyConfig
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _what_would_start(study: StudyConfig) -> list[str]:
         f"  train {len(study.baselines)} baselines ({', '.join(study.baselines) or 'none'})",
         f"  train {proposed} students proposed by {search.sampler}, {epochs} epochs each",
         f"  minimise {', '.join(study.objectives)}",
-        f"  write to {StudyFolder(study).path} (which {state}) and {without_password(study.tracking.uri)}",
+        f"  write to {StudyFolder(study).path} (which {state}) and {redacted_uri(study.tracking.uri)}",
         f"Checked: the study, {_what_was_checked(base)}. Not looked at: MLflow and the cluster.",
     ]
 

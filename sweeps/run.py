@@ -9,9 +9,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from hkd.redaction import redacted_text
 from sweeps.folder import StudyFolder, shown_path
-from sweeps.passwords import without_passwords
-from sweeps.study_config import DEMO, StudyConfig, load_study
+from sweeps.settings.study import DEMO, StudyConfig, load_study
 
 EXIT_BAD_INPUT = 2
 OWN_PACKAGES = ("hkd", "sweeps")
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         if type(error).__module__.partition(".")[0] not in OWN_PACKAGES:
             raise
-        print(f"error: {without_passwords(str(error))}", file=sys.stderr)
+        print(f"error: {redacted_text(str(error))}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print(_what_is_left(study, options, given), file=sys.stderr)
@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _resume_command(options: argparse.Namespace, given: Sequence[str]) -> str:
-    shown = [without_passwords(argument) for argument in given]
+    shown = [redacted_text(argument) for argument in given]
     return shlex.join(["python", str(shown_path(Path(__file__))), *shown, *(() if options.resume else ("--resume",))])
 
 

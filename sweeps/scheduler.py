@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from sweeps.study_config import SchedulerConfig
+from sweeps.settings.study import SchedulerConfig
 
 
 def build_scheduler(config: SchedulerConfig) -> TrialScheduler:

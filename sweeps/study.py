@@ -20,24 +20,26 @@ from hkd.config import DetectorConfig
 from hkd.config_io import dump_yaml, flatten
 from hkd.data.prepare import prepare_data
 from hkd.models.cost import Cost, config_cost
-from hkd.training.cache_room import CacheRoom
+from hkd.training.pyramid_cache.capacity import CacheRoom
 from hkd.training.teacher import PreparedTeacher
-from sweeps import mlflow_store, summary, tracking
 from sweeps.checks import check_device, check_files, check_objectives
-from sweeps.cluster import Cluster, TrialResources, connected, find_address, trial_resources
+from sweeps.console import messages as summary
+from sweeps.console.display import Display, TeacherBoard, TrialBoard
+from sweeps.execution.cache_settings import describe_cache, find_room
+from sweeps.execution.cluster import Cluster, TrialResources, connected, find_address, trial_resources
+from sweeps.execution.gpu_share import describe_usage, share_gpus, summarise_usage
+from sweeps.execution.teacher_task import prepare_on_cluster
+from sweeps.execution.tune_callback import Recorder
+from sweeps.execution.tune_searcher import Proposals
 from sweeps.folder import StudyError, StudyFolder, shareable
 from sweeps.interruption import Interruption
-from sweeps.ledger import Ledger, LedgerTrial, make_sampler
-from sweeps.packing import describe_usage, share_gpus, summarise_usage
-from sweeps.progress import Display, TeacherBoard, TrialBoard
-from sweeps.proposals import Proposals
-from sweeps.recorder import Recorder
 from sweeps.scheduler import build_scheduler
-from sweeps.space import distributions, num_configurations, num_proposals, trial_config
-from sweeps.study_config import StudyConfig
-from sweeps.teacher import prepare_on_cluster
-from sweeps.teacher_cache import describe_cache, find_room
-from sweeps.trial import SPEC, DistillationTrial, TrialSpec, WorkPlace
+from sweeps.settings.space import distributions, num_configurations, num_proposals, trial_config
+from sweeps.settings.study import StudyConfig
+from sweeps.tracking import store as mlflow_store
+from sweeps.tracking import tracker as tracking
+from sweeps.trials.ledger import Ledger, LedgerTrial, make_sampler
+from sweeps.trials.worker import SPEC, DistillationTrial, TrialSpec, WorkPlace
 
 EXIT_FINISHED = 0
 EXIT_NOTHING_FINISHED = 1
@@ -155,7 +157,7 @@ class _Session:
     def begin(self, teacher: PreparedTeacher | None) -> None:
         """Open the study in MLflow, and bring up to date what is there."""
         tracker = self._tracker
-        num_trials = {tracking.TAG_NUM_TRIALS: str(self._study.search.num_trials)}
+        num_trials = {names.TAG_NUM_TRIALS: str(self._study.search.num_trials)}
         tracker.begin(summary.study_params(self._study), num_trials, dump_yaml(shareable(self._study)))
         if teacher is not None:
             summary.write_teacher(self._folder.teacher_file, summary.summarise_teacher(teacher))

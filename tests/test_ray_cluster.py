@@ -100,7 +100,7 @@ def test_installs_this_checkout_everywhere(cluster: dict[str, Any]) -> None:
 
 
 def test_the_documented_study_finds_what_was_sent() -> None:
-    from sweeps.study_config import load_study
+    from sweeps.settings.study import load_study
 
     text = (REPOSITORY / "ray_cluster.yaml").read_text(encoding="utf-8")
     header = " ".join(line.removeprefix("#").strip() for line in text.partition("cluster_name")[0].splitlines())

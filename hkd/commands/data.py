@@ -147,7 +147,7 @@ def _add_caltech(sources: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_caltech(options: argparse.Namespace) -> None:
-    from hkd.data.sources.caltech import convert
+    from hkd.data.sources.caltech.convert import convert
 
     _refuse_preview_without_images(options)
     summary = convert(

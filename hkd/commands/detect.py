@@ -60,7 +60,7 @@ def _run_detect(options: argparse.Namespace) -> None:
     from hkd.config_io import load_config
 
     config = None if options.config is None else load_config(options.config)
-    from hkd.training.detect import CocoResults, detect_command
+    from hkd.inference.picture_detection import CocoResults, detect_command
 
     results = None if options.json is None else CocoResults(options.json, options.annotations)
     found = detect_command(

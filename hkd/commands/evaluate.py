@@ -15,7 +15,7 @@ from hkd.commands.parsing import CommandError, Commands, add_command, number, wh
 if TYPE_CHECKING:
     from hkd.evaluation.comparison import DetectorFile, EvaluationReport
 
-# As hkd.evaluation.curve_plot.FORMATS, which `hkd --help` need not import.
+# As hkd.evaluation.reporting.curve_plot.FORMATS, which `hkd --help` need not import.
 _PLOT_ENDINGS = (".png", ".pdf", ".svg")
 _MOST_RESAMPLES = 1_000_000
 
@@ -95,7 +95,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     from rich.markup import escape
 
     from hkd.evaluation.comparison import evaluate_detectors, read_inputs, require_curve
-    from hkd.evaluation.report_text import format_report
+    from hkd.evaluation.reporting.report_text import format_report
     from hkd.terminal_text import printable
 
     with Console(stderr=True).status("reading") as status:
@@ -192,7 +192,7 @@ def _factor(text: str) -> float | None:
 
 def _drawn(report: EvaluationReport, subset: str | None, file_format: str) -> bytes:
     """The curves of one subset, in which ground truth counts."""
-    from hkd.evaluation.curve_plot import NamedCurve, draw_curves
+    from hkd.evaluation.reporting.curve_plot import NamedCurve, draw_curves
 
     names = [each.name for each in report.detectors[0].result.subsets]
     index = 0 if subset is None else names.index(subset)

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hkd.config import PYRAMID_LEVELS
 from hkd.distillation.pyramid import FeatureLoss
-
-PYRAMID_LEVELS = ("p2", "p3", "p4", "p5", "p6")
 
 
 class Adapter(nn.Module):

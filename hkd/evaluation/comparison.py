@@ -17,11 +17,11 @@ from hkd.evaluation.bootstrap import (
     intervals,
     resample_miss_rates,
 )
-from hkd.evaluation.detection_files import read_detections, read_ground_truth
 from hkd.evaluation.evaluator import EvaluationResult, judge
+from hkd.evaluation.formats.detection_files import read_detections, read_ground_truth
+from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.evaluation.inputs import DetectedBoxes, GroundTruth
 from hkd.evaluation.preparation import prepare_ground_truth
-from hkd.evaluation.protocol_files import load_protocol
 from hkd.evaluation.protocols import Protocol
 from hkd.evaluation.records import EvaluationInputError, collected_problems
 
@@ -32,7 +32,7 @@ class DetectorFile:
 
     name: str
     path: Path
-    """Any format of :func:`hkd.evaluation.detection_files.read_detections`."""
+    """Any format of :func:`hkd.evaluation.formats.detection_files.read_detections`."""
     height_scale: float = 1.0
     """Heights are multiplied by it first."""
 

@@ -12,12 +12,12 @@ import numpy as np
 
 from hkd import metric_names
 from hkd.evaluation.average_precision import average_precision
-from hkd.evaluation.detection_files import read_detections, read_ground_truth
+from hkd.evaluation.formats.detection_files import read_detections, read_ground_truth
+from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.evaluation.inputs import DetectedBoxes, GroundTruth, parse_detections, parse_ground_truth
 from hkd.evaluation.matching import Matches, match
 from hkd.evaluation.miss_rate import FloatArray, MissRateCurve, log_average_miss_rate, miss_rate_curve
 from hkd.evaluation.preparation import preparation_notes
-from hkd.evaluation.protocol_files import load_protocol
 from hkd.evaluation.protocols import Interval, Protocol
 from hkd.evaluation.records import EvaluationInputError, collected_problems
 
@@ -169,7 +169,7 @@ def evaluate_files(
 
     Args:
         ground_truth_path: COCO-style JSON.
-        detections_path: Any of the formats of :func:`hkd.evaluation.detection_files.read_detections`.
+        detections_path: Any of the formats of :func:`hkd.evaluation.formats.detection_files.read_detections`.
         protocol_name: A built-in protocol, or the path of a YAML file (see :func:`load_protocol`).
         height_scale: The detections' heights are multiplied by it first.
 

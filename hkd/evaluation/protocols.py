@@ -3,7 +3,7 @@
 A protocol says everything that :mod:`hkd.evaluation.matching` and :mod:`hkd.evaluation.miss_rate` need to know;
 neither asks for a protocol's name. The terms are those of Dollar et al., "Pedestrian Detection: An Evaluation of
 the State of the Art", PAMI 2012, and Zhang et al., "CityPersons", CVPR 2017. Users' own protocols are read from files
-by :mod:`hkd.evaluation.protocol_files`.
+by :mod:`hkd.evaluation.formats.protocol_files`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hkd.config import DetectorConfig
-from hkd.models.backbone import build_backbone
+from hkd.models.components.backbone import build_backbone
 from hkd.models.detector import Detector
 
 

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import batched_nms
 
-from hkd.models.anchors import grid_anchors
-from hkd.models.boxes import REGION_DELTA_WEIGHTS, clip_boxes, decode_boxes
-from hkd.models.heads import ProposalHead, RegionHead
-from hkd.models.losses import region_losses, rpn_losses
-from hkd.models.proposals import select_proposals
-from hkd.models.regions import pool_regions, region_table, region_taps
-from hkd.models.sampling import match_anchors, sample_anchors, sample_regions, with_ground_truth
+from hkd.config import PYRAMID_LEVELS
+from hkd.models.components.anchors import grid_anchors
+from hkd.models.components.boxes import REGION_DELTA_WEIGHTS, clip_boxes, decode_boxes
+from hkd.models.components.heads import ProposalHead, RegionHead
+from hkd.models.components.losses import region_losses, rpn_losses
+from hkd.models.components.proposals import select_proposals
+from hkd.models.components.regions import pool_regions, region_table, region_taps
+from hkd.models.components.sampling import match_anchors, sample_anchors, sample_regions, with_ground_truth
 from hkd.structures import (
     Detections,
     DetectorOutput,
@@ -32,7 +33,6 @@ from hkd.structures import (
     Targets,
 )
 
-PYRAMID_LEVELS = ("p2", "p3", "p4", "p5", "p6")
 _REGION_LEVELS = PYRAMID_LEVELS[:4]
 # ImageNet's statistics, which torchvision's weights were trained with.
 _MEAN = (0.485, 0.456, 0.406)

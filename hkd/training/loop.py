@@ -20,15 +20,15 @@ from hkd.data.loader import BatchLoader
 from hkd.data.prepare import PreparedData
 from hkd.distillation.objective import DistillationObjective, build_objective
 from hkd.evaluation.evaluator import EvaluationResult
+from hkd.inference.store_detection import detect_validation, evaluate_detector, try_detection
 from hkd.models.build import build_detector
 from hkd.models.cost import Cost, detector_cost
 from hkd.models.detector import Detector
-from hkd.models.frozen import freeze_detector
+from hkd.models.fused import freeze_detector
+from hkd.runtime.device import autocast_dtype, keep_freed_memory, place, resolve_device
 from hkd.structures import Batch
-from hkd.training.cache_room import CacheRoom
 from hkd.training.checkpoint import CheckpointError, load_state, load_weights, save_detector, save_state
-from hkd.training.device import autocast_dtype, keep_freed_memory, place, resolve_device
-from hkd.training.inference import detect_validation, evaluate_detector, try_detection
+from hkd.training.epoch_record import EpochRecord, steps_between_looks_on
 from hkd.training.memory import tells_largest_batch
 from hkd.training.optim import (
     build_optimizer,
@@ -38,9 +38,9 @@ from hkd.training.optim import (
     trainable_parameters,
     update_average,
 )
-from hkd.training.record import EpochRecord, steps_between_looks_on
+from hkd.training.pyramid_cache.cache import TeacherCache, open_training_cache
+from hkd.training.pyramid_cache.capacity import CacheRoom
 from hkd.training.step import SamplingNumbers, StepLoss, forward_teacher_pyramid, gradient_ratios, training_loss
-from hkd.training.teacher_cache import TeacherCache, open_training_cache
 
 LEARNING_RATE = "learning_rate"
 GRADIENT_NORM = "gradient_norm"
@@ -294,7 +294,7 @@ class Trainer:
 
     def _distillation(self, teacher: Detector | None) -> tuple[DistillationObjective | None, Detector | None]:
         config = self.config
-        if config.teacher is None or not config.distillation.is_active:
+        if config.teacher is None or not config.is_distilled:
             return None, None
         if teacher is None:
             raise ValueError(

@@ -15,7 +15,7 @@ import torch
 
 from hkd.config import TrialConfig
 from hkd.metric_names import PEAK_MEMORY_BYTES
-from hkd.training.usage import (
+from hkd.runtime.usage import (
     UsageMeter,
     available_bytes,
     gibibytes,

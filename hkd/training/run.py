@@ -17,15 +17,15 @@ from hkd.config import TrialConfig
 from hkd.config_io import dump_yaml, flatten, load_config
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.evaluation.evaluator import EvaluationResult, evaluate
-from hkd.evaluation.protocol_files import load_protocol
+from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.metric_names import FLOPS, GMACS, MR2_REASONABLE, NUM_PARAMS, TOTAL_LOSS
 from hkd.models.cost import Cost
+from hkd.runtime.device import resolve_device
+from hkd.runtime.usage import UsageMeter
 from hkd.training.checkpoint import write_json
-from hkd.training.device import resolve_device
 from hkd.training.loop import SECONDS, Trainer
 from hkd.training.progress import OnProgress, TrainingProgress, progress_bars
 from hkd.training.teacher import check_teacher_files, load_teacher, prepare_teacher
-from hkd.training.usage import UsageMeter
 
 CONFIG_FILE = "config.yaml"
 STATE_FILE = "training_state.pt"
@@ -91,7 +91,7 @@ def train_command(
     """
     console = console or Console(stderr=True)
     resolve_device(config.training.device)
-    needs_teacher = config.teacher is not None and config.distillation.is_active
+    needs_teacher = config.is_distilled
     if needs_teacher:
         check_teacher_files(config)
     with _claimed(out, config, resume):

@@ -7,7 +7,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from analysis import store
-from analysis.store import RecordsError, check_local_store, fetch_runs, without_password
+from analysis.store import RecordsError, check_local_store, fetch_runs
 from tests.analysis.studies import Written, write_study
 
 
@@ -95,14 +95,6 @@ def test_messages_do_not_show_the_password(monkeypatch: pytest.MonkeyPatch) -> N
         fetch_runs("demo", "http://anna:secret@127.0.0.1:9")
     assert "secret" not in str(caught.value)
     assert "http://***@127.0.0.1:9" in str(caught.value)
-
-
-def test_without_password_keeps_the_rest() -> None:
-    assert without_password("postgresql://anna:s3cret@db:5432/mlflow") == "postgresql://***@db:5432/mlflow"
-    # An unescaped @ in the password: all of it goes.
-    assert without_password("postgresql://anna:s3@cret@db/mlflow") == "postgresql://***@db/mlflow"
-    assert without_password("http://host:5000/a@b") == "http://host:5000/a@b"
-    assert without_password("sqlite:///folder/mlflow.db") == "sqlite:///folder/mlflow.db"
 
 
 def test_runs_of_all_pages_come_oldest_first(

@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks import step_breakdown
-from benchmarks.baseline_torchvision import TEMPERATURE, BaselineTrainer, logit_loss, pkd_loss
-from benchmarks.step_breakdown import break_down, step_flops
-from benchmarks.step_contenders import (
+from benchmarks.step import breakdown as step_breakdown
+from benchmarks.step.baseline_torchvision import TEMPERATURE, BaselineTrainer, logit_loss, pkd_loss
+from benchmarks.step.breakdown import break_down, step_flops
+from benchmarks.step.contenders import (
     BASELINE_FP32,
     BASELINE_SAMPLED,
     OURS,
@@ -26,9 +26,9 @@ from benchmarks.step_contenders import (
     OURS_SHARED,
     Contenders,
 )
-from benchmarks.step_ours import OursTrainer, freeze_teacher
-from benchmarks.step_timing import Spread, ratios, take_turns
-from benchmarks.workload import STUDENT, TEACHER, Workload
+from benchmarks.step.ours import OursTrainer, freeze_teacher
+from benchmarks.step.timing import Spread, ratios, take_turns
+from benchmarks.step.workload import STUDENT, TEACHER, Workload
 from hkd.data.prepare import prepare_data
 from hkd.distillation.logits import kl_distillation_loss
 from hkd.distillation.pyramid import pearson_loss
@@ -275,7 +275,16 @@ def test_the_whole_script_runs_with_torch_and_little_else(tmp_path: Path) -> Non
     contenders = [BASELINE_FP32, BASELINE_SAMPLED, OURS, OURS_ALONE, OURS_CACHED, OURS_SHARED]
     out = tmp_path / "step.json"
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.step", *options.split(), "--json", str(out), "--contenders", *contenders],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.step",
+            *options.split(),
+            "--json",
+            str(out),
+            "--contenders",
+            *contenders,
+        ],
         cwd=ROOT,
         env=environment,
         capture_output=True,

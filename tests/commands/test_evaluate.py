@@ -9,11 +9,11 @@ import pytest
 
 from hkd import cli
 from hkd.commands import evaluate as command
-from hkd.evaluation import curve_plot
 from hkd.evaluation.bootstrap import compare, intervals, resample_miss_rates
 from hkd.evaluation.evaluator import EvaluationResult, evaluate
 from hkd.evaluation.matching import match
 from hkd.evaluation.protocols import CITYPERSONS
+from hkd.evaluation.reporting import curve_plot
 from tests.evaluation.coco_files import coco, crowded_scene, detection, parse, person
 
 BOX = [10.0, 20.0, 41.0, 100.0]

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hkd.distillation.adapters import PYRAMID_LEVELS, Adapter, Adapters
+from hkd.config import PYRAMID_LEVELS
+from hkd.distillation.adapters import Adapter, Adapters
 
 
 def _adapters(**changes: Any) -> Adapters:

@@ -12,10 +12,10 @@ import ray
 
 from hkd.config import TrialConfig
 from hkd.config_io import parse_config
+from hkd.runtime.usage import machine_bytes
 from hkd.training.checkpoint import CheckpointError
-from hkd.training.usage import machine_bytes
-from sweeps.packing import measure_on_cluster
-from sweeps.trial import WorkPlace
+from sweeps.execution.gpu_share import measure_on_cluster
+from sweeps.trials.worker import WorkPlace
 from tests.sweeps.tiny import tiny_trial
 
 

@@ -12,10 +12,11 @@ import pytest
 from analysis.records import read_study
 from hkd.config import TrainingConfig, TrialConfig
 from hkd.config_io import flatten
+from hkd.metric_names import TEACHER_TRIAL_ID
 from hkd.models.cost import Cost
-from sweeps.ledger import LedgerTrial
-from sweeps.mlflow_store import TrackingError, connect, find_experiment
-from sweeps.tracking import TEACHER_ID, Tracker
+from sweeps.tracking.store import TrackingError, connect, find_experiment
+from sweeps.tracking.tracker import Tracker
+from sweeps.trials.ledger import LedgerTrial
 from tests.end_to_end.processes import Command
 
 CONFIG = TrialConfig(training=TrainingConfig(total_epochs=3))
@@ -44,7 +45,7 @@ def measured(epoch: int) -> dict[str, float]:
 def test_a_study_on_a_server_that_goes_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sweeps.tracking.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("sweeps.tracking.tracker.RETRY_SECONDS", 0.0)
     # That a server is away is found out by trying again, which is not what takes time here.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with socket.socket() as listening:
@@ -79,7 +80,7 @@ def test_a_study_on_a_server_that_goes_away(
 
         experiment = find_experiment(client, uri, "study", is_begun=True)
         resumed = Tracker(client, uri, "study", experiment)
-        assert resumed.status_of("trial-001") == resumed.status_of(TEACHER_ID) == "finished"
+        assert resumed.status_of("trial-001") == resumed.status_of(TEACHER_TRIAL_ID) == "finished"
         with pytest.raises(TrackingError, match="already has results"):
             find_experiment(client, uri, "study", is_begun=False)
 

@@ -17,7 +17,7 @@ from hkd.evaluation.evaluator import (
     judge_subsets,
 )
 from hkd.evaluation.protocols import CITYPERSONS, PROTOCOLS, Protocol
-from hkd.evaluation.report_text import format_result
+from hkd.evaluation.reporting.report_text import format_result
 from tests.evaluation.coco_files import Json, coco, crowded_scene, detection, parse, person
 from tests.evaluation.plain_evaluator import plain_log_average_miss_rate
 

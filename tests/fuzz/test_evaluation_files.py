@@ -13,8 +13,8 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from hkd.evaluation.detection_files import read_detections, read_ground_truth
-from hkd.evaluation.protocol_files import load_protocol
+from hkd.evaluation.formats.detection_files import read_detections, read_ground_truth
+from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.evaluation.protocols import Interval
 from tests.fuzz.breaking import broken_bytes, broken_json, broken_text
 from tests.fuzz.plain_readers import plain_detections_json, plain_ground_truth, plain_rows

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hkd.data.sources.caltech import convert
-from hkd.evaluation.detection_files import read_detections, read_ground_truth
+from hkd.data.sources.caltech.convert import convert
 from hkd.evaluation.evaluator import EvaluationResult, evaluate_files
+from hkd.evaluation.formats.detection_files import read_detections, read_ground_truth
 from hkd.evaluation.protocols import CALTECH
 from tests.evaluation.plain_evaluator import plain_log_average_miss_rate
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hkd.evaluation.detection_files import read_detections, read_ground_truth
 from hkd.evaluation.evaluator import evaluate_files, judge
+from hkd.evaluation.formats.detection_files import read_detections, read_ground_truth
 from hkd.evaluation.protocols import CITYPERSONS_EXTENDED
 from tests.evaluation.plain_evaluator import plain_log_average_miss_rate
 

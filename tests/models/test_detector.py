@@ -9,9 +9,9 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from hkd.config import DetectorConfig
-from hkd.models.anchors import grid_anchors
-from hkd.models.backbone import build_backbone, scaled_channels
 from hkd.models.build import build_detector
+from hkd.models.components.anchors import grid_anchors
+from hkd.models.components.backbone import build_backbone, scaled_channels
 from hkd.models.cost import config_cost, detector_cost
 from hkd.models.detector import Detector
 from hkd.structures import Targets
@@ -93,7 +93,7 @@ def test_ignored_object_changes_no_loss_but_hides_its_place() -> None:
     assert losses["roi_box"] == 0
     # And no background is claimed where the ignored people stand: the loss has no gradient from a detector
     # that calls just those anchors objects. Count that here by the anchors left as negatives.
-    from hkd.models.sampling import match_anchors
+    from hkd.models.components.sampling import match_anchors
 
     anchors = detector.anchors(64, 96, images.device)
     free = match_anchors(anchors, Targets(targets.boxes_xyxy * 0, targets.valid & False, targets.valid & False))

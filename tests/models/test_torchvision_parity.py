@@ -16,11 +16,11 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
 from hkd.config import DetectorConfig
-from hkd.models.backbone import build_backbone
 from hkd.models.build import build_detector
+from hkd.models.components.backbone import build_backbone
+from hkd.models.components.losses import region_losses, rpn_losses
+from hkd.models.components.sampling import match_anchors, sample_anchors, sample_regions, with_ground_truth
 from hkd.models.detector import Detector
-from hkd.models.losses import region_losses, rpn_losses
-from hkd.models.sampling import match_anchors, sample_anchors, sample_regions, with_ground_truth
 from hkd.structures import Targets
 
 pytestmark = pytest.mark.thorough

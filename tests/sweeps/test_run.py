@@ -109,9 +109,9 @@ def test_a_study_that_was_begun_is_neither_begun_again_nor_mixed(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from sweeps.folder import StudyFolder
-    from sweeps.ledger import Ledger, make_sampler
-    from sweeps.space import distributions
-    from sweeps.study_config import load_study
+    from sweeps.settings.space import distributions
+    from sweeps.settings.study import load_study
+    from sweeps.trials.ledger import Ledger, make_sampler
 
     study = load_study(Path("tiny.yaml"))
     begun = StudyFolder(study)
@@ -146,7 +146,7 @@ def test_a_study_that_was_begun_is_neither_begun_again_nor_mixed(
 def test_images_that_do_not_open_are_told_before_anything_is_begun(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sweeps import mlflow_store
+    from sweeps.tracking import store as mlflow_store
 
     for name in ("a.png", "b.png"):
         Image.new("RGB", (96, 64)).save(folder / name)
@@ -178,7 +178,7 @@ def test_an_interruption_says_how_to_go_on(
 ) -> None:
     from sweeps import study as study_module
     from sweeps.folder import StudyFolder
-    from sweeps.study_config import load_study
+    from sweeps.settings.study import load_study
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -204,8 +204,8 @@ def test_a_defect_of_ours_shows_its_traceback(folder: Path, monkeypatch: pytest.
 
 def test_a_dry_run_tells_what_would_be_done_and_does_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from hkd.models.cost import config_cost
-    from sweeps.space import trial_config
-    from sweeps.study_config import load_study
+    from sweeps.settings.space import trial_config
+    from sweeps.settings.study import load_study
 
     assert run.main(["--config", "tiny.yaml", "--dry-run", "--set", "search.num_trials=3"]) == 0
     out = capsys.readouterr().out
@@ -236,7 +236,7 @@ def test_a_dry_run_tells_that_gpus_will_be_measured(folder: Path, capsys: pytest
 
 def test_a_dry_run_refuses_what_the_run_would(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from sweeps.folder import StudyFolder
-    from sweeps.study_config import load_study
+    from sweeps.settings.study import load_study
 
     study = load_study(Path("tiny.yaml"))
     StudyFolder(study).begin(study)

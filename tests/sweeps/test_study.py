@@ -14,14 +14,14 @@ import pytest
 from rich.console import Console
 
 from hkd.models.cost import Cost
-from sweeps import mlflow_store
 from sweeps import study as study_module
-from sweeps.cluster import Cluster, TrialResources
+from sweeps.execution.cluster import Cluster, TrialResources
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.interruption import Interruption
-from sweeps.space import trial_config
+from sweeps.settings.space import trial_config
+from sweeps.settings.study import SearchConfig, StudyConfig
 from sweeps.study import run_study
-from sweeps.study_config import SearchConfig, StudyConfig
+from sweeps.tracking import store as mlflow_store
 from tests.sweeps.mlflow_double import MlflowDouble, experiment
 
 Trials = Callable[[Any], None]

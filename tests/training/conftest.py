@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
 
-from hkd.data.prepare import PreparedData, prepare_data
-from tests.training.tiny import trial_config
+from tests.scenes import data, scenes_dir
+
+__all__ = ["data", "scenes_dir"]
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -19,14 +19,3 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="session")
-def scenes_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("scenes")
-
-
-@pytest.fixture(scope="session")
-def data(scenes_dir: Path) -> PreparedData:
-    """Five training scenes and three validation scenes."""
-    return prepare_data(trial_config(scenes_dir).data, progress=False)

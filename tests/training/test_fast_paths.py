@@ -15,9 +15,9 @@ from hkd.distillation import objective
 from hkd.distillation.objective import build_objective
 from hkd.models import detector
 from hkd.models.build import build_detector
+from hkd.models.components.regions import region_table
 from hkd.models.detector import Detector
-from hkd.models.frozen import freeze_detector
-from hkd.models.regions import region_table
+from hkd.models.fused import freeze_detector
 from hkd.structures import Batch, TabledPyramid, Targets
 from hkd.training import loop
 from hkd.training.loop import Trainer

@@ -15,8 +15,8 @@ from hkd.data.prepare import PreparedData
 from hkd.distillation import pyramid, region
 from hkd.models.detector import Detector
 from hkd.training.checkpoint import CheckpointError, load_detector, load_state
+from hkd.training.epoch_record import NonFiniteLossError
 from hkd.training.loop import Trainer
-from hkd.training.record import NonFiniteLossError
 from tests.training.tiny import NO_LEVELS, TEACHER_SHAPE, TRAINING, build, trial_config
 
 MakeTrainer = Callable[..., Trainer]

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hkd.data.prepare import PreparedData
+from hkd.inference import store_detection as inference
 from hkd.models.detector import Detector
+from hkd.runtime.usage import machine_bytes
 from hkd.structures import Detections
-from hkd.training import inference, memory
+from hkd.training import memory
 from hkd.training.loop import Trainer
 from hkd.training.memory import (
     BatchTooLargeError,
@@ -27,7 +29,6 @@ from hkd.training.memory import (
     measure_need,
 )
 from hkd.training.teacher import prepare_teacher
-from hkd.training.usage import machine_bytes
 from tests.training.limited import OUT_OF_MEMORY, limited_teacher
 from tests.training.tiny import trial_config
 

@@ -1,0 +1,240 @@
+"""The work of one distillation step as ``hkd`` does it, put together from what its training loop calls.
+
+:class:`hkd.training.loop.Trainer` itself is not used, because it imports what a bare GPU machine has not got
+(safetensors, pycocotools). That :class:`OursTrainer` does the same, to the bit, is held by a test. What is measured of
+an epoch besides, the pulls of the distillation's levels on its first batch and the means of all losses, is part of
+:meth:`OursTrainer.train_epoch` and of no single step.
+
+Imported by ``benchmarks/step.py``, which measures it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.step.workload import Pictures, annotations_of
+from hkd.config import TrialConfig
+from hkd.data.annotations import Annotations
+from hkd.data.loader import BatchLoader
+from hkd.data.store import ImageStore
+from hkd.distillation.objective import DistillationObjective, build_objective
+from hkd.models.build import build_detector
+from hkd.models.detector import Detector
+from hkd.models.fused import freeze_detector
+from hkd.runtime.device import autocast_dtype, place
+from hkd.structures import Batch, TabledPyramid
+from hkd.training.epoch_record import EpochRecord, steps_between_looks_on
+from hkd.training.optim import build_optimizer, step_clipped, trainable_parameters
+from hkd.training.pyramid_cache.entry_file import checksum, read_pyramid, write_pyramid
+from hkd.training.step import SamplingNumbers, StepLoss, forward_teacher_pyramid, gradient_ratios, training_loss
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What one trial trains."""
+
+    detector: Detector
+    objective: DistillationObjective | None
+    optimizer: torch.optim.Optimizer
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The student, and its adapters where it has a teacher."""
+        return [self.detector] if self.objective is None else [self.detector, self.objective]
+
+
+class OursTrainer:
+    """Students, their teacher and their optimisers; :meth:`step` is one step of each student on one batch.
+
+    Args:
+        config: the trial; its ``student`` is trained.
+        teacher: as :func:`freeze_teacher` makes it; None trains the students alone.
+        students: more than one share each batch and one forward of the teacher's backbone.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        store: ImageStore,
+        annotations: Annotations,
+        device: torch.device,
+        *,
+        teacher: Detector | None = None,
+        students: int = 1,
+    ) -> None:
+        training = config.training
+        self.config = config
+        self.teacher = teacher
+        self._device = device
+        self.learners = [self._learner(config, device, seed) for seed in range(students)]
+        self.generator = torch.Generator().manual_seed(training.seed)
+        """Of the keys by which anchors and regions are sampled."""
+        self.autocast_dtype = autocast_dtype(training.precision, device)
+        self.pyramids: PyramidFiles | None = None
+        """The teacher's, where they are read instead of computed."""
+        self._sampling = SamplingNumbers(
+            sampled_anchors_per_image=training.sampled_anchors_per_image,
+            positive_anchor_fraction=training.positive_anchor_fraction,
+            sampled_regions_per_image=training.sampled_regions_per_image,
+            positive_region_fraction=training.positive_region_fraction,
+        )
+        self.loader = BatchLoader(
+            store,
+            annotations,
+            batch_size=training.batch_size,
+            max_objects=config.data.max_objects_per_image,
+            seed=training.seed,
+            device=device,
+            augmentation=config.data.augmentation.model_dump(),
+        )
+        self._batches = _endless(self.loader)
+
+    def step(self) -> Tensor:
+        """One step on the next batch; returns the (last) student's loss."""
+        return self.train_on(self.next_batch())
+
+    def next_batch(self) -> Batch:
+        """The next batch of an endless row of epochs, augmented, on the device."""
+        return next(self._batches)
+
+    def train_on(self, batch: Batch) -> Tensor:
+        """One step of each student on this batch."""
+        pyramid = self._teacher_pyramid(batch)
+        for learner in self.learners:
+            loss = self.loss(learner, batch, pyramid)
+            self.backward(learner, loss)
+            self.update(learner)
+        return loss.total.detach()
+
+    def train_epoch(self) -> dict[str, float]:
+        """An epoch of the one student, with all that the training loop measures on its way; returns those numbers."""
+        (learner,) = self.learners
+        steps = self.loader.steps_per_epoch
+        record = EpochRecord(0, steps, self._device, steps_between_looks_on(self._device))
+        ratios: dict[str, Tensor] = {}
+        for step in range(steps):
+            batch = self.next_batch()
+            loss = self.loss(learner, batch, self._teacher_pyramid(batch))
+            if step == 0 and loss.distillation:
+                ratios = gradient_ratios(learner.detector, loss)
+            self.backward(learner, loss)
+            norm = self.update(learner)
+            record.add(step, {**loss.parts, "gradient_norm": norm})
+        return {**record.means(), **{name: float(ratio) for name, ratio in ratios.items()}}
+
+    def loss(self, learner: Learner, batch: Batch, pyramid: Mapping[str, Tensor] | None) -> StepLoss:
+        """Both forwards and all losses."""
+        anchor_keys, region_keys = learner.detector.draw_sampling_keys(batch.images, batch.targets, self.generator)
+        return training_loss(
+            learner.detector,
+            self.teacher,
+            learner.objective,
+            batch,
+            anchor_keys=anchor_keys,
+            region_keys=region_keys,
+            sampling=self._sampling,
+            autocast_dtype=self.autocast_dtype,
+            teacher_pyramid=pyramid,
+        )
+
+    def backward(self, learner: Learner, loss: StepLoss) -> None:
+        """The gradients of all parameters."""
+        learner.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss.total)
+
+    def update(self, learner: Learner) -> Tensor:
+        """Clipping and the optimiser; returns the gradient's norm before clipping."""
+        parameters = trainable_parameters(learner.modules)
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        step_clipped(learner.optimizer, norm, self.config.training.gradient_clip_norm)
+        return norm
+
+    def _learner(self, config: TrialConfig, device: torch.device, seed: int) -> Learner:
+        training = config.training
+        detector = place(build_detector(config.student), device).train()
+        objective = None
+        if self.teacher is not None:
+            assert config.teacher is not None
+            objective = place(build_objective(config.distillation, config.student, config.teacher, seed), device)
+        optimizer = build_optimizer(
+            [detector] if objective is None else [detector, objective],
+            name=training.optimizer,
+            learning_rate=training.learning_rate,
+            momentum=training.momentum,
+            weight_decay=training.weight_decay,
+        )
+        return Learner(detector, objective, optimizer)
+
+    def _teacher_pyramid(self, batch: Batch) -> Mapping[str, Tensor] | None:
+        """The pyramid that the students are given; None where the training step computes it itself."""
+        if self.pyramids is not None:
+            return self.pyramids.read(batch.images)
+        if self.teacher is not None and len(self.learners) > 1:
+            return forward_teacher_pyramid(self.teacher, batch, self.autocast_dtype)
+        return None
+
+
+class PyramidFiles:
+    """The teacher's pyramids of an epoch's batches in files, as :mod:`hkd.training.pyramid_cache.cache` keeps them.
+
+    Read batch by batch, and each time held against its checksum, as a training does with a file that another made. They
+    lie in the page cache. Pictures are augmented all the same, though the pyramids are of earlier batches: the time is
+    that of a cache that holds the right ones.
+    """
+
+    def __init__(self, teacher: Detector, batches: Sequence[Batch], dtype: torch.dtype | None) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="hkd-benchmark-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._device = batches[0].images.device
+        self._paths = [folder / f"{number}.pyramid" for number in range(len(batches))]
+        for path, batch in zip(self._paths, batches, strict=True):
+            pyramid = forward_teacher_pyramid(teacher, batch, dtype)
+            write_pyramid(path, path.with_suffix(".partial"), pyramid, path.name)
+        self._reads = 0
+
+    @property
+    def bytes_per_batch(self) -> int:
+        """Size of one batch's file."""
+        return self._paths[0].stat().st_size
+
+    def read(self, images: Tensor) -> Mapping[str, Tensor]:
+        """The pyramid of the next batch, on the device."""
+        checksum(images)  # the cache makes sure that its entry is of these
+        path = self._paths[self._reads % len(self._paths)]
+        self._reads += 1
+        pyramid = read_pyramid(path, path.name)
+        if isinstance(pyramid, TabledPyramid):
+            return pyramid.to(self._device)
+        return {level: features.to(self._device) for level, features in pyramid.items()}
+
+
+def freeze_teacher(teacher: Detector, config: TrialConfig, device: torch.device) -> Detector:
+    """The teacher as the training loop makes it ready."""
+    return place(freeze_detector(teacher, autocast_dtype(config.training.precision, device) or torch.float32), device)
+
+
+def store_in_memory(pictures: Pictures) -> tuple[ImageStore, Annotations]:
+    """A store of the pictures and their boxes, without a file."""
+    count, height, width = pictures.images.shape[:3]
+    store = ImageStore(
+        images=pictures.images,
+        scales=np.ones(count),
+        valid_sizes=np.tile(np.array([height, width], dtype=np.int64), (count, 1)),
+        image_ids=np.arange(1, count + 1, dtype=np.int64),
+    )
+    return store, annotations_of(pictures, Path(), [f"{number}.jpg" for number in range(count)])
+
+
+def _endless(loader: BatchLoader) -> Iterator[Batch]:
+    for epoch in itertools.count():
+        yield from loader.epoch(epoch)

@@ -1,0 +1,176 @@
+"""The speed benchmarks' results as Markdown for the README."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torchvision
+
+from benchmarks.step.breakdown import Breakdown
+from benchmarks.step.epoch import FromFiles, Throughput
+from benchmarks.step.limit import Limit
+from benchmarks.step.process import ProcessFigures
+from benchmarks.step.timing import Spread
+from benchmarks.step.workload import Workload
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """One contender's step; per student where a step trains several."""
+
+    label: str
+    milliseconds: Spread
+    images_per_second: Spread
+    speedup: Spread | None
+    """Over the fp32 baseline, round by round; None where it did not take part."""
+    cost_of_alone: Spread | None
+    """Time over that of our student alone, round by round."""
+
+
+def machine_line(device: torch.device, threads: int) -> str:
+    """Processor or card, torch, threads."""
+    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, Python {platform.python_version()}"
+    cpu = f"{_processor()}, {threads} threads of {os.cpu_count()} cores"
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}; {cpu}; {versions}"
+    return f"{cpu}, {torch.backends.cpu.get_cpu_capability()}; {versions}"
+
+
+def work_line(workload: Workload) -> str:
+    """The work in words."""
+    student, teacher = workload.student, workload.teacher
+    return (
+        f"Batch {workload.batch_size} of {workload.image_height} x {workload.image_width} pixels; teacher "
+        f"{teacher.backbone}, pyramid {teacher.pyramid_channels}, head {teacher.head_channels}; student "
+        f"{student.backbone} at width {student.width_multiplier:g}, pyramid {student.pyramid_channels}, head "
+        f"{student.head_channels}"
+    )
+
+
+def step_table(rows: Sequence[StepRow], rounds: int) -> str:
+    """The contenders' steps."""
+    lines = [
+        [
+            row.label,
+            _interval(row.milliseconds, "{:.0f}" if row.milliseconds.median >= 100 else "{:.1f}"),
+            f"{row.images_per_second.median:.1f}",
+            _optional(row.speedup, "{:.2f}x"),
+            _optional(row.cost_of_alone, "{:.2f}x"),
+        ]
+        for row in rows
+    ]
+    header = ["one step", "ms, median (quartiles)", "images/s", "speed over torchvision fp32", "cost of student alone"]
+    note = f"One step each in turn, {rounds} rounds in one process; ratios are medians of the rounds' own ratios."
+    return "\n\n".join([_table(header, lines), note])
+
+
+def breakdown_table(breakdown: Breakdown) -> str:
+    """The parts of our step."""
+    lines = [
+        [part.name, _interval(part.milliseconds, "{:.1f}"), f"{100 * part.share:.0f} %"] for part in breakdown.parts
+    ]
+    lines.append(["the step", _interval(breakdown.step_milliseconds, "{:.1f}"), "100 %"])
+    return _table(["part of our distilled step", "ms, median (quartiles)", "share"], lines)
+
+
+def limit_tables(limit: Limit) -> str:
+    """Measured peaks, and each step against them."""
+    peaks = _table(
+        ["peak of this machine", "TFLOP/s", "reached at"],
+        [[f"{peak.operation}, {peak.dtype}", f"{peak.teraflops_per_second:.3g}", peak.size] for peak in limit.peaks],
+    )
+    distances = _table(
+        ["one step", "TFLOP", "ms", "ms at the peak", "share of the peak"],
+        [
+            [
+                distance.label,
+                f"{distance.teraflops:.3g}",
+                f"{distance.milliseconds:.0f}",
+                f"{distance.least_milliseconds:.1f}",
+                f"{100 * distance.share_of_peak:.0f} %",
+            ]
+            for distance in limit.distances
+        ],
+    )
+    return f"{peaks}\n\n{distances}"
+
+
+def from_files_tables(result: FromFiles) -> str:
+    """An epoch and an evaluation from files."""
+    tables = []
+    for title, rows in (
+        ("an epoch from files", result.epoch),
+        ("its batches alone, without training", result.data_only),
+        ("evaluation from files", result.evaluation),
+    ):
+        if rows:
+            header = [title, "images/s, median (quartiles)", "speed over torchvision fp32"]
+            tables.append(_table(header, [_throughput(row) for row in rows]))
+    note = (
+        f"{result.images} JPEG files of {result.file_height} x {result.file_width} pixels, in the page cache; "
+        f"torchvision decodes them anew in {result.loader_workers} workers, hkd once a node into its store "
+        f"({result.store_seconds:.2f} s, {result.images / result.store_seconds:.0f} images/s; not in these figures)."
+    )
+    return "\n\n".join([*tables, note])
+
+
+def first_step_table(figures: Sequence[ProcessFigures]) -> str:
+    """Time to the first step."""
+    lines = [
+        [
+            row.label,
+            f"{row.first_step_seconds:.1f}",
+            f"{row.import_seconds:.1f}",
+            f"{row.build_seconds:.1f}",
+            f"{row.step_seconds:.1f}",
+        ]
+        for row in figures
+    ]
+    return _table(
+        ["fresh process", "s to the end of the first step", "of it start and imports", "building", "first step"], lines
+    )
+
+
+def memory_table(figures: Sequence[ProcessFigures], device: torch.device) -> str:
+    """Peak memory of the step."""
+    is_gpu = device.type == "cuda"
+    lines = [
+        [row.label, f"{row.peak_mebibytes:.0f}", *([] if is_gpu else [f"{row.imports_mebibytes:.0f}"])]
+        for row in figures
+    ]
+    if is_gpu:
+        return _table(["three steps", "peak of GPU memory allocated, MiB"], lines)
+    return _table(["three steps", "peak resident size of the process, MiB", "of it imports"], lines)
+
+
+def _throughput(row: Throughput) -> list[str]:
+    return [row.label, _interval(row.images_per_second, "{:.1f}"), _optional(row.speedup, "{:.2f}x")]
+
+
+def _interval(spread: Spread, form: str) -> str:
+    low, high = form.format(spread.lower_quartile), form.format(spread.upper_quartile)
+    return f"{form.format(spread.median)} ({low} to {high})"
+
+
+def _optional(spread: Spread | None, form: str) -> str:
+    return "" if spread is None else _interval(spread, form)
+
+
+def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---"] + ["---:"] * (len(header) - 1)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *lines))
+
+
+def _processor() -> str:
+    """The processor's name as the kernel tells it."""
+    try:
+        described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in described.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,1 @@
+"""Reader of Caltech's distribution: annotations (.vbb, text), video (.seq), conversion."""

@@ -1,0 +1,74 @@
+"""Text annotations of one image as Dollar's ``bbGt.m`` writes them, the form of Caltech's new annotations.
+
+A first line ``% bbGt version=3``, then a line for each object: label, x, y, width, height in pixels, occluded (0/1),
+the visible part's x, y, width, height (zeros where not given), ignore (0/1), angle.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+from hkd.data.annotation_checks import LARGEST_COORDINATE
+from hkd.data.files import read_bounded
+from hkd.data.sources.caltech.vbb import VideoObject
+from hkd.data.sources.conversion import decimal
+
+LARGEST_FILE_BYTES = 1 << 20
+"""A line takes some 50 bytes; no image shows that many people."""
+_HEAD = re.compile(r"%\s*bbGt version=(\d+)\s*")
+_VERSION = "3"
+_COLUMNS = "label x y width height occluded visible_x visible_y visible_width visible_height ignore angle"
+_COLUMN_COUNT = len(_COLUMNS.split())
+
+
+def read_bbgt(path: Path, problems: list[str]) -> tuple[VideoObject, ...]:
+    """Reads the objects of one image; adds a sentence with file and line for all that is wrong."""
+    try:
+        lines = re.split(r"\r\n|\r|\n", read_bounded(path, LARGEST_FILE_BYTES).decode("utf-8"))
+    except OSError as error:
+        problems.append(f"{path}: the file cannot be read ({error.strerror})")
+        return ()
+    except UnicodeDecodeError:
+        problems.append(f"{path}: it is no text in UTF-8")
+        return ()
+    head = _HEAD.fullmatch(lines[0])
+    if head is None or head[1] != _VERSION:
+        found = repr(lines[0][:80]) if lines[0] else "nothing"
+        problems.append(f"{path}, line 1: found {found}; it must be '% bbGt version={_VERSION}'")
+        return ()
+    objects = []
+    for number, line in enumerate(lines[1:], 2):
+        if not line.strip():
+            continue
+        try:
+            objects.append(_object(line))
+        except ValueError as error:
+            problems.append(f"{path}, line {number}: {error}")
+    return tuple(objects)
+
+
+def _object(line: str) -> VideoObject:
+    label, *texts = line.split()
+    if len(texts) + 1 != _COLUMN_COUNT:
+        raise ValueError(f"found {len(texts) + 1} columns; it must be {_COLUMN_COUNT}: {_COLUMNS}")
+    try:
+        numbers = [decimal(text) for text in texts]
+    except ValueError:
+        numbers = [math.nan]
+    if not all(abs(number) <= LARGEST_COORDINATE for number in numbers):  # NaN is not
+        raise ValueError(f"found {line[:120]!r}; all but the label must be finite numbers, none beyond 1e9")
+    x, y, width, height, occluded, *rest = numbers
+    visible_x, visible_y, visible_width, visible_height, ignore, _ = rest
+    if occluded not in (0, 1) or ignore not in (0, 1):
+        raise ValueError(f"occluded is {occluded:g} and ignore {ignore:g}; each must be 0 or 1")
+    if min(visible_width, visible_height) < 0:
+        raise ValueError(f"the visible part is {visible_width:g} x {visible_height:g}; neither may be below 0")
+    return VideoObject(
+        label,
+        (x, y, width, height),
+        bool(occluded),
+        (visible_x, visible_y, visible_width, visible_height),
+        bool(ignore),
+    )

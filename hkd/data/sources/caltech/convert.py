@@ -1,0 +1,206 @@
+"""The Caltech Pedestrian data set (Dollar, Wojek, Schiele, Perona, PAMI 2012): its own files to COCO JSON.
+
+Original annotations are ``.vbb`` files; the new annotations (Zhang, Benenson, Omran, Hosang, Schiele, CVPR 2016) a text
+file for each image, or a COCO-style JSON made of them. Every n-th frame is taken, the n-th first: with 30, as the
+benchmark does, frames 29, 59 and so on, counted from 0. Sets 00 to 05 are ``train``, 06 to 10 ``test``.
+
+Boxes stand as annotated: x and y are written as they stand in the files, which the reference evaluation does too.
+
+The test set's .vbb files, the new annotations as JSON, 65 frames and a short .seq were at hand to test on; the training
+sets, whole videos and the new annotations as text files are read as Dollar's code documents them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from hkd.data.annotations import AnnotationError, read_annotations
+from hkd.data.sources import conversion
+from hkd.data.sources.caltech.bbgt import read_bbgt
+from hkd.data.sources.caltech.files import (
+    FRAME_FOLDER,
+    LAST_SET,
+    CaltechFiles,
+    FrameKey,
+    find_files,
+    frame_key,
+    frame_name,
+    place_frames,
+)
+from hkd.data.sources.caltech.vbb import VideoObject, read_vbb
+from hkd.data.sources.conversion import ConversionSummary, Split, drop_unusable_boxes, write_splits
+
+FRAME_WIDTH, FRAME_HEIGHT = 640, 480
+"""Of every frame, pixels."""
+COUNTED_LABEL = "person"
+"""All other labels ("people", "person?", "person-fa", "ignore") are ignore regions."""
+IGNORE_LABEL = "ignore"
+
+_FIRST_TEST_SET = 6
+
+Objects = Mapping[FrameKey, Sequence[VideoObject]]
+
+
+def convert(
+    root: Path,
+    out: Path,
+    *,
+    every: int = 30,
+    annotations: Literal["original", "new"] = "original",
+    annotations_only: bool = False,
+    progress: bool = True,
+) -> ConversionSummary:
+    """Writes ``train.json`` and ``test.json`` to ``out``, of those sets that there are.
+
+    Image ids count from 1 in each, by set, video and frame. Each annotation carries the data set's ``label``, and
+    where they are known ``occluded`` and ``vis_bbox``; ``vis_ratio`` is 1 where the box is not occluded or the visible
+    part not given.
+    Frames that are images of the field's name stay where they are; others, and those in ``.seq`` files, are written to
+    ``<out>/images``. No annotation file is written unless everything is in order.
+
+    Args:
+        root: folder with the data set's files, see :mod:`hkd.data.sources.caltech.files`.
+        out: folder of the result; made if needed.
+        every: n of every n-th frame.
+        annotations: which of the two.
+        annotations_only: frames are neither looked for nor checked: enough for evaluation.
+        progress: whether bars are shown on stderr.
+
+    Raises:
+        AnnotationError: listing everything that is wrong with the files.
+        ValueError: ``every`` is below 1.
+    """
+    if every < 1:
+        raise ValueError(f"every is {every}; it must be at least 1")
+    root, out = Path(root), Path(out)
+    problems: list[str] = []
+    told: list[str] = []
+    if root.resolve() == out.resolve():
+        raise AnnotationError(["it cannot be --out as well as --root; write to another folder"], str(root))
+    files = find_files(root, out, problems)
+    read = _read_original if annotations == "original" else _read_new
+    objects = read(files, every, problems, told, progress)
+    if not objects and not problems:
+        problems.append(_nothing_found(annotations, every))
+    keys = sorted(objects)
+    image_root, names = out / FRAME_FOLDER, {key: f"{frame_name(key)}.jpg" for key in keys}
+    if not annotations_only and not problems:
+        image_root, names, notes = place_frames(keys, files, root, out, problems, shown=progress)
+        told += notes
+    if problems:
+        raise AnnotationError(problems, str(root))
+    splits = []
+    for name, is_test in (("train", False), ("test", True)):
+        chosen = [key for key in keys if (key[0] >= _FIRST_TEST_SET) == is_test]
+        if chosen:
+            split, dropped = drop_unusable_boxes(_split(name, chosen, objects, names))
+            splits.append(split)
+            told += dropped
+    return write_splits(
+        splits,
+        out,
+        image_root,
+        check_images=not annotations_only,
+        problems=problems,
+        source=str(root),
+        mended=told,
+        show_progress=progress,
+    )
+
+
+def _nothing_found(annotations: str, every: int) -> str:
+    wanted = "setNN/VNNN.vbb" if annotations == "original" else "setNN_VNNN_INNNNN.txt or new_annotations*.json"
+    return (
+        f"no annotation of one in {every} frames is there; name a folder below which are {wanted}, of sets 00 to"
+        f" {LAST_SET}"
+    )
+
+
+def _read_original(files: CaltechFiles, every: int, problems: list[str], told: list[str], progress: bool) -> Objects:
+    objects: dict[FrameKey, Sequence[VideoObject]] = {}
+    known = [(video, path) for video, path in sorted(files.annotations.items()) if video[0] <= LAST_SET]
+    for (set_number, video_number), path in conversion.progress(known, "Reading annotations", shown=progress):
+        try:
+            annotation = read_vbb(path, every)
+        except AnnotationError as error:
+            problems += [f"{path}: {problem}" for problem in error.problems]
+            continue
+        objects |= {(set_number, video_number, frame): found for frame, found in annotation.objects.items()}
+    if len(known) < len(files.annotations):
+        told.append(f"left out {len(files.annotations) - len(known)} .vbb files of sets beyond {LAST_SET}")
+    return objects
+
+
+def _read_new(files: CaltechFiles, every: int, problems: list[str], told: list[str], progress: bool) -> Objects:
+    objects: dict[FrameKey, Sequence[VideoObject]] = {}
+    left_out = 0
+    for key, found in _new_annotations(files, problems, told, progress):
+        if key in objects:
+            problems.append(f"{frame_name(key)} is annotated twice; keep the text files or the JSON, not both")
+        elif key[0] > LAST_SET or (key[2] + 1) % every:
+            left_out += 1
+        else:
+            objects[key] = found
+    if left_out:
+        told.append(f"left out {left_out} annotated frames: not one in {every}, or of sets beyond {LAST_SET}")
+    return objects
+
+
+def _new_annotations(
+    files: CaltechFiles, problems: list[str], told: list[str], progress: bool
+) -> Iterator[tuple[FrameKey, Sequence[VideoObject]]]:
+    for key, path in conversion.progress(sorted(files.new_texts.items()), "Reading annotations", shown=progress):
+        yield key, read_bbgt(path, problems)
+    for path in files.new_documents:
+        try:
+            document = read_annotations(path, check_images=False)
+        except AnnotationError as error:
+            problems += [f"{path}: {problem}" for problem in error.problems]
+            continue
+        found: dict[int, list[VideoObject]] = {image.image_id: [] for image in document.images}
+        for record in document.records:
+            x, y, width, height = record["bbox"]
+            label = IGNORE_LABEL if record["ignore"] else COUNTED_LABEL
+            found[record["image_id"]].append(VideoObject(label, (x, y, width, height), None, None))
+        told.append(
+            f"{path}: does not tell who is occluded; all {len(document.records)} boxes count as wholly visible, so that"
+            " miss rates by visibility are not those of the text files"
+        )
+        for image in document.images:
+            frame = frame_key(image.file_name)
+            if frame is None:
+                problems.append(f"{path}: image '{image.file_name}' does not name a frame as setNN_VNNN_INNNNN")
+            else:
+                yield frame, found[image.image_id]
+
+
+def _split(name: str, keys: Sequence[FrameKey], objects: Objects, names: Mapping[FrameKey, str]) -> Split:
+    images = [
+        {"id": image_id, "file_name": names[key], "height": FRAME_HEIGHT, "width": FRAME_WIDTH}
+        for image_id, key in enumerate(keys, 1)
+    ]
+    annotations = [_annotation(image_id, found) for image_id, key in enumerate(keys, 1) for found in objects[key]]
+    return Split(name, images, annotations)
+
+
+def _annotation(image_id: int, found: VideoObject) -> dict[str, Any]:
+    _, _, width, height = found.box_xywh
+    visible = found.visible_xywh
+    visible_area = 0.0 if visible is None else visible[2] * visible[3]
+    is_measured = found.occluded and visible_area > 0 and width * height > 0
+    annotation = {
+        "image_id": image_id,
+        "bbox": list(found.box_xywh),
+        "vis_ratio": min(1.0, visible_area / (width * height)) if is_measured else 1,
+        "height": height,
+        "ignore": int(found.ignored or found.label != COUNTED_LABEL),
+        "label": found.label,
+    }
+    # What is not known must not stand there as "not occluded".
+    if visible is not None:
+        annotation["vis_bbox"] = list(visible)
+    if found.occluded is not None:
+        annotation["occluded"] = int(found.occluded)
+    return annotation

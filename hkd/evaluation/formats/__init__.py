@@ -1,0 +1,1 @@
+"""Files that an evaluation reads: detections and protocols."""

@@ -1,0 +1,66 @@
+"""Reading ground truth and detections from the files that the field's tools write.
+
+Detections come in three formats, told apart by what the path names:
+
+* a **folder** with ``set06/V000.txt`` ...: Caltech's text format. A line is ``frame,x,y,w,h,score`` (commas or blanks)
+  with frames counted from 1. Images of the ground truth are found by their file names, ``set06_V000_I00029``, whose
+  frames count from 0: this one is frame 30. Each video of the ground truth must have its file; frames and videos that
+  the ground truth does not have are left out, counted and noted;
+* a file that ends in **.txt** or **.csv**: one text file for all images, ``image,x,y,w,h,score``, where images are
+  numbered from 1 by ascending id of the ground truth (``AcfCaltechPlus.txt``);
+* **any other file**: COCO results JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from hkd.evaluation.formats.detection_text import read_caltech_folder, read_text_file
+from hkd.evaluation.inputs import DetectedBoxes, GroundTruth, parse_detections, parse_ground_truth
+from hkd.evaluation.preparation import with_scaled_heights
+from hkd.evaluation.records import EvaluationInputError, read_json
+
+TEXT_ENDINGS: Final = (".txt", ".csv")
+SMALLEST_SCALE: Final = 0.01
+LARGEST_SCALE: Final = 100.0
+"""No detector's boxes are further off, and areas stay finite."""
+
+
+def read_ground_truth(path: Path | str) -> GroundTruth:
+    """Ground truth from COCO-style JSON.
+
+    Raises:
+        EvaluationInputError: naming every kind of mistake and its records.
+    """
+    return parse_ground_truth(read_json(Path(path)), str(path))
+
+
+def read_detections(path: Path | str, truth: GroundTruth | None, *, height_scale: float = 1.0) -> DetectedBoxes:
+    """Detections from a file or folder of any format of this module, in the order in which they stand there.
+
+    Args:
+        path: Of the file or folder.
+        truth: The ground truth whose images they are of. None where it is wrong itself: all but the images is
+            checked, and what is returned has no use.
+        height_scale: Heights are multiplied by it about the centre before anything else is done (HOG's boxes on
+            Caltech have a margin, and come with 100 / 128).
+
+    Raises:
+        EvaluationInputError: naming every kind of mistake and where it stands.
+    """
+    path = Path(path)
+    if not SMALLEST_SCALE <= height_scale <= LARGEST_SCALE:
+        allowed = f"a number from {SMALLEST_SCALE} to {LARGEST_SCALE}"
+        problem = f"{path}: heights must be scaled by {allowed}, but are by {height_scale}; change the factor."
+        raise EvaluationInputError([problem])
+    if path.is_dir():
+        boxes = read_caltech_folder(path, truth)
+    elif path.suffix.lower() in TEXT_ENDINGS:
+        boxes = read_text_file(path, truth)
+    else:
+        boxes = parse_detections(read_json(path), str(path), truth)
+    if height_scale == 1.0:
+        return boxes
+    return replace(boxes, boxes_xywh=with_scaled_heights(boxes.boxes_xywh, height_scale))

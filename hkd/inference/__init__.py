@@ -1,0 +1,1 @@
+"""Detection on image stores, pictures and folders."""

@@ -1,0 +1,1 @@
+"""Parts of the detector: backbone, anchors, heads, proposals, regions, losses."""

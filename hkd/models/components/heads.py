@@ -1,0 +1,66 @@
+"""Heads of the detector: torchvision's modules, run on all levels and all images at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.rpn import RPNHead
+
+from hkd.models.components.regions import POOLED_SIZE
+from hkd.structures import RegionOutput
+
+
+def at_least_fp32(values: Tensor) -> Tensor:
+    """``values`` in fp32 where autocast left them narrower: boxes and losses need its precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+class ProposalHead(nn.Module):
+    """The region proposal network's convolutions; parameters ``head.*`` as in torchvision's ``rpn``."""
+
+    def __init__(self, pyramid_channels: int, anchors_per_cell: int) -> None:
+        """A 3x3 convolution and two 1x1 outputs for ``anchors_per_cell`` anchors at every cell."""
+        super().__init__()
+        self.head = RPNHead(pyramid_channels, anchors_per_cell)
+
+    def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Objectness logits (B, A) and deltas (B, A, 4), at least fp32, ordered as the anchors of ``grid_anchors``."""
+        # Both outputs as one convolution: with a handful of channels, each costs what reading its input costs.
+        logit, delta = self.head.cls_logits, self.head.bbox_pred
+        weight, bias = torch.cat([logit.weight, delta.weight]), torch.cat([logit.bias, delta.bias])
+        outputs = [functional.conv2d(self.head.conv(level), weight, bias).permute(0, 2, 3, 1) for level in levels]
+        anchors_per_cell = logit.out_channels
+        flat_logits = [level[..., :anchors_per_cell].flatten(1) for level in outputs]
+        flat_deltas = [level[..., anchors_per_cell:].reshape(level.shape[0], -1, 4) for level in outputs]
+        return at_least_fp32(torch.cat(flat_logits, dim=1)), at_least_fp32(torch.cat(flat_deltas, dim=1))
+
+
+class RegionHead(nn.Module):
+    """Two fully connected layers and two outputs; parameters as in torchvision's ``roi_heads``."""
+
+    def __init__(self, pyramid_channels: int, head_channels: int, num_classes: int) -> None:
+        """``num_classes`` counts the background."""
+        super().__init__()
+        self.box_head = TwoMLPHead(pyramid_channels * POOLED_SIZE**2, head_channels)
+        self.box_predictor = FastRCNNPredictor(head_channels, num_classes)
+
+    def forward(self, region_features: Tensor) -> RegionOutput:
+        """Answers for pooled features (R, C, 7, 7)."""
+        count, channels = region_features.shape[:2]
+        # Features come channels-last; reordering the weight copies less than reordering every region.
+        rows = region_features.permute(0, 2, 3, 1).reshape(count, -1)
+        fc6 = self.box_head.fc6
+        weight = fc6.weight.view(-1, channels, POOLED_SIZE**2).transpose(1, 2).reshape(fc6.weight.shape)
+        hidden = functional.relu(functional.linear(rows, weight, fc6.bias))
+        embedding = functional.relu(self.box_head.fc7(hidden))
+        class_logits, box_deltas = self.box_predictor(embedding)
+        return RegionOutput(
+            region_features=region_features,
+            embedding=embedding,
+            class_logits=at_least_fp32(class_logits),
+            box_deltas=at_least_fp32(box_deltas),
+        )

@@ -1,0 +1,211 @@
+"""A detector that learns no more, made fast: for teachers, and for evaluation.
+
+Batch norms are folded into the convolutions before them, weights are kept in the type that is computed in, and on a CPU
+each convolution, its addition and its ReLU are one call of oneDNN with its weight laid out once. Answers are those of
+the detector, but for rounding.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.ops import FrozenBatchNorm2d
+
+from hkd.models.components.heads import RegionHead, at_least_fp32
+from hkd.models.components.regions import POOLED_SIZE
+from hkd.models.detector import Detector
+from hkd.structures import RegionOutput
+
+
+def freeze_detector(detector: Detector, dtype: torch.dtype) -> Detector:
+    """A copy of a detector for inference alone, which computes in ``dtype``; the original is left as it is.
+
+    The copy shares no weight with the original, has no gradients and cannot be saved or loaded. Boxes, scores and
+    losses stay fp32. It needs no autocast; under one of the same type it does the same.
+    """
+    frozen = copy.copy(detector)
+    # copy.copy shares them with the original: what is set or moved in one would be in both.
+    frozen._modules = dict(detector._modules)
+    frozen._buffers = dict(detector._buffers)
+    frozen._anchors = {}
+    modules: dict[str, nn.Module] = {
+        "backbone": _FrozenBackbone(detector.backbone, dtype),
+        "rpn": copy.deepcopy(detector.rpn).to(dtype),
+        "roi_heads": _FrozenRegionHead(detector.roi_heads, dtype),
+    }
+    for name, module in modules.items():
+        frozen._modules[name] = module.requires_grad_(False).to(memory_format=torch.channels_last)
+    return frozen.eval()
+
+
+class _Convolution(nn.Module):
+    """A convolution with a folded norm, an optional addition and an optional ReLU."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, convolution: nn.Conv2d, norm: nn.Module | None, dtype: torch.dtype) -> None:
+        super().__init__()
+        weight, bias = _folded(convolution, norm)
+        self.register_buffer("weight", weight.to(dtype, memory_format=torch.channels_last))
+        self.register_buffer("bias", None if bias is None else bias.to(dtype))
+        self._geometry: tuple[list[int], list[int], list[int], int] = (
+            [int(side) for side in convolution.padding],
+            list(convolution.stride),
+            list(convolution.dilation),
+            convolution.groups,
+        )
+        # oneDNN's own layout of the weight depends on the size of the input, which hardly ever changes.
+        self._laid_out: tuple[torch.Size, Tensor] | None = None
+
+    def forward(self, features: Tensor, *, added: Tensor | None = None, is_rectified: bool = False) -> Tensor:
+        """``relu(convolution(features) + added)``, or less of it; overwrites ``added``, which may be the result."""
+        if features.device.type == "cpu" and _has_fused_convolutions(self.weight.dtype):
+            return self._fused(features, added, is_rectified)
+        padding, stride, dilation, groups = self._geometry
+        result = functional.conv2d(features, self.weight, self.bias, stride, padding, dilation, groups)
+        if added is not None:
+            result += added
+        return result.relu_() if is_rectified else result
+
+    def _fused(self, features: Tensor, added: Tensor | None, is_rectified: bool) -> Tensor:
+        fused = torch.ops.mkldnn
+        if self._laid_out is None or self._laid_out[0] != features.shape:
+            laid_out = fused._reorder_convolution_weight(self.weight, *self._geometry, list(features.shape))
+            self._laid_out = (features.shape, laid_out)
+        arguments = (self._laid_out[1], self.bias, *self._geometry)
+        result: Tensor
+        if added is None:
+            result = fused._convolution_pointwise(features, *arguments, "relu" if is_rectified else "none", [], None)
+        else:
+            # Summed up where the addend lies: oneDNN is half as fast where the sum has a place of its own.
+            activation = "relu" if is_rectified else None
+            result = fused._convolution_pointwise_.binary(
+                added, features, *arguments, "add", None, activation, [], None
+            )
+        return result
+
+    def extra_repr(self) -> str:
+        # The text of a frozen teacher is part of its cache's key: what no tensor tells must stand in it.
+        padding, stride, dilation, groups = self._geometry
+        shape = tuple(self.weight.shape)
+        return f"{shape}, {padding=}, {stride=}, {dilation=}, {groups=}"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Convolution:
+        # oneDNN's layout cannot be copied; it is made again.
+        duplicate = copy.copy(self)
+        duplicate._buffers = copy.deepcopy(self._buffers, memo)
+        duplicate._laid_out = None
+        return duplicate
+
+
+def _has_fused_convolutions(dtype: torch.dtype) -> bool:
+    """Whether oneDNN's fused convolutions, which ``torch.compile`` uses on CPUs, can be called in this type."""
+    fused = torch.ops.mkldnn
+    # Switched off by a user who suspects or compares it: torch's own convolutions then, as everywhere else.
+    if not (torch._C._has_mkldnn and torch._C._get_mkldnn_enabled() and hasattr(fused, "_convolution_pointwise")):
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and bool(fused._is_mkldnn_bf16_supported()))
+
+
+def _folded(convolution: nn.Conv2d, norm: nn.Module | None) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of a convolution with its norm, from running statistics; in the weights' own type."""
+    weight = convolution.weight.detach()
+    bias = None if convolution.bias is None else convolution.bias.detach()
+    if norm is None:
+        return weight, bias
+    assert isinstance(norm, nn.BatchNorm2d | FrozenBatchNorm2d), f"{type(norm).__name__} cannot be folded"
+    assert norm.running_mean is not None, "a norm without running statistics cannot be folded"
+    assert norm.running_var is not None, "a norm without running statistics cannot be folded"
+    factor = norm.weight.detach() * torch.rsqrt(norm.running_var + norm.eps)
+    shift = norm.bias.detach() - norm.running_mean * factor
+    return weight * factor[:, None, None, None], shift if bias is None else shift + bias * factor
+
+
+class _FrozenBlock(nn.Module):
+    """A residual block: convolutions in a row, the last one with the shortcut added."""
+
+    def __init__(self, block: BasicBlock | Bottleneck, dtype: torch.dtype) -> None:
+        super().__init__()
+        pairs = [(block.conv1, block.bn1), (block.conv2, block.bn2)]
+        if isinstance(block, Bottleneck):
+            pairs.append((block.conv3, block.bn3))
+        self.convolutions = nn.ModuleList(_Convolution(*pair, dtype) for pair in pairs)
+        self.shortcut = (
+            None if block.downsample is None else _Convolution(block.downsample[0], block.downsample[1], dtype)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        shortcut = features if self.shortcut is None else self.shortcut(features)
+        for convolution in self.convolutions[:-1]:
+            features = convolution(features, is_rectified=True)
+        result: Tensor = self.convolutions[-1](features, added=shortcut, is_rectified=True)
+        return result
+
+
+class _FrozenBackbone(nn.Module):
+    """ResNet and feature pyramid; forward as that of torchvision's ``BackboneWithFPN``."""
+
+    def __init__(self, backbone: BackboneWithFPN, dtype: torch.dtype) -> None:
+        super().__init__()
+        body, pyramid = backbone.body, backbone.fpn
+        self.stem = _Convolution(body["conv1"], body["bn1"], dtype)
+        self.pool = body["maxpool"]
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(_FrozenBlock(block, dtype) for block in body[f"layer{stage}"])) for stage in (1, 2, 3, 4)
+        )
+        self.lateral, self.output = (
+            nn.ModuleList(_Convolution(block[0], None, dtype) for block in blocks)
+            for blocks in (pyramid.inner_blocks, pyramid.layer_blocks)
+        )
+        self.extra_blocks: Callable[..., tuple[list[Tensor], list[str]]] = pyramid.extra_blocks
+        self._dtype = dtype
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        features = self.pool(self.stem(images.to(self._dtype), is_rectified=True))
+        stages = []
+        for stage in self.stages:
+            features = stage(features)
+            stages.append(features)
+        levels: list[Tensor] = []
+        above: Tensor | None = None
+        for lateral, output, stage in reversed(list(zip(self.lateral, self.output, stages, strict=True))):
+            if above is not None:
+                above = functional.interpolate(above, size=stage.shape[-2:], mode="nearest")
+            above = lateral(stage, added=above)
+            levels.insert(0, output(above))
+        levels, names = self.extra_blocks(levels, stages, ["0", "1", "2", "3"])
+        return OrderedDict(zip(names, levels, strict=True))
+
+
+class _FrozenRegionHead(nn.Module):
+    """The box head with its first weight in the order of channels-last features; forward as :class:`RegionHead`'s."""
+
+    def __init__(self, head: RegionHead, dtype: torch.dtype) -> None:
+        super().__init__()
+        head = copy.deepcopy(head).to(dtype)
+        fc6 = head.box_head.fc6
+        channels = fc6.in_features // POOLED_SIZE**2
+        with torch.no_grad():
+            weight = fc6.weight.view(-1, channels, POOLED_SIZE**2).transpose(1, 2).reshape(fc6.weight.shape)
+            fc6.weight.copy_(weight.contiguous())
+        self.layers = nn.Sequential(fc6, nn.ReLU(inplace=True), head.box_head.fc7, nn.ReLU(inplace=True))
+        self.box_predictor = head.box_predictor
+
+    def forward(self, region_features: Tensor) -> RegionOutput:
+        embedding = self.layers(region_features.permute(0, 2, 3, 1).flatten(1))
+        class_logits, box_deltas = self.box_predictor(embedding)
+        return RegionOutput(
+            region_features=region_features,
+            embedding=embedding,
+            class_logits=at_least_fp32(class_logits),
+            box_deltas=at_least_fp32(box_deltas),
+        )

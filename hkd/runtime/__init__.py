@@ -1,0 +1,1 @@
+"""The machine: device, precision, memory allocator, memory and CPU usage."""

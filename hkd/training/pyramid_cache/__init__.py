@@ -1,0 +1,1 @@
+"""The teacher's feature pyramids, cached on disk for all trials of a node."""

@@ -1,0 +1,150 @@
+"""Sentences on a study: what it is about to do, what it found, and what to do next."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hkd import metric_names as names
+from hkd.redaction import redacted_uri
+from sweeps.console.display import Display, front_table, percent
+from sweeps.execution.cluster import Cluster, TrialResources
+from sweeps.folder import StudyFolder, shown_path, write_whole
+from sweeps.settings.space import num_proposals
+from sweeps.settings.study import StudyConfig, TrackingConfig
+from sweeps.tracking.tracker import Tracker
+from sweeps.trials.ledger import Ledger, front
+
+if TYPE_CHECKING:
+    from hkd.training.teacher import PreparedTeacher
+
+
+PARETO = Path(__file__).parents[2] / "analysis" / "pareto.py"
+
+
+@dataclass(frozen=True)
+class TeacherSummary:
+    """What is told of a teacher."""
+
+    path: Path
+    """Its weights."""
+    metrics: Mapping[str, float]
+    """Its evaluation, ``num_params`` and ``flops``."""
+
+
+def summarise_teacher(prepared: PreparedTeacher) -> TeacherSummary:
+    """The part of a teacher that a study tells of."""
+    cost = {names.NUM_PARAMS: prepared.cost.num_params, names.FLOPS: prepared.cost.flops}
+    return TeacherSummary(prepared.path, {**prepared.metrics, **cost})
+
+
+def write_teacher(file: Path, teacher: TeacherSummary) -> None:
+    """Note in the study's folder where its teacher lies, and how good it is."""
+    write_whole(file, json.dumps({"path": str(teacher.path), "metrics": teacher.metrics}, indent=2) + "\n")
+
+
+def read_teacher(file: Path) -> TeacherSummary | None:
+    """What :func:`write_teacher` wrote; None where it did not."""
+    if not file.is_file():
+        return None
+    raw = json.loads(file.read_text(encoding="utf-8"))
+    return TeacherSummary(Path(raw["path"]), raw["metrics"])
+
+
+def describe_cluster(cluster: Cluster) -> str:
+    """One line on what trials run on."""
+    where = "this machine" if cluster.address is None else f"the cluster at {cluster.address}"
+    return f"Ray: {where}, {cluster.num_cpus:g} CPUs, {cluster.num_gpus:g} GPUs"
+
+
+def describe_teacher(teacher: TeacherSummary) -> str:
+    """One line on the teacher."""
+    mr2 = teacher.metrics.get(names.MR2_REASONABLE)
+    quality = "no miss rate" if mr2 is None else f"{percent(mr2)} missed"
+    size = (
+        f"{teacher.metrics[names.NUM_PARAMS] / 1e6:.2f} M parameters, {teacher.metrics[names.FLOPS] / 1e9:.2f} GFLOPs"
+    )
+    return f"Teacher: {quality}, {size}; {teacher.path}"
+
+
+def describe_trials(study: StudyConfig, resources: TrialResources) -> str:
+    """One line on what will be run."""
+    at_a_time = "as many at a time as the cluster takes"
+    if resources.max_concurrent is not None:
+        at_a_time = f"{resources.max_concurrent} at a time"
+    each = f"{resources.num_cpus:g} CPU" + (f" and {resources.num_gpus:g} GPU" if resources.num_gpus else "")
+    proposed = f"{num_proposals(study.space, study.search.num_trials)} proposed by {study.search.sampler}"
+    return f"Trials: {len(study.baselines)} baselines and {proposed}, {at_a_time}, each with {each}"
+
+
+def describe_earlier(study: StudyConfig, folder: StudyFolder, ledger: Ledger, resume_command: str) -> str:
+    """Why a study that was begun before is not begun again."""
+    ended = sum(trial.status != names.STATUS_RUNNING for trial in ledger.trials())
+    total = num_planned(study)
+    is_finished = ended >= total
+    state = f"is finished ({ended} trials)" if is_finished else f"was begun and has {ended} of {total} trials done"
+    remedy = f"Go on with it: {resume_command}"
+    if is_finished and total < len(study.baselines) + study.search.num_trials:
+        remedy = "These are all that its space holds"
+    elif is_finished:
+        remedy = f"Add trials to it: {resume_command} --set search.num_trials={2 * study.search.num_trials}"
+    return f'the study "{study.name}" {state}, in {folder.path}. {remedy}\nOr begin another: --name NAME'
+
+
+def num_planned(study: StudyConfig) -> int:
+    """Baselines and trials of the whole study."""
+    return len(study.baselines) + num_proposals(study.space, study.search.num_trials)
+
+
+def tell_results(
+    study: StudyConfig, folder: StudyFolder, ledger: Ledger, tracker: Tracker, display: Display, usage: str | None
+) -> None:
+    """The front as a table, what trials took (``usage``, where it is known), and the next commands."""
+    trials = ledger.trials()
+    counts = Counter(trial.status for trial in trials)
+    told = ", ".join(f"{count} {status}" for status, count in counts.items())
+    display.say(f"Study {study.name}: {told}; in {folder.path}")
+    teacher = read_teacher(folder.teacher_file) if study.base.teacher is not None else None
+    best = front(trials, study.objectives)
+    if best:
+        display.console.print(front_table(best, None if teacher is None else teacher.metrics))
+    if usage is not None:
+        display.say(usage)
+    if tracker.num_waiting:
+        display.say(
+            f"MLflow could not be written to ({tracker.trouble}), and lacks results. All are kept in {folder.path}, "
+            "and are written when the study is resumed (--resume) with MLflow back."
+        )
+    if tracker.refusals:
+        display.say(
+            f"MLflow refused {len(tracker.refusals)} parts of the results ({tracker.refusals[0]}), and lacks them. All "
+            f"are kept in {folder.path}."
+        )
+    uri = redacted_uri(study.tracking.uri)
+    store = "" if uri == TrackingConfig().uri else f" --tracking-uri {uri}"
+    display.say(f"Report:  python {shown_path(PARETO)} --study {study.name}{store}")
+    display.say(f"MLflow:  {uri}" if uri.startswith("http") else f"MLflow:  mlflow ui --backend-store-uri {uri}")
+
+
+def study_params(study: StudyConfig) -> dict[str, object]:
+    """The study's settings as MLflow parameters of its parent run."""
+    plain: dict[str, object] = {
+        "objectives": ", ".join(study.objectives),
+        "search.sampler": study.search.sampler,
+        "search.startup_trials": study.search.startup_trials,
+        "search.seed": study.search.seed,
+        "scheduler.type": study.scheduler.type,
+        "baselines": ", ".join(study.baselines),
+    }
+    for key, parameter in study.space.items():
+        if parameter.type == "categorical":
+            plain[f"space.{key}"] = " | ".join(str(choice) for choice in parameter.choices)
+        else:
+            scale = ", logarithmic" if parameter.log else ""
+            step = f", step {parameter.step:g}" if parameter.step not in (None, 1) else ""
+            plain[f"space.{key}"] = f"{parameter.low:g} .. {parameter.high:g}{scale}{step}"
+    return plain

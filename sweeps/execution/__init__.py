@@ -1,0 +1,1 @@
+"""Ray: the cluster, the teacher task, GPU shares and the Tune run."""

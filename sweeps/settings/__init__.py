@@ -1,0 +1,1 @@
+"""The configuration of a study: its YAML, overrides, search space and resources."""

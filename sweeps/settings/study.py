@@ -1,0 +1,309 @@
+"""The configuration of one study: a base trial, what is searched around it, and how.
+
+A strict tree like :class:`hkd.config.TrialConfig`. ``--set`` changes any of its keys by dotted name::
+
+    --set search.num_trials=4
+    --set base.training.total_epochs=2
+    --set space.student.width_multiplier.high=0.75      # one field of a searched range
+    --set space.training.learning_rate=null             # search it no longer
+    --set baselines.undistilled=null                    # leave a baseline out
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import AfterValidator, Field, model_validator
+
+from hkd.config import (
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    Seed,
+    TrialConfig,
+)
+from hkd.config_io import ConfigError, load_yaml, parse_config
+from hkd.metric_names import OBJECTIVES
+from hkd.redaction import redacted_text
+from sweeps.settings.overrides import overridden
+from sweeps.settings.space import baseline_problems, space_problems
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+DEMO = CONFIGS / "demo.yaml"
+
+ObjectiveName = Literal["mr2_reasonable", "mr2_small", "mr2_heavy", "mr2_all", "num_params", "flops", "gmacs"]
+Scalar = bool | int | float | str | None
+
+TEACHERS_FOLDER = "teachers"
+UNDISTILLED = "undistilled"
+DEFAULT_WEIGHTS = "default-weights"
+NO_DISTILLATION: dict[str, Any] = {
+    "distillation.pyramid.weight": 0.0,
+    "distillation.region.weight": 0.0,
+    "distillation.embedding.weight": 0.0,
+    "distillation.logits.weight": 0.0,
+    "distillation.logits.box_deltas_weight": 0.0,
+}
+
+
+class FloatRange(Section):
+    """A real number between two ends, both included."""
+
+    type: Literal["float"]
+    low: float
+    high: float
+    log: bool = False
+    """Draw evenly between the logarithms of the ends."""
+    step: PositiveFloat | None = None
+    """Draw only low, low + step, low + 2 step, ..."""
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        _check_range(self.low, self.high, log=self.log, step=self.step)
+        return self
+
+
+class IntegerRange(Section):
+    """A whole number between two ends, both included."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+    log: bool = False
+    """Draw evenly between the logarithms of the ends."""
+    step: PositiveInt = 1
+    """Draw only low, low + step, low + 2 step, ..."""
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        _check_range(self.low, self.high, log=self.log, step=None if self.step == 1 else self.step)
+        return self
+
+
+class Choices(Section):
+    """One of a list of values, which have no order."""
+
+    type: Literal["categorical"]
+    choices: tuple[Scalar, ...]
+
+    @model_validator(mode="after")
+    def _are_different(self) -> Self:
+        if len(self.choices) < 2:
+            raise ValueError("choices must be two or more; a value that is not searched belongs into base")
+        repeated = [choice for index, choice in enumerate(self.choices) if choice in self.choices[:index]]
+        if repeated:
+            raise ValueError(f"choices must differ from each other; found {repeated[0]!r} more than once")
+        return self
+
+
+def _local_folder(path: Path) -> Path:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        raise ValueError(f"found {path}; allowed: a folder of the file system, on a cluster one that all nodes mount")
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"there is no user's folder {path.parts[0]}; write the path whole") from None
+
+
+Parameter = Annotated[FloatRange | IntegerRange | Choices, Field(discriminator="type")]
+RANGE_FIELDS = frozenset({*FloatRange.model_fields, *IntegerRange.model_fields, *Choices.model_fields})
+
+
+class SearchConfig(Section):
+    """Who proposes trials, and how many."""
+
+    sampler: Literal["tpe", "nsga2", "gp", "random"] = "tpe"
+    """Optuna's: Parzen estimators, genetic algorithm, Gaussian processes, or plain chance."""
+    num_trials: PositiveInt = 50
+    """Proposed trials; baselines come on top. May be raised later, to go on with a finished study by --resume."""
+    startup_trials: Annotated[int, Field(ge=2)] = 10
+    """Trials drawn by chance before the sampler learns from results; of nsga2, the size of a generation."""
+    seed: Seed = 0
+
+
+class SchedulerConfig(Section):
+    """Who decides which trials go on."""
+
+    type: Literal["fifo"] = "fifo"
+    """``fifo``: in the order of proposal, each to its end."""
+
+
+class ResourcesConfig(Section):
+    """What one trial is given. May differ when a study is resumed."""
+
+    cpus_per_trial: PositiveFloat = 1.0
+    gpus_per_trial: NonNegativeFloat | Literal["auto"] | None = None
+    """A fraction lets trials share a GPU. null: 1 where the cluster has GPUs when the study starts, else 0. auto: the
+    fraction that the memory of the largest student with its teacher asks for, which is measured on one of the GPUs
+    before the first trial; 0 where the cluster has none."""
+    max_concurrent_trials: PositiveInt | None = None
+    """null: as many as the cluster has room for."""
+    threads_per_trial: PositiveInt | None = None
+    """Threads of torch in one trial; null: as many as its CPUs."""
+    teacher_cache_gigabytes: NonNegativeFloat | None = None
+    """Disk of each node for the teacher's pyramids, which trials on the same batches share: each is computed once.
+    0: none. null: 10 where trials run on CPUs, 0 where they run on GPUs."""
+
+    @model_validator(mode="after")
+    def _whole_gpus_above_one(self) -> Self:
+        gpus = self.gpus_per_trial
+        if isinstance(gpus, float) and gpus > 1 and gpus % 1:
+            raise ValueError(f"gpus_per_trial above 1 must be a whole number; found {gpus:g}")
+        return self
+
+
+class TrackingConfig(Section):
+    """Where results are recorded."""
+
+    uri: Annotated[str, Field(min_length=1)] = "sqlite:///mlflow.db"
+    """MLflow tracking URI: sqlite:///PATH, http(s)://HOST:PORT, ..."""
+
+
+class StudyConfig(Section):
+    """Everything that determines one study."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
+    """Name of the study, of its folder and of its MLflow experiment: letters, digits, - and _."""
+    base: TrialConfig = TrialConfig()
+    """The trial around which is searched: inline, or the path of a trial's YAML file, from this file's folder."""
+    space: dict[str, Parameter] = Field(default_factory=dict)
+    """Dotted name in ``base`` -> what is searched."""
+    objectives: Annotated[tuple[ObjectiveName, ...], Field(min_length=1)] = OBJECTIVES
+    """Metrics that are minimised together."""
+    search: SearchConfig = SearchConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    storage_path: Annotated[Path, AfterValidator(_local_folder)] = Path("runs")
+    """The study's folder is made here; on a cluster, a folder that all nodes share."""
+    baselines: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Trials that run first: name -> what differs from ``base``, by dotted name. Without this key: ``undistilled``
+    (all distillation weights 0) and ``default-weights`` (``base`` as it is)."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.name == TEACHERS_FOLDER:
+            raise ValueError(
+                f'name: "{self.name}" is the folder of the teachers that all studies share; choose another'
+            )
+        if len(set(self.objectives)) != len(self.objectives):
+            raise ValueError(f"objectives must differ from each other; found {', '.join(self.objectives)}")
+        return self
+
+
+def load_study(path: Path, overrides: Sequence[str] = (), *, name: str | None = None) -> StudyConfig:
+    """Read a study and check it as a whole, including both ends of every searched range.
+
+    Args:
+        path: The study's YAML file.
+        overrides: ``dotted.key=value``, see the module's docstring; later ones win.
+        name: Replaces the study's name.
+
+    Raises:
+        ConfigError: listing every mistake in the file, in its base, in the overrides and in the space.
+    """
+    problems: list[str] = []
+    raw = load_yaml(path)
+    try:
+        raw = _with_base_inline(raw, path.parent)
+    except ConfigError as error:
+        problems.extend(f"base: {error.source}: {problem}" for problem in error.problems)
+        raw = {key: value for key, value in raw.items() if key != "base"}
+    raw, override_problems = overridden(_with_default_baselines(raw), overrides, RANGE_FIELDS)
+    problems += override_problems
+    if name is not None:
+        raw["name"] = name
+    raw = _with_different_baselines(raw)
+    source = " with ".join([str(path), *(f"--set {text}" for text in overrides), *([f"--name {name}"] if name else [])])
+    raw, type_problems = _without_unknown_types(raw)
+    problems += type_problems
+    study: StudyConfig | None = None
+    try:
+        study = parse_config(StudyConfig, raw, source=source)
+    except ConfigError as error:
+        problems.extend(error.problems)
+    checked = study or _what_is_right(raw)
+    problems += space_problems(checked.space, checked.base) + baseline_problems(checked.baselines, checked.base)
+    if problems or study is None:
+        raise ConfigError(dict.fromkeys(map(redacted_text, problems)), redacted_text(source))
+    return study
+
+
+def _check_range(low: float, high: float, *, log: bool, step: float | None) -> None:
+    problems = []
+    if low >= high:
+        problems.append(f"low ({low:g}) must be below high ({high:g}); a value that is not searched belongs into base")
+    if log and low <= 0:
+        problems.append(f"low ({low:g}) must be above 0 where log is true")
+    if log and step is not None:
+        problems.append("log and step exclude each other; leave one out")
+    elif step is not None and low < high:
+        try:
+            remainder = (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step))
+        except InvalidOperation:
+            problems.append(f"step ({step:g}) is too small for a range from {low:g} to {high:g}")
+        else:
+            if remainder:
+                problems.append(f"high ({high:g}) is not low ({low:g}) plus a whole number of steps of {step:g}")
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def _with_base_inline(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    base = raw.get("base")
+    return {**raw, "base": load_yaml(folder / base)} if isinstance(base, str) else dict(raw)
+
+
+def _with_default_baselines(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The two baselines where the file names none."""
+    return {"baselines": {UNDISTILLED: NO_DISTILLATION, DEFAULT_WEIGHTS: {}}, **raw}
+
+
+def _with_different_baselines(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out, without a teacher, the baseline that is the other once more."""
+    baselines, base = raw["baselines"], raw.get("base")
+    if not isinstance(baselines, Mapping):
+        return dict(raw)
+    baselines = dict(baselines)
+    has_teacher = not (isinstance(base, Mapping) and "teacher" in base and base["teacher"] is None)
+    if not has_teacher and UNDISTILLED in baselines and baselines.get(DEFAULT_WEIGHTS) == {}:
+        del baselines[DEFAULT_WEIGHTS]
+    return {**raw, "baselines": baselines}
+
+
+def _without_unknown_types(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Leave out searched settings of a type that is none, which pydantic could only call a wrong mapping."""
+    entries = raw.get("space")
+    if not isinstance(entries, Mapping):
+        return dict(raw), []
+    types = [get_args(model.model_fields["type"].annotation)[0] for model in (FloatRange, IntegerRange, Choices)]
+    wrong = {
+        key: entry for key, entry in entries.items() if isinstance(entry, Mapping) and entry.get("type") not in types
+    }
+    problems = []
+    for key, entry in wrong.items():
+        found = f"found {entry['type']}" if "type" in entry else "missing"
+        problems.append(f"space.{key}.type: {found}; allowed: {', '.join(types)}")
+    return {**raw, "space": {key: entry for key, entry in entries.items() if key not in wrong}}, problems
+
+
+def _what_is_right(raw: Mapping[str, Any]) -> StudyConfig:
+    """The study with whatever has a mistake left out, so that the rest is checked in the same round."""
+
+    def is_right(part: Mapping[str, Any]) -> bool:
+        try:
+            parse_config(StudyConfig, {"name": "x", **part}, source="")
+        except ConfigError:
+            return False
+        return True
+
+    right: dict[str, Any] = {key: value for key, value in raw.items() if key != "space" and is_right({key: value})}
+    entries = raw.get("space")
+    if isinstance(entries, Mapping):
+        right["space"] = {key: value for key, value in entries.items() if is_right({"space": {key: value}})}
+    return parse_config(StudyConfig, {**right, "name": "x"}, source="")

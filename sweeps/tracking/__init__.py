@@ -1,0 +1,1 @@
+"""MLflow: the connection to the store, and the runs of a study."""

@@ -1,0 +1,1 @@
+"""Trials: the ledger, the samplers, the queue and the worker."""

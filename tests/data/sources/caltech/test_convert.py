@@ -1,0 +1,370 @@
+"""The Caltech converter."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hkd.data.annotations import AnnotationError, read_annotations
+from hkd.data.sources.caltech.convert import convert
+from tests.data.sources.caltech_writers import compressed_seq, encoded, video_object, write_vbb
+
+_PERSON = video_object(1, [100, 50, 20, 60])
+_HALF_SEEN = video_object(1, [200, 50, 20, 60], occluded=1, visible=[200, 50, 20, 30])
+_HIDDEN = video_object(1, [300, 50, 20, 60], occluded=1)
+_CROWD = video_object(2, [400, 50, 80, 60])
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two videos of six frames with people in the third: set05/V001, and set06/V000."""
+    root = tmp_path / "caltech"
+    frames = [[], [], [_PERSON, _HALF_SEEN, _HIDDEN, _CROWD], [], [], []]
+    write_vbb(root / "annotations" / "set06" / "V000.vbb", ["person", "people"], frames)
+    write_vbb(root / "annotations" / "set05" / "V001.vbb", ["person"], [[_PERSON]] * 6)
+    return root
+
+
+def _frame(number: int) -> bytes:
+    return encoded(np.full((480, 640, 3), 10 * number, dtype=np.uint8), "JPEG")
+
+
+def _document(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def _names(path: Path) -> list[str]:
+    return [image["file_name"] for image in _document(path)["images"]]
+
+
+def test_annotations_alone(root: Path, tmp_path: Path) -> None:
+    summary = convert(root, tmp_path / "out", every=3, annotations_only=True, progress=False)
+    assert summary.paths == (tmp_path / "out" / "train.json", tmp_path / "out" / "test.json")
+    # Two frames of each video; 2 boxes and 4 boxes, of which the crowd's is ignored.
+    assert (summary.images, summary.boxes, summary.ignored) == (4, 6, 1)
+    assert summary.ignored_by_label == {"people": 1}
+    assert _names(summary.paths[0]) == ["set05_V001_I00002.jpg", "set05_V001_I00005.jpg"]
+    test = _document(summary.paths[1])
+    assert test["images"] == [
+        {"id": 1, "file_name": "set06_V000_I00002.jpg", "height": 480, "width": 640},
+        {"id": 2, "file_name": "set06_V000_I00005.jpg", "height": 480, "width": 640},
+    ]
+    common = {"image_id": 1, "category_id": 1, "iscrowd": 0, "height": 60}
+    person = {**common, "ignore": 0, "label": "person"}
+    nothing = [0, 0, 0, 0]
+    assert test["annotations"] == [
+        {**person, "id": 1, "bbox": [100, 50, 20, 60], "vis_bbox": nothing, "vis_ratio": 1, "occluded": 0},
+        # 20 x 30 of 20 x 60 pixels are seen.
+        {**person, "id": 2, "bbox": [200, 50, 20, 60], "vis_bbox": [200, 50, 20, 30], "vis_ratio": 0.5, "occluded": 1},
+        {**person, "id": 3, "bbox": [300, 50, 20, 60], "vis_bbox": nothing, "vis_ratio": 1, "occluded": 1},
+        {
+            **common,
+            "id": 4,
+            "bbox": [400, 50, 80, 60],
+            "vis_bbox": nothing,
+            "vis_ratio": 1,
+            "occluded": 0,
+            "ignore": 1,
+            "label": "people",
+        },
+    ]
+
+
+def test_a_visible_part_counts_only_where_occluded(root: Path, tmp_path: Path) -> None:
+    seen = video_object(1, [1, 2, 10, 20], occluded=0, visible=[1, 2, 10, 10])
+    beyond = video_object(1, [1, 2, 10, 20], occluded=1, visible=[1, 2, 10, 30])
+    write_vbb(root / "annotations" / "set06" / "V000.vbb", ["person"], [[seen, beyond]])
+    convert(root, tmp_path / "out", every=1, annotations_only=True, progress=False)
+    assert [found["vis_ratio"] for found in _document(tmp_path / "out" / "test.json")["annotations"]] == [1, 1]
+
+
+def test_extracted_frames_stay_where_they_are(root: Path, tmp_path: Path) -> None:
+    for name in ("set05_V001_I00002", "set05_V001_I00005", "set06_V000_I00002", "set06_V000_I00005"):
+        path = root / "images" / name[:5] / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_frame(1))
+    summary = convert(root, tmp_path / "out", every=3, progress=False)
+    assert not (tmp_path / "out" / "images").exists()
+    read = read_annotations(summary.paths[1])
+    assert read.image_root.resolve() == root
+    assert [image.file_name for image in read.images] == [
+        "images/set06/set06_V000_I00002.jpg",
+        "images/set06/set06_V000_I00005.jpg",
+    ]
+
+
+def test_frames_come_from_the_video_and_from_folders_by_frame(root: Path, tmp_path: Path) -> None:
+    frames = [_frame(number) for number in range(6)]
+    (root / "set06").mkdir()
+    (root / "set06" / "V000.seq").write_bytes(compressed_seq(frames, (640, 480)))
+    folder = root / "set05" / "V001"
+    folder.mkdir(parents=True)
+    for number in (2, 5):
+        (folder / f"I{number:05d}.jpg").write_bytes(_frame(20 + number))
+    for _ in range(2):  # what the first made is not in the second's way, though it lies below root
+        convert(root, root / "converted", every=3, progress=False)
+    images = root / "converted" / "images"
+    made = {path.name: path.read_bytes() for path in images.iterdir()}
+    assert made == {
+        "set05_V001_I00002.jpg": _frame(22),
+        "set05_V001_I00005.jpg": _frame(25),
+        "set06_V000_I00002.jpg": frames[2],
+        "set06_V000_I00005.jpg": frames[5],
+    }
+    assert len(read_annotations(root / "converted" / "test.json").images) == 2
+
+
+def test_the_output_is_another_folder_and_may_hold_annotations(root: Path) -> None:
+    with pytest.raises(AnnotationError, match="cannot be --out as well as --root; write to another folder"):
+        convert(root, root, every=3, annotations_only=True, progress=False)
+    assert convert(root, root / "annotations", every=3, annotations_only=True, progress=False).images == 4
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_no_bar_where_none_is_wanted(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], shown: bool
+) -> None:
+    for name in ("set05/V001", "set06/V000"):
+        (root / "annotations" / f"{name}.seq").write_bytes(compressed_seq([_frame(1)] * 6, (640, 480)))
+    convert(root, tmp_path / "out", every=3, progress=shown)
+    assert ("Checking images of test" in capsys.readouterr().err) == shown
+
+
+def test_png_videos_name_png_files(root: Path, tmp_path: Path) -> None:
+    shutil.rmtree(root / "annotations" / "set05")
+    frame = encoded(np.zeros((480, 640, 3), dtype=np.uint8), "PNG")
+    (root / "annotations" / "set06" / "V000.seq").write_bytes(compressed_seq([frame] * 6, (640, 480), image_format=2))
+    convert(root, tmp_path / "out", every=3, progress=False)
+    assert _names(tmp_path / "out" / "test.json") == ["set06_V000_I00002.png", "set06_V000_I00005.png"]
+    assert not (tmp_path / "out" / "train.json").exists()
+
+
+def test_missing_frames_are_told_by_video(root: Path, tmp_path: Path) -> None:
+    (root / "set06").mkdir()
+    frames = [_frame(1)] * 5
+    (root / "set06" / "V000.seq").write_bytes(compressed_seq(frames, (640, 480)))
+    with pytest.raises(AnnotationError) as caught:
+        convert(root, tmp_path / "out", every=3, progress=False)
+    absent, short = caught.value.problems
+    assert absent == (
+        "set05/V001: 2 of 2 frames are missing (first: set05_V001_I00002), and there is no set05/V001.seq; add the"
+        " video or its frames, or convert the annotations only"
+    )
+    assert short == (
+        f"{root / 'set06' / 'V000.seq'}: it holds 5 frames, but 1 annotated ones lie beyond (first: frame 5, counted"
+        " from 0); is the file truncated?"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_video_that_ends_after_the_last_sampled_frame_is_told(root: Path, tmp_path: Path) -> None:
+    shutil.rmtree(root / "annotations" / "set05")
+    path = root / "annotations" / "set06" / "V000.seq"
+    path.write_bytes(compressed_seq([_frame(1)] * 6, (640, 480), announced=9))
+    summary = convert(root, tmp_path / "out", every=3, progress=False)
+    assert summary.mended == (f"{path} announces 9 frames and holds 6",)
+
+
+def test_damaged_frames_leave_no_annotations(root: Path, tmp_path: Path) -> None:
+    frames = [_frame(1)[:-2]] * 6
+    for name in ("set05/V001", "set06/V000"):
+        (root / "annotations" / f"{name}.seq").write_bytes(compressed_seq(frames, (640, 480)))
+    with pytest.raises(AnnotationError) as caught:
+        convert(root, tmp_path / "out", every=3, progress=False)
+    assert len(caught.value.problems) == 4
+    assert not (tmp_path / "out").exists()
+
+
+def test_frames_of_another_size_are_refused(root: Path, tmp_path: Path) -> None:
+    small = encoded(np.zeros((48, 64, 3), dtype=np.uint8), "JPEG")
+    for name in ("set05/V001", "set06/V000"):
+        (root / "annotations" / f"{name}.seq").write_bytes(compressed_seq([small] * 6, (64, 48)))
+    with pytest.raises(AnnotationError, match="is 64 x 48 pixels .width x height., but annotated as 640 x 480"):
+        convert(root, tmp_path / "out", every=3, progress=False)
+    assert not (tmp_path / "out" / "test.json").exists()
+
+
+def test_boxes_of_which_nothing_can_be_seen_are_left_out_and_told(root: Path, tmp_path: Path) -> None:
+    outside = video_object(1, [640, 50, 20, 60])
+    write_vbb(root / "annotations" / "set06" / "V000.vbb", ["person"], [[outside, _PERSON]])
+    summary = convert(root, tmp_path / "out", every=1, annotations_only=True, progress=False)
+    assert len(_document(tmp_path / "out" / "test.json")["annotations"]) == 1
+    (sentence,) = summary.mended
+    assert sentence.startswith("test: left out 1 of 2 boxes, wholly outside their image")
+
+
+def test_two_files_for_one_video_are_refused(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "annotations", root / "again")
+    with pytest.raises(AnnotationError, match="are for the same thing; keep one, or name a narrower folder") as caught:
+        convert(root, tmp_path / "out", annotations_only=True, progress=False)
+    assert len(caught.value.problems) == 2
+
+
+def test_links_to_folders_are_followed_once(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "annotations").symlink_to(root / "annotations")
+    (tmp_path / "linked" / "itself").symlink_to(tmp_path / "linked")
+    summary = convert(tmp_path / "linked", tmp_path / "out", every=3, annotations_only=True, progress=False)
+    assert summary.images == 4
+
+
+def test_damaged_annotations_come_together(root: Path, tmp_path: Path) -> None:
+    for path in root.glob("annotations/*/*.vbb"):
+        path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(AnnotationError) as caught:
+        convert(root, tmp_path / "out", annotations_only=True, progress=False)
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        str(root / "annotations" / "set05" / "V001.vbb"),
+        str(root / "annotations" / "set06" / "V000.vbb"),
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_to_convert(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match="no annotation of one in 30 frames is there; .* setNN/VNNN.vbb"):
+        convert(tmp_path / "nowhere", tmp_path / "out", progress=False)
+    with pytest.raises(AnnotationError, match=r"setNN_VNNN_INNNNN.txt or new_annotations\*.json"):
+        convert(tmp_path, tmp_path / "out", annotations="new", progress=False)
+    with pytest.raises(ValueError, match="every is 0; it must be at least 1"):
+        convert(tmp_path, tmp_path / "out", every=0)
+
+
+_TEXT = "% bbGt version=3\nperson 10 20 30 60 1 10 20 30 15 0 0\nperson 100 20 30 60 0 0 0 0 0 1 0\n"
+
+
+def test_new_annotations_as_text(tmp_path: Path) -> None:
+    root = tmp_path / "new"
+    root.mkdir()
+    (root / "set05_V000_I00029.txt").write_text("% bbGt version=3\n")
+    (root / "set06_V000_I00029.jpg.txt").write_text(_TEXT)
+    (root / "set06_V000_I00031.jpg.txt").write_text(_TEXT)
+    summary = convert(root, tmp_path / "out", annotations="new", annotations_only=True, progress=False)
+    assert summary.mended == ("left out 1 annotated frames: not one in 30, or of sets beyond 10",)
+    assert _names(summary.paths[0]) == ["set05_V000_I00029.jpg"]
+    found = _document(summary.paths[1])["annotations"]
+    # 30 x 15 of 30 x 60 pixels; the second is flagged to be ignored.
+    assert [(one["vis_ratio"], one["ignore"], one["label"]) for one in found] == [
+        (0.25, 0, "person"),
+        (1, 1, "person"),
+    ]
+
+
+def test_new_annotations_as_json(tmp_path: Path) -> None:
+    root = tmp_path / "new"
+    root.mkdir()
+    boxes = [
+        {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": False, "bbox": [1, 2, 3, 4], "height": 480, "width": 640},
+        {"id": 2, "image_id": 1, "category_id": 1, "iscrowd": True, "bbox": [5, 6, 7, 8], "height": 480, "width": 640},
+    ]
+    document = {
+        "images": [{"id": 1, "file_name": "set06_V000_I00029.jpg", "height": 480, "width": 640}],
+        "categories": [{"id": 1, "name": "pedestrain"}],
+        "annotations": boxes,
+    }
+    (root / "new_annotations_test.json").write_text(json.dumps(document))
+    summary = convert(root, tmp_path / "out", annotations="new", annotations_only=True, progress=False)
+    (sentence,) = summary.mended
+    assert sentence.startswith(f"{root / 'new_annotations_test.json'}: does not tell who is occluded; all 2 boxes")
+    found = _document(tmp_path / "out" / "test.json")["annotations"]
+    # What the file does not tell is left out: zeros would stand for somebody wholly visible.
+    assert [set(one) & {"vis_bbox", "occluded"} for one in found] == [set(), set()]
+    assert [one["vis_ratio"] for one in found] == [1, 1]
+    # The height is the box's, not that of the image, which the file gives.
+    assert [(one["bbox"], one["height"], one["ignore"], one["label"]) for one in found] == [
+        ([1, 2, 3, 4], 4, 0, "person"),
+        ([5, 6, 7, 8], 8, 1, "ignore"),
+    ]
+    document["images"][0]["file_name"] = "set06_V000_I000291.jpg"
+    (root / "new_annotations_test.json").write_text(json.dumps(document))
+    with pytest.raises(AnnotationError, match="'set06_V000_I000291.jpg' does not name a frame"):
+        convert(root, tmp_path / "out", annotations="new", annotations_only=True, progress=False)
+    document["images"][0]["file_name"] = "set06_V000_I00029.jpg"
+    (root / "new_annotations_test.json").write_text(json.dumps(document))
+    (root / "set06_V000_I00029.txt").write_text(_TEXT)
+    with pytest.raises(AnnotationError, match="set06_V000_I00029 is annotated twice"):
+        convert(root, tmp_path / "out", annotations="new", annotations_only=True, progress=False)
+
+
+def _benchmarks_count(
+    annotations: list[dict[str, Any]], height: tuple[float, float], visibility: tuple[float, float]
+) -> int:
+    """Boxes that count in an experiment of Dollar's dbEval: filterGt of dbEval.m, written out."""
+    counted = 0
+    for found in annotations:
+        x, y, box_width, box_height = found["bbox"]
+        visible = found["vis_bbox"][2] * found["vis_bbox"][3] / (box_width * box_height)
+        counted += (
+            found["label"] == "person"
+            and height[0] <= box_height < height[1]
+            and visibility[0] <= (visible if any(found["vis_bbox"]) else math.inf) <= visibility[1]
+            and min(x, y) >= 5
+            and x + box_width <= 635
+            and y + box_height <= 475
+        )
+    return counted
+
+
+def test_the_real_test_set(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "caltech" / "annotations"
+    if not folder.is_dir():
+        pytest.skip(f"no Caltech annotations at {folder}")
+    summary = convert(folder, tmp_path, annotations_only=True, progress=False)
+    document = _document(tmp_path / "test.json")
+    assert len(document["images"]) == 4024
+    labels = Counter(found["label"] for found in document["annotations"])
+    assert labels == {"person": 4401, "people": 484, "person?": 166, "person-fa": 91}
+    assert summary.ignored == 484 + 166 + 91
+    # The reference evaluation's counts, from the README of the data.
+    unoccluded = math.inf, math.inf
+    for height, visibility, count in (
+        ((50, math.inf), (0.65, math.inf), 1014),
+        ((20, math.inf), (0.2, math.inf), 3292),
+        ((100, math.inf), unoccluded, 176),
+        ((80, math.inf), unoccluded, 314),
+        ((30, 80), unoccluded, 1542),
+        ((50, math.inf), unoccluded, 911),
+        ((50, math.inf), (0.65, 1), 102),
+        ((50, math.inf), (0.2, 0.65), 273),
+    ):
+        assert _benchmarks_count(document["annotations"], height, visibility) == count
+    # AcfCaltechPlus.txt numbers its images by set, video and frame: ours must stand in the same order.
+    names = _names(tmp_path / "test.json")
+    assert names == sorted(names)
+    assert (names[0], names[-1][:5]) == ("set06_V000_I00029.jpg", "set10")
+
+
+def test_the_real_new_annotations(shared_data: Path, tmp_path: Path) -> None:
+    path = shared_data / "caltech" / "new_annotations_test.json"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    (tmp_path / "new").mkdir()
+    shutil.copy(path, tmp_path / "new")
+    summary = convert(tmp_path / "new", tmp_path / "out", annotations="new", annotations_only=True, progress=False)
+    theirs = _document(path)
+    assert (summary.images, summary.boxes, summary.ignored) == (4024, 7596, 4058)
+    assert _names(tmp_path / "out" / "test.json") == [image["file_name"] for image in theirs["images"]]
+    ours = _document(tmp_path / "out" / "test.json")["annotations"]
+    assert [one["bbox"] for one in ours] == [one["bbox"] for one in theirs["annotations"]]
+
+
+def test_the_real_frames(shared_data: Path, tmp_path: Path) -> None:
+    caltech = shared_data / "caltech"
+    if not (caltech / "frames" / "set07_V004").is_dir():
+        pytest.skip(f"no frames in {caltech}")
+    (tmp_path / "set07").mkdir()
+    (tmp_path / "set07" / "V004.vbb").symlink_to(caltech / "annotations" / "set07" / "V004.vbb")
+    (tmp_path / "frames").symlink_to(caltech / "frames")
+    summary = convert(tmp_path, tmp_path / "out", progress=False)
+    # 1,977 frames: the 30th, 60th ... 1,950th.
+    assert (summary.images, summary.boxes, summary.ignored) == (65, 77, 5)
+    assert read_annotations(tmp_path / "out" / "test.json").images[-1].file_name.endswith("set07_V004_I01949.jpg")
+    with Image.open(tmp_path / "frames" / "set07_V004" / "set07_V004_I00029.jpg") as image:
+        assert image.size == (640, 480)

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from hkd.evaluation.comparison import DetectorFile, EvaluationInputs, evaluate_detectors
+from hkd.evaluation.evaluator import evaluate
+from hkd.evaluation.protocols import CITYPERSONS
+from hkd.evaluation.reporting.report_text import format_report, format_result
+from tests.evaluation.coco_files import coco, detection, parse, person
+
+BOX = [0.0, 0.0, 20.0, 60.0]
+
+
+def test_the_table_is_in_per_cent() -> None:
+    # One of two found, no false positive: 50 %; heavy is empty.
+    people = [person(1, BOX, vis_ratio=0.9), person(2, [0, 0, 40, 100]), person(2, BOX, ignore=1)]
+    result = evaluate(coco(2, people), [detection(1, BOX, 0.9)], CITYPERSONS)
+    # AP: recall 0.5 at precision 1 is 51 of the 101 recalls 0, 0.01 ... 1 at each threshold.
+    assert format_result(result).splitlines() == [
+        "citypersons: 2 images, 1 detections",
+        "subset      height (px)  visibility   boxes  MR^-2 (%)",
+        "reasonable  [50, inf)    [0.65, inf)      2      50.00",
+        "small       [50, 75]     [0.65, inf)      1       0.00",
+        "heavy       [50, inf)    [0.2, 0.65]      0          -",
+        "all         [20, inf)    [0.2, inf)       2      50.00",
+        "COCO AP 50.50 %, AP50 50.50 % (over the 2 boxes that are not ignored)",
+        "- no value: no ground-truth box counts",
+    ]
+
+
+def test_notes_on_the_ground_truth_are_told_once_and_those_on_detections_each() -> None:
+    truth, boxes = parse(coco(1, [person(1, BOX, vis_ratio=0.9)]), [detection(1, BOX, 0.9)])
+    truth = replace(truth, notes=("truth: read otherwise.",))
+    detectors = tuple(
+        (DetectorFile(name, Path(name)), replace(boxes, notes=(f"{name}: one left out.",))) for name in ("a", "b")
+    )
+    inputs = EvaluationInputs(CITYPERSONS, Path("gt.json"), truth, detectors)
+    text = format_report(evaluate_detectors(inputs, resamples=0, seed=0))
+    assert text.splitlines()[-4:] == [
+        "truth: read otherwise.",
+        "a: one left out.",
+        "b: one left out.",
+        "- no value: no ground-truth box counts",
+    ]

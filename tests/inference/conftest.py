@@ -1,0 +1,21 @@
+"""Data that the tests of this folder share: reading it is not what they test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from tests.scenes import data, scenes_dir
+
+__all__ = ["data", "scenes_dir"]
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small take longer in two threads, which wait for each other at every layer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,0 +1,347 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from hkd.config import DataConfig, EvaluationConfig, TrialConfig
+from hkd.evaluation.evaluator import evaluate_files
+from hkd.inference.picture_detection import CocoResults, FoundPedestrian, PictureDetections, detect_command
+from hkd.inference.pictures import PictureError
+from hkd.models.build import build_detector
+from hkd.models.fused import freeze_detector
+from hkd.training.checkpoint import CheckpointError, save_detector
+from tests.training.tiny import HEIGHT, STUDENT, WIDTH
+
+ORANGE = (255, 64, 0)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "student.safetensors"
+    save_detector(path, build_detector(STUDENT), STUDENT, image_height=HEIGHT, image_width=WIDTH)
+    return path
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """Noise, twice as large as the network's input both ways, but for a strip that is missing at the right."""
+    pixels = np.random.default_rng(0).integers(0, 256, (2 * HEIGHT, 2 * WIDTH - 20, 3), dtype=np.uint8)
+    path = tmp_path / "street.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_boxes_are_those_of_the_detector_in_pixels_of_the_picture(
+    weights: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype | None
+) -> None:
+    monkeypatch.setattr("hkd.inference.picture_detection.autocast_dtype", lambda *_: dtype)
+    (found,) = detect_command([picture], weights, tmp_path / "out", score_threshold=0.1)
+    torch.manual_seed(0)
+    detector = build_detector(STUDENT).eval()
+    if dtype is not None:
+        # As a training's evaluation does; at bf16 the plain detector's scores are others, by some 1e-3.
+        detector = freeze_detector(detector, dtype)
+    # Half the size, at the top left; 10 columns of padding.
+    with Image.open(picture) as opened:
+        half = np.asarray(opened.resize((WIDTH - 10, HEIGHT), Image.Resampling.BILINEAR))
+    images = torch.zeros(1, 3, HEIGHT, WIDTH)
+    images[0, :, :, : WIDTH - 10] = torch.from_numpy(half.copy()).permute(2, 0, 1) / 255
+    sizes = torch.tensor([[HEIGHT, WIDTH - 10.0]])
+    with torch.no_grad(), torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
+        direct = detector.detect(images, sizes, score_threshold=0.1, nms_iou=0.5, max_detections=100)
+    corners = 2 * direct.boxes_xyxy[direct.valid]
+    expected = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
+    assert len(found.pedestrians) == len(expected) > 0
+    scores = torch.tensor([one.score for one in found.pedestrians])
+    torch.testing.assert_close(scores, direct.scores[direct.valid])
+    torch.testing.assert_close(torch.tensor([one.bbox for one in found.pedestrians]), expected, atol=1e-3, rtol=0)
+
+
+def test_files_tell_what_was_found(weights: Path, picture: Path, tmp_path: Path) -> None:
+    other = tmp_path / "grey.jpg"
+    Image.new("L", (50, 40), 128).save(other)
+    out = tmp_path / "made" / "out"
+    found = detect_command([picture, other], weights, out, score_threshold=0.0)
+    assert [one.drawn for one in found] == [out / "street.png", out / "grey.png"]
+    sizes = []
+    for one in found:
+        with Image.open(drawn_to(one)) as drawn:
+            sizes.append(drawn.size)
+    assert sizes == [(2 * WIDTH - 20, 2 * HEIGHT), (50, 40)]
+    on_file = json.loads((out / "detections.json").read_text())
+    assert [PictureDetections(Path(one["image"]), Path(one["drawn"]), pedestrians(one)) for one in on_file] == found
+    scores = [one.score for one in found[0].pedestrians]
+    assert scores == sorted(scores, reverse=True)
+
+
+def drawn_to(found: PictureDetections) -> Path:
+    assert found.drawn is not None
+    return found.drawn
+
+
+def pedestrians(record: dict[str, list[dict[str, list[float] | float]]]) -> tuple[FoundPedestrian, ...]:
+    return tuple(FoundPedestrian(tuple(one["bbox"]), one["score"]) for one in record["pedestrians"])  # type: ignore[arg-type]
+
+
+def test_boxes_are_drawn_where_they_were_found(
+    weights: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = {"image_id": 1, "category_id": 1, "bbox": [40.0, 30.0, 20.0, 60.0], "score": 0.5}
+    monkeypatch.setattr("hkd.inference.picture_detection.detect_store", lambda *_, **__: [result])
+    (found,) = detect_command([picture], weights, tmp_path / "out")
+    with Image.open(drawn_to(found)) as drawn, Image.open(picture) as original:
+        for corner in ((40, 30), (60, 30), (40, 90), (60, 90)):
+            assert drawn.getpixel(corner) == ORANGE
+        for outside in ((38, 60), (62, 60), (50, 92), (50, 60)):
+            assert drawn.getpixel(outside) == original.getpixel(outside)
+
+
+def test_a_threshold_that_nothing_reaches_leaves_the_picture_alone(
+    weights: Path, picture: Path, tmp_path: Path
+) -> None:
+    (found,) = detect_command([picture], weights, tmp_path / "out", score_threshold=0.999)
+    assert found.pedestrians == ()
+    with Image.open(drawn_to(found)) as drawn, Image.open(picture) as original:
+        assert drawn.tobytes() == original.tobytes()
+
+
+def test_all_unusable_pictures_are_named_and_nothing_is_written(weights: Path, picture: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(picture.read_bytes()[:1000])
+    text = tmp_path / "text.jpg"
+    text.write_text("no picture")
+    with pytest.raises(PictureError) as caught:
+        detect_command([picture, damaged, text, tmp_path, tmp_path / "missing.png"], weights, tmp_path / "out")
+    assert [problem.partition(": ")[0] for problem in caught.value.problems] == [
+        str(path) for path in (damaged, text, tmp_path, tmp_path / "missing.png")
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_are_not_drawn_over(weights: Path, picture: Path, tmp_path: Path) -> None:
+    before = picture.read_bytes()
+    with pytest.raises(PictureError, match="is a picture to read"):
+        detect_command([picture], weights, tmp_path)
+    assert picture.read_bytes() == before
+    with pytest.raises(PictureError, match="would all be drawn to"):
+        detect_command([picture, tmp_path / "elsewhere" / "street.jpg"], weights, tmp_path / "out")
+    # Somebody's own picture of that name, though it is not read.
+    jpeg = tmp_path / "street.jpg"
+    with Image.open(picture) as opened:
+        opened.save(jpeg)
+    with pytest.raises(PictureError, match="street.png: exists already"):
+        detect_command([jpeg], weights, tmp_path)
+    assert picture.read_bytes() == before
+    # What an earlier call drew may be drawn again.
+    for _ in range(2):
+        detect_command([jpeg], weights, tmp_path / "out")
+
+
+def test_configuration_replaces_what_the_weights_say(weights: Path, picture: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.pt"
+    torch.manual_seed(0)
+    torch.save(build_detector(STUDENT).state_dict(), bare)
+    config = TrialConfig(student=STUDENT, data=DataConfig(image_height=HEIGHT, image_width=WIDTH))
+    (found,) = detect_command([picture], bare, tmp_path / "a", config=config)
+    (expected,) = detect_command([picture], weights, tmp_path / "b")
+    assert found.pedestrians == expected.pedestrians
+    with pytest.raises(CheckpointError, match="another architecture"):
+        detect_command([picture], bare, tmp_path / "c", config=TrialConfig())
+    with pytest.raises(
+        CheckpointError, match=r"bare\.pt: a state dict does not say .* with --config, or name the stud"
+    ):
+        detect_command([picture], bare, tmp_path / "c")
+    with pytest.raises(CheckpointError, match=r"absent\.pth: no such file"):
+        detect_command([picture], tmp_path / "absent.pth", tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+# ------------------------------------------------------------------------------------------ pictures as they are held
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_picture_is_found_in_and_drawn_as_viewers_show_it(
+    orientation: int, weights: Path, picture: Path, tmp_path: Path
+) -> None:
+    # How the upright picture is stored under each orientation: the inverse of what EXIF has a viewer do.
+    stored_by = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,  # a viewer turns it clockwise, so it is stored turned the other way
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    turned = tmp_path / "turned.png"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    with Image.open(picture) as upright:
+        stored = upright if orientation == 1 else upright.transpose(stored_by[orientation])
+        stored.save(turned, exif=exif)
+    (expected,) = detect_command([picture], weights, tmp_path / "a", score_threshold=0.1)
+    (found,) = detect_command([turned], weights, tmp_path / "b", score_threshold=0.1)
+    assert found.pedestrians == expected.pedestrians
+    assert len(found.pedestrians) > 0
+    with Image.open(drawn_to(found)) as drawn, Image.open(drawn_to(expected)) as as_expected:
+        assert drawn.size == as_expected.size
+        assert drawn.tobytes() == as_expected.tobytes()
+
+
+def test_a_damaged_orientation_leaves_the_picture_as_it_is_stored(weights: Path, picture: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.jpg"
+    with Image.open(picture) as opened:
+        opened.save(damaged, exif=b"Exif\x00\x00no TIFF header at all")
+        size = opened.size
+    (found,) = detect_command([damaged], weights, tmp_path / "out")
+    with Image.open(drawn_to(found)) as drawn:
+        assert drawn.size == size
+
+
+# -------------------------------------------------------------------------------------------------------- COCO results
+
+
+def ground_truth(folder: Path, *images: tuple[int, str, int, int], bbox: Sequence[float] = (1, 1, 4, 6)) -> Path:
+    """A person at the same place of each image: (id, file_name, height, width)."""
+    path = folder / "truth.json"
+    people = [
+        {"id": number, "image_id": image[0], "category_id": 1, "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0}
+        for number, image in enumerate(images, 1)
+    ]
+    document = {
+        "images": [{"id": i, "file_name": name, "height": h, "width": w} for i, name, h, w in images],
+        "categories": [{"id": 1, "name": "pedestrian"}],
+        "annotations": people,
+    }
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_results_are_what_the_official_scripts_read(weights: Path, picture: Path, tmp_path: Path) -> None:
+    other = tmp_path / "grey.jpg"
+    Image.new("L", (50, 40), 128).save(other)
+    images = (7, "grey.jpg", 40, 50), (3, "street.png", 2 * HEIGHT, 2 * WIDTH - 20), (5, "unseen.png", 9, 9)
+    truth = ground_truth(tmp_path, *images)
+    results = CocoResults(tmp_path / "made" / "found.json", truth)
+    found = detect_command([picture, other], weights, None, results=results)
+    records = json.loads(results.path.read_text())
+    assert {type(one["image_id"]) for one in records} == {int}
+    assert {one["category_id"] for one in records} == {1}
+    assert {one["image_id"] for one in records} <= {3, 7}
+    assert sorted(results.path.parent.iterdir()) == [results.path]
+    assert [one.drawn for one in found] == [None, None]
+
+    # Somebody stands where the best box is.
+    ground_truth(tmp_path, *images, bbox=max(records, key=lambda one: one["score"])["bbox"])
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(truth))
+        evaluation = COCOeval(coco, coco.loadRes(str(results.path)), iouType="bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    ours = evaluate_files(truth, results.path, "citypersons")
+    assert ours.num_detections == len(records)
+    assert ours.ap == pytest.approx(evaluation.stats[0], abs=1e-12)
+    assert evaluation.stats[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "lowest", "drawn_scores"), [(None, 0.01, [0.9]), (0.02, 0.02, [0.9, 0.03]), (0.7, 0.7, [0.9])]
+)
+def test_results_hold_what_miss_rates_need_and_drawings_what_is_sure(
+    asked: float | None,
+    lowest: float,
+    drawn_scores: list[float],
+    weights: Path,
+    picture: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scores = [score for score in (0.9, 0.03) if score >= lowest]
+
+    def detect_store(*arguments: object, **_: object) -> list[dict[str, object]]:
+        evaluation = arguments[3]
+        assert isinstance(evaluation, EvaluationConfig)
+        assert evaluation.score_threshold == lowest
+        return [{"image_id": 1, "category_id": 1, "bbox": [4.0, 3.0, 2.0, 6.0], "score": score} for score in scores]
+
+    monkeypatch.setattr("hkd.inference.picture_detection.detect_store", detect_store)
+    results = CocoResults(tmp_path / "found.json")
+    (found,) = detect_command([picture], weights, tmp_path / "out", results=results, score_threshold=asked)
+    assert [one["score"] for one in json.loads(results.path.read_text())] == scores
+    assert [one.score for one in found.pedestrians] == drawn_scores
+
+
+def test_without_ground_truth_pictures_are_numbered_as_given(weights: Path, picture: Path, tmp_path: Path) -> None:
+    other = tmp_path / "grey.jpg"
+    Image.new("L", (50, 40), 128).save(other)
+    results = CocoResults(tmp_path / "found.json")
+    drawn, _ = detect_command([picture, other], weights, tmp_path / "out", results=results, score_threshold=0.2)
+    assert json.loads((tmp_path / "found.images.json").read_text())["images"] == [
+        {"id": 1, "file_name": str(picture), "height": 2 * HEIGHT, "width": 2 * WIDTH - 20},
+        {"id": 2, "file_name": str(other), "height": 40, "width": 50},
+    ]
+    # A threshold that is asked for is that of both.
+    of_first = [one for one in json.loads(results.path.read_text()) if one["image_id"] == 1]
+    assert [FoundPedestrian(tuple(one["bbox"]), one["score"]) for one in of_first] == list(drawn.pedestrians)
+    assert len(of_first) > 0
+
+
+def test_folders_decide_between_images_of_one_name(weights: Path, picture: Path, tmp_path: Path) -> None:
+    for city in ("bonn", "ulm"):
+        (tmp_path / city).mkdir()
+        (tmp_path / city / "street.png").write_bytes(picture.read_bytes())
+    size = (2 * HEIGHT, 2 * WIDTH - 20)
+    truth = ground_truth(tmp_path, (1, "bonn/street.png", *size), (2, "ulm/street.png", *size))
+    results = CocoResults(tmp_path / "found.json", truth)
+    detect_command([tmp_path / "ulm" / "street.png"], weights, None, results=results)
+    assert {one["image_id"] for one in json.loads(results.path.read_text())} == {2}
+
+
+def test_all_pictures_that_are_not_the_ground_truths_are_named(weights: Path, picture: Path, tmp_path: Path) -> None:
+    for name, size in (("other.png", (8, 8)), ("small.png", (8, 8))):
+        Image.new("RGB", size).save(tmp_path / name)
+    (tmp_path / "copy").mkdir()
+    again = tmp_path / "copy" / "street.png"
+    again.write_bytes(picture.read_bytes())
+    size = (2 * HEIGHT, 2 * WIDTH - 20)
+    truth = ground_truth(
+        tmp_path, (1, "street.png", *size), (2, "small.png", 8, 9), (3, "a/two.png", 8, 8), (4, "b/two.png", 8, 8)
+    )
+    Image.new("RGB", (8, 8)).save(tmp_path / "two.png")
+    images = [picture, again, *(tmp_path / name for name in ("other.png", "small.png", "two.png", "absent.png"))]
+    with pytest.raises(PictureError) as caught:
+        detect_command(images, weights, None, results=CocoResults(tmp_path / "found.json", truth))
+    in_words = [problem.replace(str(tmp_path), ".") for problem in caught.value.problems]
+    assert in_words[:2] == [
+        "./absent.png: there is no such picture",
+        "./copy/street.png: is image 1 of ./truth.json, as ./street.png is; give one",
+    ]
+    assert in_words[2].startswith("./other.png: ./truth.json names no image of that file name; ")
+    assert in_words[3].startswith(
+        "./small.png: is 8 x 8 pixels upright (width x height), but ./truth.json has image 2 as 9"
+    )
+    assert in_words[4].startswith("./two.png: ./truth.json has several of that file name; ")
+    assert not (tmp_path / "found.json").exists()
+
+
+def test_results_are_not_written_over_what_is_read(weights: Path, picture: Path, tmp_path: Path) -> None:
+    truth = ground_truth(tmp_path, (1, "street.png", 2 * HEIGHT, 2 * WIDTH - 20))
+    for path in (picture, weights, truth):
+        with pytest.raises(PictureError, match="is read, and would be overwritten"):
+            detect_command([picture], weights, None, results=CocoResults(path, truth))
+    out = tmp_path / "out"
+    with pytest.raises(PictureError, match="the drawings' own list"):
+        detect_command([picture], weights, out, results=CocoResults(out / "detections.json"))

@@ -1,0 +1,151 @@
+"""Which cluster is used, and what a trial is given on it; no Ray is started here."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sweeps.execution import cluster as cluster_module
+from sweeps.execution.cluster import Cluster, TrialResources, find_address, trial_resources
+from sweeps.folder import StudyError
+from sweeps.settings.study import ResourcesConfig
+
+LOCAL = Cluster(address=None, num_cpus=8, num_gpus=2)
+
+
+@pytest.fixture(autouse=True)
+def no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+
+
+@pytest.fixture
+def running() -> Iterator[str]:
+    """Something that answers, as a cluster's address does."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.fixture
+def gone() -> str:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def note_as_started(tmp_path: Path, address: str) -> None:
+    """What `ray start` leaves on the machine."""
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text(address, encoding="utf-8")
+
+
+def test_without_a_cluster_this_machine_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_address() is None
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    assert find_address() is None
+
+
+def test_the_named_cluster_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: str, gone: str
+) -> None:
+    note_as_started(tmp_path, gone)
+    monkeypatch.setenv("RAY_ADDRESS", running)
+    assert find_address() == running
+
+
+@pytest.mark.parametrize("variable", [None, "auto"])
+def test_a_cluster_started_on_this_machine_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: str, variable: str | None
+) -> None:
+    note_as_started(tmp_path, running)
+    if variable is not None:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+    assert find_address() == running
+
+
+def test_a_crashed_clusters_note_is_passed_over(tmp_path: Path, gone: str) -> None:
+    note_as_started(tmp_path, gone)
+    assert find_address() is None
+
+
+def test_a_named_cluster_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch, gone: str) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", gone)
+    with pytest.raises(StudyError, match=f"RAY_ADDRESS is {gone}, and no Ray cluster answers there"):
+        find_address()
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with pytest.raises(StudyError, match="no Ray cluster runs on this machine"):
+        find_address()
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    with pytest.raises(StudyError, match="run this command on the cluster's head node"):
+        find_address()
+
+
+@pytest.mark.parametrize(
+    ("resources", "cluster", "expected"),
+    [
+        # Two GPUs, one a trial: two at a time.
+        (ResourcesConfig(), LOCAL, TrialResources(1.0, 1.0, 1, 2)),
+        # A third of a GPU each: 6 would fit two GPUs, and 4 fit 8 CPUs at two each.
+        (ResourcesConfig(gpus_per_trial=1 / 3, cpus_per_trial=2), LOCAL, TrialResources(2.0, 1 / 3, 2, 4)),
+        (ResourcesConfig(gpus_per_trial=0, max_concurrent_trials=3), LOCAL, TrialResources(1.0, 0.0, 1, 3)),
+        # More at a time than there is room for would only wait.
+        (ResourcesConfig(max_concurrent_trials=9), LOCAL, TrialResources(1.0, 1.0, 1, 2)),
+        (ResourcesConfig(cpus_per_trial=0.5, threads_per_trial=3), Cluster(None, 2, 0), TrialResources(0.5, 0.0, 3, 4)),
+        # Until it is measured a whole GPU, which is what measuring takes; without GPUs none.
+        (ResourcesConfig(gpus_per_trial="auto"), LOCAL, TrialResources(1.0, 1.0, 1, 2)),
+        (ResourcesConfig(gpus_per_trial="auto"), Cluster(None, 2, 0), TrialResources(1.0, 0.0, 1, 2)),
+        # On a cluster that grows, what is there now is no limit.
+        (ResourcesConfig(gpus_per_trial=1), Cluster("head:6379", 0, 0), TrialResources(1.0, 1.0, 1, None)),
+    ],
+)
+def test_what_a_trial_is_given(resources: ResourcesConfig, cluster: Cluster, expected: TrialResources) -> None:
+    assert trial_resources(resources, cluster) == expected
+
+
+def test_a_measured_share_stands_in_for_auto_alone() -> None:
+    auto, whole = ResourcesConfig(gpus_per_trial="auto"), ResourcesConfig()
+    # Two GPUs at a quarter: eight, and eight CPUs for them.
+    assert trial_resources(auto, LOCAL, measured_gpu_share=0.25) == TrialResources(1.0, 0.25, 1, 8)
+    assert trial_resources(whole, LOCAL, measured_gpu_share=0.25).num_gpus == 1.0
+    assert trial_resources(auto, Cluster(None, 2, 0), measured_gpu_share=0.25).num_gpus == 0.0
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        (ResourcesConfig(cpus_per_trial=9), "resources.cpus_per_trial is 9, but this machine has 8"),
+        (ResourcesConfig(gpus_per_trial=4), "resources.gpus_per_trial is 4, but this machine has 2"),
+    ],
+)
+def test_a_trial_that_could_never_start_is_refused(resources: ResourcesConfig, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        trial_resources(resources, LOCAL)
+
+
+def test_a_slow_machine_is_given_time_to_start_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    started: list[str] = []
+
+    def slow(timeouts: int) -> None:
+        started.clear()
+
+        def init(**given: object) -> None:
+            started.append(str(given["address"]))
+            if len(started) <= timeouts:
+                raise Exception("The current node timed out during startup. This could ...")
+
+        monkeypatch.setattr(ray, "init", init)
+
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    slow(timeouts=2)
+    cluster_module._start_local()
+    assert started == ["local"] * 3
+    slow(timeouts=99)
+    with pytest.raises(StudyError, match="Ray did not start on this machine"):
+        cluster_module._start_local()

@@ -1,0 +1,225 @@
+"""Reading a study: defaults, overrides, and every mistake in one round."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hkd.config import TrialConfig
+from hkd.config_io import ConfigError, dump_yaml, load_yaml, parse_config
+from sweeps.settings.study import CONFIGS, NO_DISTILLATION, FloatRange, IntegerRange, StudyConfig, load_study
+
+
+def read(tmp_path: Path, text: str, *overrides: str, name: str | None = None) -> StudyConfig:
+    path = tmp_path / "study.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_study(path, overrides, name=name)
+
+
+def problems_of(tmp_path: Path, text: str, *overrides: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text, *overrides)
+    return caught.value.problems
+
+
+def test_defaults(tmp_path: Path) -> None:
+    study = read(tmp_path, "name: x")
+    assert study.base == TrialConfig()
+    assert study.objectives == ("mr2_reasonable", "num_params", "flops")
+    assert study.tracking.uri == "sqlite:///mlflow.db"
+    assert study.storage_path == Path("runs")
+    assert study.baselines == {"undistilled": NO_DISTILLATION, "default-weights": {}}
+
+
+def test_the_undistilled_baseline_distills_nothing(tmp_path: Path) -> None:
+    from sweeps.settings.space import trial_config
+
+    study = read(tmp_path, "name: x\nbase: {distillation: {logits: {box_deltas_weight: 3}, embedding: {weight: 2}}}")
+    assert study.base.distillation.is_active
+    assert not trial_config(study.base, study.baselines["undistilled"]).distillation.is_active
+
+
+def test_without_a_teacher_the_two_baselines_are_one(tmp_path: Path) -> None:
+    assert list(read(tmp_path, "name: x\nbase: {teacher: null}").baselines) == ["undistilled"]
+    assert list(read(tmp_path, "name: x", "base.teacher=null").baselines) == ["undistilled"]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_studies_are_sound_and_named_after_their_files(path: Path) -> None:
+    study = load_study(path)
+    assert study.name == path.stem
+    assert study.space
+    assert study.search.num_trials + len(study.baselines) >= 8
+
+
+def test_the_share_of_a_gpu_may_be_measured_named_or_left_open(tmp_path: Path) -> None:
+    for text, expected in {"auto": "auto", "null": None, "0.25": 0.25, "2": 2.0}.items():
+        study = read(tmp_path, "name: x", f"resources.gpus_per_trial={text}")
+        assert study.resources.gpus_per_trial == expected
+
+
+def test_survives_being_written_and_read(tmp_path: Path) -> None:
+    study = load_study(
+        CONFIGS / "demo.yaml", ["space.student.backbone={type: categorical, choices: [resnet18, resnet34]}"]
+    )
+    (tmp_path / "written.yaml").write_text(dump_yaml(study), encoding="utf-8")
+    assert parse_config(StudyConfig, load_yaml(tmp_path / "written.yaml"), source="") == study
+    assert load_study(tmp_path / "written.yaml") == study
+
+
+def test_base_may_be_a_file_beside_the_study(tmp_path: Path) -> None:
+    (tmp_path / "trial.yaml").write_text("training: {total_epochs: 3}", encoding="utf-8")
+    study = read(tmp_path, "name: x\nbase: trial.yaml", "base.training.batch_size=2")
+    assert (study.base.training.total_epochs, study.base.training.batch_size) == (3, 2)
+    (problem,) = problems_of(tmp_path, "name: x\nbase: nowhere.yaml")
+    assert problem == f"base: {tmp_path / 'nowhere.yaml'}: there is no such file"
+
+
+def test_overrides(tmp_path: Path) -> None:
+    study = read(
+        tmp_path,
+        "name: x\nspace: {training.learning_rate: {type: float, low: 1e-4, high: 1e-2, log: true}}",
+        "search.num_trials=4",
+        "base.training.total_epochs=2",
+        "space.student.width_multiplier={type: float, low: 0.25, high: 1}",
+        "space.student.width_multiplier.high=0.75",
+        "space.student.pyramid_channels.type=int",
+        "space.student.pyramid_channels.low=32",
+        "space.student.pyramid_channels.high=64",
+        "space.student.pyramid_channels.step=32",
+        "space.training.learning_rate=null",
+        "baselines.undistilled=null",
+        "baselines.small.student.width_multiplier=0.25",
+        name="y",
+    )
+    assert study.name == "y"
+    assert study.search.num_trials == 4
+    assert study.base.training.total_epochs == 2
+    assert study.space == {
+        "student.width_multiplier": FloatRange(type="float", low=0.25, high=0.75),
+        "student.pyramid_channels": IntegerRange(type="int", low=32, high=64, step=32),
+    }
+    assert study.baselines == {"default-weights": {}, "small": {"student.width_multiplier": 0.25}}
+
+
+def test_a_trials_setting_without_base_is_explained(tmp_path: Path) -> None:
+    (problem,) = problems_of(tmp_path, "name: x", "training.total_epochs=2")
+    assert problem == (
+        "training.total_epochs: unknown key; settings of a trial stand below base: "
+        "did you mean base.training.total_epochs?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{}", "name: missing"),
+        ("name: a/b", "name: found"),
+        ("name: ..", "name: found"),
+        ("name: teachers", "the folder of the teachers"),
+        ("name: x\nobjectives: [ap]", "allowed: mr2_reasonable, mr2_small"),
+        ("name: x\nobjectives: [flops, flops]", "objectives must differ"),
+        ("name: x\nobjectives: []", "objectives: found"),
+        ("name: x\nsearch: {sampler: cma}", "search.sampler: found \"cma\" (str); allowed: tpe, nsga2, gp, random"),
+        ("name: x\nsearch: {num_trials: 0}", "search.num_trials: found 0"),
+        ("name: x\nresources: {gpus_per_trial: 1.5}", "gpus_per_trial above 1 must be a whole number"),
+        ("name: x\nresources: {gpus_per_trial: all}", 'gpus_per_trial: found "all" (str); allowed: number >= 0 or'),
+        ("name: x\nresources: {cpus_per_trial: 0}", "resources.cpus_per_trial: found 0"),
+        ("name: x\nscheduler: {type: asha}", "scheduler.type: found \"asha\" (str); allowed: fifo"),
+        ("name: x\nbaselines: {b/c: {}}", 'baselines: the name "b/c" is not allowed'),
+        ("name: x\nbaselines: {b: {student.width: 1}}", "baselines.b: student.width: unknown key"),
+        ("name: x\nspace: {training.seed: {low: 0, high: 3}}", "seed.type: missing; allowed: float, int"),
+        ("name: x\nspace: {training.seed: {type: integer, low: 0, high: 3}}", "seed.type: found integer; allowed:"),
+        ("name: x\nspace: {training.seed: {type: int, low: 3, high: 3}}", "low (3) must be below high (3)"),
+        ("name: x\nspace: {training.seed: {type: int, low: 0, high: 3, log: true}}", "low (0) must be above 0"),
+        ("name: x\nspace: {training.seed: {type: int, low: 1, high: 3, log: true, step: 2}}", "log and step exclude"),
+        ("name: x\nspace: {training.seed: {type: int, low: 0, high: 5, step: 2}}", "not low (0) plus a whole number"),
+        ("name: x\nspace: {training.momentum: {type: float, low: 0, high: 0.35, step: 0.1}}", "high (0.35) is not"),
+        ("name: x\nspace: {training.momentum: {type: float, low: 0, high: 0.5, step: 1e-30}}", "step (1e-30) is too"),
+        ("name: x\nbaselines: {b: {teacher.head_channels: 64}}", "teacher.head_channels: cannot differ from base"),
+        ("name: x\nbaselines: {b: {data.image_height: 64}}", "data.image_height: cannot differ from base"),
+        ("name: x\nbaselines: {b: {training.device: cuda}}", "training.device: cannot differ from base"),
+        ("name: x\nstorage_path: s3://bucket/runs", "storage_path: found s3:/bucket/runs; allowed: a folder of"),
+        ("name: x\nstorage_path: ~nobody-of-that-name/runs", "there is no user's folder ~nobody-of-that-name"),
+        ("name: x\nspace: {training.seed: {type: categorical, choices: [1]}}", "choices must be two or more"),
+        # One mistake, though leaving it out leaves a key of the chosen type missing.
+        ("name: x\nspace: {training.seed: {type: categorical, choices: 5}}", "training.seed.choices: found 5 (int)"),
+        ("name: x\nspace: {training.seed: {type: categorical, choices: [1, 1]}}", "found 1 more than once"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told(tmp_path: Path, text: str, problem: str) -> None:
+    found = problems_of(tmp_path, text)
+    assert len(found) == 1
+    assert problem in found[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "problem"),
+    [
+        ("name: x", "space.student.wdth_multiplier=null", "cannot be left out, as it is not there; there: none"),
+        ("name: x", "baselines.undistiled=null", "it is not there; did you mean undistilled? there: undistilled, def"),
+        ("name: x\nspace: [1]", "space.training.seed.low=1", "space: found [1], which holds no keys"),
+        ("name: x\nspace: 5", "space.training.seed=null", "space: found 5, which holds no keys"),
+        (
+            "name: x\nspace: {training.seed: 5}",
+            "space.training.seed.low=1",
+            "space.training.seed: found 5, which holds",
+        ),
+        ("name: x\nbaselines: [a]", "baselines.b=null", "baselines: found ['a'], which holds no keys"),
+        ("name: x\nbaselines: {a: 5}", "baselines.a.training.seed=3", "baselines.a: found 5, which holds no keys"),
+    ],
+)
+def test_an_override_that_changes_nothing_is_told(tmp_path: Path, text: str, override: str, problem: str) -> None:
+    assert problem in problems_of(tmp_path, text, override)[0]
+
+
+def test_a_mistake_is_told_without_passwords(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(
+            tmp_path, "name: x", "tracking.uri=http://me:SECRET@host", "tracking.url=http://me:SECRET@host", "search=1"
+        )
+    assert "--set tracking.uri=http://***@host" in str(caught.value)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_the_users_folder_is_meant_by_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert read(tmp_path, "name: x\nstorage_path: ~/runs").storage_path == Path("/home/someone/runs")
+
+
+def test_a_step_in_tenths_is_a_whole_number_of_steps(tmp_path: Path) -> None:
+    # In binary, (0.4 - 0.1) / 0.1 is 3.0000000000000004.
+    study = read(tmp_path, "name: x\nspace: {training.momentum: {type: float, low: 0.1, high: 0.4, step: 0.1}}")
+    assert isinstance(study.space["training.momentum"], FloatRange)
+
+
+def test_all_mistakes_are_told_together(tmp_path: Path) -> None:
+    found = problems_of(
+        tmp_path,
+        """
+        name: x
+        base: {training: {total_epoch: 1}, student: {width_multiplier: 9}}
+        space:
+          student.width_multiplier: {type: float, low: 0.01, high: 3}
+          student.pyramid_chanels: {type: int, low: 32, high: 64}
+          training.batch_size: {type: int, low: 8, high: 2}
+        search: {sampler: cma}
+        """,
+        "foo=1",
+        "search.num_trials",
+    )
+    expected = (
+        "base.training.total_epoch: unknown key; did you mean total_epochs?",
+        "base.student.width_multiplier: found 9",
+        "space.student.width_multiplier.low: found 0.01",
+        "space.student.width_multiplier.high: found 3",
+        "space.student.pyramid_chanels: unknown key; did you mean pyramid_channels?",
+        "space.training.batch_size: low (8) must be below high (2)",
+        'search.sampler: found "cma"',
+        "foo: unknown key",
+        "--set search.num_trials: must read",
+    )
+    assert len(found) == len(expected)
+    for beginning in expected:
+        assert any(problem.startswith(beginning) for problem in found), beginning

@@ -1,0 +1,130 @@
+"""Which MLflow stores are used, and what is told of those that cannot be."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+import requests
+import sqlalchemy.exc
+from mlflow.exceptions import MlflowException, RestException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
+
+from sweeps.tracking.store import TrackingError, connect, find_experiment, is_passing
+from sweeps.tracking.tracker import Tracker
+from tests.sweeps.mlflow_double import MlflowDouble, experiment
+
+
+def test_a_server_that_does_not_run_is_told_quickly() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+    with pytest.raises(TrackingError, match=rf"http://\*\*\*@127\.0\.0\.1:{port} .*cannot be reached") as caught:
+        connect(f"http://someone:secret@127.0.0.1:{port}")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("sqlite:///no/such/folder/mlflow.db", "there is no folder"),
+        ("sqlite:///", "names no place for a file"),
+        ("gopher://host", "cannot be used"),
+        ("http://host:abc", "is no address of a server"),
+        ("http://127.0.0.1:99999", "is no address of a server: Port out of range"),
+        ("http://[::1", "is no address of a server: Invalid IPv6 URL"),
+        ("http://a..b:5000", "is no address of a server"),
+        ("http://", "it names no host"),
+        # The part of a password before the slash is read as a port.
+        ("http://me:pa/ss@host", r"http://\*\*\*@host is no address of a server: write /, : and @"),
+        ("http://***@host", "copied from where its password is hidden"),
+    ],
+)
+def test_a_mistyped_place_is_told_and_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TrackingError, match=reason) as caught:
+        connect(uri)
+    assert "pa/" not in str(caught.value)
+    assert "'pa'" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_no_database(tmp_path: Path) -> None:
+    # Told at once: MLflow tries for more than a minute to open it.
+    with pytest.raises(TrackingError, match=f"{tmp_path} is a folder; name a file"):
+        connect(f"sqlite:///{tmp_path}")
+
+
+def test_an_experiment_that_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MlflowDouble()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise MlflowException("Permission denied", INVALID_PARAMETER_VALUE)
+
+    monkeypatch.setattr(store, "create_experiment", refuse)
+    with pytest.raises(TrackingError, match=r"the MLflow store http://\*\*\*@host .*: Permission denied"):
+        Tracker(store.client(), "http://me:pw@host", "study", None)
+
+
+def http_error(status: int) -> requests.HTTPError:
+    response = requests.Response()
+    response.status_code = status
+    return requests.HTTPError("refused", response=response)
+
+
+def rest_error(code: str) -> RestException:
+    """As the client raises it for a server's answer."""
+    return RestException({"error_code": code, "message": "m"})  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (MlflowException("away", TEMPORARILY_UNAVAILABLE), True),
+        (rest_error("INTERNAL_ERROR"), True),
+        (rest_error("REQUEST_LIMIT_EXCEEDED"), True),
+        # MLflow gives neither a code of its own.
+        (MlflowException("API request to http://h failed with exception Connection refused"), True),
+        (MlflowException("Could not find a registered artifact repository for: gs://bucket"), False),
+        (MlflowException("wrong", INVALID_PARAMETER_VALUE), False),
+        (rest_error("RESOURCE_DOES_NOT_EXIST"), False),
+        (http_error(503), True),
+        (http_error(403), False),
+        (requests.ConnectionError(), True),
+        (ConnectionResetError(), True),
+        (TimeoutError(), True),
+        (sqlalchemy.exc.OperationalError("select", {}, Exception("database is locked")), True),
+        (sqlalchemy.exc.IntegrityError("insert", {}, Exception("not unique")), False),
+        (PermissionError(), False),
+        (ModuleNotFoundError(), False),
+    ],
+)
+def test_what_may_succeed_later(error: Exception, passes: bool) -> None:
+    assert is_passing(error) is passes
+
+
+class Experiments(MlflowDouble):
+    def __init__(self, lifecycle_stage: str | None) -> None:
+        super().__init__()
+        self._lifecycle_stage = lifecycle_stage
+
+    def get_experiment_by_name(self, _: str) -> object:
+        return None if self._lifecycle_stage is None else experiment(self._lifecycle_stage)
+
+
+def test_results_of_another_study_are_not_written_over() -> None:
+    uri = "sqlite:///mlflow.db"
+    assert find_experiment(Experiments(None).client(), uri, "study", is_begun=False) is None
+    there = Experiments("active")
+    found = find_experiment(there.client(), uri, "study", is_begun=False)
+    assert found is not None
+    assert found.experiment_id == "1"
+    there.create_run("1", "study", {})
+    with pytest.raises(TrackingError, match=r'already has results of a study "study", whose folder is not here'):
+        find_experiment(there.client(), uri, "study", is_begun=False)
+    assert find_experiment(there.client(), uri, "study", is_begun=True) is not None
+    with pytest.raises(TrackingError, match="mlflow experiments restore --experiment-id 1"):
+        find_experiment(Experiments("deleted").client(), uri, "study", is_begun=True)

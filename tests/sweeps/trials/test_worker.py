@@ -1,0 +1,247 @@
+"""The worker's side of a trial, driven as Tune does but in this process."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hkd.config import TrialConfig
+from hkd.config_io import load_config, parse_config
+from hkd.data.prepare import prepare_data
+from hkd.runtime.usage import UsageMeter
+from hkd.training.checkpoint import load_detector, read_metadata
+from hkd.training.memory import BatchTooLargeError
+from hkd.training.pyramid_cache.capacity import CacheRoom
+from hkd.training.teacher import prepare_teacher
+from sweeps.folder import ARTIFACTS
+from sweeps.settings.space import trial_config
+from sweeps.trials import worker as trial_module
+from sweeps.trials.worker import METRICS, SPEC, DistillationTrial, TrialSpec, WorkPlace, plain_metrics
+from tests.sweeps.tiny import tiny_trial
+from tests.training.limited import limited_teacher
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> TrialSpec:
+    folder = tmp_path_factory.mktemp("trial")
+    config = parse_config(TrialConfig, tiny_trial(folder / "cache"), source="tiny")
+    teacher = prepare_teacher(config, prepare_data(config.data, progress=False), folder)
+    return TrialSpec("trial-001", config, teacher.path, None, "trial-001", WorkPlace(1, False, folder))
+
+
+@pytest.fixture(autouse=True)
+def put_the_process_back(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A worker is a process of its own, and sets itself up; this one is pytest's."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    folder, threads = Path.cwd(), torch.get_num_threads()
+    yield
+    os.chdir(folder)
+    torch.set_num_threads(threads)
+
+
+def worker() -> DistillationTrial:
+    # Tune's constructor belongs to its actor: it makes folders in the home directory.
+    return DistillationTrial.__new__(DistillationTrial)
+
+
+def changed(spec: TrialSpec, **changes: object) -> TrialSpec:
+    return replace(
+        spec, config=trial_config(spec.config, {name.replace("__", "."): value for name, value in changes.items()})
+    )
+
+
+def test_a_trial_from_its_beginning_to_its_artifacts(spec: TrialSpec, tmp_path: Path) -> None:
+    trial = worker()
+    trial.setup({SPEC: spec})
+    first, second = trial.step(), trial.step()
+    assert (first["done"], second["done"]) == (False, True)
+    metrics = plain_metrics(first)
+    assert (metrics["epoch"], metrics["budget_fraction"]) == (1, 0.5)
+    assert {"loss_total", "distill_pyramid", "mr2_reasonable", "ap"} <= metrics.keys()
+    assert all(math.isfinite(value) for value in metrics.values())
+    # The last result is complete: what it costs, too, which the driver knew from the beginning.
+    final = plain_metrics(second)
+    assert final["budget_fraction"] == 1
+    assert trial._trainer is not None
+    assert final["num_params"] == trial._trainer.cost.num_params
+    assert final["gmacs"] == final["flops"] / 2e9
+    trial.save_checkpoint(str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {"training_state.pt", *ARTIFACTS}
+    assert load_config(tmp_path / "config.yaml") == spec.config
+    assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8")) == final
+    student, metadata = load_detector(tmp_path / "student.safetensors")
+    assert sum(parameter.numel() for parameter in student.parameters()) == final["num_params"]
+    assert metadata.metrics["mr2_reasonable"] == final["mr2_reasonable"]
+    curves = json.loads((tmp_path / "miss_rate_curve.json").read_text(encoding="utf-8"))
+    assert curves["reasonable"].keys() == {"fppi", "miss_rate"}
+
+
+def test_a_cut_off_trial_ends_with_the_same_bits(spec: TrialSpec, tmp_path: Path) -> None:
+    whole = worker()
+    whole.setup({SPEC: spec})
+    whole.step()
+    whole.save_checkpoint(str(tmp_path))
+    expected = plain_metrics(whole.step())
+    resumed = worker()
+    resumed.setup({SPEC: replace(spec, resume_from=tmp_path)})
+    result = resumed.step()
+    timings = ("seconds", "images_per_second", "peak_memory_bytes", "utilisation")
+    assert result["done"]
+    assert {name: value for name, value in plain_metrics(result).items() if name not in timings} == {
+        name: value for name, value in expected.items() if name not in timings
+    }
+
+
+def test_a_trial_that_was_cut_off_after_its_last_checkpoint_only_reports(spec: TrialSpec, tmp_path: Path) -> None:
+    trial = worker()
+    trial.setup({SPEC: spec})
+    trial.step()
+    expected = plain_metrics(trial.step())
+    trial.save_checkpoint(str(tmp_path))
+    resumed = worker()
+    resumed.setup({SPEC: replace(spec, resume_from=tmp_path)})
+    result = resumed.step()
+    assert result["done"]
+    assert plain_metrics(result) == expected
+
+
+def test_a_reused_worker_keeps_data_and_teacher_and_nothing_else(
+    spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def count(name: str) -> None:
+        original = getattr(trial_module, name)
+
+        def counted(*given: Any, **named: Any) -> Any:
+            read.append(name)
+            return original(*given, **named)
+
+        monkeypatch.setattr(trial_module, name, counted)
+
+    trial_module._data.cache_clear()
+    trial_module._teacher.cache_clear()
+    count("prepare_data")
+    count("load_teacher")
+    trial = worker()
+    trial.setup({SPEC: spec})
+    fresh = plain_metrics(trial.step())
+    other = changed(spec, student__pyramid_channels=24, data__augmentation__flip_probability=0.0)
+    assert trial.reset_config({SPEC: other})
+    # The next trial's own settings hold, those of its augmentation included.
+    assert trial._trainer is not None
+    assert trial._trainer.config == other.config
+    assert trial._metrics == {}
+    # And a trial on a used worker is the same as on a fresh one.
+    trial.reset_config({SPEC: spec})
+    again = plain_metrics(trial.step())
+    assert again["loss_total"] == fresh["loss_total"]
+    assert read == ["prepare_data", "load_teacher"]
+
+
+def test_trials_share_their_teachers_pyramids_and_end_as_without(spec: TrialSpec, tmp_path: Path) -> None:
+    trial = worker()
+    fractions = []
+    for room in (None, CacheRoom(tmp_path, 10**9), CacheRoom(tmp_path, 10**9)):
+        trial.reset_config({SPEC: replace(spec, teacher_cache=room)})
+        metrics = plain_metrics(trial.step())
+        fractions.append(metrics.get("teacher_cached_fraction"))
+        if room is None:
+            expected = metrics
+        shared = expected.keys() - {"seconds", "images_per_second", "utilisation", "peak_memory_bytes"}
+        assert {name: metrics[name] for name in shared} == {name: expected[name] for name in shared}
+    assert fractions == [None, 0, 1]
+
+
+def test_a_worker_lets_go_of_a_former_trials_entries(spec: TrialSpec, tmp_path: Path) -> None:
+    trial = worker()
+    trial.setup({SPEC: replace(spec, teacher_cache=CacheRoom(tmp_path, 10**9))})
+    held = trial._trainer  # as an error's traceback may hold it
+    assert held is not None
+    (user,) = tmp_path.glob("*/users/*")
+    trial.reset_config({SPEC: spec})
+    assert not user.exists()
+    trial.reset_config({SPEC: replace(spec, teacher_cache=CacheRoom(tmp_path, 10**9))})
+    (user,) = tmp_path.glob("*/users/*")
+    held = trial._trainer
+    trial.cleanup()
+    assert not user.exists()
+
+
+def test_an_undistilled_trial_needs_no_teacher(spec: TrialSpec) -> None:
+    trial = worker()
+    undistilled = changed(
+        spec, distillation__pyramid__weight=0, distillation__region__weight=0, distillation__logits__weight=0
+    )
+    trial.setup({SPEC: replace(undistilled, teacher=Path("nowhere.safetensors"))})
+    assert not [name for name in trial.step()[METRICS] if name.startswith("distill")]
+
+
+def test_what_goes_wrong_while_beginning_is_raised_at_the_first_step(spec: TrialSpec) -> None:
+    trial = worker()
+    assert trial.reset_config({SPEC: replace(spec, teacher=Path("nowhere.safetensors"))})
+    with pytest.raises(ValueError, match=r"nowhere\.safetensors: no such file"):
+        trial.step()
+    # The worker is as good as before.
+    assert trial.reset_config({SPEC: spec})
+    assert trial.step()[METRICS]["epoch"] == 1
+
+
+def test_what_a_trial_took_is_reported_and_its_peak_kept(spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = iter([3e9, 2e9])
+
+    class Meter(UsageMeter):
+        def read(self) -> dict[str, float]:
+            measured = super().read()
+            assert measured["peak_memory_bytes"] > 0
+            assert 0 < measured["utilisation"] <= 1
+            return {**measured, "peak_memory_bytes": next(peaks)}
+
+    monkeypatch.setattr(trial_module, "UsageMeter", Meter)
+    trial = worker()
+    trial.setup({SPEC: spec})
+    assert plain_metrics(trial.step())["peak_memory_bytes"] == 3e9
+    # Less in the second epoch: the trial's peak is that of the first.
+    assert plain_metrics(trial.step())["peak_memory_bytes"] == 3e9
+
+
+def test_a_batch_that_does_not_fit_fails_its_trial_and_no_other(
+    spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = trial_module._teacher
+    monkeypatch.setattr(trial_module, "_teacher", lambda *_: limited_teacher(3, shape=spec.config.teacher))
+    trial = worker()
+    trial.setup({SPEC: spec})
+    with pytest.raises(
+        BatchTooLargeError, match=r"training.batch_size 4 at 64 x 96 .* the largest that does is 3: set"
+    ):
+        trial.step()
+    monkeypatch.setattr(trial_module, "_teacher", teacher)
+    assert trial.reset_config({SPEC: spec})
+    assert trial.step()[METRICS]["epoch"] == 1
+
+
+def test_a_worker_without_a_gpu_sees_none(tmp_path: Path) -> None:
+    os.environ["CUDA_VISIBLE_DEVICES"] = "0"
+    WorkPlace(1, has_gpu=True, working_directory=tmp_path).enter()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    WorkPlace(1, has_gpu=False, working_directory=tmp_path).enter()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    assert Path.cwd() == tmp_path
+
+
+def test_the_deployed_student_has_no_adapters(spec: TrialSpec, tmp_path: Path) -> None:
+    trial = worker()
+    trial.setup({SPEC: spec})
+    trial.step()
+    trial.save_checkpoint(str(tmp_path))
+    assert read_metadata(tmp_path / "student.safetensors").config.pyramid_channels == 16
+    assert trial._trainer is not None
+    assert trial._trainer._objective is not None

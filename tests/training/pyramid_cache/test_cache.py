@@ -1,0 +1,474 @@
+"""The teacher's pyramids on disk: no bit of a training changes, whatever happens to them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from hkd.data.prepare import PreparedData
+from hkd.models.detector import Detector
+from hkd.models.fused import freeze_detector
+from hkd.training.loop import Trainer
+from hkd.training.pyramid_cache import cache as teacher_cache
+from hkd.training.pyramid_cache import capacity as cache_room
+from hkd.training.pyramid_cache.cache import (
+    CACHED_FRACTION,
+    DAMAGED_ENTRIES,
+    UNWRITTEN_ENTRIES,
+    TeacherCache,
+    cache_key,
+    open_cache,
+    plan_cache,
+)
+from hkd.training.pyramid_cache.capacity import CacheRoom
+from hkd.training.pyramid_cache.entry_file import read_pyramid
+from tests.training.test_loop import assert_same_weights
+from tests.training.tiny import TEACHER_SHAPE, build, trial_config
+
+KEY = "0123456789abcdef"
+PLENTY = 10**9
+STEPS = 2
+"""Of an epoch: five scenes in batches of two."""
+
+MakeTrainer = Callable[..., Trainer]
+
+# Children that import torch anew would take ten times as long; these run nothing but single-threaded arithmetic.
+FORKS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if this process had verified no entry yet."""
+    monkeypatch.setattr(teacher_cache, "_verified", {})
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Detector:
+    return build(TEACHER_SHAPE, 1)
+
+
+@pytest.fixture
+def make(scenes_dir: Path, data: PreparedData, teacher: Detector, tmp_path: Path) -> MakeTrainer:
+    """A distilling trainer with room for its cache, its configuration changed as named."""
+
+    def make_trainer(budget: int | None = PLENTY, taught_by: Detector = teacher, **changes: Any) -> Trainer:
+        room = None if budget is None else CacheRoom(tmp_path / "outputs", budget)
+        return Trainer(trial_config(scenes_dir, **changes), data, taught_by, teacher_cache=room)
+
+    return make_trainer
+
+
+def losses_of(epoch: dict[str, float]) -> dict[str, float]:
+    """What an epoch computed, less the clock's readings and the cache's."""
+    others = {"seconds", "images_per_second", CACHED_FRACTION, DAMAGED_ENTRIES, UNWRITTEN_ENTRIES}
+    return {name: value for name, value in epoch.items() if name not in others}
+
+
+def train(trainer: Trainer, epochs: int = 2) -> list[dict[str, float]]:
+    return [trainer.train_epoch() for _ in range(epochs)]
+
+
+def fractions(epochs: list[dict[str, float]]) -> list[float]:
+    return [epoch[CACHED_FRACTION] for epoch in epochs]
+
+
+def assert_same(one: Trainer, of_one: list[dict[str, float]], other: Trainer, of_other: list[dict[str, float]]) -> None:
+    """The same losses, gradients and weights, to the bit."""
+    assert [losses_of(epoch) for epoch in of_one] == [losses_of(epoch) for epoch in of_other]
+    assert_same_weights(one.student, other.student)
+
+
+def entries(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "outputs").glob("*/*/*.pyramid"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_training_is_the_same_to_the_bit_with_and_without(make: MakeTrainer, tmp_path: Path, precision: str) -> None:
+    plain = make(budget=None, training__precision=precision)
+    expected = train(plain)
+    assert plain.teacher_cache is None
+    first = make(training__precision=precision)
+    written = train(first)
+    assert fractions(written) == [0, 0]
+    assert len(entries(tmp_path)) == 2 * STEPS
+    assert_same(first, written, plain, expected)
+    second = make(training__precision=precision)
+    read = train(second)
+    assert fractions(read) == [1, 1]
+    assert_same(second, read, plain, expected)
+    assert first.teacher_cache is not None
+    assert {path.stat().st_size for path in entries(tmp_path)} == {first.teacher_cache.plan.entry_bytes}
+
+
+def test_another_student_under_other_weights_reads_what_the_first_wrote(make: MakeTrainer) -> None:
+    train(make())
+    other = {
+        "student__pyramid_channels": 24,
+        "distillation__pyramid__loss": "mse",
+        "distillation__logits__temperature": 3.0,
+        "training__learning_rate": 1e-2,
+        "training__total_epochs": 5,
+    }
+    plain, cached = make(budget=None, **other), make(**other)
+    expected, read = train(plain, 3), train(cached, 3)
+    # It trains for longer than the first did, and goes on where that one ended.
+    assert fractions(read) == [1, 1, 0]
+    assert_same(cached, read, plain, expected)
+
+
+def test_the_teachers_backbone_is_not_asked_for_what_is_kept(
+    make: MakeTrainer, teacher: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(make())
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the teacher computed its pyramid")
+
+    monkeypatch.setattr(teacher, "forward_pyramid", refuse)
+    assert fractions(train(make())) == [1, 1]
+
+
+def test_another_teacher_of_the_same_configuration_has_entries_of_its_own(make: MakeTrainer, tmp_path: Path) -> None:
+    train(make())
+    other = build(TEACHER_SHAPE, 2)
+    plain, cached = make(budget=None, taught_by=other), make(taught_by=other)
+    expected, written = train(plain), train(cached)
+    assert fractions(written) == [0, 0]
+    assert_same(cached, written, plain, expected)
+    assert len(entries(tmp_path)) == 2 * 2 * STEPS
+
+
+def test_a_resumed_training_reads_the_entries_of_its_own_epochs(make: MakeTrainer, tmp_path: Path) -> None:
+    straight = make(budget=None)
+    expected = train(straight, 3)
+    begun = make()
+    measured = train(begun, 1)
+    begun.save(tmp_path / "state.pt")
+    train(begun, 1)  # lost, but for what its cache keeps
+    resumed = make()
+    resumed.load(tmp_path / "state.pt")
+    again = train(resumed, 2)
+    assert fractions(again) == [1, 0]
+    assert_same(resumed, measured + again, straight, expected)
+    # With and without the cache is one and the same training.
+    without = make(budget=None)
+    without.load(tmp_path / "state.pt")
+    assert [losses_of(epoch) for epoch in train(without, 2)] == [losses_of(epoch) for epoch in expected[1:]]
+
+
+def test_a_damaged_entry_is_computed_anew_and_counted(make: MakeTrainer, tmp_path: Path) -> None:
+    expected = train(make())
+    victim = entries(tmp_path)[1]
+    content = bytearray(victim.read_bytes())
+    content[5000] ^= 1
+    victim.write_bytes(content)
+    mended = train(make())
+    assert [losses_of(epoch) for epoch in mended] == [losses_of(epoch) for epoch in expected]
+    assert fractions(mended) == [0.5, 1]
+    assert [epoch[DAMAGED_ENTRIES] for epoch in mended] == [1, 0]
+    healed = train(make())
+    assert fractions(healed) == [1, 1]
+    assert [epoch[DAMAGED_ENTRIES] for epoch in healed] == [0, 0]
+
+
+def test_an_entry_is_verified_once_a_process(
+    make: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+    original = read_pyramid
+
+    def note(path: Path, identity: str | None) -> dict[str, Tensor]:
+        asked.append(identity)
+        return original(path, identity)
+
+    train(make(), 1)
+    monkeypatch.setattr(teacher_cache, "read_pyramid", note)
+    # What this process wrote it need not verify.
+    train(make(), 1)
+    assert asked == [None, None]
+    teacher_cache._verified.clear()
+    train(make(), 1)
+    train(make(), 1)
+    assert [identity is None for identity in asked[2:]] == [False, False, True, True]
+
+
+def test_the_first_epochs_that_fit_are_kept(make: MakeTrainer, tmp_path: Path) -> None:
+    plain = make(budget=None)
+    expected = train(plain)
+    full = make().teacher_cache
+    assert full is not None
+    assert str(full.plan) == (
+        # 64 x 96 pixels: 16 * 24 + 8 * 12 + 4 * 6 + 2 * 3 + 1 * 2 = 512 cells of 16 channels, two images, in 2 or 4
+        # bytes; rounded up to pages, with one of header.
+        f"all are kept: 3 epochs of 2 steps, {full.plan.entry_bytes / 1e6:.1f} MB each, take 0.00 GB"
+    )
+    full.close()
+    budget = 2 * full.plan.epoch_bytes - 1
+    for fraction in (0, 1):
+        trainer = make(budget)
+        assert trainer.teacher_cache is not None
+        assert trainer.teacher_cache.plan == replace(
+            full.plan, cached_epochs=1, limit=f"the budget of {budget / 1e9:g} GB has room for"
+        )
+        assert str(trainer.teacher_cache.plan).startswith("those of the first 1 epochs are kept: 3 epochs")
+        measured = train(trainer)
+        assert fractions(measured) == [fraction, 0]
+        assert_same(trainer, measured, plain, expected)
+        assert [path.parent.name for path in entries(tmp_path)] == ["0", "0"]
+
+
+@pytest.mark.parametrize("budget", [0, 1000])
+def test_without_room_nothing_is_kept(make: MakeTrainer, tmp_path: Path, budget: int) -> None:
+    plain, trainer = make(budget=None), make(budget)
+    expected, measured = train(plain), train(trainer)
+    assert fractions(measured) == [0, 0]
+    assert_same(trainer, measured, plain, expected)
+    assert entries(tmp_path) == []
+    assert trainer.teacher_cache is not None
+    assert str(trainer.teacher_cache.plan).startswith("none is kept: 3 epochs of 2 steps")
+
+
+def test_a_lower_budget_cuts_what_was_kept(make: MakeTrainer, tmp_path: Path) -> None:
+    first = make()
+    train(first)
+    assert first.teacher_cache is not None
+    first.teacher_cache.close()
+    assert fractions(train(make(first.teacher_cache.plan.epoch_bytes))) == [1, 0]
+    assert [path.parent.name for path in entries(tmp_path)] == ["0", "0"]
+
+
+def test_a_training_is_never_stopped_by_the_disk(
+    make: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = train(make(budget=None))
+    tried = []
+
+    def fail(path: Path, *_: Any) -> None:
+        tried.append(path)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patches:
+        patches.setattr(teacher_cache, "write_pyramid", fail)
+        measured = train(make())
+    assert [losses_of(epoch) for epoch in measured] == [losses_of(epoch) for epoch in expected]
+    assert len(tried) == 1, "it went on trying"
+    assert [epoch[UNWRITTEN_ENTRIES] for epoch in measured] == [STEPS, STEPS]
+    (tmp_path / "file").touch()
+    cache = open_cache(CacheRoom(tmp_path / "file", PLENTY), KEY, entry_bytes=1, steps_per_epoch=1, total_epochs=1)
+    assert str(cache.plan).startswith("none is kept")
+    assert "File exists" in cache.plan.limit
+
+
+def test_the_caller_who_forgets_a_trainer_lets_go_of_its_entries(make: MakeTrainer, tmp_path: Path) -> None:
+    trainer = make()
+    (folder,) = (path for path in (tmp_path / "outputs").iterdir() if path.is_dir())
+    assert cache_room._is_in_use(folder)
+    del trainer
+    assert not cache_room._is_in_use(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_same"),
+    [
+        (
+            {"training__learning_rate": 1e-2, "training__total_epochs": 7, "training__sampled_regions_per_image": 4},
+            True,
+        ),
+        ({"student__width_multiplier": 0.25, "distillation__region__weight": 0.0}, True),
+        ({"training__seed": 1}, False),
+        ({"training__batch_size": 4}, False),
+        ({"data__augmentation__flip_probability": 0.0}, False),
+        ({"data__max_objects_per_image": 40}, False),
+        ({"data__image_width": 128}, False),
+    ],
+)
+def test_key_tells_batches_apart_and_nothing_else(
+    scenes_dir: Path, data: PreparedData, teacher: Detector, changes: dict[str, Any], is_same: bool
+) -> None:
+    cpu = torch.device("cpu")
+    key = cache_key(trial_config(scenes_dir), data, teacher, cpu, torch.bfloat16)
+    assert (cache_key(trial_config(scenes_dir, **changes), data, teacher, cpu, torch.bfloat16) == key) == is_same
+
+
+def test_key_tells_teachers_data_precisions_and_threads_apart(
+    scenes_dir: Path, data: PreparedData, teacher: Detector
+) -> None:
+    config, cpu = trial_config(scenes_dir), torch.device("cpu")
+    keys = [cache_key(config, data, teacher, cpu, torch.bfloat16), cache_key(config, data, teacher, cpu, None)]
+    nearly = build(TEACHER_SHAPE, 1)
+    with torch.no_grad():
+        nearly.backbone.fpn.get_parameter("layer_blocks.0.0.bias")[3] += 1e-6
+    keys.append(cache_key(config, data, nearly, cpu, torch.bfloat16))
+    keys.append(cache_key(config, replace(data, train_store=data.validation_store), teacher, cpu, torch.bfloat16))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        keys.append(cache_key(config, data, teacher, cpu, torch.bfloat16))
+    finally:
+        torch.set_num_threads(threads)
+    assert len(set(keys)) == len(keys)
+    assert cache_key(config, data, build(TEACHER_SHAPE, 1), cpu, torch.bfloat16) == keys[0]
+
+
+def test_key_tells_processors_apart_by_their_matrix_instructions(
+    scenes_dir: Path, data: PreparedData, teacher: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, cpu = trial_config(scenes_dir), torch.device("cpu")
+    machines: list[dict[str, Any]] = [
+        {"avx512_f": True, "amx_bf16": True, "avx512_bf16": True, "num_sockets": 1},
+        {"avx512_f": True, "amx_bf16": False, "avx512_bf16": True, "num_sockets": 1},
+        {"avx512_f": True, "amx_bf16": False, "avx512_bf16": False, "num_sockets": 1},
+    ]
+    keys = []
+    for machine in [*machines, {**machines[0], "num_sockets": 2}]:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda machine=machine: machine, raising=False)
+        keys.append(cache_key(config, data, teacher, cpu, torch.bfloat16))
+    assert len(set(keys[:3])) == 3
+    assert keys[3] == keys[0], "sockets change no kernel"
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # as in the oldest torch
+    cache_key(config, data, teacher, cpu, torch.bfloat16)
+
+
+def test_key_tells_convolutions_apart_that_no_weight_does(
+    scenes_dir: Path, data: PreparedData, teacher: Detector
+) -> None:
+    config, cpu = trial_config(scenes_dir), torch.device("cpu")
+    strided = build(TEACHER_SHAPE, 1)
+    strided.backbone.body["layer2"][0].conv1.stride = (1, 1)
+    strided.backbone.body["layer2"][0].conv2.stride = (2, 2)
+    frozen = [freeze_detector(either, torch.bfloat16) for either in (teacher, strided)]
+    keys = {cache_key(config, data, either, cpu, torch.bfloat16) for either in frozen}
+    assert len(keys) == 2
+
+
+# From here on without a network: a step's "images" are constant, and so is its "pyramid".
+
+
+def images_of(step: int) -> Tensor:
+    return torch.full((2, 3, 32, 32), float(step))
+
+
+def pyramid_of(epoch: int, step: int) -> dict[str, Tensor]:
+    return {"p2": torch.full((2, 8, 8, 8), epoch + step / 64).bfloat16()}
+
+
+def open_plain(folder: Path) -> TeacherCache:
+    # 2 * 8 * 8 * 8 * 2 bytes are half a page; with the header two pages.
+    return open_cache(CacheRoom(folder, PLENTY), KEY, entry_bytes=8192, steps_per_epoch=30, total_epochs=2)
+
+
+def test_other_images_never_get_an_entry(tmp_path: Path) -> None:
+    # As if the loader had been changed, and nothing in the key showed it.
+    cache = open_plain(tmp_path)
+    cache.pyramid(0, 0, images_of(0), lambda: pyramid_of(0, 0))
+    teacher_cache._verified.clear()
+    found = cache.pyramid(0, 0, images_of(1), lambda: pyramid_of(0, 1))
+    assert torch.equal(found["p2"], pyramid_of(0, 1)["p2"])
+    assert cache.take_counts() == {CACHED_FRACTION: 0, DAMAGED_ENTRIES: 1}
+
+
+def test_an_entry_that_vanishes_while_it_is_read_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = open_plain(tmp_path)
+    cache.pyramid(0, 0, images_of(0), lambda: pyramid_of(0, 0))
+    map_file = torch.from_file
+
+    def vanish(name: str, **arguments: Any) -> Tensor:
+        Path(name).unlink(missing_ok=True)
+        return map_file(name, **arguments)
+
+    monkeypatch.setattr(torch, "from_file", vanish)
+    found = cache.pyramid(0, 0, images_of(0), lambda: pyramid_of(0, 0))
+    assert torch.equal(found["p2"], pyramid_of(0, 0)["p2"])
+
+
+def test_a_training_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = open_plain(tmp_path)
+    (tmp_path / KEY / "0").mkdir()
+    monkeypatch.setattr(teacher_cache, "_PATIENCE_SECONDS", 0.01)
+    with FileLock(tmp_path / KEY / "0" / "lock"):
+        found = cache.pyramid(0, 0, images_of(0), lambda: pyramid_of(0, 0))
+    assert torch.equal(found["p2"], pyramid_of(0, 0)["p2"])
+    assert not list(tmp_path.glob("*/*/*.pyramid")), "it wrote what another one was writing"
+
+
+def train_plainly(folder: Path, results: Queue[tuple[int, bool]]) -> None:
+    """All steps of a process whose teacher takes 5 ms, its student nothing."""
+    cache = open_plain(folder)
+    computed = 0
+    is_right = True
+
+    def compute(epoch: int, step: int) -> dict[str, Tensor]:
+        nonlocal computed
+        computed += 1
+        time.sleep(0.005)
+        return pyramid_of(epoch, step)
+
+    for epoch in range(2):
+        for step in range(30):
+            found = cache.pyramid(epoch, step, images_of(step), lambda of=(epoch, step): compute(*of))  # type: ignore[misc]
+            is_right &= torch.equal(found["p2"], pyramid_of(epoch, step)["p2"])
+    results.put((computed, is_right))
+
+
+def be_killed_while_writing(folder: Path) -> None:
+    def kill(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    cache = open_plain(folder)
+    cache.pyramid(0, 0, images_of(0), lambda: pyramid_of(0, 0))
+    Path.replace = kill  # type: ignore[method-assign, assignment]
+    cache.pyramid(0, 1, images_of(1), lambda: pyramid_of(0, 1))
+
+
+@FORKS
+def test_two_processes_at_once_compute_each_entry_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    processes = [context.Process(target=train_plainly, args=(tmp_path, results)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    found = [results.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join()
+    assert [is_right for _, is_right in found] == [True, True]
+    assert sum(computed for computed, _ in found) == 60
+    assert len(list(tmp_path.glob("*/*/*.pyramid"))) == 60
+
+
+@FORKS
+def test_a_process_killed_while_writing_leaves_nothing_that_is_in_the_way(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=be_killed_while_writing, args=(tmp_path,))
+    process.start()
+    process.join(timeout=120)
+    assert process.exitcode == -signal.SIGKILL
+    folder = tmp_path / KEY
+    assert (folder / "0" / "partial").is_file()
+    assert list((folder / "users").iterdir())
+    assert not cache_room._is_in_use(folder), "a dead process holds the entries"
+    cache = open_plain(tmp_path)
+    for step in (0, 1):
+        found = cache.pyramid(0, step, images_of(step), lambda of=step: pyramid_of(0, of))  # type: ignore[misc]
+        assert torch.equal(found["p2"], pyramid_of(0, step)["p2"])
+    assert cache.take_counts() == {CACHED_FRACTION: 0.5, DAMAGED_ENTRIES: 0}
+    assert sorted(path.name for path in (folder / "0").iterdir() if path.name != "lock") == ["0.pyramid", "1.pyramid"]
+
+
+def test_a_plan_changes_nothing(tmp_path: Path) -> None:
+    room = CacheRoom(tmp_path / "none" / "yet", 3 * 30 * 8192)
+    plan = plan_cache(room, entry_bytes=8192, steps_per_epoch=30, total_epochs=4)
+    assert (plan.cached_epochs, plan.limit) == (3, "the budget of 0.00073728 GB has room for")
+    assert plan_cache(room, entry_bytes=8192, steps_per_epoch=30, total_epochs=3).limit == ""
+    assert list(tmp_path.iterdir()) == []
