@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks.step.baseline_torchvision import BaselineDataset, BaselineTrainer, collate
-from benchmarks.step.ours import OursTrainer, PyramidFiles, freeze_teacher, store_in_memory
+from benchmarks.step.ours import OursTrainer, PyramidFiles, fuse_teacher, store_in_memory
 from benchmarks.step.workload import Pictures, Workload, make_pictures
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
@@ -64,7 +64,7 @@ class Contenders:
     @cached_property
     def teacher(self) -> Detector:
         """The one teacher of ours."""
-        return freeze_teacher(build_detector(self.workload.teacher), self.workload.config, self.workload.device)
+        return fuse_teacher(build_detector(self.workload.teacher), self.workload.config, self.workload.device)
 
     def make(self, name: str) -> Contender:
         """The contender of this name, with fresh weights."""

@@ -23,7 +23,7 @@ from hkd.data.annotations import Annotations
 from hkd.data.loader import evaluation_batches
 from hkd.data.store import ImageStore, open_store
 from hkd.models.detector import Detector
-from hkd.models.fused import freeze_detector
+from hkd.models.fused import fuse_for_inference
 from hkd.runtime.device import autocast_dtype
 
 _FILE_SIZES = {"cpu": (480, 640), "cuda": (960, 1280)}
@@ -157,10 +157,10 @@ def _evaluations(
 def _detect(detector: Detector, store: ImageStore, evaluation: EvaluationConfig, workload: Workload) -> None:
     """As :func:`hkd.inference.store_detection.detect_validation`, up to the detections on the host."""
     dtype = autocast_dtype(workload.config.training.precision, workload.device)
-    frozen = freeze_detector(detector, dtype or torch.float32)  # as the evaluation of a training does, each time
+    fused = fuse_for_inference(detector, dtype or torch.float32)  # as the evaluation of a training does, each time
     for images, valid_sizes, _ in evaluation_batches(store, evaluation.batch_size, workload.device):
         with torch.autocast(workload.device.type, dtype=dtype, enabled=dtype is not None):
-            found = frozen.detect(
+            found = fused.detect(
                 images,
                 valid_sizes,
                 score_threshold=evaluation.score_threshold,

@@ -30,7 +30,7 @@ from hkd.data.store import ImageStore
 from hkd.distillation.objective import DistillationObjective, build_objective
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
-from hkd.models.fused import freeze_detector
+from hkd.models.fused import fuse_for_inference
 from hkd.runtime.device import autocast_dtype, place
 from hkd.structures import Batch, TabledPyramid
 from hkd.training.epoch_record import EpochRecord, steps_between_looks_on
@@ -58,7 +58,7 @@ class OursTrainer:
 
     Args:
         config: the trial; its ``student`` is trained.
-        teacher: as :func:`freeze_teacher` makes it; None trains the students alone.
+        teacher: as :func:`fuse_teacher` makes it; None trains the students alone.
         students: more than one share each batch and one forward of the teacher's backbone.
     """
 
@@ -218,9 +218,11 @@ class PyramidFiles:
         return {level: features.to(self._device) for level, features in pyramid.items()}
 
 
-def freeze_teacher(teacher: Detector, config: TrialConfig, device: torch.device) -> Detector:
+def fuse_teacher(teacher: Detector, config: TrialConfig, device: torch.device) -> Detector:
     """The teacher as the training loop makes it ready."""
-    return place(freeze_detector(teacher, autocast_dtype(config.training.precision, device) or torch.float32), device)
+    return place(
+        fuse_for_inference(teacher, autocast_dtype(config.training.precision, device) or torch.float32), device
+    )
 
 
 def store_in_memory(pictures: Pictures) -> tuple[ImageStore, Annotations]:

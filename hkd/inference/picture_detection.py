@@ -20,7 +20,7 @@ from hkd.inference.pictures import PictureError, numbered_as, open_upright, pict
 from hkd.inference.store_detection import detect_store
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
-from hkd.models.fused import freeze_detector
+from hkd.models.fused import fuse_for_inference
 from hkd.runtime.device import autocast_dtype, place, resolve_device
 from hkd.training.checkpoint import CheckpointError, load_detector, load_weights, write_json
 
@@ -138,7 +138,7 @@ def _detect(
     # frozen copy as a training's evaluation judges, so that its scores are those whose miss rate was told.
     pictures = without_boxes(records)
     return detect_store(
-        freeze_detector(place(detector, device), computed_in or torch.float32),
+        fuse_for_inference(place(detector, device), computed_in or torch.float32),
         open_store(pictures, height, width, Path(folder), progress=False),
         pictures,
         evaluation,

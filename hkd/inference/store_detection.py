@@ -16,7 +16,7 @@ from hkd.data.store import ImageStore
 from hkd.evaluation.evaluator import EvaluationResult, evaluate
 from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.models.detector import Detector
-from hkd.models.fused import freeze_detector
+from hkd.models.fused import fuse_for_inference
 from hkd.structures import Detections
 
 PEDESTRIAN_CATEGORY_ID = 1
@@ -45,7 +45,7 @@ def detect_validation(
 ) -> list[dict[str, Any]]:
     """COCO results on the validation images, of a detector as it would be deployed; it is left as it is."""
     return detect_store(
-        freeze_detector(detector, autocast_dtype or torch.float32),
+        fuse_for_inference(detector, autocast_dtype or torch.float32),
         data.validation_store,
         data.validation_annotations,
         evaluation,
@@ -64,9 +64,9 @@ def try_detection(
     autocast_dtype: torch.dtype | None = None,
 ) -> None:
     """The first batch of :func:`detect_validation`, for the memory it takes: later ones take no more."""
-    frozen = freeze_detector(detector, autocast_dtype or torch.float32)
+    fused = fuse_for_inference(detector, autocast_dtype or torch.float32)
     images, valid_sizes, _ = next(evaluation_batches(data.validation_store, evaluation.batch_size, device))
-    _detect_batch(frozen, images, valid_sizes, evaluation, autocast_dtype)
+    _detect_batch(fused, images, valid_sizes, evaluation, autocast_dtype)
 
 
 @torch.no_grad()

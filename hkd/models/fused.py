@@ -1,8 +1,8 @@
-"""A detector that learns no more, made fast: for teachers, and for evaluation.
+"""Detectors fused for inference: teachers during distillation, and students during evaluation.
 
-Batch norms are folded into the convolutions before them, weights are kept in the type that is computed in, and on a CPU
-each convolution, its addition and its ReLU are one call of oneDNN with its weight laid out once. Answers are those of
-the detector, but for rounding.
+Batch norms are folded into the preceding convolutions and weights are stored in the compute dtype. On a CPU, each
+convolution with its residual addition and ReLU is one oneDNN call whose weight is reordered once. Outputs equal those
+of the original detector up to rounding.
 """
 
 from __future__ import annotations
@@ -25,25 +25,29 @@ from hkd.models.detector import Detector
 from hkd.structures import RegionOutput
 
 
-def freeze_detector(detector: Detector, dtype: torch.dtype) -> Detector:
-    """A copy of a detector for inference alone, which computes in ``dtype``; the original is left as it is.
+def fuse_for_inference(detector: Detector, dtype: torch.dtype) -> Detector:
+    """An inference-only copy of a detector, in eval mode, which computes in ``dtype``; the original is not modified.
 
-    The copy shares no weight with the original, has no gradients and cannot be saved or loaded. Boxes, scores and
-    losses stay fp32. It needs no autocast; under one of the same type it does the same.
+    The copy shares no weights with the original, has no trainable parameters, and its state dict does not fit a
+    :class:`Detector`. Boxes, scores and losses stay fp32. Autocast is not needed and, with the same ``dtype``, changes
+    nothing.
+
+    Raises:
+        AssertionError: a norm of the backbone has no running statistics to fold.
     """
-    frozen = copy.copy(detector)
-    # copy.copy shares them with the original: what is set or moved in one would be in both.
-    frozen._modules = dict(detector._modules)
-    frozen._buffers = dict(detector._buffers)
-    frozen._anchors = {}
+    fused = copy.copy(detector)
+    # copy.copy shares these containers: setting or moving a tensor of one detector would change the other.
+    fused._modules = dict(detector._modules)
+    fused._buffers = dict(detector._buffers)
+    fused._anchors = {}
     modules: dict[str, nn.Module] = {
-        "backbone": _FrozenBackbone(detector.backbone, dtype),
+        "backbone": _FusedBackbone(detector.backbone, dtype),
         "rpn": copy.deepcopy(detector.rpn).to(dtype),
-        "roi_heads": _FrozenRegionHead(detector.roi_heads, dtype),
+        "roi_heads": _FusedRegionHead(detector.roi_heads, dtype),
     }
     for name, module in modules.items():
-        frozen._modules[name] = module.requires_grad_(False).to(memory_format=torch.channels_last)
-    return frozen.eval()
+        fused._modules[name] = module.requires_grad_(False).to(memory_format=torch.channels_last)
+    return fused.eval()
 
 
 class _Convolution(nn.Module):
@@ -63,61 +67,64 @@ class _Convolution(nn.Module):
             list(convolution.dilation),
             convolution.groups,
         )
-        # oneDNN's own layout of the weight depends on the size of the input, which hardly ever changes.
-        self._laid_out: tuple[torch.Size, Tensor] | None = None
+        # The weight in oneDNN's layout, which depends on the input's shape: reordered when the shape changes.
+        self._reordered: tuple[torch.Size, Tensor] | None = None
 
-    def forward(self, features: Tensor, *, added: Tensor | None = None, is_rectified: bool = False) -> Tensor:
-        """``relu(convolution(features) + added)``, or less of it; overwrites ``added``, which may be the result."""
+    def forward(self, features: Tensor, *, added: Tensor | None = None, relu: bool = False) -> Tensor:
+        """``relu(convolution(features) + added)``; addition and ReLU are optional. ``added`` may be overwritten."""
         if features.device.type == "cpu" and _has_fused_convolutions(self.weight.dtype):
-            return self._fused(features, added, is_rectified)
+            return self._fused(features, added, relu)
         padding, stride, dilation, groups = self._geometry
         result = functional.conv2d(features, self.weight, self.bias, stride, padding, dilation, groups)
         if added is not None:
             result += added
-        return result.relu_() if is_rectified else result
+        return result.relu_() if relu else result
 
-    def _fused(self, features: Tensor, added: Tensor | None, is_rectified: bool) -> Tensor:
-        fused = torch.ops.mkldnn
-        if self._laid_out is None or self._laid_out[0] != features.shape:
-            laid_out = fused._reorder_convolution_weight(self.weight, *self._geometry, list(features.shape))
-            self._laid_out = (features.shape, laid_out)
-        arguments = (self._laid_out[1], self.bias, *self._geometry)
+    def _fused(self, features: Tensor, added: Tensor | None, relu: bool) -> Tensor:
+        onednn = torch.ops.mkldnn
+        if self._reordered is None or self._reordered[0] != features.shape:
+            weight = onednn._reorder_convolution_weight(self.weight, *self._geometry, list(features.shape))
+            self._reordered = (features.shape, weight)
+        arguments = (self._reordered[1], self.bias, *self._geometry)
         result: Tensor
         if added is None:
-            result = fused._convolution_pointwise(features, *arguments, "relu" if is_rectified else "none", [], None)
+            result = onednn._convolution_pointwise(features, *arguments, "relu" if relu else "none", [], None)
         else:
-            # Summed up where the addend lies: oneDNN is half as fast where the sum has a place of its own.
-            activation = "relu" if is_rectified else None
-            result = fused._convolution_pointwise_.binary(
+            # In place: oneDNN takes twice as long when the sum goes to a new tensor.
+            activation = "relu" if relu else None
+            result = onednn._convolution_pointwise_.binary(
                 added, features, *arguments, "add", None, activation, [], None
             )
         return result
 
     def extra_repr(self) -> str:
-        # The text of a frozen teacher is part of its cache's key: what no tensor tells must stand in it.
+        # str(backbone) is part of the key of the teacher's pyramid cache, which must distinguish geometries that have
+        # the same weights.
         padding, stride, dilation, groups = self._geometry
         shape = tuple(self.weight.shape)
         return f"{shape}, {padding=}, {stride=}, {dilation=}, {groups=}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Convolution:
-        # oneDNN's layout cannot be copied; it is made again.
+        # A tensor in oneDNN's layout cannot be copied.
         duplicate = copy.copy(self)
         duplicate._buffers = copy.deepcopy(self._buffers, memo)
-        duplicate._laid_out = None
+        duplicate._reordered = None
         return duplicate
 
 
 def _has_fused_convolutions(dtype: torch.dtype) -> bool:
-    """Whether oneDNN's fused convolutions, which ``torch.compile`` uses on CPUs, can be called in this type."""
-    fused = torch.ops.mkldnn
-    # Switched off by a user who suspects or compares it: torch's own convolutions then, as everywhere else.
-    if not (torch._C._has_mkldnn and torch._C._get_mkldnn_enabled() and hasattr(fused, "_convolution_pointwise")):
+    """Whether oneDNN's fused convolutions, which ``torch.compile`` uses on CPUs, support ``dtype`` here.
+
+    False as well if the user disabled oneDNN (``torch.backends.mkldnn.enabled``).
+    """
+    onednn = torch.ops.mkldnn
+    if not (torch._C._has_mkldnn and torch._C._get_mkldnn_enabled() and hasattr(onednn, "_convolution_pointwise")):
         return False
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and bool(fused._is_mkldnn_bf16_supported()))
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and bool(onednn._is_mkldnn_bf16_supported()))
 
 
 def _folded(convolution: nn.Conv2d, norm: nn.Module | None) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of a convolution with its norm, from running statistics; in the weights' own type."""
+    """Weight and bias of a convolution followed by a norm with its running statistics, in the weight's dtype."""
     weight = convolution.weight.detach()
     bias = None if convolution.bias is None else convolution.bias.detach()
     if norm is None:
@@ -130,8 +137,8 @@ def _folded(convolution: nn.Conv2d, norm: nn.Module | None) -> tuple[Tensor, Ten
     return weight * factor[:, None, None, None], shift if bias is None else shift + bias * factor
 
 
-class _FrozenBlock(nn.Module):
-    """A residual block: convolutions in a row, the last one with the shortcut added."""
+class _FusedBlock(nn.Module):
+    """A residual block: two or three convolutions; the last adds the shortcut."""
 
     def __init__(self, block: BasicBlock | Bottleneck, dtype: torch.dtype) -> None:
         super().__init__()
@@ -146,13 +153,13 @@ class _FrozenBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         shortcut = features if self.shortcut is None else self.shortcut(features)
         for convolution in self.convolutions[:-1]:
-            features = convolution(features, is_rectified=True)
-        result: Tensor = self.convolutions[-1](features, added=shortcut, is_rectified=True)
+            features = convolution(features, relu=True)
+        result: Tensor = self.convolutions[-1](features, added=shortcut, relu=True)
         return result
 
 
-class _FrozenBackbone(nn.Module):
-    """ResNet and feature pyramid; forward as that of torchvision's ``BackboneWithFPN``."""
+class _FusedBackbone(nn.Module):
+    """ResNet and feature pyramid, with the forward signature of torchvision's ``BackboneWithFPN``."""
 
     def __init__(self, backbone: BackboneWithFPN, dtype: torch.dtype) -> None:
         super().__init__()
@@ -160,7 +167,7 @@ class _FrozenBackbone(nn.Module):
         self.stem = _Convolution(body["conv1"], body["bn1"], dtype)
         self.pool = body["maxpool"]
         self.stages = nn.ModuleList(
-            nn.Sequential(*(_FrozenBlock(block, dtype) for block in body[f"layer{stage}"])) for stage in (1, 2, 3, 4)
+            nn.Sequential(*(_FusedBlock(block, dtype) for block in body[f"layer{stage}"])) for stage in (1, 2, 3, 4)
         )
         self.lateral, self.output = (
             nn.ModuleList(_Convolution(block[0], None, dtype) for block in blocks)
@@ -170,7 +177,7 @@ class _FrozenBackbone(nn.Module):
         self._dtype = dtype
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        features = self.pool(self.stem(images.to(self._dtype), is_rectified=True))
+        features = self.pool(self.stem(images.to(self._dtype), relu=True))
         stages = []
         for stage in self.stages:
             features = stage(features)
@@ -186,8 +193,8 @@ class _FrozenBackbone(nn.Module):
         return OrderedDict(zip(names, levels, strict=True))
 
 
-class _FrozenRegionHead(nn.Module):
-    """The box head with its first weight in the order of channels-last features; forward as :class:`RegionHead`'s."""
+class _FusedRegionHead(nn.Module):
+    """:class:`RegionHead` with the first weight permuted once to the order of channels-last features."""
 
     def __init__(self, head: RegionHead, dtype: torch.dtype) -> None:
         super().__init__()

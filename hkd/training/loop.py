@@ -24,7 +24,7 @@ from hkd.inference.store_detection import detect_validation, evaluate_detector, 
 from hkd.models.build import build_detector
 from hkd.models.cost import Cost, detector_cost
 from hkd.models.detector import Detector
-from hkd.models.fused import freeze_detector
+from hkd.models.fused import fuse_for_inference
 from hkd.runtime.device import autocast_dtype, keep_freed_memory, place, resolve_device
 from hkd.structures import Batch
 from hkd.training.checkpoint import CheckpointError, load_state, load_weights, save_detector, save_state
@@ -302,9 +302,9 @@ class Trainer:
                 "give it load_teacher(...), or set teacher to null, or all weights under distillation to 0"
             )
         objective = build_objective(config.distillation, config.student, config.teacher, config.training.seed)
-        # Frozen first: the copy is moved, and the caller's own stays where it is.
-        frozen = place(freeze_detector(teacher, self._autocast_dtype or torch.float32), self.device)
-        return place(objective, self.device), frozen
+        # Fused before it is moved: the copy moves, the caller's teacher stays on its device.
+        fused = place(fuse_for_inference(teacher, self._autocast_dtype or torch.float32), self.device)
+        return place(objective, self.device), fused
 
     def _trained_modules(self) -> list[nn.Module]:
         return [self.student] if self._objective is None else [self.student, self._objective]

@@ -26,7 +26,7 @@ from benchmarks.step.contenders import (
     OURS_SHARED,
     Contenders,
 )
-from benchmarks.step.ours import OursTrainer, freeze_teacher
+from benchmarks.step.ours import OursTrainer, fuse_teacher
 from benchmarks.step.timing import Spread, ratios, take_turns
 from benchmarks.step.workload import STUDENT, TEACHER, Workload
 from hkd.data.prepare import prepare_data
@@ -165,7 +165,7 @@ def test_our_contender_trains_as_the_training_loop_does(tmp_path: Path, is_whole
     )
     data = prepare_data(config.data, progress=False)
     trainer = Trainer(config, data, build(TEACHER_SHAPE, 1), device=CPU)
-    teacher = freeze_teacher(build(TEACHER_SHAPE, 1), config, CPU)
+    teacher = fuse_teacher(build(TEACHER_SHAPE, 1), config, CPU)
     ours = OursTrainer(config, data.train_store, data.train_annotations, CPU, teacher=teacher)
     ours.learners[0].detector.load_state_dict(trainer.student.state_dict())
     ours.generator.manual_seed(2**31 + config.training.seed)  # as the loop seeds its first epoch's

@@ -18,7 +18,7 @@ from hkd.evaluation.evaluator import evaluate_files
 from hkd.inference.picture_detection import CocoResults, FoundPedestrian, PictureDetections, detect_command
 from hkd.inference.pictures import PictureError
 from hkd.models.build import build_detector
-from hkd.models.fused import freeze_detector
+from hkd.models.fused import fuse_for_inference
 from hkd.training.checkpoint import CheckpointError, save_detector
 from tests.training.tiny import HEIGHT, STUDENT, WIDTH
 
@@ -52,7 +52,7 @@ def test_boxes_are_those_of_the_detector_in_pixels_of_the_picture(
     detector = build_detector(STUDENT).eval()
     if dtype is not None:
         # As a training's evaluation does; at bf16 the plain detector's scores are others, by some 1e-3.
-        detector = freeze_detector(detector, dtype)
+        detector = fuse_for_inference(detector, dtype)
     # Half the size, at the top left; 10 columns of padding.
     with Image.open(picture) as opened:
         half = np.asarray(opened.resize((WIDTH - 10, HEIGHT), Image.Resampling.BILINEAR))

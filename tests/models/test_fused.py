@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from hkd.config import DetectorConfig
-from hkd.models import fused as frozen_module
+from hkd.models import fused as fused_module
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
-from hkd.models.fused import freeze_detector
+from hkd.models.fused import fuse_for_inference
 
 SHAPES = {
     "basic blocks": DetectorConfig(backbone="resnet18", width_multiplier=0.25, pyramid_channels=16, head_channels=32),
@@ -46,19 +46,19 @@ def _pyramids(detector: Detector, images: Tensor, sizes: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-class TestFreezeDetector:
+class TestFuseForInference:
     def test_answers_are_those_of_the_detector(self, shape: str) -> None:
         # In fp64 only what is computed can differ, not how it is rounded.
         detector = _detector(SHAPES[shape]).double()
-        frozen = freeze_detector(detector, torch.float64)
+        fused = fuse_for_inference(detector, torch.float64)
         images, sizes = _images(96, 160, torch.float64)
         with torch.no_grad():
             torch.testing.assert_close(
-                _pyramids(frozen, images, sizes), _pyramids(detector, images, sizes), rtol=1e-10, atol=1e-10
+                _pyramids(fused, images, sizes), _pyramids(detector, images, sizes), rtol=1e-10, atol=1e-10
             )
             expected, found = (
                 either.detect(images, sizes, score_threshold=0.3, nms_iou=0.5, max_detections=20)
-                for either in (detector, frozen)
+                for either in (detector, fused)
             )
         assert expected.valid.sum() > 5
         assert torch.equal(found.valid, expected.valid)
@@ -71,36 +71,36 @@ class TestFreezeDetector:
     ) -> None:
         # A chain of 20 to 60 roundings of 2^-24 or, at bf16, of 2^-9 each: about 1e-6, or 0.03, of the whole.
         detector = _detector(SHAPES[shape])
-        frozen = freeze_detector(detector, dtype)
+        fused = fuse_for_inference(detector, dtype)
         for height, width in ((96, 160), (64, 96), (96, 160)):
             images, sizes = _images(height, width)
             with torch.no_grad():
-                expected, found = _pyramids(detector, images, sizes), _pyramids(frozen, images, sizes)
+                expected, found = _pyramids(detector, images, sizes), _pyramids(fused, images, sizes)
             assert found.dtype == dtype
             assert torch.linalg.vector_norm(found.float() - expected) < tolerance * torch.linalg.vector_norm(expected)
 
     def test_the_original_is_left_as_it_is(self, shape: str) -> None:
         detector = _detector(SHAPES[shape]).train()
         before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-        frozen = freeze_detector(detector, torch.bfloat16)
+        fused = fuse_for_inference(detector, torch.bfloat16)
         with torch.no_grad():
-            frozen.forward_pyramid(*_images(64, 96))
+            fused.forward_pyramid(*_images(64, 96))
         assert detector.training
         assert all(parameter.requires_grad for parameter in detector.parameters())
-        assert not frozen.training
-        assert not any(parameter.requires_grad for parameter in frozen.parameters())
+        assert not fused.training
+        assert not any(parameter.requires_grad for parameter in fused.parameters())
         after = detector.state_dict()
         assert before.keys() == after.keys()
         assert all(torch.equal(before[name], after[name]) for name in before)
         owned = {tensor.data_ptr() for tensor in after.values()}
-        copied = [tensor for tensor in frozen.state_dict().values() if tensor.dtype == torch.bfloat16]
+        copied = [tensor for tensor in fused.state_dict().values() if tensor.dtype == torch.bfloat16]
         assert copied
         assert not owned & {tensor.data_ptr() for tensor in copied}
 
     def test_moving_the_copy_leaves_the_original_where_it_is(self, shape: str) -> None:
         detector = _detector(SHAPES[shape])
-        frozen = freeze_detector(detector, torch.bfloat16).to("meta")
-        assert {tensor.device.type for tensor in frozen.buffers()} == {"meta"}
+        fused = fuse_for_inference(detector, torch.bfloat16).to("meta")
+        assert {tensor.device.type for tensor in fused.buffers()} == {"meta"}
         assert {tensor.device.type for tensor in (*detector.parameters(), *detector.buffers())} == {"cpu"}
 
 
@@ -108,12 +108,12 @@ def test_nothing_of_onednn_is_called_where_it_is_switched_off(monkeypatch: pytes
     def refuse(*_: object) -> None:
         raise AssertionError("a fused convolution was called")
 
-    frozen = freeze_detector(_detector(SHAPES["basic blocks"]), torch.float32)
+    fused = fuse_for_inference(_detector(SHAPES["basic blocks"]), torch.float32)
     with torch.no_grad():
-        expected = _pyramids(frozen, *_images(64, 96))
-        monkeypatch.setattr(frozen_module._Convolution, "_fused", refuse)
+        expected = _pyramids(fused, *_images(64, 96))
+        monkeypatch.setattr(fused_module._Convolution, "_fused", refuse)
         monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
-        found = _pyramids(frozen, *_images(64, 96))
+        found = _pyramids(fused, *_images(64, 96))
     # Roundings of 2^-24 in a chain of 20: see above.
     assert torch.linalg.vector_norm(found - expected) < 1e-5 * torch.linalg.vector_norm(expected)
 
@@ -122,4 +122,4 @@ def test_a_norm_that_cannot_be_folded_is_refused() -> None:
     detector = _detector(SHAPES["basic blocks"])
     detector.backbone.body["bn1"] = nn.InstanceNorm2d(16)
     with pytest.raises(AssertionError, match="InstanceNorm2d cannot be folded"):
-        freeze_detector(detector, torch.float32)
+        fuse_for_inference(detector, torch.float32)

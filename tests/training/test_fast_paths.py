@@ -17,7 +17,7 @@ from hkd.models import detector
 from hkd.models.build import build_detector
 from hkd.models.components.regions import region_table
 from hkd.models.detector import Detector
-from hkd.models.fused import freeze_detector
+from hkd.models.fused import fuse_for_inference
 from hkd.structures import Batch, TabledPyramid, Targets
 from hkd.training import loop
 from hkd.training.loop import Trainer
@@ -93,7 +93,7 @@ def test_any_batch_has_the_losses_of_the_plain_paths(
     # One student and one teacher for all sizes, one after another, as what is laid out for one size must not serve
     # another: one image and many, nobody and 200 people, an image of a few cells, and the first size again.
     student, plain_teacher = build(STUDENT, 0), build(TEACHER_SHAPE, 1).requires_grad_(False).eval()
-    teacher = freeze_detector(plain_teacher, precision or torch.float32)
+    teacher = fuse_for_inference(plain_teacher, precision or torch.float32)
     levels = build_objective(ALL_LEVELS, STUDENT, TEACHER_SHAPE, 3)
     sizes = [(2, 4, 64, 96), (1, 0, 64, 96), (1, 1, 64, 64), (5, 200, 96, 64), (3, 0, 33, 65), (2, 4, 64, 96)]
     for number, (images, objects, height, width) in enumerate(sizes):

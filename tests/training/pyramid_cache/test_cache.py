@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hkd.data.prepare import PreparedData
 from hkd.models.detector import Detector
-from hkd.models.fused import freeze_detector
+from hkd.models.fused import fuse_for_inference
 from hkd.training.loop import Trainer
 from hkd.training.pyramid_cache import cache as teacher_cache
 from hkd.training.pyramid_cache import capacity as cache_room
@@ -348,8 +348,8 @@ def test_key_tells_convolutions_apart_that_no_weight_does(
     strided = build(TEACHER_SHAPE, 1)
     strided.backbone.body["layer2"][0].conv1.stride = (1, 1)
     strided.backbone.body["layer2"][0].conv2.stride = (2, 2)
-    frozen = [freeze_detector(either, torch.bfloat16) for either in (teacher, strided)]
-    keys = {cache_key(config, data, either, cpu, torch.bfloat16) for either in frozen}
+    fused = [fuse_for_inference(either, torch.bfloat16) for either in (teacher, strided)]
+    keys = {cache_key(config, data, either, cpu, torch.bfloat16) for either in fused}
     assert len(keys) == 2
 
 
