@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import hashlib
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+from email import message_from_string
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +16,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import hkd
+from hkd.config_io import load_yaml
 from tests.conftest import REPOSITORY
 
 PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
@@ -83,3 +89,44 @@ def test_no_script_folder_shadows_the_standard_library(package: str) -> None:
     # `python sweeps/run.py` puts sweeps/ first on the path: a module named like one of Python's would be taken for it.
     names = {path.stem for path in (REPOSITORY / package).glob("*.py")}
     assert names & set(sys.stdlib_module_names) == set()
+
+
+def test_built_metadata_states_license_author_and_links(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "LICENSE", "README.md"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    (tmp_path / "hkd").mkdir()
+    shutil.copy(REPOSITORY / "hkd" / "__init__.py", tmp_path / "hkd")
+    code = "from setuptools import build_meta; print(build_meta.prepare_metadata_for_build_wheel('built'))"
+    (tmp_path / "built").mkdir()
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=True)
+    (built,) = (tmp_path / "built").glob("*.dist-info")
+    metadata = message_from_string((built / "METADATA").read_text(encoding="utf-8"))
+    assert (metadata["Name"], metadata["Version"]) == ("hkd", hkd.__version__)
+    assert (metadata["License-Expression"], metadata["License-File"]) == ("Apache-2.0", "LICENSE")
+    assert (metadata["Author"], metadata["Author-email"]) == ("The hkd developers", None)
+    labels = [link.partition(", ")[0] for link in metadata.get_all("Project-URL", [])]
+    assert labels == ["Repository", "Issues", "Changelog"]
+    # PEP 639: a license classifier beside a license expression is refused by package indexes.
+    assert not any(classifier.startswith("License ::") for classifier in metadata.get_all("Classifier", []))
+
+
+def test_license_is_the_unchanged_text_of_apache_2() -> None:
+    digest = hashlib.sha256((REPOSITORY / "LICENSE").read_bytes()).hexdigest()
+    # Of https://www.apache.org/licenses/LICENSE-2.0.txt.
+    assert digest == "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
+
+
+def test_citation_has_the_required_keys_and_agrees_with_the_package() -> None:
+    citation = load_yaml(REPOSITORY / "CITATION.cff")
+    # Required by the schema of the Citation File Format 1.2.0.
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert str(citation["cff-version"]) == "1.2.0"
+    assert citation["authors"] == PROJECT["authors"]
+    assert citation["version"] == hkd.__version__
+    assert citation["license"] == PROJECT["license"]
+    assert citation["repository-code"] == PROJECT["urls"]["Repository"]
+    (paper,) = citation["references"]
+    assert {"type", "title", "authors"} <= paper.keys()  # required of a reference
+    assert [author["family-names"] for author in paper["authors"]] == ["Chen", "Ai", "Shang", "Chen", "Zhuang"]
+    assert paper["year"] == 2019
+    assert any("1909.09325" in identifier["value"] for identifier in paper["identifiers"])
