@@ -6,10 +6,8 @@ import argparse
 import json
 import os
 import re
-import shutil
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 if not __package__:
@@ -86,24 +84,24 @@ def _report(study: str, tracking_uri: str, out: Path, *, markdown: bool) -> None
     from analysis import plots, report, tables
     from analysis.front import analyse
     from analysis.records import read_study
+    from hkd.files import write_all_atomically
 
     records = read_study(study, tracking_uri)
     analysis = analyse(records)
     params_png = plots.draw_front(analysis, plots.params_axis(analysis))
     flops_png = plots.draw_front(analysis, plots.flops_axis(analysis))
     front_in_markdown = tables.front_table(analysis).as_markdown()
-    _write_all(
-        out,
-        {
-            "front_params.png": params_png,
-            "front_flops.png": flops_png,
-            "front.md": front_in_markdown + "\n",
-            "trials.csv": tables.trials_table(records, analysis).to_csv(index=False),
-            "report.html": report.render_html(records, analysis, params_png=params_png, flops_png=flops_png),
-            # NaN and infinity are no JSON, and records hold none.
-            "summary.json": json.dumps(report.summary(records, analysis), indent=2, allow_nan=False) + "\n",
-        },
-    )
+    files: dict[str, str | bytes] = {
+        "front_params.png": params_png,
+        "front_flops.png": flops_png,
+        "front.md": front_in_markdown + "\n",
+        "trials.csv": tables.trials_table(records, analysis).to_csv(index=False),
+        "report.html": report.render_html(records, analysis, params_png=params_png, flops_png=flops_png),
+        # NaN and infinity are no JSON, and records hold none.
+        "summary.json": json.dumps(report.summary(records, analysis), indent=2, allow_nan=False) + "\n",
+    }
+    # All or nothing: after an error an older report is unchanged.
+    write_all_atomically({out / name: content for name, content in files.items()})
     if markdown:
         print(front_in_markdown)
         return
@@ -125,21 +123,6 @@ def _check_out(out: Path) -> None:
     for folder in (out, *out.parents):
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"--out {out}: {folder} is a file; name a folder.")
-
-
-def _write_all(out: Path, contents: Mapping[str, str | bytes]) -> None:
-    """Write the files aside and move them in when all are whole: until then an older report stays as it was."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        for name, content in contents.items():
-            data = content if isinstance(content, bytes) else content.encode("utf-8")
-            (aside / name).write_bytes(data)
-        out.mkdir(exist_ok=True)
-        for name in contents:
-            (aside / name).replace(out / name)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ import torch
 from hkd.config import TrialConfig
 from hkd.config_io import apply_overrides, config_hash, load_yaml, parse_config, parse_override
 from hkd.data.prepare import prepare_data
+from hkd.files import write_json
 from hkd.metric_names import AP, MR2_ALL, MR2_REASONABLE
-from hkd.training.checkpoint import write_json
 from hkd.training.loop import Trainer
 from hkd.training.progress import TrainingProgress
 from hkd.training.teacher import load_teacher, prepare_teacher

@@ -13,8 +13,6 @@ Teachers lie beside it, in ``<storage_path>/teachers``, so that other studies fi
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from hkd.config_io import ConfigError, dump_yaml, flatten, load_yaml, parse_config
+from hkd.files import write_atomically
 from hkd.redaction import redacted_text, redacted_uri
 from sweeps.settings.study import StudyConfig
 
@@ -100,7 +99,7 @@ class StudyFolder:
     def begin(self, study: StudyConfig) -> None:
         """Make the folder and write down what is run in it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_whole(self.config_file, dump_yaml(shareable(study)))
+        write_atomically(self.config_file, dump_yaml(shareable(study)), durable=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -174,19 +173,6 @@ def identity_differences(begun: StudyConfig, asked: StudyConfig) -> list[str]:
         for key in sorted(before.keys() | now.keys())
         if before.get(key, _ABSENT) != now.get(key, _ABSENT) and not key.startswith(FREE_SETTINGS)
     ]
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that a reader meets all of it or its predecessor, even if this process is killed."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 _ABSENT = object()

@@ -9,8 +9,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hkd.commands.outputs import place_problems, write_whole
+from hkd.commands.outputs import place_problems
 from hkd.commands.parsing import CommandError, Commands, add_command, number, whole_number
+from hkd.files import write_atomically
 
 if TYPE_CHECKING:
     from hkd.evaluation.comparison import DetectorFile, EvaluationReport
@@ -110,9 +111,9 @@ def _run_evaluate(options: argparse.Namespace) -> None:
         )
     print(format_report(report))
     if options.json is not None:
-        write_whole(options.json, (report.to_json() + "\n").encode())
+        write_atomically(options.json, report.to_json() + "\n")
     if options.plot is not None:
-        write_whole(options.plot, _drawn(report, options.subset, options.plot.suffix.lower().removeprefix(".")))
+        write_atomically(options.plot, _drawn(report, options.subset, options.plot.suffix.lower().removeprefix(".")))
 
 
 def _checked_detectors(options: argparse.Namespace) -> list[DetectorFile]:

@@ -1,8 +1,7 @@
-"""Files that commands write: never over what they read, and whole or not at all."""
+"""Checks of the files that commands write: never over what they read."""
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -50,14 +49,3 @@ def _why_not_writable(place: Path) -> str | None:
             return None
     except OSError as error:
         return f"{above}: {error.strerror or type(error).__name__}"
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, its folder too if there is none; a reader never meets half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -11,10 +11,8 @@ names the folder of the images: absolute, or relative to the JSON file's own fol
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +35,7 @@ from hkd.data.annotation_checks import (
     states_image_size,
 )
 from hkd.data.files import read_bounded
+from hkd.files import write_all_atomically
 from hkd.json_text import RepeatedKeyError, load_json
 from hkd.terminal_text import printable
 
@@ -232,26 +231,13 @@ def annotation_document(
 def write_annotations(
     path: Path, images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]], image_root: str
 ) -> None:
-    """Writes :func:`annotation_document` at ``path``, whole or not at all; makes the folder if needed."""
+    """Writes :func:`annotation_document` at ``path`` atomically."""
     write_documents({path: annotation_document(images, annotations, image_root)})
 
 
 def write_documents(documents: Mapping[Path, Mapping[str, Any]]) -> None:
-    """Writes each document at its path, whole, and none before all could be written; makes the folders if needed."""
-    texts = {path: json.dumps(document, allow_nan=False) for path, document in documents.items()}
-    partials = {path: path.with_name(f"{path.name}.{os.getpid()}.partial") for path in texts}
-    try:
-        for path, text in texts.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_dir():
-                # Told before anything is replaced.
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-            partials[path].write_text(text, encoding="utf-8")
-        for path, partial in partials.items():
-            partial.replace(path)
-    finally:
-        for partial in partials.values():
-            partial.unlink(missing_ok=True)
+    """Write each document at its path; an error while writing one leaves all paths unchanged."""
+    write_all_atomically({path: json.dumps(document, allow_nan=False) for path, document in documents.items()})
 
 
 def read_json(path: Path) -> object:

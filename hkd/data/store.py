@@ -16,6 +16,7 @@ from filelock import FileLock
 from PIL import Image
 
 from hkd.data.annotations import AnnotationError, Annotations
+from hkd.files import replace_atomically, write_atomically
 
 _FORMAT = 1
 """Part of every store's name: raise it when the same images would be stored otherwise."""
@@ -148,11 +149,11 @@ def _build(
     progress: bool,
 ) -> None:
     """Writes the store and its checksum beside it, each whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")  # one at a time, under the lock: a killed build's is overwritten
     checksum = hashlib.sha256()
     problems: list[str] = []
     decoded = _decoded(annotations, scales, valid_sizes)
-    try:
+    # The caller holds a lock: a fixed name lets this build overwrite what a killed one left.
+    with replace_atomically(path, partial=path.with_name(f"{path.name}.partial")) as partial:
         # Written, not mapped: a full disk is then an error and not a bus error.
         with partial.open("wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -169,11 +170,7 @@ def _build(
                 checksum.update(pixels)
         if problems:
             raise AnnotationError(problems, str(annotations.path))
-        partial.replace(path)
-        partial.write_text(json.dumps({"sha256": checksum.hexdigest(), "shape": shape}), encoding="utf-8")
-        partial.replace(_checksum_path(path))
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(_checksum_path(path), json.dumps({"sha256": checksum.hexdigest(), "shape": shape}))
 
 
 def _with_bar(decoded: Iterator[_Picture], count: int) -> Iterable[_Picture]:

@@ -16,13 +16,14 @@ from PIL import Image, ImageDraw, ImageFont
 from hkd.config import EvaluationConfig, TrainingConfig, TrialConfig
 from hkd.data.annotations import ImageRecord, read_annotations
 from hkd.data.store import open_store
+from hkd.files import write_atomically, write_json
 from hkd.inference.pictures import PictureError, numbered_as, open_upright, picture_records, without_boxes
 from hkd.inference.store_detection import detect_store
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
 from hkd.runtime.device import autocast_dtype, place, resolve_device
-from hkd.training.checkpoint import CheckpointError, load_detector, load_weights, write_json
+from hkd.training.checkpoint import CheckpointError, load_detector, load_weights
 
 DETECTIONS_FILE = "detections.json"
 DRAWING_THRESHOLD: Final = 0.5
@@ -153,7 +154,7 @@ def _write_drawings(pictures: Sequence[PictureDetections], out: Path) -> None:
         assert picture.drawn is not None
         _draw(picture.image, picture.pedestrians).save(picture.drawn)
     plain = [{**asdict(picture), "image": str(picture.image), "drawn": str(picture.drawn)} for picture in pictures]
-    (out / DETECTIONS_FILE).write_text(json.dumps(plain, indent=1), encoding="utf-8")
+    write_atomically(out / DETECTIONS_FILE, json.dumps(plain, indent=1))
 
 
 def _write_results(

@@ -1,17 +1,13 @@
 """Files that hold weights: the deployed detector, and the full state of a training.
 
 Nothing here unpickles: detectors are safetensors, everything else goes through ``torch.load(weights_only=True)``.
-Every file is written beside its place and moved there, so that a reader never meets half a file.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +18,7 @@ from torch import Tensor, nn
 
 import hkd
 from hkd.config import DetectorConfig
+from hkd.files import replace_atomically, write_atomically
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 
@@ -85,9 +82,8 @@ def save_detector(
         "metrics": dict(metrics or {}),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
-    with _written_whole(path) as partial:
-        # Not save_file, which makes a file that its owner alone may read.
-        partial.write_bytes(save(tensors, metadata={_METADATA_KEY: json.dumps(header, sort_keys=True)}))
+    # Not save_file, which makes a file that only its owner may read.
+    write_atomically(path, save(tensors, metadata={_METADATA_KEY: json.dumps(header, sort_keys=True)}))
 
 
 def load_detector(path: Path, device: torch.device | str = "cpu") -> tuple[Detector, DetectorMetadata]:
@@ -212,7 +208,7 @@ def architecture_problems(detector: nn.Module, weights: Mapping[str, Tensor]) ->
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write a training's state: nested dicts and lists of tensors, numbers and strings."""
-    with _written_whole(path) as partial:
+    with replace_atomically(path) as partial:
         torch.save({"format": STATE_FORMAT, **state}, partial)
 
 
@@ -227,13 +223,6 @@ def load_state(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
         raise CheckpointError(f'{path}: not a training state that this version of hkd reads ("{STATE_FORMAT}")')
     return state
-
-
-def write_json(path: Path, content: object, indent: int | None = 2) -> None:
-    """Write a dataclass or plain value as JSON, on one line if ``indent`` is None."""
-    plain = asdict(content) if hasattr(content, "__dataclass_fields__") else content  # type: ignore[call-overload]
-    with _written_whole(path) as partial:
-        partial.write_text(json.dumps(plain, indent=indent, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _first_classes(weights: dict[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:
@@ -273,15 +262,3 @@ def _some(entries: list[str]) -> str:
 
 def _shape(tensor: Tensor) -> str:
     return "(" + ", ".join(str(size) for size in tensor.shape) + ")"
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
-    """A path to write to, in the same folder, which becomes ``path`` at the end, or is removed on an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -18,11 +18,11 @@ from hkd.config_io import dump_yaml, flatten, load_config
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.evaluation.evaluator import EvaluationResult, evaluate
 from hkd.evaluation.formats.protocol_files import load_protocol
+from hkd.files import write_atomically, write_json
 from hkd.metric_names import FLOPS, GMACS, MR2_REASONABLE, NUM_PARAMS, TOTAL_LOSS
 from hkd.models.cost import Cost
 from hkd.runtime.device import resolve_device
 from hkd.runtime.usage import UsageMeter
-from hkd.training.checkpoint import write_json
 from hkd.training.loop import SECONDS, Trainer
 from hkd.training.progress import OnProgress, TrainingProgress, progress_bars
 from hkd.training.teacher import check_teacher_files, load_teacher, prepare_teacher
@@ -109,7 +109,7 @@ def train_command(
             _check_origin(out, origin)
             trainer = Trainer(config, data, teacher)
             # From here on the folder holds a training.
-            _write_whole(out / CONFIG_FILE, dump_yaml(config))
+            write_atomically(out / CONFIG_FILE, dump_yaml(config))
             write_json(out / ORIGIN_FILE, origin)
             evaluation, detections = _train(trainer, data, out, progress, console)
         _write_results(trainer, evaluation, detections, out)
@@ -257,15 +257,9 @@ def _write_results(trainer: Trainer, evaluation: EvaluationResult, detections: l
     metrics = evaluation.as_metrics()
     cost = {NUM_PARAMS: trainer.cost.num_params, FLOPS: trainer.cost.flops, GMACS: trainer.cost.gmacs}
     trainer.export_student(out / WEIGHTS_FILE, metrics)
-    _write_whole(out / DETECTIONS_FILE, json.dumps(detections, allow_nan=False))
+    write_atomically(out / DETECTIONS_FILE, json.dumps(detections, allow_nan=False))
     write_json(out / CURVE_FILE, evaluation.curves())
     write_json(out / METRICS_FILE, {**metrics, **cost})
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def _words(numbers: Mapping[str, float]) -> str:

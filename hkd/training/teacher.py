@@ -15,12 +15,13 @@ from filelock import FileLock
 from hkd.config import DataConfig, DetectorConfig, DistillationConfig, TeacherConfig, TrialConfig
 from hkd.config_io import config_hash
 from hkd.data.prepare import PreparedData, prepare_data, scenes_hash
+from hkd.files import write_json
 from hkd.inference.store_detection import evaluate_detector
 from hkd.models.build import build_detector
 from hkd.models.cost import Cost, config_cost
 from hkd.models.detector import Detector
 from hkd.runtime.device import autocast_dtype, place, resolve_device
-from hkd.training.checkpoint import CheckpointError, load_weights, read_metadata, save_detector, write_json
+from hkd.training.checkpoint import CheckpointError, load_weights, read_metadata, save_detector
 from hkd.training.loop import Trainer
 from hkd.training.memory import BatchTooLargeError
 from hkd.training.progress import OnProgress, TrainingProgress, ignore_progress

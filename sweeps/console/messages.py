@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hkd import metric_names as names
+from hkd.files import write_atomically
 from hkd.redaction import redacted_uri
 from sweeps.console.display import Display, front_table, percent
 from sweeps.execution.cluster import Cluster, TrialResources
-from sweeps.folder import StudyFolder, shown_path, write_whole
+from sweeps.folder import StudyFolder, shown_path
 from sweeps.settings.space import num_proposals
 from sweeps.settings.study import StudyConfig, TrackingConfig
 from sweeps.tracking.tracker import Tracker
@@ -44,7 +45,8 @@ def summarise_teacher(prepared: PreparedTeacher) -> TeacherSummary:
 
 def write_teacher(file: Path, teacher: TeacherSummary) -> None:
     """Note in the study's folder where its teacher lies, and how good it is."""
-    write_whole(file, json.dumps({"path": str(teacher.path), "metrics": teacher.metrics}, indent=2) + "\n")
+    content = {"path": str(teacher.path), "metrics": teacher.metrics}
+    write_atomically(file, json.dumps(content, indent=2) + "\n", durable=True)
 
 
 def read_teacher(file: Path) -> TeacherSummary | None:

@@ -21,10 +21,10 @@ from hkd.config import DataConfig, TeacherConfig, TrialConfig
 from hkd.config_io import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.evaluation.evaluator import EvaluationResult
+from hkd.files import write_json
 from hkd.models.detector import Detector
 from hkd.runtime.device import resolve_device
 from hkd.runtime.usage import UsageMeter, release_memory
-from hkd.training.checkpoint import write_json
 from hkd.training.loop import Trainer
 from hkd.training.pyramid_cache.capacity import CacheRoom
 from hkd.training.teacher import load_teacher

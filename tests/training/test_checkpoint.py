@@ -21,7 +21,6 @@ from hkd.training.checkpoint import (
     read_weights,
     save_detector,
     save_state,
-    write_json,
 )
 from tests.training.tiny import STUDENT, TEACHER_SHAPE, build
 
@@ -208,15 +207,6 @@ def test_state_comes_back_and_other_files_are_refused(tmp_path: Path, saved: Pat
     (tmp_path / "half.pt").write_bytes((tmp_path / "state.pt").read_bytes()[:500])
     with pytest.raises(CheckpointError, match="not a file that can be read safely"):
         load_state(tmp_path / "half.pt")
-
-
-def test_broken_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
-    path = tmp_path / "summary.json"
-    write_json(path, {"ap": 0.5})
-    with pytest.raises(ValueError, match="Out of range float"):
-        write_json(path, {"ap": float("nan")})
-    assert json.loads(path.read_text(encoding="utf-8")) == {"ap": 0.5}
-    assert [entry.name for entry in tmp_path.iterdir()] == ["summary.json"]
 
 
 def test_broken_write_of_a_state_leaves_the_old_one(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ A conversion that swaps x and y, counts from 1, or misplaces frames passes every
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from hkd.data.annotations import AnnotationError, Annotations, ImageRecord
+from hkd.files import replace_atomically
 
 _TILE_WIDTH, _TILE_HEIGHT = 640, 480
 _MARGIN = 8
@@ -58,13 +58,8 @@ def draw_preview(annotations: Annotations, path: Path, count: int) -> None:
     name = "" if annotations.path is None else annotations.path.name
     counts = f"{len(chosen)} of {len(annotations.images)} images, {len(annotations.records)} boxes in all"
     sheet = _arrange(tiles, f"{name}  {counts}".strip())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with replace_atomically(path) as partial:
         sheet.save(partial, format="PNG")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def choose_images(annotations: Annotations, count: int) -> list[int]:

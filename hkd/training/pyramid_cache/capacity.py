@@ -17,6 +17,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from hkd.files import write_atomically
+
 PLAN_FILE = "plan.json"
 
 _KEY = re.compile(r"[0-9a-f]{16}")
@@ -128,9 +130,7 @@ def begin_use(folder: Path, planned_bytes: int) -> FileLock:
     entries = _entries(folder)
     if entries.is_in_use:
         planned_bytes = max(planned_bytes, entries.planned_bytes)
-    partial = folder / f".{PLAN_FILE}"
-    partial.write_text(json.dumps({"bytes": planned_bytes}), encoding="utf-8")
-    partial.replace(folder / PLAN_FILE)
+    write_atomically(folder / PLAN_FILE, json.dumps({"bytes": planned_bytes}))
     user = FileLock(folder / "users" / f"{os.getpid()}-{secrets.token_hex(4)}", thread_local=False)
     user.acquire()
     return user

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hkd.files import replace_atomically
 from hkd.structures import TabledPyramid
 
 PAGE_BYTES = 4096
@@ -70,16 +71,12 @@ def write_pyramid(path: Path, partial: Path, pyramid: Mapping[str, Tensor], iden
     header = {"identity": identity, "file_bytes": offset, "levels": [vars(level) for level in levels]}
     text = json.dumps(header).encode()
     assert len(text) <= PAGE_BYTES - _PREFIX.size, "the header is longer than a page"
-    try:
-        with partial.open("wb") as file:
-            file.write(_PREFIX.pack(_MAGIC, len(text), zlib.crc32(text)) + text)
-            for level, tensor in zip(levels, tensors.values(), strict=True):
-                file.seek(level.offset)
-                file.write(_bytes_of(tensor).numpy().data)
-            file.truncate(offset)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replace_atomically(path, partial=partial), partial.open("wb") as file:
+        file.write(_PREFIX.pack(_MAGIC, len(text), zlib.crc32(text)) + text)
+        for level, tensor in zip(levels, tensors.values(), strict=True):
+            file.seek(level.offset)
+            file.write(_bytes_of(tensor).numpy().data)
+        file.truncate(offset)
 
 
 def read_pyramid(path: Path, identity: str | None) -> dict[str, Tensor]:

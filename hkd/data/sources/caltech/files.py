@@ -18,6 +18,7 @@ from hkd.data.annotations import AnnotationError
 from hkd.data.files import read_bounded
 from hkd.data.sources.caltech.seq import LARGEST_FRAME_BYTES, SeqVideo, open_seq
 from hkd.data.sources.conversion import progress
+from hkd.files import write_atomically
 
 VideoKey = tuple[int, int]
 """Set and video."""
@@ -151,7 +152,7 @@ def place_frames(
             except OSError as error:
                 problems.append(f"'{files.frames[key]}' cannot be read ({error.strerror})")
                 continue
-            _write(images / names[key], data)
+            write_atomically(images / names[key], data)
     return images, names, told
 
 
@@ -183,13 +184,3 @@ def _source(
     elif source.announced_frames > source.frame_count:
         told.append(f"{source.path} announces {source.announced_frames} frames and holds {source.frame_count}")
     return source
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
