@@ -76,14 +76,15 @@ unit: $(STAMP)
 thorough: $(STAMP)
 	$(BIN)/pytest -m "thorough and not end_to_end" --durations=15 --numprocesses=auto --dist=loadfile
 
+# Two files at a time: these tests mostly wait for processes that start, one after another.
 end_to_end: $(STAMP)
-	$(BIN)/pytest -m end_to_end --durations=15
+	$(BIN)/pytest -m end_to_end --durations=15 --numprocesses=2 --dist=loadfile
 
-# One after another even under `make -j`: the tests share the machine's cores and their times are read.
+# One after another even under `make -j`: the steps share the machine's cores. The unit and the thorough tests run in
+# one pytest session, which imports torch, Ray and MLflow once instead of twice.
 test: $(STAMP)
 	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory unit
-	@$(MAKE) --no-print-directory thorough
+	$(BIN)/pytest -m "not end_to_end" --durations=15 --numprocesses=auto --dist=loadfile
 	@$(MAKE) --no-print-directory end_to_end
 
 # Names and versions only: where packages come from is the machine's affair.
