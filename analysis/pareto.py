@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 if not __package__:
     # Started as a file from a checkout that need not be installed: the packages lie one folder up.
@@ -46,18 +47,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     from analysis.store import RecordsError
+    from hkd.redaction import redacted_text
 
     try:
         _check_out(out)
         _report(options.study, options.tracking_uri, out, markdown=options.markdown)
     except (RecordsError, OSError) as error:
-        print(f"pareto: error: {error}", file=sys.stderr)
+        print(f"pareto: error: {redacted_text(str(error), options.tracking_uri)}", file=sys.stderr)
         return 2
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        from hkd.redaction import redacted_text
+
+        super().error(redacted_text(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="pareto",
         description=_DESCRIPTION,
         epilog=_EPILOG,

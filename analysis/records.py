@@ -17,7 +17,7 @@ import pandas as pd
 
 from analysis.store import RecordsError, StoredRun, check_local_store, fetch_runs
 from hkd import metric_names as names
-from hkd.redaction import redacted_uri
+from hkd.redaction import redacted_setting, redacted_text, redacted_uri
 
 ParameterValue = bool | int | float | str | None
 
@@ -160,11 +160,11 @@ def read_study(study: str, tracking_uri: str) -> StudyRecords:
     if not any(trial.is_counted for trial in trials):
         raise RecordsError(_nothing_counts(study, trials))
     return StudyRecords(
-        study=study,
+        study=redacted_text(study),
         tracking_uri=redacted_uri(tracking_uri),
         trials=trials,
         teacher=_the_teacher(teachers, notes),
-        settings=dict(parents[-1].data.params) if parents else {},
+        settings=_redacted(parents[-1].data.params) if parents else {},
         tags=_readable_tags(parents[-1].data.tags) if parents else {},
         notes=tuple(notes),
     )
@@ -185,18 +185,18 @@ def parse_parameter(text: str) -> ParameterValue:
 
 def _record(stored: StoredRun) -> TrialRecord:
     data, info, history = stored.run.data, stored.run.info, stored.miss_rate_history
-    tags = data.tags
+    tags = _redacted(data.tags)
     metrics = {key: value for key, value in data.metrics.items() if _is_finite(value)}
     if history:
         metrics.pop(names.MR2_REASONABLE, None)
         if _is_finite(history[-1][1]):
             metrics[names.MR2_REASONABLE] = history[-1][1]
-    params = {key: parse_parameter(text) for key, text in data.params.items()}
+    params = {key: parse_parameter(text) for key, text in _redacted(data.params).items()}
     status = tags.get(names.TAG_STATUS) or _STATUS_OF_MLFLOW.get(info.status, info.status)
     epoch = history[-1][0] if history else None
     budget_fraction = metrics.get(names.BUDGET_FRACTION)
     return TrialRecord(
-        trial_id=tags.get(names.TAG_TRIAL_ID) or info.run_name or info.run_id,
+        trial_id=tags.get(names.TAG_TRIAL_ID) or redacted_text(info.run_name or info.run_id),
         run_id=info.run_id,
         role=tags[names.TAG_ROLE],
         baseline=tags.get(names.TAG_BASELINE),
@@ -305,7 +305,12 @@ def _nothing_counts(study: str, trials: tuple[TrialRecord, ...]) -> str:
 
 
 def _readable_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    return {key: text for key, text in tags.items() if not key.startswith("mlflow.") or key == _COMMIT_TAG}
+    return _redacted({k: text for k, text in tags.items() if not k.startswith("mlflow.") or k == _COMMIT_TAG})
+
+
+def _redacted(texts: Mapping[str, str]) -> dict[str, str]:
+    """Parameters or tags without credentials: whoever logged them may have written a URI with its password."""
+    return {key: redacted_setting(key, text) for key, text in texts.items()}
 
 
 def _known_first(keys: set[str]) -> list[str]:

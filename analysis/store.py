@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from hkd import metric_names as names
-from hkd.redaction import redacted_uri
+from hkd.redaction import redacted_text, redacted_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
@@ -31,20 +31,19 @@ def check_local_store(tracking_uri: str) -> None:
         RecordsError: there is no such file or folder, or it is no MLflow store.
     """
     scheme, _, rest = tracking_uri.partition(":")
+    shown = redacted_uri(tracking_uri)
     if scheme.partition("+")[0] == "sqlite":
         path = Path(rest.removeprefix("///").partition("?")[0])
         if not path.name:
-            raise RecordsError(
-                f"tracking URI {tracking_uri!r} names no file; write sqlite:///PATH (sqlite:///mlflow.db)."
-            )
+            raise RecordsError(f"tracking URI {shown!r} names no file; write sqlite:///PATH (sqlite:///mlflow.db).")
         _check_sqlite_file(path)
     elif "://" not in tracking_uri and scheme != "databricks":
         path = Path(rest if scheme == "file" else tracking_uri)
         if path.is_file():
-            raise RecordsError(f"tracking URI {tracking_uri!r} is a file; for an SQLite store write sqlite:///{path}.")
+            raise RecordsError(f"tracking URI {shown!r} is a file; for an SQLite store write sqlite:///PATH.")
         if not path.is_dir():
             raise RecordsError(
-                f"tracking URI {tracking_uri!r}: there is no such folder; allowed are sqlite:///PATH, "
+                f"tracking URI {shown!r}: there is no such folder; allowed are sqlite:///PATH, "
                 "http(s)://HOST:PORT and whatever else MLflow reads."
             )
 
@@ -94,7 +93,7 @@ def fetch_runs(study: str, tracking_uri: str) -> list[StoredRun]:
         return [StoredRun(run, _miss_rate_history(client, run)) for run in _all_runs(client, experiment)]
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError, OSError) as error:
         # MLflow's and SQLAlchemy's messages go on for pages; the first line says what happened.
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0].replace(tracking_uri, shown)
+        first_line = redacted_text((str(error).strip() or type(error).__name__).splitlines()[0], tracking_uri)
         raise RecordsError(
             f"the MLflow store {shown} cannot be read: {first_line.rstrip('.')}. "
             "Check --tracking-uri, and that a server named there runs and can be reached from here."

@@ -1,33 +1,119 @@
-"""What of a URI may be seen."""
-
 from __future__ import annotations
 
 import pytest
 
-from hkd.redaction import is_hidden, redacted_text, redacted_uri
+from hkd.redaction import is_redacted, redacted_setting, redacted_text, redacted_uri
+
+URIS = [
+    # User and password before the host.
+    ("postgresql://me:pw@db:5432/x", "postgresql://***@db:5432/x"),
+    ("postgresql://me:p@w@db:5432/x", "postgresql://***@db:5432/x"),
+    ("postgresql://me:p/w@db/x", "postgresql://***@db/x"),
+    ("postgresql://me:p?w#x@db/x", "postgresql://***@db/x"),
+    ("postgresql://me:p%40w%2F@db/x", "postgresql://***@db/x"),
+    ("postgresql+psycopg2://me:pw@db/x", "postgresql+psycopg2://***@db/x"),
+    ("postgresql:///me:pw@db/x", "postgresql:///***@db/x"),
+    ("HTTPS://ME:PW@HOST", "HTTPS://***@HOST"),
+    ("http://me@host:5000", "http://***@host:5000"),
+    ("http://:pw@host:5000", "http://***@host:5000"),
+    ("http://me:pw@[::1]:5000/#top", "http://***@[::1]:5000/#top"),
+    ("me:pw@host:5000", "***@host:5000"),
+    ("me:p/w@host", "***@host"),
+    ("http%3A%2F%2Fme%3Apw%40host%2Fx", "http%3A%2F%2F***%40host%2Fx"),
+    # Secrets in the query or the fragment.
+    ("http://h:5000/?user=me&password=pw&a=b", "http://h:5000/?user=me&password=***&a=b"),
+    ("mysql://h/x?ssl_PASSWORD=pw", "mysql://h/x?ssl_PASSWORD=***"),
+    ("http://h/?api_key=k&API-KEY=k&apikey=k&key=k", "http://h/?api_key=***&API-KEY=***&apikey=***&key=***"),
+    ("http://h/?access_token=t&client_secret=s&sig=s", "http://h/?access_token=***&client_secret=***&sig=***"),
+    ("http://h/?passwd=p&pwd=p&pass=p&passphrase=p", "http://h/?passwd=***&pwd=***&pass=***&passphrase=***"),
+    ("http://h/?pass%77ord=pw", "http://h/?pass%77ord=***"),
+    ("http://h/?password=a%26b#c;d", "http://h/?password=***"),
+    ("http://h/?a=b;password=pw", "http://h/?a=b;password=***"),
+    ("http://h/#id_token=t", "http://h/#id_token=***"),
+    ("http://h/?next=%2Fx%3Ftoken%3Dt", "http://h/?next=%2Fx%3Ftoken%3D***"),
+    ("http://me:pw@h/?token=t", "http://***@h/?token=***"),
+    ("sqlite:///x.db?password=p@w", "sqlite:///x.db?password=***"),
+    # No secret.
+    ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+    ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+    ("sqlite:////srv/a:b@c/mlflow.db", "sqlite:////srv/a:b@c/mlflow.db"),
+    ("sqlite+pysqlite:////home/me@work/mlflow.db", "sqlite+pysqlite:////home/me@work/mlflow.db"),
+    ("SQLITE:////home/me@work/mlflow.db", "SQLITE:////home/me@work/mlflow.db"),
+    ("file:///home/me@work/mlruns", "file:///home/me@work/mlruns"),
+    ("file:/home/me@work/mlruns", "file:/home/me@work/mlruns"),
+    ("runs/me@work", "runs/me@work"),
+    ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+    ("http://h:5000/?page=2#top", "http://h:5000/?page=2#top"),
+]
+
+
+@pytest.mark.parametrize(("uri", "redacted"), URIS)
+def test_uri_and_text_that_quotes_it(uri: str, redacted: str) -> None:
+    assert redacted_uri(uri) == redacted
+    text = f"request to \"{uri}\" failed; then '{uri}' and {uri} , a@b.c"
+    assert redacted_text(text) == f"request to \"{redacted}\" failed; then '{redacted}' and {redacted} , a@b.c"
+
+
+@pytest.mark.parametrize(("uri", "redacted"), URIS)
+def test_redacted_uri_is_recognised_and_stays(uri: str, redacted: str) -> None:
+    assert redacted_uri(redacted) == redacted
+    assert is_redacted(redacted) == (uri != redacted)
+    assert not is_redacted(uri)
+
+
+def test_space_and_quote_in_password_of_uri() -> None:
+    assert redacted_uri("http://me:a 'b@host") == "http://***@host"
+    assert redacted_uri("http://host/?password=a 'b") == "http://host/?password=***"
+
+
+def test_file_uri_before_one_with_password() -> None:
+    text = "sqlite:////home/me@work/a.db,http://me:pw@host"
+    assert redacted_text(text) == "sqlite:////home/me@work/a.db,http://***@host"
+
+
+def test_every_uri_of_text_is_redacted() -> None:
+    shown = redacted_text("http://a:one@h1,http://b:two@h2 (http://c:three@h3)\nhttp://d:four@h4?token=five")
+    assert not any(secret in shown for secret in ("one", "two", "three", "four", "five"))
 
 
 @pytest.mark.parametrize(
-    ("uri", "shown"),
+    ("text", "redacted"),
     [
-        ("postgresql://me:pw@db:5432/x", "postgresql://***@db:5432/x"),
-        ("postgresql://me:p@w@db:5432/x", "postgresql://***@db:5432/x"),
-        ("postgresql://me:p/w@db/x", "postgresql://***@db/x"),
-        ("http://h:5000/?user=me&password=pw&a=b", "http://h:5000/?user=me&password=***&a=b"),
-        ("mysql://h/x?ssl_PASSWORD=pw", "mysql://h/x?ssl_PASSWORD=***"),
-        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
-        # The @ of a path is no user's.
-        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
-        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("host=db user=me password=pw dbname=x", "host=db user=me password=*** dbname=x"),
+        ("MLFLOW_TRACKING_TOKEN = abc", "MLFLOW_TRACKING_TOKEN = ***"),
+        ("{'password': 'p w', 'a': 1}", "{'password': '***', 'a': 1}"),
+        ('{"api_key":"k","a":1}', '{"api_key":"***","a":1}'),
+        ("Authorization: Bearer abc.def failed", "Authorization: *** failed"),
+        ("secret: s3cr3t", "secret: ***"),
+        ("--set tracking.uri=me:pw@host", "--set tracking.uri=***@host"),
+        ("(me:pw@host)", "(***@host)"),
+        # Nothing to hide.
+        ("the password is missing", "the password is missing"),
+        ("KeyError: 'training.total_epochs'", "KeyError: 'training.total_epochs'"),
+        ("mail a@b.c, clone git@host:x/y", "mail a@b.c, clone git@host:x/y"),
     ],
 )
-def test_a_uri_and_a_text_with_it(uri: str, shown: str) -> None:
-    assert redacted_uri(uri) == shown
-    text = f"request to \"{uri}\" failed; then '{uri}', a@b.c"
-    assert redacted_text(text) == f"request to \"{shown}\" failed; then '{shown}', a@b.c"
-    assert redacted_uri(shown) == shown
-    assert is_hidden(shown) == (uri != shown)
+def test_secrets_in_text_without_uri(text: str, redacted: str) -> None:
+    assert redacted_text(text) == redacted
 
 
-def test_a_uri_may_hold_what_ends_it_in_a_text() -> None:
-    assert redacted_uri("http://me:a 'b@host") == "http://***@host"
+@pytest.mark.parametrize(
+    ("uri", "text", "redacted"),
+    [
+        # A space ends a URI in a text, unless the URI is known.
+        ("http://me:a b@h", "cannot open http://me:a b@h.", "cannot open http://***@h."),
+        # urllib3 quotes what it takes for a port.
+        ("http://me:p/w@h", "port 'p' is not a number", "port '***' is not a number"),
+        ("http://me:hunt%2Fer@h", "authentication with hunt/er failed", "authentication with *** failed"),
+        ("http://h/?token=abcd", "the server refuses abcd", "the server refuses ***"),
+        ("sqlite:////home/me@work/x.db", "no such table in /home/me@work/x.db", "no such table in /home/me@work/x.db"),
+    ],
+)
+def test_secrets_of_known_uri_in_text(uri: str, text: str, redacted: str) -> None:
+    assert redacted_text(text, uri) == redacted
+
+
+def test_setting_with_secret_name() -> None:
+    assert redacted_setting("storage.password", "pw") == "***"
+    assert redacted_setting("tracking.uri", "http://me:pw@h") == "http://***@h"
+    assert redacted_setting("student.backbone", "resnet18") == "resnet18"

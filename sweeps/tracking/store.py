@@ -16,7 +16,7 @@ from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.tracking import MlflowClient
 
-from hkd.redaction import is_hidden, redacted_text, redacted_uri
+from hkd.redaction import is_redacted, redacted_text, redacted_uri
 
 CONNECT_SECONDS = 5.0
 _REMEDY = "Start the server, or name another store: --set tracking.uri=sqlite:///mlflow.db"
@@ -109,7 +109,7 @@ def is_passing(error: Exception) -> bool:
 def first_line(error: Exception, uri: str) -> str:
     """What an error says, in short and without passwords: MLflow's and SQLAlchemy's messages go on for pages."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-    return redacted_text(line.replace(uri, redacted_uri(uri)))
+    return redacted_text(line, uri)
 
 
 def artifact_location(uri: str, study: str) -> str | None:
@@ -132,7 +132,7 @@ def _be_quiet() -> None:
 
 def _check_place(uri: str) -> None:
     """Find out quickly what MLflow would take long to find out, or make silently in a mistyped place."""
-    if is_hidden(uri):
+    if is_redacted(uri):
         raise TrackingError(
             f"tracking.uri {uri} was copied from where its password is hidden; give it whole: --set tracking.uri=..."
         )

@@ -46,6 +46,38 @@ def test_writes_the_report_and_prints_the_front(study: str, tmp_path: Path, caps
         assert str(Path("reports/demo") / name) in printed
 
 
+@pytest.mark.filterwarnings("ignore:Query string argument:sqlalchemy.exc.SAWarning")
+@pytest.mark.usefixtures("without_drawing")
+def test_no_output_has_credentials(
+    client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [
+        Written("t0", params={"teacher.checkpoint": "s3://anna:hunter2@bucket/x", "db.password": "hunter2"}),
+        Written("t1", params={"teacher.checkpoint": "s3://bucket/x?token=hunter2"}),
+        Written("t2", mr2=(0.9,), status="failed", error="OSError: postgresql://anna:hunter2/x@host/db"),
+        Written("t3", status="http://anna:hunter2@host"),
+    ]
+    experiment = write_study(client, "demo", runs)
+    (parent,) = client.search_runs([experiment], "tags.`hkd.role` = 'study'")
+    client.log_param(parent.info.run_id, "tracking.uri", "http://anna:hunter2@host")
+    client.set_tag(parent.info.run_id, "origin", "http://host/?password=hunter2")
+    monkeypatch.chdir(tmp_path)
+    assert pareto.main(["--study", "demo", "--tracking-uri", "sqlite:///mlflow.db?password=hunter2"]) == 0
+    printed = capsys.readouterr()
+    written = {path.name: path.read_bytes() for path in (tmp_path / "reports" / "demo").iterdir()}
+    assert set(written) == FILES
+    for content in (*written.values(), printed.out.encode(), printed.err.encode()):
+        assert b"hunter2" not in content
+        assert b"anna" not in content
+    assert b"***" in written["trials.csv"]
+
+
+def test_error_of_command_line_has_no_credentials(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        pareto.main(["--study", "demo", "http://anna:hunter2@host"])
+    assert "hunter2" not in error_of(capsys, lines=2)
+
+
 @pytest.fixture
 def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes the most time and is looked at elsewhere."""
@@ -60,10 +92,10 @@ def test_markdown_prints_the_table_and_nothing_else(study: str, capsys: pytest.C
     assert all(line.startswith("| ") for line in printed.splitlines())
 
 
-def error_of(capsys: pytest.CaptureFixture[str]) -> str:
+def error_of(capsys: pytest.CaptureFixture[str], lines: int = 1) -> str:
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.count("\n") == 1
+    assert captured.err.count("\n") == lines
     return captured.err
 
 
