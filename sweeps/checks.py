@@ -9,8 +9,8 @@ from hkd.data.prepare import read_both
 from hkd.evaluation.evaluator import evaluate
 from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.training.teacher import check_teacher_files
-from sweeps.execution.cluster import TrialResources
 from sweeps.folder import StudyError
+from sweeps.settings.resources import TrialResources
 from sweeps.settings.study import StudyConfig
 
 

@@ -22,7 +22,8 @@ from filelock import FileLock, Timeout
 
 from hkd.config_io import ConfigError, dump_yaml, flatten, load_yaml, parse_config
 from hkd.files import write_atomically
-from hkd.redaction import redacted_text, redacted_uri
+from hkd.redaction import redacted_text
+from sweeps.settings.redaction import redacted
 from sweeps.settings.study import StudyConfig
 
 FREE_SETTINGS = ("search.num_trials", "resources.", "storage_path")
@@ -99,7 +100,7 @@ class StudyFolder:
     def begin(self, study: StudyConfig) -> None:
         """Make the folder and write down what is run in it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.config_file, dump_yaml(shareable(study)), durable=True)
+        write_atomically(self.config_file, dump_yaml(redacted(study)), durable=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -158,16 +159,10 @@ def shown_path(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def shareable(study: StudyConfig) -> StudyConfig:
-    """The study for others to read: without passwords."""
-    uri = redacted_uri(study.tracking.uri)
-    return study.model_copy(update={"tracking": study.tracking.model_copy(update={"uri": uri})})
-
-
 def identity_differences(begun: StudyConfig, asked: StudyConfig) -> list[str]:
     """Sentences on every setting that makes ``asked`` another study than ``begun``."""
     # A password may change while the study stays the same.
-    before, now = _flat(shareable(begun)), _flat(shareable(asked))
+    before, now = _flat(redacted(begun)), _flat(redacted(asked))
     return [
         f"{key}: was {_shown(before, key)}, is {_shown(now, key)}"
         for key in sorted(before.keys() | now.keys())

@@ -13,7 +13,8 @@ from hkd.config_io import dump_yaml
 from hkd.models.cost import Cost, config_cost
 from hkd.redaction import redacted_uri
 from sweeps.checks import check_files, check_objectives
-from sweeps.folder import StudyFolder, shareable
+from sweeps.folder import StudyFolder
+from sweeps.settings.redaction import redacted
 from sweeps.settings.space import extreme_students, num_proposals, trial_config
 from sweeps.settings.study import StudyConfig
 
@@ -57,7 +58,7 @@ def print_plan(study: StudyConfig, console: Console) -> None:
     validation_annotations = check_files(study.base, check_images=True)
     if validation_annotations is not None:
         check_objectives(study, validation_annotations)
-    console.print(dump_yaml(shareable(study)), markup=False, highlight=False, soft_wrap=True)
+    console.print(dump_yaml(redacted(study)), markup=False, highlight=False, soft_wrap=True)
     console.print(_cost_table(planned_detectors(study)))
     for line in _what_would_start(study):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

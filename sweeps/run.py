@@ -9,6 +9,10 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+if not __package__:
+    # Started as a file from a checkout that need not be installed: the packages are one folder up.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from hkd.redaction import redacted_text
 from sweeps.folder import StudyFolder, shown_path
 from sweeps.settings.study import DEMO, StudyConfig, load_study

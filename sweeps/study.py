@@ -26,14 +26,15 @@ from sweeps.checks import check_device, check_files, check_objectives
 from sweeps.console import messages as summary
 from sweeps.console.display import Display, TeacherBoard, TrialBoard
 from sweeps.execution.cache_settings import describe_cache, find_room
-from sweeps.execution.cluster import Cluster, TrialResources, connected, find_address, trial_resources
+from sweeps.execution.cluster import connected, find_address, trial_resources
 from sweeps.execution.gpu_share import describe_usage, share_gpus, summarise_usage
 from sweeps.execution.teacher_task import prepare_on_cluster
 from sweeps.execution.tune_callback import Recorder
 from sweeps.execution.tune_searcher import Proposals
-from sweeps.folder import StudyError, StudyFolder, shareable
+from sweeps.folder import StudyError, StudyFolder
 from sweeps.interruption import Interruption
-from sweeps.scheduler import build_scheduler
+from sweeps.settings.redaction import redacted
+from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.space import distributions, num_configurations, num_proposals, trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking import store as mlflow_store
@@ -158,7 +159,7 @@ class _Session:
         """Open the study in MLflow, and bring up to date what is there."""
         tracker = self._tracker
         num_trials = {names.TAG_NUM_TRIALS: str(self._study.search.num_trials)}
-        tracker.begin(summary.study_params(self._study), num_trials, dump_yaml(shareable(self._study)))
+        tracker.begin(summary.study_params(self._study), num_trials, dump_yaml(redacted(self._study)))
         if teacher is not None:
             summary.write_teacher(self._folder.teacher_file, summary.summarise_teacher(teacher))
             settings = flatten(self._study.base).items()
@@ -247,7 +248,6 @@ class _Session:
             tune.with_resources(DistillationTrial, {"cpu": resources.num_cpus, "gpu": resources.num_gpus}),
             tune_config=tune.TuneConfig(
                 search_alg=proposals,
-                scheduler=build_scheduler(study.scheduler),
                 num_samples=-1,  # until there are no more proposals
                 max_concurrent_trials=resources.max_concurrent,
                 reuse_actors=True,

@@ -7,22 +7,18 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hkd import metric_names as names
 from hkd.files import write_atomically
 from hkd.redaction import redacted_uri
+from hkd.training.teacher import PreparedTeacher
 from sweeps.console.display import Display, front_table, percent
-from sweeps.execution.cluster import Cluster, TrialResources
 from sweeps.folder import StudyFolder, shown_path
+from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.space import num_proposals
 from sweeps.settings.study import StudyConfig, TrackingConfig
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.ledger import Ledger, front
-
-if TYPE_CHECKING:
-    from hkd.training.teacher import PreparedTeacher
-
 
 PARETO = Path(__file__).parents[2] / "analysis" / "pareto.py"
 

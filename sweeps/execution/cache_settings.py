@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from hkd.config import TrialConfig
 from hkd.runtime.device import autocast_dtype
 from hkd.training.pyramid_cache.cache import plan_cache, planned_entry_bytes
 from hkd.training.pyramid_cache.capacity import CacheRoom
+from sweeps.settings.resources import TrialResources
 from sweeps.settings.space import num_configurations, trial_config
-
-if TYPE_CHECKING:
-    from sweeps.execution.cluster import TrialResources
-    from sweeps.settings.study import StudyConfig
+from sweeps.settings.study import StudyConfig
 
 FOLDER = "teacher_outputs"
 """Below ``data.cache_dir``, beside the images that a node keeps."""

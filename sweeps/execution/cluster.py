@@ -7,11 +7,10 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from sweeps.folder import StudyError
-from sweeps.settings.study import ResourcesConfig
+from sweeps.settings.resources import Cluster, ResourcesConfig, TrialResources
 
 CONNECT_SECONDS = 5.0
 OBJECT_STORE_BYTES = 256 * 2**20
@@ -19,27 +18,6 @@ OBJECT_STORE_BYTES = 256 * 2**20
 
 LOCAL_ATTEMPTS = 4
 _ADDRESS_FILE = Path("ray") / "ray_current_cluster"
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """What trials find to run on."""
-
-    address: str | None
-    """None: a cluster of this machine alone, which ends with the study."""
-    num_cpus: float
-    num_gpus: float
-
-
-@dataclass(frozen=True)
-class TrialResources:
-    """What is given to one trial."""
-
-    num_cpus: float
-    num_gpus: float
-    num_threads: int
-    max_concurrent: int | None
-    """None: as many as the cluster has room for."""
 
 
 def find_address() -> str | None:

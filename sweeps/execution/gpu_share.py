@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 
@@ -16,13 +16,12 @@ from hkd.models.cost import config_cost
 from hkd.runtime.usage import gibibytes
 from hkd.training.memory import BatchTooLargeError, MemoryNeed, measure_need
 from sweeps.console.display import Display
-from sweeps.execution.cluster import Cluster, TrialResources, trial_resources
-from sweeps.settings.space import trial_config
+from sweeps.execution.cluster import trial_resources
+from sweeps.settings.resources import Cluster, TrialResources
+from sweeps.settings.space import Parameter, trial_config
+from sweeps.settings.study import StudyConfig
+from sweeps.trials.ledger import LedgerTrial
 from sweeps.trials.worker import WorkPlace, build_trainer
-
-if TYPE_CHECKING:
-    from sweeps.settings.study import Parameter, StudyConfig
-    from sweeps.trials.ledger import LedgerTrial
 
 HEADROOM = 0.15
 """Left free beside the measured peak: for fragments, and for kernels that are chosen otherwise where others compute."""

@@ -13,31 +13,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from hkd.config import (
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    Section,
-    Seed,
-    TrialConfig,
-)
+from hkd.config import PositiveInt, Section, Seed, TrialConfig
 from hkd.config_io import ConfigError, load_yaml, parse_config
 from hkd.metric_names import OBJECTIVES
 from hkd.redaction import redacted_text
 from sweeps.settings.overrides import overridden
-from sweeps.settings.space import baseline_problems, space_problems
+from sweeps.settings.resources import ResourcesConfig
+from sweeps.settings.space import RANGE_FIELDS, Choices, FloatRange, IntegerRange, Parameter
+from sweeps.settings.space_checks import baseline_problems, space_problems
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DEMO = CONFIGS / "demo.yaml"
 
 ObjectiveName = Literal["mr2_reasonable", "mr2_small", "mr2_heavy", "mr2_all", "num_params", "flops", "gmacs"]
-Scalar = bool | int | float | str | None
 
 TEACHERS_FOLDER = "teachers"
 UNDISTILLED = "undistilled"
@@ -51,56 +44,6 @@ NO_DISTILLATION: dict[str, Any] = {
 }
 
 
-class FloatRange(Section):
-    """A real number between two ends, both included."""
-
-    type: Literal["float"]
-    low: float
-    high: float
-    log: bool = False
-    """Draw evenly between the logarithms of the ends."""
-    step: PositiveFloat | None = None
-    """Draw only low, low + step, low + 2 step, ..."""
-
-    @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
-        _check_range(self.low, self.high, log=self.log, step=self.step)
-        return self
-
-
-class IntegerRange(Section):
-    """A whole number between two ends, both included."""
-
-    type: Literal["int"]
-    low: int
-    high: int
-    log: bool = False
-    """Draw evenly between the logarithms of the ends."""
-    step: PositiveInt = 1
-    """Draw only low, low + step, low + 2 step, ..."""
-
-    @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
-        _check_range(self.low, self.high, log=self.log, step=None if self.step == 1 else self.step)
-        return self
-
-
-class Choices(Section):
-    """One of a list of values, which have no order."""
-
-    type: Literal["categorical"]
-    choices: tuple[Scalar, ...]
-
-    @model_validator(mode="after")
-    def _are_different(self) -> Self:
-        if len(self.choices) < 2:
-            raise ValueError("choices must be two or more; a value that is not searched belongs into base")
-        repeated = [choice for index, choice in enumerate(self.choices) if choice in self.choices[:index]]
-        if repeated:
-            raise ValueError(f"choices must differ from each other; found {repeated[0]!r} more than once")
-        return self
-
-
 def _local_folder(path: Path) -> Path:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
         raise ValueError(f"found {path}; allowed: a folder of the file system, on a cluster one that all nodes mount")
@@ -108,10 +51,6 @@ def _local_folder(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError:
         raise ValueError(f"there is no user's folder {path.parts[0]}; write the path whole") from None
-
-
-Parameter = Annotated[FloatRange | IntegerRange | Choices, Field(discriminator="type")]
-RANGE_FIELDS = frozenset({*FloatRange.model_fields, *IntegerRange.model_fields, *Choices.model_fields})
 
 
 class SearchConfig(Section):
@@ -131,30 +70,6 @@ class SchedulerConfig(Section):
 
     type: Literal["fifo"] = "fifo"
     """``fifo``: in the order of proposal, each to its end."""
-
-
-class ResourcesConfig(Section):
-    """What one trial is given. May differ when a study is resumed."""
-
-    cpus_per_trial: PositiveFloat = 1.0
-    gpus_per_trial: NonNegativeFloat | Literal["auto"] | None = None
-    """A fraction lets trials share a GPU. null: 1 where the cluster has GPUs when the study starts, else 0. auto: the
-    fraction that the memory of the largest student with its teacher asks for, which is measured on one of the GPUs
-    before the first trial; 0 where the cluster has none."""
-    max_concurrent_trials: PositiveInt | None = None
-    """null: as many as the cluster has room for."""
-    threads_per_trial: PositiveInt | None = None
-    """Threads of torch in one trial; null: as many as its CPUs."""
-    teacher_cache_gigabytes: NonNegativeFloat | None = None
-    """Disk of each node for the teacher's pyramids, which trials on the same batches share: each is computed once.
-    0: none. null: 10 where trials run on CPUs, 0 where they run on GPUs."""
-
-    @model_validator(mode="after")
-    def _whole_gpus_above_one(self) -> Self:
-        gpus = self.gpus_per_trial
-        if isinstance(gpus, float) and gpus > 1 and gpus % 1:
-            raise ValueError(f"gpus_per_trial above 1 must be a whole number; found {gpus:g}")
-        return self
 
 
 class TrackingConfig(Section):
@@ -232,26 +147,6 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, name: str | None = 
     if problems or study is None:
         raise ConfigError(dict.fromkeys(map(redacted_text, problems)), redacted_text(source))
     return study
-
-
-def _check_range(low: float, high: float, *, log: bool, step: float | None) -> None:
-    problems = []
-    if low >= high:
-        problems.append(f"low ({low:g}) must be below high ({high:g}); a value that is not searched belongs into base")
-    if log and low <= 0:
-        problems.append(f"low ({low:g}) must be above 0 where log is true")
-    if log and step is not None:
-        problems.append("log and step exclude each other; leave one out")
-    elif step is not None and low < high:
-        try:
-            remainder = (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step))
-        except InvalidOperation:
-            problems.append(f"step ({step:g}) is too small for a range from {low:g} to {high:g}")
-        else:
-            if remainder:
-                problems.append(f"high ({high:g}) is not low ({low:g}) plus a whole number of steps of {step:g}")
-    if problems:
-        raise ValueError("; ".join(problems))
 
 
 def _with_base_inline(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:

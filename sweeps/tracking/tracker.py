@@ -15,7 +15,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
 from mlflow.tracking import MlflowClient
@@ -23,12 +22,10 @@ from mlflow.tracking import MlflowClient
 from hkd import metric_names as names
 from hkd.config import TrialConfig
 from hkd.config_io import flatten
+from hkd.models.cost import Cost
 from sweeps.folder import ARTIFACTS
 from sweeps.tracking.store import artifact_location, first_line, is_passing, usable
 from sweeps.trials.ledger import LedgerTrial
-
-if TYPE_CHECKING:
-    from hkd.models.cost import Cost
 
 RETRY_SECONDS = 15.0
 """Between attempts to write while the server is away."""

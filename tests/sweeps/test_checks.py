@@ -14,8 +14,8 @@ from hkd.config_io import parse_config
 from hkd.data.annotations import AnnotationError, annotation_document, read_annotations
 from hkd.data.prepare import prepare_data
 from sweeps.checks import check_device, check_files, check_objectives
-from sweeps.execution.cluster import TrialResources
 from sweeps.folder import StudyError
+from sweeps.settings.resources import TrialResources
 from sweeps.settings.study import StudyConfig
 from tests.sweeps.tiny import tiny_trial
 

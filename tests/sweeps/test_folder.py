@@ -8,7 +8,8 @@ import pytest
 
 from hkd.config import TrainingConfig, TrialConfig
 from sweeps.folder import StudyError, StudyFolder, identity_differences
-from sweeps.settings.study import ResourcesConfig, SearchConfig, StudyConfig, TrackingConfig
+from sweeps.settings.resources import ResourcesConfig
+from sweeps.settings.study import SearchConfig, StudyConfig, TrackingConfig
 
 
 def study(tmp_path: Path, **changes: object) -> StudyConfig:

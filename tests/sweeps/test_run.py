@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -54,6 +55,16 @@ def test_help_runs_as_a_script_and_as_a_module(command: list[str]) -> None:
         assert flag in done.stdout
     assert "examples:" in done.stdout
     assert max(len(line) for line in done.stdout.splitlines()) <= 81
+
+
+def test_script_imports_packages_of_its_own_checkout(tmp_path: Path) -> None:
+    (tmp_path / "sweeps").mkdir()
+    shutil.copy(REPOSITORY / "sweeps" / "run.py", tmp_path / "sweeps")
+    (tmp_path / "sweeps" / "__init__.py").write_text("raise SystemExit(7)", encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    script = str(tmp_path / "sweeps" / "run.py")
+    done = subprocess.run([sys.executable, script, "--help"], cwd=REPOSITORY, env=environment, check=False)
+    assert done.returncode == 7
 
 
 def test_all_mistakes_of_a_configuration_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from hkd.models.cost import Cost
 from sweeps import study as study_module
-from sweeps.execution.cluster import Cluster, TrialResources
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.interruption import Interruption
+from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.space import trial_config
 from sweeps.settings.study import SearchConfig, StudyConfig
 from sweeps.study import run_study

@@ -10,7 +10,7 @@ import pytest
 from hkd.config_io import parse_config
 from hkd.training.pyramid_cache.capacity import CacheRoom
 from sweeps.execution.cache_settings import describe_cache, find_room, is_shared
-from sweeps.execution.cluster import TrialResources
+from sweeps.settings.resources import TrialResources
 from sweeps.settings.study import DEMO, StudyConfig, load_study
 from tests.sweeps.tiny import tiny_trial
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sweeps.execution import cluster as cluster_module
-from sweeps.execution.cluster import Cluster, TrialResources, find_address, trial_resources
+from sweeps.execution.cluster import find_address, trial_resources
 from sweeps.folder import StudyError
-from sweeps.settings.study import ResourcesConfig
+from sweeps.settings.resources import Cluster, ResourcesConfig, TrialResources
 
 LOCAL = Cluster(address=None, num_cpus=8, num_gpus=2)
 

@@ -12,7 +12,7 @@ from hkd.config import TrialConfig
 from hkd.config_io import parse_config
 from hkd.training.memory import BatchTooLargeError, MemoryNeed
 from sweeps.execution import gpu_share as packing
-from sweeps.execution.cluster import Cluster, TrialResources, trial_resources
+from sweeps.execution.cluster import trial_resources
 from sweeps.execution.gpu_share import (
     GpuShare,
     StudyUsage,
@@ -22,7 +22,8 @@ from sweeps.execution.gpu_share import (
     share_gpus,
     summarise_usage,
 )
-from sweeps.settings.study import ResourcesConfig, StudyConfig
+from sweeps.settings.resources import Cluster, ResourcesConfig, TrialResources
+from sweeps.settings.study import StudyConfig
 from sweeps.trials.worker import WorkPlace
 from tests.sweeps.console.test_display import plain_display, trial
 from tests.sweeps.tiny import tiny_trial

@@ -8,7 +8,8 @@ import pytest
 
 from hkd.config import TrialConfig
 from hkd.config_io import ConfigError, dump_yaml, load_yaml, parse_config
-from sweeps.settings.study import CONFIGS, NO_DISTILLATION, FloatRange, IntegerRange, StudyConfig, load_study
+from sweeps.settings.space import FloatRange, IntegerRange
+from sweeps.settings.study import CONFIGS, NO_DISTILLATION, StudyConfig, load_study
 
 
 def read(tmp_path: Path, text: str, *overrides: str, name: str | None = None) -> StudyConfig:
