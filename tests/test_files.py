@@ -147,7 +147,7 @@ def test_json_of_dataclass_and_of_plain_value(tmp_path: Path) -> None:
     assert (tmp_path / "list.json").read_text() == '[{"a": null, "b": 1}]\n'
 
 
-def test_broken_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+def test_json_with_nan_is_refused_and_keeps_previous_file(tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
     write_json(path, {"ap": 0.5})
     with pytest.raises(ValueError, match="Out of range float"):

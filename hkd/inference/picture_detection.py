@@ -22,8 +22,8 @@ from hkd.inference.store_detection import detect_store
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
+from hkd.models.weights import CheckpointError, load_detector, load_weights
 from hkd.runtime.device import autocast_dtype, place, resolve_device
-from hkd.training.checkpoint import CheckpointError, load_detector, load_weights
 
 DETECTIONS_FILE = "detections.json"
 DRAWING_THRESHOLD: Final = 0.5

@@ -25,9 +25,9 @@ from hkd.models.build import build_detector
 from hkd.models.cost import Cost, detector_cost
 from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
+from hkd.models.weights import CheckpointError, load_weights, save_detector
 from hkd.runtime.device import autocast_dtype, keep_freed_memory, place, resolve_device
 from hkd.structures import Batch
-from hkd.training.checkpoint import CheckpointError, load_state, load_weights, save_detector, save_state
 from hkd.training.epoch_record import EpochRecord, steps_between_looks_on
 from hkd.training.memory import tells_largest_batch
 from hkd.training.optim import (
@@ -40,6 +40,7 @@ from hkd.training.optim import (
 )
 from hkd.training.pyramid_cache.cache import TeacherCache, open_training_cache
 from hkd.training.pyramid_cache.capacity import CacheRoom
+from hkd.training.state import load_state, save_state
 from hkd.training.step import SamplingNumbers, StepLoss, forward_teacher_pyramid, gradient_ratios, training_loss
 
 LEARNING_RATE = "learning_rate"
@@ -226,7 +227,7 @@ class Trainer:
         )
 
     def start_from(self, path: Path) -> None:
-        """Take the student's first weights from a file (see :func:`hkd.training.checkpoint.load_weights`).
+        """Take the student's first weights from a file (see :func:`hkd.models.weights.load_weights`).
 
         Raises:
             CheckpointError: the file is unreadable, or of another architecture.

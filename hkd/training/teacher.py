@@ -20,8 +20,8 @@ from hkd.inference.store_detection import evaluate_detector
 from hkd.models.build import build_detector
 from hkd.models.cost import Cost, config_cost
 from hkd.models.detector import Detector
+from hkd.models.weights import CheckpointError, load_weights, read_metadata, save_detector
 from hkd.runtime.device import autocast_dtype, place, resolve_device
-from hkd.training.checkpoint import CheckpointError, load_weights, read_metadata, save_detector
 from hkd.training.loop import Trainer
 from hkd.training.memory import BatchTooLargeError
 from hkd.training.progress import OnProgress, TrainingProgress, ignore_progress

@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from analysis.records import StudyRecords, read_study
-from hkd.training.checkpoint import load_detector
+from hkd.models.weights import load_detector
 from sweeps.folder import ARTIFACTS
 from tests.end_to_end.processes import REPOSITORY, Command
 from tests.sweeps.tiny import write_tiny_study

@@ -85,7 +85,7 @@ def test_missing_data_is_told_before_anything_is_begun(folder: Path, capsys: pyt
 def test_a_teacher_of_another_architecture_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from hkd.config import DetectorConfig
     from hkd.models.build import build_detector
-    from hkd.training.checkpoint import save_detector
+    from hkd.models.weights import save_detector
 
     config = DetectorConfig(width_multiplier=0.125, pyramid_channels=8, head_channels=16)
     save_detector(folder / "other.safetensors", build_detector(config), config, image_height=64, image_width=96)

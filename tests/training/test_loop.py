@@ -14,9 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hkd.data.prepare import PreparedData
 from hkd.distillation import pyramid, region
 from hkd.models.detector import Detector
-from hkd.training.checkpoint import CheckpointError, load_detector, load_state
+from hkd.models.weights import CheckpointError, load_detector
 from hkd.training.epoch_record import NonFiniteLossError
 from hkd.training.loop import Trainer
+from hkd.training.state import load_state
 from tests.training.tiny import NO_LEVELS, TEACHER_SHAPE, TRAINING, build, trial_config
 
 MakeTrainer = Callable[..., Trainer]

@@ -15,8 +15,8 @@ from hkd.config import DataConfig, SyntheticConfig, TrainingConfig, TrialConfig
 from hkd.config_io import ConfigError, load_config
 from hkd.data.annotations import AnnotationError
 from hkd.evaluation.evaluator import evaluate_files
+from hkd.models.weights import CheckpointError, load_detector
 from hkd.training import run
-from hkd.training.checkpoint import CheckpointError, load_detector
 from hkd.training.run import TrainingFolderError, train_command
 from tests.training.tiny import HEIGHT, STUDENT, WIDTH
 

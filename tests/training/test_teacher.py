@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hkd.data.prepare import PreparedData, prepare_data
-from hkd.training.checkpoint import CheckpointError, read_weights, save_detector
+from hkd.models.weights import CheckpointError, read_weights, save_detector
 from hkd.training.loop import Trainer
 from hkd.training.progress import TrainingProgress
 from hkd.training.teacher import TeacherError, _key, check_teacher_files, load_teacher, prepare_teacher

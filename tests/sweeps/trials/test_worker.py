@@ -15,8 +15,8 @@ import torch
 from hkd.config import TrialConfig
 from hkd.config_io import load_config, parse_config
 from hkd.data.prepare import prepare_data
+from hkd.models.weights import load_detector, read_metadata
 from hkd.runtime.usage import UsageMeter
-from hkd.training.checkpoint import load_detector, read_metadata
 from hkd.training.memory import BatchTooLargeError
 from hkd.training.pyramid_cache.capacity import CacheRoom
 from hkd.training.teacher import prepare_teacher

@@ -1,4 +1,4 @@
-"""Files of weights: what goes in comes out, and what does not fit is refused in words."""
+"""Files of weights: round trips, torchvision's files, and files that are refused."""
 
 from __future__ import annotations
 
@@ -12,16 +12,7 @@ from safetensors.torch import save_file
 
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
-from hkd.training.checkpoint import (
-    CheckpointError,
-    load_detector,
-    load_state,
-    load_weights,
-    read_metadata,
-    read_weights,
-    save_detector,
-    save_state,
-)
+from hkd.models.weights import CheckpointError, load_detector, load_weights, read_metadata, read_weights, save_detector
 from tests.training.tiny import STUDENT, TEACHER_SHAPE, build
 
 
@@ -47,7 +38,7 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
         assert torch.equal(tensor, other[name]), name
 
 
-def test_detector_comes_back_from_its_file_alone(detector: Detector, saved: Path) -> None:
+def test_detector_round_trip(detector: Detector, saved: Path) -> None:
     loaded, metadata = load_detector(saved)
     assert_same(weights_of(loaded), weights_of(detector))
     assert not loaded.training
@@ -57,8 +48,8 @@ def test_detector_comes_back_from_its_file_alone(detector: Detector, saved: Path
     assert metadata.metrics == {"mr2_reasonable": 0.25}
 
 
-def test_channels_last_weights_are_saved_by_value(tmp_path: Path) -> None:
-    # safetensors stores memory as it lies: a tensor with other strides must be laid out first.
+def test_channels_last_weights_round_trip(tmp_path: Path) -> None:
+    # safetensors stores memory as it is: a tensor with other strides must be made contiguous first.
     detector = build(STUDENT, 0).to(memory_format=torch.channels_last)
     save_detector(tmp_path / "a.safetensors", detector, STUDENT, image_height=64, image_width=96)
     assert_same(weights_of(load_detector(tmp_path / "a.safetensors")[0]), weights_of(detector))
@@ -90,10 +81,9 @@ def test_missing_and_unexpected_tensors_are_named(detector: Detector, tmp_path: 
 
 
 @pytest.mark.parametrize(("from_norm", "to_norm"), [("batch", "frozen_batch"), ("frozen_batch", "batch")])
-def test_norms_may_be_frozen_or_thawed(
+def test_weights_load_between_frozen_and_trained_norms(
     tmp_path: Path, from_norm: Literal["batch", "frozen_batch"], to_norm: Literal["batch", "frozen_batch"]
 ) -> None:
-    # Weights that were trained with moving statistics are then tuned with fixed ones, or the other way about.
     trained, tuned = (STUDENT.model_copy(update={"norm": norm}) for norm in (from_norm, to_norm))
     source, target = build(trained, 0), build(tuned, 1)
     source.state_dict()["backbone.body.bn1.running_mean"].fill_(0.5)
@@ -140,7 +130,7 @@ def test_unreadable_files_are_refused(tmp_path: Path, name: str, content: bytes 
 
 
 class Payload:
-    """Any object: unpickling one may run any code."""
+    """Unpickling an object may run any code."""
 
     def __setstate__(self, state: object) -> None:
         raise AssertionError("the payload was unpickled")
@@ -148,7 +138,7 @@ class Payload:
 
 def test_objects_are_not_unpickled(tmp_path: Path) -> None:
     payload = Payload()
-    payload.__dict__["x"] = 1  # without a state there is nothing to set
+    payload.__dict__["x"] = 1  # __setstate__ is called only for an object with state
     torch.save({"weight": torch.zeros(1), "args": payload}, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="not a file that can be read safely.*Weights only load failed"):
         read_weights(tmp_path / "a.pth")
@@ -180,7 +170,7 @@ def tampered(**changes: object) -> str:
         (None, 'no entry "hkd"'),
         ({"hkd": "{"}, "is damaged"),
         ({"hkd": "[]"}, "is damaged"),
-        # A number that is none, and one that no integer holds.
+        # A value that is not a number, and one that no integer can represent.
         ({"hkd": tampered(image_height="tall")}, "is damaged.*tall"),
         ({"hkd": tampered(image_width=float("inf"))}, "is damaged"),
         ({"hkd": tampered(metrics={"ap": "good"})}, "is damaged.*good"),
@@ -188,30 +178,7 @@ def tampered(**changes: object) -> str:
         ({"hkd": tampered(config={"backbone": "vgg"})}, "is damaged.*backbone"),
     ],
 )
-def test_safetensors_of_others_are_refused(tmp_path: Path, metadata: dict[str, str] | None, message: str) -> None:
+def test_invalid_metadata_is_refused(tmp_path: Path, metadata: dict[str, str] | None, message: str) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", metadata=metadata)
     with pytest.raises(CheckpointError, match=f"(?s){message}"):
         load_detector(tmp_path / "a.safetensors")
-
-
-def test_state_comes_back_and_other_files_are_refused(tmp_path: Path, saved: Path) -> None:
-    save_state(tmp_path / "state.pt", {"epoch": 3, "modules": [{"weight": torch.arange(3.0)}]})
-    state = load_state(tmp_path / "state.pt")
-    assert state["epoch"] == 3
-    assert torch.equal(state["modules"][0]["weight"], torch.tensor([0.0, 1.0, 2.0]))
-    torch.save({"epoch": 3}, tmp_path / "other.pt")
-    with pytest.raises(CheckpointError, match="not a training state"):
-        load_state(tmp_path / "other.pt")
-    with pytest.raises(CheckpointError, match="not a training state"):
-        load_state(saved)
-    (tmp_path / "half.pt").write_bytes((tmp_path / "state.pt").read_bytes()[:500])
-    with pytest.raises(CheckpointError, match="not a file that can be read safely"):
-        load_state(tmp_path / "half.pt")
-
-
-def test_broken_write_of_a_state_leaves_the_old_one(tmp_path: Path) -> None:
-    save_state(tmp_path / "state.pt", {"epoch": 1})
-    with pytest.raises(Exception, match="pickle"):
-        save_state(tmp_path / "state.pt", {"epoch": 2, "bad": lambda: None})
-    assert load_state(tmp_path / "state.pt")["epoch"] == 1
-    assert [entry.name for entry in tmp_path.iterdir()] == ["state.pt"]

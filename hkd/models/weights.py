@@ -1,6 +1,6 @@
-"""Files that hold weights: the deployed detector, and the full state of a training.
+"""Files that hold the weights of a detector: reading and writing ours, and reading torchvision's.
 
-Nothing here unpickles: detectors are safetensors, everything else goes through ``torch.load(weights_only=True)``.
+Nothing here unpickles: detectors are ``.safetensors``, everything else goes through ``torch.load(weights_only=True)``.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from torch import Tensor, nn
 
 import hkd
 from hkd.config import DetectorConfig
-from hkd.files import replace_atomically, write_atomically
+from hkd.files import write_atomically
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 
 DETECTOR_FORMAT = "hkd.detector.1"
-STATE_FORMAT = "hkd.training_state.1"
 
 _METADATA_KEY = "hkd"
-_TENSORS_NAMED = 5  # an error names this many tensors of a kind, then counts the rest
+_MAX_TENSORS_SHOWN = 5  # an error names this many tensors of a kind, then counts the rest
 
 # Rows of these are classes (of the last two, four box deltas each): background first, then the pedestrian, as in
 # torchvision's COCO detectors, where class 1 is "person".
@@ -36,18 +35,18 @@ _CLASS_PREDICTOR = (
     "roi_heads.box_predictor.bbox_pred.weight",
     "roi_heads.box_predictor.bbox_pred.bias",
 )
-# Counts batches for norms without momentum; ours have momentum, so that a file may do without it. Frozen norms have
-# none: they take a file's all the same.
+# Only norms without momentum use this count. Ours have momentum and accept a file without it; frozen norms lack the
+# buffer and accept a file with it.
 _OPTIONAL_SUFFIX = ".num_batches_tracked"
 
 
 class CheckpointError(ValueError):
-    """A file of weights cannot be read, or holds another architecture."""
+    """A file of weights or a training state is unreadable, or does not match the configuration."""
 
 
 @dataclass(frozen=True)
 class DetectorMetadata:
-    """What a detector file says of its weights."""
+    """Metadata of a detector file."""
 
     config: DetectorConfig
     image_height: int
@@ -56,7 +55,7 @@ class DetectorMetadata:
     hkd_version: str
     """The version that wrote the file."""
     metrics: dict[str, float]
-    """Evaluation of these weights, by metric name; empty where there was none."""
+    """Evaluation of these weights, by metric name; may be empty."""
 
 
 def save_detector(
@@ -68,15 +67,15 @@ def save_detector(
     image_width: int,
     metrics: Mapping[str, float] | None = None,
 ) -> None:
-    """Write a deployed detector as ``.safetensors``, with what is needed to build it again in its metadata."""
-    # A teacher's configuration says where it came from as well; what is deployed is only its shape.
-    shape = {
+    """Write a deployed detector as ``.safetensors``, with the metadata needed to rebuild it."""
+    # A teacher's configuration also states its training; a deployed detector is described by its architecture only.
+    architecture = {
         name: value for name, value in config.model_dump(mode="json").items() if name in DetectorConfig.model_fields
     }
     header = {
         "format": DETECTOR_FORMAT,
         "hkd_version": hkd.__version__,
-        "config": shape,
+        "config": architecture,
         "image_height": image_height,
         "image_width": image_width,
         "metrics": dict(metrics or {}),
@@ -87,10 +86,10 @@ def save_detector(
 
 
 def load_detector(path: Path, device: torch.device | str = "cpu") -> tuple[Detector, DetectorMetadata]:
-    """Build the detector that a file written by :func:`save_detector` describes, in eval mode.
+    """Build the detector of a file written by :func:`save_detector`, in eval mode.
 
     Raises:
-        CheckpointError: the file is absent, damaged, or no detector of ours.
+        CheckpointError: the file is absent, damaged, or not written by hkd.
     """
     metadata = read_metadata(path)
     detector = build_detector(metadata.config)
@@ -99,7 +98,7 @@ def load_detector(path: Path, device: torch.device | str = "cpu") -> tuple[Detec
 
 
 def read_metadata(path: Path) -> DetectorMetadata:
-    """What a detector file says of itself, without reading its weights.
+    """The metadata of a detector file, without reading its weights.
 
     Raises:
         CheckpointError: as :func:`load_detector`.
@@ -112,7 +111,7 @@ def read_metadata(path: Path) -> DetectorMetadata:
         raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from error
     if text is None:
         raise CheckpointError(
-            f'{path}: its metadata has no entry "{_METADATA_KEY}", so that its architecture is unknown; '
+            f'{path}: its metadata has no entry "{_METADATA_KEY}", so its architecture is unknown; '
             "allowed: a detector that hkd saved"
         )
     try:
@@ -130,7 +129,7 @@ def read_metadata(path: Path) -> DetectorMetadata:
         )
     except CheckpointError:
         raise
-    # ValueError: no JSON, no number where one belongs, or pydantic's; RecursionError: brackets without end.
+    # ValueError: invalid JSON, a value that is not a number, or pydantic's; RecursionError: too deeply nested brackets.
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise CheckpointError(f'{path}: its metadata entry "{_METADATA_KEY}" is damaged ({error})') from error
 
@@ -141,15 +140,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is absent or unreadable, or holds anything but named tensors.
     """
-    _require_file(path)
     if path.suffix == ".safetensors":
+        _require_file(path)
         try:
             with safe_open(path, framework="pt") as file:
                 # Inside safe_open tensors are views of a mapped file: take copies.
                 return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from error
-    content = _load_safely(path)
+    content = load_tensors_only(path)
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
     if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
@@ -163,27 +162,26 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def load_weights(detector: nn.Module, path: Path) -> None:
     """Read weights from a file into a detector of the same architecture.
 
-    Takes our own ``.safetensors`` and torchvision's ``fasterrcnn`` state dicts. Where the file's class predictor knows
-    more classes than the detector, its rows for background (0) and the first classes are taken: of torchvision's COCO
-    detectors that is class 1, person.
+    Reads our own ``.safetensors`` and torchvision's ``fasterrcnn`` state dicts. A class predictor with more classes
+    than the detector is cut to background (0) and the first classes; in torchvision's COCO detectors class 1 is person.
 
     Raises:
-        CheckpointError: a tensor is missing, left over or of another shape. The detector is then unchanged.
+        CheckpointError: a tensor is missing, unexpected or of another shape. The detector is then unchanged.
     """
-    weights = _first_classes(read_weights(path), detector)
+    weights = _cut_to_first_classes(read_weights(path), detector)
     problems = architecture_problems(detector, weights)
     if problems:
         raise CheckpointError(
             f"{path}: holds a detector of another architecture than the one configured. "
             + " ".join(problems)
             + " Allowed: weights of the same backbone, width_multiplier, pyramid_channels, head_channels and number of"
-            " anchor_aspect_ratios; change these in the configuration to what the file holds, or name another file."
+            " anchor_aspect_ratios; change these in the configuration to match the file, or name another file."
         )
     detector.load_state_dict(weights, strict=False)
 
 
 def architecture_problems(detector: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
-    """Sentences on the tensors that keep ``weights`` from fitting ``detector``; empty where they fit."""
+    """A sentence for each kind of tensor that does not match ``detector``; empty if all match."""
     expected = detector.state_dict()
     missing = [name for name in expected if name not in weights and not name.endswith(_OPTIONAL_SUFFIX)]
     unexpected = [name for name in weights if name not in expected and not name.endswith(_OPTIONAL_SUFFIX)]
@@ -206,27 +204,25 @@ def architecture_problems(detector: nn.Module, weights: Mapping[str, Tensor]) ->
     return problems
 
 
-def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a training's state: nested dicts and lists of tensors, numbers and strings."""
-    with replace_atomically(path) as partial:
-        torch.save({"format": STATE_FORMAT, **state}, partial)
-
-
-def load_state(path: Path) -> dict[str, Any]:
-    """Read what :func:`save_state` wrote, tensors on the CPU.
+def load_tensors_only(path: Path) -> Any:
+    """What ``torch.save`` wrote, on the CPU, without unpickling other Python objects.
 
     Raises:
-        CheckpointError: the file is absent, damaged, or something else.
+        CheckpointError: the file is absent, damaged, or holds other objects.
     """
     _require_file(path)
-    state = _load_safely(path)
-    if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
-        raise CheckpointError(f'{path}: not a training state that this version of hkd reads ("{STATE_FORMAT}")')
-    return state
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    # A damaged file makes torch.load raise anything from EOFError to UnpicklingError, with one meaning for a user.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"{path}: not a file that can be read safely ({reason}); "
+            "allowed: tensors, numbers and strings as torch.save writes them, and no other Python objects"
+        ) from error
 
 
-def _first_classes(weights: dict[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:
-    """Cut the class predictor of a detector that knows more classes to the first ones."""
+def _cut_to_first_classes(weights: dict[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:
     expected = detector.state_dict()
     cut = dict(weights)
     for name in _CLASS_PREDICTOR:
@@ -237,26 +233,14 @@ def _first_classes(weights: dict[str, Tensor], detector: nn.Module) -> dict[str,
     return cut
 
 
-def _load_safely(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    # torch.load meets a damaged file with anything from EOFError to UnpicklingError; each means the same to a user.
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(
-            f"{path}: not a file that can be read safely ({reason}); "
-            "allowed: tensors, numbers and strings as torch.save writes them, and no other Python objects"
-        ) from error
-
-
 def _require_file(path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file of weights; check the path")
 
 
 def _some(entries: list[str]) -> str:
-    shown = ", ".join(entries[:_TENSORS_NAMED])
-    rest = len(entries) - _TENSORS_NAMED
+    shown = ", ".join(entries[:_MAX_TENSORS_SHOWN])
+    rest = len(entries) - _MAX_TENSORS_SHOWN
     return shown + (f" and {rest} more." if rest > 0 else ".")
 
 
