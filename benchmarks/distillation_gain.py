@@ -27,7 +27,8 @@ from pathlib import Path
 import torch
 
 from hkd.config import TrialConfig
-from hkd.config_io import apply_overrides, config_hash, load_yaml, parse_config, parse_override
+from hkd.config_io import apply_overrides, config_hash, parse_config, parse_override
+from hkd.config_yaml import load_yaml
 from hkd.data.prepare import prepare_data
 from hkd.files import write_json
 from hkd.metric_names import AP, MR2_ALL, MR2_REASONABLE

@@ -1,8 +1,7 @@
-"""The configuration of one trial: a frozen, strict tree.
+"""The configuration of one trial: a tree of frozen, strict sections.
 
-Every field's dotted name (``student.width_multiplier``) is at once its place in YAML, its ``--set``
-override, its key in a search space and its parameter in MLflow. Unknown keys are errors. Numbers carry
-their unit in their name. Reading, overriding and reporting of mistakes live in :mod:`hkd.config_io`.
+The dotted name of a setting (``student.width_multiplier``) is its path in YAML, its ``--set`` override, its key in a
+search space and its parameter in MLflow. :mod:`hkd.config_io` reads configurations and reports mistakes.
 """
 
 from __future__ import annotations
@@ -23,50 +22,49 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 PYRAMID_LEVELS = ("p2", "p3", "p4", "p5", "p6")
 """Levels of every detector's feature pyramid, finest first."""
 PYRAMID_STRIDES = (4, 8, 16, 32, 64)
-"""Stride of each of them, pixels."""
+"""Stride of each level, pixels."""
 
 
 class Section(BaseModel):
-    """A strict, frozen part of the tree."""
+    """A part of the configuration: immutable; unknown keys are errors."""
 
-    # allow_inf_nan: no setting of ours has a meaning at infinity.
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True, allow_inf_nan=False
     )
 
 
 class SyntheticConfig(Section):
-    """Generated street scenes (hkd.data.sources.synthetic), used where no annotation file is named."""
+    """Generated street scenes (hkd.data.sources.synthetic), used if no annotation file is given."""
 
     train_images: Annotated[int, Field(ge=1, le=1_000_000)] = 480
     """Number of training scenes."""
     validation_images: Annotated[int, Field(ge=1, le=1_000_000)] = 160
-    """Number of validation scenes; their indices never meet the training scenes'."""
+    """Number of validation scenes; none of them is a training scene."""
     height: Annotated[int, Field(ge=64)] = 288
-    """Height of a drawn scene, pixels."""
+    """Height of a scene, pixels."""
     width: Annotated[int, Field(ge=64)] = 384
-    """Width of a drawn scene, pixels."""
+    """Width of a scene, pixels."""
     seed: Seed = 0
-    """The scenes are a function of (seed, index)."""
+    """Seed of the scenes; a scene depends on the seed, its index and its size alone."""
 
 
 class AugmentationConfig(Section):
-    """Random changes to training images, drawn anew for each image and epoch, in batches on the device."""
+    """Random augmentation of training images, sampled per image and epoch, applied in batches on the device."""
 
     flip_probability: Fraction = 0.5
-    """Probability of a mirror image."""
+    """Probability of a horizontal flip."""
     scale_min: PositiveFloat = 0.8
-    """Smallest zoom; below 1 the image shrinks and is padded."""
+    """Smallest scale factor; below 1 the image shrinks and is padded."""
     scale_max: PositiveFloat = 1.3
-    """Largest zoom; above 1 a random window of the image is kept."""
+    """Largest scale factor; above 1 the image is cropped at random."""
     brightness: Fraction = 0.2
-    """Brightness factor is drawn from [1 - brightness, 1 + brightness]."""
+    """The brightness factor is sampled from [1 - brightness, 1 + brightness]."""
     contrast: Fraction = 0.2
-    """Contrast factor, likewise."""
+    """The contrast factor is sampled from [1 - contrast, 1 + contrast]."""
     saturation: Fraction = 0.2
-    """Saturation factor, likewise."""
+    """The saturation factor is sampled from [1 - saturation, 1 + saturation]."""
     minimum_visible_fraction: Fraction = 0.4
-    """A box of which less than this share is left inside the window becomes an ignore region."""
+    """A box becomes an ignore region if less than this fraction of its area remains after cropping."""
 
     @model_validator(mode="after")
     def _scales_in_order(self) -> Self:
@@ -76,44 +74,44 @@ class AugmentationConfig(Section):
 
 
 class DataConfig(Section):
-    """Which images, at what size."""
+    """Images, and the size at which the network sees them."""
 
     train_annotations: Path | None = None
-    """COCO-style JSON of the training images (see ``hkd data --help``); none = generated scenes."""
+    """COCO-style JSON of the training images (see ``hkd data --help``); null: generated scenes."""
     validation_annotations: Path | None = None
-    """COCO-style JSON of the validation images."""
+    """COCO-style JSON of the validation images; null: generated scenes."""
     image_root: Path | None = None
-    """Folder that the annotations' file names are relative to; none = what the annotation file says."""
+    """Folder of the images; null: as stated in the annotation file."""
     synthetic: SyntheticConfig = SyntheticConfig()
     image_height: Annotated[int, Field(ge=64, multiple_of=32)] = 192
-    """Height of the network's input, pixels; images are fitted inside and padded at the bottom and right."""
+    """Height of the network's input, pixels; images are resized to fit and padded at the bottom and right."""
     image_width: Annotated[int, Field(ge=64, multiple_of=32)] = 256
     """Width of the network's input, pixels."""
     max_objects_per_image: Annotated[int, Field(ge=1, le=1000)] = 32
-    """Ground-truth slots an image (G); a data set with a fuller image is refused with the number needed."""
+    """Ground-truth boxes per image (G); a data set that exceeds it is an error, which states the number needed."""
     cache_dir: Path = Path("data/cache")
-    """Where decoded images and generated scenes are kept, shared by all trials of a node."""
+    """Folder of decoded images and generated scenes, shared by all trials of a node."""
     augmentation: AugmentationConfig = AugmentationConfig()
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:
         if (self.train_annotations is None) != (self.validation_annotations is None):
-            raise ValueError("name both train_annotations and validation_annotations, or neither (generated scenes)")
+            raise ValueError("set both train_annotations and validation_annotations, or neither (generated scenes)")
         return self
 
 
 class DetectorConfig(Section):
-    """Shape of a two-stage FPN detector."""
+    """Architecture of a two-stage FPN detector."""
 
     backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
     width_multiplier: Annotated[float, Field(ge=0.125, le=2.0)] = 0.5
-    """Factor on the backbone's channels (rounded to a multiple of 8)."""
+    """Factor on the backbone's channels, which are rounded to a multiple of 8."""
     pyramid_channels: Annotated[int, Field(ge=8, le=1024, multiple_of=8)] = 64
-    """Channels of p2..p6."""
+    """Channels of pyramid levels p2..p6."""
     head_channels: Annotated[int, Field(ge=16, le=4096, multiple_of=8)] = 128
-    """Outputs of the box head's two fully connected layers."""
+    """Width of the box head's two fully connected layers."""
     norm: Literal["batch", "frozen_batch"] = "batch"
-    """``frozen_batch`` keeps the statistics and scales of loaded weights, as torchvision's pretrained detectors do."""
+    """Batch normalization; ``frozen_batch`` keeps the loaded statistics and scales, as torchvision's detectors do."""
     anchor_sizes: Annotated[tuple[PositiveFloat, ...], Field(min_length=5, max_length=5)] = (
         13.0,
         23.0,
@@ -121,66 +119,75 @@ class DetectorConfig(Section):
         72.0,
         113.0,
     )
-    """Square root of the anchors' area at p2..p6, pixels of the network's input (torchvision: 32, 64, ..., 512)."""
+    """Square root of the anchor area at p2..p6, pixels of the network's input (torchvision: 32, 64, ..., 512)."""
     anchor_aspect_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (2.44,)
-    """Height over width of the anchors at each level; 2.44 = 1 / 0.41 is the pedestrian's (Dollar et al., 2012)."""
+    """Height / width of the anchors at each level; 2.44 = 1 / 0.41 fits pedestrians (Dollar et al., 2012)."""
     canonical_region_size: PositiveFloat = 56.0
-    """A region with this square root of its area is pooled from p4 (FPN's equation 1; torchvision: 224)."""
+    """Square root of the area of regions pooled from p4, pixels (FPN, equation 1; torchvision: 224)."""
     pre_nms_proposals_per_level: PositiveInt = 128
-    """Proposals of a level that enter non-maximum suppression."""
+    """Proposals of a pyramid level before non-maximum suppression."""
     proposals_per_image: PositiveInt = 64
-    """Proposals of an image that reach the box head (P); FLOPs are stated at this number."""
+    """Proposals of an image that reach the box head (P); FLOPs are counted at this number."""
     proposal_nms_iou: OpenFraction = 0.7
+    """IoU threshold of non-maximum suppression of proposals."""
 
 
 class TrainingConfig(Section):
-    """How one detector is trained."""
+    """Training schedule and hyperparameters of one detector."""
 
     total_epochs: PositiveInt = 8
+    """Epochs to train."""
     batch_size: PositiveInt = 8
+    """Images per step."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
     learning_rate: PositiveFloat = 1e-3
     """Peak learning rate, after warm-up."""
     final_learning_rate_fraction: Fraction = 0.01
-    """The cosine ends at this fraction of the peak."""
+    """Learning rate at the end of the cosine schedule, as a fraction of the peak."""
     warmup_fraction: Fraction = 0.1
-    """Share of all steps over which the learning rate rises linearly from 0."""
+    """Fraction of all steps over which the learning rate rises linearly from 0."""
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
-    """Of sgd; adamw uses betas (0.9, 0.999)."""
+    """Momentum of sgd; adamw uses betas (0.9, 0.999)."""
     weight_decay: NonNegativeFloat = 0.05
-    """Not applied to biases and norms."""
+    """Weight decay, not applied to biases and normalization layers."""
     gradient_clip_norm: PositiveFloat | None = 10.0
+    """Largest gradient norm; null: gradients are not clipped."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the forward and backward passes; losses are in fp32. ``auto``: bf16 where the machine is faster with it."""
+    """Precision of the forward and backward passes (losses: fp32); ``auto``: bf16 on devices where it is faster."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """``auto``: cuda if available, otherwise cpu."""
     num_threads: NonNegativeInt = 0
-    """CPU threads of one training; 0 = what the process was given."""
+    """CPU threads per training; 0: those assigned to the process."""
     ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
-    """Decay of an exponential moving average of the weights, which is then what is evaluated and saved."""
+    """Decay of an exponential moving average of the weights, which is evaluated and saved; null: no average."""
     seed: Seed = 0
+    """Seed of initial weights, shuffling, augmentation and sampling."""
     sampled_anchors_per_image: PositiveInt = 256
+    """Anchors of an image on which the RPN is trained."""
     positive_anchor_fraction: OpenFraction = 0.5
+    """Largest fraction of positive anchors in the sample."""
     sampled_regions_per_image: PositiveInt = 64
     """Regions of an image on which the box head is trained and distilled (S)."""
     positive_region_fraction: OpenFraction = 0.25
+    """Largest fraction of positive regions in the sample."""
     evaluate_every_epochs: PositiveInt = 1
-    """The last epoch is always evaluated."""
+    """Epochs between evaluations; the last epoch is always evaluated."""
 
 
 class TeacherConfig(DetectorConfig):
-    """The heavy detector that students learn from: loaded from a checkpoint, or trained once and cached."""
+    """The large detector from which students learn: loaded from a checkpoint, or trained once and cached."""
 
     width_multiplier: Annotated[float, Field(ge=0.125, le=2.0)] = 1.0
     pyramid_channels: Annotated[int, Field(ge=8, le=1024, multiple_of=8)] = 128
     head_channels: Annotated[int, Field(ge=16, le=4096, multiple_of=8)] = 256
     checkpoint: Path | None = None
-    """Trained weights (.safetensors, or a torchvision state dict .pth): the teacher is not trained."""
+    """Trained weights (.safetensors, or torchvision's state dict .pth); the teacher is then not trained."""
     init_from: Path | None = None
-    """Weights from which the teacher's own training starts; must fit this architecture."""
+    """Initial weights of the teacher's training; must match this architecture."""
     init_from_synthetic: TrainingConfig | None = None
-    """Train on generated scenes (data.synthetic) first, with this schedule, and start from the result."""
+    """Schedule of a pretraining on generated scenes (data.synthetic); null: no pretraining."""
     training: TrainingConfig = TrainingConfig()
-    """The schedule of the teacher's own training; not used with ``checkpoint``."""
+    """Schedule of the teacher's training; not used with ``checkpoint``."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -191,68 +198,71 @@ class TeacherConfig(DetectorConfig):
         }
         named = [name for name, value in origins.items() if value is not None]
         if len(named) > 1:
-            raise ValueError(
-                f"name at most one of checkpoint, init_from, init_from_synthetic; found {', '.join(named)}"
-            )
+            raise ValueError(f"set at most one of checkpoint, init_from, init_from_synthetic; found {', '.join(named)}")
         return self
 
 
-class FeatureLevelConfig(Section):
-    """Distillation of features at one hierarchy."""
+class FeatureStageConfig(Section):
+    """A distillation stage that compares features."""
 
     loss: Literal["pearson", "mse"] = "pearson"
+    """``pearson``: 1 - correlation per channel (PKD, NeurIPS 2022); ``mse``: mean squared difference."""
     weight: NonNegativeFloat = 1.0
-    """0 leaves this hierarchy out, at no cost."""
+    """Weight of the loss; 0 disables the stage at no cost."""
 
 
-class LogitLevelConfig(Section):
-    """Distillation of the box head's answers."""
+class LogitStageConfig(Section):
+    """The distillation stage that compares outputs of the box head."""
 
     loss: Literal["kl"] = "kl"
     weight: NonNegativeFloat = 1.0
+    """Weight of the loss on class logits; 0 disables it at no cost."""
     temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 2.0
-    """Softens both distributions; the loss is scaled by its square (Hinton et al., 2015)."""
+    """Temperature of both softmax distributions; the loss is scaled by its square (Hinton et al., 2015)."""
     box_deltas_weight: NonNegativeFloat = 0.0
-    """Weight, beside the above, of the mean squared difference of the pedestrian's box deltas."""
+    """Weight of the mean squared difference of the pedestrian class's box deltas; 0 disables it."""
 
 
 class DistillationConfig(Section):
-    """Which hierarchies the student copies from its teacher, and how strongly."""
+    """Losses between student and teacher, by distillation stage."""
 
-    pyramid: FeatureLevelConfig = FeatureLevelConfig()
-    region: FeatureLevelConfig = FeatureLevelConfig()
-    embedding: FeatureLevelConfig = FeatureLevelConfig(weight=0.0)
-    logits: LogitLevelConfig = LogitLevelConfig()
+    pyramid: FeatureStageConfig = FeatureStageConfig()
+    region: FeatureStageConfig = FeatureStageConfig()
+    embedding: FeatureStageConfig = FeatureStageConfig(weight=0.0)
+    logits: LogitStageConfig = LogitStageConfig()
     compared_cells: Literal["sample", "all"] = "sample"
-    """Where pyramid and region features are compared: ``all`` cells, or a ``sample`` of large maps' cells: one in up to
-    11, of which a batch leaves at least 1,000. A sample takes less time for as good a student (benchmarks/NOTES.md)."""
+    """Cells at which pyramid and region features are compared. ``sample`` takes one cell in up to 11 of a large map, at
+    least 1,000 per batch: faster, for an equally good student (benchmarks/NOTES.md)."""
 
     @property
     def is_active(self) -> bool:
-        """Whether any hierarchy has a weight: if none has, no teacher is needed."""
+        """Whether any weight is above 0; otherwise no teacher is needed."""
         return (
-            any(level.weight > 0 for level in (self.pyramid, self.region, self.embedding, self.logits))
+            any(stage.weight > 0 for stage in (self.pyramid, self.region, self.embedding, self.logits))
             or self.logits.box_deltas_weight > 0
         )
 
 
 class EvaluationConfig(Section):
-    """How a detector is judged."""
+    """Detection and evaluation on the validation images."""
 
     protocol: Literal["citypersons", "citypersons_extended", "caltech", "acf"] = "citypersons"
-    """Which boxes count, and how detections are matched (hkd.evaluation.protocols)."""
+    """Subsets of boxes that count, and the rules of matching (hkd.evaluation.protocols)."""
     score_threshold: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.01
+    """Detections with a lower score are dropped."""
     nms_iou: OpenFraction = 0.5
+    """IoU threshold of non-maximum suppression of detections."""
     max_detections_per_image: PositiveInt = 100
     batch_size: PositiveInt = 16
+    """Images per forward pass."""
 
 
 class TrialConfig(Section):
-    """Everything that determines one trial."""
+    """All settings of one trial."""
 
     data: DataConfig = DataConfig()
     teacher: TeacherConfig | None = TeacherConfig()
-    """null trains the student alone."""
+    """null: the student is trained alone."""
     student: DetectorConfig = DetectorConfig()
     distillation: DistillationConfig = DistillationConfig()
     training: TrainingConfig = TrainingConfig()
@@ -260,5 +270,5 @@ class TrialConfig(Section):
 
     @property
     def is_distilled(self) -> bool:
-        """Whether the student learns from a teacher: one is configured, and a distillation weight is above 0."""
+        """Whether there is a teacher and a distillation weight above 0."""
         return self.teacher is not None and self.distillation.is_active

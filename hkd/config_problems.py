@@ -1,6 +1,6 @@
-"""Sentences about mistakes in a configuration: where, what was found, what is allowed.
+"""Error messages for configurations: dotted path, value found, values allowed.
 
-What is allowed is told from the JSON schema of the tree, so that it can never differ from what is checked.
+Allowed values are derived from the JSON schema of the configuration, so that messages cannot differ from validation.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic_core import ErrorDetails
@@ -18,15 +18,29 @@ Schema = Mapping[str, Any]
 MAX_SHOWN_CHARACTERS = 60
 MAX_SUGGESTIONS = 3
 MAX_DEPTH = 8
-"""Of sections in sections, when looking for a key elsewhere in the tree."""
+"""Depth of nested sections in which a misplaced key is searched."""
+
+
+class ConfigError(ValueError):
+    """A configuration is invalid; ``problems`` lists every mistake in it."""
+
+    def __init__(self, problems: str | Iterable[str], source: str = "the configuration") -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        self.source = source
+        # Passed as arguments, so that the exception can be pickled by a worker.
+        super().__init__(self.problems, source)
+
+    def __str__(self) -> str:
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        return "\n  ".join([f"{count} in {self.source}:", *self.problems])
 
 
 def describe_problem(schema: Schema, raw: Any, detail: ErrorDetails) -> str:
-    """Turn one of pydantic's error details into ``training.total_epochs: found "x" (str); allowed: integer >= 1``.
+    """Format an error of pydantic as ``training.total_epochs: found "x" (str); allowed: integer >= 1``.
 
     Args:
-        schema: JSON schema of the whole tree.
-        raw: What was checked.
+        schema: JSON schema of the root section.
+        raw: The validated input.
         detail: One of ``ValidationError.errors()``.
     """
     kind = detail["type"]
@@ -40,19 +54,19 @@ def describe_problem(schema: Schema, raw: Any, detail: ErrorDetails) -> str:
     if kind == "value_error":
         return f"{where}: {detail['ctx']['error']}"
     if kind == "json_invalid":
-        return "some text in it is not valid Unicode"
+        return "text that is not valid Unicode"
     allowed = allowed_at(schema, path) or detail["msg"]
-    return f"{where}: found {shown(detail['input'])}; allowed: {allowed}"
+    return f"{where}: found {format_value(detail['input'])}; allowed: {allowed}"
 
 
 def describe_unknown_key(schema: Schema, path: Sequence[int | str]) -> str:
-    """Say that nothing has this dotted name, and suggest the nearest that exists."""
+    """Format the message for a dotted name that does not exist, with the most similar names that do."""
     known = next(depth for depth in range(len(path) - 1, -1, -1) if _places(schema, path[:depth]))
     section, key = path[:known], str(path[known])
     where = dotted(path[: known + 1])
     siblings = list(_properties_at(schema, section))
     if not siblings:
-        return f"{where}: unknown key; {dotted(section)} holds no keys, but {allowed_at(schema, section)}"
+        return f"{where}: unknown key; {dotted(section)} is not a section; allowed: {allowed_at(schema, section)}"
     everywhere = list(_dotted_names(schema))
     leaf = key.rpartition(".")[2]
     suggestion = ""
@@ -60,7 +74,7 @@ def describe_unknown_key(schema: Schema, path: Sequence[int | str]) -> str:
         suggestion = f"write {leaf} below {key.rpartition('.')[0]}; "
     elif close := (
         difflib.get_close_matches(key, siblings, n=1)
-        # The right key in the wrong section.
+        # An existing key in the wrong section.
         or [name for name in everywhere if name.rpartition(".")[2] == leaf]
         or [name for name in everywhere if difflib.get_close_matches(leaf, [name.rpartition(".")[2]], cutoff=0.8)]
     ):
@@ -68,8 +82,8 @@ def describe_unknown_key(schema: Schema, path: Sequence[int | str]) -> str:
     return f"{where}: unknown key; {suggestion}allowed{' here' if section else ''}: {', '.join(siblings)}"
 
 
-def told_once(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
-    """Leave out that a list has too few items where that is only because some of its items are wrong."""
+def drop_consequent_problems(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Drop "too few items" of lists that are too short only because some of their items are invalid."""
     locations = [detail["loc"] for detail in details]
 
     def has_wrong_items(location: tuple[int | str, ...]) -> bool:
@@ -79,12 +93,12 @@ def told_once(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
 
 
 def allowed_at(schema: Schema, path: Sequence[int | str]) -> str:
-    """Describe what the tree takes at a path; empty where the tree has no such path."""
+    """Describe the values allowed at a path; empty if there is no such path."""
     return " or ".join(dict.fromkeys(_describe(place, schema) for place in _places(schema, path)))
 
 
 def existing_path(raw: Any, location: Sequence[int | str]) -> tuple[int | str, ...]:
-    """Leave out of pydantic's location what is not in the input: names of a union's branches, missing keys."""
+    """Drop the parts of pydantic's location that are not in the input: branches of a union, missing keys."""
     path: list[int | str] = []
     for part in location:
         has_key = isinstance(raw, Mapping) and part in raw
@@ -96,13 +110,13 @@ def existing_path(raw: Any, location: Sequence[int | str]) -> tuple[int | str, .
 
 
 def dotted(path: Sequence[int | str]) -> str:
-    """Write a path as ``student.anchor_sizes[2]``."""
+    """Format a path as ``student.anchor_sizes[2]``."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".")
 
 
-def shown(value: Any) -> str:
-    """Write a value as a reader of YAML would, with its type; long ones are cut."""
+def format_value(value: Any) -> str:
+    """Format a value as in YAML, with its type, in at most about 60 characters."""
     if value is None:
         return "null"
     try:
@@ -115,7 +129,7 @@ def shown(value: Any) -> str:
 
 
 def _resolve(place: Schema, schema: Schema) -> Iterator[Schema]:
-    """The alternatives of a place, references followed."""
+    """The alternatives of a schema node, with references followed."""
     if "$ref" in place:
         yield from _resolve(schema["$defs"][place["$ref"].rpartition("/")[2]], schema)
     elif branches := place.get("anyOf") or place.get("oneOf"):
@@ -126,13 +140,13 @@ def _resolve(place: Schema, schema: Schema) -> Iterator[Schema]:
 
 
 def _places(schema: Schema, path: Sequence[int | str]) -> list[Schema]:
-    """What the tree says of a path, once for every alternative; empty where it has no such path."""
+    """The schema nodes at a path, one for each alternative; empty if there is no such path."""
     places: list[Schema] = list(_resolve(schema, schema))
     for part in path:
         below: list[Schema] = []
         for place in places:
             if isinstance(part, int):
-                # A list of fixed length says item by item what it takes.
+                # A list of fixed length has a schema for each item.
                 fixed = place.get("prefixItems", [])
                 found = fixed[part] if part < len(fixed) else place.get("items")
             else:
@@ -157,7 +171,7 @@ def _dotted_names(schema: Schema, path: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 def _describe(place: Schema, schema: Schema) -> str:
-    """Describe one alternative of a place."""
+    """Describe the values that one schema node allows."""
     if "const" in place or "enum" in place:
         choices = place.get("enum", [place.get("const")])
         return ", ".join(choice if isinstance(choice, str) else json.dumps(choice) for choice in choices)

@@ -17,7 +17,8 @@ from rich.console import Console
 
 from hkd import metric_names as names
 from hkd.config import DetectorConfig
-from hkd.config_io import dump_yaml, flatten
+from hkd.config_io import flatten
+from hkd.config_yaml import dump_yaml
 from hkd.data.prepare import prepare_data
 from hkd.models.cost import Cost, config_cost
 from hkd.training.pyramid_cache.capacity import CacheRoom

@@ -147,7 +147,7 @@ def test_configuration_mistakes_are_one_message(tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("train missing.yaml", "hkd train: 1 problem in missing.yaml:\n  there is no such file\n"),
+        ("train missing.yaml", "hkd train: 1 problem in missing.yaml:\n  no such file\n"),
         ("detect a.png --weights w --out x --config missing.yaml", "hkd detect: 1 problem in missing.yaml:"),
         ("data pennfudan --root missing --out x", "hkd data: missing: "),
         ("data caltech --root missing --out x", "hkd data: missing: no annotation of one in 30 frames is there;"),

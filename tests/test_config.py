@@ -10,8 +10,8 @@ from hkd.config import (
     AugmentationConfig,
     DataConfig,
     DistillationConfig,
-    FeatureLevelConfig,
-    LogitLevelConfig,
+    FeatureStageConfig,
+    LogitStageConfig,
     Section,
     SyntheticConfig,
     TeacherConfig,
@@ -35,12 +35,12 @@ def test_every_section_is_strict_and_frozen(section: type[Section]) -> None:
     assert section.model_config.get("allow_inf_nan") is False
 
 
-def test_defaults_satisfy_their_own_limits() -> None:
-    # pydantic does not check defaults: give them all as input.
+def test_defaults_are_valid() -> None:
+    # pydantic does not validate defaults, so pass them as input.
     assert parse_config(TrialConfig, TrialConfig().model_dump(mode="json"), source="defaults") == TrialConfig()
 
 
-def test_default_teacher_is_larger_than_the_default_student_everywhere() -> None:
+def test_default_teacher_is_larger_than_default_student() -> None:
     config = TrialConfig()
     assert config.teacher is not None
     assert config.teacher.width_multiplier > config.student.width_multiplier
@@ -48,7 +48,7 @@ def test_default_teacher_is_larger_than_the_default_student_everywhere() -> None
     assert config.teacher.head_channels > config.student.head_channels
 
 
-def test_default_weights_are_those_of_the_design() -> None:
+def test_default_losses_and_weights() -> None:
     flat = flatten(TrialConfig())
     assert {name: value for name, value in flat.items() if name.endswith(("weight", ".loss"))} == {
         "distillation.pyramid.loss": "pearson",
@@ -63,27 +63,27 @@ def test_default_weights_are_those_of_the_design() -> None:
     }
 
 
-@pytest.mark.parametrize("level", ["pyramid", "region", "embedding", "logits", "box_deltas"])
-def test_any_one_weight_makes_distillation_active(level: str) -> None:
+@pytest.mark.parametrize("stage", ["pyramid", "region", "embedding", "logits", "box_deltas"])
+def test_any_positive_weight_makes_distillation_active(stage: str) -> None:
     off = {"pyramid": {"weight": 0}, "region": {"weight": 0}, "embedding": {"weight": 0}, "logits": {"weight": 0}}
     assert not DistillationConfig.model_validate(off).is_active
-    on = {"logits": {"weight": 0, "box_deltas_weight": 0.1}} if level == "box_deltas" else {level: {"weight": 0.1}}
+    on = {"logits": {"weight": 0, "box_deltas_weight": 0.1}} if stage == "box_deltas" else {stage: {"weight": 0.1}}
     assert DistillationConfig.model_validate(off | on).is_active
 
 
-def test_one_zoom_is_allowed_and_a_reversed_range_is_not() -> None:
+def test_reversed_scale_range_is_rejected() -> None:
     assert AugmentationConfig(scale_min=1.2, scale_max=1.2).scale_max == 1.2
     with pytest.raises(ValidationError, match=r"scale_min \(1.3\) must not be above scale_max \(1.2\)"):
         AugmentationConfig(scale_min=1.3, scale_max=1.2)
 
 
 @pytest.mark.parametrize("named", ["train_annotations", "validation_annotations"])
-def test_annotations_come_in_pairs(named: str) -> None:
-    with pytest.raises(ValidationError, match="name both train_annotations and validation_annotations"):
+def test_annotations_of_one_split_alone_are_rejected(named: str) -> None:
+    with pytest.raises(ValidationError, match=r"train_annotations.*validation_annotations"):
         DataConfig.model_validate({named: "boxes.json"})
 
 
-def test_teacher_has_one_origin() -> None:
+def test_teacher_with_two_origins_is_rejected() -> None:
     assert TeacherConfig(init_from=Path("a.safetensors")).init_from == Path("a.safetensors")
     with pytest.raises(ValidationError, match="found checkpoint, init_from_synthetic"):
         TeacherConfig(checkpoint=Path("a.safetensors"), init_from_synthetic=TrainingConfig())
@@ -95,9 +95,9 @@ def test_teacher_has_one_origin() -> None:
         (DataConfig, "image_height", 100),  # not a multiple of 32
         (SyntheticConfig, "train_images", FIRST_VALIDATION_INDEX + 1),  # more than can be drawn
         (SyntheticConfig, "validation_images", FIRST_VALIDATION_INDEX + 1),
-        (FeatureLevelConfig, "weight", -0.1),
-        (FeatureLevelConfig, "weight", float("inf")),
-        (LogitLevelConfig, "temperature", 0.0),
+        (FeatureStageConfig, "weight", -0.1),
+        (FeatureStageConfig, "weight", float("inf")),
+        (LogitStageConfig, "temperature", 0.0),
         (TrainingConfig, "learning_rate", 0.0),
         (TrainingConfig, "positive_anchor_fraction", 1.0),
         (TrainingConfig, "ema_decay", 1.0),
@@ -105,6 +105,6 @@ def test_teacher_has_one_origin() -> None:
         (TeacherConfig, "anchor_aspect_ratios", ()),
     ],
 )
-def test_values_at_or_past_a_limit_are_refused(kind: type[Section], field: str, value: object) -> None:
+def test_values_outside_limits_are_rejected(kind: type[Section], field: str, value: object) -> None:
     with pytest.raises(ValidationError, match=field):
         kind.model_validate({field: value})

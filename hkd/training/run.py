@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from hkd.config import TrialConfig
-from hkd.config_io import dump_yaml, flatten, load_config
+from hkd.config_io import flatten, load_config
+from hkd.config_yaml import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.evaluation.evaluator import EvaluationResult, evaluate
 from hkd.evaluation.formats.protocol_files import load_protocol

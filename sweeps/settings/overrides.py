@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from hkd.config import TrialConfig
-from hkd.config_io import ConfigError, apply_overrides, parse_override
+from hkd.config_io import apply_overrides, parse_override
+from hkd.config_problems import ConfigError
 
 
 def overridden(

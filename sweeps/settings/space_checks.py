@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterator, Mapping
 
 from hkd.config import TrialConfig
-from hkd.config_io import ConfigError, allowed_values
+from hkd.config_io import allowed_values
+from hkd.config_problems import ConfigError
 from sweeps.settings.space import Parameter, ends, num_values, trial_config
 
 SEARCHABLE = ("student.", "distillation.", "training.", "data.augmentation.")

@@ -19,7 +19,9 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, Field, model_validator
 
 from hkd.config import PositiveInt, Section, Seed, TrialConfig
-from hkd.config_io import ConfigError, load_yaml, parse_config
+from hkd.config_io import parse_config
+from hkd.config_problems import ConfigError
+from hkd.config_yaml import load_yaml
 from hkd.metric_names import OBJECTIVES
 from hkd.redaction import redacted_text
 from sweeps.settings.overrides import overridden

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hkd.config import DetectorConfig, DistillationConfig, FeatureLevelConfig, LogitLevelConfig, TeacherConfig
+from hkd.config import DetectorConfig, DistillationConfig, FeatureStageConfig, LogitStageConfig, TeacherConfig
 from hkd.distillation import cells
 from hkd.distillation.logits import box_delta_loss, kl_distillation_loss
 from hkd.distillation.objective import DistillationObjective, build_objective, total_loss
@@ -28,14 +28,14 @@ PARTS = ("distill_pyramid", "distill_region", "distill_embedding", "distill_logi
 def _distillation(weights: Mapping[str, float], loss: FeatureLoss = "pearson") -> DistillationConfig:
     """Weights by level; those left out are 0."""
 
-    def feature(level: str) -> FeatureLevelConfig:
-        return FeatureLevelConfig(loss=loss, weight=weights.get(level, 0.0))
+    def feature(level: str) -> FeatureStageConfig:
+        return FeatureStageConfig(loss=loss, weight=weights.get(level, 0.0))
 
     return DistillationConfig(
         pyramid=feature("pyramid"),
         region=feature("region"),
         embedding=feature("embedding"),
-        logits=LogitLevelConfig(
+        logits=LogitStageConfig(
             weight=weights.get("logits", 0.0), temperature=3.0, box_deltas_weight=weights.get("box_deltas", 0.0)
         ),
     )
@@ -244,7 +244,7 @@ class TestParts:
 
     def test_traces_whole_so_that_nothing_waits_for_the_host(self) -> None:
         distillation = _distillation(ALL_LEVELS)
-        both_losses = distillation.model_copy(update={"region": FeatureLevelConfig(loss="mse", weight=1.0)})
+        both_losses = distillation.model_copy(update={"region": FeatureStageConfig(loss="mse", weight=1.0)})
         objective = build_objective(both_losses, STUDENT, TEACHER, seed=0)
         teacher = _features(TEACHER, seed=1)
 
@@ -348,10 +348,10 @@ class TestWeightZero:
 class TestBuild:
     def test_every_setting_arrives(self) -> None:
         distillation = DistillationConfig(
-            pyramid=FeatureLevelConfig(loss="mse", weight=1.5),
-            region=FeatureLevelConfig(loss="pearson", weight=2.5),
-            embedding=FeatureLevelConfig(loss="mse", weight=3.5),
-            logits=LogitLevelConfig(weight=4.5, temperature=5.5, box_deltas_weight=6.5),
+            pyramid=FeatureStageConfig(loss="mse", weight=1.5),
+            region=FeatureStageConfig(loss="pearson", weight=2.5),
+            embedding=FeatureStageConfig(loss="mse", weight=3.5),
+            logits=LogitStageConfig(weight=4.5, temperature=5.5, box_deltas_weight=6.5),
         )
         objective = build_objective(distillation, STUDENT, TEACHER, seed=0)
         settings: dict[str, Any] = {

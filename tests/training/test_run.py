@@ -12,7 +12,8 @@ from pycocotools.coco import COCO
 from rich.console import Console
 
 from hkd.config import DataConfig, SyntheticConfig, TrainingConfig, TrialConfig
-from hkd.config_io import ConfigError, load_config
+from hkd.config_io import load_config
+from hkd.config_problems import ConfigError
 from hkd.data.annotations import AnnotationError
 from hkd.evaluation.evaluator import evaluate_files
 from hkd.models.weights import CheckpointError, load_detector

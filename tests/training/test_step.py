@@ -14,7 +14,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hkd.config import DistillationConfig, FeatureLevelConfig, LogitLevelConfig
+from hkd.config import DistillationConfig, FeatureStageConfig, LogitStageConfig
 from hkd.distillation.objective import build_objective
 from hkd.models.detector import Detector
 from hkd.structures import Batch
@@ -194,7 +194,7 @@ def test_teacher_is_left_alone_and_gradients_reach_student_and_adapters() -> Non
 
 
 def test_teacher_is_asked_only_for_what_the_objective_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    pyramid_alone = DistillationConfig(region=FeatureLevelConfig(weight=0.0), logits=LogitLevelConfig(weight=0.0))
+    pyramid_alone = DistillationConfig(region=FeatureStageConfig(weight=0.0), logits=LogitStageConfig(weight=0.0))
     teacher = build_teacher()
 
     original = teacher.forward_pyramid

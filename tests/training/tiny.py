@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from hkd.config import DetectorConfig, DistillationConfig, FeatureLevelConfig, LogitLevelConfig, TrialConfig
+from hkd.config import DetectorConfig, DistillationConfig, FeatureStageConfig, LogitStageConfig, TrialConfig
 from hkd.config_io import apply_overrides
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
@@ -26,13 +26,13 @@ STUDENT = DetectorConfig(
 )
 TEACHER_SHAPE = STUDENT.model_copy(update={"pyramid_channels": 16, "head_channels": 32})
 ALL_LEVELS = DistillationConfig(
-    embedding=FeatureLevelConfig(weight=0.5), logits=LogitLevelConfig(box_deltas_weight=0.25)
+    embedding=FeatureStageConfig(weight=0.5), logits=LogitStageConfig(box_deltas_weight=0.25)
 )
 NO_LEVELS = DistillationConfig(
-    pyramid=FeatureLevelConfig(weight=0.0),
-    region=FeatureLevelConfig(weight=0.0),
-    embedding=FeatureLevelConfig(weight=0.0),
-    logits=LogitLevelConfig(weight=0.0),
+    pyramid=FeatureStageConfig(weight=0.0),
+    region=FeatureStageConfig(weight=0.0),
+    embedding=FeatureStageConfig(weight=0.0),
+    logits=LogitStageConfig(weight=0.0),
 )
 TRAINING: dict[str, Any] = {
     "total_epochs": 3,

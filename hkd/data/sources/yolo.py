@@ -25,7 +25,8 @@ from typing import Any
 
 import yaml
 
-from hkd.config_io import ConfigError, parse_yaml
+from hkd.config_problems import ConfigError
+from hkd.config_yaml import parse_yaml
 from hkd.data.annotation_checks import shown
 from hkd.data.files import read_bounded
 from hkd.data.sources import conversion

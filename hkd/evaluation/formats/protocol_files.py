@@ -35,7 +35,9 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from hkd.config import Section
-from hkd.config_io import ConfigError, load_yaml, parse_config
+from hkd.config_io import parse_config
+from hkd.config_problems import ConfigError
+from hkd.config_yaml import load_yaml
 from hkd.evaluation.protocols import CALTECH, PROTOCOLS, Interval, Protocol, Subset
 from hkd.evaluation.records import EvaluationInputError
 

@@ -188,18 +188,18 @@ def test_malformed_config(root: Path, changes: dict[str, Any], problem: str) -> 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("names: [person", "data.yaml: line 1, column 15: not readable as YAML"),
+        ("names: [person", "data.yaml: line 1, column 15: not valid YAML"),
         ("- person", "data.yaml: must be a mapping"),
         ("", "data.yaml: must be a mapping"),
-        ("!!python/object/apply:os.system [ls]", "data.yaml: line 1, column 1: not readable as YAML"),
-        ("names: {0: person, 1: !!bool maybe}", "data.yaml: not readable as YAML: a value is not what its tag"),
-        ("names: {0: car, 0: person}", 'data.yaml: line 1: the key "0" is already given in line 1'),
-        ("names: {0: car, 1: bus, +00: person}", 'data.yaml: line 1: the key "0" is already given in line 1'),
-        ("train: !!int ''", "data.yaml: not readable as YAML"),
-        ("train: !!timestamp foo", "data.yaml: not readable as YAML"),
+        ("!!python/object/apply:os.system [ls]", "data.yaml: line 1, column 1: not valid YAML"),
+        ("names: {0: person, 1: !!bool maybe}", "data.yaml: not valid YAML: a value does not match its tag"),
+        ("names: {0: car, 0: person}", 'data.yaml: line 1: duplicate key "0", first given in line 1'),
+        ("names: {0: car, 1: bus, +00: person}", 'data.yaml: line 1: duplicate key "0", first given in line 1'),
+        ("train: !!int ''", "data.yaml: not valid YAML"),
+        ("train: !!timestamp foo", "data.yaml: not valid YAML"),
         ("a: &a [x]\ntrain: *a", "data.yaml: has an alias (*name); write out what it stands for"),
         ("train: " + "x" * (1 << 20), "data.yaml: cannot be read (it is larger than 1 MiB"),
-        ("\x00", "data.yaml: not readable as YAML"),
+        ("\x00", "data.yaml: not valid YAML"),
     ],
 )
 def test_config_that_is_none(root: Path, content: str, problem: str) -> None:

@@ -121,8 +121,8 @@ fppi_points: [0]
     [
         ("", "subsets: missing"),
         ("- 1", "allowed: a mapping"),
-        ("subsets: [", "not readable as YAML"),
-        ("subsets: !!python/object/apply:os.getcwd []", "not readable as YAML"),
+        ("subsets: [", "not valid YAML"),
+        ("subsets: !!python/object/apply:os.getcwd []", "not valid YAML"),
         ("subsets: []", "subsets"),
         ("subsets: [{name: a, height: [1, 2]}, {name: a, height: [1, 3]}]", "a name of its own for each subset"),
         ("subsets: [{name: a, height: [1, 2]}]\nfppi_points: [1, 0.1]", "ascending fppi_points"),
@@ -162,14 +162,14 @@ def test_a_range_says_what_its_ends_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tagged", ["!!bool foo", "!!timestamp foo", "!!float ''", "!!int ''"])
 def test_values_that_are_not_what_their_tag_says(tagged: str, tmp_path: Path) -> None:
     (problem,) = problems_of(write(tmp_path, f"subsets: [{{name: a, height: [1, 2]}}]\nname: {tagged}"))
-    assert "not readable as YAML" in problem
+    assert "not valid YAML" in problem
 
 
 def test_protocols_that_do_not_exist(tmp_path: Path) -> None:
     (problem,) = problems_of("cityperson")
     assert "name one of: acf, caltech, citypersons, citypersons_extended; or a YAML file of your own" in problem
     (problem,) = problems_of(tmp_path / "absent.yaml")
-    assert "there is no such file" in problem
+    assert "no such file" in problem
 
 
 def test_the_documentation_names_every_key() -> None:
