@@ -18,8 +18,6 @@ from analysis.records import ParameterValue, StudyRecords, TrialRecord
 from hkd import metric_names as names
 from hkd.dominance import non_dominated
 
-UNDISTILLED = "undistilled"
-"""Name of the baseline that is trained without its teacher."""
 REFERENCE_RULE = (
     "miss rate 1 (every pedestrian missed), parameters and FLOPs of the teacher; "
     "of the largest student that was trained to its end where the study has no teacher"
@@ -173,7 +171,7 @@ def analyse(records: StudyRecords) -> FrontAnalysis:
             for objectives in (
                 (names.MR2_REASONABLE, names.NUM_PARAMS),
                 (names.MR2_REASONABLE, names.FLOPS),
-                names.OBJECTIVES,
+                names.DEFAULT_OBJECTIVES,
             )
         ),
         params_knee=params_knee,
@@ -202,11 +200,11 @@ def _teacher(record: TrialRecord | None) -> Teacher | None:
 
 def _students(records: StudyRecords, teacher: Teacher | None) -> tuple[Student, ...]:
     def order(trial: TrialRecord) -> tuple[float, float, float, str]:
-        mr2, num_params, flops = (trial.metrics[name] for name in names.OBJECTIVES)
+        mr2, num_params, flops = (trial.metrics[name] for name in names.DEFAULT_OBJECTIVES)
         return mr2, num_params, flops, trial.trial_id
 
     trials = sorted(records.counted, key=order)
-    points = np.array([[trial.metrics[name] for name in names.OBJECTIVES] for trial in trials])
+    points = np.array([[trial.metrics[name] for name in names.DEFAULT_OBJECTIVES] for trial in trials])
     on_front = non_dominated(points)
     # Of trials that are equal in two objectives, the third decides: a plot never shows a point the table lacks.
     on_params_front = on_front & non_dominated(points[:, [0, 1]])
@@ -244,7 +242,7 @@ def _is_distilled(trial: TrialRecord) -> bool:
         value for key, value in trial.params.items() if key.startswith("distillation.") and key.endswith("weight")
     ]
     if not weights:
-        return trial.baseline != UNDISTILLED
+        return trial.baseline != names.BASELINE_UNDISTILLED
     return any(isinstance(weight, int | float) and weight > 0 for weight in weights)
 
 

@@ -238,7 +238,7 @@ def _why_not_counted(
     total_epochs = params.get(TOTAL_EPOCHS_PARAMETER)
     if isinstance(total_epochs, int) and epoch is not None and epoch != total_epochs:
         return f"its last evaluation is of epoch {epoch} of {total_epochs}"
-    for name in names.OBJECTIVES:
+    for name in names.DEFAULT_OBJECTIVES:
         value = metrics.get(name)
         if value is None:
             return f"{name} is missing or not finite"
@@ -274,7 +274,7 @@ def _the_teacher(teachers: list[TrialRecord], notes: list[str]) -> TrialRecord |
         notes.append(f"The study has {len(finished)} finished teacher runs; run {finished[-1].run_id} is the one used.")
     if not finished:
         return None
-    missing = [name for name in names.OBJECTIVES if name not in finished[-1].metrics]
+    missing = [name for name in names.DEFAULT_OBJECTIVES if name not in finished[-1].metrics]
     if missing:
         notes.append(f"The teacher's run has no finite {', '.join(missing)}: comparisons that need it are not given.")
     return finished[-1]

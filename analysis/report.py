@@ -80,14 +80,14 @@ def summary(records: StudyRecords, analysis: FrontAnalysis) -> dict[str, Any]:
         "schema_version": SUMMARY_SCHEMA_VERSION,
         "study": analysis.study,
         "tracking_uri": records.tracking_uri,
-        "objectives": list(names.OBJECTIVES),
+        "objectives": list(names.DEFAULT_OBJECTIVES),
         "headline": tables.headline(analysis),
         "recommendation": asdict(analysis.recommendation),
         "teacher": asdict(analysis.teacher) if analysis.teacher else None,
         "front": [asdict(student) for student in analysis.front],
         "params_front": [student.trial_id for student in analysis.params_front],
         "flops_front": [student.trial_id for student in analysis.flops_front],
-        "knee": {"rule": KNEE_RULE, "params": _plain(analysis.params_knee), "flops": _plain(analysis.flops_knee)},
+        "knee": {"rule": KNEE_RULE, "params": _plain(analysis.params_knee), names.FLOPS: _plain(analysis.flops_knee)},
         "hypervolume": {
             "reference_rule": REFERENCE_RULE,
             "fronts": [

@@ -43,9 +43,9 @@ def check_objectives(study: StudyConfig, validation_annotations: Annotations) ->
     """
     ground_truth = validation_annotations.raw()
     available = evaluate(ground_truth, [], load_protocol(study.base.evaluation.protocol)).as_metrics()
-    missing = [name for name in study.objectives if name.startswith("mr2_") and name not in available]
+    missing = [name for name in study.objectives if name.startswith(names.MR2_PREFIX) and name not in available]
     if missing:
-        there = [name for name in available if name.startswith("mr2_")]
+        there = [name for name in available if name.startswith(names.MR2_PREFIX)]
         raise StudyError(
             f"objectives: {', '.join(missing)} has no value on the validation images, which have no pedestrian of that "
             f"subset; allowed: {', '.join([*there, names.NUM_PARAMS, names.FLOPS, names.GMACS])}"

@@ -77,7 +77,7 @@ class EvaluationResult:
 
     def as_metrics(self) -> dict[str, float]:
         """``mr2_<subset>``, ``ap`` and ``ap50`` as fractions. What has no value is left out."""
-        values = {f"mr2_{subset.name}": subset.log_average_miss_rate for subset in self.subsets}
+        values = {f"{metric_names.MR2_PREFIX}{subset.name}": subset.log_average_miss_rate for subset in self.subsets}
         values |= {metric_names.AP: self.ap, metric_names.AP50: self.ap50}
         return {name: value for name, value in values.items() if value is not None}
 

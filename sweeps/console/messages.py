@@ -131,7 +131,7 @@ def tell_results(
 def study_params(study: StudyConfig) -> dict[str, object]:
     """The study's settings as MLflow parameters of its parent run."""
     plain: dict[str, object] = {
-        "objectives": ", ".join(study.objectives),
+        names.PARAM_OBJECTIVES: ", ".join(study.objectives),
         "search.sampler": study.search.sampler,
         "search.startup_trials": study.search.startup_trials,
         "search.seed": study.search.seed,

@@ -22,7 +22,7 @@ from hkd.config import PositiveInt, Section, Seed, TrialConfig
 from hkd.config_io import parse_config
 from hkd.config_problems import ConfigError
 from hkd.config_yaml import load_yaml
-from hkd.metric_names import OBJECTIVES
+from hkd.metric_names import BASELINE_UNDISTILLED, DEFAULT_OBJECTIVES
 from hkd.redaction import redacted_text
 from sweeps.settings.overrides import overridden
 from sweeps.settings.resources import ResourcesConfig
@@ -35,7 +35,6 @@ DEMO = CONFIGS / "demo.yaml"
 ObjectiveName = Literal["mr2_reasonable", "mr2_small", "mr2_heavy", "mr2_all", "num_params", "flops", "gmacs"]
 
 TEACHERS_FOLDER = "teachers"
-UNDISTILLED = "undistilled"
 DEFAULT_WEIGHTS = "default-weights"
 NO_DISTILLATION: dict[str, Any] = {
     "distillation.pyramid.weight": 0.0,
@@ -90,7 +89,7 @@ class StudyConfig(Section):
     """The trial around which is searched: inline, or the path of a trial's YAML file, from this file's folder."""
     space: dict[str, Parameter] = Field(default_factory=dict)
     """Dotted name in ``base`` -> what is searched."""
-    objectives: Annotated[tuple[ObjectiveName, ...], Field(min_length=1)] = OBJECTIVES
+    objectives: Annotated[tuple[ObjectiveName, ...], Field(min_length=1)] = DEFAULT_OBJECTIVES
     """Metrics that are minimised together."""
     search: SearchConfig = SearchConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
@@ -158,7 +157,7 @@ def _with_base_inline(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _with_default_baselines(raw: Mapping[str, Any]) -> dict[str, Any]:
     """The two baselines where the file names none."""
-    return {"baselines": {UNDISTILLED: NO_DISTILLATION, DEFAULT_WEIGHTS: {}}, **raw}
+    return {"baselines": {BASELINE_UNDISTILLED: NO_DISTILLATION, DEFAULT_WEIGHTS: {}}, **raw}
 
 
 def _with_different_baselines(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,7 +167,7 @@ def _with_different_baselines(raw: Mapping[str, Any]) -> dict[str, Any]:
         return dict(raw)
     baselines = dict(baselines)
     has_teacher = not (isinstance(base, Mapping) and "teacher" in base and base["teacher"] is None)
-    if not has_teacher and UNDISTILLED in baselines and baselines.get(DEFAULT_WEIGHTS) == {}:
+    if not has_teacher and BASELINE_UNDISTILLED in baselines and baselines.get(DEFAULT_WEIGHTS) == {}:
         del baselines[DEFAULT_WEIGHTS]
     return {**raw, "baselines": baselines}
 

@@ -50,7 +50,8 @@ def write_study(client: MlflowClient, study: str, runs: Sequence[Written], *, pa
     if parent:
         tags = {names.TAG_ROLE: names.ROLE_STUDY, names.TAG_STUDY: study, "mlflow.source.git.commit": "0123abc"}
         run = client.create_run(experiment, run_name=study, start_time=1000, tags=tags)
-        client.log_batch(run.info.run_id, params=[Param("objectives", str(list(names.OBJECTIVES))), Param("seed", "0")])
+        params = [Param(names.PARAM_OBJECTIVES, ", ".join(names.DEFAULT_OBJECTIVES)), Param("seed", "0")]
+        client.log_batch(run.info.run_id, params=params)
         client.set_terminated(run.info.run_id, "FINISHED", end_time=60_000)
     for index, written in enumerate(runs):
         _write_run(client, experiment, study, written, start_time=2000 + 1000 * index)

@@ -78,8 +78,8 @@ def test_hypervolumes_are_shares_of_the_box_up_to_the_teacher() -> None:
     # (1 - 0.25) * (10 - 1) / 10 = 0.675
     assert by_objectives[names.MR2_REASONABLE, names.FLOPS].value == pytest.approx(0.675, rel=1e-12)
     # 0.75 * 0.5 * 0.9 = 0.3375
-    assert by_objectives[names.OBJECTIVES].value == pytest.approx(0.3375, rel=1e-12)
-    assert by_objectives[names.OBJECTIVES].reference_point == (1.0, 6e6, 10e9)
+    assert by_objectives[names.DEFAULT_OBJECTIVES].value == pytest.approx(0.3375, rel=1e-12)
+    assert by_objectives[names.DEFAULT_OBJECTIVES].reference_point == (1.0, 6e6, 10e9)
     assert [each.beyond_reference for each in analysis.hypervolumes] == [0, 0, 0]
 
 

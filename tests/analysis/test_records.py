@@ -53,7 +53,7 @@ def test_a_finished_trial_is_read_whole(read_back: ReadBack) -> None:
     assert trial.params == {**params, "training.total_epochs": 4}
     assert study.teacher is not None
     assert study.teacher.metrics["mr2_reasonable"] == 0.2
-    assert study.settings == {"objectives": "['mr2_reasonable', 'num_params', 'flops']", "seed": "0"}
+    assert study.settings == {"objectives": "mr2_reasonable, num_params, flops", "seed": "0"}
     assert study.tags["mlflow.source.git.commit"] == "0123abc"
     assert not any(tag.startswith("mlflow.") for tag in study.tags if tag != "mlflow.source.git.commit")
     assert study.notes == ()
