@@ -52,7 +52,7 @@ class StudyFolder:
         self.teacher_file = self.path / "teacher.json"
 
     @property
-    def is_begun(self) -> bool:
+    def study_exists(self) -> bool:
         """Whether a study of this name was begun here before."""
         return self.config_file.exists()
 
@@ -74,17 +74,17 @@ class StudyFolder:
         Raises:
             StudyError: the folder holds something else, or another study.
         """
-        with self._usable():
-            is_begun = self.is_begun
-            is_others = not is_begun and self.path.exists() and not self._is_empty()
+        with self._folder_errors():
+            study_exists = self.study_exists
+            is_others = not study_exists and self.path.exists() and not self._is_empty()
         if is_others:
             raise StudyError(
                 f"{self.path}: exists, but is no study's folder (it has no {self.config_file.name}); "
                 "choose another name (--name NAME) or storage_path, or move that folder away"
             )
-        if not is_begun:
+        if not study_exists:
             return study
-        begun = self._read_begun()
+        begun = self._read_study()
         differences = identity_differences(begun, study)
         if differences:
             shown = differences[:MAX_DIFFERENCES_SHOWN]
@@ -99,7 +99,7 @@ class StudyFolder:
         num_trials = max(study.search.num_trials, begun.search.num_trials)
         return study.model_copy(update={"search": study.search.model_copy(update={"num_trials": num_trials})})
 
-    def begin(self, study: StudyConfig) -> None:
+    def write_study(self, study: StudyConfig) -> None:
         """Make the folder and write down what is run in it."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.config_file, dump_yaml(redacted(study)), durable=True)
@@ -113,7 +113,7 @@ class StudyFolder:
         """
         lock = FileLock(self.path / LOCK, timeout=0)
         try:
-            with self._usable():
+            with self._folder_errors():
                 self.path.mkdir(parents=True, exist_ok=True)
                 lock.acquire()
         except Timeout:
@@ -123,7 +123,7 @@ class StudyFolder:
         try:
             yield
         finally:
-            if not self.is_begun:
+            if not self.study_exists:
                 # Something stood against it: leave no folder that looks like a study's.
                 (self.path / LOCK).unlink(missing_ok=True)
                 with suppress(OSError):
@@ -134,7 +134,7 @@ class StudyFolder:
         return all(entry.name == LOCK for entry in self.path.iterdir())
 
     @contextmanager
-    def _usable(self) -> Iterator[None]:
+    def _folder_errors(self) -> Iterator[None]:
         try:
             yield
         except Timeout:
@@ -145,7 +145,7 @@ class StudyFolder:
                 "that you may write to: --set storage_path=PATH"
             ) from error
 
-    def _read_begun(self) -> StudyConfig:
+    def _read_study(self) -> StudyConfig:
         try:
             return parse_config(StudyConfig, load_yaml(self.config_file), source=str(self.config_file))
         except ConfigError as error:
@@ -155,7 +155,7 @@ class StudyFolder:
             ) from error
 
 
-def shown_path(path: Path) -> Path:
+def display_path(path: Path) -> Path:
     """A path that leads there from the working folder: relative where it lies below it."""
     path = path.absolute()
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -91,7 +91,7 @@ def _what_would_start(study: StudyConfig) -> list[str]:
     data = "generated scenes" if base.data.train_annotations is None else str(base.data.train_annotations)
     proposed = num_proposals(study.space, search.num_trials)
     epochs = "a searched number of" if "training.total_epochs" in study.space else str(base.training.total_epochs)
-    state = "is there already; see --resume" if StudyFolder(study).is_begun else "would be made"
+    state = "is there already; see --resume" if StudyFolder(study).study_exists else "would be made"
     return [
         "This was a dry run: nothing was started. It would",
         f"  read {data}, at {base.data.image_height} x {base.data.image_width} pixels",

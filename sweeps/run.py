@@ -14,7 +14,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hkd.redaction import redacted_text
-from sweeps.folder import StudyFolder, shown_path
+from sweeps.folder import StudyFolder, display_path
 from sweeps.settings.study import DEMO, StudyConfig, load_study
 
 EXIT_BAD_INPUT = 2
@@ -87,7 +87,7 @@ def _run(study: StudyConfig, options: argparse.Namespace, given: Sequence[str]) 
 
 def _what_is_left(study: StudyConfig | None, options: argparse.Namespace, given: Sequence[str]) -> str:
     """What to tell whoever interrupted at a moment when the study itself could not."""
-    if study is not None and StudyFolder(study).is_begun:
+    if study is not None and StudyFolder(study).study_exists:
         return f"Interrupted. What was trained is kept. Go on with:  {_resume_command(options, given)}"
     message = "Interrupted before this session began a trial; the teacher's finished epochs and the data are kept."
     return f"{message} Go on by giving the same command again."
@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _resume_command(options: argparse.Namespace, given: Sequence[str]) -> str:
     shown = [redacted_text(argument) for argument in given]
-    return shlex.join(["python", str(shown_path(Path(__file__))), *shown, *(() if options.resume else ("--resume",))])
+    return shlex.join(["python", str(display_path(Path(__file__))), *shown, *(() if options.resume else ("--resume",))])
 
 
 def _ignore_others_warnings() -> None:

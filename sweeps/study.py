@@ -65,7 +65,7 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
     folder.check(study)
     display = Display(console)
     check_again = partial(_checked_again, study, folder, display, is_resumed=is_resumed, resume_command=resume_command)
-    if folder.is_begun and not is_resumed:
+    if folder.study_exists and not is_resumed:
         with folder.locked():
             check_again()
     check_files(study.base, check_images=False)
@@ -74,9 +74,9 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
     with folder.locked():
         study = check_again()
         uri = study.tracking.uri
-        experiment = mlflow_store.find_experiment(client, uri, study.name, is_begun=folder.is_begun)
+        experiment = mlflow_store.find_experiment(client, uri, study.name, study_exists=folder.study_exists)
         open_tracker = partial(tracking.Tracker, client, uri, study.name, experiment)
-        tracker = open_tracker() if folder.is_begun else None
+        tracker = open_tracker() if folder.study_exists else None
         if tracker is not None and not (session := _Session(study, folder, display, tracker)).has_work():
             with Interruption() as interruption, interruption.deferred():
                 session.begin(None)
@@ -97,7 +97,7 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
             resources = share_gpus(study, cluster, resources, None if teacher is None else teacher.path, display)
             with interruption.deferred():
                 # Only now, when nothing stands against it: a name is taken by the first trial, not by a mistake.
-                folder.begin(study)
+                folder.write_study(study)
                 session = _Session(study, folder, display, tracker)
             return session.run(teacher, room, resources, interruption, resume_command)
 
@@ -107,8 +107,10 @@ def _checked_again(
 ) -> StudyConfig:
     """The study to run, checked while it is held: until then another process may have begun one of its name."""
     resolved = folder.check(study)
-    if folder.is_begun and not is_resumed:
-        raise StudyError(summary.describe_earlier(resolved, folder, _open_ledger(resolved, folder), resume_command))
+    if folder.study_exists and not is_resumed:
+        raise StudyError(
+            summary.describe_existing_study(resolved, folder, _open_ledger(resolved, folder), resume_command)
+        )
     if resolved.search.num_trials != study.search.num_trials:
         display.say(
             f"Going on to {resolved.search.num_trials} proposed trials, as asked for before (search.num_trials is now "
@@ -160,12 +162,12 @@ class _Session:
         """Open the study in MLflow, and bring up to date what is there."""
         tracker = self._tracker
         num_trials = {names.TAG_NUM_TRIALS: str(self._study.search.num_trials)}
-        tracker.begin(summary.study_params(self._study), num_trials, dump_yaml(redacted(self._study)))
+        tracker.start_study(summary.study_params(self._study), num_trials, dump_yaml(redacted(self._study)))
         if teacher is not None:
             summary.write_teacher(self._folder.teacher_file, summary.summarise_teacher(teacher))
             settings = flatten(self._study.base).items()
             params = {key: value for key, value in settings if key.startswith(("teacher.", "data."))}
-            tracker.teacher(params, teacher.cost, teacher.epochs, teacher.metrics)
+            tracker.log_teacher(params, teacher.cost, teacher.epochs, teacher.metrics)
         self._settle_accounts()
 
     def run(
@@ -197,8 +199,8 @@ class _Session:
 
     def end(self) -> int:
         """Tell what was found; returns the exit code."""
-        self._tracker.finish(names.STATUS_FINISHED)
-        summary.tell_results(self._study, self._folder, self._ledger, self._tracker, self._display, self._usage)
+        self._tracker.end_study(names.STATUS_FINISHED)
+        summary.print_results(self._study, self._folder, self._ledger, self._tracker, self._display, self._usage)
         is_any_finished = any(trial.status == names.STATUS_FINISHED for trial in self._ledger.trials())
         return EXIT_FINISHED if is_any_finished else EXIT_NOTHING_FINISHED
 
@@ -222,9 +224,9 @@ class _Session:
     def _mark_cut_off(self, status: str) -> None:
         """Close in MLflow what still runs, and the study's own run as ``status``."""
         for trial in self._ledger.interrupted():
-            if self._tracker.status_of(trial.trial_id) is not None:
-                self._tracker.interrupt(trial.trial_id)
-        self._tracker.finish(status)
+            if self._tracker.trial_status(trial.trial_id) is not None:
+                self._tracker.interrupt_trial(trial.trial_id)
+        self._tracker.end_study(status)
 
     def _run_trials(
         self, make_spec: Callable[..., TrialSpec], resources: TrialResources, interruption: Interruption
@@ -274,7 +276,7 @@ class _Session:
         study = self._study
         return TrialBoard(
             self._display,
-            total=summary.num_planned(study),
+            total=summary.num_planned_trials(study),
             ended=[trial for trial in self._ledger.trials() if trial.status != names.STATUS_RUNNING],
             epochs_per_trial=study.base.training.total_epochs,
         )
@@ -325,13 +327,13 @@ class _Session:
     def _settle_accounts(self) -> None:
         """Write to MLflow what a process told the ledger and then, killed or cut off, not MLflow any more."""
         for trial in self._ledger.trials():
-            if trial.status in (names.STATUS_RUNNING, self._tracker.status_of(trial.trial_id)):
+            if trial.status in (names.STATUS_RUNNING, self._tracker.trial_status(trial.trial_id)):
                 continue
             config = trial_config(self._study.base, trial.params)
-            self._tracker.start(trial, config, self._cost(config.student))
+            self._tracker.start_trial(trial, config, self._cost(config.student))
             if trial.metrics:
-                self._tracker.epoch(trial.trial_id, trial.metrics)
-            self._tracker.end(trial, self._checkpoint(trial))
+                self._tracker.log_epoch(trial.trial_id, trial.metrics)
+            self._tracker.end_trial(trial, self._checkpoint(trial))
 
 
 def _open_ledger(study: StudyConfig, folder: StudyFolder) -> Ledger:

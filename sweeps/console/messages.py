@@ -13,7 +13,7 @@ from hkd.files import write_atomically
 from hkd.redaction import redacted_uri
 from hkd.training.teacher import PreparedTeacher
 from sweeps.console.display import Display, front_table, percent
-from sweeps.folder import StudyFolder, shown_path
+from sweeps.folder import StudyFolder, display_path
 from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.space import num_proposals
 from sweeps.settings.study import StudyConfig, TrackingConfig
@@ -79,10 +79,10 @@ def describe_trials(study: StudyConfig, resources: TrialResources) -> str:
     return f"Trials: {len(study.baselines)} baselines and {proposed}, {at_a_time}, each with {each}"
 
 
-def describe_earlier(study: StudyConfig, folder: StudyFolder, ledger: Ledger, resume_command: str) -> str:
+def describe_existing_study(study: StudyConfig, folder: StudyFolder, ledger: Ledger, resume_command: str) -> str:
     """Why a study that was begun before is not begun again."""
     ended = sum(trial.status != names.STATUS_RUNNING for trial in ledger.trials())
-    total = num_planned(study)
+    total = num_planned_trials(study)
     is_finished = ended >= total
     state = f"is finished ({ended} trials)" if is_finished else f"was begun and has {ended} of {total} trials done"
     remedy = f"Go on with it: {resume_command}"
@@ -93,12 +93,12 @@ def describe_earlier(study: StudyConfig, folder: StudyFolder, ledger: Ledger, re
     return f'the study "{study.name}" {state}, in {folder.path}. {remedy}\nOr begin another: --name NAME'
 
 
-def num_planned(study: StudyConfig) -> int:
+def num_planned_trials(study: StudyConfig) -> int:
     """Baselines and trials of the whole study."""
     return len(study.baselines) + num_proposals(study.space, study.search.num_trials)
 
 
-def tell_results(
+def print_results(
     study: StudyConfig, folder: StudyFolder, ledger: Ledger, tracker: Tracker, display: Display, usage: str | None
 ) -> None:
     """The front as a table, what trials took (``usage``, where it is known), and the next commands."""
@@ -112,19 +112,19 @@ def tell_results(
         display.console.print(front_table(best, None if teacher is None else teacher.metrics))
     if usage is not None:
         display.say(usage)
-    if tracker.num_waiting:
+    if tracker.num_pending:
         display.say(
-            f"MLflow could not be written to ({tracker.trouble}), and lacks results. All are kept in {folder.path}, "
+            f"MLflow could not be written to ({tracker.last_error}), and lacks results. All are kept in {folder.path}, "
             "and are written when the study is resumed (--resume) with MLflow back."
         )
-    if tracker.refusals:
+    if tracker.rejections:
         display.say(
-            f"MLflow refused {len(tracker.refusals)} parts of the results ({tracker.refusals[0]}), and lacks them. All "
-            f"are kept in {folder.path}."
+            f"Writes rejected by MLflow: {len(tracker.rejections)} ({tracker.rejections[0]}). "
+            f"All results are in {folder.path}."
         )
     uri = redacted_uri(study.tracking.uri)
     store = "" if uri == TrackingConfig().uri else f" --tracking-uri {uri}"
-    display.say(f"Report:  python {shown_path(PARETO)} --study {study.name}{store}")
+    display.say(f"Report:  python {display_path(PARETO)} --study {study.name}{store}")
     display.say(f"MLflow:  {uri}" if uri.startswith("http") else f"MLflow:  mlflow ui --backend-store-uri {uri}")
 
 

@@ -85,7 +85,7 @@ class Recorder(Callback):
         spec = _spec(trial)
         self._on_workers.add(spec.trial_id)
         self.most_at_a_time = max(self.most_at_a_time, len(self._on_workers))
-        self._tracker.start(self._known[spec.trial_id], spec.config, self._cost_of(spec))
+        self._tracker.start_trial(self._known[spec.trial_id], spec.config, self._cost_of(spec))
         self._board.start(spec.trial_id, self._known[spec.trial_id].epoch, spec.config.training.total_epochs)
 
     def on_trial_result(
@@ -94,7 +94,7 @@ class Recorder(Callback):
         """Called by Tune after each epoch."""
         trial_id, metrics = _spec(trial).trial_id, plain_metrics(result)
         self._known[trial_id] = self._ledger.note_result(self._known[trial_id], metrics)
-        self._tracker.epoch(trial_id, metrics)
+        self._tracker.log_epoch(trial_id, metrics)
         self._board.epoch(trial_id, int(metrics[names.EPOCH]))
 
     def on_checkpoint(
@@ -133,7 +133,7 @@ class Recorder(Callback):
         del self._known[trial.trial_id]
         self._on_workers.discard(trial.trial_id)
         artifacts = None if trial.checkpoint is None else self._folder.path / trial.checkpoint
-        self._tracker.end(trial, artifacts)
+        self._tracker.end_trial(trial, artifacts)
         self._board.end(trial)
 
     def __getstate__(self) -> dict[str, Any]:

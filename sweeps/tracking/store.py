@@ -34,22 +34,22 @@ def connect(uri: str) -> MlflowClient:
     Raises:
         TrackingError: the store is unreachable, of an unknown kind, or no MLflow store.
     """
-    _be_quiet()
-    _check_place(uri)
-    with usable(uri):
+    _configure_mlflow()
+    _check_uri(uri)
+    with raising_tracking_errors(uri):
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client
 
 
-def find_experiment(client: MlflowClient, uri: str, study: str, *, is_begun: bool) -> Experiment | None:
+def find_experiment(client: MlflowClient, uri: str, study: str, *, study_exists: bool) -> Experiment | None:
     """The study's experiment, None where there is none yet.
 
     Raises:
         TrackingError: the name is taken by a deleted experiment, or by runs of a study that is not this one.
     """
     shown = redacted_uri(uri)
-    with usable(uri):
+    with raising_tracking_errors(uri):
         experiment = client.get_experiment_by_name(study)
         if experiment is None:
             return None
@@ -60,7 +60,7 @@ def find_experiment(client: MlflowClient, uri: str, study: str, *, is_begun: boo
             f"bring it back (mlflow experiments restore --experiment-id {experiment.experiment_id}), remove it for "
             "good (mlflow gc), or choose another name (--name NAME)"
         )
-    if is_used and not is_begun:
+    if is_used and not study_exists:
         raise TrackingError(
             f'the MLflow store {shown} already has results of a study "{study}", whose folder is not here; '
             "choose another name (--name NAME) or storage_path. The results are untouched."
@@ -69,7 +69,7 @@ def find_experiment(client: MlflowClient, uri: str, study: str, *, is_begun: boo
 
 
 @contextmanager
-def usable(uri: str) -> Iterator[None]:
+def raising_tracking_errors(uri: str) -> Iterator[None]:
     """Tell what keeps a store from being used.
 
     Raises:
@@ -79,11 +79,11 @@ def usable(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError, OSError, ValueError) as error:
         raise TrackingError(
-            f"the MLflow store {redacted_uri(uri)} (tracking.uri) cannot be used: {first_line(error, uri)}. {_REMEDY}"
+            f"cannot use the MLflow store {redacted_uri(uri)} (tracking.uri): {short_message(error, uri)}. {_REMEDY}"
         ) from error
 
 
-def is_passing(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether what failed may succeed later: the store was away, overloaded or broken, and did not refuse."""
     if isinstance(error, MlflowException):
         if error.error_code == "INTERNAL_ERROR" and not isinstance(error, RestException):
@@ -106,7 +106,7 @@ def is_passing(error: Exception) -> bool:
     return isinstance(error, passing)
 
 
-def first_line(error: Exception, uri: str) -> str:
+def short_message(error: Exception, uri: str) -> str:
     """What an error says, in short and without passwords: MLflow's and SQLAlchemy's messages go on for pages."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     return redacted_text(line, uri)
@@ -121,7 +121,7 @@ def artifact_location(uri: str, study: str) -> str | None:
     return (database.absolute().parent / "mlartifacts" / study).as_uri()
 
 
-def _be_quiet() -> None:
+def _configure_mlflow() -> None:
     """Else MLflow waits minutes for a server that is away, and tells of every table it makes and every run it ends."""
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
@@ -130,7 +130,7 @@ def _be_quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def _check_place(uri: str) -> None:
+def _check_uri(uri: str) -> None:
     """Find out quickly what MLflow would take long to find out, or make silently in a mistyped place."""
     if is_redacted(uri):
         raise TrackingError(

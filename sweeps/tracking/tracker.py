@@ -24,7 +24,7 @@ from hkd.config import TrialConfig
 from hkd.config_io import flatten
 from hkd.models.cost import Cost
 from sweeps.folder import ARTIFACTS
-from sweeps.tracking.store import artifact_location, first_line, is_passing, usable
+from sweeps.tracking.store import artifact_location, is_transient, raising_tracking_errors, short_message
 from sweeps.trials.ledger import LedgerTrial
 
 RETRY_SECONDS = 15.0
@@ -55,20 +55,20 @@ class Tracker:
     """
 
     def __init__(self, client: MlflowClient, uri: str, study: str, experiment: Experiment | None) -> None:
-        self.trouble: str | None = None
+        self.last_error: str | None = None
         """Why the last attempt to write failed; None while all is well."""
-        self.refusals: list[str] = []
+        self.rejections: list[str] = []
         """Why parts of the results were left out: one entry a part."""
         self._client = client
         self._uri = uri
         self._study = study
-        self._waiting: list[Callable[[], None]] = []
+        self._pending: list[Callable[[], None]] = []
         self._failed_at = -math.inf
         self._attempts = 0
         """At what waits first."""
         self._runs: dict[str, Run] = {}
         self._parent: Run | None = None
-        with usable(uri):
+        with raising_tracking_errors(uri):
             self._experiment_id = (
                 experiment.experiment_id
                 if experiment is not None
@@ -82,11 +82,11 @@ class Tracker:
                 self._runs[run.data.tags[names.TAG_TRIAL_ID]] = run
 
     @property
-    def num_waiting(self) -> int:
+    def num_pending(self) -> int:
         """How much could not be written yet."""
-        return len(self._waiting)
+        return len(self._pending)
 
-    def begin(self, params: Mapping[str, object], tags: Mapping[str, str], study_yaml: str) -> None:
+    def start_study(self, params: Mapping[str, object], tags: Mapping[str, str], study_yaml: str) -> None:
         """Open the parent run, or open it again."""
 
         def write() -> None:
@@ -111,7 +111,7 @@ class Tracker:
         # Apart: a store of artifacts may refuse what the store of runs takes.
         self._write(lambda: self._log_text(self._parent, study_yaml, "study.yaml"))
 
-    def teacher(
+    def log_teacher(
         self,
         params: Mapping[str, object],
         cost: Cost,
@@ -119,7 +119,7 @@ class Tracker:
         metrics: Mapping[str, float],
     ) -> None:
         """Write down the teacher, once."""
-        if self.status_of(names.TEACHER_TRIAL_ID) == names.STATUS_FINISHED:
+        if self.trial_status(names.TEACHER_TRIAL_ID) == names.STATUS_FINISHED:
             return
         now = _now_ms()
 
@@ -135,7 +135,7 @@ class Tracker:
 
         self._write(write)
 
-    def start(self, trial: LedgerTrial, config: TrialConfig, cost: Cost) -> None:
+    def start_trial(self, trial: LedgerTrial, config: TrialConfig, cost: Cost) -> None:
         """Open the run of a trial, or open it again."""
         now = _now_ms()
 
@@ -150,7 +150,7 @@ class Tracker:
 
         self._write(write)
 
-    def epoch(self, trial_id: str, metrics: Mapping[str, float]) -> None:
+    def log_epoch(self, trial_id: str, metrics: Mapping[str, float]) -> None:
         """Write what an epoch measured; an epoch that is there already (from before an interruption) is left out."""
         # Taken once: what is sent again because its answer was lost is, to MLflow, the same measurement.
         now = _now_ms()
@@ -164,7 +164,7 @@ class Tracker:
 
         self._write(write)
 
-    def end(self, trial: LedgerTrial, artifacts: Path | None) -> None:
+    def end_trial(self, trial: LedgerTrial, artifacts: Path | None) -> None:
         """Close the run of a trial as the ledger has it, with the files of its last checkpoint."""
 
         def write_files() -> None:
@@ -179,41 +179,41 @@ class Tracker:
         self._write(write_files)
         self._write(lambda: self._terminate(self._runs.get(trial.trial_id), trial.status, error_tag))
 
-    def interrupt(self, trial_id: str) -> None:
+    def interrupt_trial(self, trial_id: str) -> None:
         """Mark a trial that was stopped with the study, to go on when that is resumed."""
         self._write(lambda: self._terminate(self._runs.get(trial_id), names.STATUS_STOPPED, {}))
 
-    def finish(self, status: str) -> None:
+    def end_study(self, status: str) -> None:
         """Close the parent run, trying once more to write what waits."""
         self._failed_at = -math.inf
         self._write(lambda: self._terminate(self._parent, status, {}))
 
-    def status_of(self, trial_id: str) -> str | None:
+    def trial_status(self, trial_id: str) -> str | None:
         """A trial's status as MLflow has it; None where it has no run."""
         run = self._runs.get(trial_id)
         return None if run is None else run.data.tags.get(names.TAG_STATUS)
 
     def _write(self, action: Callable[[], None]) -> None:
-        self._waiting.append(action)
+        self._pending.append(action)
         if time.monotonic() - self._failed_at < RETRY_SECONDS:
             return
-        while self._waiting:
+        while self._pending:
             self._attempts += 1
             try:
-                self._waiting[0]()
+                self._pending[0]()
             # Stores of runs and of artifacts are others' code, with libraries of their own that may even be missing;
             # no trouble with them is worth a study.
             except Exception as error:  # noqa: BLE001
-                self.trouble = first_line(error, self._uri)
-                if is_passing(error) and (self._attempts < MAX_ATTEMPTS or not self._answers()):
+                self.last_error = short_message(error, self._uri)
+                if is_transient(error) and (self._attempts < MAX_ATTEMPTS or not self._answers()):
                     self._failed_at = time.monotonic()
                     return
-                if self.trouble not in self.refusals:
-                    logging.getLogger(__name__).warning("MLflow refuses a part of the results: %s", self.trouble)
-                self.refusals.append(self.trouble)
+                if self.last_error not in self.rejections:
+                    logging.getLogger(__name__).warning("MLflow refuses a part of the results: %s", self.last_error)
+                self.rejections.append(self.last_error)
             else:
-                self.trouble = None
-            del self._waiting[0]
+                self.last_error = None
+            del self._pending[0]
             self._attempts = 0
 
     def _answers(self) -> bool:

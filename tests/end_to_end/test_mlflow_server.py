@@ -58,31 +58,31 @@ def test_a_study_on_a_server_that_goes_away(
 
     with serve(tmp_path, port) as server:
         client = connect(uri)
-        assert find_experiment(client, uri, "study", is_begun=False) is None
+        assert find_experiment(client, uri, "study", study_exists=False) is None
         tracker = Tracker(client, uri, "study", None)
-        tracker.begin({"objectives": "mr2_reasonable, num_params, flops", "search.seed": 0}, {}, "name: study\n")
-        tracker.teacher({"teacher.backbone": "resnet18"}, COST, ({"loss_total": 2.0},), {"mr2_reasonable": 0.1})
-        tracker.start(TRIAL, CONFIG, COST)
-        tracker.epoch("trial-001", measured(1))
-        assert (tracker.num_waiting, tracker.refusals) == (0, [])
+        tracker.start_study({"objectives": "mr2_reasonable, num_params, flops", "search.seed": 0}, {}, "name: study\n")
+        tracker.log_teacher({"teacher.backbone": "resnet18"}, COST, ({"loss_total": 2.0},), {"mr2_reasonable": 0.1})
+        tracker.start_trial(TRIAL, CONFIG, COST)
+        tracker.log_epoch("trial-001", measured(1))
+        assert (tracker.num_pending, tracker.rejections) == (0, [])
         server.send(signal.SIGKILL, to_group=True)
         server.end()
-    tracker.epoch("trial-001", measured(2))
-    assert tracker.num_waiting == 1
+    tracker.log_epoch("trial-001", measured(2))
+    assert tracker.num_pending == 1
     with pytest.raises(TrackingError, match="cannot be reached"):
         connect(uri)
 
     with serve(tmp_path, port):
-        tracker.epoch("trial-001", measured(3))
-        tracker.end(replace(TRIAL, status="finished"), files)
-        tracker.finish("finished")
-        assert (tracker.num_waiting, tracker.refusals) == (0, [])
+        tracker.log_epoch("trial-001", measured(3))
+        tracker.end_trial(replace(TRIAL, status="finished"), files)
+        tracker.end_study("finished")
+        assert (tracker.num_pending, tracker.rejections) == (0, [])
 
-        experiment = find_experiment(client, uri, "study", is_begun=True)
+        experiment = find_experiment(client, uri, "study", study_exists=True)
         resumed = Tracker(client, uri, "study", experiment)
-        assert resumed.status_of("trial-001") == resumed.status_of(TEACHER_TRIAL_ID) == "finished"
+        assert resumed.trial_status("trial-001") == resumed.trial_status(TEACHER_TRIAL_ID) == "finished"
         with pytest.raises(TrackingError, match="already has results"):
-            find_experiment(client, uri, "study", is_begun=False)
+            find_experiment(client, uri, "study", study_exists=False)
 
         records = read_study("study", uri)
         (trial,) = records.counted

@@ -21,8 +21,8 @@ def test_a_study_may_be_begun_once_and_resumed(tmp_path: Path) -> None:
     folder = StudyFolder(asked)
     assert folder.check(asked) is asked
     with folder.locked():
-        folder.begin(asked)
-    assert folder.is_begun
+        folder.write_study(asked)
+    assert folder.study_exists
     assert folder.check(asked) == asked
 
 
@@ -44,7 +44,7 @@ def test_a_study_may_be_begun_once_and_resumed(tmp_path: Path) -> None:
 def test_another_study_of_the_same_name_is_refused(tmp_path: Path, changes: dict[str, object], difference: str) -> None:
     begun = study(tmp_path)
     folder = StudyFolder(begun)
-    folder.begin(begun)
+    folder.write_study(begun)
     before = folder.config_file.read_bytes()
     other = study(tmp_path, **changes)
     assert difference in identity_differences(begun, other)
@@ -57,12 +57,12 @@ def test_another_study_of_the_same_name_is_refused(tmp_path: Path, changes: dict
 def test_more_trials_and_other_resources_are_the_same_study(tmp_path: Path) -> None:
     begun = study(tmp_path)
     folder = StudyFolder(begun)
-    folder.begin(begun)
+    folder.write_study(begun)
     more = study(tmp_path, search=SearchConfig(num_trials=99), resources=ResourcesConfig(cpus_per_trial=3))
     assert identity_differences(begun, more) == []
     assert folder.check(more) == more
     # The file says how many were asked for last: `make demo` goes on with a study that was given more trials by hand.
-    folder.begin(more)
+    folder.write_study(more)
     fewer = folder.check(study(tmp_path, search=SearchConfig(num_trials=1)))
     assert fewer.search.num_trials == 99
 
@@ -78,7 +78,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_damaged_study_file_is_told(tmp_path: Path) -> None:
     folder = StudyFolder(study(tmp_path))
-    folder.begin(study(tmp_path))
+    folder.write_study(study(tmp_path))
     folder.config_file.write_text("name: x\nbose: 1\n", encoding="utf-8")
     with pytest.raises(StudyError, match=r"bose: unknown key(.|\n)*--name NAME"):
         folder.check(study(tmp_path))
@@ -88,7 +88,7 @@ def test_two_processes_do_not_run_one_study(tmp_path: Path) -> None:
     asked = study(tmp_path)
     first, second = StudyFolder(asked), StudyFolder(asked)
     with first.locked():
-        first.begin(asked)
+        first.write_study(asked)
         with pytest.raises(StudyError, match="running right now in another process"), second.locked():
             pass
     with second.locked():
@@ -119,7 +119,7 @@ def test_no_password_is_written_or_told_and_it_may_change(tmp_path: Path) -> Non
 
     begun = tracked_by("http://me:SECRET@host:5000")
     folder = StudyFolder(begun)
-    folder.begin(begun)
+    folder.write_study(begun)
     assert "uri: http://***@host:5000" in folder.config_file.read_text(encoding="utf-8")
     rotated = tracked_by("http://me:ROTATED@host:5000")
     assert folder.check(rotated) == rotated

@@ -126,7 +126,7 @@ def test_a_study_that_was_begun_is_neither_begun_again_nor_mixed(
 
     study = load_study(Path("tiny.yaml"))
     begun = StudyFolder(study)
-    begun.begin(study)
+    begun.write_study(study)
     ledger = Ledger(
         begun.journal,
         study.objectives,
@@ -198,7 +198,7 @@ def test_an_interruption_says_how_to_go_on(
     assert run.main(["--config", "tiny.yaml"]) == 130
     assert "Go on by giving the same command again" in capsys.readouterr().err
     study = load_study(Path("tiny.yaml"))
-    StudyFolder(study).begin(study)
+    StudyFolder(study).write_study(study)
     # Where there is a study, the same command would be refused.
     assert run.main(["--config", "tiny.yaml"]) == 130
     assert "--config tiny.yaml --resume" in capsys.readouterr().err
@@ -250,7 +250,7 @@ def test_a_dry_run_refuses_what_the_run_would(folder: Path, capsys: pytest.Captu
     from sweeps.settings.study import load_study
 
     study = load_study(Path("tiny.yaml"))
-    StudyFolder(study).begin(study)
+    StudyFolder(study).write_study(study)
     assert run.main(["--config", "tiny.yaml", "--dry-run"]) == 0
     assert "(which is there already; see --resume)" in capsys.readouterr().out
     assert 'the name "tiny" is taken' in refusal(capsys, "--dry-run", "--set", "base.training.batch_size=2")

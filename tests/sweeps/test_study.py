@@ -82,7 +82,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 def begin_one(session: Any) -> Any:
     """A trial starts, as Tune and the recorder have it."""
     trial = session._begin_next()
-    session._tracker.start(trial, trial_config(session._study.base, trial.params), Cost(10, 100))
+    session._tracker.start_trial(trial, trial_config(session._study.base, trial.params), Cost(10, 100))
     return trial
 
 
@@ -90,9 +90,9 @@ def finish_all(session: Any) -> None:
     metrics = {"mr2_reasonable": 0.5, "num_params": 10, "flops": 100, "epoch": 1, "budget_fraction": 1}
     while session.has_work():
         if (trial := session._begin_next()) is not None:
-            session._tracker.start(trial, trial_config(session._study.base, trial.params), Cost(10, 100))
+            session._tracker.start_trial(trial, trial_config(session._study.base, trial.params), Cost(10, 100))
             trial = session._ledger.finish(session._ledger.note_result(trial, metrics))
-            session._tracker.end(trial, None)
+            session._tracker.end_trial(trial, None)
 
 
 def interrupt() -> None:
@@ -102,17 +102,17 @@ def interrupt() -> None:
 def test_a_signal_before_the_first_trial_leaves_a_study_that_can_be_resumed(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin = StudyFolder.begin
+    write_study = StudyFolder.write_study
 
-    def begin_and_interrupt(folder: StudyFolder, study: StudyConfig) -> None:
+    def write_and_interrupt(folder: StudyFolder, study: StudyConfig) -> None:
         interrupt()
-        begin(folder, study)
+        write_study(folder, study)
 
-    monkeypatch.setattr(StudyFolder, "begin", begin_and_interrupt)
+    monkeypatch.setattr(StudyFolder, "write_study", write_and_interrupt)
     place.trials = lambda _: pytest.fail("no trial is to be run any more")
     assert place.run() == 130
     assert "Go on with:  THE COMMAND" in place.out.getvalue()
-    assert place.folder.is_begun
+    assert place.folder.study_exists
     assert "running" not in {tag for tag, _ in place.status.values()}
 
 
@@ -204,7 +204,7 @@ def test_a_study_begun_by_another_process_in_between_is_not_mixed(
     other = place.study.model_copy(update={"objectives": ("flops",)})
 
     def meanwhile(_: str) -> object:
-        place.folder.begin(other)
+        place.folder.write_study(other)
         return place.store.client()
 
     monkeypatch.setattr(mlflow_store, "connect", meanwhile)
@@ -220,4 +220,4 @@ def test_what_mlflow_refused_is_told_at_the_end(place: Place, monkeypatch: pytes
     monkeypatch.setattr(place.store, "log_text", lacks_a_library)
     place.trials = finish_all
     assert place.run() == 0
-    assert "MLflow refused 1 parts of the results (No module named 'boto3')" in place.out.getvalue()
+    assert "rejected by MLflow: 1 (No module named 'boto3')" in place.out.getvalue()

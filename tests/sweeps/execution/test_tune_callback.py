@@ -39,7 +39,7 @@ class Scene:
         self.ledger = Ledger(self.folder.journal, OBJECTIVES, {}, None, lambda number: RandomSampler(seed=number))
         self.store = MlflowDouble()
         tracker = Tracker(self.store.client(), "http://host", "x", None)
-        tracker.begin({}, {}, "")
+        tracker.start_study({}, {}, "")
         display, self.out = plain_display()
         self.again: list[LedgerTrial] = []
         self.is_interrupted = False

@@ -11,7 +11,7 @@ import sqlalchemy.exc
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 
-from sweeps.tracking.store import TrackingError, connect, find_experiment, is_passing
+from sweeps.tracking.store import TrackingError, connect, find_experiment, is_transient
 from sweeps.tracking.tracker import Tracker
 from tests.sweeps.mlflow_double import MlflowDouble, experiment
 
@@ -30,7 +30,7 @@ def test_a_server_that_does_not_run_is_told_quickly() -> None:
     [
         ("sqlite:///no/such/folder/mlflow.db", "there is no folder"),
         ("sqlite:///", "names no place for a file"),
-        ("gopher://host", "cannot be used"),
+        ("gopher://host", "cannot use"),
         ("http://host:abc", "is no address of a server"),
         ("http://127.0.0.1:99999", "is no address of a server: Port out of range"),
         ("http://[::1", "is no address of a server: Invalid IPv6 URL"),
@@ -65,7 +65,7 @@ def test_an_experiment_that_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPat
         raise MlflowException("Permission denied", INVALID_PARAMETER_VALUE)
 
     monkeypatch.setattr(store, "create_experiment", refuse)
-    with pytest.raises(TrackingError, match=r"the MLflow store http://\*\*\*@host .*: Permission denied"):
+    with pytest.raises(TrackingError, match=r"MLflow store http://\*\*\*@host .*: Permission denied"):
         Tracker(store.client(), "http://me:pw@host", "study", None)
 
 
@@ -103,7 +103,7 @@ def rest_error(code: str) -> RestException:
     ],
 )
 def test_what_may_succeed_later(error: Exception, passes: bool) -> None:
-    assert is_passing(error) is passes
+    assert is_transient(error) is passes
 
 
 class Experiments(MlflowDouble):
@@ -117,14 +117,14 @@ class Experiments(MlflowDouble):
 
 def test_results_of_another_study_are_not_written_over() -> None:
     uri = "sqlite:///mlflow.db"
-    assert find_experiment(Experiments(None).client(), uri, "study", is_begun=False) is None
+    assert find_experiment(Experiments(None).client(), uri, "study", study_exists=False) is None
     there = Experiments("active")
-    found = find_experiment(there.client(), uri, "study", is_begun=False)
+    found = find_experiment(there.client(), uri, "study", study_exists=False)
     assert found is not None
     assert found.experiment_id == "1"
     there.create_run("1", "study", {})
     with pytest.raises(TrackingError, match=r'already has results of a study "study", whose folder is not here'):
-        find_experiment(there.client(), uri, "study", is_begun=False)
-    assert find_experiment(there.client(), uri, "study", is_begun=True) is not None
+        find_experiment(there.client(), uri, "study", study_exists=False)
+    assert find_experiment(there.client(), uri, "study", study_exists=True) is not None
     with pytest.raises(TrackingError, match="mlflow experiments restore --experiment-id 1"):
-        find_experiment(Experiments("deleted").client(), uri, "study", is_begun=True)
+        find_experiment(Experiments("deleted").client(), uri, "study", study_exists=True)

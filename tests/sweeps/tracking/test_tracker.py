@@ -42,7 +42,7 @@ def store() -> MlflowDouble:
 
 def begun(store: MlflowDouble) -> Tracker:
     tracker = Tracker(store.client(), "sqlite:///mlflow.db", "study", None)
-    tracker.begin({"search.seed": 0}, {"hkd.num_trials": "3"}, "name: study\n")
+    tracker.start_study({"search.seed": 0}, {"hkd.num_trials": "3"}, "name: study\n")
     return tracker
 
 
@@ -66,12 +66,12 @@ def test_parent_run(store: MlflowDouble) -> None:
 def test_a_trials_run(store: MlflowDouble, tmp_path: Path) -> None:
     tracker = begun(store)
     config = TrialConfig()
-    tracker.start(BASELINE, config, COST)
+    tracker.start_trial(BASELINE, config, COST)
     for epoch in (1, 2):
-        tracker.epoch(BASELINE.trial_id, epoch_metrics(epoch, gradient_ratio_logits=float("inf")))
+        tracker.log_epoch(BASELINE.trial_id, epoch_metrics(epoch, gradient_ratio_logits=float("inf")))
     (tmp_path / "metrics.json").write_text("{}", encoding="utf-8")
     (tmp_path / "training_state.pt").write_text("large", encoding="utf-8")
-    tracker.end(replace(BASELINE, status="finished"), tmp_path)
+    tracker.end_trial(replace(BASELINE, status="finished"), tmp_path)
     run = store.named("baseline-undistilled")
     (parent_id,) = (run_id for run_id, run in store.runs.items() if run.name == "study")
     assert run.tags == {
@@ -108,16 +108,16 @@ def test_a_trials_run(store: MlflowDouble, tmp_path: Path) -> None:
 )
 def test_how_a_trial_ended(store: MlflowDouble, status: str, mlflow_status: str) -> None:
     tracker = begun(store)
-    tracker.start(TRIAL, TrialConfig(), COST)
-    tracker.end(replace(TRIAL, status=status), None)
+    tracker.start_trial(TRIAL, TrialConfig(), COST)
+    tracker.end_trial(replace(TRIAL, status=status), None)
     run = store.named("trial-001")
     assert (run.tags["hkd.status"], run.status) == (status, mlflow_status)
 
 
 def test_a_failed_trial_says_why(store: MlflowDouble) -> None:
     tracker = begun(store)
-    tracker.start(TRIAL, TrialConfig(), COST)
-    tracker.end(replace(TRIAL, status="failed", error="Traceback:\n  line\nValueError: boom\n"), None)
+    tracker.start_trial(TRIAL, TrialConfig(), COST)
+    tracker.end_trial(replace(TRIAL, status="failed", error="Traceback:\n  line\nValueError: boom\n"), None)
     run = store.named("trial-001")
     assert run.tags["hkd.error"] == "ValueError: boom"
     assert run.artifacts["error.txt"] == "Traceback:\n  line\nValueError: boom\n"
@@ -125,22 +125,22 @@ def test_a_failed_trial_says_why(store: MlflowDouble) -> None:
 
 def test_a_resumed_study_writes_into_the_same_runs(store: MlflowDouble) -> None:
     first = begun(store)
-    first.start(TRIAL, TrialConfig(), COST)
-    first.epoch(TRIAL.trial_id, epoch_metrics(1))
-    first.epoch(TRIAL.trial_id, epoch_metrics(2))
-    first.interrupt(TRIAL.trial_id)
-    first.finish("stopped")
+    first.start_trial(TRIAL, TrialConfig(), COST)
+    first.log_epoch(TRIAL.trial_id, epoch_metrics(1))
+    first.log_epoch(TRIAL.trial_id, epoch_metrics(2))
+    first.interrupt_trial(TRIAL.trial_id)
+    first.end_study("stopped")
     run, parent = store.named("trial-001"), store.named("study")
     assert (run.tags["hkd.status"], run.status, parent.status) == ("stopped", "KILLED", "KILLED")
     # Another process; the trial goes on from its checkpoint of epoch 1 and trains epoch 2 once more.
     second = begun(store)
-    assert second.status_of("trial-001") == "stopped"
-    second.start(replace(TRIAL, attempts=2), TrialConfig(), COST)
+    assert second.trial_status("trial-001") == "stopped"
+    second.start_trial(replace(TRIAL, attempts=2), TrialConfig(), COST)
     assert (run.tags["hkd.status"], run.status) == ("running", "RUNNING")
     assert (parent.tags["hkd.status"], parent.status) == ("running", "RUNNING")
     for epoch in (2, 3):
-        second.epoch(TRIAL.trial_id, epoch_metrics(epoch))
-    second.end(replace(TRIAL, status="finished"), None)
+        second.log_epoch(TRIAL.trial_id, epoch_metrics(epoch))
+    second.end_trial(replace(TRIAL, status="finished"), None)
     assert run.steps_of("mr2_reasonable") == [1, 2, 3]
     assert run.steps_of("num_params") == [0]
     assert sorted(run.name for run in store.runs.values()) == ["study", "trial-001"]
@@ -150,7 +150,7 @@ def test_the_teacher_is_written_once(store: MlflowDouble) -> None:
     epochs = ({"loss_total": 3.0}, {"loss_total": 2.0})
     # The second session was cut off before its end: all there is but the status.
     for status in ("finished", "running", "finished"):
-        begun(store).teacher({"teacher.backbone": "resnet50"}, COST, epochs, {"ap": 0.5})
+        begun(store).log_teacher({"teacher.backbone": "resnet50"}, COST, epochs, {"ap": 0.5})
         store.named("teacher").tags["hkd.status"] = status
     run = store.named("teacher")
     assert (run.tags["hkd.role"], run.tags["hkd.status"], run.status) == ("teacher", "finished", "FINISHED")
@@ -165,26 +165,26 @@ def test_what_cannot_be_written_now_is_written_later_in_order(
 ) -> None:
     tracker = begun(store)
     store.is_away = True
-    tracker.start(TRIAL, TrialConfig(), COST)
-    tracker.epoch(TRIAL.trial_id, epoch_metrics(1))
-    assert (tracker.num_waiting, tracker.trouble) == (2, "API request failed: connection refused")
+    tracker.start_trial(TRIAL, TrialConfig(), COST)
+    tracker.log_epoch(TRIAL.trial_id, epoch_metrics(1))
+    assert (tracker.num_pending, tracker.last_error) == (2, "API request failed: connection refused")
     store.is_away = False
     # Not at once: a server that is away makes each attempt wait.
-    tracker.epoch(TRIAL.trial_id, epoch_metrics(2))
-    assert tracker.num_waiting == 3
+    tracker.log_epoch(TRIAL.trial_id, epoch_metrics(2))
+    assert tracker.num_pending == 3
     monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.0)
-    tracker.epoch(TRIAL.trial_id, epoch_metrics(3))
-    assert (tracker.num_waiting, tracker.trouble) == (0, None)
+    tracker.log_epoch(TRIAL.trial_id, epoch_metrics(3))
+    assert (tracker.num_pending, tracker.last_error) == (0, None)
     assert store.named("trial-001").steps_of("epoch") == [1, 2, 3]
 
 
 def test_the_end_tries_once_more(store: MlflowDouble) -> None:
     tracker = begun(store)
     store.is_away = True
-    tracker.start(TRIAL, TrialConfig(), COST)
+    tracker.start_trial(TRIAL, TrialConfig(), COST)
     store.is_away = False
-    tracker.finish("finished")
-    assert tracker.num_waiting == 0
+    tracker.end_study("finished")
+    assert tracker.num_pending == 0
     assert store.named("trial-001").params
     assert store.named("study").status == "FINISHED"
 
@@ -202,11 +202,11 @@ def test_a_run_whose_making_was_not_answered_is_not_made_twice(
         return found
 
     monkeypatch.setattr(store, "search_runs", lose_the_next_answer)
-    tracker.start(TRIAL, TrialConfig(), COST)
-    assert tracker.num_waiting == 1
+    tracker.start_trial(TRIAL, TrialConfig(), COST)
+    assert tracker.num_pending == 1
     monkeypatch.setattr(store, "search_runs", search_runs)
-    tracker.epoch(TRIAL.trial_id, epoch_metrics(1))
-    assert tracker.num_waiting == 0
+    tracker.log_epoch(TRIAL.trial_id, epoch_metrics(1))
+    assert tracker.num_pending == 0
     run = store.named("trial-001")  # exactly one
     assert len(run.params) == len(flatten(TrialConfig()))
     assert run.steps_of("epoch") == [1]
@@ -214,11 +214,11 @@ def test_a_run_whose_making_was_not_answered_is_not_made_twice(
 
 def test_a_run_that_was_cut_off_while_it_was_made_is_completed(store: MlflowDouble) -> None:
     first = begun(store)
-    first.start(TRIAL, TrialConfig(), COST)
+    first.start_trial(TRIAL, TrialConfig(), COST)
     run = store.named("trial-001")
     run.params = dict(list(run.params.items())[:10])
     run.history.clear()
-    begun(store).start(TRIAL, TrialConfig(), COST)
+    begun(store).start_trial(TRIAL, TrialConfig(), COST)
     assert len(run.params) == len(flatten(TrialConfig()))
     assert run.steps_of("flops") == [0]
 
@@ -226,12 +226,12 @@ def test_a_run_that_was_cut_off_while_it_was_made_is_completed(store: MlflowDoub
 def test_what_the_server_refuses_does_not_hold_up_the_rest(
     store: MlflowDouble, caplog: pytest.LogCaptureFixture
 ) -> None:
-    begun(store).start(TRIAL, TrialConfig(), COST)
+    begun(store).start_trial(TRIAL, TrialConfig(), COST)
     store.named("trial-001").params = {"training.seed": "another"}
     tracker = begun(store)
-    tracker.start(TRIAL, TrialConfig(), COST)
-    tracker.epoch(TRIAL.trial_id, epoch_metrics(1))
-    assert tracker.num_waiting == 0
+    tracker.start_trial(TRIAL, TrialConfig(), COST)
+    tracker.log_epoch(TRIAL.trial_id, epoch_metrics(1))
+    assert tracker.num_pending == 0
     assert "refuses a part of the results: Changing param values is not allowed" in caplog.text
     assert store.named("trial-001").steps_of("epoch") == [1]
 
@@ -251,13 +251,13 @@ def test_artifacts_lie_beside_an_sqlite_file_and_where_a_server_wants_them(
 def test_a_lost_answer_doubles_no_epoch(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.0)
     tracker = begun(store)
-    tracker.start(TRIAL, TrialConfig(), COST)
+    tracker.start_trial(TRIAL, TrialConfig(), COST)
     store.loses_answers = True
-    tracker.epoch(TRIAL.trial_id, epoch_metrics(1))
-    assert tracker.num_waiting == 1
+    tracker.log_epoch(TRIAL.trial_id, epoch_metrics(1))
+    assert tracker.num_pending == 1
     later = time.time() + 60
     monkeypatch.setattr("sweeps.tracking.tracker.time.time", lambda: later)
-    tracker.epoch(TRIAL.trial_id, epoch_metrics(2))
+    tracker.log_epoch(TRIAL.trial_id, epoch_metrics(2))
     assert store.named("trial-001").steps_of("epoch") == [1, 2]
 
 
@@ -273,8 +273,8 @@ def test_a_study_whose_making_was_not_answered_is_not_made_twice(
         return create_run(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(store, "create_run", lose_the_answer)
-    tracker.begin({"search.seed": 0}, {}, "name: study\n")
-    tracker.finish("finished")
+    tracker.start_study({"search.seed": 0}, {}, "name: study\n")
+    tracker.end_study("finished")
     run = store.named("study")  # exactly one
     assert (run.params, run.status) == ({"search.seed": "0"}, "FINISHED")
 
@@ -283,7 +283,7 @@ def test_a_run_that_was_cut_off_while_it_was_closed_is_closed_when_the_study_is_
     store: MlflowDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = begun(store)
-    first.start(TRIAL, TrialConfig(), COST)
+    first.start_trial(TRIAL, TrialConfig(), COST)
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -291,16 +291,16 @@ def test_a_run_that_was_cut_off_while_it_was_closed_is_closed_when_the_study_is_
     log_batch = store.log_batch
     monkeypatch.setattr(store, "log_batch", killed)
     with pytest.raises(KeyboardInterrupt):
-        first.end(replace(TRIAL, status="finished"), None)
+        first.end_trial(replace(TRIAL, status="finished"), None)
     monkeypatch.setattr(store, "log_batch", log_batch)
     # The tag is what tells whoever resumes that something is left to be written.
     run = store.named("trial-001")
     assert (run.status, run.tags["hkd.status"]) == ("FINISHED", "running")
     second = begun(store)
-    assert second.status_of("trial-001") == "running"
-    second.start(TRIAL, TrialConfig(), COST)
+    assert second.trial_status("trial-001") == "running"
+    second.start_trial(TRIAL, TrialConfig(), COST)
     assert run.status == "RUNNING"
-    second.end(replace(TRIAL, status="finished"), None)
+    second.end_trial(replace(TRIAL, status="finished"), None)
     assert (run.status, run.tags["hkd.status"]) == ("FINISHED", "finished")
 
 
@@ -317,12 +317,12 @@ def test_a_failing_store_of_artifacts_costs_the_artifacts_and_nothing_else(
     monkeypatch.setattr(store, "log_artifact", fail)
     (tmp_path / "metrics.json").write_text("{}", encoding="utf-8")
     tracker = begun(store)
-    tracker.start(TRIAL, TrialConfig(), COST)
-    tracker.epoch(TRIAL.trial_id, epoch_metrics(1))
-    tracker.end(replace(TRIAL, status="finished"), tmp_path)
-    tracker.finish("finished")
-    assert tracker.num_waiting == 0
-    assert tracker.refusals == [str(error)] * 2  # study.yaml, and the trial's files
+    tracker.start_trial(TRIAL, TrialConfig(), COST)
+    tracker.log_epoch(TRIAL.trial_id, epoch_metrics(1))
+    tracker.end_trial(replace(TRIAL, status="finished"), tmp_path)
+    tracker.end_study("finished")
+    assert tracker.num_pending == 0
+    assert tracker.rejections == [str(error)] * 2  # study.yaml, and the trial's files
     run = store.named("trial-001")
     assert (run.status, run.tags["hkd.status"], run.steps_of("epoch")) == ("FINISHED", "finished", [1])
     assert store.named("study").status == "FINISHED"
@@ -339,12 +339,12 @@ def test_a_server_that_answers_but_never_takes_one_thing_is_not_waited_for_for_e
     monkeypatch.setattr(store, "log_artifact", fail)
     (tmp_path / "metrics.json").write_text("{}", encoding="utf-8")
     tracker = begun(store)
-    tracker.start(TRIAL, TrialConfig(), COST)
-    tracker.end(replace(TRIAL, status="finished"), tmp_path)
-    while tracker.num_waiting:
-        assert tracker.refusals == []
-        tracker.interrupt("of another trial")
-    assert len(tracker.refusals) == 1
+    tracker.start_trial(TRIAL, TrialConfig(), COST)
+    tracker.end_trial(replace(TRIAL, status="finished"), tmp_path)
+    while tracker.num_pending:
+        assert tracker.rejections == []
+        tracker.interrupt_trial("of another trial")
+    assert len(tracker.rejections) == 1
     assert store.named("trial-001").status == "FINISHED"
 
 
@@ -357,14 +357,14 @@ def test_of_a_trial_whose_run_is_refused_nothing_is_written(
         raise MlflowException("The experiment must be active", INVALID_PARAMETER_VALUE)
 
     monkeypatch.setattr(store, "create_run", refuse)
-    tracker.start(TRIAL, TrialConfig(), COST)
-    tracker.epoch(TRIAL.trial_id, epoch_metrics(1))
-    tracker.end(replace(TRIAL, status="finished"), None)
-    tracker.finish("finished")
-    assert (tracker.num_waiting, len(tracker.refusals)) == (0, 1)
+    tracker.start_trial(TRIAL, TrialConfig(), COST)
+    tracker.log_epoch(TRIAL.trial_id, epoch_metrics(1))
+    tracker.end_trial(replace(TRIAL, status="finished"), None)
+    tracker.end_study("finished")
+    assert (tracker.num_pending, len(tracker.rejections)) == (0, 1)
     assert store.named("study").status == "FINISHED"
     # When the study is resumed, the trial is written as one that MLflow does not know.
-    assert tracker.status_of("trial-001") is None
+    assert tracker.trial_status("trial-001") is None
 
 
 def test_trouble_is_told_without_passwords(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,5 +375,5 @@ def test_trouble_is_told_without_passwords(store: MlflowDouble, monkeypatch: pyt
         raise MlflowException(f"API request to {uri}/api/2.0/mlflow/runs/create failed with exception")
 
     monkeypatch.setattr(store, "create_run", fail)
-    tracker.begin({}, {}, "")
-    assert tracker.trouble == "API request to http://***@host:5000/api/2.0/mlflow/runs/create failed with exception"
+    tracker.start_study({}, {}, "")
+    assert tracker.last_error == "API request to http://***@host:5000/api/2.0/mlflow/runs/create failed with exception"
