@@ -1,13 +1,12 @@
-"""Tensors that travel between the parts of hkd, with their shapes.
+"""Tensors that the parts of hkd exchange, with shapes, units and dtypes.
 
-Conventions, here and everywhere in the package:
+Conventions of the whole package:
 
-* ``B`` images in a batch, ``H`` x ``W`` pixels; ``G`` ground-truth slots an image; ``A`` anchors;
-  ``P`` proposals an image; ``S`` sampled regions an image; ``D`` detections an image; ``K`` classes,
-  class 0 being the background.
-* Boxes in memory are ``boxes_xyxy``: ``(x1, y1, x2, y2)`` in pixels of the network's input image,
-  continuous coordinates (a box that covers one whole pixel is ``(0, 0, 1, 1)``).
-* Shapes are fixed for the whole batch: unused slots hold zeros and are marked by a ``valid`` mask.
+* ``B`` images per batch, ``H`` x ``W`` pixels; per image ``G`` ground-truth slots, ``A`` anchors, ``P`` proposals,
+  ``S`` sampled regions and ``D`` detections; ``K`` classes, class 0 is the background.
+* ``boxes_xyxy`` are ``(x1, y1, x2, y2)`` in pixels of the network's input image, in continuous coordinates: a box that
+  covers exactly one pixel is ``(0, 0, 1, 1)``.
+* Shapes are fixed for a whole batch: unused slots hold zeros and have ``valid`` set to False.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Targets:
-    """Ground truth of a batch, padded to ``G`` slots an image."""
+    """Ground truth of a batch, padded to ``G`` slots per image."""
 
     boxes_xyxy: Tensor
     """(B, G, 4) float32; zeros in unused slots."""
     valid: Tensor
-    """(B, G) bool: the slot holds a box (an ignore region counts as a box here)."""
+    """(B, G) bool: the slot holds a box, which may be an ignore region."""
     ignore: Tensor
     """(B, G) bool: the box is an ignore region: neither a positive nor a negative example."""
 
@@ -40,7 +39,7 @@ class Batch:
     images: Tensor
     """(B, 3, H, W) float32 in [0, 1], RGB; zeros outside the valid size."""
     valid_sizes: Tensor
-    """(B, 2) float32: height and width of the part of each image that holds picture; the rest is padding."""
+    """(B, 2) float32: height and width of each image without its padding, in pixels."""
     targets: Targets
     indices: Tensor
     """(B,) int64: position of each image in its store."""
@@ -48,7 +47,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class RpnOutput:
-    """What the region proposal network says of every anchor, levels concatenated p2..p6."""
+    """Outputs of the region proposal network for every anchor, concatenated over levels p2..p6."""
 
     objectness: Tensor
     """(B, A) float32 logits."""
@@ -60,59 +59,59 @@ class RpnOutput:
 
 @dataclass(frozen=True)
 class Regions:
-    """A fixed number of boxes an image, with what is known of each."""
+    """A fixed number of boxes per image."""
 
     boxes_xyxy: Tensor
     """(B, R, 4) float32, clipped to the image."""
     scores: Tensor
-    """(B, R) float32 objectness probability in [0, 1]; 1 for ground truth put among the proposals."""
+    """(B, R) float32 objectness probability in [0, 1]; 1 for ground truth appended to the proposals."""
     valid: Tensor
     """(B, R) bool."""
 
 
 @dataclass(frozen=True)
 class RegionOutput:
-    """What the box head says of ``R = B * S`` regions, image-major."""
+    """Outputs of the box head for ``R = B * S`` regions, image by image."""
 
     region_features: Tensor
-    """(R, C, 7, 7): RoI-aligned features, C = pyramid channels."""
+    """(R, C, 7, 7): features after RoIAlign, C = pyramid channels."""
     embedding: Tensor
-    """(R, D): output of the second fully connected layer, after its ReLU; D = head channels."""
+    """(R, D): output of the second fully connected layer after its ReLU, D = head channels."""
     class_logits: Tensor
-    """(R, K)."""
+    """(R, K), at least float32."""
     box_deltas: Tensor
-    """(R, 4 * K), torchvision's layout: four deltas for each class."""
+    """(R, 4 * K), at least float32, in torchvision's layout: four deltas per class."""
 
 
 @dataclass(frozen=True)
 class SampledRegions:
-    """Regions drawn for training the box head, with their labels."""
+    """Regions sampled for training the box head, with their labels."""
 
     regions: Regions
     labels: Tensor
-    """(B, S) int64: 0 background, 1 pedestrian; meaningless where not valid."""
+    """(B, S) int64: 0 background, 1 pedestrian; undefined where not valid."""
     matched_boxes_xyxy: Tensor
-    """(B, S, 4) float32: the ground-truth box of each positive region."""
+    """(B, S, 4) float32: ground-truth box of each positive region."""
 
 
 @dataclass(frozen=True)
 class RegionTaps:
-    """Where RoIAlign reads: each of R * 49 bins is a weighted sum of 16 cells of a table of all pyramid levels."""
+    """Cells that RoIAlign reads: each of R * 49 bins is a weighted sum of 16 cells of p2..p5."""
 
     cells: Tensor
-    """(R * 49, 16) int32 rows of the table: level after level, in each image after image."""
+    """(R * 49, 16) int32: rows of the cell table of :func:`hkd.models.components.regions.region_table`."""
     weights: Tensor
-    """(R * 49, 16)."""
+    """(R * 49, 16): bilinear weight of each cell, 0 outside the image."""
 
 
 class TabledPyramid(dict[str, Tensor]):
-    """A pyramid, level -> (B, C, H_l, W_l) in channels-last layout, whose levels are views of one table.
+    """A pyramid, level -> (B, C, H_l, W_l) in channels-last layout, whose levels are views of one cell table.
 
-    RoIAlign reads the table as it is, where it has to make one of levels that lie apart.
+    RoIAlign reads this table directly instead of concatenating the levels.
     """
 
     def __init__(self, table: Tensor, grids: Mapping[str, tuple[int, int, int]]) -> None:
-        """``table`` (cells, C): level after level, in each image after image; of each its (B, H_l, W_l)."""
+        """``table`` (cells, C) is ordered by level, then image, row and column; ``grids``: level -> (B, H_l, W_l)."""
         ends = list(accumulate(math.prod(grid) for grid in grids.values()))
         levels = table.tensor_split(ends[:-1])
         super().__init__(
@@ -123,13 +122,13 @@ class TabledPyramid(dict[str, Tensor]):
         self._grids = grids
 
     def to(self, device: torch.device) -> TabledPyramid:
-        """The same on a device; itself where it is there."""
+        """The pyramid on ``device``; the same object if it is on that device already."""
         return self if device == self.table.device else TabledPyramid(self.table.to(device), self._grids)
 
 
 @dataclass(frozen=True)
 class DetectorOutput:
-    """Everything one training forward makes; all losses are functions of it."""
+    """Results of one training forward that the losses, distillation's included, are computed from."""
 
     pyramid: dict[str, Tensor]
     """``p2`` .. ``p6`` -> (B, C, H / stride, W / stride), strides 4, 8, 16, 32, 64."""
@@ -137,14 +136,15 @@ class DetectorOutput:
     proposals: Regions
     sampled: SampledRegions
     region: RegionOutput
-    """The box head's answers for ``sampled``, R = B * S."""
+    """Outputs of the box head for ``sampled``, R = B * S."""
     taps: RegionTaps
-    """Where it read them; a teacher of the same ``canonical_region_size`` reads its own pyramid there."""
+    """Cells read for ``sampled``. A teacher with the same ``canonical_region_size`` reads the same cells of its own
+    pyramid."""
 
 
 @dataclass(frozen=True)
 class Detections:
-    """Final detections of a batch, best first, in pixels of the network's input."""
+    """Final detections of a batch, by descending score."""
 
     boxes_xyxy: Tensor
     """(B, D, 4) float32."""

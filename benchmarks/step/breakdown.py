@@ -109,7 +109,7 @@ def _places(trainer: OursTrainer) -> list[tuple[str, Any, str]]:
         (PROPOSALS, detector_module, "select_proposals"),
         (MATCHING, detector_module, "match_anchors"),
         (MATCHING, detector_module, "sample_anchors"),
-        (MATCHING, detector_module, "with_ground_truth"),
+        (MATCHING, detector_module, "append_ground_truth"),
         (MATCHING, detector_module, "sample_regions"),
         (ROI, student, "region_taps"),
         (ROI, student, "forward_regions"),

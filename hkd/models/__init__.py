@@ -1,1 +1,1 @@
-"""The two-stage FPN detector, teacher and student alike, in batches of fixed shape."""
+"""The two-stage FPN detector of teachers and students, in batches of fixed shape."""

@@ -8,7 +8,7 @@ from hkd.models.detector import Detector
 
 
 def build_detector(config: DetectorConfig, *, num_classes: int = 2) -> Detector:
-    """A detector with fresh weights from torch's global generator; ``num_classes`` counts the background."""
+    """A randomly initialised detector (torch's global generator); ``num_classes`` includes the background."""
     backbone = build_backbone(config.backbone, config.width_multiplier, config.pyramid_channels, config.norm)
     return Detector(
         backbone,

@@ -1,4 +1,4 @@
-"""What a deployed detector costs: parameters and floating-point operations."""
+"""Parameters and floating-point operations of a deployed detector."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from hkd.models.detector import Detector
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of one image through a detector."""
+    """Cost of a detector and of one image through it."""
 
     num_params: int
-    """Parameters of the detector alone: no adapters, no teacher; buffers are not counted."""
+    """Parameters of the detector, without buffers, adapters and teacher."""
     flops: int
-    """Floating-point operations of convolutions and matrix products, 2 a multiply-add."""
+    """Floating-point operations of convolutions and matrix products, 2 per multiply-add."""
 
     @property
     def gmacs(self) -> float:
-        """Billions of multiply-adds: half the FLOPs."""
+        """Billions of multiply-adds, which is half the FLOPs."""
         return self.flops / 2e9
 
 
 def detector_cost(detector: Detector, image_height: int, image_width: int) -> Cost:
-    """Cost of ``detector`` for one image of this size with its stated number of proposals per image.
+    """Cost of ``detector`` for one image of this size in pixels; its mode is restored.
 
-    Every proposal slot goes through the box head, as when it runs: the count does not depend on the image.
+    All ``proposals_per_image`` slots pass the box head, as in detection, so the count does not depend on the image.
     """
     reference = next(detector.parameters())
     images = torch.zeros(1, 3, image_height, image_width, device=reference.device)
@@ -49,6 +49,6 @@ def detector_cost(detector: Detector, image_height: int, image_width: int) -> Co
 
 
 def config_cost(config: DetectorConfig, image_height: int, image_width: int) -> Cost:
-    """Cost of the detector that ``config`` describes, without drawing its weights from the global generator."""
+    """:func:`detector_cost` of the configured detector; torch's global generator keeps its state."""
     with torch.random.fork_rng(devices=[]):
         return detector_cost(build_detector(config), image_height, image_width)

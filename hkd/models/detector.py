@@ -1,8 +1,8 @@
-"""A two-stage FPN detector whose training forward handles the whole batch at once.
+"""A two-stage FPN detector that trains on a whole batch at once.
 
-The network is torchvision's ``FasterRCNN`` (same parameter names, same answers for the same weights);
-what differs is how it is run: every tensor between the image batch and the losses has a fixed shape, and
-nothing makes the host wait for the device.
+Parameter names and detections equal those of torchvision's ``FasterRCNN`` with the same weights. Unlike there, every
+tensor between the image batch and the losses has a fixed shape, and a training forward needs no device-to-host
+synchronization.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import batched_nms
 
 from hkd.config import PYRAMID_LEVELS
-from hkd.models.components.anchors import grid_anchors
+from hkd.models.components.anchors import grid_anchors, pyramid_grid_sizes
 from hkd.models.components.boxes import REGION_DELTA_WEIGHTS, clip_boxes, decode_boxes
 from hkd.models.components.heads import ProposalHead, RegionHead
 from hkd.models.components.losses import region_losses, rpn_losses
 from hkd.models.components.proposals import select_proposals
 from hkd.models.components.regions import pool_regions, region_table, region_taps
-from hkd.models.components.sampling import match_anchors, sample_anchors, sample_regions, with_ground_truth
+from hkd.models.components.sampling import append_ground_truth, match_anchors, sample_anchors, sample_regions
 from hkd.structures import (
     Detections,
     DetectorOutput,
@@ -34,15 +34,15 @@ from hkd.structures import (
 )
 
 _REGION_LEVELS = PYRAMID_LEVELS[:4]
-# ImageNet's statistics, which torchvision's weights were trained with.
+# ImageNet statistics that torchvision's weights were trained with.
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
-# torchvision drops detections narrower or lower than this, pixels.
+# Pixels; torchvision drops smaller detections.
 _MINIMUM_DETECTION_SIDE = 1e-2
 
 
 class Detector(nn.Module):
-    """Backbone with pyramid, region proposal network and box head; see :func:`hkd.models.build.build_detector`."""
+    """Backbone with feature pyramid, RPN and box head; built by :func:`hkd.models.build.build_detector`."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Detector(nn.Module):
         proposals_per_image: int,
         proposal_nms_iou: float,
     ) -> None:
-        """Put the heads on ``backbone``; the arguments are those of :class:`hkd.config.DetectorConfig`."""
+        """Arguments as in :class:`hkd.config.DetectorConfig`; ``num_classes`` includes the background."""
         super().__init__()
         self.pyramid_channels: int = backbone.out_channels
         self.head_channels = head_channels
@@ -77,32 +77,21 @@ class Detector(nn.Module):
         self._std: Tensor
         self._anchors: dict[tuple[int, int, torch.device], Tensor] = {}
 
-    def grid_sizes(self, image_height: int, image_width: int) -> list[tuple[int, int]]:
-        """Rows and columns of p2..p6 for an image of this size; each level halves the last, rounding up."""
-        sizes = []
-        rows, columns = image_height, image_width
-        for halvings in (2, 1, 1, 1, 1):
-            for _ in range(halvings):
-                rows, columns = -(-rows // 2), -(-columns // 2)
-            sizes.append((rows, columns))
-        return sizes
-
     def anchors(self, image_height: int, image_width: int, device: torch.device) -> Tensor:
-        """All anchors (A, 4) for an image size; made once a size and device."""
+        """All anchors (A, 4) xyxy for an image size in pixels; computed once per size and device."""
         key = (image_height, image_width, device)
         if key not in self._anchors:
-            grids = self.grid_sizes(image_height, image_width)
-            made = grid_anchors(image_height, image_width, grids, self.anchor_sizes, self.anchor_aspect_ratios)
-            self._anchors[key] = made.to(device)
+            anchors = grid_anchors(image_height, image_width, self.anchor_sizes, self.anchor_aspect_ratios)
+            self._anchors[key] = anchors.to(device)
         return self._anchors[key]
 
     def draw_sampling_keys(
         self, images: Tensor, targets: Targets, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Uniform keys for sampling anchors (B, A) and regions (B, P + G); drawn on the CPU, sent to the device."""
+        """Keys in [0, 1) for sampling anchors (B, A) and regions (B, P + G); drawn on the CPU, equal for all devices."""
         batch, _, height, width = images.shape
         num_anchors = len(self.anchor_aspect_ratios) * sum(
-            rows * columns for rows, columns in self.grid_sizes(height, width)
+            rows * columns for rows, columns in pyramid_grid_sizes(height, width)
         )
         num_candidates = self.proposals_per_image + targets.valid.shape[1]
         keys = torch.rand(batch, num_anchors + num_candidates, generator=generator)
@@ -110,7 +99,7 @@ class Detector(nn.Module):
         return keys[:, :num_anchors], keys[:, num_anchors:]
 
     def forward_pyramid(self, images: Tensor, valid_sizes: Tensor) -> dict[str, Tensor]:
-        """Pyramid ``p2``..``p6`` of images (B, 3, H, W) in [0, 1] whose picture part is ``valid_sizes`` (B, 2)."""
+        """Pyramid ``p2``..``p6`` of images (B, 3, H, W) in [0, 1] that are padded outside ``valid_sizes`` (B, 2)."""
         height, width = images.shape[2:]
         inside_y = torch.arange(height, device=images.device) < valid_sizes[:, :1]
         inside_x = torch.arange(width, device=images.device) < valid_sizes[:, 1:]
@@ -123,7 +112,7 @@ class Detector(nn.Module):
     def forward_proposals(
         self, pyramid: dict[str, Tensor], image_height: int, image_width: int, valid_sizes: Tensor
     ) -> tuple[RpnOutput, Regions]:
-        """The region proposal network's answers for every anchor, and the ``P`` proposals made of them."""
+        """Outputs of the RPN for every anchor, and the ``P`` best proposals per image."""
         levels = [pyramid[name] for name in PYRAMID_LEVELS]
         objectness, deltas = self.rpn(levels)
         anchors = self.anchors(image_height, image_width, objectness.device).to(objectness.dtype)
@@ -139,14 +128,14 @@ class Detector(nn.Module):
         return rpn, proposals
 
     def region_taps(self, pyramid: Mapping[str, Tensor], boxes_xyxy: Tensor, image_height: int) -> RegionTaps:
-        """Where regions (B, R, 4), in pixels of the network's input, are read from a pyramid."""
+        """Cells of ``pyramid`` that RoIAlign reads for regions (B, R, 4), in pixels of the network's input."""
         levels = [pyramid[name] for name in _REGION_LEVELS]
         return region_taps(levels, boxes_xyxy, image_height, self.canonical_region_size)
 
     def forward_regions(self, pyramid: Mapping[str, Tensor], taps: RegionTaps) -> RegionOutput:
-        """The box head's answers for the regions of ``taps``: a row each."""
+        """Outputs of the box head, one row per region of ``taps``."""
         if isinstance(pyramid, TabledPyramid):
-            assert tuple(pyramid)[: len(_REGION_LEVELS)] == _REGION_LEVELS, "taps count p2's cells first"
+            assert tuple(pyramid)[: len(_REGION_LEVELS)] == _REGION_LEVELS, "taps index a table that starts with p2"
             table = pyramid.table
         else:
             table = region_table([pyramid[name] for name in _REGION_LEVELS])
@@ -166,10 +155,10 @@ class Detector(nn.Module):
         sampled_regions_per_image: int,
         positive_region_fraction: float,
     ) -> tuple[DetectorOutput, dict[str, Tensor]]:
-        """One training forward: everything that distillation may tap, and the four detection losses.
+        """One training forward: the features that distillation compares, and the four detection losses.
 
-        ``anchor_keys`` and ``region_keys`` come from :meth:`draw_sampling_keys`. The losses are
-        ``rpn_objectness``, ``rpn_box``, ``roi_classification`` and ``roi_box``, scalars in fp32.
+        ``anchor_keys`` and ``region_keys`` come from :meth:`draw_sampling_keys`. The losses are ``rpn_objectness``,
+        ``rpn_box``, ``roi_classification`` and ``roi_box``, () float32 each.
         """
         height, width = images.shape[2:]
         pyramid = self.forward_pyramid(images, valid_sizes)
@@ -182,7 +171,7 @@ class Detector(nn.Module):
             positive_fraction=positive_anchor_fraction,
         )
         sampled = sample_regions(
-            with_ground_truth(proposals, targets),
+            append_ground_truth(proposals, targets),
             targets,
             region_keys,
             sampled_regions_per_image=sampled_regions_per_image,
@@ -197,7 +186,7 @@ class Detector(nn.Module):
     def detect(
         self, images: Tensor, valid_sizes: Tensor, *, score_threshold: float, nms_iou: float, max_detections: int
     ) -> Detections:
-        """Final detections of images (B, 3, H, W) in [0, 1], best first, at most ``max_detections`` each."""
+        """Final detections of images (B, 3, H, W) in [0, 1], by descending score, ``max_detections`` slots per image."""
         height, width = images.shape[2:]
         pyramid = self.forward_pyramid(images, valid_sizes)
         _, proposals = self.forward_proposals(pyramid, height, width, valid_sizes)
@@ -212,10 +201,10 @@ class Detector(nn.Module):
         wanted &= (boxes[..., 2:] - boxes[..., :2] >= _MINIMUM_DETECTION_SIDE).all(dim=-1)
         wanted[..., 0] = False
         image_index, _, label = wanted.nonzero(as_tuple=True)
-        return _pick_detections(boxes[wanted], scores[wanted], label, image_index, batch, nms_iou, max_detections)
+        return _select_detections(boxes[wanted], scores[wanted], label, image_index, batch, nms_iou, max_detections)
 
 
-def _pick_detections(
+def _select_detections(
     boxes_xyxy: Tensor,
     scores: Tensor,
     labels: Tensor,
@@ -224,10 +213,10 @@ def _pick_detections(
     nms_iou: float,
     max_detections: int,
 ) -> Detections:
-    """NMS within each image and class over flat candidates (N, ...), and the best of each image as (B, D)."""
+    """NMS of candidates (N, ...) within each image and class, and the best ``D`` of each image."""
     groups = image_index * (int(labels.max()) + 1 if len(labels) else 1) + labels
-    kept = batched_nms(boxes_xyxy, scores, groups, nms_iou)  # best first over the whole batch
-    # A stable sort by image keeps best-first within each; the rank within an image is then its column.
+    kept = batched_nms(boxes_xyxy, scores, groups, nms_iou)  # by descending score over the whole batch
+    # A stable sort by image keeps the order of scores within each; the rank within an image is then its column.
     kept = kept[torch.sort(image_index[kept], stable=True).indices]
     image = image_index[kept]
     firsts = torch.searchsorted(image, torch.arange(batch, device=image.device))

@@ -19,7 +19,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
-from hkd.models.components.heads import RegionHead, at_least_fp32
+from hkd.models.components.heads import RegionHead, region_output
 from hkd.models.components.regions import POOLED_SIZE
 from hkd.models.detector import Detector
 from hkd.structures import RegionOutput
@@ -209,10 +209,4 @@ class _FusedRegionHead(nn.Module):
 
     def forward(self, region_features: Tensor) -> RegionOutput:
         embedding = self.layers(region_features.permute(0, 2, 3, 1).flatten(1))
-        class_logits, box_deltas = self.box_predictor(embedding)
-        return RegionOutput(
-            region_features=region_features,
-            embedding=embedding,
-            class_logits=at_least_fp32(class_logits),
-            box_deltas=at_least_fp32(box_deltas),
-        )
+        return region_output(self.box_predictor, region_features, embedding)

@@ -10,7 +10,7 @@ from torchvision.models.detection.image_list import ImageList
 
 from hkd.config import DetectorConfig
 from hkd.models.build import build_detector
-from hkd.models.components.anchors import grid_anchors
+from hkd.models.components.anchors import grid_anchors, pyramid_grid_sizes
 from hkd.models.components.backbone import build_backbone, scaled_channels
 from hkd.models.cost import config_cost, detector_cost
 from hkd.models.detector import Detector
@@ -105,17 +105,18 @@ def test_ignored_object_changes_no_loss_but_hides_its_place() -> None:
 def test_anchors_equal_torchvision() -> None:
     sizes, ratios = (13.0, 23.0, 41.0, 72.0, 113.0), (1.0, 2.44)
     grids = [(24, 40), (12, 20), (6, 10), (3, 5), (2, 3)]
-    ours = grid_anchors(96, 160, grids, sizes, ratios)
+    ours = grid_anchors(96, 160, sizes, ratios)
     generator = AnchorGenerator(tuple((size,) for size in sizes), (ratios,) * 5)
     theirs = generator(ImageList(torch.zeros(1, 3, 96, 160), [(96, 160)]), [torch.zeros(1, 1, *grid) for grid in grids])
     assert torch.equal(ours, theirs[0])
 
 
-def test_grid_sizes_are_those_of_the_pyramid() -> None:
+@pytest.mark.parametrize(("height", "width"), [(96, 160), (77, 91)])
+def test_grid_sizes_equal_shapes_of_pyramid(height: int, width: int) -> None:
     detector = build_detector(TINY).eval()
-    images = torch.zeros(1, 3, 96, 160)
-    pyramid = detector.forward_pyramid(images, torch.tensor([[96.0, 160.0]]))
-    assert [tuple(level.shape[2:]) for level in pyramid.values()] == detector.grid_sizes(96, 160)
+    images = torch.zeros(1, 3, height, width)
+    pyramid = detector.forward_pyramid(images, torch.tensor([[height, width]]))
+    assert [tuple(level.shape[2:]) for level in pyramid.values()] == pyramid_grid_sizes(height, width)
 
 
 def test_published_sizes() -> None:

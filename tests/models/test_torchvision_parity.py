@@ -17,9 +17,10 @@ from torchvision.models.detection.roi_heads import fastrcnn_loss
 
 from hkd.config import DetectorConfig
 from hkd.models.build import build_detector
+from hkd.models.components.anchors import pyramid_grid_sizes
 from hkd.models.components.backbone import build_backbone
 from hkd.models.components.losses import region_losses, rpn_losses
-from hkd.models.components.sampling import match_anchors, sample_anchors, sample_regions, with_ground_truth
+from hkd.models.components.sampling import append_ground_truth, match_anchors, sample_anchors, sample_regions
 from hkd.models.detector import Detector
 from hkd.structures import Targets
 
@@ -232,7 +233,7 @@ def test_region_losses_equal_torchvision_on_the_same_regions(
     with torch.no_grad():
         pyramid = ours.eval().forward_pyramid(images, valid_sizes)
         _, proposals = ours.forward_proposals(pyramid, 128, 160, valid_sizes)
-        candidates = with_ground_truth(proposals, targets)
+        candidates = append_ground_truth(proposals, targets)
         keys = torch.rand(candidates.valid.shape, generator=torch.Generator().manual_seed(5))
         sampled = sample_regions(candidates, targets, keys, sampled_regions_per_image=24, positive_fraction=0.25)
         region = ours.forward_regions(pyramid, ours.region_taps(pyramid, sampled.regions.boxes_xyxy, 128))
@@ -268,7 +269,7 @@ def test_training_proposals_equal_torchvision_before_sampling(
     with torch.no_grad():
         pyramid = ours.eval().forward_pyramid(images, valid_sizes)
         rpn, proposals = ours.forward_proposals(pyramid, 128, 160, valid_sizes)
-        levels = [(size[0] * size[1]) for size in ours.grid_sizes(128, 160)]
+        levels = [rows * columns for rows, columns in pyramid_grid_sizes(128, 160)]
         decoded = reference.rpn.box_coder.decode(rpn.deltas.reshape(-1, 4), [rpn.anchors_xyxy] * 3).view(3, -1, 4)
         boxes, scores = reference.rpn.filter_proposals(decoded, rpn.objectness, [(128, 160)] * 3, levels)
     for image in range(3):

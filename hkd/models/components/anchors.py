@@ -1,4 +1,4 @@
-"""Anchors: the constant reference boxes of the region proposal network, as torchvision lays them."""
+"""Anchors of the region proposal network, equal to torchvision's ``AnchorGenerator``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hkd.config import PYRAMID_STRIDES
+
+
+def pyramid_grid_sizes(image_height: int, image_width: int) -> list[tuple[int, int]]:
+    """(rows, columns) of p2..p6 for an image size in pixels: the size over the stride, rounded up."""
+    return [(-(-image_height // stride), -(-image_width // stride)) for stride in PYRAMID_STRIDES]
+
 
 def cell_anchors(size: float, aspect_ratios: Sequence[float]) -> Tensor:
-    """Anchors about the origin for one level, (len(aspect_ratios), 4) xyxy in pixels.
+    """Anchors of one level centred at the origin, (len(aspect_ratios), 4) float32 xyxy in whole pixels.
 
-    ``size`` is the square root of an anchor's area; an aspect ratio is height over width. Corners are
-    rounded to whole pixels, as torchvision's ``AnchorGenerator`` does.
+    ``size`` is the square root of the anchor's area in pixels, an aspect ratio is height / width.
     """
     ratios = torch.tensor(aspect_ratios, dtype=torch.float32)
     heights = size * torch.sqrt(ratios)
@@ -20,20 +26,14 @@ def cell_anchors(size: float, aspect_ratios: Sequence[float]) -> Tensor:
     return (torch.stack((-widths, -heights, widths, heights), dim=1) / 2).round()
 
 
-def grid_anchors(
-    image_height: int,
-    image_width: int,
-    grid_sizes: Sequence[tuple[int, int]],
-    sizes: Sequence[float],
-    aspect_ratios: Sequence[float],
-) -> Tensor:
-    """All anchors of an image, (A, 4) xyxy in pixels: level by level, row by row, cell by cell, then by ratio.
+def grid_anchors(image_height: int, image_width: int, sizes: Sequence[float], aspect_ratios: Sequence[float]) -> Tensor:
+    """All anchors of an image, (A, 4) float32 xyxy in pixels, ordered by level, row, column and aspect ratio.
 
-    ``grid_sizes`` are the (rows, columns) of the pyramid's levels. As in torchvision a level's stride is
-    the image's size over the grid's, rounded down.
+    ``sizes`` has one size per level. As in torchvision, a level's stride is the image size over the grid size, rounded
+    down.
     """
     levels = []
-    for (rows, columns), size in zip(grid_sizes, sizes, strict=True):
+    for (rows, columns), size in zip(pyramid_grid_sizes(image_height, image_width), sizes, strict=True):
         shifts_y = torch.arange(rows, dtype=torch.float32) * (image_height // rows)
         shifts_x = torch.arange(columns, dtype=torch.float32) * (image_width // columns)
         grid_y, grid_x = torch.meshgrid(shifts_y, shifts_x, indexing="ij")

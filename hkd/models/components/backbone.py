@@ -1,6 +1,7 @@
-"""ResNet of any width with a feature pyramid: torchvision's blocks, torchvision's parameter names.
+"""ResNet of any width with a feature pyramid, from torchvision's blocks and with torchvision's parameter names.
 
-He et al., *Deep Residual Learning*, CVPR 2016; Lin et al., *Feature Pyramid Networks*, CVPR 2017.
+He et al., "Deep residual learning for image recognition", CVPR 2016; Lin et al., "Feature pyramid networks for object
+detection", CVPR 2017.
 """
 
 from __future__ import annotations
@@ -24,26 +25,26 @@ _BLOCKS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, in
 }
 _STAGE_CHANNELS = (64, 128, 256, 512)
 _CHANNEL_MULTIPLE = 8
-# oneDNN writes beyond its memory in the backward pass of a strided 1x1 convolution of 8 channels (fp32, odd batches;
-# torch 2.15): trainings crash, or worse. From 16 channels on it does not.
+# With fewer channels, the backward pass of oneDNN's strided 1x1 convolution writes out of bounds (8 channels, fp32, odd
+# batch sizes; torch 2.15), which crashes trainings or corrupts memory.
 _SAFE_STRIDED_CHANNELS = 16
 
 
 def scaled_channels(channels: int, width_multiplier: float) -> int:
-    """``channels`` times ``width_multiplier``, to the nearest multiple of 8 and at least 8."""
+    """``channels`` times ``width_multiplier``, rounded to a multiple of 8, at least 8."""
     multiples = round(channels * width_multiplier / _CHANNEL_MULTIPLE)
     return max(1, multiples) * _CHANNEL_MULTIPLE
 
 
 class ScaledResNet(ResNet):  # type: ignore[misc]  # torchvision ships no types
-    """torchvision's ResNet with every stage's channels multiplied; at width 1 the same network."""
+    """torchvision's ResNet with the channels of every stage scaled; at width 1 the same network."""
 
     def __init__(self, name: BackboneName, width_multiplier: float, norm_layer: Callable[..., nn.Module]) -> None:
-        """Build ``name`` with the channels of each stage scaled by ``width_multiplier``."""
+        """Channels of each stage are those of :func:`scaled_channels`."""
         block, blocks_per_stage = _BLOCKS[name]
         channels = [scaled_channels(stage, width_multiplier) for stage in _STAGE_CHANNELS]
         is_scaled = channels != list(_STAGE_CHANNELS)
-        # Where every stage is made anew, drawing the full-width weights first would take most of the time.
+        # Every stage is rebuilt below: initialising full-width weights first would take most of the time.
         with torch.device("meta") if is_scaled else nullcontext():
             super().__init__(block, list(blocks_per_stage), norm_layer=norm_layer, num_classes=1)
         if is_scaled:
@@ -64,7 +65,7 @@ class ScaledResNet(ResNet):  # type: ignore[misc]  # torchvision ships no types
 
 
 class _SubsampledConvolution(nn.Conv2d):
-    """A strided 1x1 convolution without a bias, computed as one of stride 1 on the cells that it reads."""
+    """A strided 1x1 convolution without bias, computed as one of stride 1 on the subsampled input."""
 
     def forward(self, features: Tensor) -> Tensor:
         rows, columns = self.stride
@@ -72,7 +73,7 @@ class _SubsampledConvolution(nn.Conv2d):
 
 
 def _without_stride(convolution: nn.Conv2d) -> nn.Conv2d:
-    """The convolution of a shortcut, with the same weight; itself where there is nothing to fear."""
+    """An equal convolution with the same weight that avoids oneDNN's defect, or ``convolution`` if it is unaffected."""
     if convolution.stride == (1, 1) or convolution.in_channels >= _SAFE_STRIDED_CHANNELS:
         return convolution
     with torch.device("meta"):
@@ -85,7 +86,7 @@ def _without_stride(convolution: nn.Conv2d) -> nn.Conv2d:
 def build_backbone(
     name: BackboneName, width_multiplier: float, pyramid_channels: int, norm: Literal["batch", "frozen_batch"]
 ) -> BackboneWithFPN:
-    """A backbone whose forward gives the pyramid ``{"0": p2, "1": p3, "2": p4, "3": p5, "pool": p6}``."""
+    """A backbone whose forward returns the pyramid ``{"0": p2, "1": p3, "2": p4, "3": p5, "pool": p6}``."""
     norm_layer: Callable[..., nn.Module] = FrozenBatchNorm2d if norm == "frozen_batch" else nn.BatchNorm2d
     body = ScaledResNet(name, width_multiplier, norm_layer)
     return_layers = {f"layer{stage}": str(stage - 1) for stage in (1, 2, 3, 4)}

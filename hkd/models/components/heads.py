@@ -1,4 +1,4 @@
-"""Heads of the detector: torchvision's modules, run on all levels and all images at once."""
+"""Heads of the detector: torchvision's modules applied to all images at once."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from hkd.structures import RegionOutput
 
 
 def at_least_fp32(values: Tensor) -> Tensor:
-    """``values`` in fp32 where autocast left them narrower: boxes and losses need its precision."""
+    """``values`` in fp32 if autocast made them narrower: boxes and losses need its precision."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 class ProposalHead(nn.Module):
-    """The region proposal network's convolutions; parameters ``head.*`` as in torchvision's ``rpn``."""
+    """The region proposal network; parameters ``head.*`` as in torchvision's ``rpn``."""
 
     def __init__(self, pyramid_channels: int, anchors_per_cell: int) -> None:
-        """A 3x3 convolution and two 1x1 outputs for ``anchors_per_cell`` anchors at every cell."""
         super().__init__()
         self.head = RPNHead(pyramid_channels, anchors_per_cell)
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Objectness logits (B, A) and deltas (B, A, 4), at least fp32, ordered as the anchors of ``grid_anchors``."""
-        # Both outputs as one convolution: with a handful of channels, each costs what reading its input costs.
+        """Levels (B, C, H_l, W_l) to objectness logits (B, A) and deltas (B, A, 4), at least fp32.
+
+        Anchors are in the order of :func:`hkd.models.components.anchors.grid_anchors`.
+        """
+        # One convolution for both outputs: with so few output channels, reading the input dominates its cost.
         logit, delta = self.head.cls_logits, self.head.bbox_pred
         weight, bias = torch.cat([logit.weight, delta.weight]), torch.cat([logit.bias, delta.bias])
         outputs = [functional.conv2d(self.head.conv(level), weight, bias).permute(0, 2, 3, 1) for level in levels]
@@ -40,27 +42,32 @@ class ProposalHead(nn.Module):
 
 
 class RegionHead(nn.Module):
-    """Two fully connected layers and two outputs; parameters as in torchvision's ``roi_heads``."""
+    """The box head: two fully connected layers and two outputs; parameters as in torchvision's ``roi_heads``."""
 
     def __init__(self, pyramid_channels: int, head_channels: int, num_classes: int) -> None:
-        """``num_classes`` counts the background."""
+        """``num_classes`` includes the background."""
         super().__init__()
         self.box_head = TwoMLPHead(pyramid_channels * POOLED_SIZE**2, head_channels)
         self.box_predictor = FastRCNNPredictor(head_channels, num_classes)
 
     def forward(self, region_features: Tensor) -> RegionOutput:
-        """Answers for pooled features (R, C, 7, 7)."""
+        """Outputs for pooled features (R, C, 7, 7)."""
         count, channels = region_features.shape[:2]
-        # Features come channels-last; reordering the weight copies less than reordering every region.
+        # Features are channels-last: permuting the weight copies less than permuting every region.
         rows = region_features.permute(0, 2, 3, 1).reshape(count, -1)
         fc6 = self.box_head.fc6
         weight = fc6.weight.view(-1, channels, POOLED_SIZE**2).transpose(1, 2).reshape(fc6.weight.shape)
         hidden = functional.relu(functional.linear(rows, weight, fc6.bias))
         embedding = functional.relu(self.box_head.fc7(hidden))
-        class_logits, box_deltas = self.box_predictor(embedding)
-        return RegionOutput(
-            region_features=region_features,
-            embedding=embedding,
-            class_logits=at_least_fp32(class_logits),
-            box_deltas=at_least_fp32(box_deltas),
-        )
+        return region_output(self.box_predictor, region_features, embedding)
+
+
+def region_output(box_predictor: nn.Module, region_features: Tensor, embedding: Tensor) -> RegionOutput:
+    """Region features (R, C, 7, 7) and embedding (R, D) with the class logits and box deltas of ``box_predictor``."""
+    class_logits, box_deltas = box_predictor(embedding)
+    return RegionOutput(
+        region_features=region_features,
+        embedding=embedding,
+        class_logits=at_least_fp32(class_logits),
+        box_deltas=at_least_fp32(box_deltas),
+    )

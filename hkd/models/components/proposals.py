@@ -1,6 +1,6 @@
-"""Region proposals for a whole batch at once: fixed shapes, no loop over images, no wait for the host.
+"""Region proposals of a whole batch in fixed shapes, without a loop over images or a device-to-host synchronization.
 
-Ren et al., *Faster R-CNN*, NeurIPS 2015. What is computed equals torchvision's ``RegionProposalNetwork``.
+Ren et al., "Faster R-CNN", NeurIPS 2015, section 3. Proposals equal those of torchvision's ``RegionProposalNetwork``.
 """
 
 from __future__ import annotations
@@ -12,39 +12,48 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import nms
 
-from hkd.models.components.boxes import RPN_DELTA_WEIGHTS, clip_boxes, decode_boxes, pairwise_iou
+from hkd.models.components.boxes import RPN_DELTA_WEIGHTS, clip_boxes, decode_boxes, gather_boxes, pairwise_overlaps
 from hkd.structures import Regions, RpnOutput
 
-# torchvision drops proposals narrower or lower than this, pixels.
+# Pixels; torchvision drops smaller proposals.
 _MINIMUM_SIDE = 1e-3
-_FIXED_NMS_PASSES = 32
+_NMS_ITERATIONS = 32
 
 
 def non_maximum_suppression(boxes_xyxy: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
-    """Greedy NMS of many independent sets: boxes (..., N, 4) sorted best first, ``valid`` (..., N) -> kept (..., N).
+    """Greedy NMS of independent sets of boxes.
 
-    On a CPU by torchvision's own, set by set. Where looking at the result would make the host wait (CUDA) or break a
-    traced graph, all sets at once: greedy NMS keeps a box unless a kept, better one overlaps it by more than
-    ``iou_threshold``, which is a fixed point of ``keep = not any(overlaps by a better box that is kept)``. Each pass
-    settles at least the next link of every chain of overlaps; a fixed 32 passes are made, exact for every chain of up
-    to 32 overlaps. Chains among proposals are a few links long.
+    On a CPU, torchvision's NMS runs set by set. On CUDA and in a traced graph, where its data-dependent result would
+    synchronize or break the graph, all sets are processed at once: greedy NMS is the fixed point of "keep a box unless
+    a kept box of higher score overlaps it by more than ``iou_threshold``". Each iteration decides at least the next box
+    of every chain of overlaps, so 32 iterations are exact for chains of up to 32 overlaps; chains among proposals have
+    a few.
+
+    Args:
+        boxes_xyxy: (..., N, 4), by descending score.
+        valid: (..., N) bool; other boxes are not kept and suppress nothing.
+        iou_threshold: largest IoU of two kept boxes.
+
+    Returns:
+        (..., N) bool: the box is kept.
     """
     if boxes_xyxy.device.type == "cpu" and not torch.compiler.is_compiling():
-        return _suppressed_set_by_set(boxes_xyxy, valid, iou_threshold)
+        return _nms_set_by_set(boxes_xyxy, valid, iou_threshold)
     count = boxes_xyxy.shape[-2]
-    # better[i, j]: j comes before i.
-    better = torch.ones(count, count, dtype=torch.bool, device=boxes_xyxy.device).tril(-1)
-    suppresses = ((pairwise_iou(boxes_xyxy, boxes_xyxy) > iou_threshold) & better & valid[..., None, :]).float()
+    _, iou = pairwise_overlaps(boxes_xyxy, boxes_xyxy)
+    # is_better[i, j]: box j has a higher score than box i.
+    is_better = torch.ones(count, count, dtype=torch.bool, device=boxes_xyxy.device).tril(-1)
+    suppresses = ((iou > iou_threshold) & is_better & valid[..., None, :]).float()
     keep = valid
-    for _ in range(_FIXED_NMS_PASSES):
+    for _ in range(_NMS_ITERATIONS):
         suppressors = (suppresses @ keep.float().unsqueeze(-1)).squeeze(-1)
         keep = (suppressors < 0.5) & valid
     return keep
 
 
-def _suppressed_set_by_set(boxes_xyxy: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
+def _nms_set_by_set(boxes_xyxy: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
     count = boxes_xyxy.shape[-2]
-    # An empty box overlaps nothing.
+    # Invalid boxes become empty: an empty box overlaps nothing.
     sets = torch.where(valid[..., None], boxes_xyxy, 0.0).reshape(-1, count, 4)
     best_first = torch.arange(count, 0, -1, dtype=boxes_xyxy.dtype)
     keep = torch.zeros(len(sets), count, dtype=torch.bool)
@@ -62,9 +71,17 @@ def select_proposals(
     proposals_per_image: int,
     nms_iou: float,
 ) -> Regions:
-    """The ``P`` best proposals of each image after NMS within each level, best first.
+    """The ``P`` best proposals of each image after NMS within each level, by descending score.
 
-    No gradient flows through proposals (they are constants to the box head, as in torchvision).
+    They are detached: as in torchvision, the box head's losses do not train the RPN's deltas.
+
+    Args:
+        rpn: outputs for all ``A`` anchors.
+        anchors_per_level: their number on each of p2..p6.
+        valid_sizes: (B, 2), height and width of each image without padding, in pixels; proposals are clipped to it.
+        pre_nms_proposals_per_level: best anchors of each level that enter NMS.
+        proposals_per_image: P.
+        nms_iou: largest IoU of two proposals of one level.
     """
     objectness = rpn.objectness.detach()
     deltas = rpn.deltas.detach()
@@ -74,10 +91,10 @@ def select_proposals(
         level_logits = objectness[:, start : start + anchors]
         kept = min(pre_nms_proposals_per_level, anchors)
         top_logits, top = level_logits.topk(kept, dim=1)
-        picked = (top + start)[..., None].expand(-1, -1, 4)
-        references = rpn.anchors_xyxy.expand(deltas.shape[0], -1, -1).gather(1, picked)
-        level_boxes = clip_boxes(decode_boxes(deltas.gather(1, picked), references, RPN_DELTA_WEIGHTS), valid_sizes)
-        # Padding to one length lets all levels share one NMS; a score of -1 marks an empty slot.
+        top = top + start
+        references = gather_boxes(rpn.anchors_xyxy.expand(deltas.shape[0], -1, -1), top)
+        level_boxes = clip_boxes(decode_boxes(gather_boxes(deltas, top), references, RPN_DELTA_WEIGHTS), valid_sizes)
+        # Levels are padded to one length for one NMS of all; score -1 marks an unused slot.
         padding = pre_nms_proposals_per_level - kept
         scores.append(functional.pad(torch.sigmoid(top_logits), (0, padding), value=-1.0))
         boxes.append(functional.pad(level_boxes, (0, 0, 0, padding)))
@@ -92,5 +109,5 @@ def select_proposals(
     flat_boxes = functional.pad(all_boxes.flatten(1, 2), (0, 0, 0, missing))
     best_scores, best = ranked.topk(proposals_per_image, dim=1)
     best_valid = best_scores >= 0
-    best_boxes = flat_boxes.gather(1, best[..., None].expand(-1, -1, 4)) * best_valid[..., None]
+    best_boxes = gather_boxes(flat_boxes, best) * best_valid[..., None]
     return Regions(boxes_xyxy=best_boxes, scores=best_scores.clamp(min=0), valid=best_valid)

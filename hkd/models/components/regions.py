@@ -1,13 +1,13 @@
-"""RoIAlign of every region of a batch from the whole pyramid in one call.
+"""RoIAlign of all regions of a batch, from all pyramid levels, in one call.
 
-He et al., *Mask R-CNN*, ICCV 2017; the level of a region is FPN's equation 1. Values equal torchvision's
-``MultiScaleRoIAlign`` (``sampling_ratio=2``, ``aligned=False``).
+He et al., "Mask R-CNN", ICCV 2017, section 3. Values equal torchvision's ``MultiScaleRoIAlign`` with
+``sampling_ratio=2`` and ``aligned=False``.
 
-A pooled bin is the mean of 2 x 2 sample points, each a bilinear mix of four cells: a weighted sum of 16 rows
-of one table that holds the cells of all levels. So pooling is a single weighted embedding-bag, and so is its
-gradient (the same sum, transposed). On a CPU that is several times faster than torchvision's kernel, which
-walks channel by channel; it needs neither a loop over levels nor a choice of regions per level, which would
-make the host wait.
+A pooled bin is the mean of 2 x 2 sample points, each interpolated bilinearly from four cells, hence a weighted sum of
+16 rows of a table of all cells of all levels. Pooling is therefore one weighted ``embedding_bag``, and its gradient
+another one with the transposed weights. On a CPU this is several times faster than torchvision's kernel, which iterates
+over channels. It needs neither a loop over levels nor a data-dependent selection of regions per level, which would
+synchronize with the host.
 """
 
 from __future__ import annotations
@@ -20,28 +20,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hkd.models.components.boxes import box_areas
 from hkd.structures import RegionTaps
 
 POOLED_SIZE = 7
-"""Bins along each side of a pooled region."""
+"""Bins per side of a pooled region."""
 _SAMPLES_PER_BIN = 2
-# torchvision's LevelMapper: added so that a region of exactly the canonical size does not fall a level low.
+# As in torchvision's LevelMapper: keeps rounding from moving a region of exactly the canonical size one level down.
 _LEVEL_EPSILON = 1e-6
 _CANONICAL_LEVEL = 4
 
 
 def region_levels(boxes_xyxy: Tensor, canonical_size: float, first_level: int, last_level: int) -> Tensor:
-    """Pyramid level (int64, counted from 0 = ``first_level``) of regions (..., 4): (...).
+    """Pyramid level (...) of regions (..., 4), int64, 0 for ``first_level``.
 
-    ``floor(4 + log2(sqrt(area) / canonical_size))``, kept within the levels there are.
+    ``floor(4 + log2(sqrt(area) / canonical_size))``, clamped to ``first_level``..``last_level``: equation 1 of FPN (Lin
+    et al., CVPR 2017) with its 224 pixels as ``canonical_size``.
     """
-    sides = torch.sqrt((boxes_xyxy[..., 2] - boxes_xyxy[..., 0]) * (boxes_xyxy[..., 3] - boxes_xyxy[..., 1]))
+    sides = torch.sqrt(box_areas(boxes_xyxy))
     levels = torch.floor(_CANONICAL_LEVEL + torch.log2(sides / canonical_size) + _LEVEL_EPSILON)
     return levels.clamp(min=first_level, max=last_level).long() - first_level
 
 
 def region_taps(levels: Sequence[Tensor], boxes_xyxy: Tensor, image_height: int, canonical_size: float) -> RegionTaps:
-    """Where regions (B, R, 4) are read from ``levels`` of these sizes, whatever their channels."""
+    """Cells and weights for pooling regions (B, R, 4), in pixels, from p2.. in ``levels`` (B, C, H_l, W_l).
+
+    Only the sizes of ``levels`` matter, so that one result serves student and teacher.
+    """
     batch = len(boxes_xyxy)
     level_of_region = region_levels(boxes_xyxy, canonical_size, 2, 1 + len(levels))
     scales, grids = (of_levels[level_of_region] for of_levels in _level_geometry(levels, image_height, boxes_xyxy))
@@ -58,32 +63,33 @@ def region_taps(levels: Sequence[Tensor], boxes_xyxy: Tensor, image_height: int,
 
 
 def region_table(levels: Sequence[Tensor]) -> Tensor:
-    """The cells of ``levels`` (B, C, H_l, W_l) as rows (cells, C): level after level, in each image after image."""
+    """All cells of ``levels`` (B, C, H_l, W_l) as rows (cells, C), ordered by level, image, row and column."""
     return torch.cat([level.permute(0, 2, 3, 1).reshape(-1, level.shape[1]) for level in levels])
 
 
 def pool_regions(table: Tensor, taps: RegionTaps) -> Tensor:
-    """Pool regions (B, R) from a :func:`region_table`, at ``taps``: (B * R, C, 7, 7) in channels-last layout.
+    """Features (B * R, C, 7, 7) of regions in channels-last layout: weighted sums of ``taps`` rows of a region table.
 
-    The table may hold more rows than the levels for which the taps were made, after theirs.
+    The table may have further rows after those of the levels for which the taps were computed.
     """
     pooled: Tensor = _WeightedRowSum.apply(table, taps.cells, taps.weights.to(table.dtype))
     return pooled.view(-1, POOLED_SIZE, POOLED_SIZE, table.shape[1]).permute(0, 3, 1, 2)
 
 
 def _level_geometry(levels: Sequence[Tensor], image_height: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale (L, 1) of each level, cells a pixel; and its rows, columns and first row in the table (L, 3), int32, for
-    floating numbers end at 2^24. On the device, and the scales in the type, of ``like``.
+    """Scales (L, 1) in cells per pixel; and rows, columns and first table row (L, 3) int32 of each level.
+
+    Both on the device of ``like``, the scales in its dtype. Table rows exceed 2^24, where fp32 is no longer exact.
     """
     scales, grids = [], []
     offset = 0
     for level in levels:
         rows, columns = level.shape[2:]
-        # torchvision infers one power of two for both axes from the first.
+        # As in torchvision: one power of two for both axes, inferred from the height.
         scales.append((2.0 ** round(math.log2(rows / image_height)),))
         grids.append((rows, columns, offset))
         offset += level.shape[0] * rows * columns
-    # Filled in on the device, number by number: a finished tensor would have to be sent there, and waited for.
+    # Filled on the device, number by number: copying a tensor from the host would synchronize.
     return (
         torch.stack([torch.stack([like.new_full((), number) for number in level]) for level in scales]),
         torch.stack(
@@ -93,16 +99,16 @@ def _level_geometry(levels: Sequence[Tensor], image_height: int, like: Tensor) -
 
 
 def _axis_taps(starts: Tensor, ends: Tensor, scales: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
-    """Cells and weights along one axis for each bin: ``starts``, ``ends`` (B, R) pixels -> two (B, R, 7, 4).
+    """Cells and weights along one axis, (B, R, 7, 4) each, of regions from ``starts`` to ``ends`` (B, R), in pixels.
 
-    Each of a bin's two sample points touches two neighbouring cells. Points up to one cell outside take the
-    border's value, points further out count as 0, as in torchvision's kernel.
+    Each of a bin's two sample points reads two neighbouring cells. As in torchvision's kernel, points up to one cell
+    outside the level have the border's value, points further out 0.
     """
-    begin = starts[..., None] * scales
-    length = (ends[..., None] * scales - begin).clamp(min=1.0)
+    first = starts[..., None] * scales
+    length = (ends[..., None] * scales - first).clamp(min=1.0)
     samples = POOLED_SIZE * _SAMPLES_PER_BIN
     steps = (torch.arange(samples, device=starts.device, dtype=starts.dtype) + 0.5) / samples
-    points = begin + steps * length  # (B, R, 14)
+    points = first + steps * length  # (B, R, 14)
     inside = (points >= -1.0) & (points <= cells)
     points = torch.minimum(points.clamp(min=0.0), cells - 1)
     low = points.floor()
@@ -116,9 +122,9 @@ def _axis_taps(starts: Tensor, ends: Tensor, scales: Tensor, cells: Tensor) -> t
 
 
 class _WeightedRowSum(torch.autograd.Function):
-    """``out[i] = sum_k weights[i, k] * table[taps[i, k]]``; gradient for ``table`` alone.
+    """``out[i] = sum_k weights[i, k] * table[taps[i, k]]``, differentiable in ``table`` only.
 
-    Both directions are embedding-bags: autograd's own backward of one is several times slower on a CPU.
+    The backward pass is an ``embedding_bag`` too: autograd's own is several times slower on a CPU.
     """
 
     @staticmethod
@@ -130,7 +136,7 @@ class _WeightedRowSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None, None]:
         taps, weights = ctx.saved_tensors
-        # Group the pairs (bin, cell) by cell: each cell's gradient is then one bag of bins.
+        # Grouped by cell, the pairs (bin, cell) form one bag of bins per cell.
         cells, order = torch.sort(taps.reshape(-1))
         bins = (order // taps.shape[1]).to(torch.int32)
         boundaries = torch.arange(ctx.table_rows, device=taps.device, dtype=torch.int32)

@@ -36,9 +36,10 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from hkd.config import PYRAMID_LEVELS, PYRAMID_STRIDES, TrialConfig
+from hkd.config import PYRAMID_LEVELS, TrialConfig
 from hkd.config_io import config_hash
 from hkd.data.prepare import PreparedData
+from hkd.models.components.anchors import pyramid_grid_sizes
 from hkd.models.detector import Detector
 from hkd.structures import TabledPyramid
 from hkd.training.pyramid_cache.capacity import PLAN_FILE, CacheRoom, begin_use, cut, end_use, make_room, most_room
@@ -290,9 +291,8 @@ def cache_key(
 def planned_entry_bytes(config: TrialConfig, pyramid_channels: int, autocast_dtype: torch.dtype | None) -> int:
     """Size of the file of one step's pyramid: batch x channels x cells of p2..p6, in the type of the forward."""
     itemsize = (autocast_dtype or torch.float32).itemsize
-    cells = [
-        -(-config.data.image_height // stride) * -(-config.data.image_width // stride) for stride in PYRAMID_STRIDES
-    ]
+    grids = pyramid_grid_sizes(config.data.image_height, config.data.image_width)
+    cells = [rows * columns for rows, columns in grids]
     bytes_a_cell = config.training.batch_size * pyramid_channels * itemsize
     return file_bytes({name: bytes_a_cell * count for name, count in zip(PYRAMID_LEVELS, cells, strict=True)})
 
