@@ -88,7 +88,7 @@ class Detector(nn.Module):
     def draw_sampling_keys(
         self, images: Tensor, targets: Targets, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Keys in [0, 1) for sampling anchors (B, A) and regions (B, P + G); drawn on the CPU, equal for all devices."""
+        """Keys in [0, 1) to sample anchors (B, A) and regions (B, P + G); drawn on the CPU, equal on all devices."""
         batch, _, height, width = images.shape
         num_anchors = len(self.anchor_aspect_ratios) * sum(
             rows * columns for rows, columns in pyramid_grid_sizes(height, width)
@@ -186,7 +186,7 @@ class Detector(nn.Module):
     def detect(
         self, images: Tensor, valid_sizes: Tensor, *, score_threshold: float, nms_iou: float, max_detections: int
     ) -> Detections:
-        """Final detections of images (B, 3, H, W) in [0, 1], by descending score, ``max_detections`` slots per image."""
+        """Final detections of images (B, 3, H, W) in [0, 1], by descending score, ``max_detections`` slots each."""
         height, width = images.shape[2:]
         pyramid = self.forward_pyramid(images, valid_sizes)
         _, proposals = self.forward_proposals(pyramid, height, width, valid_sizes)
