@@ -24,14 +24,14 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
-import torch
-
 from hkd.config import TrialConfig
 from hkd.config_io import apply_overrides, config_hash, parse_config, parse_override
 from hkd.config_yaml import load_yaml
 from hkd.data.prepare import prepare_data
 from hkd.files import write_json
 from hkd.metric_names import AP, MR2_ALL, MR2_REASONABLE
+from hkd.runtime.device import resolve_device
+from hkd.runtime.process import configure_process
 from hkd.training.loop import Trainer
 from hkd.training.progress import TrainingProgress
 from hkd.training.teacher import load_teacher, prepare_teacher
@@ -93,9 +93,10 @@ def _train(
     raw: dict[str, object], row: str, seed: int, threads: int, teacher_path: Path, out: Path
 ) -> dict[str, float]:
     """One training of one row; read from its file where it was done before."""
-    torch.set_num_threads(threads)
     overrides: dict[str, object] = {**ROWS[row], "training.seed": seed, "training.num_threads": threads}
     config = parse_config(TrialConfig, apply_overrides(raw, overrides), source=row)
+    device = resolve_device(config.training.device)
+    configure_process(device, threads)
     data = prepare_data(config.data, progress=False)
     key = config_hash(config, data.train_annotations.content_hash(), teacher_path.parent.name)
     path = out / "trainings" / f"{row}-{seed}-{key}.json"
@@ -106,7 +107,7 @@ def _train(
     if config.distillation.is_active:
         assert config.teacher is not None
         teacher = load_teacher(teacher_path, config.teacher)
-    trainer = Trainer(config, data, teacher)
+    trainer = Trainer(config, data, teacher, device=device)
     started = time.perf_counter()
     while trainer.epoch < trainer.total_epochs:
         measured = trainer.train_epoch()

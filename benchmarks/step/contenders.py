@@ -16,7 +16,7 @@ from benchmarks.step.ours import OursTrainer, PyramidFiles, fuse_teacher, store_
 from benchmarks.step.workload import Pictures, Workload, make_pictures
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
-from hkd.runtime.device import keep_freed_memory
+from hkd.runtime.allocator import keep_freed_memory
 
 BASELINE_FP32 = "baseline_fp32"
 BASELINE_BF16 = "baseline_bf16"

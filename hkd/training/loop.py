@@ -26,7 +26,7 @@ from hkd.models.cost import Cost, detector_cost
 from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
 from hkd.models.weights import CheckpointError, load_weights, save_detector
-from hkd.runtime.device import autocast_dtype, keep_freed_memory, place, resolve_device
+from hkd.runtime.device import autocast_dtype, place, resolve_device
 from hkd.structures import Batch
 from hkd.training.epoch_record import EpochRecord, steps_between_looks_on
 from hkd.training.memory import tells_largest_batch
@@ -85,12 +85,6 @@ class Trainer:
         self.epoch = 0
         """Epochs finished."""
         self.device = torch.device(device) if device is not None else resolve_device(training.device)
-        if training.num_threads:
-            torch.set_num_threads(training.num_threads)
-        if self.device.type == "cpu":
-            keep_freed_memory()
-        if self.device.type == "cuda":
-            torch.backends.cudnn.benchmark = True  # shapes never change: let it find the fastest kernels once
         self._data = data
         self._autocast_dtype = autocast_dtype(training.precision, self.device)
         with _seeded(training.seed):

@@ -15,14 +15,9 @@ import torch
 
 from hkd.config import TrialConfig
 from hkd.metric_names import PEAK_MEMORY_BYTES
-from hkd.runtime.usage import (
-    UsageMeter,
-    available_bytes,
-    gibibytes,
-    machine_bytes,
-    peak_resident_bytes,
-    release_memory,
-)
+from hkd.runtime.allocator import release_memory
+from hkd.runtime.memory import available_bytes, format_bytes, machine_bytes, peak_resident_bytes
+from hkd.runtime.usage import UsageMeter
 
 CUDA_CONTEXT_BYTES = 768 * 2**20
 """Taken on a GPU by each process beside torch's allocations: the context and the libraries' kernels."""
@@ -242,8 +237,8 @@ def _reason(error: BaseException) -> str:
 
 def _describe_device(device: torch.device) -> str:
     if device.type != "cuda":
-        return f"this machine's memory ({gibibytes(machine_bytes())})"
+        return f"this machine's memory ({format_bytes(machine_bytes())})"
     properties = torch.cuda.get_device_properties(device)
     free, total = torch.cuda.mem_get_info(device)
     index = torch.cuda.current_device() if str(device) == "cuda" else device.index
-    return f"GPU {index} ({properties.name}, {gibibytes(total)}, of which {gibibytes(free)} are free for a step)"
+    return f"GPU {index} ({properties.name}, {format_bytes(total)}, of which {format_bytes(free)} are free for a step)"

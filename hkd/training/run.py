@@ -23,6 +23,7 @@ from hkd.files import write_atomically, write_json
 from hkd.metric_names import FLOPS, GMACS, MR2_REASONABLE, NUM_PARAMS, TOTAL_LOSS
 from hkd.models.cost import Cost
 from hkd.runtime.device import resolve_device
+from hkd.runtime.process import configure_process
 from hkd.runtime.usage import UsageMeter
 from hkd.training.loop import SECONDS, Trainer
 from hkd.training.progress import OnProgress, TrainingProgress, progress_bars
@@ -91,7 +92,7 @@ def train_command(
             :class:`hkd.training.loop.Trainer`.
     """
     console = console or Console(stderr=True)
-    resolve_device(config.training.device)
+    device = resolve_device(config.training.device)
     needs_teacher = config.is_distilled
     if needs_teacher:
         check_teacher_files(config)
@@ -108,7 +109,8 @@ def train_command(
                 origin["teacher"] = _file_hash(prepared.path)
                 teacher = load_teacher(prepared.path, prepared.config)
             _check_origin(out, origin)
-            trainer = Trainer(config, data, teacher)
+            configure_process(device, config.training.num_threads)
+            trainer = Trainer(config, data, teacher, device=device)
             # From here on the folder holds a training.
             write_atomically(out / CONFIG_FILE, dump_yaml(config))
             write_json(out / ORIGIN_FILE, origin)

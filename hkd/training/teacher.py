@@ -22,6 +22,7 @@ from hkd.models.cost import Cost, config_cost
 from hkd.models.detector import Detector
 from hkd.models.weights import CheckpointError, load_weights, read_metadata, save_detector
 from hkd.runtime.device import autocast_dtype, place, resolve_device
+from hkd.runtime.process import configure_process
 from hkd.training.loop import Trainer
 from hkd.training.memory import BatchTooLargeError
 from hkd.training.progress import OnProgress, TrainingProgress, ignore_progress
@@ -208,7 +209,9 @@ def _train(
             "training": teacher.training,
         }
     )
-    trainer = Trainer(alone, data)
+    device = resolve_device(teacher.training.device)
+    configure_process(device, teacher.training.num_threads)
+    trainer = Trainer(alone, data, device=device)
     state, log = folder / _STATE, folder / _LOG
     epochs: list[dict[str, float]] = []
     if state.is_file():

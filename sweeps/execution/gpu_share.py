@@ -13,7 +13,9 @@ import ray
 from hkd import metric_names as names
 from hkd.config import TrialConfig
 from hkd.models.cost import config_cost
-from hkd.runtime.usage import gibibytes
+from hkd.runtime.device import resolve_device
+from hkd.runtime.memory import format_bytes
+from hkd.runtime.process import configure_process
 from hkd.training.memory import BatchTooLargeError, MemoryNeed, measure_need
 from sweeps.console.display import Display
 from sweeps.execution.cluster import trial_resources
@@ -116,7 +118,8 @@ def gpu_share(need: MemoryNeed) -> GpuShare:
     shared_by = "one trial has a GPU to itself" if fitting == 1 else f"{fitting} trials share a GPU"
     return GpuShare(
         share,
-        f"Memory: the largest student takes {gibibytes(need.peak_bytes)} of a GPU's {gibibytes(need.device_bytes)}; "
+        f"Memory: the largest student takes {format_bytes(need.peak_bytes)} of a GPU's "
+        f"{format_bytes(need.device_bytes)}; "
         f"with {100 * HEADROOM:.0f} % to spare, {shared_by}",
     )
 
@@ -154,7 +157,7 @@ def summarise_usage(trials: Sequence[LedgerTrial], most_at_a_time: int) -> Study
 
 def describe_usage(usage: StudyUsage, *, num_threads: int, is_on_gpu: bool) -> str:
     """One line on what a trial took, and how many ran at a time."""
-    memory = gibibytes(usage.peak_bytes)
+    memory = format_bytes(usage.peak_bytes)
     share = "" if usage.utilisation is None else f"{100 * usage.utilisation:.0f} %"
     at_a_time = f"{usage.most_at_a_time} ran at a time"
     if is_on_gpu:
@@ -180,4 +183,5 @@ def _heaviest(key: str, parameter: Parameter) -> object:
 def _measure(config: TrialConfig, teacher_file: Path | None, place: WorkPlace) -> MemoryNeed:
     """Runs on the worker."""
     place.enter()
+    configure_process(resolve_device(config.training.device), config.training.num_threads)
     return measure_need(build_trainer(config, teacher_file))

@@ -23,8 +23,10 @@ from hkd.data.prepare import PreparedData, prepare_data
 from hkd.evaluation.evaluator import EvaluationResult
 from hkd.files import write_json
 from hkd.models.detector import Detector
+from hkd.runtime.allocator import release_memory
 from hkd.runtime.device import resolve_device
-from hkd.runtime.usage import UsageMeter, release_memory
+from hkd.runtime.process import configure_process
+from hkd.runtime.usage import UsageMeter
 from hkd.training.loop import Trainer
 from hkd.training.pyramid_cache.capacity import CacheRoom
 from hkd.training.teacher import load_teacher
@@ -159,7 +161,9 @@ class DistillationTrial(tune.Trainable):
         try:
             spec.place.enter()
             # What the former trial held, which the next may need on a shared GPU.
-            release_memory(resolve_device(spec.config.training.device))
+            device = resolve_device(spec.config.training.device)
+            release_memory(device)
+            configure_process(device, spec.config.training.num_threads)
             self._trainer = build_trainer(spec.config, spec.teacher, spec.teacher_cache)
             if spec.resume_from is not None:
                 self.load_checkpoint(spec.resume_from)

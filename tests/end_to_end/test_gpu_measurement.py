@@ -13,7 +13,7 @@ import ray
 from hkd.config import TrialConfig
 from hkd.config_io import parse_config
 from hkd.models.weights import CheckpointError
-from hkd.runtime.usage import machine_bytes
+from hkd.runtime.memory import machine_bytes
 from sweeps.execution.gpu_share import measure_on_cluster
 from sweeps.trials.worker import WorkPlace
 from tests.sweeps.tiny import tiny_trial

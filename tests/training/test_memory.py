@@ -17,7 +17,7 @@ from torch import Tensor
 from hkd.data.prepare import PreparedData
 from hkd.inference import store_detection as inference
 from hkd.models.detector import Detector
-from hkd.runtime.usage import machine_bytes
+from hkd.runtime.memory import machine_bytes
 from hkd.structures import Detections
 from hkd.training import memory
 from hkd.training.loop import Trainer

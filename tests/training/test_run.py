@@ -19,6 +19,7 @@ from hkd.evaluation.evaluator import evaluate_files
 from hkd.models.weights import CheckpointError, load_detector
 from hkd.training import run
 from hkd.training.run import TrainingFolderError, train_command
+from tests.process_configuration import TrainerBuiltError, record_configuration
 from tests.training.tiny import HEIGHT, STUDENT, WIDTH
 
 
@@ -184,3 +185,12 @@ def test_refused_inputs_leave_no_training_behind(config: TrialConfig, tmp_path: 
     with pytest.raises(CheckpointError, match="missing.safetensors"):
         train_command(without_teacher, tmp_path, console=silent())
     assert set(contents(tmp_path)) <= {".lock"}
+
+
+def test_process_is_configured_before_training(
+    config: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured = record_configuration(monkeypatch, run)
+    with pytest.raises(TrainerBuiltError):
+        train_command(changed(config, "training", num_threads=3), tmp_path, console=silent())
+    assert configured == [("cpu", 3)]

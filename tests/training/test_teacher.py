@@ -13,9 +13,11 @@ import torch
 
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.models.weights import CheckpointError, read_weights, save_detector
+from hkd.training import teacher as teacher_module
 from hkd.training.loop import Trainer
 from hkd.training.progress import TrainingProgress
 from hkd.training.teacher import TeacherError, _key, check_teacher_files, load_teacher, prepare_teacher
+from tests.process_configuration import TrainerBuiltError, record_configuration
 from tests.training.tiny import STUDENT, TEACHER_SHAPE, TRAINING, build, trial_config
 
 ONE_EPOCH = {**TRAINING, "total_epochs": 1}
@@ -273,3 +275,15 @@ def test_no_teacher_to_prepare_is_said_so(scenes_dir: Path, data: PreparedData, 
     check_teacher_files(config)
     with pytest.raises(TeacherError, match="teacher is null"):
         prepare_teacher(config, data, tmp_path)
+
+
+def test_process_is_configured_for_training_of_teacher(
+    scenes_dir: Path, data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured = record_configuration(monkeypatch, teacher_module)
+    config = trial_config(
+        scenes_dir, teacher__training__device="cpu", teacher__training__num_threads=3, training__num_threads=2
+    )
+    with pytest.raises(TrainerBuiltError):
+        prepare_teacher(config, data, tmp_path)
+    assert configured == [("cpu", 3)]

@@ -25,6 +25,7 @@ from sweeps.execution.gpu_share import (
 from sweeps.settings.resources import Cluster, ResourcesConfig, TrialResources
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.worker import WorkPlace
+from tests.process_configuration import TrainerBuiltError, record_configuration
 from tests.sweeps.console.test_display import plain_display, trial
 from tests.sweeps.tiny import tiny_trial
 
@@ -162,6 +163,16 @@ def test_the_measurement_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     need = packing._measure(config, None, WorkPlace(1, True, tmp_path))
     assert need.device_type == "cpu"
     assert isinstance(gpu_share(need), GpuShare)
+
+
+def test_process_is_configured_for_memory_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.chdir(tmp_path)
+    configured = record_configuration(monkeypatch, packing, builder="build_trainer")
+    config = parse_config(TrialConfig, {"training": {"device": "cpu", "num_threads": 3}}, source="tiny")
+    with pytest.raises(TrainerBuiltError):
+        packing._measure(config, None, WorkPlace(1, True, tmp_path))
+    assert configured == [("cpu", 3)]
 
 
 def test_what_trials_took_is_summed_up() -> None:

@@ -24,6 +24,7 @@ from sweeps.folder import ARTIFACTS
 from sweeps.settings.space import trial_config
 from sweeps.trials import worker as trial_module
 from sweeps.trials.worker import METRICS, SPEC, DistillationTrial, TrialSpec, WorkPlace, plain_metrics
+from tests.process_configuration import TrainerBuiltError, record_configuration
 from tests.sweeps.tiny import tiny_trial
 from tests.training.limited import limited_teacher
 
@@ -245,3 +246,13 @@ def test_the_deployed_student_has_no_adapters(spec: TrialSpec, tmp_path: Path) -
     assert read_metadata(tmp_path / "student.safetensors").config.pyramid_channels == 16
     assert trial._trainer is not None
     assert trial._trainer._objective is not None
+
+
+def test_process_is_configured_for_each_trial(spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    configured = record_configuration(monkeypatch, trial_module)
+    trial = worker()
+    trial.setup({SPEC: changed(spec, training__device="cpu")})
+    trial.reset_config({SPEC: changed(spec, training__device="cpu", training__num_threads=3)})
+    with pytest.raises(TrainerBuiltError):
+        trial.step()
+    assert configured == [("cpu", 0), ("cpu", 3)]
