@@ -18,7 +18,8 @@ from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.space import num_proposals
 from sweeps.settings.study import StudyConfig, TrackingConfig
 from sweeps.tracking.tracker import Tracker
-from sweeps.trials.ledger import Ledger, front
+from sweeps.trials.front import front
+from sweeps.trials.ledger import Ledger
 
 PARETO = Path(__file__).parents[2] / "analysis" / "pareto.py"
 

@@ -58,7 +58,7 @@ class StudyUsage:
     """The largest of all trials' peaks."""
     utilisation: float | None
     """Mean over trials."""
-    most_at_a_time: int
+    max_concurrent: int
     """Trials that ran at the same time."""
 
 
@@ -145,21 +145,21 @@ def measure_on_cluster(
     return need
 
 
-def summarise_usage(trials: Sequence[LedgerTrial], most_at_a_time: int) -> StudyUsage | None:
+def summarise_usage(trials: Sequence[LedgerTrial], max_concurrent: int) -> StudyUsage | None:
     """What trials took by what they reported; None where none has."""
     peaks = [trial.metrics[names.PEAK_MEMORY_BYTES] for trial in trials if names.PEAK_MEMORY_BYTES in trial.metrics]
     utilisations = [trial.metrics[names.UTILISATION] for trial in trials if names.UTILISATION in trial.metrics]
     if not peaks:
         return None
     mean = sum(utilisations) / len(utilisations) if utilisations else None
-    return StudyUsage(max(peaks), mean, most_at_a_time)
+    return StudyUsage(max(peaks), mean, max_concurrent)
 
 
 def describe_usage(usage: StudyUsage, *, num_threads: int, is_on_gpu: bool) -> str:
     """One line on what a trial took, and how many ran at a time."""
     memory = format_bytes(usage.peak_bytes)
     share = "" if usage.utilisation is None else f"{100 * usage.utilisation:.0f} %"
-    at_a_time = f"{usage.most_at_a_time} ran at a time"
+    at_a_time = f"{usage.max_concurrent} ran at a time"
     if is_on_gpu:
         busy = share and f"; the GPUs computed {share} of the time"
         return f"A trial used at most {memory} of GPU memory{busy}; {at_a_time}"

@@ -122,7 +122,8 @@ def test_a_study_that_was_begun_is_neither_begun_again_nor_mixed(
     from sweeps.folder import StudyFolder
     from sweeps.settings.space import distributions
     from sweeps.settings.study import load_study
-    from sweeps.trials.ledger import Ledger, make_sampler
+    from sweeps.trials.ledger import Ledger
+    from sweeps.trials.samplers import make_sampler
 
     study = load_study(Path("tiny.yaml"))
     begun = StudyFolder(study)
@@ -136,7 +137,7 @@ def test_a_study_that_was_begun_is_neither_begun_again_nor_mixed(
     )
     metrics = {"mr2_reasonable": 0.5, "num_params": 1, "flops": 1}
     for name in study.baselines:
-        ledger.finish(ledger.note_result(ledger.begin_baseline(name, {}), metrics))
+        ledger.finish(ledger.record_metrics(ledger.start_baseline(name, {}), metrics))
     files = {path: path.read_bytes() for path in begun.path.iterdir()}
     err = refusal(capsys)
     assert 'the study "tiny" was begun and has 2 of 4 trials done' in err
@@ -145,9 +146,9 @@ def test_a_study_that_was_begun_is_neither_begun_again_nor_mixed(
     assert f"Go on with it: python {script} --config tiny.yaml --resume" in err
     assert "base.training.batch_size: was 4, is 2" in refusal(capsys, "--set", "base.training.batch_size=2", "--resume")
     for _ in range(2):
-        trial = ledger.begin_proposed()
+        trial = ledger.start_proposed()
         assert trial is not None
-        ledger.finish(ledger.note_result(trial, metrics))
+        ledger.finish(ledger.record_metrics(trial, metrics))
     err = refusal(capsys)
     assert 'the study "tiny" is finished (4 trials)' in err
     assert f"Add trials to it: python {script} --config tiny.yaml --resume --set search.num_trials=4" in err

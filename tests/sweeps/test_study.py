@@ -1,4 +1,4 @@
-"""How a study is begun, interrupted and gone on with; without Ray, and with MLflow's double."""
+"""How a study is started, interrupted and resumed; with doubles of Ray Tune and of MLflow."""
 
 from __future__ import annotations
 
@@ -6,26 +6,58 @@ import io
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from optuna.storages.journal import JournalFileBackend
+from ray.tune.experiment import Trial
 from rich.console import Console
 
-from hkd.models.cost import Cost
 from sweeps import study as study_module
+from sweeps.execution.tune_callback import Recorder
 from sweeps.folder import StudyError, StudyFolder
-from sweeps.interruption import Interruption
-from sweeps.settings.resources import Cluster, TrialResources
+from sweeps.settings.resources import Cluster
 from sweeps.settings.space import trial_config
 from sweeps.settings.study import SearchConfig, StudyConfig
 from sweeps.study import run_study
 from sweeps.tracking import store as mlflow_store
+from sweeps.trials import ledger as ledger_module
+from sweeps.trials.queue import TrialQueue
+from sweeps.trials.worker import METRICS, SPEC, TrialSpec, WorkPlace
 from tests.sweeps.mlflow_double import MlflowDouble, experiment
+from tests.sweeps.tiny import tiny_trial
 
-Trials = Callable[[Any], None]
-"""What takes the place of Ray Tune: is given the session."""
+EPOCH = {"mr2_reasonable": 0.5, "num_params": 10, "flops": 100, "epoch": 1, "budget_fraction": 1}
+
+
+@dataclass
+class TuneDouble:
+    """Takes trials from the queue and calls the recorder, as Ray Tune does."""
+
+    queue: TrialQueue
+    recorder: Recorder
+    study: StudyConfig
+
+    def start_one(self) -> Trial | None:
+        known = self.queue.next()
+        if known is None:
+            return None
+        self.recorder.expect(known)
+        config = trial_config(self.study.base, known.params)
+        spec = TrialSpec(known.trial_id, config, None, None, known.trial_id, WorkPlace(1, False, Path()))
+        trial = cast("Trial", SimpleNamespace(config={SPEC: spec}))
+        self.recorder.on_trial_start(iteration=0, trials=[trial], trial=trial)
+        return trial
+
+    def finish_all(self) -> None:
+        while not self.queue.is_empty:
+            if (trial := self.start_one()) is not None:
+                self.recorder.on_trial_result(iteration=0, trials=[trial], trial=trial, result={METRICS: EPOCH})
+                self.recorder.on_trial_complete(iteration=0, trials=[trial], trial=trial)
 
 
 class Experiments(MlflowDouble):
@@ -34,24 +66,25 @@ class Experiments(MlflowDouble):
 
 
 class Place:
-    """Where a study is run: its trials are what a test makes of them."""
+    """Runs a study whose trials are what a test does with the double of Tune."""
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.store = Experiments()
         self.out = io.StringIO()
-        self.trials: Trials = lambda _: None
+        self.trials: Callable[[TuneDouble], object] = lambda _: None
         self.order: list[str] = []
-        base = {"name": "x", "storage_path": tmp_path / "runs", "base": {"teacher": None}, "baselines": {"b": {}}}
+        base = {"name": "x", "storage_path": tmp_path / "runs", "baselines": {"b": {}}}
         space = {"training.seed": {"type": "categorical", "choices": [1, 2]}}
-        self.study = StudyConfig.model_validate({**base, "space": space, "search": {"num_trials": 2}})
+        trial = {**tiny_trial(tmp_path / "cache"), "teacher": None}
+        self.study = StudyConfig.model_validate({**base, "base": trial, "space": space, "search": {"num_trials": 2}})
         self.folder = StudyFolder(self.study)
 
         @contextmanager
         def connected(_: object) -> Iterator[Cluster]:
             yield Cluster(None, 2, 0)
 
-        def run_trials(session: Any, teacher: Path | None, resources: TrialResources, _: Interruption) -> None:
-            self.trials(session)
+        def run_trials(study: StudyConfig, _: object, queue: TrialQueue, recorder: Recorder, *__: object) -> None:
+            self.trials(TuneDouble(queue, recorder, study))
 
         for name, stand_in in {
             "find_address": lambda: None,
@@ -59,10 +92,10 @@ class Place:
             "prepare_data": lambda _: type("Data", (), {"validation_annotations": None}),
             "check_objectives": lambda *_: None,
             "_prepare_teacher": lambda *_: self.order.append("teacher"),
+            "run_trials": run_trials,
         }.items():
             monkeypatch.setattr(study_module, name, stand_in)
         monkeypatch.setattr(mlflow_store, "connect", lambda _: self.store.client())
-        monkeypatch.setattr(study_module._Session, "_run_trials", run_trials)
 
     def run(self, *, is_resumed: bool = False, **search: Any) -> int:
         study = self.study.model_copy(update={"search": SearchConfig(**{"num_trials": 2, **search})})
@@ -79,29 +112,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     return Place(tmp_path, monkeypatch)
 
 
-def begin_one(session: Any) -> Any:
-    """A trial starts, as Tune and the recorder have it."""
-    trial = session._begin_next()
-    session._tracker.start_trial(trial, trial_config(session._study.base, trial.params), Cost(10, 100))
-    return trial
-
-
-def finish_all(session: Any) -> None:
-    metrics = {"mr2_reasonable": 0.5, "num_params": 10, "flops": 100, "epoch": 1, "budget_fraction": 1}
-    while session.has_work():
-        if (trial := session._begin_next()) is not None:
-            session._tracker.start_trial(trial, trial_config(session._study.base, trial.params), Cost(10, 100))
-            trial = session._ledger.finish(session._ledger.note_result(trial, metrics))
-            session._tracker.end_trial(trial, None)
-
-
 def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_signal_before_the_first_trial_leaves_a_study_that_can_be_resumed(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_study_interrupted_before_first_trial_can_be_resumed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     write_study = StudyFolder.write_study
 
     def write_and_interrupt(folder: StudyFolder, study: StudyConfig) -> None:
@@ -109,14 +124,14 @@ def test_a_signal_before_the_first_trial_leaves_a_study_that_can_be_resumed(
         write_study(folder, study)
 
     monkeypatch.setattr(StudyFolder, "write_study", write_and_interrupt)
-    place.trials = lambda _: pytest.fail("no trial is to be run any more")
+    place.trials = lambda _: pytest.fail("a trial was run")
     assert place.run() == 130
-    assert "Go on with:  THE COMMAND" in place.out.getvalue()
+    assert "Resume with:  THE COMMAND" in place.out.getvalue()
     assert place.folder.study_exists
     assert "running" not in {tag for tag, _ in place.status.values()}
 
 
-def test_a_signal_while_the_study_is_opened_in_mlflow(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interruption_while_opening_mlflow_completes_that_write(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     log_text = place.store.log_text
 
     def interrupted_once(*arguments: Any) -> None:
@@ -125,16 +140,16 @@ def test_a_signal_while_the_study_is_opened_in_mlflow(place: Place, monkeypatch:
 
     monkeypatch.setattr(place.store, "log_text", interrupted_once)
     assert place.run() == 130
-    assert "Go on with:  THE COMMAND" in place.out.getvalue()
+    assert "Resume with:  THE COMMAND" in place.out.getvalue()
     assert place.status == {"x": ("stopped", "KILLED")}
-    # What was being written is written all the same.
+    # The write in progress was completed.
     assert "study.yaml" in place.store.named("x").artifacts
 
 
-def test_a_second_signal_waits_until_all_is_marked(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    def trials(session: Any) -> None:
-        begin_one(session)
-        begin_one(session)
+def test_second_signal_waits_until_all_runs_are_closed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trials(tune: TuneDouble) -> None:
+        tune.start_one()
+        tune.start_one()
         interrupt()
 
     set_terminated = place.store.set_terminated
@@ -148,12 +163,12 @@ def test_a_second_signal_waits_until_all_is_marked(place: Place, monkeypatch: py
     monkeypatch.setattr(place.store, "set_terminated", impatient)
     assert place.run() == 130
     assert place.status == dict.fromkeys(("x", "baseline-b", "trial-001"), ("stopped", "KILLED"))
-    assert "0 trials are done, 2 are kept" in place.out.getvalue()
+    assert "0 trials ended, 2 are kept" in place.out.getvalue()
 
 
-def test_a_crash_leaves_no_run_open(place: Place) -> None:
-    def trials(session: Any) -> None:
-        begin_one(session)
+def test_crash_leaves_no_run_open(place: Place) -> None:
+    def trials(tune: TuneDouble) -> None:
+        tune.start_one()
         raise RuntimeError("ours")
 
     place.trials = trials
@@ -168,56 +183,90 @@ def test_mlflow_is_opened_before_the_teacher_is_trained(place: Place, monkeypatc
         return "1"
 
     monkeypatch.setattr(place.store, "create_experiment", create_experiment)
-    place.trials = finish_all
+    place.trials = TuneDouble.finish_all
     assert place.run() == 0
     assert place.order == ["experiment", "teacher"]
 
 
-def test_a_study_that_was_given_more_trials_goes_on_without_being_told_again(place: Place) -> None:
-    place.trials = begin_one
+def test_study_resumes_with_largest_requested_number_of_trials(place: Place) -> None:
+    place.trials = TuneDouble.start_one
     assert place.run(num_trials=1) == 1  # nothing finished
-    place.trials = finish_all
+    place.trials = TuneDouble.finish_all
     assert place.run(is_resumed=True, num_trials=2) == 0
     assert place.run(is_resumed=True, num_trials=1) == 0
-    assert "Going on to 2 proposed trials, as asked for before (search.num_trials is now 1)" in place.out.getvalue()
+    assert "Resuming with 2 proposed trials, as requested before (search.num_trials is now 1)" in place.out.getvalue()
     assert "num_trials: 2" in place.folder.config_file.read_text(encoding="utf-8")
     assert sorted(place.status) == ["baseline-b", "trial-001", "trial-002", "x"]
     with pytest.raises(StudyError, match=r"is finished \(3 trials\).*--set search.num_trials=4"):
         place.run(num_trials=1)
 
 
-def test_a_study_whose_space_is_used_up_is_finished(place: Place) -> None:
-    place.trials = finish_all
+def test_study_whose_space_is_exhausted_is_finished(place: Place) -> None:
+    place.trials = TuneDouble.finish_all
     # The space holds two trials.
     assert place.run(num_trials=50) == 0
     assert "1 baselines and 2 proposed by tpe" in place.out.getvalue()
-    # To resume it starts neither data nor cluster.
+    # Resuming it prepares neither data nor cluster.
     assert place.run(is_resumed=True, num_trials=50) == 0
     assert place.order == ["teacher"]
     with pytest.raises(StudyError, match=r"is finished \(3 trials\).*These are all that its space holds"):
         place.run(num_trials=50)
 
 
-def test_a_study_begun_by_another_process_in_between_is_not_mixed(
+def test_study_started_by_another_process_before_the_lock_is_refused(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = place.study.model_copy(update={"objectives": ("flops",)})
+    other = place.study.model_copy(update={"objectives": ("mr2_all", "flops")})
+    locked = StudyFolder.locked
 
-    def meanwhile(_: str) -> object:
-        place.folder.write_study(other)
-        return place.store.client()
+    def locked_after_other(folder: StudyFolder) -> AbstractContextManager[None]:
+        folder.write_study(other)
+        return locked(folder)
 
-    monkeypatch.setattr(mlflow_store, "connect", meanwhile)
+    monkeypatch.setattr(StudyFolder, "locked", locked_after_other)
     with pytest.raises(StudyError, match='the name "x" is taken'):
         place.run()
     assert place.order == []
 
 
-def test_what_mlflow_refused_is_told_at_the_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_study_is_locked_while_it_is_checked(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_second(_: str) -> object:
+        with pytest.raises(StudyError, match="another process"):
+            place.run()
+        return place.store.client()
+
+    monkeypatch.setattr(mlflow_store, "connect", run_second)
+    place.trials = TuneDouble.finish_all
+    assert place.run() == 0
+
+
+@pytest.mark.parametrize(
+    "trials", [TuneDouble.finish_all, TuneDouble.start_one], ids=["nothing left", "interrupted trial left"]
+)
+def test_each_session_opens_the_journal_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch, trials: Callable[[TuneDouble], object]
+) -> None:
+    opened: list[str] = []
+
+    class CountedBackend(JournalFileBackend):
+        def __init__(self, path: str, *given: Any, **named: Any) -> None:
+            opened.append(path)
+            super().__init__(path, *given, **named)
+
+    monkeypatch.setattr(ledger_module, "JournalFileBackend", CountedBackend)
+    place.trials = trials
+    place.run()
+    assert opened == [str(place.folder.journal)]
+    place.trials = TuneDouble.finish_all
+    assert place.run(is_resumed=True) == 0
+    assert opened == [str(place.folder.journal)] * 2
+
+
+def test_writes_rejected_by_mlflow_are_printed_at_the_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     def lacks_a_library(*_: Any) -> None:
         raise ModuleNotFoundError("No module named 'boto3'")
 
     monkeypatch.setattr(place.store, "log_text", lacks_a_library)
-    place.trials = finish_all
+    place.trials = TuneDouble.finish_all
     assert place.run() == 0
     assert "rejected by MLflow: 1 (No module named 'boto3')" in place.out.getvalue()

@@ -1,0 +1,110 @@
+"""Runs the queued trials of a study with Ray Tune."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ray import tune
+from ray.tune.experiment import Trial
+
+from hkd.training.pyramid_cache.capacity import CacheRoom
+from sweeps.execution.tune_callback import Recorder
+from sweeps.execution.tune_searcher import QueueSearcher
+from sweeps.folder import StudyFolder
+from sweeps.interruption import Interruption
+from sweeps.settings.resources import TrialResources
+from sweeps.settings.space import trial_config
+from sweeps.settings.study import StudyConfig
+from sweeps.trials.ledger import LedgerTrial
+from sweeps.trials.queue import TrialQueue
+from sweeps.trials.worker import SPEC, DistillationTrial, TrialSpec, WorkPlace
+
+
+@dataclass(frozen=True)
+class TrialInputs:
+    """What all trials of a study share."""
+
+    teacher_file: Path | None
+    """Weights of the study's teacher; None without one."""
+    teacher_cache: CacheRoom | None
+    resources: TrialResources
+
+
+def run_trials(
+    study: StudyConfig,
+    folder: StudyFolder,
+    queue: TrialQueue,
+    recorder: Recorder,
+    inputs: TrialInputs,
+    interruption: Interruption,
+) -> None:
+    """Run trials until the queue is empty and the last one has ended.
+
+    Raises:
+        KeyboardInterrupt: the study was interrupted. Checkpoints and ledger are complete.
+    """
+
+    def next_spec() -> TrialSpec | None:
+        trial = queue.next()
+        if trial is None:
+            return None
+        recorder.expect(trial)
+        return _spec(study, folder, trial, inputs)
+
+    searcher = QueueSearcher(next_spec, is_finished=lambda: queue.is_empty and not recorder.num_running)
+    _silence_tune()
+    tuner = tune.Tuner(
+        tune.with_resources(DistillationTrial, {"cpu": inputs.resources.num_cpus, "gpu": inputs.resources.num_gpus}),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            num_samples=-1,  # until the searcher is finished
+            max_concurrent_trials=inputs.resources.max_concurrent,
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_folder_name,
+        ),
+        run_config=tune.RunConfig(
+            name=study.name,
+            storage_path=str(study.storage_path.absolute()),
+            callbacks=[recorder],
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
+            verbose=0,
+        ),
+    )
+    with interruption.deferred():
+        tuner.fit()
+
+
+def _spec(study: StudyConfig, folder: StudyFolder, trial: LedgerTrial, inputs: TrialInputs) -> TrialSpec:
+    resources = inputs.resources
+    return TrialSpec(
+        trial_id=trial.trial_id,
+        config=trial_config(study.base, trial.params),
+        teacher=inputs.teacher_file,
+        resume_from=None if trial.checkpoint is None else folder.path / trial.checkpoint,
+        folder_name=folder.attempt_folder(trial.trial_id, trial.attempts).name,
+        place=WorkPlace(resources.num_threads, resources.num_gpus > 0, Path.cwd()),
+        teacher_cache=inputs.teacher_cache,
+    )
+
+
+def _silence_tune() -> None:
+    """Results, failures and progress are printed and recorded by the study itself."""
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # prints a banner even at verbose=0
+    os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"
+    os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # lists failed trials a second time
+
+
+def _trial_name(trial: Trial) -> str:
+    return str(trial.config[SPEC].trial_id)
+
+
+def _folder_name(trial: Trial) -> str:
+    return str(trial.config[SPEC].folder_name)

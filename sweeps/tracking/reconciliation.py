@@ -1,0 +1,32 @@
+"""Brings MLflow up to date with the ledger, which is written first and is the record that counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hkd.metric_names import STATUS_RUNNING
+from sweeps.settings.space import trial_config
+from sweeps.settings.study import StudyConfig
+from sweeps.tracking.tracker import Tracker
+from sweeps.trials.cost import student_cost
+from sweeps.trials.ledger import Ledger
+
+
+def write_missing_ends(study: StudyConfig, study_folder: Path, ledger: Ledger, tracker: Tracker) -> None:
+    """Write the ends of trials that the ledger has and MLflow lacks: a process was killed between the two."""
+    for trial in ledger.trials():
+        if trial.status in (STATUS_RUNNING, tracker.trial_status(trial.trial_id)):
+            continue
+        config = trial_config(study.base, trial.params)
+        tracker.start_trial(trial, config, student_cost(config))
+        if trial.metrics:
+            tracker.log_epoch(trial.trial_id, trial.metrics)
+        tracker.end_trial(trial, None if trial.checkpoint is None else study_folder / trial.checkpoint)
+
+
+def close_runs(ledger: Ledger, tracker: Tracker, status: str) -> None:
+    """Close the runs of interrupted trials as stopped, and the run of the study with ``status``."""
+    for trial in ledger.running():
+        if tracker.trial_status(trial.trial_id) is not None:
+            tracker.interrupt_trial(trial.trial_id)
+    tracker.end_study(status)

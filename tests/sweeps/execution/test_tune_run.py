@@ -1,0 +1,83 @@
+"""What Ray Tune is given to run; with a double of its Tuner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from ray import tune
+from ray.tune.search import Searcher
+
+from sweeps.execution.tune_callback import Recorder
+from sweeps.execution.tune_run import TrialInputs, run_trials
+from sweeps.folder import StudyFolder
+from sweeps.interruption import Interruption
+from sweeps.settings.resources import TrialResources
+from sweeps.settings.study import StudyConfig
+from sweeps.trials.ledger import LedgerTrial, open_ledger
+from sweeps.trials.queue import TrialQueue
+from sweeps.trials.worker import SPEC, TrialSpec
+
+RESOURCES = TrialResources(num_cpus=2.0, num_gpus=0.25, num_threads=3, max_concurrent=4)
+
+
+class RecorderDouble:
+    """Knows which trials were handed to Tune and have not ended."""
+
+    def __init__(self) -> None:
+        self.handed_over: list[LedgerTrial] = []
+        self.num_running = 0
+
+    def expect(self, trial: LedgerTrial) -> None:
+        self.handed_over.append(trial)
+        self.num_running += 1
+
+
+class TunerDouble:
+    """Takes every suggestion, as Tune does where resources are free."""
+
+    def __init__(self, recorder: RecorderDouble, tune_config: Any, run_config: Any) -> None:
+        self.recorder, self.tune_config, self.run_config = recorder, tune_config, run_config
+        self.specs: list[TrialSpec] = []
+
+    def fit(self) -> None:
+        searcher = self.tune_config.search_alg
+        while isinstance(suggested := searcher.suggest("its id"), dict):
+            self.specs.append(suggested[SPEC])
+        # Trials still run: their workers may be lost.
+        assert suggested is None
+        self.recorder.num_running = 0
+        assert searcher.suggest("its id") == Searcher.FINISHED
+
+
+def test_tune_is_given_the_queue_with_checkpoints_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = {"name": "x", "storage_path": tmp_path, "base": {"teacher": None}, "baselines": {"b": {"training.seed": 7}}}
+    space = {"training.seed": {"type": "categorical", "choices": [1, 2]}}
+    study = StudyConfig.model_validate({**raw, "space": space, "search": {"num_trials": 1}})
+    folder = StudyFolder(study)
+    folder.path.mkdir()
+    ledger = open_ledger(study, folder.journal)
+    ledger.record_checkpoint(ledger.start_baseline("b", {"training.seed": 7}), Path("baseline-b/checkpoint_000002"), 3)
+    recorder = RecorderDouble()
+    tuners: list[TunerDouble] = []
+
+    def make_tuner(_: object, **given: Any) -> TunerDouble:
+        tuners.append(TunerDouble(recorder, **given))
+        return tuners[-1]
+
+    monkeypatch.setattr(tune, "Tuner", make_tuner)
+    inputs = TrialInputs(Path("teacher.safetensors"), None, RESOURCES)
+    run_trials(study, folder, TrialQueue(study, ledger), cast("Recorder", recorder), inputs, Interruption())
+    (tuner,) = tuners
+    resumed, proposed = tuner.specs
+    assert (resumed.trial_id, resumed.folder_name) == ("baseline-b", "baseline-b-attempt-2")
+    assert resumed.resume_from == folder.path / "baseline-b/checkpoint_000002"
+    assert resumed.config.training.seed == 7
+    assert (proposed.trial_id, proposed.folder_name, proposed.resume_from) == ("trial-001", "trial-001", None)
+    assert [trial.trial_id for trial in recorder.handed_over] == ["baseline-b", "trial-001"]
+    for spec in tuner.specs:
+        assert spec.teacher == Path("teacher.safetensors")
+        assert (spec.place.num_threads, spec.place.has_gpu) == (3, True)
+    assert (tuner.run_config.name, tuner.run_config.storage_path) == ("x", str(tmp_path))
+    assert tuner.tune_config.max_concurrent_trials == 4
