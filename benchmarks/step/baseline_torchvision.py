@@ -29,7 +29,7 @@ from torchvision.tv_tensors import BoundingBoxes, Image
 
 from benchmarks.step.workload import Pictures, Workload
 from hkd.config import DetectorConfig, TrialConfig
-from hkd.distillation.cells import step_between_cells
+from hkd.distillation.cells import sampling_stride
 from hkd.models.components.backbone import build_backbone
 
 TEMPERATURE = 2.0
@@ -143,7 +143,7 @@ class BaselineTrainer:
     def _feature_loss(self, number: int, student: Tensor, teacher: Tensor) -> Tensor:
         if self._samples_cells:
             # Image by image, which lays no map out anew: that leaves about as many cells as hkd's sample.
-            step = step_between_cells(student)
+            step = sampling_stride(student)
             student, teacher = (features.flatten(2)[:, :, ::step, None] for features in (student, teacher))
         return pkd_loss(self.adapters[number](student), teacher)
 

@@ -1,1 +1,1 @@
-"""What a student copies from its teacher, hierarchy by hierarchy; arguments always in the order student, teacher."""
+"""Distillation losses of each stage, adapters and the objective; arguments are always in the order student, teacher."""

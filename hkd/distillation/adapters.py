@@ -1,8 +1,7 @@
-"""Maps from the student's channels to the teacher's, so that features of unlike width can be compared.
+"""Linear maps from the student's channels to the teacher's, so that features of different widths can be compared.
 
-Adapters belong to training only: they are neither saved with the student nor counted as its parameters. As in
-FitNets (Romero et al., 2015) there is one only where the widths differ; at equal widths the student's own features are
-compared, and nothing stands between it and its teacher.
+Adapters are used in training only: they are neither saved with the student nor counted among its parameters. As in
+FitNets (Romero et al., ICLR 2015), features of equal width are compared without an adapter.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from hkd.distillation.pyramid import FeatureLoss
 
 
 class Adapter(nn.Module):
-    """A linear map of channels: a 1x1 convolution of (N, C, H, W), a matrix product of (N, C).
+    """A linear map of channels: a 1x1 convolution of (N, C, H, W) or a matrix product of (N, C).
 
-    Its own few lines rather than ``nn.Conv2d``, which draws its first weights from the global generator.
-    It computes in the type of its input, so that it serves bf16 features outside autocast as well.
+    Unlike ``nn.Conv2d``, it does not draw its initial weights from the global generator, and it computes in the dtype
+    of its input, so that bf16 features need no autocast.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool, seed: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        # Keeps the variance of its input: its gain is that of a linear unit.
+        # The gain of a linear unit keeps the variance of the input.
         nn.init.kaiming_uniform_(self.weight, nonlinearity="linear", generator=torch.Generator().manual_seed(seed))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -39,12 +38,21 @@ class Adapter(nn.Module):
 
 
 class Adapters(nn.Module):
-    """The adapters of all distilled hierarchies: one a pyramid level, one of the region features, one of the embedding.
+    """The adapters of all distilled stages: one per pyramid level, one for region features, one for the embedding.
 
-    For each hierarchy, name the loss it is distilled with, or none if it is not: then nothing is made for it.
-    An adapter has a bias only for ``mse``: ``pearson`` takes each channel's mean away, and a bias with it.
-    The first weights are a function of the seed and of the adapter's place alone: the global generator is left as it
-    was, and leaving one hierarchy out does not change another's.
+    Each adapter's initial weights depend on ``seed`` and on its own stage and level only: the global generator keeps
+    its state, and removing one stage does not change another. Adapters have a bias for ``mse`` only, because
+    ``pearson`` subtracts every channel's mean.
+
+    Args:
+        student_channels: channels of the student's pyramid and region features.
+        teacher_channels: channels of the teacher's.
+        student_embedding: width of the student's embedding.
+        teacher_embedding: width of the teacher's.
+        pyramid: loss of this stage; None makes no adapters for it.
+        region: as ``pyramid``.
+        embedding: as ``pyramid``.
+        seed: of the initial weights.
     """
 
     def __init__(
@@ -60,20 +68,20 @@ class Adapters(nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
-        # Distinct for each adapter of one seed, and of neighbouring seeds.
-        first_seed = seed * (len(PYRAMID_LEVELS) + 2)
+        # Distinct seeds for all adapters, also between trainings with neighbouring seeds.
+        *level_seeds, region_seed, embedding_seed = (
+            seed * (len(PYRAMID_LEVELS) + 2) + index for index in range(len(PYRAMID_LEVELS) + 2)
+        )
         self.pyramid = nn.ModuleDict()
         if pyramid is not None:
-            for place, level in enumerate(PYRAMID_LEVELS):
-                self.pyramid[level] = _adapter(student_channels, teacher_channels, pyramid, first_seed + place)
+            for level, level_seed in zip(PYRAMID_LEVELS, level_seeds, strict=True):
+                self.pyramid[level] = _adapter(student_channels, teacher_channels, pyramid, level_seed)
         self.region: nn.Module | None = None
         if region is not None:
-            place = len(PYRAMID_LEVELS)
-            self.region = _adapter(student_channels, teacher_channels, region, first_seed + place)
+            self.region = _adapter(student_channels, teacher_channels, region, region_seed)
         self.embedding: nn.Module | None = None
         if embedding is not None:
-            place = len(PYRAMID_LEVELS) + 1
-            self.embedding = _adapter(student_embedding, teacher_embedding, embedding, first_seed + place)
+            self.embedding = _adapter(student_embedding, teacher_embedding, embedding, embedding_seed)
 
 
 def _adapter(in_channels: int, out_channels: int, loss: FeatureLoss, seed: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Losses between the box heads' answers for the same regions."""
+"""Losses between the box heads' outputs for the same regions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch.nn import functional
 def kl_distillation_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float, valid: Tensor) -> Tensor:
     """``T^2 * KL(softmax(teacher / T) || softmax(student / T))``, mean over the valid regions.
 
-    The square keeps the size of the gradient as the temperature rises. Reference: Hinton, Vinyals, Dean, "Distilling
-    the knowledge in a neural network", 2015, section 2.
+    The factor T^2 keeps the size of the gradient independent of T. Reference: Hinton, Vinyals, Dean, "Distilling the
+    knowledge in a neural network", 2015 (arXiv 1503.02531), section 2.
 
     Args:
-        student_logits: (R, K), any floating type.
+        student_logits: (R, K), any floating dtype.
         teacher_logits: (R, K); receives no gradient.
         temperature: T, above 0.
         valid: (R,) bool; if no region is valid, the loss is 0.
@@ -26,8 +26,7 @@ def kl_distillation_loss(student_logits: Tensor, teacher_logits: Tensor, tempera
         f"student {student_logits.shape}, teacher {teacher_logits.shape}"
     )
     with torch.autocast(student_logits.device.type, enabled=False):
-        # Unused slots become equal logits on both sides, whose divergence is 0: what they held, NaN as well, is gone
-        # before the softmax, whose gradient would carry it on.
+        # Before the softmax, whose gradient would propagate NaN in unused slots: equal logits have divergence 0.
         student = torch.where(valid[:, None], student_logits.float(), 0.0)
         teacher = torch.where(valid[:, None], teacher_logits.detach().float(), 0.0)
         divergence = functional.kl_div(
@@ -42,18 +41,18 @@ def kl_distillation_loss(student_logits: Tensor, teacher_logits: Tensor, tempera
 def box_delta_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
     """Mean squared difference of the foreground classes' box deltas over the valid regions.
 
-    The background's four deltas are left out: nothing trains them.
+    The background's deltas are excluded: no detection loss trains them.
 
     Args:
-        student: (R, 4 * K), torchvision's layout: four deltas for each class, the background's first.
-        teacher: (R, 4 * K), of the same regions; receives no gradient.
+        student: (R, 4 * K), torchvision's layout: four deltas per class, the background's first; any floating dtype.
+        teacher: (R, 4 * K), for the same regions; receives no gradient.
         valid: (R,) bool; if no region is valid, the loss is 0.
 
     Returns:
         () float32.
     """
     assert student.shape == teacher.shape, f"student {student.shape}, teacher {teacher.shape}"
-    assert student.shape[1] % 4 == 0, f"{student.shape[1]} deltas are not four a class"
+    assert student.shape[1] % 4 == 0, f"{student.shape[1]} deltas are not four per class"
     with torch.autocast(student.device.type, enabled=False):
         difference = student[:, 4:].float() - teacher[:, 4:].detach().float()
         difference = torch.where(valid[:, None], difference, 0.0)

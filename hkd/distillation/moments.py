@@ -1,7 +1,7 @@
-"""Moments of feature maps over the cells of a mask: what Pearson's correlation is made of.
+"""Moments of feature maps over the cells of a mask, from which Pearson's correlation is computed.
 
-Gradients are written out: autograd would keep and walk some ten maps as large as the features. Shapes are fixed, and
-no host waits for its GPU.
+Gradients are implemented by hand: autograd would keep about ten maps of the features' size. Shapes are fixed, and
+nothing synchronizes with the host.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ _CHANNEL_AXES = (0, 2, 3)
 
 
 class Moments(NamedTuple):
-    """Of each of C channels, (C,) or (L, C) for L maps, over all cells that count; fp32 (fp64 for fp64 features)."""
+    """Moments of each channel, (C,), or (L, C) for L maps, over the cells of a mask; fp32, fp64 for fp64 features."""
 
     student_variance: Tensor
     teacher_variance: Tensor
-    """Without gradient."""
+    """Has no gradient."""
     covariance: Tensor
-    """Of the student's channel with the teacher's."""
+    """Covariance of the student's channel with the teacher's."""
 
 
 def channel_moments(student: Tensor, teacher: Tensor, mask: Tensor | None) -> Moments:
-    """Moments of two maps (N, C, H, W), channel by channel, over the cells of a mask (N, 1, H or 1, W or 1)."""
+    """Moments (C,) of two maps (N, C, H, W) over the cells of a mask (N, 1, H, W) or (N, 1, 1, 1); None = all."""
     student, teacher = (features.to(_wide(features)) for features in (student, teacher.detach()))
     moments: tuple[Tensor, Tensor, Tensor] = _ChannelMoments.apply(student, teacher, mask)
     return Moments(*moments)
@@ -36,30 +36,30 @@ def channel_moments(student: Tensor, teacher: Tensor, mask: Tensor | None) -> Mo
 def adapted_moments(
     students: Sequence[Tensor], teachers: Sequence[Tensor], masks: Sequence[Tensor | None], weights: Sequence[Tensor]
 ) -> Moments:
-    """Moments of L students' maps *after* a linear adapter each, without ever making the adapted maps.
+    """Moments of L student maps *after* their linear adapters, without computing the adapted maps.
 
-    An adapted channel is a weighted sum of the student's channels, so its variance is ``w^T Cov(x) w`` and its
-    covariance with the teacher's channel ``w^T Cov(x, t)``: two small matrices, each a product over the cells, in fp32
-    (fp64 for fp64 features): a quadratic form of correlated channels cancels what narrower types hold of it.
+    An adapted channel is a weighted sum of the student's channels, so that its variance is ``w^T Cov(x) w`` and its
+    covariance with the teacher's channel ``w^T Cov(x, t)``: two small matrices, each a product over the cells. They are
+    computed in fp32 (fp64 for fp64 features), because the quadratic form of correlated channels cancels most digits.
 
     Args:
-        students: (N, C_s, H, W) each, of any sizes.
-        teachers: (N, C_t, H, W) each; they receive no gradient.
-        masks: (N, 1, H, W) or (N, 1, 1, 1) bool each, the cells that count; None = all.
-        weights: (C_t, C_s) each, of the adapters; they have no bias, which would change no moment.
+        students: L maps (N, C_s, H, W), of any sizes.
+        teachers: L maps (N, C_t, H, W); receive no gradient.
+        masks: L bool masks (N, 1, H, W) or (N, 1, 1, 1); None = all cells.
+        weights: L adapter weights (C_t, C_s); a bias would change no moment.
 
     Returns:
         Moments of (L, C_t).
     """
-    of_maps = [_cross_moments(*maps) for maps in zip(students, teachers, masks, strict=True)]
-    covariances, teacher_variance = (torch.stack(of_all) for of_all in zip(*of_maps, strict=True))
+    moments = [_cross_moments(*maps) for maps in zip(students, teachers, masks, strict=True)]
+    covariances, teacher_variance = (torch.stack(of_maps) for of_maps in zip(*moments, strict=True))
     weight = torch.stack(list(weights)).to(covariances.dtype)
     channels = weight.shape[-1]
     within, across = covariances[..., :channels], covariances[..., channels:]
     covariance = (weight * across.mT).sum(dim=-1)
     student_variance = ((weight @ within) * weight).sum(dim=-1)
-    # No variance is below cov^2 / var_t (Cauchy and Schwarz), whatever rounding has left of it. Its gradient stays its
-    # own: at a correlation of 1, where both are equal but for rounding, that is what holds the covariance's in check.
+    # Rounding must not move the variance below cov^2 / var_t (Cauchy-Schwarz inequality). The value is corrected, its
+    # gradient is not: at a correlation of 1 it must still cancel the covariance's gradient.
     least = covariance.detach().square() / teacher_variance.clamp(min=torch.finfo(teacher_variance.dtype).tiny)
     student_variance = student_variance + (least - student_variance.detach()).clamp(min=0)
     return Moments(student_variance, teacher_variance, covariance)
@@ -74,20 +74,20 @@ def _cross_moments(student: Tensor, teacher: Tensor, mask: Tensor | None) -> tup
 
 
 def _wide(features: Tensor) -> torch.dtype:
-    """fp32, or wider where the features are: moments need its digits."""
+    """fp32, or the features' dtype if it is wider."""
     return torch.promote_types(features.dtype, torch.float32)
 
 
 def cell_rows(features: Tensor) -> Tensor:
-    """(N, C, H, W) to (N * H * W, C): free where the layout is channels last."""
+    """(N, C, H, W) to (N * H * W, C); a view if the layout is channels-last."""
     return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
 
 
 class _CrossMoments(torch.autograd.Function):
-    """Of rows X (M, C_s) and T (M, C_t): (Cov(X), Cov(X, T)) (C_s, C_s + C_t) and the variances of T (C_t,).
+    """(Cov(X), Cov(X, T)) (C_s, C_s + C_t) and Var(T) (C_t,) of rows X (M, C_s) and T (M, C_t).
 
-    Of J = (X, T), centred and side by side, ``X^T J / cells``. With G and H the gradients of its two parts, that of X
-    is ``J (G + G^T, H)^T / cells``, whose rows sum to zero as J's do.
+    With J = (X, T), centred, the covariances are ``X^T J / cells``. If G and H are the gradients of Cov(X) and
+    Cov(X, T), the gradient of X is ``J (G + G^T, H)^T / cells``; it needs no centring, as J is centred.
     """
 
     @staticmethod
@@ -99,7 +99,7 @@ class _CrossMoments(torch.autograd.Function):
         if mask is None:
             joined -= joined.sum(dim=0) / cells
         else:
-            # where, not a product: what stands in padding may be anything, NaN as well.
+            # where, not a product: padding may hold NaN.
             joined = torch.where(mask, joined, 0.0)
             joined.addmm_(mask.to(joined.dtype), (joined.sum(dim=0) / cells)[None], alpha=-1)
         covariances = joined[:, :channels].T @ joined / cells
@@ -116,15 +116,14 @@ class _CrossMoments(torch.autograd.Function):
         channels = len(of_covariances)
         factor = of_covariances.T / cells
         factor[:channels] += factor[:channels].T.clone()
-        # Rounded at the end alone: near a correlation of 1 the two parts cancel, and would leave each one's rounding.
+        # One product without autocast: near a correlation of 1 the two terms cancel, and would leave rounding errors.
         with torch.autocast(joined.device.type, enabled=False):
             return (joined @ factor).to(ctx.dtype), None, None
 
 
 class _ChannelMoments(torch.autograd.Function):
-    """Variances of student and teacher and their covariance, of each channel, over the cells of a mask.
+    """Variance of student and teacher and their covariance, per channel, over the cells of a mask.
 
-    Written out because autograd would keep and walk some ten maps as large as the feature map, where two are enough:
     ``d variance / d student = 2 (student - mean) / cells`` and ``d covariance / d student = (teacher - mean) / cells``.
     """
 
@@ -150,7 +149,7 @@ class _ChannelMoments(torch.autograd.Function):
 
 
 def count_cells(features: Tensor, mask: Tensor | None) -> Tensor:
-    """How many of the N * H * W cells the mask keeps, at least 1 so that an empty mask divides nothing by 0."""
+    """Number () of the N * H * W cells in the mask, at least 1 so that it can be divided by."""
     cells = features.numel() // features.shape[1]
     if mask is None:
         return torch.full((), max(1, cells), device=features.device)
@@ -158,15 +157,14 @@ def count_cells(features: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _centred(features: Tensor, mask: Tensor | None, cells: Tensor) -> Tensor:
-    """Features less their channel's mean; zero outside the mask.
+    """Features minus their channel's mean, zero outside the mask.
 
-    Two passes: the sums of squares that one pass would need lose all digits where a channel's mean is large beside
-    its spread.
+    In two passes: sums of squares lose all digits if a channel's mean is large compared to its deviation.
     """
     if mask is None:
         return features - features.sum(_CHANNEL_AXES, keepdim=True) / cells
-    # where, not a product: what stands in padding may be anything, NaN as well. It makes a copy, so that what follows
-    # may work in place: at the size of p2, another copy costs more than the arithmetic.
+    # where, not a product: padding may hold NaN. The result is a copy, so the subtraction may be in place: at the size
+    # of p2, a second copy costs more than the arithmetic.
     features = torch.where(mask, features, 0.0)
     mean = features.sum(_CHANNEL_AXES, keepdim=True) / cells
     return features.addcmul_(mean, mask.to(features.dtype), value=-1)

@@ -1,4 +1,4 @@
-"""All distillation losses of one step, weighted, by name; and their union with the detection losses."""
+"""The weighted distillation losses of one step by name, and their sum with the detection losses."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from hkd.structures import DetectorOutput, RegionOutput
 
 
 class DistillationObjective(nn.Module):
-    """The distillation losses that have a weight, with the adapters that some of them train.
+    """The distillation losses with a weight above 0, and their adapters.
 
-    Its parameters are the adapters': give them to the optimiser beside the student's.
+    Its parameters are those of the adapters: optimise them together with the student's.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class DistillationObjective(nn.Module):
 
     @property
     def needs_teacher_region(self) -> bool:
-        """Whether :meth:`forward` reads the teacher's answers for the student's sampled regions.
+        """Whether :meth:`forward` reads the teacher's box head outputs for the student's sampled regions.
 
-        They take the teacher's pyramid to compute, whatever :attr:`needs_teacher_pyramid` says.
+        Computing them requires the teacher's pyramid, even if :attr:`needs_teacher_pyramid` is False.
         """
         return any(
             weight > 0
@@ -75,19 +75,19 @@ class DistillationObjective(nn.Module):
         valid_sizes: Tensor,
         image_size: tuple[int, int],
     ) -> dict[str, Tensor]:
-        """The weighted losses, each its own tensor with its own graph, by name; those of weight 0 are absent.
+        """The weighted losses by name; those of weight 0 are absent.
 
         Args:
-            student_output: what the student's training forward made.
-            teacher_pyramid: level -> (B, C, H, W); read where :attr:`needs_teacher_pyramid`.
-            teacher_region: the teacher's answers for ``student_output.sampled``, R = B * S, image-major; read where
-                :attr:`needs_teacher_region`.
-            valid_sizes: (B, 2), height and width of each image's picture, pixels of the network's input.
-            image_size: height and width of the network's input, pixels.
+            student_output: of the student's training forward.
+            teacher_pyramid: level -> (B, C, H_l, W_l); read if :attr:`needs_teacher_pyramid`.
+            teacher_region: outputs of the teacher's box head for ``student_output.sampled``, R = B * S, image by image;
+                read if :attr:`needs_teacher_region`.
+            valid_sizes: (B, 2), height and width of each image without padding, in pixels of the network's input.
+            image_size: height and width of the network's input, in pixels.
 
         Returns:
-            () float32 each: ``distill_pyramid``, ``distill_region``, ``distill_embedding``, ``distill_logits``,
-            ``distill_box_deltas``.
+            ``distill_pyramid``, ``distill_region``, ``distill_embedding``, ``distill_logits``, ``distill_box_deltas``,
+            () float32 each, with separate graphs for gradient norms of single stages.
         """
         parts: dict[str, Tensor] = {}
         if self.needs_teacher_pyramid:
@@ -108,7 +108,7 @@ class DistillationObjective(nn.Module):
             )
             parts["distill_pyramid"] = self.pyramid_weight * loss
         if self.needs_teacher_region:
-            assert teacher_region is not None, "region, embedding and logit distillation need the teacher's regions"
+            assert teacher_region is not None, "region, embedding and logit distillation need the teacher's box head"
             valid = student_output.sampled.regions.valid.flatten()
             parts |= self._region_parts(student_output.region, teacher_region, valid)
         return parts
@@ -137,7 +137,7 @@ class DistillationObjective(nn.Module):
 
 
 def _adapt(adapter: nn.Module, features: Tensor, kind: FeatureLoss) -> tuple[Tensor, Tensor | None]:
-    """The adapted features; or, for the loss that can do without them, the features as they are and the weight."""
+    """Adapted features and None; for ``pearson``, the features and the adapter's weight (no adapted map needed)."""
     if kind == "pearson" and isinstance(adapter, Adapter):
         return features, adapter.weight
     return adapter(features), None
@@ -146,7 +146,7 @@ def _adapt(adapter: nn.Module, features: Tensor, kind: FeatureLoss) -> tuple[Ten
 def build_objective(
     distillation: DistillationConfig, student: DetectorConfig, teacher: DetectorConfig, seed: int
 ) -> DistillationObjective:
-    """The objective that a configuration asks for, on the CPU; a hierarchy of weight 0 gets no adapter."""
+    """The configured objective, on the CPU; ``seed`` initialises the adapters. Stages of weight 0 have no adapter."""
     pyramid, region, embedding, logits = (
         distillation.pyramid,
         distillation.region,
@@ -181,15 +181,14 @@ def build_objective(
 def total_loss(
     detection_losses: Mapping[str, Tensor], distillation_losses: Mapping[str, Tensor]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """What one step minimises: the sum of all detection losses and all weighted distillation losses.
+    """The loss of one step: the sum of the detection losses and the weighted distillation losses, all ().
 
-    With no distillation losses it is, to the bit, what plain training minimises.
+    Without distillation losses it equals the loss of plain training exactly.
 
     Returns:
-        The total, () with its graph; and every part by name with the total among them as ``loss_total``, detached, for
-        the log.
+        The total () with its graph; and all losses and the total (``loss_total``) by name, detached, for logging.
     """
-    assert not detection_losses.keys() & distillation_losses.keys(), "two losses of one name"
+    assert not detection_losses.keys() & distillation_losses.keys(), "two losses have the same name"
     total = torch.stack(list(detection_losses.values())).sum()
     if distillation_losses:
         total = total + torch.stack(list(distillation_losses.values())).sum()

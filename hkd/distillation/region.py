@@ -1,13 +1,13 @@
-"""Losses between what two box heads see and make of the same regions.
+"""Losses between region features, and between embeddings, of the student's sampled regions.
 
-The teacher's features are those of the student's sampled regions: the two are compared region by region.
+Teacher and student pool the same regions, which are compared one by one.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from hkd.distillation.cells import ComparedCells, compared_maps, is_known_whole
+from hkd.distillation.cells import ComparedCells, compared_maps, is_known_full
 from hkd.distillation.pyramid import FeatureLoss, feature_loss
 
 
@@ -19,34 +19,34 @@ def region_distillation_loss(
     adapter_weight: Tensor | None = None,
     cells: ComparedCells = "all",
 ) -> Tensor:
-    """Feature loss of RoI-aligned features; a channel's statistics run over valid regions and their cells.
+    """Feature loss of RoI-aligned features over the cells of all valid regions.
 
     Args:
-        student: (R, C, 7, 7), already adapted to the teacher's channels.
-        teacher: (R, C, 7, 7), of the same regions; receives no gradient.
+        student: (R, C, 7, 7), adapted to the teacher's channels unless ``adapter_weight`` is given.
+        teacher: (R, C, 7, 7), for the same regions; receives no gradient.
         valid: (R,) bool; if no region is valid, the loss is 0.
-        kind: which loss.
-        adapter_weight: as :func:`hkd.distillation.pyramid.pearson_loss` takes it, for a student not yet adapted.
-        cells: which cells of the regions, see :func:`hkd.distillation.cells.compared_maps`.
+        kind: the feature loss.
+        adapter_weight: see :func:`hkd.distillation.pyramid.pearson_loss`.
+        cells: cells to compare, see :func:`hkd.distillation.cells.compared_maps`.
 
     Returns:
         () float32.
     """
-    mask = None if is_known_whole(valid) else valid[:, None, None, None].expand(-1, 1, *student.shape[2:])
+    mask = None if is_known_full(valid) else valid[:, None, None, None].expand(-1, 1, *student.shape[2:])
     return feature_loss(*compared_maps(student, teacher, mask, cells), kind, adapter_weight)
 
 
 def embedding_distillation_loss(
     student: Tensor, teacher: Tensor, valid: Tensor, kind: FeatureLoss, adapter_weight: Tensor | None = None
 ) -> Tensor:
-    """Feature loss of the box head's embedding; a channel's statistics run over valid regions.
+    """Feature loss of the box head's embedding over all valid regions.
 
     Args:
-        student: (R, D), already adapted to the teacher's width.
-        teacher: (R, D), of the same regions; receives no gradient.
+        student: (R, D), adapted to the teacher's width unless ``adapter_weight`` is given.
+        teacher: (R, D), for the same regions; receives no gradient.
         valid: (R,) bool; if no region is valid, the loss is 0.
-        kind: which loss.
-        adapter_weight: as :func:`hkd.distillation.pyramid.pearson_loss` takes it, for a student not yet adapted.
+        kind: the feature loss.
+        adapter_weight: see :func:`hkd.distillation.pyramid.pearson_loss`.
 
     Returns:
         () float32.

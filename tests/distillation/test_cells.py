@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hkd.distillation.cells import ComparedCells, compared_maps, is_known_whole, step_between_cells
+from hkd.distillation.cells import ComparedCells, compared_maps, is_known_full, sampling_stride
 from hkd.distillation.pyramid import FeatureLoss, feature_loss, pyramid_distillation_loss, valid_cell_mask
 from hkd.distillation.region import region_distillation_loss
 
@@ -39,7 +39,7 @@ def _numbered(count: int, height: int, width: int) -> Tensor:
 def test_step_leaves_1000_cells_and_shares_no_factor_with_the_width(
     count: int, height: int, width: int, step: int
 ) -> None:
-    assert step_between_cells(_normal(count, 2, height, width, seed=0)) == step
+    assert sampling_stride(_normal(count, 2, height, width, seed=0)) == step
 
 
 # Widths of p2 in images of 256, 224, 160 and 220 pixels, and of a region.
@@ -48,7 +48,7 @@ def test_step_leaves_1000_cells_and_shares_no_factor_with_the_width(
 )
 def test_sample_is_every_nth_cell_and_takes_all_places_equally_often(count: int, height: int, width: int) -> None:
     numbers = _numbered(count, height, width)
-    step = step_between_cells(numbers)
+    step = sampling_stride(numbers)
     student, teacher, mask = compared_maps(numbers, 10 * numbers.repeat(1, 3, 1, 1), numbers % 2 == 0, "sample")
     taken = torch.arange(0, numbers.numel(), step)
     assert step > 1
@@ -132,6 +132,6 @@ def test_traces_as_one_graph_for_one_size_after_another() -> None:
 
 
 def test_nobody_looks_at_a_mask_that_is_not_on_the_host() -> None:
-    assert is_known_whole(torch.tensor([True, True]))
-    assert not is_known_whole(torch.tensor([True, False]))
-    assert not is_known_whole(torch.ones(2, dtype=torch.bool, device="meta"))
+    assert is_known_full(torch.tensor([True, True]))
+    assert not is_known_full(torch.tensor([True, False]))
+    assert not is_known_full(torch.ones(2, dtype=torch.bool, device="meta"))

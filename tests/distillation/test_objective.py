@@ -26,10 +26,10 @@ PARTS = ("distill_pyramid", "distill_region", "distill_embedding", "distill_logi
 
 
 def _distillation(weights: Mapping[str, float], loss: FeatureLoss = "pearson") -> DistillationConfig:
-    """Weights by level; those left out are 0."""
+    """Weights by stage; those left out are 0."""
 
-    def feature(level: str) -> FeatureStageConfig:
-        return FeatureStageConfig(loss=loss, weight=weights.get(level, 0.0))
+    def feature(stage: str) -> FeatureStageConfig:
+        return FeatureStageConfig(loss=loss, weight=weights.get(stage, 0.0))
 
     return DistillationConfig(
         pyramid=feature("pyramid"),
@@ -41,7 +41,7 @@ def _distillation(weights: Mapping[str, float], loss: FeatureLoss = "pearson") -
     )
 
 
-ALL_LEVELS = {"pyramid": 2.0, "region": 3.0, "embedding": 5.0, "logits": 7.0, "box_deltas": 11.0}
+ALL_STAGES = {"pyramid": 2.0, "region": 3.0, "embedding": 5.0, "logits": 7.0, "box_deltas": 11.0}
 
 
 def _features(config: DetectorConfig, seed: int) -> tuple[dict[str, Tensor], RegionOutput]:
@@ -94,7 +94,7 @@ def _taps(pyramid: dict[str, Tensor], region: RegionOutput) -> dict[str, list[Te
 class TestParts:
     @pytest.mark.parametrize("loss", ["pearson", "mse"])
     def test_each_is_its_weight_times_its_loss_of_adapted_features(self, loss: FeatureLoss) -> None:
-        objective = build_objective(_distillation(ALL_LEVELS, loss), STUDENT, TEACHER, seed=0)
+        objective = build_objective(_distillation(ALL_STAGES, loss), STUDENT, TEACHER, seed=0)
         pyramid, region = _features(STUDENT, seed=0)
         teacher_pyramid, teacher = _features(TEACHER, seed=1)
         parts = objective(_output(pyramid, region), teacher_pyramid, teacher, VALID_SIZES, IMAGE_SIZE)
@@ -125,12 +125,12 @@ class TestParts:
     def test_pyramid_and_regions_are_compared_at_the_cells_asked_for(
         self, monkeypatch: pytest.MonkeyPatch, kind: FeatureLoss
     ) -> None:
-        monkeypatch.setattr(cells, "_ENOUGH_CELLS", 10)  # these maps are small
+        monkeypatch.setattr(cells, "_MINIMUM_CELLS", 10)  # these maps are small
         (pyramid, region), (teacher_pyramid, teacher) = _features(STUDENT, seed=0), _features(TEACHER, seed=1)
         found: dict[str, list[float]] = {"distill_pyramid": [], "distill_region": []}
         asked: tuple[cells.ComparedCells, ...] = ("sample", "all")
         for compared_cells in asked:
-            distillation = _distillation(ALL_LEVELS, kind).model_copy(update={"compared_cells": compared_cells})
+            distillation = _distillation(ALL_STAGES, kind).model_copy(update={"compared_cells": compared_cells})
             objective = build_objective(distillation, STUDENT, TEACHER, seed=0)
             parts = objective(_output(pyramid, region), teacher_pyramid, teacher, VALID_SIZES, IMAGE_SIZE)
             adapters = objective.adapters
@@ -149,41 +149,41 @@ class TestParts:
                 ),
             }
             for name, loss in expected.items():
-                weight = ALL_LEVELS[name.removeprefix("distill_")]
+                weight = ALL_STAGES[name.removeprefix("distill_")]
                 assert parts[name].item() == pytest.approx(weight * loss.item(), abs=1e-5)
                 found[name].append(parts[name].item())
         assert all(abs(sample - every) > 1e-3 for sample, every in found.values())
 
     @pytest.mark.parametrize("loss", ["pearson", "mse"])
     def test_identical_student_and_teacher_give_exactly_zero_at_every_level(self, loss: FeatureLoss) -> None:
-        objective = build_objective(_distillation(ALL_LEVELS, loss), STUDENT, STUDENT, seed=0)
+        objective = build_objective(_distillation(ALL_STAGES, loss), STUDENT, STUDENT, seed=0)
         pyramid, region = _features(STUDENT, seed=0)
         parts = objective(_output(pyramid, region), *_features(STUDENT, seed=0), VALID_SIZES, IMAGE_SIZE)
         assert {name: part.item() for name, part in parts.items()} == dict.fromkeys(PARTS, 0.0)
 
     @pytest.mark.parametrize("loss", ["pearson", "mse"])
-    @pytest.mark.parametrize("level", list(ALL_LEVELS))
+    @pytest.mark.parametrize("stage", list(ALL_STAGES))
     def test_each_level_alone_reaches_its_own_taps_and_adapters_and_never_the_teacher(
-        self, level: str, loss: FeatureLoss
+        self, stage: str, loss: FeatureLoss
     ) -> None:
-        objective = build_objective(_distillation({level: 1.0}, loss), STUDENT, TEACHER, seed=0)
+        objective = build_objective(_distillation({stage: 1.0}, loss), STUDENT, TEACHER, seed=0)
         student_features, teacher_features = _features(STUDENT, seed=0), _features(TEACHER, seed=1)
         parts = objective(_output(*student_features), *teacher_features, VALID_SIZES, IMAGE_SIZE)
-        assert list(parts) == [f"distill_{level}"]
-        torch.autograd.backward(parts[f"distill_{level}"])
+        assert list(parts) == [f"distill_{stage}"]
+        torch.autograd.backward(parts[f"distill_{stage}"])
         for name, taps in _taps(*student_features).items():
             for tap in taps:
-                assert (tap.grad is not None) == (name == level)
+                assert (tap.grad is not None) == (name == stage)
                 assert tap.grad is None or tap.grad.abs().sum() > 0
         assert all(tap.grad is None for taps in _taps(*teacher_features).values() for tap in taps)
         trained = {name.split(".")[0] for name, parameter in objective.adapters.named_parameters()}
-        assert trained == ({level} if level in ("pyramid", "region", "embedding") else set())
+        assert trained == ({stage} if stage in ("pyramid", "region", "embedding") else set())
         for parameter in objective.parameters():
             assert parameter.grad is not None
             assert parameter.grad.abs().sum() > 0
 
     def test_each_has_a_graph_of_its_own_for_gradient_norms(self) -> None:
-        objective = build_objective(_distillation(ALL_LEVELS), STUDENT, TEACHER, seed=0)
+        objective = build_objective(_distillation(ALL_STAGES), STUDENT, TEACHER, seed=0)
         source = torch.ones((), requires_grad=True)
         pyramid, region = _features(STUDENT, seed=0)
         shared = _output(
@@ -199,7 +199,7 @@ class TestParts:
         assert gradient.item() == pytest.approx(0.0, abs=1e-5)
 
     def test_padding_and_unused_regions_are_of_no_account(self) -> None:
-        objective = build_objective(_distillation(ALL_LEVELS), STUDENT, TEACHER, seed=0)
+        objective = build_objective(_distillation(ALL_STAGES), STUDENT, TEACHER, seed=0)
         pyramid, region = _features(STUDENT, seed=0)
         teacher = _features(TEACHER, seed=1)
         expected = objective(_output(pyramid, region), *teacher, VALID_SIZES, IMAGE_SIZE)
@@ -224,7 +224,7 @@ class TestParts:
 
     @pytest.mark.parametrize("autocast", [False, True])
     def test_bf16_features_are_served_in_and_outside_autocast(self, autocast: bool) -> None:
-        objective = build_objective(_distillation(ALL_LEVELS), STUDENT, TEACHER, seed=0)
+        objective = build_objective(_distillation(ALL_STAGES), STUDENT, TEACHER, seed=0)
         pyramid, region = _features(STUDENT, seed=0)
         teacher = _features(TEACHER, seed=1)
         expected = objective(_output(pyramid, region), *teacher, VALID_SIZES, IMAGE_SIZE)
@@ -243,7 +243,7 @@ class TestParts:
             assert part.item() == pytest.approx(expected[name].item(), rel=4e-3)
 
     def test_traces_whole_so_that_nothing_waits_for_the_host(self) -> None:
-        distillation = _distillation(ALL_LEVELS)
+        distillation = _distillation(ALL_STAGES)
         both_losses = distillation.model_copy(update={"region": FeatureStageConfig(loss="mse", weight=1.0)})
         objective = build_objective(both_losses, STUDENT, TEACHER, seed=0)
         teacher = _features(TEACHER, seed=1)
@@ -271,20 +271,20 @@ class TestParts:
 
 
 class TestWeightZero:
-    @pytest.mark.parametrize("left_out", list(ALL_LEVELS))
+    @pytest.mark.parametrize("left_out", list(ALL_STAGES))
     def test_leaves_the_level_out(self, left_out: str) -> None:
-        weights = {level: weight for level, weight in ALL_LEVELS.items() if level != left_out}
+        weights = {stage: weight for stage, weight in ALL_STAGES.items() if stage != left_out}
         objective = build_objective(_distillation(weights), STUDENT, TEACHER, seed=0)
         parts = objective(_output(*_features(STUDENT, seed=0)), *_features(TEACHER, seed=1), VALID_SIZES, IMAGE_SIZE)
-        assert set(parts) == {f"distill_{level}" for level in weights}
+        assert set(parts) == {f"distill_{stage}" for stage in weights}
         assert not any(name.startswith(f"adapters.{left_out}") for name, _ in objective.named_parameters())
         # The others are as they are with it.
-        every = build_objective(_distillation(ALL_LEVELS), STUDENT, TEACHER, seed=0)
+        every = build_objective(_distillation(ALL_STAGES), STUDENT, TEACHER, seed=0)
         all_parts = every(_output(*_features(STUDENT, seed=0)), *_features(TEACHER, seed=1), VALID_SIZES, IMAGE_SIZE)
         assert {name: part.item() for name, part in parts.items()} == {name: all_parts[name].item() for name in parts}
 
     @pytest.mark.parametrize(
-        ("level", "pyramid", "region"),
+        ("stage", "pyramid", "region"),
         [
             ("pyramid", True, False),
             ("region", False, True),
@@ -294,8 +294,8 @@ class TestWeightZero:
             (None, False, False),
         ],
     )
-    def test_asks_the_teacher_only_for_what_it_reads(self, level: str | None, pyramid: bool, region: bool) -> None:
-        distillation = _distillation({level: 0.5} if level else {})
+    def test_asks_the_teacher_only_for_what_it_reads(self, stage: str | None, pyramid: bool, region: bool) -> None:
+        distillation = _distillation({stage: 0.5} if stage else {})
         assert distillation.is_active == (pyramid or region)
         objective = build_objective(distillation, STUDENT, TEACHER, seed=0)
         assert objective.needs_teacher_pyramid == pyramid
@@ -308,15 +308,15 @@ class TestWeightZero:
             VALID_SIZES,
             IMAGE_SIZE,
         )
-        assert len(parts) == (level is not None)
+        assert len(parts) == (stage is not None)
 
     def test_a_missing_teacher_is_named(self) -> None:
-        objective = build_objective(_distillation(ALL_LEVELS), STUDENT, TEACHER, seed=0)
+        objective = build_objective(_distillation(ALL_STAGES), STUDENT, TEACHER, seed=0)
         teacher_pyramid, teacher_region = _features(TEACHER, seed=1)
         output = _output(*_features(STUDENT, seed=0))
         with pytest.raises(AssertionError, match="teacher's pyramid"):
             objective(output, None, teacher_region, VALID_SIZES, IMAGE_SIZE)
-        with pytest.raises(AssertionError, match="teacher's regions"):
+        with pytest.raises(AssertionError, match="teacher's box head"):
             objective(output, teacher_pyramid, None, VALID_SIZES, IMAGE_SIZE)
 
     def test_trains_as_plain_training_does_to_the_bit(self) -> None:
@@ -376,7 +376,7 @@ class TestBuild:
         assert biases == {f"adapters.pyramid.p{level}.bias" for level in range(2, 7)} | {"adapters.embedding.bias"}
 
     def test_adapters_go_from_the_students_widths_to_the_teachers(self) -> None:
-        objective = build_objective(_distillation(ALL_LEVELS), STUDENT, TEACHER, seed=0)
+        objective = build_objective(_distillation(ALL_STAGES), STUDENT, TEACHER, seed=0)
         shapes = {name: tuple(parameter.shape) for name, parameter in objective.named_parameters()}
         assert shapes == {
             **{f"adapters.pyramid.p{level}.weight": (16, 8) for level in range(2, 7)},
@@ -386,7 +386,7 @@ class TestBuild:
 
     def test_the_seed_decides_the_first_weights(self) -> None:
         first, again, other = (
-            build_objective(_distillation(ALL_LEVELS), STUDENT, TEACHER, seed=seed).state_dict() for seed in (1, 1, 2)
+            build_objective(_distillation(ALL_STAGES), STUDENT, TEACHER, seed=seed).state_dict() for seed in (1, 1, 2)
         )
         assert all(torch.equal(first[name], again[name]) for name in first)
         assert not any(torch.equal(first[name], other[name]) for name in first)

@@ -28,5 +28,5 @@ def test_without_distillation_is_the_detection_losses_alone() -> None:
 
 
 def test_two_losses_of_one_name_are_refused() -> None:
-    with pytest.raises(AssertionError, match="one name"):
+    with pytest.raises(AssertionError, match="same name"):
         total_loss({"roi_box": torch.tensor(0.1)}, {"roi_box": torch.tensor(0.1)})

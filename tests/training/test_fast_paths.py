@@ -22,7 +22,7 @@ from hkd.structures import Batch, TabledPyramid, Targets
 from hkd.training import loop
 from hkd.training.loop import Trainer
 from hkd.training.step import StepLoss, forward_teacher_pyramid, training_loss
-from tests.training.tiny import ALL_LEVELS, SAMPLING, STUDENT, TEACHER_SHAPE, build, trial_config
+from tests.training.tiny import ALL_STAGES, SAMPLING, STUDENT, TEACHER_SHAPE, build, trial_config
 
 STEPS_PER_EPOCH = 2
 EPOCHS = 10
@@ -94,7 +94,7 @@ def test_any_batch_has_the_losses_of_the_plain_paths(
     # another: one image and many, nobody and 200 people, an image of a few cells, and the first size again.
     student, plain_teacher = build(STUDENT, 0), build(TEACHER_SHAPE, 1).requires_grad_(False).eval()
     teacher = fuse_for_inference(plain_teacher, precision or torch.float32)
-    levels = build_objective(ALL_LEVELS, STUDENT, TEACHER_SHAPE, 3)
+    all_stages = build_objective(ALL_STAGES, STUDENT, TEACHER_SHAPE, 3)
     sizes = [(2, 4, 64, 96), (1, 0, 64, 96), (1, 1, 64, 64), (5, 200, 96, 64), (3, 0, 33, 65), (2, 4, 64, 96)]
     for number, (images, objects, height, width) in enumerate(sizes):
         batch = batch_of(images, objects, height, width, seed=number)
@@ -114,7 +114,7 @@ def test_any_batch_has_the_losses_of_the_plain_paths(
                 loss = training_loss(
                     student,
                     plain_teacher if way == "plain" else teacher,
-                    levels,
+                    all_stages,
                     batch,
                     anchor_keys=keys[0],
                     region_keys=keys[1],

@@ -19,7 +19,7 @@ from hkd.distillation.objective import build_objective
 from hkd.models.detector import Detector
 from hkd.structures import Batch
 from hkd.training.step import StepLoss, forward_teacher_pyramid, gradient_ratios, training_loss
-from tests.training.tiny import ALL_LEVELS, HEIGHT, SAMPLING, STUDENT, TEACHER_SHAPE, WIDTH, build, make_batch
+from tests.training.tiny import ALL_STAGES, HEIGHT, SAMPLING, STUDENT, TEACHER_SHAPE, WIDTH, build, make_batch
 
 
 def step(
@@ -51,7 +51,7 @@ def build_teacher() -> Detector:
 def test_step_traces_as_one_graph() -> None:
     # fullgraph refuses whatever makes the host wait: .item(), nonzero(), branches on tensors.
     student, teacher, batch = build(STUDENT, 0), build_teacher(), make_batch()
-    objective = build_objective(ALL_LEVELS, STUDENT, TEACHER_SHAPE, 3)
+    objective = build_objective(ALL_STAGES, STUDENT, TEACHER_SHAPE, 3)
     generator = torch.Generator().manual_seed(1)
     anchor_keys, region_keys = student.draw_sampling_keys(batch.images, batch.targets, generator)
 
@@ -114,7 +114,7 @@ def test_step_never_makes_the_host_wait_for_a_gpu() -> None:
     # A fake tensor has a device and a shape, but no content: whatever needs a number of it (.item(), nonzero(), a
     # branch on a tensor) raises, and code meant for CUDA alone is what runs.
     student, teacher, batch = build(STUDENT, 0), build_teacher(), make_batch()
-    objective = build_objective(ALL_LEVELS, STUDENT, TEACHER_SHAPE, 3)
+    objective = build_objective(ALL_STAGES, STUDENT, TEACHER_SHAPE, 3)
     generator = torch.Generator().manual_seed(1)
     with FakeTensorMode():
         for module in (student, teacher, objective):
@@ -137,7 +137,7 @@ def test_step_never_makes_the_host_wait_for_a_gpu() -> None:
 
 
 def test_total_is_the_sum_of_all_parts() -> None:
-    loss = step(build(STUDENT, 0), build_teacher(), ALL_LEVELS, make_batch())
+    loss = step(build(STUDENT, 0), build_teacher(), ALL_STAGES, make_batch())
     assert set(loss.detection) == {"rpn_objectness", "rpn_box", "roi_classification", "roi_box"}
     assert set(loss.distillation) == {
         "distill_pyramid",
@@ -156,7 +156,7 @@ def test_total_is_the_sum_of_all_parts() -> None:
 def test_without_teacher_there_are_only_detection_losses_and_they_are_the_same() -> None:
     batch = make_batch()
     alone = step(build(STUDENT, 0), None, None, batch)
-    taught = step(build(STUDENT, 0), build_teacher(), ALL_LEVELS, batch)
+    taught = step(build(STUDENT, 0), build_teacher(), ALL_STAGES, batch)
     assert alone.distillation == {}
     for name, part in alone.detection.items():
         assert torch.equal(part, taught.detection[name]), name
@@ -164,8 +164,8 @@ def test_without_teacher_there_are_only_detection_losses_and_they_are_the_same()
 
 def test_forwards_run_in_bf16_and_losses_in_fp32() -> None:
     student, teacher, batch = build(STUDENT, 0), build_teacher(), make_batch()
-    exact = step(student, teacher, ALL_LEVELS, batch)
-    rough = step(student, teacher, ALL_LEVELS, batch, torch.bfloat16)
+    exact = step(student, teacher, ALL_STAGES, batch)
+    rough = step(student, teacher, ALL_STAGES, batch, torch.bfloat16)
     for name, part in rough.parts.items():
         assert part.dtype == torch.float32, name
         assert not torch.equal(part, exact.parts[name]), f"{name}: the forwards were not in bf16"
@@ -180,7 +180,7 @@ def test_teacher_is_left_alone_and_gradients_reach_student_and_adapters() -> Non
     student, batch = build(STUDENT, 0), make_batch()
     teacher = build(TEACHER_SHAPE, 1).eval()  # not frozen: no gradient may reach it all the same
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
-    objective = build_objective(ALL_LEVELS, STUDENT, TEACHER_SHAPE, 3)
+    objective = build_objective(ALL_STAGES, STUDENT, TEACHER_SHAPE, 3)
     anchor_keys, region_keys = student.draw_sampling_keys(batch.images, batch.targets, None)
     loss = training_loss(
         student, teacher, objective, batch, anchor_keys=anchor_keys, region_keys=region_keys, sampling=SAMPLING
@@ -216,7 +216,7 @@ def test_teacher_is_asked_only_for_what_the_objective_needs(monkeypatch: pytest.
 
 def test_a_given_pyramid_takes_the_place_of_the_teachers_forward(monkeypatch: pytest.MonkeyPatch) -> None:
     student, teacher, batch = build(STUDENT, 0), build_teacher(), make_batch()
-    objective = build_objective(ALL_LEVELS, STUDENT, TEACHER_SHAPE, 3)
+    objective = build_objective(ALL_STAGES, STUDENT, TEACHER_SHAPE, 3)
     keys = student.draw_sampling_keys(batch.images, batch.targets, torch.Generator().manual_seed(1))
 
     def loss(pyramid: dict[str, Tensor] | None) -> StepLoss:
@@ -253,7 +253,7 @@ def test_gradient_ratios_are_ratios_of_norms_and_touch_nothing() -> None:
     def norm_at_backbone(name: str | None) -> float:
         """Norm of the gradient of one level (or of all detection losses), by plain backward passes."""
         student.zero_grad()
-        loss = step(student, teacher, ALL_LEVELS, batch)
+        loss = step(student, teacher, ALL_STAGES, batch)
         part = loss.distillation[name] if name else torch.stack(list(loss.detection.values())).sum()
         torch.autograd.backward(part)
         squares = [p.grad.square().sum() for p in student.backbone.parameters() if p.grad is not None]
@@ -264,14 +264,14 @@ def test_gradient_ratios_are_ratios_of_norms_and_touch_nothing() -> None:
         for name in ("pyramid", "region", "embedding", "logits", "box_deltas")
     }
     student.zero_grad()
-    loss = step(student, teacher, ALL_LEVELS, batch)
+    loss = step(student, teacher, ALL_STAGES, batch)
     ratios = gradient_ratios(student, loss)
     assert {name: float(ratio) for name, ratio in ratios.items()} == pytest.approx(expected, rel=1e-4)
     assert all(parameter.grad is None for parameter in student.parameters())
     torch.autograd.backward(loss.total)
     gradients = [parameter.grad for parameter in student.parameters()]
     student.zero_grad()
-    torch.autograd.backward(step(student, teacher, ALL_LEVELS, batch).total)
+    torch.autograd.backward(step(student, teacher, ALL_STAGES, batch).total)
     for parameter, gradient in zip(student.parameters(), gradients, strict=True):
         assert parameter.grad is not None
         assert gradient is not None

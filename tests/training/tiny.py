@@ -25,7 +25,7 @@ STUDENT = DetectorConfig(
     proposals_per_image=8,
 )
 TEACHER_SHAPE = STUDENT.model_copy(update={"pyramid_channels": 16, "head_channels": 32})
-ALL_LEVELS = DistillationConfig(
+ALL_STAGES = DistillationConfig(
     embedding=FeatureStageConfig(weight=0.5), logits=LogitStageConfig(box_deltas_weight=0.25)
 )
 NO_LEVELS = DistillationConfig(
@@ -75,7 +75,7 @@ def trial_config(cache_dir: Path, **changes: Any) -> TrialConfig:
         },
         "teacher": {**TEACHER_SHAPE.model_dump(), "training": TRAINING},
         "student": STUDENT.model_dump(),
-        "distillation": ALL_LEVELS.model_dump(),
+        "distillation": ALL_STAGES.model_dump(),
         "training": TRAINING,
         "evaluation": {"max_detections_per_image": 8, "batch_size": 2},
     }
