@@ -1,4 +1,4 @@
-"""Pedestrians in pictures: the body of ``hkd detect``."""
+"""Detection of pedestrians in image files, drawn or written as COCO results: the body of ``hkd detect``."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from hkd.runtime.device import autocast_dtype, place, resolve_device
 
 DETECTIONS_FILE = "detections.json"
 DRAWING_THRESHOLD: Final = 0.5
-"""Boxes below are not drawn unless asked for."""
+"""Default score threshold of drawings."""
 
 _BOX_COLOUR = (255, 64, 0)
 _LABEL_COLOUR = (255, 255, 255)
-_PICTURE_SIDE_PER_PIXEL_OF_LINE = 300
+_IMAGE_PIXELS_PER_LINE_PIXEL = 300
 
 
 @dataclass(frozen=True)
@@ -39,33 +39,33 @@ class FoundPedestrian:
     """One detection."""
 
     bbox: tuple[float, float, float, float]
-    """x, y, width, height in pixels of the picture."""
+    """x, y, width, height in pixels of the upright image."""
     score: float
 
 
 @dataclass(frozen=True)
 class PictureDetections:
-    """What was found in one picture."""
+    """The detections in one image file."""
 
     image: Path
     drawn: Path | None
-    """The picture with the boxes drawn in, where that was asked for."""
+    """The image with its boxes drawn, if drawing was requested."""
     pedestrians: tuple[FoundPedestrian, ...]
-    """Best first."""
+    """By descending score."""
 
 
 @dataclass(frozen=True)
 class CocoResults:
-    """A file of detections that the official scripts read, such as pycocotools' ``loadRes``."""
+    """A file of COCO results, as read by pycocotools' ``loadRes``."""
 
     path: Path
     """A JSON list of ``image_id``, ``category_id`` (1), ``bbox`` [x, y, width, height] in pixels, ``score``."""
     annotations: Path | None = None
-    """The ground truth whose image ids the pictures have, by file name; without it they are 1, 2, ... as given."""
+    """Annotation file whose image ids are used, matched by file name; None numbers the images from 1 as given."""
 
     @property
     def images_path(self) -> Path:
-        """Where the list of images goes if their ids are not a ground truth's."""
+        """File of the list of images, written if there are no ``annotations``."""
         return self.path.with_name(f"{self.path.stem}.images.json")
 
 
@@ -78,26 +78,26 @@ def detect_command(
     score_threshold: float | None = None,
     config: TrialConfig | None = None,
 ) -> list[PictureDetections]:
-    """Find pedestrians in pictures; draw their boxes, write them as COCO results, or both.
+    """Detect pedestrians in images; draw their boxes, write them as COCO results, or both.
 
-    Pictures are turned upright as their EXIF orientation says, and fitted to the network's input as in training. Writes
-    to ``out`` a ``<picture's name>.png`` for each picture and ``detections.json``; to ``results`` the detections, and
-    unless it names a ground truth, the images (``id``, ``file_name``, ``height``, ``width``) beside.
+    Images are rotated to their EXIF orientation and resized to the network's input as in training. Writes to ``out``
+    one ``<image name>.png`` per image and ``detections.json``; to ``results`` the detections and, unless it has
+    ``annotations``, the list of images (``id``, ``file_name``, ``height``, ``width``) next to it.
 
     Args:
-        images: Picture files.
-        weights: A detector that hkd saved (``student.safetensors``), or with ``config`` any state dict that fits it.
-        out: Folder to draw to; made if needed. None draws nothing.
-        results: File of COCO results; its folder is made if needed.
-        score_threshold: Detections below are left out. None: of the drawings those below 0.5, of the results those
-            below ``evaluation.score_threshold`` (0.01), because a miss rate needs the unsure ones as well.
-        config: Its ``student`` and ``data`` replace what the weights file says of itself; its ``evaluation`` and
-            ``training`` say how to compute.
+        images: image files.
+        weights: a detector saved by hkd (``student.safetensors``), or with ``config`` any state dict that fits it.
+        out: folder of drawings, created if missing; None draws nothing.
+        results: file of COCO results; its folder is created if missing.
+        score_threshold: detections with a lower score are dropped. None: 0.5 for drawings,
+            ``evaluation.score_threshold`` (default 0.01) for results, because miss rates need low scores too.
+        config: ``student`` and ``data`` replace the metadata of the weights file; ``evaluation`` and ``training`` set
+            thresholds, batch size, device and precision.
 
     Raises:
-        PictureError: naming all pictures that cannot be read, would be drawn over one another, or are not the ground
-            truth's; or that a file to write is one that is read. Nothing was written.
-        AnnotationError: the ground truth cannot be read.
+        PictureError: listing all images that cannot be read, would overwrite each other's drawings or do not match
+            ``annotations``; or a file to write is also read. Nothing has been written.
+        AnnotationError: the annotation file cannot be read.
         CheckpointError: the weights cannot be used.
     """
     evaluation = EvaluationConfig() if config is None else config.evaluation
@@ -105,17 +105,17 @@ def detect_command(
     lowest = drawing_threshold
     if results is not None and score_threshold is None:
         lowest = min(lowest, evaluation.score_threshold)
-    drawn = [None] * len(images) if out is None else _places_to_draw(images, out)
+    drawn = [None] * len(images) if out is None else _drawing_paths(images, out)
     if results is not None:
-        _require_free_places(results, images, weights, out)
+        _check_results_paths(results, images, weights, out)
     with TemporaryDirectory(prefix="hkd-detect-") as folder:
         records = _records(images, None if results is None else results.annotations, Path(folder))
         found = _detect(records, weights, config, evaluation.model_copy(update={"score_threshold": lowest}), folder)
     pictures = []
-    for record, image, place_drawn in zip(records, images, drawn, strict=True):
-        own = [one for one in found if one["image_id"] == record.image_id and one["score"] >= drawing_threshold]
-        pedestrians = tuple(FoundPedestrian(tuple(one["bbox"]), one["score"]) for one in own)
-        pictures.append(PictureDetections(image, place_drawn, pedestrians))
+    for record, image, drawing in zip(records, images, drawn, strict=True):
+        of_image = [one for one in found if one["image_id"] == record.image_id and one["score"] >= drawing_threshold]
+        pedestrians = tuple(FoundPedestrian(tuple(one["bbox"]), one["score"]) for one in of_image)
+        pictures.append(PictureDetections(image, drawing, pedestrians))
     if out is not None:
         _write_drawings(pictures, out)
     if results is not None:
@@ -130,21 +130,20 @@ def _detect(
     evaluation: EvaluationConfig,
     folder: str,
 ) -> list[dict[str, Any]]:
-    """COCO results, picture by picture and best first."""
+    """COCO results by image and descending score."""
     training = TrainingConfig() if config is None else config.training
     device = resolve_device(training.device)
     detector, height, width = _detector(weights, config)
-    computed_in = autocast_dtype(training.precision, device)
-    # The same store as in training, so that pictures are fitted to the network's input in the same way; and the same
-    # frozen copy as a training's evaluation judges, so that its scores are those whose miss rate was told.
+    dtype = autocast_dtype(training.precision, device)
+    # Image store and fused detector as in a training's evaluation, so that scores equal those behind its miss rate.
     pictures = without_boxes(records)
     return detect_store(
-        fuse_for_inference(place(detector, device), computed_in or torch.float32),
+        fuse_for_inference(place(detector, device), dtype or torch.float32),
         open_store(pictures, height, width, Path(folder), progress=False),
         pictures,
         evaluation,
         device=device,
-        autocast_dtype=computed_in,
+        autocast_dtype=dtype,
     )
 
 
@@ -169,59 +168,55 @@ def _write_results(
     write_json(results.path, found, indent=None)
 
 
-def _require_free_places(results: CocoResults, images: Sequence[Path], weights: Path, out: Path | None) -> None:
-    """Whether the results can be written without loss.
-
-    Raises:
-        PictureError: they would be written over something that is read, or over the drawings' own list.
-    """
+def _check_results_paths(results: CocoResults, images: Sequence[Path], weights: Path, out: Path | None) -> None:
+    """Raise a PictureError if the results would overwrite an input or the ``detections.json`` of the drawings."""
     read = [*images, weights] + ([] if results.annotations is None else [results.annotations])
-    taken = {path.resolve(): "is read" for path in read}
+    used = {path.resolve(): "is an input" for path in read}
     if out is not None:
-        taken[(out / DETECTIONS_FILE).resolve()] = "is what the drawings' own list is written to"
+        used[(out / DETECTIONS_FILE).resolve()] = "is the list of drawn detections that --out writes"
     written = [results.path] + ([results.images_path] if results.annotations is None else [])
     if problems := [
-        f"{path}: {taken[path.resolve()]}, and would be overwritten; name another file with --json"
+        f"{path}: {used[path.resolve()]} and would be overwritten; choose another file with --json"
         for path in written
-        if path.resolve() in taken
+        if path.resolve() in used
     ]:
         raise PictureError(problems)
 
 
-def _places_to_draw(images: Sequence[Path], out: Path) -> list[Path]:
-    """Where each picture is drawn to.
+def _drawing_paths(images: Sequence[Path], out: Path) -> list[Path]:
+    """The file of each image's drawing.
 
     Raises:
-        PictureError: two would be drawn to one place, or one over a picture that is read or that we did not draw.
+        PictureError: two images have the same file, or a file is an input or exists and is not a previous drawing.
     """
     drawn = [out / f"{image.stem}.png" for image in images]
     read = {image.resolve() for image in images}
     problems = [
-        f"{path}: is a picture to read; write to another folder with --out" for path in drawn if path.resolve() in read
+        f"{path}: is an input image and would be overwritten; choose another folder with --out"
+        for path in drawn
+        if path.resolve() in read
     ]
-    if not (out / DETECTIONS_FILE).is_file():  # what lies there was not drawn by an earlier call
+    if not (out / DETECTIONS_FILE).is_file():  # existing files are not drawings of an earlier call
         problems += [
-            f"{path}: exists already; write to another folder with --out"
+            f"{path}: exists already; choose another folder with --out"
             for path in drawn
             if path.exists() and path.resolve() not in read
         ]
     for path, count in Counter(drawn).items():
         if count > 1:
-            rivals = ", ".join(str(image) for image, place in zip(images, drawn, strict=True) if place == path)
-            problems.append(
-                f"{rivals}: would all be drawn to {path}; give them to one command each, with its own --out"
-            )
+            same = ", ".join(str(image) for image, other in zip(images, drawn, strict=True) if other == path)
+            problems.append(f"{same}: would all be drawn to {path}; run one command for each, with different --out")
     if problems:
         raise PictureError(problems)
     return drawn
 
 
 def _records(images: Sequence[Path], annotations: Path | None, folder: Path) -> list[ImageRecord]:
-    """The pictures by their sizes and image ids.
+    """Upright sizes and ids of the images.
 
     Raises:
-        PictureError: naming all that cannot be read, or are not the ground truth's.
-        AnnotationError: the ground truth cannot be read.
+        PictureError: listing all images that cannot be read or do not match ``annotations``.
+        AnnotationError: the annotation file cannot be read.
     """
     problems: list[str] = []
     truth = None if annotations is None else read_annotations(annotations, check_images=False)
@@ -234,16 +229,16 @@ def _records(images: Sequence[Path], annotations: Path | None, folder: Path) -> 
 
 
 def _detector(weights: Path, config: TrialConfig | None) -> tuple[Detector, int, int]:
-    """The detector, and the height and width of its input in pixels.
+    """The detector in eval mode, and the height and width of its input in pixels.
 
     Raises:
-        CheckpointError: the weights cannot be used, or do not say what detector they are of.
+        CheckpointError: the weights cannot be used, or a state dict is given without ``config``.
     """
     if config is None:
         if weights.is_file() and weights.suffix != ".safetensors":
             raise CheckpointError(
-                f"{weights}: a state dict does not say what detector it is of; give the configuration of its training "
-                "with --config, or name the student.safetensors that hkd saved"
+                f"{weights}: a state dict does not describe its detector; give the configuration of its training with "
+                "--config, or the student.safetensors that hkd saved"
             )
         detector, metadata = load_detector(weights)
         return detector, metadata.image_height, metadata.image_width
@@ -253,16 +248,16 @@ def _detector(weights: Path, config: TrialConfig | None) -> tuple[Detector, int,
 
 
 def _draw(path: Path, pedestrians: Sequence[FoundPedestrian]) -> Image.Image:
-    """The picture with a box and a score in per cent for each pedestrian, the best drawn last."""
+    """The image with boxes and scores in per cent; higher scores are drawn over lower ones."""
     picture = open_upright(path)
-    line = max(1, round(max(picture.size) / _PICTURE_SIDE_PER_PIXEL_OF_LINE))
+    line = max(1, round(max(picture.size) / _IMAGE_PIXELS_PER_LINE_PIXEL))
     font = ImageFont.load_default(size=6 * line + 6)
     canvas = ImageDraw.Draw(picture)
     for pedestrian in reversed(pedestrians):
         x, y, width, height = pedestrian.bbox
         canvas.rectangle((x, y, x + width, y + height), outline=_BOX_COLOUR, width=line)
         label = f"{100 * pedestrian.score:.0f}"
-        # Above the box, or inside it where the picture ends.
+        # Above the box, or inside it at the image's upper border.
         corner = (x, max(0.0, y - font.getbbox(label)[3] - line))
         canvas.rectangle(canvas.textbbox(corner, label, font=font), fill=_BOX_COLOUR)
         canvas.text(corner, label, fill=_LABEL_COLOUR, font=font)

@@ -1,4 +1,4 @@
-"""Pictures that a user names: opened upright, numbered for COCO results, refused with all reasons at once."""
+"""Image files given by a user: opening them upright, numbering them, and matching them to an annotation file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from PIL import Image, ImageOps
 from hkd.data.annotations import Annotations, ImageRecord
 
 _ORIENTATION: Final = 0x0112
-"""EXIF's tag: how a camera was held. 1 is upright."""
+"""EXIF's orientation tag; 1 is upright."""
 
 
 class PictureError(ValueError):
-    """Pictures cannot be read, or what is found in them has no place; ``problems`` lists all of them."""
+    """Image files cannot be read or results cannot be written; ``problems`` lists all reasons."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -25,10 +25,10 @@ class PictureError(ValueError):
 
 
 def open_upright(path: Path) -> Image.Image:
-    """A picture in RGB as a viewer shows it: turned as its EXIF orientation says.
+    """An image in RGB, rotated to its EXIF orientation.
 
     Raises:
-        OSError: and whatever else a decoder raises on a damaged file.
+        OSError: the file cannot be read; decoders raise other exceptions as well on damaged files.
     """
     with Image.open(path) as opened:
         picture = ImageOps.exif_transpose(opened) if is_turned(opened) else opened
@@ -36,20 +36,20 @@ def open_upright(path: Path) -> Image.Image:
 
 
 def is_turned(picture: Image.Image) -> bool:
-    """Whether the pixels as stored are not those that a viewer shows."""
+    """Whether the stored pixels are not upright."""
     try:
         return picture.getexif().get(_ORIENTATION, 1) in range(2, 9)
-    except Exception:  # noqa: BLE001 (a damaged note of how the camera was held leaves the pixels as good as before)
+    except Exception:  # noqa: BLE001 (damaged EXIF data does not make the pixels unusable)
         return False
 
 
 def picture_records(images: Sequence[Path], turned: Path, problems: list[str]) -> list[ImageRecord]:
-    """Pictures numbered from 1 in the order given, with their upright sizes; those that do not open are left out.
+    """Records of the readable images, numbered from 1 in the order given, with their upright sizes.
 
     Args:
-        images: Picture files.
-        turned: A folder for upright copies of those whose pixels are not stored upright.
-        problems: Gets a sentence for each picture that does not open.
+        images: image files.
+        turned: folder for upright copies of images that are not stored upright.
+        problems: a message is appended for each image that cannot be read.
     """
     records = []
     for number, path in enumerate(images, start=1):
@@ -58,11 +58,11 @@ def picture_records(images: Sequence[Path], turned: Path, problems: list[str]) -
             with Image.open(path) as opened:
                 stored_upright = not is_turned(opened)
         except FileNotFoundError:
-            problems.append(f"{path}: there is no such picture")
+            problems.append(f"{path}: no such file")
         except IsADirectoryError:
-            problems.append(f"{path}: is a folder; name the pictures in it, such as {path}/*.jpg")
+            problems.append(f"{path}: is a folder; give the images in it, such as {path}/*.jpg")
         except Exception as error:  # noqa: BLE001 (a decoder may raise anything on a damaged file)
-            problems.append(f"{path}: does not open as a picture ({error})")
+            problems.append(f"{path}: cannot be read as an image ({error})")
         else:
             source = path.resolve()
             if not stored_upright:
@@ -73,7 +73,7 @@ def picture_records(images: Sequence[Path], turned: Path, problems: list[str]) -
 
 
 def without_boxes(records: Sequence[ImageRecord]) -> Annotations:
-    """Pictures as a data set of which nothing is known yet."""
+    """Images as a data set without annotations."""
     return Annotations(
         path=None,
         image_root=Path(),
@@ -90,21 +90,21 @@ def without_boxes(records: Sequence[ImageRecord]) -> Annotations:
 def numbered_as(
     annotations: Annotations, images: Sequence[Path], records: Sequence[ImageRecord], problems: list[str]
 ) -> list[ImageRecord]:
-    """The pictures' records with the image ids that a ground truth gives them, by file name.
+    """``records`` with the image ids of an annotation file, matched by file name.
 
-    Where the ground truth has several images of one name, the folders before it decide.
+    If several images of the file have the same name, their parent folders must match as well.
 
     Args:
-        annotations: The ground truth.
-        images: All pictures.
-        records: Those of them that open, by their number (from 1).
-        problems: Gets a sentence for each picture that the ground truth does not know, knows twice, or knows in
-            another size, where boxes would not lie on its people; and for pictures that are one image of it.
+        annotations: the annotation file.
+        images: all image files.
+        records: records of the readable ones; ``image_id`` is the position in ``images``, from 1.
+        problems: a message is appended for each file that matches no image or several, has another size than its
+            image, or matches the same image as another file.
     """
     by_name: dict[str, list[ImageRecord]] = {}
     for image in annotations.images:
         by_name.setdefault(PurePosixPath(image.file_name).name, []).append(image)
-    taken: dict[int, Path] = {}
+    matched: dict[int, Path] = {}
     numbered = []
     for record in records:
         path = images[record.image_id - 1]
@@ -112,21 +112,24 @@ def numbered_as(
         if len(candidates) > 1:
             candidates = [image for image in candidates if _ends_with(path, image.file_name)]
         if len(candidates) != 1:
-            reason = "names no image of that file name" if path.name not in by_name else "has several of that file name"
-            problems.append(f"{path}: {annotations.path} {reason}; leave the picture out, or name another ground truth")
+            number = "no image" if path.name not in by_name else "several images"
+            problems.append(
+                f"{path}: {annotations.path} has {number} of this file name; leave it out or use other --annotations"
+            )
             continue
         (image,) = candidates
         if (image.height, image.width) != (record.height, record.width):
             problems.append(
-                f"{path}: is {record.width} x {record.height} pixels upright (width x height), but {annotations.path} "
-                f"has image {image.image_id} as {image.width} x {image.height}; take the picture that was annotated"
+                f"{path}: is {record.width} x {record.height} pixels (width x height, upright), but image "
+                f"{image.image_id} of {annotations.path} is {image.width} x {image.height}; use the annotated file"
             )
-        elif image.image_id in taken:
+        elif image.image_id in matched:
             problems.append(
-                f"{path}: is image {image.image_id} of {annotations.path}, as {taken[image.image_id]} is; give one"
+                f"{path}: is image {image.image_id} of {annotations.path}, and so is {matched[image.image_id]}; give "
+                "only one of them"
             )
         else:
-            taken[image.image_id] = path
+            matched[image.image_id] = path
             numbered.append(replace(record, image_id=image.image_id))
     return numbered
 

@@ -123,7 +123,7 @@ def test_detections_of_pictures_are_those_of_the_training(folder: Path, trained:
         f"detect {images} --weights whole/student.safetensors --json again.json --annotations scenes/validation.json",
     )
     assert found.returncode == 0, found.stderr
-    assert found.stdout == "4 pictures -> again.json (ids of scenes/validation.json)\n"
+    assert found.stdout == "4 images -> again.json (image ids: scenes/validation.json)\n"
     compared = hkd(
         folder,
         "evaluate --ground-truth scenes/validation.json --detections trained=whole/detections.json again.json "
