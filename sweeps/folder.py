@@ -1,14 +1,14 @@
-"""The folder of a study, ``<storage_path>/<name>``, and whose it is.
+"""The folder of a study, ``<storage_path>/<name>``.
 
-Laid out as::
+Files::
 
-    study.yaml      the study as resolved when it was begun (num_trials: as last asked for), without passwords
-    trials.journal  Optuna's storage: every trial ever begun, and how it ended
-    teacher.json    where the teacher's weights lie, and how good it is
+    study.yaml      resolved configuration of the study, without passwords; num_trials as last requested
+    trials.journal  Optuna's storage: every trial and its state
+    teacher.json    path and metrics of the teacher
     <trial id>/...  Ray Tune's folder of a trial, with its checkpoint and artifacts
-    lock            held by the process that runs the study
+    lock            locked by the process that runs the study
 
-Teachers lie beside it, in ``<storage_path>/teachers``, so that other studies find them.
+Teachers are stored in ``<storage_path>/teachers`` and shared between studies.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from sweeps.settings.redaction import redacted
 from sweeps.settings.study import StudyConfig
 
 FREE_SETTINGS = ("search.num_trials", "resources.", "storage_path")
-"""What may differ when a study is resumed: how many trials, where and with what."""
+"""Settings that may change when a study is resumed."""
 
 ARTIFACTS = ("config.yaml", "student.safetensors", "metrics.json", "miss_rate_curve.json")
-"""Files of a trial's checkpoint that are results; the rest is there to go on from."""
+"""Files of a trial's checkpoint that are logged to MLflow; the others are only needed to resume."""
 
 LOCK = "lock"
 MAX_DIFFERENCES_SHOWN = 12
 
 
 class StudyError(ValueError):
-    """A study cannot be begun or resumed as asked for."""
+    """A study cannot be started or resumed as requested."""
 
 
 class StudyFolder:
-    """Paths of one study's files."""
+    """Paths of a study's files, and access to its folder."""
 
     def __init__(self, study: StudyConfig) -> None:
         self.path = study.storage_path.absolute() / study.name
@@ -53,63 +53,63 @@ class StudyFolder:
 
     @property
     def study_exists(self) -> bool:
-        """Whether a study of this name was begun here before."""
+        """Whether this folder has a study."""
         return self.config_file.exists()
 
     def attempt_folder(self, trial_id: str, attempt: int) -> Path:
-        """Where Tune keeps one attempt at a trial: it numbers checkpoints from 0 again, and would mix them up."""
+        """Tune's folder of one attempt. Attempts do not share one, because each numbers its checkpoints from 0."""
         return self.path / (trial_id if attempt == 1 else f"{trial_id}-attempt-{attempt}")
 
     def remove_earlier_attempts(self, trial_id: str, attempt: int) -> None:
-        """Remove what Tune does not: attempts of other sessions, once this one has a checkpoint of its own."""
+        """Remove the folders of earlier attempts, which Tune keeps. Call it after this attempt's first checkpoint."""
         for earlier in range(1, attempt):
             shutil.rmtree(self.attempt_folder(trial_id, earlier), ignore_errors=True)
 
     def check(self, study: StudyConfig) -> StudyConfig:
-        """Refuse to mix a study with another one of the same name.
+        """Check that the folder is free or has this study.
 
         Returns:
-            The study to run: of a study that was begun before, with no fewer trials than it was last asked for.
+            The study to run. If it exists, ``num_trials`` is at least the number last requested.
 
         Raises:
-            StudyError: the folder holds something else, or another study.
+            StudyError: the folder has other files or a study with another configuration, or cannot be read.
         """
         with self._folder_errors():
             study_exists = self.study_exists
-            is_others = not study_exists and self.path.exists() and not self._is_empty()
-        if is_others:
+            has_other_files = not study_exists and self.path.exists() and not self._is_empty()
+        if has_other_files:
             raise StudyError(
-                f"{self.path}: exists, but is no study's folder (it has no {self.config_file.name}); "
-                "choose another name (--name NAME) or storage_path, or move that folder away"
+                f"{self.path}: the folder is not empty and has no study (no {self.config_file.name}); "
+                "choose another name (--name NAME) or folder (--set storage_path=PATH), or move this folder away"
             )
         if not study_exists:
             return study
-        begun = self._read_study()
-        differences = identity_differences(begun, study)
+        existing = self._read_study()
+        differences = identity_differences(existing, study)
         if differences:
             shown = differences[:MAX_DIFFERENCES_SHOWN]
             if len(differences) > len(shown):
                 shown.append(f"and {len(differences) - len(shown)} more")
             raise StudyError(
-                f'the name "{study.name}" is taken: {self.config_file} was begun with another configuration:\n  '
+                f'a study named "{study.name}" exists with another configuration, in {self.path}:\n  '
                 + "\n  ".join(shown)
-                + "\nGive this study another name (--name NAME), or resume the old one with its own configuration "
-                f"({self.config_file}). What it found is untouched."
+                + "\nGive this study another name (--name NAME), or resume the existing one with its configuration "
+                f"(--config {self.config_file} --resume). Its results are unchanged."
             )
-        num_trials = max(study.search.num_trials, begun.search.num_trials)
+        num_trials = max(study.search.num_trials, existing.search.num_trials)
         return study.model_copy(update={"search": study.search.model_copy(update={"num_trials": num_trials})})
 
     def write_study(self, study: StudyConfig) -> None:
-        """Make the folder and write down what is run in it."""
+        """Create the folder and write ``study.yaml``; on resume, overwrite it."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.config_file, dump_yaml(redacted(study)), durable=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the study, so that no two processes run it at once; a killed process holds it no longer.
+        """Lock the study against other processes. The operating system releases the lock of a killed process.
 
         Raises:
-            StudyError: another process runs the study, or the folder cannot be made.
+            StudyError: another process runs the study, or the folder cannot be created.
         """
         lock = FileLock(self.path / LOCK, timeout=0)
         try:
@@ -118,13 +118,13 @@ class StudyFolder:
                 lock.acquire()
         except Timeout:
             raise StudyError(
-                f"{self.path}: this study is running right now in another process; wait for it, or stop it there first"
+                f"{self.path}: another process is running this study; wait for it to end, or stop it (Ctrl-C)"
             ) from None
         try:
             yield
         finally:
             if not self.study_exists:
-                # Something stood against it: leave no folder that looks like a study's.
+                # The study did not start: leave no empty folder behind.
                 (self.path / LOCK).unlink(missing_ok=True)
                 with suppress(OSError):
                     self.path.rmdir()
@@ -141,8 +141,8 @@ class StudyFolder:
             raise
         except OSError as error:
             raise StudyError(
-                f"{self.path}: the study's folder cannot be made or used ({error.strerror or error}); name a folder "
-                "that you may write to: --set storage_path=PATH"
+                f"{self.path}: cannot create or use the study's folder ({error.strerror or error}); choose a writable "
+                "folder: --set storage_path=PATH"
             ) from error
 
     def _read_study(self) -> StudyConfig:
@@ -150,21 +150,21 @@ class StudyFolder:
             return parse_config(StudyConfig, load_yaml(self.config_file), source=str(self.config_file))
         except ConfigError as error:
             raise StudyError(
-                f"{error}\nThe study of this name was begun by another version of hkd, or the file was "
-                "changed by hand; give this study another name (--name NAME)"
+                f"{error}\nAnother version of hkd wrote this file, or it was edited; give this study another name "
+                "(--name NAME)"
             ) from error
 
 
 def display_path(path: Path) -> Path:
-    """A path that leads there from the working folder: relative where it lies below it."""
+    """The path relative to the working directory if it is inside, else absolute."""
     path = path.absolute()
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def identity_differences(begun: StudyConfig, asked: StudyConfig) -> list[str]:
-    """Sentences on every setting that makes ``asked`` another study than ``begun``."""
-    # A password may change while the study stays the same.
-    before, now = _flat(redacted(begun)), _flat(redacted(asked))
+def identity_differences(existing: StudyConfig, requested: StudyConfig) -> list[str]:
+    """One ``key: was OLD, is NEW`` for each changed setting that a resumed study must not change."""
+    # Passwords may change.
+    before, now = _flat(redacted(existing)), _flat(redacted(requested))
     return [
         f"{key}: was {_shown(before, key)}, is {_shown(now, key)}"
         for key in sorted(before.keys() | now.keys())
@@ -176,7 +176,7 @@ _ABSENT = object()
 
 
 def _flat(study: StudyConfig) -> dict[str, object]:
-    # A baseline without changes leaves no dotted name behind.
+    # A baseline without overrides has no dotted key.
     return {**flatten(study), "baselines": sorted(study.baselines)}
 
 

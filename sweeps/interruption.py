@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, at a moment when nothing is half written."""
+"""Ctrl-C and SIGTERM as KeyboardInterrupt, deferred while files are being written."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import Self
 
 
 class Interruption:
-    """While entered, SIGINT and SIGTERM raise KeyboardInterrupt: at once, or within :meth:`deferred` when asked for.
+    """Context in which SIGINT and SIGTERM raise KeyboardInterrupt.
 
-    A second signal raises at once even there. To be entered after ``ray.init``, which takes SIGTERM for itself.
+    Within :meth:`deferred`, the first signal only sets ``is_requested``; a second one raises. Enter it after
+    ``ray.init``, which installs its own SIGTERM handler.
     """
 
     def __init__(self) -> None:
         self.is_requested = False
         self._is_deferred = False
-        self._is_held = False
-        """Whether a signal came since it is deferred."""
+        self._is_pending = False
+        """Whether a signal was deferred."""
 
     def __enter__(self) -> Self:
         self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -33,20 +34,20 @@ class Interruption:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Only note a first signal; who runs here looks at ``is_requested`` and raises when it is safe."""
-        self._is_deferred, self._is_held = True, False
+        """Defer the first signal: the caller polls ``is_requested`` and raises where it is safe."""
+        self._is_deferred, self._is_pending = True, False
         try:
             yield
         finally:
             self._is_deferred = False
 
     def raise_if_requested(self) -> None:
-        """Raise KeyboardInterrupt if a signal came so far."""
+        """Raise KeyboardInterrupt if a signal was received."""
         if self.is_requested:
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (Python's signature)
         self.is_requested = True
-        if not self._is_deferred or self._is_held:
+        if not self._is_deferred or self._is_pending:
             raise KeyboardInterrupt
-        self._is_held = True
+        self._is_pending = True

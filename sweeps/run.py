@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 if not __package__:
-    # Started as a file from a checkout that need not be installed: the packages are one folder up.
+    # Run as a script, from a checkout that is not installed: the packages are one folder up.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hkd.redaction import redacted_text
@@ -19,35 +19,39 @@ from sweeps.settings.study import DEMO, StudyConfig, load_study
 
 EXIT_BAD_INPUT = 2
 OWN_PACKAGES = ("hkd", "sweeps")
-"""A ValueError from here is about what the user gave; one from elsewhere is a defect and shows its traceback."""
+"""A ValueError class of these packages is an input error; any other is a defect and shows its traceback."""
 
 DESCRIPTION = """\
-Run a study: train a teacher once, then many light students that learn from it,
-and find out what accuracy each size of student costs. Ray Tune runs the trials,
-Optuna proposes them, MLflow records them.
+Run a study: train a teacher once, then distill it into many light students, to
+find out how much accuracy each size of student costs. Optuna proposes the
+students, Ray Tune trains them, MLflow records them.
 
-Without --config this is the demo: generated street scenes, a few minutes on two
-cores."""
+Without --config, run the demo study: generated street scenes, about six minutes
+on two CPU cores."""
 
 EXAMPLES = """\
 examples:
-  the demo:
+  run the demo study:
     python sweeps/run.py
-  a study of your own; first only check it and its files, and show its sizes:
+  check your own study and show the sizes of its detectors, then run it:
     python sweeps/run.py --config my.yaml --dry-run
     python sweeps/run.py --config my.yaml
-  go on after Ctrl-C, a crash, or with more trials:
+  resume it after Ctrl-C or a crash, or with more trials:
     python sweeps/run.py --config my.yaml --resume --set search.num_trials=40
-  other settings; those of a trial stand below base:
+  change settings; those of a trial start with base:
     python sweeps/run.py --name wide --set base.training.total_epochs=2 \\
         --set space.student.width_multiplier.high=1.0
 
-A study lives in <storage_path>/<name> and in the MLflow experiment of that name.
-It uses the Ray cluster that RAY_ADDRESS names or that `ray start` began on this
-machine, and else this machine alone.
+results of the study NAME:
+  the front, printed when the study ends
+  <storage_path>/NAME (default: runs/NAME): weights and metrics of every trial
+  MLflow experiment NAME in tracking.uri (default: sqlite:///mlflow.db)
+  report: python analysis/pareto.py --study NAME
 
-Exit code: 0 finished, 1 no trial came to its end, 2 something given is wrong,
-130 interrupted."""
+The study runs on the Ray cluster at RAY_ADDRESS, or on the one that `ray start`
+started on this machine, else on this machine alone.
+
+exit code: 0 finished, 1 no trial finished, 2 invalid input, 130 interrupted"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,17 +68,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {redacted_text(str(error))}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        print(_what_is_left(study, options, given), file=sys.stderr)
+        print(_interruption_message(study, options, given), file=sys.stderr)
         return 130
 
 
 def _run(study: StudyConfig, options: argparse.Namespace, given: Sequence[str]) -> int:
-    # Ray, torch and MLflow take seconds to import, which --help and a mistyped key should not cost.
-    _ignore_others_warnings()
+    _hide_library_warnings()
+    # Imports of Ray, torch and MLflow take seconds: not for --help or a mistyped key.
     from rich.console import Console
 
     console = Console()
-    console.print(f"Study {study.name}, of {options.config}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Study {study.name} ({options.config})", markup=False, highlight=False, soft_wrap=True)
     if options.dry_run:
         from sweeps.plan import print_plan
 
@@ -85,12 +89,13 @@ def _run(study: StudyConfig, options: argparse.Namespace, given: Sequence[str]) 
     return run_study(study, is_resumed=options.resume, console=console, resume_command=_resume_command(options, given))
 
 
-def _what_is_left(study: StudyConfig | None, options: argparse.Namespace, given: Sequence[str]) -> str:
-    """What to tell whoever interrupted at a moment when the study itself could not."""
+def _interruption_message(study: StudyConfig | None, options: argparse.Namespace, given: Sequence[str]) -> str:
     if study is not None and StudyFolder(study).study_exists:
-        return f"Interrupted. What was trained is kept. Go on with:  {_resume_command(options, given)}"
-    message = "Interrupted before this session began a trial; the teacher's finished epochs and the data are kept."
-    return f"{message} Go on by giving the same command again."
+        return f"Interrupted. Finished epochs are saved. Resume with:  {_resume_command(options, given)}"
+    return (
+        "Interrupted before the first trial. Prepared data and finished epochs of the teacher are saved. "
+        "Run the same command again to continue."
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,26 +107,27 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--config", type=Path, default=DEMO, metavar="FILE", help="the study as YAML (default: the demo study)"
+        "--config", type=Path, default=DEMO, metavar="FILE", help="study configuration, YAML (default: the demo study)"
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change one setting by its dotted name, as often as needed; the value is read as YAML",
+        help="override one setting by its dotted name; repeatable. The value is YAML",
     )
-    parser.add_argument("--name", help="give the study another name than the file does")
+    parser.add_argument("--name", help="name of the study, instead of the one in FILE")
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the study of this name if it was begun before: trials that ended are not run again, "
-        "interrupted ones go on from their last epoch",
+        help="if the study exists, resume it: interrupted trials continue from their last finished epoch, trials that "
+        "ended are not run again",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="check the study, print it as resolved, the sizes of its detectors and what would be started; then stop",
+        help="check the study and its files, print the resolved configuration, detector sizes and planned work; run "
+        "nothing",
     )
     return parser
 
@@ -131,10 +137,24 @@ def _resume_command(options: argparse.Namespace, given: Sequence[str]) -> str:
     return shlex.join(["python", str(display_path(Path(__file__))), *shown, *(() if options.resume else ("--resume",))])
 
 
-def _ignore_others_warnings() -> None:
-    """What the libraries have to say to programmers is of no use to who waits for a study."""
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
+def _hide_library_warnings() -> None:
+    """Show warnings of our packages only, one line each; -W and PYTHONWARNINGS override this.
+
+    A warning belongs to the module at its ``stacklevel``, as in Python's own filters: one of ours that points to a
+    library's frame is hidden, and a library's that points to our call is shown, unless it is a DeprecationWarning.
+    """
+    if sys.warnoptions:
+        return
+    warnings.simplefilter("ignore")
+    warnings.filterwarnings("default", module=rf"({'|'.join(OWN_PACKAGES)})(\.|$)")
+    for category in (DeprecationWarning, PendingDeprecationWarning):
+        warnings.simplefilter("ignore", category)
+    warnings.showwarning = _print_warning
+
+
+def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
+    text = " ".join(str(message).split())
+    print(f"warning: {redacted_text(text)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

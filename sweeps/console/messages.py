@@ -1,4 +1,4 @@
-"""Sentences on a study: what it is about to do, what it found, and what to do next."""
+"""Messages of a study: what it will run, its results, and the next commands."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ PARETO = Path(__file__).parents[2] / "analysis" / "pareto.py"
 
 @dataclass(frozen=True)
 class TeacherSummary:
-    """What is told of a teacher."""
+    """A teacher as the messages and ``teacher.json`` need it."""
 
     path: Path
-    """Its weights."""
+    """File of its weights."""
     metrics: Mapping[str, float]
-    """Its evaluation, ``num_params`` and ``flops``."""
+    """Evaluation on the validation images, ``num_params`` and ``flops``."""
 
 
 def summarise_teacher(prepared: PreparedTeacher) -> TeacherSummary:
-    """The part of a teacher that a study tells of."""
+    """Join evaluation and cost of a prepared teacher."""
     cost = {names.NUM_PARAMS: prepared.cost.num_params, names.FLOPS: prepared.cost.flops}
     return TeacherSummary(prepared.path, {**prepared.metrics, **cost})
 
 
 def write_teacher(file: Path, teacher: TeacherSummary) -> None:
-    """Note in the study's folder where its teacher lies, and how good it is."""
+    """Write a teacher's path and metrics as JSON."""
     content = {"path": str(teacher.path), "metrics": teacher.metrics}
     write_atomically(file, json.dumps(content, indent=2) + "\n", durable=True)
 
 
 def read_teacher(file: Path) -> TeacherSummary | None:
-    """What :func:`write_teacher` wrote; None where it did not."""
+    """Read what :func:`write_teacher` wrote; None if there is no file."""
     if not file.is_file():
         return None
     raw = json.loads(file.read_text(encoding="utf-8"))
@@ -55,7 +55,7 @@ def read_teacher(file: Path) -> TeacherSummary | None:
 
 
 def describe_cluster(cluster: Cluster) -> str:
-    """One line on what trials run on."""
+    """One line on the machines that run the trials."""
     where = "this machine" if cluster.address is None else f"the cluster at {cluster.address}"
     return f"Ray: {where}, {cluster.num_cpus:g} CPUs, {cluster.num_gpus:g} GPUs"
 
@@ -63,7 +63,7 @@ def describe_cluster(cluster: Cluster) -> str:
 def describe_teacher(teacher: TeacherSummary) -> str:
     """One line on the teacher."""
     mr2 = teacher.metrics.get(names.MR2_REASONABLE)
-    quality = "no miss rate" if mr2 is None else f"{percent(mr2)} missed"
+    quality = "no MR^-2" if mr2 is None else f"MR^-2 {percent(mr2)}"
     size = (
         f"{teacher.metrics[names.NUM_PARAMS] / 1e6:.2f} M parameters, {teacher.metrics[names.FLOPS] / 1e9:.2f} GFLOPs"
     )
@@ -71,8 +71,8 @@ def describe_teacher(teacher: TeacherSummary) -> str:
 
 
 def describe_trials(study: StudyConfig, resources: TrialResources) -> str:
-    """One line on what will be run."""
-    at_a_time = "as many at a time as the cluster takes"
+    """One line on the trials that will run."""
+    at_a_time = "as many at a time as fit the cluster"
     if resources.max_concurrent is not None:
         at_a_time = f"{resources.max_concurrent} at a time"
     each = f"{resources.num_cpus:g} CPU" + (f" and {resources.num_gpus:g} GPU" if resources.num_gpus else "")
@@ -81,32 +81,36 @@ def describe_trials(study: StudyConfig, resources: TrialResources) -> str:
 
 
 def describe_existing_study(study: StudyConfig, folder: StudyFolder, ledger: Ledger, resume_command: str) -> str:
-    """Why a study that was begun before is not begun again."""
+    """Why a study that exists is not started again, and how to resume it."""
     ended = sum(trial.status != names.STATUS_RUNNING for trial in ledger.trials())
     total = num_planned_trials(study)
     is_finished = ended >= total
-    state = f"is finished ({ended} trials)" if is_finished else f"was begun and has {ended} of {total} trials done"
-    remedy = f"Go on with it: {resume_command}"
+    state = f"is finished ({ended} trials)" if is_finished else f"exists, with {ended} of {total} trials done"
+    remedy = f"Resume it: {resume_command}"
     if is_finished and total < len(study.baselines) + study.search.num_trials:
-        remedy = "These are all that its space holds"
+        remedy = "Its search space has no other configurations"
     elif is_finished:
-        remedy = f"Add trials to it: {resume_command} --set search.num_trials={2 * study.search.num_trials}"
-    return f'the study "{study.name}" {state}, in {folder.path}. {remedy}\nOr begin another: --name NAME'
+        remedy = f"Add trials: {resume_command} --set search.num_trials={2 * study.search.num_trials}"
+    return f'the study "{study.name}" {state}, in {folder.path}. {remedy}\nOr start another study: --name NAME'
 
 
 def num_planned_trials(study: StudyConfig) -> int:
-    """Baselines and trials of the whole study."""
+    """Baselines and proposed trials of the study."""
     return len(study.baselines) + num_proposals(study.space, study.search.num_trials)
 
 
 def print_results(
     study: StudyConfig, folder: StudyFolder, ledger: Ledger, tracker: Tracker, display: Display, usage: str | None
 ) -> None:
-    """The front as a table, what trials took (``usage``, where it is known), and the next commands."""
+    """Print the number of trials by status, the front as a table, problems with MLflow and the next commands.
+
+    Args:
+        usage: Memory and utilisation of the trials; None if this session ran none.
+    """
     trials = ledger.trials()
     counts = Counter(trial.status for trial in trials)
-    told = ", ".join(f"{count} {status}" for status, count in counts.items())
-    display.say(f"Study {study.name}: {told}; in {folder.path}")
+    by_status = ", ".join(f"{count} {status}" for status, count in counts.items())
+    display.say(f"Study {study.name}: {by_status}; in {folder.path}")
     teacher = read_teacher(folder.teacher_file) if study.base.teacher is not None else None
     best = front(trials, study.objectives)
     if best:
@@ -115,8 +119,8 @@ def print_results(
         display.say(usage)
     if tracker.num_pending:
         display.say(
-            f"MLflow could not be written to ({tracker.last_error}), and lacks results. All are kept in {folder.path}, "
-            "and are written when the study is resumed (--resume) with MLflow back."
+            f"Cannot write to MLflow ({tracker.last_error}): {tracker.num_pending} writes are pending. All results are "
+            f"in {folder.path}; resume the study (--resume) to write them to MLflow."
         )
     if tracker.rejections:
         display.say(
@@ -130,8 +134,8 @@ def print_results(
 
 
 def study_params(study: StudyConfig) -> dict[str, object]:
-    """The study's settings as MLflow parameters of its parent run."""
-    plain: dict[str, object] = {
+    """MLflow parameters of the parent run: search, objectives, baselines and search space."""
+    params: dict[str, object] = {
         names.PARAM_OBJECTIVES: ", ".join(study.objectives),
         "search.sampler": study.search.sampler,
         "search.startup_trials": study.search.startup_trials,
@@ -141,9 +145,9 @@ def study_params(study: StudyConfig) -> dict[str, object]:
     }
     for key, parameter in study.space.items():
         if parameter.type == "categorical":
-            plain[f"space.{key}"] = " | ".join(str(choice) for choice in parameter.choices)
+            params[f"space.{key}"] = " | ".join(str(choice) for choice in parameter.choices)
         else:
             scale = ", logarithmic" if parameter.log else ""
             step = f", step {parameter.step:g}" if parameter.step not in (None, 1) else ""
-            plain[f"space.{key}"] = f"{parameter.low:g} .. {parameter.high:g}{scale}{step}"
-    return plain
+            params[f"space.{key}"] = f"{parameter.low:g} .. {parameter.high:g}{scale}{step}"
+    return params

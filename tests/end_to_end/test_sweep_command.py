@@ -119,7 +119,7 @@ def test_an_interrupted_study_says_how_to_go_on(story: Story) -> None:
     session = story.interrupted
     assert session.code == 130
     # The working folder is not the checkout's.
-    assert f"Go on with:  python {REPOSITORY / 'sweeps' / 'run.py'} --config tiny.yaml --resume" in session.output
+    assert f"Resume with:  python {REPOSITORY / 'sweeps' / 'run.py'} --config tiny.yaml --resume" in session.output
     assert "Traceback" not in session.output
     # What was running is marked, neither as running nor as failed.
     cut_off = session.runs.keys() - session.ended() - {"teacher"}

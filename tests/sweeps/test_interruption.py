@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM."""
+"""Ctrl-C and SIGTERM: immediate, deferred, repeated."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def send(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_interrupts(number: int) -> None:
+def test_signal_raises_keyboard_interrupt(number: int) -> None:
     with pytest.raises(KeyboardInterrupt), Interruption():
         send(number)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_where_it_would_harm_a_signal_waits_and_a_second_does_not(number: int) -> None:
+def test_first_signal_is_deferred_and_second_raises(number: int) -> None:
     seen = []
     with Interruption() as interruption, interruption.deferred():
         seen.append(interruption.is_requested)
@@ -32,12 +32,11 @@ def test_where_it_would_harm_a_signal_waits_and_a_second_does_not(number: int) -
     assert seen == [False, True]
 
 
-def test_what_follows_an_interruption_can_wait_for_another() -> None:
+def test_signal_after_interruption_is_deferred_again() -> None:
     with Interruption() as interruption:
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
         with interruption.deferred():
-            # An impatient Ctrl-C while results are written; the next one means it.
             send(signal.SIGINT)
             with pytest.raises(KeyboardInterrupt):
                 send(signal.SIGINT)
@@ -45,7 +44,7 @@ def test_what_follows_an_interruption_can_wait_for_another() -> None:
             interruption.raise_if_requested()
 
 
-def test_afterwards_signals_do_what_they_did_before() -> None:
+def test_previous_signal_handlers_are_restored() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with Interruption() as interruption, interruption.deferred():
         pass

@@ -1,4 +1,4 @@
-"""The command: what it refuses before anything is begun, and what it plans. Whole studies run in tests/end_to_end."""
+"""The command: its help, dry run, warnings and input errors. Whole studies run in tests/end_to_end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the command is given: no cluster is near, and tiny.yaml is there."""
+    """Working directory with tiny.yaml, without a running cluster."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "ray"))
@@ -32,8 +32,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one message of a command that is refused."""
+def input_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What a rejected command prints."""
     assert run.main(["--config", "tiny.yaml", *arguments]) == run.EXIT_BAD_INPUT
     err = capsys.readouterr().err
     assert err.startswith("error: ")
@@ -54,7 +54,10 @@ def test_help_runs_as_a_script_and_as_a_module(command: list[str]) -> None:
     for flag in ("--config", "--set", "--name", "--resume", "--dry-run"):
         assert flag in done.stdout
     assert "examples:" in done.stdout
-    assert max(len(line) for line in done.stdout.splitlines()) <= 81
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+    # Where the results are, and how to read them.
+    for text in ("runs/NAME", "sqlite:///mlflow.db", "python analysis/pareto.py --study NAME", "RAY_ADDRESS"):
+        assert text in done.stdout
 
 
 def test_script_imports_packages_of_its_own_checkout(tmp_path: Path) -> None:
@@ -67,22 +70,22 @@ def test_script_imports_packages_of_its_own_checkout(tmp_path: Path) -> None:
     assert done.returncode == 7
 
 
-def test_all_mistakes_of_a_configuration_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    err = refusal(capsys, "--set", "search.nun_trials=3", "--set", "space.student.pyramid_channels.step=1")
+def test_all_configuration_errors_are_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    err = input_error(capsys, "--set", "search.nun_trials=3", "--set", "space.student.pyramid_channels.step=1")
     assert "2 problems in tiny.yaml" in err
     assert "search.nun_trials: unknown key; did you mean num_trials?" in err
     assert "space.student.pyramid_channels: contains 9, which is not allowed" in err
     assert files_in(folder) == {"tiny.yaml"}
 
 
-def test_missing_data_is_told_before_anything_is_begun(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_annotations_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--set", "base.data.train_annotations=no.json", "--set", "base.data.validation_annotations=none.json"]
     for flags in (given, [*given, "--dry-run"]):
-        assert "no.json: there is no such file" in refusal(capsys, *flags)
+        assert "no.json: there is no such file" in input_error(capsys, *flags)
     assert files_in(folder) == {"tiny.yaml"}
 
 
-def test_a_teacher_of_another_architecture_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_teacher_weights_of_another_architecture_are_rejected(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from hkd.config import DetectorConfig
     from hkd.models.build import build_detector
     from hkd.models.weights import save_detector
@@ -91,34 +94,30 @@ def test_a_teacher_of_another_architecture_is_told(folder: Path, capsys: pytest.
     save_detector(folder / "other.safetensors", build_detector(config), config, image_height=64, image_width=96)
     given = ["--set", "base.teacher.checkpoint=other.safetensors"]
     for flags in (given, [*given, "--dry-run"]):
-        err = refusal(capsys, *flags)
+        err = input_error(capsys, *flags)
         assert "other.safetensors: holds a detector of another architecture than the one configured" in err
     assert files_in(folder) == {"tiny.yaml", "other.safetensors"}
 
 
-def test_an_unreachable_server_is_told_before_anything_is_begun(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unreachable_mlflow_server_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         uri = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    assert f"the MLflow server {uri} (tracking.uri) cannot be reached" in refusal(
-        capsys, "--set", f"tracking.uri={uri}"
-    )
+    err = input_error(capsys, "--set", f"tracking.uri={uri}")
+    assert uri in err
+    assert "--set tracking.uri=sqlite:///mlflow.db" in err
     assert files_in(folder) == {"tiny.yaml"}
 
 
-def test_an_unreachable_cluster_is_told_before_anything_is_begun(
+def test_ray_client_address_is_rejected(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
-    assert "Ray Client cannot run a study" in refusal(capsys)
+    assert "Ray Client cannot run a study" in input_error(capsys)
     assert files_in(folder) == {"tiny.yaml"}
 
 
-def test_a_study_that_was_begun_is_neither_begun_again_nor_mixed(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_existing_study_is_neither_restarted_nor_changed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from sweeps.folder import StudyFolder
     from sweeps.settings.space import distributions
     from sweeps.settings.study import load_study
@@ -126,10 +125,10 @@ def test_a_study_that_was_begun_is_neither_begun_again_nor_mixed(
     from sweeps.trials.samplers import make_sampler
 
     study = load_study(Path("tiny.yaml"))
-    begun = StudyFolder(study)
-    begun.write_study(study)
+    study_folder = StudyFolder(study)
+    study_folder.write_study(study)
     ledger = Ledger(
-        begun.journal,
+        study_folder.journal,
         study.objectives,
         distributions(study.space),
         None,
@@ -138,24 +137,28 @@ def test_a_study_that_was_begun_is_neither_begun_again_nor_mixed(
     metrics = {"mr2_reasonable": 0.5, "num_params": 1, "flops": 1}
     for name in study.baselines:
         ledger.finish(ledger.record_metrics(ledger.start_baseline(name, {}), metrics))
-    files = {path: path.read_bytes() for path in begun.path.iterdir()}
-    err = refusal(capsys)
-    assert 'the study "tiny" was begun and has 2 of 4 trials done' in err
-    # The working folder is not the checkout's.
+    files = {path: path.read_bytes() for path in study_folder.path.iterdir()}
+    err = input_error(capsys)
+    assert '"tiny"' in err
+    assert "2 of 4 trials" in err
+    assert "--name NAME" in err
+    # run.py by its absolute path, because the working directory is not the checkout.
     script = shlex.quote(str(REPOSITORY / "sweeps" / "run.py"))
-    assert f"Go on with it: python {script} --config tiny.yaml --resume" in err
-    assert "base.training.batch_size: was 4, is 2" in refusal(capsys, "--set", "base.training.batch_size=2", "--resume")
+    assert f"python {script} --config tiny.yaml --resume\n" in err
+    assert "base.training.batch_size: was 4, is 2" in input_error(
+        capsys, "--set", "base.training.batch_size=2", "--resume"
+    )
     for _ in range(2):
         trial = ledger.start_proposed()
         assert trial is not None
         ledger.finish(ledger.record_metrics(trial, metrics))
-    err = refusal(capsys)
-    assert 'the study "tiny" is finished (4 trials)' in err
-    assert f"Add trials to it: python {script} --config tiny.yaml --resume --set search.num_trials=4" in err
-    assert (begun.path / "study.yaml").read_bytes() == files[begun.path / "study.yaml"]
+    err = input_error(capsys)
+    assert "finished (4 trials)" in err
+    assert f"python {script} --config tiny.yaml --resume --set search.num_trials=4" in err
+    assert (study_folder.path / "study.yaml").read_bytes() == files[study_folder.path / "study.yaml"]
 
 
-def test_images_that_do_not_open_are_told_before_anything_is_begun(
+def test_undecodable_image_is_reported(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sweeps.tracking import store as mlflow_store
@@ -169,23 +172,23 @@ def test_images_that_do_not_open_are_told_before_anything_is_begun(
     (folder / "b.png").write_bytes(b"no image")
     given = [f"base.data.{which}_annotations=set.json" for which in ("train", "validation")]
     flags = [word for setting in given for word in ("--set", setting)]
-    assert "does not open as an image" in refusal(capsys, *flags, "--dry-run")
+    assert "does not open as an image" in input_error(capsys, *flags, "--dry-run")
     before = files_in(folder)
-    # The real run comes to them last of all. To make an MLflow store takes seconds.
+    # The study decodes images after it has connected to MLflow; creating a real store would take seconds.
     monkeypatch.setattr(mlflow_store, "connect", lambda _: None)
     monkeypatch.setattr(mlflow_store, "find_experiment", lambda *_, **__: None)
-    assert "does not open as an image" in refusal(capsys, *flags)
+    assert "does not open as an image" in input_error(capsys, *flags)
     assert files_in(folder) == before
     assert not (folder / "runs" / "tiny").exists()
 
 
-def test_a_resume_command_shows_no_password(folder: Path) -> None:
+def test_resume_command_has_no_password(folder: Path) -> None:
     options = run._parser().parse_args(["--set", "tracking.uri=http://me:SECRET@host"])
     command = run._resume_command(options, ["--set", "tracking.uri=http://me:SECRET@host"])
     assert command.endswith("--set 'tracking.uri=http://***@host' --resume")
 
 
-def test_an_interruption_says_how_to_go_on(
+def test_interruption_prints_resume_command(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sweeps import study as study_module
@@ -197,15 +200,71 @@ def test_an_interruption_says_how_to_go_on(
 
     monkeypatch.setattr(study_module, "run_study", interrupted)
     assert run.main(["--config", "tiny.yaml"]) == 130
-    assert "Go on by giving the same command again" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "same command" in err
+    assert "--resume" not in err
     study = load_study(Path("tiny.yaml"))
     StudyFolder(study).write_study(study)
-    # Where there is a study, the same command would be refused.
+    # Without --resume, the command is rejected once the study exists.
     assert run.main(["--config", "tiny.yaml"]) == 130
     assert "--config tiny.yaml --resume" in capsys.readouterr().err
 
 
-def test_a_defect_of_ours_shows_its_traceback(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+WARNINGS_SCRIPT = """
+import sys, types, warnings
+from sweeps import run
+
+def module(name):
+    functions = types.SimpleNamespace(__name__=name, warnings=warnings)
+    source = '''
+def warn(text, stacklevel=1, category=UserWarning):
+    warnings.warn(text, category, stacklevel=stacklevel)
+def call(function, *arguments):
+    function(*arguments)
+'''
+    exec(source, vars(functions))
+    return functions
+
+ours, library, alike = module("hkd.data.store"), module("ray.tune"), module("hkdx")
+
+def print_plan(study, console):
+    ours.warn("ours:\\nhttp://me:SECRET@host")
+    library.warn("library")
+    alike.warn("alike")
+    library.call(ours.warn, "ours at a library's frame", 2)
+    ours.call(library.warn, "library at our frame", 2)
+    ours.call(library.warn, "deprecated", 2, DeprecationWarning)
+
+sys.modules["sweeps.plan"] = types.SimpleNamespace(print_plan=print_plan)
+sys.exit(run.main(["--config", sys.argv[1], "--dry-run"]))
+"""
+
+
+def warnings_printed(study: Path, *flags: str, **environment: str) -> list[str]:
+    """Lines on stderr of a command in which our modules and a library issue warnings."""
+    done = subprocess.run(
+        [sys.executable, *flags, "-c", WARNINGS_SCRIPT, str(study)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "", **environment},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stderr.splitlines()
+
+
+def test_only_warnings_of_our_modules_are_printed(folder: Path) -> None:
+    assert warnings_printed(folder / "tiny.yaml") == [
+        "warning: ours: http://***@host",
+        "warning: library at our frame",
+    ]
+
+
+def test_python_warning_options_override_ours(folder: Path) -> None:
+    assert warnings_printed(folder / "tiny.yaml", "-W", "ignore") == []
+    lines = "\n".join(warnings_printed(folder / "tiny.yaml", PYTHONWARNINGS="default"))
+    for text in ("library", "alike", "ours at a library's frame", "DeprecationWarning: deprecated"):
+        assert text in lines
+
+
+def test_defect_shows_its_traceback(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def break_down(*_: object, **__: object) -> None:
         raise ValueError("not about the input")
 
@@ -214,7 +273,7 @@ def test_a_defect_of_ours_shows_its_traceback(folder: Path, monkeypatch: pytest.
         run.main([])
 
 
-def test_a_dry_run_tells_what_would_be_done_and_does_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_prints_plan_and_writes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from hkd.models.cost import config_cost
     from sweeps.settings.space import trial_config
     from sweeps.settings.study import load_study
@@ -223,7 +282,7 @@ def test_a_dry_run_tells_what_would_be_done_and_does_nothing(folder: Path, capsy
     out = capsys.readouterr().out
     assert files_in(folder) == {"tiny.yaml"}
     study = load_study(Path("tiny.yaml"))
-    # The study as resolved: defaults are told, too.
+    # The resolved study, with defaults.
     assert "num_trials: 3" in out
     assert "sampler: tpe" in out
     for title, values in {
@@ -240,13 +299,13 @@ def test_a_dry_run_tells_what_would_be_done_and_does_nothing(folder: Path, capsy
     assert f"write to {folder}/runs/tiny (which would be made) and sqlite:///mlflow.db" in out
 
 
-def test_a_dry_run_tells_that_gpus_will_be_measured(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_reports_gpu_share_measurement(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["--config", "tiny.yaml", "--dry-run", "--set", "resources.gpus_per_trial=auto"]) == 0
     out = capsys.readouterr().out
     assert "  measure, where there are GPUs, how many of its largest trials share one\n" in out
 
 
-def test_a_dry_run_refuses_what_the_run_would(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_rejects_what_the_study_would(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from sweeps.folder import StudyFolder
     from sweeps.settings.study import load_study
 
@@ -254,10 +313,10 @@ def test_a_dry_run_refuses_what_the_run_would(folder: Path, capsys: pytest.Captu
     StudyFolder(study).write_study(study)
     assert run.main(["--config", "tiny.yaml", "--dry-run"]) == 0
     assert "(which is there already; see --resume)" in capsys.readouterr().out
-    assert 'the name "tiny" is taken' in refusal(capsys, "--dry-run", "--set", "base.training.batch_size=2")
+    assert 'a study named "tiny" exists' in input_error(capsys, "--dry-run", "--set", "base.training.batch_size=2")
 
 
-def test_a_dry_run_fits_a_terminal(
+def test_dry_run_table_fits_80_columns(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -270,14 +329,14 @@ def test_a_dry_run_fits_a_terminal(
     table = lines[begin:end]
     assert table[0].split() == ["backbone", "width", "pyramid", "head", "M", "params", "GFLOPs"]
     assert max(map(len, table)) <= 80
-    # Teacher, three baselines and the two ends of the space: nothing is cut, long names are folded.
+    # Teacher, three baselines, smallest and largest student; long names are folded, not truncated.
     assert sum(len(re.findall("resnet18 ", line)) for line in table) == 6
     assert f"baseline-{name}" in "".join(line.partition(" resnet18 ")[0].strip() for line in table)
     assert "…" not in "".join(table)
 
 
-def test_a_dry_run_counts_what_a_small_space_holds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # Four numbers of channels: 8, 16, 24, 32.
+def test_dry_run_counts_configurations_of_small_space(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Four configurations: pyramid_channels of 8, 16, 24 or 32.
     flags = ["--set", "space.distillation.pyramid.weight=null", "--set", "search.num_trials=50"]
     assert run.main(["--config", "tiny.yaml", "--dry-run", *flags]) == 0
     assert "train 4 students proposed by tpe" in capsys.readouterr().out

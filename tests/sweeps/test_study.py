@@ -209,7 +209,7 @@ def test_study_whose_space_is_exhausted_is_finished(place: Place) -> None:
     # Resuming it prepares neither data nor cluster.
     assert place.run(is_resumed=True, num_trials=50) == 0
     assert place.order == ["teacher"]
-    with pytest.raises(StudyError, match=r"is finished \(3 trials\).*These are all that its space holds"):
+    with pytest.raises(StudyError, match=r"is finished \(3 trials\).*search space has no other configurations"):
         place.run(num_trials=50)
 
 
@@ -224,7 +224,7 @@ def test_study_started_by_another_process_before_the_lock_is_refused(
         return locked(folder)
 
     monkeypatch.setattr(StudyFolder, "locked", locked_after_other)
-    with pytest.raises(StudyError, match='the name "x" is taken'):
+    with pytest.raises(StudyError, match='a study named "x" exists'):
         place.run()
     assert place.order == []
 
