@@ -43,13 +43,19 @@ def check_objectives(study: StudyConfig, validation_annotations: Annotations) ->
     """
     ground_truth = validation_annotations.raw()
     available = evaluate(ground_truth, [], load_protocol(study.base.evaluation.protocol)).as_metrics()
-    missing = [name for name in study.objectives if name.startswith(names.MR2_PREFIX) and name not in available]
-    if missing:
-        there = [name for name in available if name.startswith(names.MR2_PREFIX)]
+    missing = [name for name in study.objectives if name in names.MISS_RATES and name not in available]
+    if not missing:
+        return
+    usable = [name for name in names.MISS_RATES if name in available]
+    if not usable:
         raise StudyError(
-            f"objectives: {', '.join(missing)} has no value on the validation images, which have no pedestrian of that "
-            f"subset; allowed: {', '.join([*there, names.NUM_PARAMS, names.FLOPS, names.GMACS])}"
+            f"objectives: {', '.join(missing)} cannot be measured: the validation images have no annotated pedestrian; "
+            "annotate them, or set base.data.validation_annotations to others"
         )
+    raise StudyError(
+        f"objectives: {', '.join(missing)} cannot be measured: the validation images have no pedestrian of that "
+        f"subset; allowed: one or more of {', '.join(usable)}, with any of {', '.join(names.COSTS)}"
+    )
 
 
 def check_device(study: StudyConfig, resources: TrialResources) -> None:

@@ -32,6 +32,7 @@ from sweeps.tracking.reconciliation import close_runs, write_missing_ends
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.ledger import Ledger, open_ledger
 from sweeps.trials.queue import TrialQueue
+from sweeps.trials.teacher_record import teacher_record, write_teacher
 from sweeps.trials.worker import WorkPlace
 
 EXIT_FINISHED = 0
@@ -123,9 +124,9 @@ def _prepare_teacher(
         WorkPlace(max(resources.num_threads, int(num_cpus)), num_gpus > 0, Path.cwd()),
         num_cpus=num_cpus,
         num_gpus=num_gpus,
-        on_progress=TeacherBoard(display).update,
+        on_progress=TeacherBoard(display, study.objectives).update,
     )
-    display.say(summary.describe_teacher(summary.summarise_teacher(teacher)))
+    display.say(summary.describe_teacher(teacher_record(teacher), study.objectives))
     return teacher
 
 
@@ -183,7 +184,7 @@ class _Session:
         num_trials = {names.TAG_NUM_TRIALS: str(study.search.num_trials)}
         tracker.start_study(summary.study_params(study), num_trials, dump_yaml(redacted(study)))
         if teacher is not None:
-            summary.write_teacher(self._folder.teacher_file, summary.summarise_teacher(teacher))
+            write_teacher(self._folder.teacher_file, teacher_record(teacher))
             settings = flatten(study.base).items()
             params = {key: value for key, value in settings if key.startswith(("teacher.", "data."))}
             tracker.log_teacher(params, teacher.cost, teacher.epochs, teacher.metrics)
@@ -214,6 +215,7 @@ class _Session:
         study = self._study
         board = TrialBoard(
             self._display,
+            objectives=study.objectives,
             total=summary.num_planned_trials(study),
             ended=[trial for trial in self._ledger.trials() if trial.status != names.STATUS_RUNNING],
             epochs_per_trial=study.base.training.total_epochs,

@@ -1,4 +1,4 @@
-"""What a person sees who waits for a study: a live line on a terminal, plain lines elsewhere, a table at the end."""
+"""A study on the console: a live line on a terminal, plain lines elsewhere, a table at the end."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from rich.table import Table
 
 from hkd import metric_names as names
 from hkd.training.progress import TrainingProgress
+from sweeps.console.metric_format import cell, heading, phrases
 from sweeps.trials.ledger import LedgerTrial
 
 SECONDS_BETWEEN_PLAIN_LINES = 60.0
-"""Where there is no terminal to update, news of what is under way comes this seldom."""
+"""Without a terminal, progress is printed at this interval."""
 _SECONDS_BETWEEN_UPDATES = 0.5
 
 
 class Display:
-    """Lines that stay, and one line that is kept up to date."""
+    """Permanent lines, and one live line."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -43,13 +44,13 @@ class Display:
             self._status = None
 
     def say(self, text: str) -> None:
-        """Print a line that stays."""
-        # Paths and numbers are no markup, and lines are not broken: they are read by grep as well.
+        """Print a permanent line."""
+        # Paths hold no markup, and grep reads the lines, too: they are not wrapped.
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
         self._last_update = time.monotonic()
 
     def show(self, text: str) -> None:
-        """Say what is under way: in the live line, or now and then in a line of its own."""
+        """Show progress: in the live line, or, without a terminal, as a line now and then."""
         pause = _SECONDS_BETWEEN_UPDATES if self._status is not None else SECONDS_BETWEEN_PLAIN_LINES
         if time.monotonic() - self._last_update < pause:
             return
@@ -61,73 +62,97 @@ class Display:
 
 
 class TeacherBoard:
-    """Shows how far the teacher is."""
+    """Shows the progress of the teacher.
 
-    def __init__(self, display: Display) -> None:
+    Args:
+        objectives: The study's; those that the teacher's evaluation has are shown.
+    """
+
+    def __init__(self, display: Display, objectives: Sequence[str]) -> None:
         self._display = display
-        self._epochs_told: set[tuple[str, int]] = set()
+        self._objectives = tuple(objectives)
+        self._printed_epochs: set[tuple[str, int]] = set()
 
     def update(self, moment: TrainingProgress) -> None:
-        """Called with each news of the training."""
+        """Show a moment of the training."""
         epoch = moment.epoch - 1
-        mr2 = moment.numbers.get(names.MR2_REASONABLE)
-        quality = f", {percent(mr2)} missed" if mr2 is not None else ""
-        where = f"{moment.title}: epoch {moment.epoch} of {moment.total_epochs}{quality}"
-        if epoch and (moment.title, epoch) not in self._epochs_told:
-            self._epochs_told.add((moment.title, epoch))
+        measured = phrases(self._objectives, moment.numbers)
+        quality = f", {measured}" if measured else ""
+        if epoch and (moment.title, epoch) not in self._printed_epochs:
+            self._printed_epochs.add((moment.title, epoch))
             if not self._display.console.is_terminal:
                 self._display.say(f"  {moment.title}: {epoch} of {moment.total_epochs} epochs{quality}")
-        self._display.show(f"{where}, step {moment.step} of {moment.total_steps}")
+        self._display.show(
+            f"{moment.title}: epoch {moment.epoch} of {moment.total_epochs}{quality}, "
+            f"step {moment.step} of {moment.total_steps}"
+        )
 
 
 class TrialBoard:
-    """Shows how far the trials are.
+    """Shows the progress of the trials.
 
     Args:
+        objectives: The study's.
         total: Baselines and trials of the whole study.
-        ended: Those that an earlier process brought to their end.
-        epochs_per_trial: Planned for trials that were not proposed yet.
+        ended: Trials that ended in earlier sessions.
+        epochs_per_trial: Of trials that are not proposed yet.
     """
 
-    def __init__(self, display: Display, *, total: int, ended: Sequence[LedgerTrial], epochs_per_trial: int) -> None:
+    def __init__(
+        self,
+        display: Display,
+        *,
+        objectives: Sequence[str],
+        total: int,
+        ended: Sequence[LedgerTrial],
+        epochs_per_trial: int,
+    ) -> None:
         self._display = display
+        self._objectives = tuple(objectives)
         self._total = total
         self._epochs_per_trial = epochs_per_trial
-        self._begun_at = time.monotonic()
+        self._started_at = time.monotonic()
         self._epochs_trained = 0
         self._running: dict[str, tuple[int, int]] = {}
+        """Trial id -> epochs trained, epochs planned."""
         self._ended = list(ended)
 
     def start(self, trial_id: str, epoch: int, total_epochs: int) -> None:
-        """A trial starts, or goes on after ``epoch`` epochs."""
+        """Show a trial that starts, or resumes after ``epoch`` epochs."""
         self._running[trial_id] = (epoch, total_epochs)
         if epoch:
-            self._display.say(f"  {trial_id} goes on after epoch {epoch} of {total_epochs}")
+            self._display.say(f"  {trial_id} resumes after epoch {epoch} of {total_epochs}")
 
     def epoch(self, trial_id: str, epoch: int) -> None:
-        """A trial has trained an epoch."""
+        """Count a trained epoch."""
         before, total = self._running[trial_id]
         self._epochs_trained += max(0, epoch - before)
         self._running[trial_id] = (epoch, total)
 
     def end(self, trial: LedgerTrial) -> None:
-        """A trial has come to its end."""
+        """Print how a trial ended."""
         self._running.pop(trial.trial_id, None)
         self._ended.append(trial)
-        self._display.say(f"  {describe(trial)}  ({len(self._ended)} of {self._total}{self._time_left()})")
+        line = describe_end(trial, self._objectives)
+        self._display.say(f"  {line}  ({len(self._ended)} of {self._total}{self._time_left()})")
 
     def update(self) -> None:
-        """Refresh the line of what is under way."""
-        running = ", ".join(f"{trial_id} {epoch}/{total}" for trial_id, (epoch, total) in self._running.items())
-        best = min(
-            (trial.metrics[names.MR2_REASONABLE] for trial in self._ended if _has_miss_rate(trial)), default=None
-        )
-        parts = [f"trials: {len(self._ended)} of {self._total} done"]
+        """Refresh the line of progress."""
+        parts = [f"trials: {len(self._ended)} of {self._total} ended"]
         failed = sum(trial.status == names.STATUS_FAILED for trial in self._ended)
         parts += [f"{failed} failed"] if failed else []
-        parts += [f"best {percent(best)} missed"] if best is not None else []
+        best = self._best()
+        parts += [f"lowest {best}"] if best else []
+        running = ", ".join(f"{trial_id} {epoch}/{total}" for trial_id, (epoch, total) in self._running.items())
         parts += [f"epochs of {running}"] if running else []
         self._display.show("; ".join(parts) + self._time_left())
+
+    def _best(self) -> str:
+        """The lowest value of the first miss rate among the objectives."""
+        metric = next(name for name in self._objectives if name in names.MISS_RATES)
+        finished = [trial.metrics for trial in self._ended if trial.status == names.STATUS_FINISHED]
+        values = [metrics[metric] for metrics in finished if metric in metrics]
+        return phrases((metric,), {metric: min(values)}) if values else ""
 
     def _time_left(self) -> str:
         if not self._epochs_trained:
@@ -136,55 +161,37 @@ class TrialBoard:
         epochs_left = open_trials * self._epochs_per_trial + sum(
             total - epoch for epoch, total in self._running.values()
         )
-        seconds = epochs_left * (time.monotonic() - self._begun_at) / self._epochs_trained
+        seconds = epochs_left * (time.monotonic() - self._started_at) / self._epochs_trained
         return f"; about {duration(seconds)} left" if epochs_left > 0 else ""
 
 
-def front_table(front: Sequence[LedgerTrial], teacher: Mapping[str, float] | None) -> Table:
-    """The trials that no other one beats, the teacher above them for comparison."""
+def front_table(front: Sequence[LedgerTrial], objectives: Sequence[str], teacher: Mapping[str, float] | None) -> Table:
+    """The front, a column for each objective; the teacher's metrics in the first row, for comparison."""
     table = Table(box=box.SIMPLE_HEAD, title="Front", title_justify="left")
     table.add_column("")
-    for heading in ("MR-2 (%)", "parameters (M)", "GFLOPs"):
-        table.add_column(heading, justify="right")
+    for metric in objectives:
+        table.add_column(heading(metric), justify="right")
     rows = [("teacher", teacher)] if teacher is not None else []
     rows += [(trial.trial_id, trial.metrics) for trial in front]
     for title, metrics in rows:
-        mr2 = metrics.get(names.MR2_REASONABLE)
-        table.add_row(
-            title,
-            "-" if mr2 is None else f"{100 * mr2:.1f}",
-            f"{metrics[names.NUM_PARAMS] / 1e6:.2f}",
-            f"{metrics[names.FLOPS] / 1e9:.2f}",
-        )
+        table.add_row(title, *(cell(metric, metrics) for metric in objectives))
     return table
 
 
-def describe(trial: LedgerTrial) -> str:
+def describe_end(trial: LedgerTrial, objectives: Sequence[str]) -> str:
     """One line on how a trial ended."""
     if trial.status == names.STATUS_FAILED:
-        reason = (trial.error or "").strip().splitlines() or ["no reason is known"]
+        reason = (trial.error or "").strip().splitlines() or ["no error message"]
         return f"{trial.trial_id} failed: {reason[-1]}"
-    numbers = [f"{percent(trial.metrics[names.MR2_REASONABLE])} missed"] if _has_miss_rate(trial) else []
-    numbers += (
-        [f"{trial.metrics[names.NUM_PARAMS] / 1e6:.2f} M parameters"] if names.NUM_PARAMS in trial.metrics else []
-    )
-    numbers += [f"{trial.metrics[names.FLOPS] / 1e9:.2f} GFLOPs"] if names.FLOPS in trial.metrics else []
-    return f"{trial.trial_id} {trial.status}: {', '.join(numbers)}"
-
-
-def percent(fraction: float) -> str:
-    """A miss rate for people."""
-    return f"{100 * fraction:.1f} %"
+    # A miss rate from before the end would look like a result.
+    shown = [name for name in objectives if trial.status == names.STATUS_FINISHED or name in names.COSTS]
+    return f"{trial.trial_id} {trial.status}: {phrases(shown, trial.metrics)}"
 
 
 def duration(seconds: float) -> str:
-    """A time for people, to two digits."""
+    """A duration for people, to two digits."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def _has_miss_rate(trial: LedgerTrial) -> bool:
-    return trial.status == names.STATUS_FINISHED and names.MR2_REASONABLE in trial.metrics

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from hkd import metric_names as names
-from hkd.files import write_atomically
 from hkd.redaction import redacted_uri
-from hkd.training.teacher import PreparedTeacher
-from sweeps.console.display import Display, front_table, percent
+from sweeps.console.display import Display, front_table
+from sweeps.console.metric_format import phrases
 from sweeps.folder import StudyFolder, display_path
 from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.space import num_proposals
@@ -20,38 +17,9 @@ from sweeps.settings.study import StudyConfig, TrackingConfig
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.front import front
 from sweeps.trials.ledger import Ledger
+from sweeps.trials.teacher_record import TeacherRecord, read_teacher
 
 PARETO = Path(__file__).parents[2] / "analysis" / "pareto.py"
-
-
-@dataclass(frozen=True)
-class TeacherSummary:
-    """A teacher as the messages and ``teacher.json`` need it."""
-
-    path: Path
-    """File of its weights."""
-    metrics: Mapping[str, float]
-    """Evaluation on the validation images, ``num_params`` and ``flops``."""
-
-
-def summarise_teacher(prepared: PreparedTeacher) -> TeacherSummary:
-    """Join evaluation and cost of a prepared teacher."""
-    cost = {names.NUM_PARAMS: prepared.cost.num_params, names.FLOPS: prepared.cost.flops}
-    return TeacherSummary(prepared.path, {**prepared.metrics, **cost})
-
-
-def write_teacher(file: Path, teacher: TeacherSummary) -> None:
-    """Write a teacher's path and metrics as JSON."""
-    content = {"path": str(teacher.path), "metrics": teacher.metrics}
-    write_atomically(file, json.dumps(content, indent=2) + "\n", durable=True)
-
-
-def read_teacher(file: Path) -> TeacherSummary | None:
-    """Read what :func:`write_teacher` wrote; None if there is no file."""
-    if not file.is_file():
-        return None
-    raw = json.loads(file.read_text(encoding="utf-8"))
-    return TeacherSummary(Path(raw["path"]), raw["metrics"])
 
 
 def describe_cluster(cluster: Cluster) -> str:
@@ -60,14 +28,9 @@ def describe_cluster(cluster: Cluster) -> str:
     return f"Ray: {where}, {cluster.num_cpus:g} CPUs, {cluster.num_gpus:g} GPUs"
 
 
-def describe_teacher(teacher: TeacherSummary) -> str:
-    """One line on the teacher."""
-    mr2 = teacher.metrics.get(names.MR2_REASONABLE)
-    quality = "no MR^-2" if mr2 is None else f"MR^-2 {percent(mr2)}"
-    size = (
-        f"{teacher.metrics[names.NUM_PARAMS] / 1e6:.2f} M parameters, {teacher.metrics[names.FLOPS] / 1e9:.2f} GFLOPs"
-    )
-    return f"Teacher: {quality}, {size}; {teacher.path}"
+def describe_teacher(teacher: TeacherRecord, objectives: Sequence[str]) -> str:
+    """One line on the teacher: its objectives and its file."""
+    return f"Teacher: {phrases(objectives, teacher.metrics)}; {teacher.path}"
 
 
 def describe_trials(study: StudyConfig, resources: TrialResources) -> str:
@@ -114,7 +77,7 @@ def print_results(
     teacher = read_teacher(folder.teacher_file) if study.base.teacher is not None else None
     best = front(trials, study.objectives)
     if best:
-        display.console.print(front_table(best, None if teacher is None else teacher.metrics))
+        display.console.print(front_table(best, study.objectives, None if teacher is None else teacher.metrics))
     if usage is not None:
         display.say(usage)
     if tracker.num_pending:

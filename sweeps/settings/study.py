@@ -22,7 +22,7 @@ from hkd.config import PositiveInt, Section, Seed, TrialConfig
 from hkd.config_io import parse_config
 from hkd.config_problems import ConfigError
 from hkd.config_yaml import load_yaml
-from hkd.metric_names import BASELINE_UNDISTILLED, DEFAULT_OBJECTIVES
+from hkd.metric_names import BASELINE_UNDISTILLED, COSTS, DEFAULT_OBJECTIVES, MISS_RATES
 from hkd.redaction import redacted_text
 from sweeps.settings.overrides import overridden
 from sweeps.settings.resources import ResourcesConfig
@@ -43,6 +43,18 @@ NO_DISTILLATION: dict[str, Any] = {
     "distillation.logits.weight": 0.0,
     "distillation.logits.box_deltas_weight": 0.0,
 }
+
+
+def _check_objectives(objectives: tuple[ObjectiveName, ...]) -> tuple[ObjectiveName, ...]:
+    found = ", ".join(objectives)
+    if len(set(objectives)) != len(objectives):
+        raise ValueError(f"found {found}; allowed: each objective once")
+    if not set(objectives) & set(MISS_RATES):
+        raise ValueError(
+            f"found {found}, known of every trial before it is trained; "
+            f"allowed: one or more of {', '.join(MISS_RATES)}, with any of {', '.join(COSTS)}"
+        )
+    return objectives
 
 
 def _local_folder(path: Path) -> Path:
@@ -89,8 +101,10 @@ class StudyConfig(Section):
     """The trial around which is searched: inline, or the path of a trial's YAML file, from this file's folder."""
     space: dict[str, Parameter] = Field(default_factory=dict)
     """Dotted name in ``base`` -> what is searched."""
-    objectives: Annotated[tuple[ObjectiveName, ...], Field(min_length=1)] = DEFAULT_OBJECTIVES
-    """Metrics that are minimised together."""
+    objectives: Annotated[tuple[ObjectiveName, ...], Field(min_length=1), AfterValidator(_check_objectives)] = (
+        DEFAULT_OBJECTIVES
+    )
+    """Metrics that are minimised together, one miss rate or more among them."""
     search: SearchConfig = SearchConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     resources: ResourcesConfig = ResourcesConfig()
@@ -107,8 +121,6 @@ class StudyConfig(Section):
             raise ValueError(
                 f'name: "{self.name}" is the folder of the teachers that all studies share; choose another'
             )
-        if len(set(self.objectives)) != len(self.objectives):
-            raise ValueError(f"objectives must differ from each other; found {', '.join(self.objectives)}")
         return self
 
 

@@ -155,7 +155,7 @@ def test_trials_that_ended_are_not_run_again(story: Story) -> None:
         assert before.ended() < after.ended()
         for trial_id in before.ended():
             # Nothing is told of it but its row in the front.
-            assert not re.search(rf"^  {trial_id} (finished|failed|goes on)", after.output, re.MULTILINE)
+            assert not re.search(rf"^  {trial_id} (finished|failed|resumes)", after.output, re.MULTILINE)
             # Its run in MLflow is the same to the millisecond.
             assert after.runs[trial_id].info.end_time == before.runs[trial_id].info.end_time
             assert after.runs[trial_id].data.metrics == before.runs[trial_id].data.metrics
@@ -169,7 +169,7 @@ def test_trials_that_were_cut_off_go_on(story: Story) -> None:
             assert after.runs[trial_id].info.run_id == before.runs[trial_id].info.run_id
             assert after.runs[trial_id].data.params == before.runs[trial_id].data.params
     # At least one of them had a checkpoint, and did not begin anew.
-    assert "goes on after epoch" in story.killed.output + story.completed.output
+    assert "resumes after epoch" in story.killed.output + story.completed.output
 
 
 def test_no_run_is_doubled_and_no_epoch_logged_twice(story: Story) -> None:

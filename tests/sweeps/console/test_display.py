@@ -1,14 +1,15 @@
-"""What is told while a study runs."""
+"""What the console shows while a study runs."""
 
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
 
 from hkd.training.progress import TrainingProgress
-from sweeps.console.display import Display, TeacherBoard, TrialBoard, describe, duration, front_table
+from sweeps.console.display import Display, TeacherBoard, TrialBoard, describe_end, duration, front_table
 from sweeps.trials.ledger import LedgerTrial
 
 
@@ -21,14 +22,26 @@ def trial(trial_id: str, status: str = "finished", error: str | None = None, **m
     return LedgerTrial(trial_id, "trial", None, {}, status, 1, None, 0, metrics, error, 0)
 
 
+OBJECTIVES = ("mr2_reasonable", "num_params", "flops")
 FINISHED = trial("trial-001", mr2_reasonable=0.25, num_params=1_234_000, flops=2.5e9)
 
 
-def test_describe() -> None:
-    assert describe(FINISHED) == "trial-001 finished: 25.0 % missed, 1.23 M parameters, 2.50 GFLOPs"
+def test_end_of_trial_shows_its_objectives() -> None:
+    expected = "trial-001 finished: MR^-2 reasonable 25.0 %, 1.23 M parameters, 2.50 GFLOPs"
+    assert describe_end(FINISHED, OBJECTIVES) == expected
+    other = trial("trial-001", mr2_reasonable=0.25, mr2_all=0.5, num_params=1_234_000)
+    assert describe_end(other, ("mr2_all", "num_params")) == "trial-001 finished: MR^-2 all 50.0 %, 1.23 M parameters"
+
+
+def test_end_of_stopped_trial_shows_no_miss_rate() -> None:
+    stopped = trial("trial-002", status="stopped", mr2_reasonable=0.25, num_params=1_234_000)
+    assert describe_end(stopped, OBJECTIVES) == "trial-002 stopped: 1.23 M parameters"
+
+
+def test_end_of_failed_trial_shows_last_line_of_its_error() -> None:
     failed = trial("trial-002", status="failed", error="Traceback\n  x\nValueError: boom\n")
-    assert describe(failed) == "trial-002 failed: ValueError: boom"
-    assert describe(trial("trial-003", status="failed")) == "trial-003 failed: no reason is known"
+    assert describe_end(failed, OBJECTIVES) == "trial-002 failed: ValueError: boom"
+    assert describe_end(trial("trial-003", status="failed"), OBJECTIVES).startswith("trial-003 failed: ")
 
 
 @pytest.mark.parametrize(
@@ -38,31 +51,31 @@ def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_trials_are_counted_and_the_rest_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ended_trials_are_counted_and_remaining_time_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr("sweeps.console.display.time.monotonic", lambda: clock[0])
     display, out = plain_display()
-    board = TrialBoard(display, total=4, ended=[trial("baseline-undistilled")], epochs_per_trial=5)
+    board = TrialBoard(
+        display, objectives=OBJECTIVES, total=4, ended=[trial("baseline-undistilled")], epochs_per_trial=5
+    )
     board.start("trial-001", 0, 5)
     board.start("trial-002", 3, 5)
-    assert "trial-002 goes on after epoch 3 of 5" in out.getvalue()
+    assert "trial-002 resumes after epoch 3 of 5" in out.getvalue()
     clock[0] = 60.0
     for epoch in range(1, 6):
         board.epoch("trial-001", epoch)
     board.epoch("trial-002", 4)
     board.end(FINISHED)
     # 6 epochs took 60 s. Left: 1 of trial-002 and 5 of a trial that was not proposed yet: 6 epochs, 60 s.
-    assert (
-        "trial-001 finished: 25.0 % missed, 1.23 M parameters, 2.50 GFLOPs  (2 of 4; about 60 s left)" in out.getvalue()
-    )
+    assert "2.50 GFLOPs  (2 of 4; about 60 s left)" in out.getvalue()
     clock[0] = 200.0
     board.update()
     last = out.getvalue().splitlines()[-1]
     # 6 epochs took 200 s now.
-    assert last == "trials: 2 of 4 done; best 25.0 % missed; epochs of trial-002 4/5; about 3 min left"
+    assert last == ("trials: 2 of 4 ended; lowest MR^-2 reasonable 25.0 %; epochs of trial-002 4/5; about 3 min left")
 
 
-def test_where_there_is_no_terminal_news_comes_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_without_terminal_is_printed_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
     monkeypatch.setattr("sweeps.console.display.time.monotonic", lambda: clock[0])
     display, out = plain_display()
@@ -75,7 +88,7 @@ def test_where_there_is_no_terminal_news_comes_seldom(monkeypatch: pytest.Monkey
     assert out.getvalue().splitlines() == ["begun", "under way [x]"]
 
 
-def test_a_terminal_shows_a_live_line_and_leaves_it_clean() -> None:
+def test_terminal_shows_live_line_and_restores_cursor() -> None:
     out = io.StringIO()
     with Display(Console(file=out, force_terminal=True, width=100)) as display:
         display.say("runs/[demo] of 3")
@@ -83,25 +96,35 @@ def test_a_terminal_shows_a_live_line_and_leaves_it_clean() -> None:
         display.show("trials: [1] of 3")
     text = out.getvalue()
     assert "runs/[demo] of 3" in text
-    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor, hidden meanwhile, is back
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
 
 
-def test_the_teachers_epochs_are_told_once() -> None:
+def test_epochs_of_teacher_are_printed_once() -> None:
     display, out = plain_display()
-    board = TeacherBoard(display)
+    board = TeacherBoard(display, OBJECTIVES)
     for step in range(1, 9):
         epoch = (step - 1) // 4 + 1
         board.update(TrainingProgress("teacher", step, 8, epoch, 2, {"mr2_reasonable": 0.5} if epoch > 1 else {}))
     assert [line for line in out.getvalue().splitlines() if "epochs" in line] == [
-        "  teacher: 1 of 2 epochs, 50.0 % missed"
+        "  teacher: 1 of 2 epochs, MR^-2 reasonable 50.0 %"
     ]
 
 
-def test_front_table_holds_the_teacher_and_the_front() -> None:
+def rows_of(objectives: tuple[str, ...], front: list[LedgerTrial], teacher: dict[str, float] | None) -> list[list[str]]:
     out = io.StringIO()
-    Console(file=out, width=80).print(
-        front_table([FINISHED], {"mr2_reasonable": 0.2, "num_params": 4e7, "flops": 1e10})
-    )
-    rows = [line.split() for line in out.getvalue().splitlines()]
+    Console(file=out, width=80).print(front_table(front, objectives, teacher))
+    return [re.split(r"\s{2,}", line.strip()) for line in out.getvalue().splitlines() if line.strip()]
+
+
+def test_front_table_holds_teacher_and_front() -> None:
+    rows = rows_of(OBJECTIVES, [FINISHED], {"mr2_reasonable": 0.2, "num_params": 4e7, "flops": 1e10})
+    assert ["MR^-2 reasonable (%)", "parameters (M)", "GFLOPs"] in rows
     assert ["teacher", "20.0", "40.00", "10.00"] in rows
     assert ["trial-001", "25.0", "1.23", "2.50"] in rows
+
+
+def test_columns_of_front_table_are_the_objectives() -> None:
+    trials = [trial("trial-001", mr2_all=0.5, num_params=1_234_000, flops=2.5e9, gmacs=1.25)]
+    rows = rows_of(("gmacs", "mr2_all"), trials, {"mr2_reasonable": 0.2, "num_params": 4e7})
+    assert rows[1] == ["GMACs", "MR^-2 all (%)"]
+    assert rows[-2:] == [["teacher", "-", "-"], ["trial-001", "1.25", "50.0"]]

@@ -45,7 +45,7 @@ class Scene:
             OBJECTIVES,
             self.ledger,
             tracker,
-            TrialBoard(display, total=1, ended=[], epochs_per_trial=2),
+            TrialBoard(display, objectives=OBJECTIVES, total=1, ended=[], epochs_per_trial=2),
             put_back=self.put_back.append,
             is_interrupted=lambda: self.is_interrupted,
         )
@@ -134,7 +134,7 @@ def test_trial_trained_to_its_end_is_finished(scene: Scene) -> None:
     assert "pid" not in {name for name, _, _ in run.history}
     assert run.artifacts == {"metrics.json": "{}"}
     assert scene.recorder.num_running == 0
-    assert "baseline-b finished: 50.0 % missed" in scene.out.getvalue()
+    assert "baseline-b finished: MR^-2 reasonable 50.0 %" in scene.out.getvalue()
 
 
 def test_trial_that_ends_early_is_stopped(scene: Scene) -> None:

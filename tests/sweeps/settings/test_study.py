@@ -122,7 +122,11 @@ def test_a_trials_setting_without_base_is_explained(tmp_path: Path) -> None:
         ("name: ..", "name: found"),
         ("name: teachers", "the folder of the teachers"),
         ("name: x\nobjectives: [ap]", "allowed: mr2_reasonable, mr2_small"),
-        ("name: x\nobjectives: [flops, flops]", "objectives must differ"),
+        ("name: x\nobjectives: [mr2_all, mr2_all]", "objectives: found mr2_all, mr2_all; allowed: each objective once"),
+        # Known before training: there would be nothing to find out.
+        ("name: x\nobjectives: [num_params]", "objectives: found num_params, known of every trial before"),
+        ("name: x\nobjectives: [gmacs, flops]",
+         "allowed: one or more of mr2_reasonable, mr2_small, mr2_heavy, mr2_all, with any of num_params, flops, gmacs"),
         ("name: x\nobjectives: []", "objectives: found"),
         ("name: x\nsearch: {sampler: cma}", "search.sampler: found \"cma\" (str); allowed: tpe, nsga2, gp, random"),
         ("name: x\nsearch: {num_trials: 0}", "search.num_trials: found 0"),

@@ -1,0 +1,42 @@
+"""The teacher of a study as recorded in the study's folder, ``teacher.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hkd import metric_names as names
+from hkd.files import write_atomically
+from hkd.training.teacher import PreparedTeacher
+
+
+@dataclass(frozen=True)
+class TeacherRecord:
+    """Where the teacher's weights are, and how good and how large it is."""
+
+    path: Path
+    metrics: Mapping[str, float]
+    """Its evaluation, ``num_params``, ``flops`` and ``gmacs``."""
+
+
+def teacher_record(prepared: PreparedTeacher) -> TeacherRecord:
+    """The record of a teacher that is ready."""
+    cost = prepared.cost
+    costs = {names.NUM_PARAMS: cost.num_params, names.FLOPS: cost.flops, names.GMACS: cost.gmacs}
+    return TeacherRecord(prepared.path, {**prepared.metrics, **costs})
+
+
+def write_teacher(file: Path, teacher: TeacherRecord) -> None:
+    """Write the record atomically."""
+    content = {"path": str(teacher.path), "metrics": teacher.metrics}
+    write_atomically(file, json.dumps(content, indent=2) + "\n", durable=True)
+
+
+def read_teacher(file: Path) -> TeacherRecord | None:
+    """The record that :func:`write_teacher` wrote; None where there is no file."""
+    if not file.is_file():
+        return None
+    raw = json.loads(file.read_text(encoding="utf-8"))
+    return TeacherRecord(Path(raw["path"]), raw["metrics"])

@@ -1,0 +1,21 @@
+"""The file on a study's teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hkd.config import TeacherConfig
+from hkd.models.cost import Cost
+from hkd.training.teacher import PreparedTeacher
+from sweeps.trials.teacher_record import TeacherRecord, read_teacher, teacher_record, write_teacher
+
+
+def test_record_holds_evaluation_and_costs_and_survives_writing(tmp_path: Path) -> None:
+    path, cost = tmp_path / "teacher.safetensors", Cost(10, 4 * 10**9)
+    prepared = PreparedTeacher(path, {"mr2_all": 0.25}, cost, TeacherConfig(), epochs=())
+    expected = {"mr2_all": 0.25, "num_params": 10, "flops": 4 * 10**9, "gmacs": 2.0}
+    record = teacher_record(prepared)
+    assert record == TeacherRecord(tmp_path / "teacher.safetensors", expected)
+    write_teacher(tmp_path / "teacher.json", record)
+    assert read_teacher(tmp_path / "teacher.json") == record
+    assert read_teacher(tmp_path / "other.json") is None
