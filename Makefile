@@ -1,31 +1,35 @@
-# `make demo` and `make test` work on a machine that has only make and a Python; everything else goes into .venv.
+# `make demo` and `make test` need only make and Python; everything else is installed into .venv.
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint unit thorough end_to_end constraints clean FORCE
+.PHONY: help install demo test lint unit thorough end_to_end lowest constraints clean FORCE
+# Containers often set it. Without bytecode files, every process compiles torch and mlflow again, which takes seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Written last, so that an interrupted install is never taken for a finished one. It holds the checkout's place:
-# a virtual environment does not survive being moved.
+# Written last, so that an interrupted install does not count as finished. It holds the path of the checkout, because a
+# virtual environment stops working when it is moved.
 STAMP := $(VENV)/installed
 ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
 STALE := FORCE
 endif
-# PYTHON=... chooses the interpreter that .venv is made with.
+# PYTHON=... chooses the interpreter of .venv.
 PYTHON ?=
+LOWEST := .venv-lowest
 
 help:
 	@echo "make demo        install, then a real sweep on generated scenes and its report"
 	@echo "make test        install, then lint, types, import contracts and all tests"
 	@echo "make lint        ruff, mypy, import contracts"
 	@echo "make unit        the unit tests"
-	@echo "make thorough    the tests that search widely: fuzzed files, memory, speed's correctness"
-	@echo "make end_to_end  the tests that drive the real commands"
+	@echo "make thorough    the tests that search widely or train: fuzzed files, memory, equality of fast paths"
+	@echo "make end_to_end  the tests that run the real commands"
+	@echo "make lowest      the unit tests with the lowest versions that pyproject.toml admits, in $(LOWEST)"
 	@echo "make install     only create or refresh .venv (PYTHON=... chooses its interpreter)"
-	@echo "make constraints write constraints.txt from what .venv holds"
-	@echo "make clean       remove .venv and all caches; runs/, data/, reports/ and mlflow.db are kept"
+	@echo "make constraints write constraints.txt from the versions in .venv"
+	@echo "make clean       remove $(VENV), $(LOWEST) and all caches; runs/, data/, reports/ and mlflow.db are kept"
 
 install: $(STAMP)
 
@@ -41,15 +45,15 @@ $(STAMP): pyproject.toml constraints.txt $(STALE)
 	            "Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; \
 	        exit 2; \
 	    fi; \
-	    echo "Making $(VENV) with $$("$$found" --version)"; \
+	    echo "Creating $(VENV) with $$("$$found" --version)"; \
 	    "$$found" -m venv --clear $(VENV) || { \
-	        echo "Could not make $(VENV). On Debian and Ubuntu the venv module is a package of its own:" \
+	        echo "Could not create $(VENV). On Debian and Ubuntu the venv module is a package of its own:" \
 	            "apt install python3-venv" >&2; \
 	        exit 2; \
 	    }; \
 	fi
 	@echo "Installing into $(VENV) (a few GB the first time)"
-# uv installs in a tenth of pip's time, but knows nothing of pip's own configuration (indexes, certificates).
+# uv takes a tenth of pip's time, but does not read pip's configuration (indexes, certificates).
 	@{ $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv && \
 	    $(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e '.[dev]'; } || { \
 	    echo "uv could not install: trying pip" >&2; \
@@ -57,7 +61,7 @@ $(STAMP): pyproject.toml constraints.txt $(STALE)
 	@echo "$(CURDIR)" > $(STAMP)
 
 demo: $(STAMP)
-# --resume: a second call goes on with what the first left, or only reports it.
+# --resume: a second call continues an interrupted study, or only reports a finished one.
 	$(BIN)/python sweeps/run.py --resume
 	$(BIN)/python analysis/pareto.py --study demo
 	@echo
@@ -69,7 +73,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-# By whole files: some share what is slow to make among their tests.
+# By whole files: tests of a file share fixtures that are slow to set up.
 unit: $(STAMP)
 	$(BIN)/pytest -m "not end_to_end and not thorough" --durations=15 --numprocesses=auto --dist=loadfile
 
@@ -80,6 +84,18 @@ thorough: $(STAMP)
 end_to_end: $(STAMP)
 	$(BIN)/pytest -m end_to_end --durations=15 --numprocesses=2 --dist=loadfile
 
+# Without constraints.txt: direct requirements at their floors, everything below them at its newest. Deprecation warnings
+# of old packages about their own dependencies are no failures.
+$(LOWEST)/installed: pyproject.toml $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[test]'
+	touch $@
+
+lowest: $(LOWEST)/installed
+	@$(LOWEST)/bin/python .ci/print_versions.py
+	$(LOWEST)/bin/python -m pytest -m "not end_to_end and not thorough" --numprocesses=auto --dist=loadfile \
+	    -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
+
 # One after another even under `make -j`: the steps share the machine's cores. The unit and the thorough tests run in
 # one pytest session, which imports torch, Ray and MLflow once instead of twice.
 test: $(STAMP)
@@ -87,12 +103,12 @@ test: $(STAMP)
 	$(BIN)/pytest -m "not end_to_end" --durations=15 --numprocesses=auto --dist=loadfile
 	@$(MAKE) --no-print-directory end_to_end
 
-# Names and versions only: where packages come from is the machine's affair.
+# Names and versions only: package indexes are configured per machine.
 constraints: $(STAMP)
 	$(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable | grep -E '^[A-Za-z0-9._-]+==' > constraints.new
 	mv constraints.new constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) build dist hkd.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build dist hkd.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find hkd sweeps analysis benchmarks tests -name __pycache__ -type d -prune -exec rm -rf {} +

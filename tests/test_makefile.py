@@ -1,4 +1,4 @@
-"""The Makefile's way to a virtual environment, with stand-ins for Python and uv that only note what they are asked."""
+"""How the Makefile creates virtual environments, with stand-ins for Python and uv that only log their arguments."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.conftest import REPOSITORY
 PYTHON = """\
 #!/bin/sh
 echo "python $*" >> {log}
+[ -n "$PYTHONDONTWRITEBYTECODE" ] && echo "no bytecode" >> {log}
 case "$1" in
     -c) exit ${{FAKE_TOO_OLD:-0}} ;;
     --version) echo Python 3.12.0 ;;
@@ -23,15 +24,24 @@ if [ "$2" = venv ]; then
     [ -n "$FAKE_NO_VENV" ] && exit 1
     mkdir -p .venv/bin
     cp {python} .venv/bin/python
-    printf '#!/bin/sh\\necho "uv $*" >> {log}\\nexit ${{FAKE_UV:-0}}\\n' > .venv/bin/uv
-    chmod +x .venv/bin/uv
+    cp {uv} .venv/bin/uv
 fi
 exit 0
 """
 
+UV = """\
+#!/bin/sh
+echo "uv $*" >> {log}
+if [ "$1" = venv ]; then
+    mkdir -p .venv-lowest/bin
+    cp {python} .venv-lowest/bin/python
+fi
+exit ${{FAKE_UV:-0}}
+"""
+
 
 class Checkout:
-    """A folder with this Makefile, and a `python3` that pretends."""
+    """A folder with this Makefile, and stand-ins for `python3` and uv."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "checkout"
@@ -40,14 +50,17 @@ class Checkout:
             shutil.copy(REPOSITORY / name, self.folder)
         self.tools = folder / "tools"
         self.tools.mkdir()
-        # Nothing else: a test must not find, and install with, the machine's own Python.
-        for tool in ("make", "cat", "chmod", "cp", "mkdir", "rm"):
+        # Nothing else: a test must not install with the machine's own Python.
+        for tool in ("make", "cat", "cp", "mkdir", "rm", "touch"):
             (self.tools / tool).symlink_to(shutil.which(tool) or pytest.skip(f"no {tool} on this machine"))
         self.log = folder / "log"
         self.log.touch()
         python = self.tools / "python3"
-        python.write_text(PYTHON.format(log=self.log, python=python))
+        uv = self.tools / "stand-in-uv"
+        python.write_text(PYTHON.format(log=self.log, python=python, uv=uv))
+        uv.write_text(UV.format(log=self.log, python=python))
         python.chmod(0o755)
+        uv.chmod(0o755)
 
     def make(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         self.log.write_text("")
@@ -70,7 +83,7 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
 
 
-def test_first_install_is_made_with_the_pins_and_then_kept(checkout: Checkout) -> None:
+def test_first_install_uses_the_pins_and_is_kept(checkout: Checkout) -> None:
     assert checkout.make("install").returncode == 0
     assert "python -m venv --clear .venv" in checkout.log.read_text()
     assert "uv pip install --python .venv/bin/python -c constraints.txt -e .[dev]" in checkout.log.read_text()
@@ -88,12 +101,12 @@ def test_changed_requirements_refresh_the_environment(checkout: Checkout, change
     assert "-m venv" not in checkout.log.read_text()
 
 
-def test_a_broken_off_install_is_done_again(checkout: Checkout) -> None:
+def test_interrupted_install_is_repeated(checkout: Checkout) -> None:
     checkout.make("install")
     later = (checkout.folder / ".venv" / "installed").stat().st_mtime + 10
     os.utime(checkout.folder / "pyproject.toml", (later, later))
     assert checkout.make("install", FAKE_UV="1", FAKE_PIP="1").returncode != 0
-    # Nothing has changed since, and yet the environment is not believed to be fresh.
+    # The requirements are now older than the environment, which is still not complete.
     os.utime(checkout.folder / "pyproject.toml", (0, 0))
     assert checkout.make("install").returncode == 0
     assert checkout.installs == 1
@@ -108,14 +121,14 @@ def test_pip_installs_where_uv_cannot(checkout: Checkout) -> None:
     )
 
 
-def test_a_moved_checkout_installs_anew(checkout: Checkout) -> None:
+def test_moved_checkout_installs_again(checkout: Checkout) -> None:
     checkout.make("install")
     checkout.folder = checkout.folder.rename(checkout.folder.with_name("elsewhere"))
     checkout.make("install")
     assert checkout.installs == 1
 
 
-def test_an_environment_without_a_working_python_is_made_anew(checkout: Checkout) -> None:
+def test_environment_without_a_working_python_is_recreated(checkout: Checkout) -> None:
     checkout.make("install")
     (checkout.folder / ".venv" / "bin" / "python").unlink()
     (checkout.folder / ".venv" / "installed").unlink()
@@ -123,7 +136,7 @@ def test_an_environment_without_a_working_python_is_made_anew(checkout: Checkout
     assert "-m venv --clear" in checkout.log.read_text()
 
 
-def test_what_is_missing_is_told(checkout: Checkout) -> None:
+def test_missing_python_or_venv_module_is_reported_with_a_remedy(checkout: Checkout) -> None:
     old = checkout.make("install", FAKE_TOO_OLD="1")
     assert old.returncode == 2
     assert "No suitable Python: python3 is missing or older than 3.11" in old.stderr
@@ -136,9 +149,25 @@ def test_what_is_missing_is_told(checkout: Checkout) -> None:
     assert not (checkout.folder / ".venv" / "installed").exists()
 
 
-def test_plain_make_only_explains(checkout: Checkout) -> None:
+def test_make_without_a_target_prints_help(checkout: Checkout) -> None:
     done = checkout.make()
     assert done.returncode == 0
     assert "make demo" in done.stdout
     assert "make test" in done.stdout
     assert not (checkout.folder / ".venv").exists()
+
+
+def test_lowest_versions_are_installed_without_the_pins_into_their_own_environment(checkout: Checkout) -> None:
+    assert checkout.make("lowest").returncode == 0
+    lines = checkout.log.read_text().splitlines()
+    (install,) = (line for line in lines if "--resolution lowest-direct" in line)
+    assert "--python .venv-lowest/bin/python" in install
+    assert "constraints.txt" not in install
+    assert lines[-1].startswith("python -m pytest -m not end_to_end and not thorough")
+    assert checkout.make("lowest").returncode == 0
+    assert checkout.installs == 0
+
+
+def test_commands_write_bytecode_whatever_the_environment_says(checkout: Checkout) -> None:
+    assert checkout.make("install", PYTHONDONTWRITEBYTECODE="1").returncode == 0
+    assert "no bytecode" not in checkout.log.read_text()

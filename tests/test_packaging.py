@@ -86,7 +86,7 @@ def test_studies_are_installed_with_the_package() -> None:
 
 @pytest.mark.parametrize("package", ["sweeps", "analysis"])
 def test_no_script_folder_shadows_the_standard_library(package: str) -> None:
-    # `python sweeps/run.py` puts sweeps/ first on the path: a module named like one of Python's would be taken for it.
+    # `python sweeps/run.py` puts sweeps/ first on the path, before the standard library.
     names = {path.stem for path in (REPOSITORY / package).glob("*.py")}
     assert names & set(sys.stdlib_module_names) == set()
 

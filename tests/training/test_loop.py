@@ -236,7 +236,7 @@ def test_number_of_host_reads_does_not_grow_with_the_steps(make: MakeTrainer, mo
         with reads, monkeypatch.context() as patch:
             patch.setattr(Tensor, "tolist", tolist)
             for losses in (pyramid, region):  # on a CPU, where nobody waits, masks are looked at
-                patch.setattr(losses, "is_known_whole", lambda _: False)
+                patch.setattr(losses, "is_known_full", lambda _: False)
             trainer.train_epoch()
         return reads.count
 
