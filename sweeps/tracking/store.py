@@ -1,4 +1,4 @@
-"""The MLflow store that a study writes to: found, checked, and told what is wrong with it before anything is begun."""
+"""Connects to the MLflow store of a study and checks it before the study starts."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from mlflow.tracking import MlflowClient
 from hkd.redaction import is_redacted, redacted_text, redacted_uri
 
 CONNECT_SECONDS = 5.0
-_REMEDY = "Start the server, or name another store: --set tracking.uri=sqlite:///mlflow.db"
+_REMEDY = "Start the server, or use another store: --set tracking.uri=sqlite:///mlflow.db"
 _HTTP_SERVER_ERROR = 500
 _HTTP_TOO_MANY_REQUESTS = 429
 
 
 class TrackingError(ValueError):
-    """MLflow cannot be used as asked for."""
+    """The MLflow store cannot be used."""
 
 
 def connect(uri: str) -> MlflowClient:
-    """Connect to an MLflow store, making an SQLite file that is not there yet.
+    """Connect to an MLflow store; creates an SQLite file that does not exist.
 
     Raises:
-        TrackingError: the store is unreachable, of an unknown kind, or no MLflow store.
+        TrackingError: the URI is invalid or unsupported, or the store cannot be reached.
     """
     _configure_mlflow()
     _check_uri(uri)
@@ -43,10 +43,13 @@ def connect(uri: str) -> MlflowClient:
 
 
 def find_experiment(client: MlflowClient, uri: str, study: str, *, study_exists: bool) -> Experiment | None:
-    """The study's experiment, None where there is none yet.
+    """The study's experiment; None if it does not exist.
+
+    Args:
+        study_exists: Whether the study's folder exists, so that runs in the experiment belong to it.
 
     Raises:
-        TrackingError: the name is taken by a deleted experiment, or by runs of a study that is not this one.
+        TrackingError: the experiment is deleted, or has runs while the study does not exist.
     """
     shown = redacted_uri(uri)
     with raising_tracking_errors(uri):
@@ -56,25 +59,21 @@ def find_experiment(client: MlflowClient, uri: str, study: str, *, study_exists:
         is_used = bool(client.search_runs([experiment.experiment_id], max_results=1))
     if experiment.lifecycle_stage == "deleted":
         raise TrackingError(
-            f'the MLflow store {shown} has a deleted experiment "{study}", which keeps its name taken; '
-            f"bring it back (mlflow experiments restore --experiment-id {experiment.experiment_id}), remove it for "
-            "good (mlflow gc), or choose another name (--name NAME)"
+            f'the MLflow store {shown} has a deleted experiment "{study}"; restore it (mlflow experiments restore '
+            f"--experiment-id {experiment.experiment_id}), remove it permanently (mlflow gc), or choose another name "
+            "(--name NAME)"
         )
     if is_used and not study_exists:
         raise TrackingError(
-            f'the MLflow store {shown} already has results of a study "{study}", whose folder is not here; '
-            "choose another name (--name NAME) or storage_path. The results are untouched."
+            f'the MLflow store {shown} has runs of a study "{study}", but there is no folder of that study; choose '
+            "another name (--name NAME), or the folder that has it (--set storage_path=PATH)"
         )
     return experiment
 
 
 @contextmanager
 def raising_tracking_errors(uri: str) -> Iterator[None]:
-    """Tell what keeps a store from being used.
-
-    Raises:
-        TrackingError: whatever MLflow, its database or its server object to.
-    """
+    """Raise errors of MLflow, its database or its server as :class:`TrackingError`."""
     try:
         yield
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError, OSError, ValueError) as error:
@@ -84,16 +83,16 @@ def raising_tracking_errors(uri: str) -> Iterator[None]:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether what failed may succeed later: the store was away, overloaded or broken, and did not refuse."""
+    """Whether the request may succeed later: the store was unreachable or overloaded, and did not reject it."""
     if isinstance(error, MlflowException):
         if error.error_code == "INTERNAL_ERROR" and not isinstance(error, RestException):
-            # What MlflowException says of itself where it says nothing: a missing plugin, or a request that got lost.
+            # MlflowException's default code: raised for missing plug-ins as well as for lost requests.
             return str(error).startswith("API request")
         status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
         return status >= _HTTP_SERVER_ERROR or status == _HTTP_TOO_MANY_REQUESTS
     if isinstance(error, requests.HTTPError):
         return error.response is None or error.response.status_code >= _HTTP_SERVER_ERROR
-    passing = (
+    transient = (
         requests.ConnectionError,
         requests.Timeout,
         ConnectionError,
@@ -103,17 +102,17 @@ def is_transient(error: Exception) -> bool:
         sqlalchemy.exc.InterfaceError,
         sqlalchemy.exc.TimeoutError,
     )
-    return isinstance(error, passing)
+    return isinstance(error, transient)
 
 
 def short_message(error: Exception, uri: str) -> str:
-    """What an error says, in short and without passwords: MLflow's and SQLAlchemy's messages go on for pages."""
+    """First line of an error's message, without passwords: messages of MLflow and SQLAlchemy can have pages."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     return redacted_text(line, uri)
 
 
 def artifact_location(uri: str, study: str) -> str | None:
-    """Beside an SQLite file; where a server keeps artifacts is the server's affair."""
+    """A folder beside an SQLite file; None for a server, which has its own artifact location."""
     if urlsplit(uri).scheme.partition("+")[0] != "sqlite":
         return None
     database = _sqlite_path(uri)
@@ -122,7 +121,7 @@ def artifact_location(uri: str, study: str) -> str | None:
 
 
 def _configure_mlflow() -> None:
-    """Else MLflow waits minutes for a server that is away, and tells of every table it makes and every run it ends."""
+    """Shorten MLflow's timeouts, which are minutes by default, and hide its log of migrations and ended runs."""
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -131,10 +130,10 @@ def _configure_mlflow() -> None:
 
 
 def _check_uri(uri: str) -> None:
-    """Find out quickly what MLflow would take long to find out, or make silently in a mistyped place."""
+    """Check without MLflow, which retries for minutes, and creates a database at a mistyped path."""
     if is_redacted(uri):
         raise TrackingError(
-            f"tracking.uri {uri} was copied from where its password is hidden; give it whole: --set tracking.uri=..."
+            f"tracking.uri {uri} has a hidden password (***); set it with its password: --set tracking.uri=URI"
         )
     scheme = uri.partition("://")[0].lower()
     if scheme in ("http", "https"):
@@ -149,33 +148,30 @@ def _check_server(uri: str, default_port: int) -> None:
         parts = urlsplit(uri)
         host, port = parts.hostname, parts.port or default_port
         if not host:
-            raise ValueError("it names no host")
+            raise ValueError("it has no host")
         socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
     except OSError as error:
-        raise TrackingError(
-            f"the MLflow server {shown} (tracking.uri) cannot be reached: {error}. Start it, or name another "
-            "store: --set tracking.uri=sqlite:///mlflow.db"
-        ) from error
+        raise TrackingError(f"cannot reach the MLflow server {shown} (tracking.uri): {error}. {_REMEDY}") from error
     except ValueError as error:
-        # The message may quote a part of the password, where that holds a slash.
+        # Python's message quotes a part of a password that contains a slash.
         reason = "write /, : and @ in a user or password as %2F, %3A and %40" if "@" in uri else str(error)
         raise TrackingError(
-            f"tracking.uri {shown} is no address of a server: {reason}; allowed: http(s)://HOST:PORT"
+            f"tracking.uri {shown} is not a server address: {reason}; allowed: http(s)://HOST:PORT"
         ) from error
 
 
 def _check_file(uri: str) -> None:
     shown, database = redacted_uri(uri), _sqlite_path(uri)
     if database is None or not database.absolute().parent.is_dir():
-        folder = "" if database is None else f"; there is no folder {database.absolute().parent}"
-        raise TrackingError(f"tracking.uri {shown} names no place for a file{folder}; allowed: sqlite:///PATH")
+        reason = "it has no path" if database is None else f"the folder {database.absolute().parent} does not exist"
+        raise TrackingError(f"tracking.uri {shown}: {reason}; allowed: sqlite:///PATH in an existing folder")
     problem = None
     if database.is_dir():
         problem = "is a folder"
     elif not os.access(database if database.exists() else database.absolute().parent, os.R_OK | os.W_OK):
-        problem = "cannot be read and written by you"
+        problem = "is not readable and writable"
     if problem is not None:
-        raise TrackingError(f"tracking.uri {shown}: {database} {problem}; name a file: sqlite:///PATH")
+        raise TrackingError(f"tracking.uri {shown}: {database} {problem}; allowed: sqlite:///PATH of a file")
 
 
 def _sqlite_path(uri: str) -> Path | None:

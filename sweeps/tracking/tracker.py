@@ -1,11 +1,11 @@
-"""Writes a study into MLflow, from the driver only.
+"""Writes a study to MLflow, from the driver only.
 
-Experiment = study; one parent run; one child run for the teacher and for each trial, found again by its tag
-``hkd.trial_id``, so that whatever is written twice is there once. Parameters are the dotted names of the trial's
-configuration, metrics carry the epoch as step.
+An experiment is a study. It has one parent run, and one child run for the teacher and for each trial. Child runs are
+identified by the tag ``hkd.trial_id``, so that a resumed study continues them. Parameters are the dotted names of the
+trial's configuration; the step of a metric is its epoch.
 
-A server that goes away in mid-study does not stop it: what was to be written waits in order, until it can be written.
-What it refuses is counted, told, and left out: the study's own folder has it all.
+Writes are queued and executed in order. If the server cannot be reached, they stay pending and the study continues. A
+write that MLflow rejects is logged and dropped: the study's folder has all results.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from hkd import metric_names as names
 from hkd.config import TrialConfig
@@ -28,11 +29,10 @@ from sweeps.tracking.store import artifact_location, is_transient, raising_track
 from sweeps.trials.ledger import LedgerTrial
 
 RETRY_SECONDS = 15.0
-"""Between attempts to write while the server is away."""
+"""Between attempts while the server cannot be reached."""
 MAX_ATTEMPTS = 4
-"""After which something that a server which answers fails to take is left out, and holds up the rest no longer."""
+"""Number of transient failures after which a write is dropped, if the server answers other requests."""
 
-_PARENT_TAG = "mlflow.parentRunId"
 _MLFLOW_STATUS = {
     names.STATUS_RUNNING: "RUNNING",
     names.STATUS_FINISHED: "FINISHED",
@@ -41,31 +41,32 @@ _MLFLOW_STATUS = {
 }
 _PARAMS_PER_BATCH = 100  # MLflow's limit
 _MAX_TAG_LENGTH = 5000
+_IS_PARENT = f"tags.`{names.TAG_ROLE}` = '{names.ROLE_STUDY}'"  # MLflow's filter syntax
 
 
 class Tracker:
-    """Writes one study into MLflow.
+    """Writes one study to MLflow.
 
     Args:
-        uri: Where ``client`` is connected to.
-        experiment: As :func:`sweeps.tracking.store.find_experiment` gives it.
+        uri: Tracking URI of ``client``.
+        experiment: Result of :func:`sweeps.tracking.store.find_experiment`; None creates the experiment.
 
     Raises:
-        TrackingError: the experiment cannot be made or read.
+        TrackingError: the experiment cannot be created or read.
     """
 
     def __init__(self, client: MlflowClient, uri: str, study: str, experiment: Experiment | None) -> None:
         self.last_error: str | None = None
-        """Why the last attempt to write failed; None while all is well."""
+        """Message of the last failed write; None after a successful one."""
         self.rejections: list[str] = []
-        """Why parts of the results were left out: one entry a part."""
+        """Messages of the dropped writes, one each."""
         self._client = client
         self._uri = uri
         self._study = study
         self._pending: list[Callable[[], None]] = []
         self._failed_at = -math.inf
         self._attempts = 0
-        """At what waits first."""
+        """Of the first pending write."""
         self._runs: dict[str, Run] = {}
         self._parent: Run | None = None
         with raising_tracking_errors(uri):
@@ -83,20 +84,18 @@ class Tracker:
 
     @property
     def num_pending(self) -> int:
-        """How much could not be written yet."""
+        """Number of pending writes."""
         return len(self._pending)
 
     def start_study(self, params: Mapping[str, object], tags: Mapping[str, str], study_yaml: str) -> None:
-        """Open the parent run, or open it again."""
+        """Create the parent run, or set it to running again."""
 
         def write() -> None:
             tags_now = {names.TAG_STATUS: names.STATUS_RUNNING, **tags}
-            # As in _run: it may be there although its making was not answered.
-            known = (
-                [self._parent] if self._parent else self._all_runs(f"tags.`{names.TAG_ROLE}` = '{names.ROLE_STUDY}'")
-            )
-            if known:
-                self._parent = known[0]
+            # As in _run: the run may exist although the response to create_run was lost.
+            existing = [self._parent] if self._parent else self._all_runs(_IS_PARENT)
+            if existing:
+                self._parent = existing[0]
                 self._client.update_run(self._parent.info.run_id, status="RUNNING")
                 self._set_tags(self._parent, tags_now)
             else:
@@ -108,7 +107,7 @@ class Tracker:
                 self._log_params(self._parent, params)
 
         self._write(write)
-        # Apart: a store of artifacts may refuse what the store of runs takes.
+        # A separate write, because the artifact store can fail on its own.
         self._write(lambda: self._log_text(self._parent, study_yaml, "study.yaml"))
 
     def log_teacher(
@@ -118,7 +117,7 @@ class Tracker:
         epochs: tuple[Mapping[str, float], ...],
         metrics: Mapping[str, float],
     ) -> None:
-        """Write down the teacher, once."""
+        """Log the teacher as a finished run, unless that was done before."""
         if self.trial_status(names.TEACHER_TRIAL_ID) == names.STATUS_FINISHED:
             return
         now = _now_ms()
@@ -126,8 +125,8 @@ class Tracker:
         def write() -> None:
             run = self._run(names.TEACHER_TRIAL_ID, names.ROLE_TEACHER, {})
             self._log_description(run, params, cost, now)
-            written = run.data.metrics.get(names.EPOCH, 0)
-            for epoch, measured in list(enumerate(epochs, start=1))[int(written) :]:
+            num_logged = int(run.data.metrics.get(names.EPOCH, 0))
+            for epoch, measured in list(enumerate(epochs, start=1))[num_logged:]:
                 self._log_metrics(run, {names.EPOCH: epoch, **measured}, step=epoch, time_ms=now)
             last = max(1, len(epochs))
             self._log_metrics(run, {**metrics, names.BUDGET_FRACTION: 1.0}, step=last, time_ms=now)
@@ -136,13 +135,13 @@ class Tracker:
         self._write(write)
 
     def start_trial(self, trial: LedgerTrial, config: TrialConfig, cost: Cost) -> None:
-        """Open the run of a trial, or open it again."""
+        """Create the run of a trial, or set it to running again."""
         now = _now_ms()
 
         def write() -> None:
             extra = {names.TAG_BASELINE: trial.baseline} if trial.baseline else {}
             run = self._run(trial.trial_id, trial.role, extra)
-            # One may say that it runs and the other not, where an earlier process was cut off between them.
+            # Tag and run status differ if an earlier process was killed between the two requests.
             if (run.data.tags.get(names.TAG_STATUS), run.info.status) != (names.STATUS_RUNNING, "RUNNING"):
                 self._client.update_run(run.info.run_id, status="RUNNING")
                 self._set_tags(run, {names.TAG_STATUS: names.STATUS_RUNNING})
@@ -151,21 +150,21 @@ class Tracker:
         self._write(write)
 
     def log_epoch(self, trial_id: str, metrics: Mapping[str, float]) -> None:
-        """Write what an epoch measured; an epoch that is there already (from before an interruption) is left out."""
-        # Taken once: what is sent again because its answer was lost is, to MLflow, the same measurement.
+        """Log the metrics of an epoch, unless they were logged before an interruption."""
+        # One timestamp for all attempts: MLflow stores a metric with equal timestamp, step and value once.
         now = _now_ms()
 
         def write() -> None:
             run = self._runs.get(trial_id)
             epoch = int(metrics[names.EPOCH])
-            # A trial whose run was refused has none.
+            # There is no run if MLflow rejected it.
             if run is not None and epoch > run.data.metrics.get(names.EPOCH, 0):
                 self._log_metrics(run, metrics, step=epoch, time_ms=now)
 
         self._write(write)
 
     def end_trial(self, trial: LedgerTrial, artifacts: Path | None) -> None:
-        """Close the run of a trial as the ledger has it, with the files of its last checkpoint."""
+        """Log the files of a trial's last checkpoint, and end its run with the status in the ledger."""
 
         def write_files() -> None:
             run = self._runs.get(trial.trial_id)
@@ -180,16 +179,16 @@ class Tracker:
         self._write(lambda: self._terminate(self._runs.get(trial.trial_id), trial.status, error_tag))
 
     def interrupt_trial(self, trial_id: str) -> None:
-        """Mark a trial that was stopped with the study, to go on when that is resumed."""
+        """End the run of an interrupted trial; :meth:`start_trial` continues it when the study is resumed."""
         self._write(lambda: self._terminate(self._runs.get(trial_id), names.STATUS_STOPPED, {}))
 
     def end_study(self, status: str) -> None:
-        """Close the parent run, trying once more to write what waits."""
+        """End the parent run, after another attempt at the pending writes."""
         self._failed_at = -math.inf
         self._write(lambda: self._terminate(self._parent, status, {}))
 
     def trial_status(self, trial_id: str) -> str | None:
-        """A trial's status as MLflow has it; None where it has no run."""
+        """The trial's ``hkd.status`` in MLflow; None if it has no run."""
         run = self._runs.get(trial_id)
         return None if run is None else run.data.tags.get(names.TAG_STATUS)
 
@@ -201,15 +200,14 @@ class Tracker:
             self._attempts += 1
             try:
                 self._pending[0]()
-            # Stores of runs and of artifacts are others' code, with libraries of their own that may even be missing;
-            # no trouble with them is worth a study.
+            # Tracking and artifact stores are plug-ins and can raise anything, ImportError included.
             except Exception as error:  # noqa: BLE001
                 self.last_error = short_message(error, self._uri)
                 if is_transient(error) and (self._attempts < MAX_ATTEMPTS or not self._answers()):
                     self._failed_at = time.monotonic()
                     return
                 if self.last_error not in self.rejections:
-                    logging.getLogger(__name__).warning("MLflow refuses a part of the results: %s", self.last_error)
+                    logging.getLogger(__name__).warning("MLflow rejected a write: %s", self.last_error)
                 self.rejections.append(self.last_error)
             else:
                 self.last_error = None
@@ -218,18 +216,18 @@ class Tracker:
 
     def _answers(self) -> bool:
         try:
-            self._all_runs(f"tags.`{names.TAG_ROLE}` = '{names.ROLE_STUDY}'")
+            self._all_runs(_IS_PARENT)
         except Exception:  # noqa: BLE001 (as above)
             return False
         return True
 
     def _run(self, trial_id: str, role: str, extra_tags: Mapping[str, str]) -> Run:
-        """The run of a trial, made where there is none."""
+        """The run of a trial, created if it does not exist."""
         if trial_id not in self._runs:
-            # A run whose making was not answered in time may be there nevertheless.
+            # The run may exist although the response to create_run was lost.
             found = self._all_runs(f"tags.`{names.TAG_TRIAL_ID}` = '{trial_id}'")
             if self._parent is None:
-                raise _NoParentError("the run of the study, below which all others stand, was refused")
+                raise _NoParentError("the parent run of the study was rejected")
             self._runs[trial_id] = (
                 found[0]
                 if found
@@ -241,7 +239,7 @@ class Tracker:
                         names.TAG_ROLE: role,
                         names.TAG_TRIAL_ID: trial_id,
                         names.TAG_STATUS: names.STATUS_RUNNING,
-                        _PARENT_TAG: self._parent.info.run_id,
+                        MLFLOW_PARENT_RUN_ID: self._parent.info.run_id,
                         **extra_tags,
                     },
                 )
@@ -266,7 +264,7 @@ class Tracker:
                 return runs
 
     def _log_description(self, run: Run, params: Mapping[str, object], cost: Cost, time_ms: int) -> None:
-        """What is known before training; left out where it is there already, whole."""
+        """Log parameters and costs, unless all of them are logged."""
         if len(run.data.params) < len(params):
             self._log_params(run, params)
         if names.GMACS not in run.data.metrics:
@@ -283,7 +281,7 @@ class Tracker:
             self._client.log_text(run.info.run_id, text, name)
 
     def _log_metrics(self, run: Run, metrics: Mapping[str, float], *, step: int, time_ms: int) -> None:
-        # A diverged ratio is no number; MLflow would keep it as the largest float there is.
+        # MLflow would store infinity as the largest float.
         finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
         self._client.log_batch(
             run.info.run_id, metrics=[Metric(name, value, time_ms, step) for name, value in finite.items()]
@@ -297,13 +295,13 @@ class Tracker:
     def _terminate(self, run: Run | None, status: str, tags: Mapping[str, str]) -> None:
         if run is None:
             return
-        # The tag last: whoever resumes the study writes a run again whose tag does not say that it has ended.
+        # The tag last: a resumed study writes a run's end again unless its tag has the status.
         self._client.set_terminated(run.info.run_id, _MLFLOW_STATUS[status])
         self._set_tags(run, {names.TAG_STATUS: status, **tags})
 
 
 class _NoParentError(Exception):
-    """There is no run to write below."""
+    """The study has no parent run."""
 
 
 def _now_ms() -> int:

@@ -1,4 +1,4 @@
-"""A stand-in for MLflow's client, which keeps runs in memory and can go away: a real store takes seconds to make."""
+"""An in-memory double of MLflow's client that can lose its connection. Creating a real store takes seconds."""
 
 # Signatures are MLflow's.
 # ruff: noqa: ARG002
@@ -21,7 +21,7 @@ from mlflow.tracking import MlflowClient
 
 @dataclass
 class StoredRun:
-    """What the store knows of a run."""
+    """A run in the store."""
 
     name: str
     status: str = "RUNNING"
@@ -36,15 +36,15 @@ class StoredRun:
 
 
 class MlflowDouble:
-    """The part of MlflowClient that a tracker uses."""
+    """The methods of MlflowClient that a tracker uses."""
 
     def __init__(self) -> None:
         self.runs: dict[str, StoredRun] = {}
         self.artifact_location: str | None = None
-        self.is_away = False
-        """Answers nothing."""
-        self.loses_answers = False
-        """Does what it is asked for and answers nothing."""
+        self.is_unreachable = False
+        """Every request fails."""
+        self.loses_responses = False
+        """The next request is executed, but its response is lost."""
         self._ids = itertools.count()
         self._metrics: set[tuple[str, str, int, float, int]] = set()
 
@@ -60,7 +60,7 @@ class MlflowDouble:
         return "1"
 
     def search_runs(self, experiment_ids: list[str], filter_string: str = "", **_: Any) -> PagedList[Run]:
-        self._answer()
+        self._respond()
         wanted = re.fullmatch(r"tags\.`(.+)` = '(.+)'", filter_string)
         found = [
             self._run(run_id)
@@ -70,21 +70,21 @@ class MlflowDouble:
         return PagedList(found, token=None)
 
     def create_run(self, experiment_id: str, run_name: str, tags: dict[str, str]) -> Run:
-        self._listen()
+        self._receive()
         run_id = f"run{next(self._ids)}"
         self.runs[run_id] = StoredRun(run_name, tags=dict(tags))
-        self._answer()
+        self._respond()
         return self._run(run_id)
 
     def update_run(self, run_id: str, status: str) -> None:
-        self._listen()
+        self._receive()
         self.runs[run_id].status = status
-        self._answer()
+        self._respond()
 
     def log_batch(
         self, run_id: str, metrics: Sequence[Metric] = (), params: Sequence[Param] = (), tags: Sequence[RunTag] = ()
     ) -> None:
-        self._listen()
+        self._receive()
         run = self.runs[run_id]
         assert len(params) <= 100, "MLflow's limit"
         for param in params:
@@ -92,35 +92,35 @@ class MlflowDouble:
                 raise MlflowException("Changing param values is not allowed", INVALID_PARAMETER_VALUE)
         run.tags.update({tag.key: tag.value for tag in tags})
         for metric in metrics:
-            # As MLflow: the same measurement, to the millisecond, is there once.
+            # MLflow stores a metric with equal timestamp, step and value once.
             entry = (metric.key, metric.step, metric.value)
             identity = (run_id, *entry, metric.timestamp)
             if identity not in self._metrics or entry not in run.history:
                 self._metrics.add(identity)
                 run.history.append(entry)
-        self._answer()
+        self._respond()
 
     def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
-        self._listen()
+        self._receive()
         self.runs[run_id].artifacts[artifact_file] = text
 
     def log_artifact(self, run_id: str, local_path: str) -> None:
-        self._listen()
+        self._receive()
         self.runs[run_id].artifacts[Path(local_path).name] = Path(local_path).read_text(encoding="utf-8")
 
     def set_terminated(self, run_id: str, status: str) -> None:
-        self._listen()
+        self._receive()
         self.runs[run_id].status = status
-        self._answer()
+        self._respond()
 
-    def _listen(self) -> None:
-        if self.is_away:
+    def _receive(self) -> None:
+        if self.is_unreachable:
             raise MlflowException("API request failed: connection refused\nand more", TEMPORARILY_UNAVAILABLE)
 
-    def _answer(self) -> None:
-        self._listen()
-        if self.loses_answers:
-            self.loses_answers = False
+    def _respond(self) -> None:
+        self._receive()
+        if self.loses_responses:
+            self.loses_responses = False
             raise MlflowException("timed out", TEMPORARILY_UNAVAILABLE)
 
     def _run(self, run_id: str) -> Run:
@@ -135,5 +135,5 @@ class MlflowDouble:
 
 
 def experiment(lifecycle_stage: str = LifecycleStage.ACTIVE) -> Experiment:
-    """An experiment as the store describes it."""
+    """An experiment of the store."""
     return Experiment("1", "study", "", lifecycle_stage)

@@ -67,7 +67,7 @@ def test_ends_that_mlflow_lacks_are_written(scene: Scene) -> None:
 def test_written_ends_are_not_written_again(scene: Scene) -> None:
     scene.ledger.finish(scene.ledger.record_metrics(scene.started("a"), METRICS))
     write_missing_ends(scene.study, scene.folder, scene.ledger, scene.tracker)
-    scene.store.is_away = True
+    scene.store.is_unreachable = True
     write_missing_ends(scene.study, scene.folder, scene.ledger, scene.tracker)
     assert scene.tracker.num_pending == 0
 

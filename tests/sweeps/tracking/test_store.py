@@ -1,4 +1,4 @@
-"""Which MLflow stores are used, and what is told of those that cannot be."""
+"""Which MLflow stores are accepted, and the errors of the others."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sweeps.tracking.tracker import Tracker
 from tests.sweeps.mlflow_double import MlflowDouble, experiment
 
 
-def test_a_server_that_does_not_run_is_told_quickly() -> None:
+def test_unreachable_server_is_rejected() -> None:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
-    with pytest.raises(TrackingError, match=rf"http://\*\*\*@127\.0\.0\.1:{port} .*cannot be reached") as caught:
+    with pytest.raises(TrackingError, match=rf"http://\*\*\*@127\.0\.0\.1:{port} .*--set tracking.uri=") as caught:
         connect(f"http://someone:secret@127.0.0.1:{port}")
     assert "secret" not in str(caught.value)
 
@@ -28,20 +28,20 @@ def test_a_server_that_does_not_run_is_told_quickly() -> None:
 @pytest.mark.parametrize(
     ("uri", "reason"),
     [
-        ("sqlite:///no/such/folder/mlflow.db", "there is no folder"),
-        ("sqlite:///", "names no place for a file"),
+        ("sqlite:///no/such/folder/mlflow.db", "/no/such/folder does not exist"),
+        ("sqlite:///", "it has no path"),
         ("gopher://host", "cannot use"),
-        ("http://host:abc", "is no address of a server"),
-        ("http://127.0.0.1:99999", "is no address of a server: Port out of range"),
-        ("http://[::1", "is no address of a server: Invalid IPv6 URL"),
-        ("http://a..b:5000", "is no address of a server"),
-        ("http://", "it names no host"),
-        # The part of a password before the slash is read as a port.
-        ("http://me:pa/ss@host", r"http://\*\*\*@host is no address of a server: write /, : and @"),
-        ("http://***@host", "copied from where its password is hidden"),
+        ("http://host:abc", r"allowed: http\(s\)://HOST:PORT"),
+        ("http://127.0.0.1:99999", "is not a server address: Port out of range"),
+        ("http://[::1", "is not a server address: Invalid IPv6 URL"),
+        ("http://a..b:5000", "is not a server address"),
+        ("http://", "it has no host"),
+        # The part of a password before a slash is parsed as the port.
+        ("http://me:pa/ss@host", r"http://\*\*\*@host is not a server address: write /, : and @"),
+        ("http://***@host", "hidden password"),
     ],
 )
-def test_a_mistyped_place_is_told_and_not_made(
+def test_invalid_uri_is_rejected_and_creates_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, reason: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -52,19 +52,19 @@ def test_a_mistyped_place_is_told_and_not_made(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_no_database(tmp_path: Path) -> None:
-    # Told at once: MLflow tries for more than a minute to open it.
-    with pytest.raises(TrackingError, match=f"{tmp_path} is a folder; name a file"):
+def test_folder_is_rejected_as_sqlite_file(tmp_path: Path) -> None:
+    # At once; MLflow would retry for more than a minute.
+    with pytest.raises(TrackingError, match=f"{tmp_path} is a folder; .*sqlite:///PATH"):
         connect(f"sqlite:///{tmp_path}")
 
 
-def test_an_experiment_that_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_experiment_that_cannot_be_created_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     store = MlflowDouble()
 
-    def refuse(*_: object, **__: object) -> None:
+    def reject(*_: object, **__: object) -> None:
         raise MlflowException("Permission denied", INVALID_PARAMETER_VALUE)
 
-    monkeypatch.setattr(store, "create_experiment", refuse)
+    monkeypatch.setattr(store, "create_experiment", reject)
     with pytest.raises(TrackingError, match=r"MLflow store http://\*\*\*@host .*: Permission denied"):
         Tracker(store.client(), "http://me:pw@host", "study", None)
 
@@ -76,17 +76,17 @@ def http_error(status: int) -> requests.HTTPError:
 
 
 def rest_error(code: str) -> RestException:
-    """As the client raises it for a server's answer."""
+    """The client's exception for an error response."""
     return RestException({"error_code": code, "message": "m"})  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(
-    ("error", "passes"),
+    ("error", "expected"),
     [
         (MlflowException("away", TEMPORARILY_UNAVAILABLE), True),
         (rest_error("INTERNAL_ERROR"), True),
         (rest_error("REQUEST_LIMIT_EXCEEDED"), True),
-        # MLflow gives neither a code of its own.
+        # Both have MlflowException's default code.
         (MlflowException("API request to http://h failed with exception Connection refused"), True),
         (MlflowException("Could not find a registered artifact repository for: gs://bucket"), False),
         (MlflowException("wrong", INVALID_PARAMETER_VALUE), False),
@@ -102,8 +102,8 @@ def rest_error(code: str) -> RestException:
         (ModuleNotFoundError(), False),
     ],
 )
-def test_what_may_succeed_later(error: Exception, passes: bool) -> None:
-    assert is_transient(error) is passes
+def test_transient_errors(error: Exception, expected: bool) -> None:
+    assert is_transient(error) is expected
 
 
 class Experiments(MlflowDouble):
@@ -115,7 +115,7 @@ class Experiments(MlflowDouble):
         return None if self._lifecycle_stage is None else experiment(self._lifecycle_stage)
 
 
-def test_results_of_another_study_are_not_written_over() -> None:
+def test_experiment_with_runs_of_another_study_is_rejected() -> None:
     uri = "sqlite:///mlflow.db"
     assert find_experiment(Experiments(None).client(), uri, "study", study_exists=False) is None
     there = Experiments("active")
@@ -123,7 +123,7 @@ def test_results_of_another_study_are_not_written_over() -> None:
     assert found is not None
     assert found.experiment_id == "1"
     there.create_run("1", "study", {})
-    with pytest.raises(TrackingError, match=r'already has results of a study "study", whose folder is not here'):
+    with pytest.raises(TrackingError, match=r'runs of a study "study".*--name NAME.*--set storage_path='):
         find_experiment(there.client(), uri, "study", study_exists=False)
     assert find_experiment(there.client(), uri, "study", study_exists=True) is not None
     with pytest.raises(TrackingError, match="mlflow experiments restore --experiment-id 1"):

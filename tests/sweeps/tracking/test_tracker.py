@@ -1,4 +1,4 @@
-"""What is written to MLflow: by the contract, once, and in order, even if the server goes away in between."""
+"""What is written to MLflow: names and steps, each once and in order, while the server fails and studies resume."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def store() -> MlflowDouble:
     return MlflowDouble()
 
 
-def begun(store: MlflowDouble) -> Tracker:
+def started_tracker(store: MlflowDouble) -> Tracker:
     tracker = Tracker(store.client(), "sqlite:///mlflow.db", "study", None)
     tracker.start_study({"search.seed": 0}, {"hkd.num_trials": "3"}, "name: study\n")
     return tracker
@@ -50,8 +50,8 @@ def epoch_metrics(epoch: int, **more: float) -> dict[str, float]:
     return {"epoch": epoch, "budget_fraction": epoch / 4, "mr2_reasonable": 1 / epoch, **more}
 
 
-def test_parent_run(store: MlflowDouble) -> None:
-    begun(store)
+def test_parent_run_has_tags_params_and_configuration(store: MlflowDouble) -> None:
+    started_tracker(store)
     parent = store.named("study")
     assert parent.tags == {
         "hkd.study": "study",
@@ -63,8 +63,8 @@ def test_parent_run(store: MlflowDouble) -> None:
     assert parent.artifacts == {"study.yaml": "name: study\n"}
 
 
-def test_a_trials_run(store: MlflowDouble, tmp_path: Path) -> None:
-    tracker = begun(store)
+def test_trial_run_has_configuration_costs_epochs_and_artifacts(store: MlflowDouble, tmp_path: Path) -> None:
+    tracker = started_tracker(store)
     config = TrialConfig()
     tracker.start_trial(BASELINE, config, COST)
     for epoch in (1, 2):
@@ -86,7 +86,7 @@ def test_a_trials_run(store: MlflowDouble, tmp_path: Path) -> None:
     assert run.params == {name: str(value) for name, value in flatten(config).items()}
     assert run.params["student.width_multiplier"] == "0.5"
     assert run.params["teacher.checkpoint"] == "None"
-    # Cost once, at step 0 (4 GFLOPs are 2 GMACs); the rest with the epoch as step; what is no number not at all.
+    # Costs once, at step 0 (4 GFLOPs = 2 GMACs); epochs at their step; infinite values not at all.
     assert run.history == [
         ("num_params", 0, 1000.0),
         ("flops", 0, 4e9),
@@ -98,7 +98,7 @@ def test_a_trials_run(store: MlflowDouble, tmp_path: Path) -> None:
         ("budget_fraction", 2, 0.5),
         ("mr2_reasonable", 2, 0.5),
     ]
-    # The state to go on from is no result.
+    # The training state is not logged.
     assert run.artifacts == {"metrics.json": "{}"}
     assert run.status == "FINISHED"
 
@@ -106,16 +106,16 @@ def test_a_trials_run(store: MlflowDouble, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "mlflow_status"), [("finished", "FINISHED"), ("stopped", "KILLED"), ("failed", "FAILED")]
 )
-def test_how_a_trial_ended(store: MlflowDouble, status: str, mlflow_status: str) -> None:
-    tracker = begun(store)
+def test_trial_status_maps_to_run_status(store: MlflowDouble, status: str, mlflow_status: str) -> None:
+    tracker = started_tracker(store)
     tracker.start_trial(TRIAL, TrialConfig(), COST)
     tracker.end_trial(replace(TRIAL, status=status), None)
     run = store.named("trial-001")
     assert (run.tags["hkd.status"], run.status) == (status, mlflow_status)
 
 
-def test_a_failed_trial_says_why(store: MlflowDouble) -> None:
-    tracker = begun(store)
+def test_failed_trial_has_its_error(store: MlflowDouble) -> None:
+    tracker = started_tracker(store)
     tracker.start_trial(TRIAL, TrialConfig(), COST)
     tracker.end_trial(replace(TRIAL, status="failed", error="Traceback:\n  line\nValueError: boom\n"), None)
     run = store.named("trial-001")
@@ -123,8 +123,8 @@ def test_a_failed_trial_says_why(store: MlflowDouble) -> None:
     assert run.artifacts["error.txt"] == "Traceback:\n  line\nValueError: boom\n"
 
 
-def test_a_resumed_study_writes_into_the_same_runs(store: MlflowDouble) -> None:
-    first = begun(store)
+def test_resumed_study_continues_its_runs(store: MlflowDouble) -> None:
+    first = started_tracker(store)
     first.start_trial(TRIAL, TrialConfig(), COST)
     first.log_epoch(TRIAL.trial_id, epoch_metrics(1))
     first.log_epoch(TRIAL.trial_id, epoch_metrics(2))
@@ -132,8 +132,8 @@ def test_a_resumed_study_writes_into_the_same_runs(store: MlflowDouble) -> None:
     first.end_study("stopped")
     run, parent = store.named("trial-001"), store.named("study")
     assert (run.tags["hkd.status"], run.status, parent.status) == ("stopped", "KILLED", "KILLED")
-    # Another process; the trial goes on from its checkpoint of epoch 1 and trains epoch 2 once more.
-    second = begun(store)
+    # Another process, which resumes the trial from its checkpoint of epoch 1 and repeats epoch 2.
+    second = started_tracker(store)
     assert second.trial_status("trial-001") == "stopped"
     second.start_trial(replace(TRIAL, attempts=2), TrialConfig(), COST)
     assert (run.tags["hkd.status"], run.status) == ("running", "RUNNING")
@@ -146,11 +146,11 @@ def test_a_resumed_study_writes_into_the_same_runs(store: MlflowDouble) -> None:
     assert sorted(run.name for run in store.runs.values()) == ["study", "trial-001"]
 
 
-def test_the_teacher_is_written_once(store: MlflowDouble) -> None:
+def test_teacher_is_logged_once(store: MlflowDouble) -> None:
     epochs = ({"loss_total": 3.0}, {"loss_total": 2.0})
-    # The second session was cut off before its end: all there is but the status.
+    # The second session was killed before it set the status.
     for status in ("finished", "running", "finished"):
-        begun(store).log_teacher({"teacher.backbone": "resnet50"}, COST, epochs, {"ap": 0.5})
+        started_tracker(store).log_teacher({"teacher.backbone": "resnet50"}, COST, epochs, {"ap": 0.5})
         store.named("teacher").tags["hkd.status"] = status
     run = store.named("teacher")
     assert (run.tags["hkd.role"], run.tags["hkd.status"], run.status) == ("teacher", "finished", "FINISHED")
@@ -160,16 +160,14 @@ def test_the_teacher_is_written_once(store: MlflowDouble) -> None:
     assert set(run.history) >= {("flops", 0, 4e9), ("ap", 2, 0.5), ("budget_fraction", 2, 1.0)}
 
 
-def test_what_cannot_be_written_now_is_written_later_in_order(
-    store: MlflowDouble, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tracker = begun(store)
-    store.is_away = True
+def test_pending_writes_are_written_later_in_order(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = started_tracker(store)
+    store.is_unreachable = True
     tracker.start_trial(TRIAL, TrialConfig(), COST)
     tracker.log_epoch(TRIAL.trial_id, epoch_metrics(1))
     assert (tracker.num_pending, tracker.last_error) == (2, "API request failed: connection refused")
-    store.is_away = False
-    # Not at once: a server that is away makes each attempt wait.
+    store.is_unreachable = False
+    # Not before RETRY_SECONDS, because each attempt waits for a timeout.
     tracker.log_epoch(TRIAL.trial_id, epoch_metrics(2))
     assert tracker.num_pending == 3
     monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.0)
@@ -178,30 +176,28 @@ def test_what_cannot_be_written_now_is_written_later_in_order(
     assert store.named("trial-001").steps_of("epoch") == [1, 2, 3]
 
 
-def test_the_end_tries_once_more(store: MlflowDouble) -> None:
-    tracker = begun(store)
-    store.is_away = True
+def test_end_of_study_retries_pending_writes(store: MlflowDouble) -> None:
+    tracker = started_tracker(store)
+    store.is_unreachable = True
     tracker.start_trial(TRIAL, TrialConfig(), COST)
-    store.is_away = False
+    store.is_unreachable = False
     tracker.end_study("finished")
     assert tracker.num_pending == 0
     assert store.named("trial-001").params
     assert store.named("study").status == "FINISHED"
 
 
-def test_a_run_whose_making_was_not_answered_is_not_made_twice(
-    store: MlflowDouble, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_is_created_once_if_response_is_lost(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.0)
-    tracker = begun(store)
+    tracker = started_tracker(store)
     search_runs = store.search_runs
 
-    def lose_the_next_answer(*arguments: object, **options: object) -> object:
+    def lose_next_response(*arguments: object, **options: object) -> object:
         found = search_runs(*arguments, **options)  # type: ignore[arg-type]
-        store.loses_answers = True
+        store.loses_responses = True
         return found
 
-    monkeypatch.setattr(store, "search_runs", lose_the_next_answer)
+    monkeypatch.setattr(store, "search_runs", lose_next_response)
     tracker.start_trial(TRIAL, TrialConfig(), COST)
     assert tracker.num_pending == 1
     monkeypatch.setattr(store, "search_runs", search_runs)
@@ -212,31 +208,29 @@ def test_a_run_whose_making_was_not_answered_is_not_made_twice(
     assert run.steps_of("epoch") == [1]
 
 
-def test_a_run_that_was_cut_off_while_it_was_made_is_completed(store: MlflowDouble) -> None:
-    first = begun(store)
+def test_incomplete_run_is_completed(store: MlflowDouble) -> None:
+    first = started_tracker(store)
     first.start_trial(TRIAL, TrialConfig(), COST)
     run = store.named("trial-001")
     run.params = dict(list(run.params.items())[:10])
     run.history.clear()
-    begun(store).start_trial(TRIAL, TrialConfig(), COST)
+    started_tracker(store).start_trial(TRIAL, TrialConfig(), COST)
     assert len(run.params) == len(flatten(TrialConfig()))
     assert run.steps_of("flops") == [0]
 
 
-def test_what_the_server_refuses_does_not_hold_up_the_rest(
-    store: MlflowDouble, caplog: pytest.LogCaptureFixture
-) -> None:
-    begun(store).start_trial(TRIAL, TrialConfig(), COST)
+def test_rejected_write_does_not_block_later_writes(store: MlflowDouble, caplog: pytest.LogCaptureFixture) -> None:
+    started_tracker(store).start_trial(TRIAL, TrialConfig(), COST)
     store.named("trial-001").params = {"training.seed": "another"}
-    tracker = begun(store)
+    tracker = started_tracker(store)
     tracker.start_trial(TRIAL, TrialConfig(), COST)
     tracker.log_epoch(TRIAL.trial_id, epoch_metrics(1))
     assert tracker.num_pending == 0
-    assert "refuses a part of the results: Changing param values is not allowed" in caplog.text
+    assert "Changing param values is not allowed" in caplog.text
     assert store.named("trial-001").steps_of("epoch") == [1]
 
 
-def test_artifacts_lie_beside_an_sqlite_file_and_where_a_server_wants_them(
+def test_artifacts_are_beside_sqlite_file_or_at_servers_location(
     store: MlflowDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -248,11 +242,11 @@ def test_artifacts_lie_beside_an_sqlite_file_and_where_a_server_wants_them(
     assert store.artifact_location is None
 
 
-def test_a_lost_answer_doubles_no_epoch(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_epoch_is_logged_once_if_response_is_lost(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.0)
-    tracker = begun(store)
+    tracker = started_tracker(store)
     tracker.start_trial(TRIAL, TrialConfig(), COST)
-    store.loses_answers = True
+    store.loses_responses = True
     tracker.log_epoch(TRIAL.trial_id, epoch_metrics(1))
     assert tracker.num_pending == 1
     later = time.time() + 60
@@ -261,28 +255,24 @@ def test_a_lost_answer_doubles_no_epoch(store: MlflowDouble, monkeypatch: pytest
     assert store.named("trial-001").steps_of("epoch") == [1, 2]
 
 
-def test_a_study_whose_making_was_not_answered_is_not_made_twice(
-    store: MlflowDouble, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parent_run_is_created_once_if_response_is_lost(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.0)
     tracker = Tracker(store.client(), "sqlite:///mlflow.db", "study", None)
     create_run = store.create_run
 
-    def lose_the_answer(*arguments: object, **options: object) -> object:
-        store.loses_answers = True
+    def lose_response(*arguments: object, **options: object) -> object:
+        store.loses_responses = True
         return create_run(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(store, "create_run", lose_the_answer)
+    monkeypatch.setattr(store, "create_run", lose_response)
     tracker.start_study({"search.seed": 0}, {}, "name: study\n")
     tracker.end_study("finished")
     run = store.named("study")  # exactly one
     assert (run.params, run.status) == ({"search.seed": "0"}, "FINISHED")
 
 
-def test_a_run_that_was_cut_off_while_it_was_closed_is_closed_when_the_study_is_resumed(
-    store: MlflowDouble, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = begun(store)
+def test_run_with_incomplete_end_is_ended_on_resume(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = started_tracker(store)
     first.start_trial(TRIAL, TrialConfig(), COST)
 
     def killed(*_: object, **__: object) -> None:
@@ -293,10 +283,10 @@ def test_a_run_that_was_cut_off_while_it_was_closed_is_closed_when_the_study_is_
     with pytest.raises(KeyboardInterrupt):
         first.end_trial(replace(TRIAL, status="finished"), None)
     monkeypatch.setattr(store, "log_batch", log_batch)
-    # The tag is what tells whoever resumes that something is left to be written.
+    # A resumed study reads the tag, which still is "running".
     run = store.named("trial-001")
     assert (run.status, run.tags["hkd.status"]) == ("FINISHED", "running")
-    second = begun(store)
+    second = started_tracker(store)
     assert second.trial_status("trial-001") == "running"
     second.start_trial(TRIAL, TrialConfig(), COST)
     assert run.status == "RUNNING"
@@ -307,7 +297,7 @@ def test_a_run_that_was_cut_off_while_it_was_closed_is_closed_when_the_study_is_
 @pytest.mark.parametrize(
     "error", [ModuleNotFoundError("No module named 'boto3'"), PermissionError(13, "Permission denied", "/mlflow")]
 )
-def test_a_failing_store_of_artifacts_costs_the_artifacts_and_nothing_else(
+def test_failing_artifact_store_loses_artifacts_only(
     store: MlflowDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -316,7 +306,7 @@ def test_a_failing_store_of_artifacts_costs_the_artifacts_and_nothing_else(
     monkeypatch.setattr(store, "log_text", fail)
     monkeypatch.setattr(store, "log_artifact", fail)
     (tmp_path / "metrics.json").write_text("{}", encoding="utf-8")
-    tracker = begun(store)
+    tracker = started_tracker(store)
     tracker.start_trial(TRIAL, TrialConfig(), COST)
     tracker.log_epoch(TRIAL.trial_id, epoch_metrics(1))
     tracker.end_trial(replace(TRIAL, status="finished"), tmp_path)
@@ -328,7 +318,7 @@ def test_a_failing_store_of_artifacts_costs_the_artifacts_and_nothing_else(
     assert store.named("study").status == "FINISHED"
 
 
-def test_a_server_that_answers_but_never_takes_one_thing_is_not_waited_for_for_ever(
+def test_write_that_always_fails_is_dropped(
     store: MlflowDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.0)
@@ -338,7 +328,7 @@ def test_a_server_that_answers_but_never_takes_one_thing_is_not_waited_for_for_e
 
     monkeypatch.setattr(store, "log_artifact", fail)
     (tmp_path / "metrics.json").write_text("{}", encoding="utf-8")
-    tracker = begun(store)
+    tracker = started_tracker(store)
     tracker.start_trial(TRIAL, TrialConfig(), COST)
     tracker.end_trial(replace(TRIAL, status="finished"), tmp_path)
     while tracker.num_pending:
@@ -348,26 +338,24 @@ def test_a_server_that_answers_but_never_takes_one_thing_is_not_waited_for_for_e
     assert store.named("trial-001").status == "FINISHED"
 
 
-def test_of_a_trial_whose_run_is_refused_nothing_is_written(
-    store: MlflowDouble, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tracker = begun(store)
+def test_trial_without_run_is_skipped(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = started_tracker(store)
 
-    def refuse(*_: object, **__: object) -> None:
+    def reject(*_: object, **__: object) -> None:
         raise MlflowException("The experiment must be active", INVALID_PARAMETER_VALUE)
 
-    monkeypatch.setattr(store, "create_run", refuse)
+    monkeypatch.setattr(store, "create_run", reject)
     tracker.start_trial(TRIAL, TrialConfig(), COST)
     tracker.log_epoch(TRIAL.trial_id, epoch_metrics(1))
     tracker.end_trial(replace(TRIAL, status="finished"), None)
     tracker.end_study("finished")
     assert (tracker.num_pending, len(tracker.rejections)) == (0, 1)
     assert store.named("study").status == "FINISHED"
-    # When the study is resumed, the trial is written as one that MLflow does not know.
+    # A resumed study writes the trial again.
     assert tracker.trial_status("trial-001") is None
 
 
-def test_trouble_is_told_without_passwords(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_has_no_password(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = "http://me:SECRET@host:5000"
     tracker = Tracker(store.client(), uri, "study", None)
 
