@@ -1,4 +1,4 @@
-"""``python -m hkd``: the same as the ``hkd`` command."""
+"""``python -m hkd`` runs the ``hkd`` command."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The ``hkd`` command: data sets, one training, one evaluation, pictures; sweeps have ``sweeps/run.py``."""
+"""Entry point of the ``hkd`` command; sweeps are run by ``sweeps/run.py``."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from collections.abc import Sequence
 
 import hkd
 from hkd.commands import data, detect, evaluate, train
+from hkd.commands.parsing import examples_section, wrapped_paragraphs
 from hkd.terminal_text import printable
 
-# Each command imports what it needs when it runs: torch alone takes seconds, which `hkd --help` must not.
+# Commands import torch and others when they run, because `hkd --help` must be fast.
 
 USER_ERROR = 2
 INTERRUPTED = 130
-"""128 + SIGINT, as shells have it."""
+"""128 + SIGINT, the convention of shells."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: Without the program's name; those of the process unless given.
+        arguments: Arguments after the program's name (default: ``sys.argv[1:]``).
 
     Returns:
-        Exit code: 0, 2 for what the user can mend (told in one message on stderr), 130 when interrupted.
+        Exit code: 0; 2 after an error of the user, with one message on stderr; 130 after an interruption.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # As stderr does: rather an escape than a traceback where a terminal or file cannot take a name's letters.
+        # As on stderr: characters that the terminal cannot encode are escaped instead of raising.
         sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _is_for_the_user(error: ValueError | OSError) -> bool:
-    """Files that are absent or in the way, and what our own checks refuse; a library's ValueError is a bug of ours."""
+    """Whether the user can correct the error; a ValueError of a library or of Python is a bug of hkd."""
     return isinstance(error, OSError) or type(error).__module__.partition(".")[0] == hkd.__name__
 
 
@@ -58,8 +59,20 @@ def _message(error: ValueError | OSError) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hkd",
-        description="Distil a strong pedestrian detector into a light one.",
-        epilog="hkd COMMAND --help shows examples. Searches over many students: python sweeps/run.py --help.",
+        description=wrapped_paragraphs(
+            """\
+            Distil a strong pedestrian detector into a light one: convert a data set, train a student (with or without
+            a teacher), evaluate its detections, and detect pedestrians in images. `hkd COMMAND --help` describes each
+            command. To search over many students, run `python sweeps/run.py --help`."""
+        ),
+        epilog=examples_section(
+            """\
+            hkd data pennfudan --root downloads/PennFudanPed --out data/pennfudan
+            hkd train student.yaml --out runs/student
+            hkd detect street.jpg --weights runs/student/student.safetensors --out drawn
+            hkd evaluate --ground-truth val_gt.json --detections val_dt.json"""
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"hkd {hkd.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -1,14 +1,14 @@
-"""Text from files and arguments, fit for a terminal: names and labels may hold anything."""
+"""Escaping of text from files and arguments before it is printed: names and labels may contain any character."""
 
 from __future__ import annotations
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""The text with control characters, line breaks and halves of characters as Python escapes: ``\x1b``, ``\ud800``.
+    r"""Escape control characters, line breaks and surrogates as in Python: ``\x1b``, ``\ud800``.
 
     Args:
-        text: Any.
-        keep: Characters that stay as they are, such as a line break.
+        text: Text from a file or an argument.
+        keep: Characters that are not escaped, such as a line break.
     """
     if text.isprintable():
         return text

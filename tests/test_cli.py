@@ -27,18 +27,19 @@ COMMANDS = [
 ]
 
 
-def subparsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+def all_parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
     yield parser
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for below in action.choices.values():
-                yield from subparsers(below)
+                yield from all_parsers(below)
 
 
 def examples() -> list[str]:
-    """Every command line that a help text shows."""
-    epilogs = [parser.epilog or "" for parser in subparsers(cli._parser())]
-    return sorted({line.strip() for text in epilogs for line in text.splitlines() if line.startswith("  hkd ")})
+    """Every example of a help text, on one line."""
+    epilogs = [parser.epilog or "" for parser in all_parsers(cli._parser())]
+    joined = [re.sub(r"\\\n\s*", "", epilog) for epilog in epilogs]
+    return sorted({line.strip() for text in joined for line in text.splitlines() if line.startswith("  hkd ")})
 
 
 @pytest.fixture
@@ -56,15 +57,12 @@ def coco(tmp_path: Path) -> tuple[Path, Path]:
     return paths
 
 
-# ----------------------------------------------------------------------------------------------------- help
-
-
 def test_installed_command_is_main() -> None:
     (command,) = entry_points(group="console_scripts", name="hkd")
     assert command.load() is cli.main
 
 
-def test_help_and_version_need_no_heavy_import() -> None:
+def test_version_imports_no_heavy_library() -> None:
     code = (
         "import sys; sys.argv = ['hkd', '--version']\n"
         "try:\n    import hkd.__main__, runpy; runpy.run_module('hkd', run_name='__main__')\n"
@@ -75,32 +73,40 @@ def test_help_and_version_need_no_heavy_import() -> None:
     assert done.stdout.splitlines() == [f"hkd {hkd.__version__}", "[]"]
 
 
-def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["--help"])
     assert ended.value.code == 0
     out = capsys.readouterr().out
     assert re.findall(r"^    (\w+) ", out, flags=re.MULTILINE) == ["data", "train", "evaluate", "detect"]
+    assert [command for command in ("data", "train", "evaluate", "detect") if f"\n  hkd {command} " not in out] == []
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_shows_examples_of_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_80_columns_and_ends_with_examples(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):
         cli.main([*command.split(), "--help"])
-    assert f"examples:\n  hkd {command} " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"examples:\n  {f'hkd {command}'.strip()} " in out
+    assert [line for line in out.splitlines() if len(line) > 80] == []
 
 
 @pytest.mark.parametrize("example", examples())
-def test_every_example_in_a_help_text_is_accepted(example: str) -> None:
-    options = cli._parser().parse_args(shlex.split(example, comments=True)[1:])
-    assert callable(options.run)
-
-
-# ----------------------------------------------------------------------------------------------- exit codes
+def test_example_of_help_is_accepted(example: str) -> None:
+    arguments = shlex.split(example, comments=True)[1:]
+    if arguments[-1] == "--help":
+        with pytest.raises(SystemExit) as ended:
+            cli.main(arguments)
+        assert ended.value.code == 0
+    else:
+        assert callable(cli._parser().parse_args(arguments).run)
 
 
 @pytest.mark.parametrize("arguments", ["", "data", "train", "detect a.png", "nonsense", "evaluate --ground-truth a"])
-def test_incomplete_command_lines_end_with_2(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_incomplete_command_line_exits_with_2(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments.split())
     assert ended.value.code == 2
@@ -115,63 +121,70 @@ def test_incomplete_command_lines_end_with_2(arguments: str, capsys: pytest.Capt
         ("data synthetic --out x --seed -1", '--seed: found "-1"; allowed: integer >= 0'),
         ("data caltech --root x --out y --every 0", '--every: found "0"; allowed: integer >= 1'),
         ("data caltech --root x --out y --annotations old", "invalid choice: 'old' (choose from"),
-        ("data synthetic --out x --preview 0", '--preview: found "0"; allowed: integer >= 1'),
+        ("data synthetic --out x --preview 0", '--preview: found "0"; allowed: integer from 1 to 100'),
         ("data pennfudan --root x --out y --train-images ten", '--train-images: found "ten"; allowed: integer >= 1'),
         ("detect a.png --weights w --out x --score-threshold 1", 'found "1"; allowed: number >= 0 and < 1'),
         ("detect a.png --weights w --out x --score-threshold nan", 'found "nan"; allowed: number >= 0 and < 1'),
         ("detect a.png --weights w --out x --score-threshold x", 'found "x"; allowed: number >= 0 and < 1'),
     ],
 )
-def test_wrong_numbers_are_refused(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_argument_is_reported_with_allowed_values(
+    arguments: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments.split())
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
 
 
-def test_configuration_mistakes_are_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_configuration_mistakes_are_reported_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "trial.yaml"
     config.write_text("student: {widht_multiplier: 0.5}")
     code = cli.main(["train", str(config), "--set", "training.seed=x", "--out", str(tmp_path / "out")])
     assert code == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith(
-        f"hkd train: 2 problems in {config} and the --set overrides:\n"
-        "  student.widht_multiplier: unknown key; did you mean width_multiplier?"
-    )
-    assert 'training.seed: found "x" (str); allowed: integer >= 0 and < 2147483648' in captured.err
+    heading, *problems = captured.err.splitlines()
+    assert heading.startswith("hkd train: ")
+    assert [fact for fact in ("2 problems", str(config), "--set") if fact not in heading] == []
+    assert [problem.strip().split(": ")[0] for problem in problems] == ["student.widht_multiplier", "training.seed"]
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "facts"),
     [
-        ("train missing.yaml", "hkd train: 1 problem in missing.yaml:\n  no such file\n"),
-        ("detect a.png --weights w --out x --config missing.yaml", "hkd detect: 1 problem in missing.yaml:"),
-        ("data pennfudan --root missing --out x", "hkd data: missing: "),
-        ("data caltech --root missing --out x", "hkd data: missing: no annotation of one in 30 frames is there;"),
-        ("data caltech --root x --out y --annotations-only --preview 3", "hkd data: --preview draws on the images,"),
-        ("data citypersons --root missing --out x --annotations-only", "hkd data: missing: there is no anno_train.mat"),
-        ("data crowdhuman --root missing --out x", "hkd data: missing: there is none of annotation_train.odgt"),
-        ("data eurocity --root missing --out x", "hkd data: missing: there is no {day,night}/labels/{train,val}"),
-        ("data coco --root missing --out x", "hkd data: missing: there is neither annotations/*.json nor"),
-        ("data yolo --root missing --out x", "hkd data: missing: there is no data.yaml"),
-        ("data synthetic --out file", "hkd data: file/images: Not a directory\n"),
-        ("data synthetic --out x --train-images 99999999999", "hkd data: train_images is 99999999999; it must be"),
+        ("train missing.yaml", ["missing.yaml", "no such file"]),
+        ("detect a.png --weights w --out x --config missing.yaml", ["missing.yaml", "no such file"]),
+        ("data pennfudan --root missing --out x", ["missing", "Annotation/*.txt"]),
+        ("data caltech --root missing --out x", ["missing", "30"]),
+        ("data caltech --root x --out y --annotations-only --preview 3", ["--preview", "--annotations-only"]),
+        ("data citypersons --root missing --out x --annotations-only", ["missing", "anno_train.mat", "val_gt.json"]),
+        ("data crowdhuman --root missing --out x", ["missing", "annotation_train.odgt", "annotation_val.odgt"]),
+        ("data eurocity --root missing --out x", ["missing", "{day,night}/labels/{train,val}"]),
+        ("data coco --root missing --out x", ["missing", "annotations/*.json", "_annotations.coco.json"]),
+        ("data yolo --root missing --out x", ["missing", "data.yaml"]),
+        ("data synthetic --out file", ["file/images", "Not a directory"]),
+        ("data synthetic --out x --train-images 99999999999", ["train_images is 99999999999", "from 1 to 1000000"]),
     ],
 )
-def test_what_a_user_can_mend_ends_with_2(
-    arguments: str, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_error_of_user_is_reported_and_exits_with_2(
+    arguments: str,
+    facts: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
     assert cli.main(arguments.split()) == 2
-    assert capsys.readouterr().err.startswith(message)
+    message = capsys.readouterr().err
+    assert message.startswith(f"hkd {arguments.split(maxsplit=1)[0]}: ")
+    assert [fact for fact in facts if fact not in message] == []
     assert not Path("x").exists() or not any(Path("x").rglob("*.*"))
 
 
-def test_errors_of_our_own_making_are_not_hidden(coco: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_library_is_raised(coco: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> EvaluationReport:
         raise ValueError("operands could not be broadcast together")
 
@@ -180,7 +193,7 @@ def test_errors_of_our_own_making_are_not_hidden(coco: tuple[Path, Path], monkey
         cli.main(["evaluate", "--ground-truth", str(coco[0]), "--detections", str(coco[1])])
 
 
-def test_interruption_ends_with_130_and_a_sentence(
+def test_interruption_exits_with_130(
     coco: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: object, **__: object) -> EvaluationReport:
@@ -188,9 +201,11 @@ def test_interruption_ends_with_130_and_a_sentence(
 
     monkeypatch.setattr(comparison, "evaluate_detectors", interrupted)
     assert cli.main(["evaluate", "--ground-truth", str(coco[0]), "--detections", str(coco[1])]) == 130
-    assert capsys.readouterr().err == "\nhkd evaluate: interrupted. Nothing was finished.\n"
+    message = capsys.readouterr().err
+    assert "hkd evaluate: interrupted" in message
+    assert len(message.strip().splitlines()) == 1
 
 
-def test_training_says_how_to_go_on_after_an_interruption() -> None:
+def test_interrupted_training_reports_resume_option() -> None:
     options = cli._parser().parse_args(["train", "student.yaml"])
     assert "--resume" in options.after_interrupt

@@ -1,1 +1,1 @@
-"""The commands of ``hkd``: a module each, with its arguments and what they set going."""
+"""Commands of ``hkd``, one module each: arguments, help text and the call."""

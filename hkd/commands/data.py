@@ -1,15 +1,28 @@
-"""``hkd data``: bring a data set into the one format that hkd reads."""
+"""``hkd data``: convert a data set to the annotation format of hkd."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hkd.commands.parsing import CommandError, Commands, add_command, count, number_from, refusals, whole_number
+from hkd.commands.parsing import (
+    CommandError,
+    Commands,
+    add_command,
+    integer_at_least,
+    integer_between,
+    non_negative_integer,
+    positive_integer,
+)
 
-_LARGEST_PREVIEW = 100
-"""Images on one sheet: more than can be looked at, and already 33 million pixels."""
+if TYPE_CHECKING:
+    from hkd.data.sources.conversion import ConversionSummary
+
+MAX_PREVIEW_IMAGES = 100
+"""The sheet then has 33 million pixels."""
 
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -17,18 +30,23 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     data = add_command(
         commands,
         "data",
-        "bring a data set into the one format that hkd reads",
+        "convert a data set to the annotation format of hkd",
         """\
-        Everything in hkd reads COCO-style JSON: images (id, file_name, height, width) and annotations with bbox
-        [x, y, width, height] of the full body in pixels, and where known vis_bbox, vis_ratio, height, ignore (0/1),
-        iscrowd, label (the data set's own class, absent for a pedestrian), occluded. A data set of your own in that
-        format needs no conversion: name it in data.train_annotations and data.validation_annotations.
+        hkd reads COCO-style JSON. Images have id, file_name, height and width; annotations have id, image_id,
+        category_id and bbox, [x, y, width, height] of the full body in pixels; one category is named pedestrian or
+        person. Optional fields of annotations: vis_bbox (visible part), vis_ratio (visible fraction), height (pixels),
+        ignore (0/1), iscrowd (0/1), occluded (0/1), and label, the data set's class of boxes that are not pedestrians.
 
-        Images stay where they are. What was ignored, mended or left out is told; no annotations are written unless all
-        is in order. --preview N draws N images with their boxes.""",
+        A data set that is in this format already needs no conversion: set data.train_annotations and
+        data.validation_annotations in the configuration of a training.
+
+        Images stay where they are; only frames of videos are extracted to the output folder. A conversion prints how
+        many boxes it ignored, clipped or dropped. If files or records are invalid, it reports all of them and writes no
+        annotations.""",
         """\
         hkd data pennfudan --root downloads/PennFudanPed --out data/pennfudan
-        hkd data synthetic --out data/scenes --train-images 200 --validation-images 50""",
+        hkd data synthetic --out data/scenes --train-images 200 --preview 12
+        hkd data caltech --help""",
     )
     sources = data.add_subparsers(dest="source", metavar="SOURCE", required=True)
     _add_pennfudan(sources)
@@ -44,7 +62,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
 def _add_source(
     sources: Commands[argparse.ArgumentParser], name: str, summary: str, description: str, root: str, example: str
 ) -> argparse.ArgumentParser:
-    """Add a source that is read from a folder; ``root`` says what that folder holds."""
+    """Add a source with a folder to read from; ``root`` describes its contents."""
     parser = add_command(sources, name, summary, description, example)
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help=root)
     _add_output(parser)
@@ -52,21 +70,19 @@ def _add_source(
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the annotation files")
     parser.add_argument(
         "--preview",
-        type=_preview_count,
+        type=partial(integer_between, 1, MAX_PREVIEW_IMAGES),
         metavar="N",
-        help=f"draw N images (at most {_LARGEST_PREVIEW}) of each split with their boxes, in preview_SPLIT.png beside"
-        " the annotations",
+        help=f"draw N images of each split (at most {MAX_PREVIEW_IMAGES}) with their boxes to DIR/preview_SPLIT.png",
     )
 
 
-def _preview_count(text: str) -> int:
-    number = count(text)
-    if number > _LARGEST_PREVIEW:
-        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: integer from 1 to {_LARGEST_PREVIEW}')
-    return number
+def _add_annotations_only(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--annotations-only", action="store_true", help="do not require the images; enough to evaluate detections"
+    )
 
 
 def _add_persons(parser: argparse.ArgumentParser) -> None:
@@ -74,8 +90,18 @@ def _add_persons(parser: argparse.ArgumentParser) -> None:
         "--person",
         action="append",
         metavar="NAME",
-        help="a class whose boxes are people; may be repeated (default: person and pedestrian)",
+        help="name of a class of people; may be repeated (default: person and pedestrian)",
     )
+
+
+def _reject_preview_without_images(options: argparse.Namespace) -> None:
+    if options.annotations_only and options.preview is not None:
+        raise CommandError("--preview needs the images, which --annotations-only does not read; omit one of the two")
+
+
+def _print_summary(summary: ConversionSummary, options: argparse.Namespace) -> None:
+    print(summary)
+    _draw_previews(summary.paths, options.preview)
 
 
 def _draw_previews(paths: Sequence[Path], num_images: int | None) -> None:
@@ -87,21 +113,27 @@ def _draw_previews(paths: Sequence[Path], num_images: int | None) -> None:
     for path in paths:
         preview = path.with_name(f"preview_{path.stem}.png")
         draw_preview(read_annotations(path, check_images=False), preview, num_images)
-        print(f"drew {preview}")
+        print(f"wrote {preview}")
 
 
 def _add_pennfudan(sources: Commands[argparse.ArgumentParser]) -> None:
     parser = _add_source(
         sources,
         "pennfudan",
-        "the 170 photographs of Penn-Fudan",
-        "Convert the Penn-Fudan database and split it, always in the same way, into training and validation images.",
-        "folder that holds PNGImages and Annotation",
-        "hkd data pennfudan --root downloads/PennFudanPed --out data/pennfudan --preview 12",
+        "Penn-Fudan: 170 photographs",
+        """\
+        Convert the Penn-Fudan database and split its images at random into training and validation images. The same
+        seed gives the same split.""",
+        "folder that contains PNGImages and Annotation",
+        "hkd data pennfudan --root downloads/PennFudanPed --out data/pennfudan",
     )
-    parser.add_argument("--seed", type=whole_number, default=0, help="of the split (default: 0)")
+    parser.add_argument("--seed", type=non_negative_integer, default=0, help="seed of the split (default: 0)")
     parser.add_argument(
-        "--train-images", type=count, default=120, metavar="N", help="the rest is for validation (default: 120)"
+        "--train-images",
+        type=positive_integer,
+        default=120,
+        metavar="N",
+        help="number of training images; the others are for validation (default: 120)",
     )
     parser.set_defaults(run=_run_pennfudan)
 
@@ -109,15 +141,9 @@ def _add_pennfudan(sources: Commands[argparse.ArgumentParser]) -> None:
 def _run_pennfudan(options: argparse.Namespace) -> None:
     from hkd.data.sources.pennfudan import convert
 
-    with refusals():
-        summary = convert(options.root, options.out, seed=options.seed, train_images=options.train_images)
-    print(summary)
-    _draw_previews(summary.paths, options.preview)
-
-
-def _add_annotations_only(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--annotations-only", action="store_true", help="do without the images: enough to evaluate detections"
+    _print_summary(
+        convert(options.root, options.out, seed=options.seed, train_images=options.train_images),
+        options,
     )
 
 
@@ -125,22 +151,24 @@ def _add_caltech(sources: Commands[argparse.ArgumentParser]) -> None:
     parser = _add_source(
         sources,
         "caltech",
-        "the videos of Caltech-USA",
+        "Caltech-USA: videos",
         """\
-        Convert Caltech's training sets 00 to 05 and test sets 06 to 10, whichever are there, sampled as the benchmark
-        does. Frames are taken from setNN/VNNN.seq to images in the output, or used where they are if extracted as
-        setNN_VNNN_INNNNN.jpg. People that the data set calls otherwise than "person" are ignored.""",
-        "folder below which the .vbb or new annotations, and the .seq videos or frames lie",
+        Convert the training sets 00 to 05 and the test sets 06 to 10, as far as they exist, sampled as in the
+        benchmark. Frames are extracted from setNN/VNNN.seq to the output folder, or used in place if they are already
+        extracted as setNN_VNNN_INNNNN.jpg. Boxes with another label than "person" are ignored.""",
+        "folder that contains, in any sub-folder, the annotations (.vbb, or the new ones) and videos (.seq) or frames",
         """\
         hkd data caltech --root downloads/caltech --out data/caltech --preview 12
-        hkd data caltech --root downloads/caltech --out data/caltech-gt --annotations-only""",
+        hkd data caltech --root downloads/caltech --out data/truth --annotations-only""",
     )
-    parser.add_argument("--every", type=count, default=30, metavar="N", help="take every Nth frame (default: 30)")
+    parser.add_argument(
+        "--every", type=positive_integer, default=30, metavar="N", help="use every Nth frame (default: 30)"
+    )
     parser.add_argument(
         "--annotations",
         choices=("original", "new"),
         default="original",
-        help="the .vbb files, or the improved ones of 2016 as text files or JSON (default: original)",
+        help="original: .vbb files; new: the corrected annotations of 2016, text files or JSON (default: original)",
     )
     _add_annotations_only(parser)
     parser.set_defaults(run=_run_caltech)
@@ -149,7 +177,7 @@ def _add_caltech(sources: Commands[argparse.ArgumentParser]) -> None:
 def _run_caltech(options: argparse.Namespace) -> None:
     from hkd.data.sources.caltech.convert import convert
 
-    _refuse_preview_without_images(options)
+    _reject_preview_without_images(options)
     summary = convert(
         options.root,
         options.out,
@@ -157,27 +185,19 @@ def _run_caltech(options: argparse.Namespace) -> None:
         annotations=options.annotations,
         annotations_only=options.annotations_only,
     )
-    print(summary)
-    _draw_previews(summary.paths, options.preview)
-
-
-def _refuse_preview_without_images(options: argparse.Namespace) -> None:
-    if options.annotations_only and options.preview is not None:
-        raise CommandError(
-            "--preview draws on the images, which --annotations-only does without; leave one of them out"
-        )
+    _print_summary(summary, options)
 
 
 def _add_citypersons(sources: Commands[argparse.ArgumentParser]) -> None:
     parser = _add_source(
         sources,
         "citypersons",
-        "CityPersons' .mat files, or val_gt.json",
+        "CityPersons: .mat files, or val_gt.json",
         """\
-        Convert anno_train.mat and anno_val.mat (or val_gt.json in its place), whichever are there. Riders, sitting
-        people, people of other posture, groups and fake humans are ignored.""",
-        "folder that holds the annotations, and Cityscapes' leftImg8bit",
-        "hkd data citypersons --root downloads/cityscapes --out data/citypersons --preview 12",
+        Convert anno_train.mat and anno_val.mat (or val_gt.json instead), as far as they exist. Riders, sitting persons,
+        other persons, groups and ignore regions are ignored.""",
+        "folder that contains the annotations and Cityscapes' leftImg8bit",
+        "hkd data citypersons --root downloads/cityscapes --out data/citypersons",
     )
     _add_annotations_only(parser)
     parser.set_defaults(run=_run_citypersons)
@@ -186,22 +206,20 @@ def _add_citypersons(sources: Commands[argparse.ArgumentParser]) -> None:
 def _run_citypersons(options: argparse.Namespace) -> None:
     from hkd.data.sources.citypersons import convert
 
-    _refuse_preview_without_images(options)
-    summary = convert(options.root, options.out, annotations_only=options.annotations_only)
-    print(summary)
-    _draw_previews(summary.paths, options.preview)
+    _reject_preview_without_images(options)
+    _print_summary(convert(options.root, options.out, annotations_only=options.annotations_only), options)
 
 
 def _add_crowdhuman(sources: Commands[argparse.ArgumentParser]) -> None:
     parser = _add_source(
         sources,
         "crowdhuman",
-        "CrowdHuman's .odgt files",
+        "CrowdHuman: .odgt files",
         """\
-        Convert annotation_train.odgt and annotation_val.odgt, whichever is there: full, visible and head boxes;
-        masks and boxes flagged so are ignored.""",
-        "folder that holds the .odgt files, and Images with the images of all archives",
-        "hkd data crowdhuman --root downloads/CrowdHuman --out data/crowdhuman --preview 12",
+        Convert annotation_train.odgt and annotation_val.odgt, as far as they exist. Masks, and boxes that the data set
+        marks as ignored, are ignored.""",
+        "folder that contains the .odgt files, and Images with the images of all archives",
+        "hkd data crowdhuman --root downloads/CrowdHuman --out data/crowdhuman",
     )
     parser.set_defaults(run=_run_crowdhuman)
 
@@ -209,20 +227,18 @@ def _add_crowdhuman(sources: Commands[argparse.ArgumentParser]) -> None:
 def _run_crowdhuman(options: argparse.Namespace) -> None:
     from hkd.data.sources.crowdhuman import convert
 
-    summary = convert(options.root, options.out)
-    print(summary)
-    _draw_previews(summary.paths, options.preview)
+    _print_summary(convert(options.root, options.out), options)
 
 
 def _add_eurocity(sources: Commands[argparse.ArgumentParser]) -> None:
     parser = _add_source(
         sources,
         "eurocity",
-        "EuroCity Persons' JSON files",
+        "EuroCity Persons: JSON files",
         """\
-        Convert whichever of day and night, train and val is there. Pedestrians count; riders, groups far away, and
-        who sits, lies, stands behind glass, or is a depiction or reflection, are ignored.""",
-        "folder that holds day and night, or ECP",
+        Convert the day and night, training and validation images, as far as they exist. Riders, distant groups, and
+        people who sit, lie, are behind glass, or are depictions or reflections, are ignored.""",
+        "folder that contains day and night, or ECP",
         "hkd data eurocity --root downloads/ECP --out data/eurocity --preview 12",
     )
     parser.set_defaults(run=_run_eurocity)
@@ -231,9 +247,7 @@ def _add_eurocity(sources: Commands[argparse.ArgumentParser]) -> None:
 def _run_eurocity(options: argparse.Namespace) -> None:
     from hkd.data.sources.eurocity import convert
 
-    summary = convert(options.root, options.out)
-    print(summary)
-    _draw_previews(summary.paths, options.preview)
+    _print_summary(convert(options.root, options.out), options)
 
 
 def _add_coco(sources: Commands[argparse.ArgumentParser]) -> None:
@@ -242,9 +256,9 @@ def _add_coco(sources: Commands[argparse.ArgumentParser]) -> None:
         "coco",
         "a folder in COCO's layout, filtered to people",
         """\
-        Convert annotations/instances_SPLIT.json (or SPLIT/_annotations.coco.json) with their images, keeping the boxes
-        of people. Crowds are ignored; image ids stay.""",
-        "folder that holds annotations and the images' folders",
+        Convert annotations/instances_SPLIT.json (or SPLIT/_annotations.coco.json) and keep the boxes of people. Crowds
+        (iscrowd) are ignored. Image ids do not change.""",
+        "folder that contains annotations and the folders of the images",
         "hkd data coco --root downloads/coco --out data/coco --preview 12",
     )
     _add_persons(parser)
@@ -254,9 +268,7 @@ def _add_coco(sources: Commands[argparse.ArgumentParser]) -> None:
 def _run_coco(options: argparse.Namespace) -> None:
     from hkd.data.sources.coco_folder import DEFAULT_PERSON_NAMES, convert
 
-    summary = convert(options.root, options.out, person_names=options.person or DEFAULT_PERSON_NAMES)
-    print(summary)
-    _draw_previews(summary.paths, options.preview)
+    _print_summary(convert(options.root, options.out, person_names=options.person or DEFAULT_PERSON_NAMES), options)
 
 
 def _add_yolo(sources: Commands[argparse.ArgumentParser]) -> None:
@@ -264,9 +276,11 @@ def _add_yolo(sources: Commands[argparse.ArgumentParser]) -> None:
         sources,
         "yolo",
         "a folder in YOLO's layout, filtered to people",
-        "Convert the splits that data.yaml names, from images and labels/*.txt, keeping the boxes of people.",
-        "folder that holds data.yaml, images and labels",
-        "hkd data yolo --root downloads/street --out data/street --person walker --person child",
+        "Convert the splits listed in data.yaml (images, and labels in labels/*.txt) and keep the boxes of people.",
+        "folder that contains data.yaml, images and labels",
+        """\
+        hkd data yolo --root downloads/street --out data/street
+        hkd data yolo --root street --out data/street --person walker --person child""",
     )
     _add_persons(parser)
     parser.set_defaults(run=_run_yolo)
@@ -275,9 +289,7 @@ def _add_yolo(sources: Commands[argparse.ArgumentParser]) -> None:
 def _run_yolo(options: argparse.Namespace) -> None:
     from hkd.data.sources.yolo import DEFAULT_PERSON_NAMES, convert
 
-    summary = convert(options.root, options.out, person_names=options.person or DEFAULT_PERSON_NAMES)
-    print(summary)
-    _draw_previews(summary.paths, options.preview)
+    _print_summary(convert(options.root, options.out, person_names=options.person or DEFAULT_PERSON_NAMES), options)
 
 
 def _add_synthetic(sources: Commands[argparse.ArgumentParser]) -> None:
@@ -286,34 +298,40 @@ def _add_synthetic(sources: Commands[argparse.ArgumentParser]) -> None:
         "synthetic",
         "generated street scenes",
         """\
-        Draw street scenes; each is a function of the seed and its number alone. A folder that holds other annotations
-        than scenes of the same size and seed is refused.""",
-        "hkd data synthetic --out data/scenes --train-images 200 --validation-images 50",
+        Draw street scenes with pedestrians. A scene depends on the seed, its number and its size alone. The output
+        folder may already contain scenes of the same size and seed, but no other annotations.""",
+        """\
+        hkd data synthetic --out data/scenes --preview 12
+        hkd data synthetic --out data/small --train-images 200 --height 192 --width 256""",
     )
     _add_output(parser)
-    parser.add_argument("--train-images", type=count, default=480, metavar="N", help="(default: 480)")
-    parser.add_argument("--validation-images", type=count, default=160, metavar="N", help="(default: 160)")
-    parser.add_argument("--height", type=_scene_side, default=288, metavar="PIXELS", help="(default: 288)")
-    parser.add_argument("--width", type=_scene_side, default=384, metavar="PIXELS", help="(default: 384)")
-    parser.add_argument("--seed", type=whole_number, default=0, help="(default: 0)")
+    count, side = positive_integer, partial(integer_at_least, 64)
+    parser.add_argument(
+        "--train-images", type=count, default=480, metavar="N", help="number of training scenes (default: 480)"
+    )
+    parser.add_argument(
+        "--validation-images", type=count, default=160, metavar="N", help="number of validation scenes (default: 160)"
+    )
+    parser.add_argument(
+        "--height", type=side, default=288, metavar="PIXELS", help="height of a scene (at least 64; default: 288)"
+    )
+    parser.add_argument(
+        "--width", type=side, default=384, metavar="PIXELS", help="width of a scene (at least 64; default: 384)"
+    )
+    parser.add_argument("--seed", type=non_negative_integer, default=0, help="seed of the scenes (default: 0)")
     parser.set_defaults(run=_run_synthetic)
-
-
-def _scene_side(text: str) -> int:
-    return number_from(64, text)
 
 
 def _run_synthetic(options: argparse.Namespace) -> None:
     from hkd.data.sources.synthetic import write_scenes
 
-    with refusals():
-        paths = write_scenes(
-            options.out,
-            train_images=options.train_images,
-            validation_images=options.validation_images,
-            height=options.height,
-            width=options.width,
-            seed=options.seed,
-        )
+    paths = write_scenes(
+        options.out,
+        train_images=options.train_images,
+        validation_images=options.validation_images,
+        height=options.height,
+        width=options.width,
+        seed=options.seed,
+    )
     print(f"wrote {paths[0]}\nwrote {paths[1]}")
     _draw_previews(paths, options.preview)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hkd.commands.parsing import CommandError, Commands, add_command, share
+from hkd.commands.parsing import CommandError, Commands, add_command, fraction_below_one
 
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -19,9 +19,10 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         DIR/detections.json. With --json, write COCO results (image_id, category_id, bbox, score), as read by
         `hkd evaluate` and pycocotools. Images are rotated to their EXIF orientation.""",
         """\
-        hkd detect street.jpg --weights runs/train/student/student.safetensors --out drawn
+        hkd detect street.jpg --weights student.safetensors --out drawn
         hkd detect *.png --weights student.safetensors --out drawn --score-threshold 0.3
-        hkd detect images/*.png --weights student.safetensors --json found.json --annotations val.json""",
+        hkd detect images/*.png --weights student.safetensors \\
+            --json detections.json --annotations val.json""",
     )
     detect.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image file")
     detect.add_argument(
@@ -42,7 +43,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     detect.add_argument(
         "--score-threshold",
-        type=share,
+        type=fraction_below_one,
         metavar="S",
         help="lowest score in [0, 1] (default: 0.5 for --out; 0.01 for --json, because miss rates need low scores)",
     )

@@ -1,4 +1,4 @@
-"""``hkd evaluate``: judge files of detections."""
+"""``hkd evaluate``: evaluate files of detections."""
 
 from __future__ import annotations
 
@@ -6,19 +6,27 @@ import argparse
 import math
 import os
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hkd.commands.outputs import place_problems
-from hkd.commands.parsing import CommandError, Commands, add_command, number, whole_number
+from hkd.commands.outputs import output_problems
+from hkd.commands.parsing import (
+    CommandError,
+    Commands,
+    add_command,
+    integer_between,
+    non_negative_integer,
+    parse_number,
+)
 from hkd.files import write_atomically
 
 if TYPE_CHECKING:
     from hkd.evaluation.comparison import DetectorFile, EvaluationReport
 
-# As hkd.evaluation.reporting.curve_plot.FORMATS, which `hkd --help` need not import.
-_PLOT_ENDINGS = (".png", ".pdf", ".svg")
-_MOST_RESAMPLES = 1_000_000
+# A copy of hkd.evaluation.reporting.curve_plot.FORMATS, whose import would slow `hkd --help` down.
+PLOT_SUFFIXES = (".png", ".pdf", ".svg")
+MAX_RESAMPLES = 1_000_000
 
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -26,15 +34,17 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     evaluate = add_command(
         commands,
         "evaluate",
-        "log-average miss rates with intervals, curves and AP of files of detections",
+        "compute miss rates and AP of files of detections, and compare detectors",
         """\
-        Judge detections by a protocol's subsets: MR^-2, the log-average miss rate over 0.01 to 1 false positives an
-        image, in per cent, lower is better, with a bootstrap interval over images; and COCO AP. Several detectors are
-        compared with the first on the same resamples.""",
+        Print MR^-2, the log-average miss rate between 0.01 and 1 false positives per image, for each subset of a
+        protocol, and COCO AP. Miss rates are in per cent (lower is better), with a bootstrap interval over the images.
+        Further detectors are compared with the first one on the same resamples.""",
         """\
-        hkd evaluate --ground-truth val_gt.json --detections val_dt.json --protocol citypersons --json result.json
-        hkd evaluate --ground-truth val_gt.json --detections old=a.json new=b.json --plot curve.png
-        hkd evaluate --ground-truth test.json --protocol caltech --detections HOG=res/HOG --height-scale HOG=0.78125""",
+        hkd evaluate --ground-truth val_gt.json --detections val_dt.json
+        hkd evaluate --ground-truth val_gt.json --detections old=a.json new=b.json \\
+            --plot curve.png --json result.json
+        hkd evaluate --ground-truth test.json --protocol caltech \\
+            --detections HOG=res/HOG --height-scale HOG=0.78125""",
     )
     evaluate.add_argument("--ground-truth", type=Path, required=True, metavar="GT", help="COCO-style JSON")
     evaluate.add_argument(
@@ -43,15 +53,15 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         action="extend",
         required=True,
         metavar="[NAME=]PATH",
-        help="COCO results (a JSON list of image_id, category_id, bbox [x, y, width, height], score), a folder of "
-        "Caltech's text files (set06/V000.txt: frame,x,y,w,h,score), or one text file (image number first); NAME "
-        "stands in tables and legends (default: the file's)",
+        help="COCO results (JSON list of image_id, category_id, bbox [x, y, width, height], score), a folder of "
+        "Caltech's text files (set06/V000.txt: frame,x,y,width,height,score), or one text file "
+        "(image,x,y,width,height,score); NAME is used in tables and legends (default: name of the file)",
     )
     evaluate.add_argument(
         "--protocol",
         default="citypersons",
         metavar="NAME",
-        help="citypersons, citypersons_extended, caltech, acf, or a YAML file of your own (default: citypersons)",
+        help="citypersons, citypersons_extended, caltech, acf, or the path of a YAML file (default: citypersons)",
     )
     evaluate.add_argument(
         "--height-scale",
@@ -59,38 +69,29 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         action="extend",
         default=[],
         metavar="[NAME=]FACTOR",
-        help="multiply a detector's heights (without NAME: of all others) about the boxes' centres first",
+        help="scale the heights of detected boxes about their centres, for the detector NAME or for all others",
     )
     evaluate.add_argument(
         "--resamples",
-        type=_resamples,
+        type=partial(integer_between, 0, MAX_RESAMPLES),
         default=1000,
         metavar="N",
-        help="of the images, for intervals of miss rates and of differences; 0 leaves them out (default: 1000)",
+        help="bootstrap resamples of the images, for the intervals; 0: no intervals (default: 1000)",
     )
-    evaluate.add_argument("--seed", type=whole_number, default=0, help="of the resamples (default: 0)")
-    evaluate.add_argument("--json", type=Path, metavar="OUT", help="also write all numbers and curves to this file")
+    evaluate.add_argument("--seed", type=non_negative_integer, default=0, help="seed of the resamples (default: 0)")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write all numbers and curves to FILE")
     evaluate.add_argument(
-        "--plot", type=Path, metavar="OUT", help="draw miss rate against false positives per image (.png, .pdf, .svg)"
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="plot miss rate against false positives per image to FILE (.png, .pdf, .svg)",
     )
-    evaluate.add_argument("--subset", metavar="NAME", help="that is drawn (default: the protocol's first)")
+    evaluate.add_argument("--subset", metavar="NAME", help="subset to plot (default: the first of the protocol)")
     evaluate.set_defaults(run=_run_evaluate)
 
 
-def _resamples(text: str) -> int:
-    """A number of resamples.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none, or one that no interval needs and no memory holds.
-    """
-    value = whole_number(text)
-    if value > _MOST_RESAMPLES:
-        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: integer from 0 to {_MOST_RESAMPLES}')
-    return value
-
-
 def _run_evaluate(options: argparse.Namespace) -> None:
-    detectors = _checked_detectors(options)
+    detectors = _detector_files(options)
 
     from rich.console import Console
     from rich.markup import escape
@@ -113,28 +114,29 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     if options.json is not None:
         write_atomically(options.json, report.to_json() + "\n")
     if options.plot is not None:
-        write_atomically(options.plot, _drawn(report, options.subset, options.plot.suffix.lower().removeprefix(".")))
+        write_atomically(options.plot, _plot(report, options.subset, options.plot.suffix.lower().removeprefix(".")))
 
 
-def _checked_detectors(options: argparse.Namespace) -> list[DetectorFile]:
-    """The detectors that the options name.
+def _detector_files(options: argparse.Namespace) -> list[DetectorFile]:
+    """Detectors with their names, files and height scales.
 
     Raises:
-        CommandError: naming everything that is wrong with any option.
+        CommandError: listing the problems of all options.
     """
     from hkd.evaluation.comparison import DetectorFile
 
     problems: list[str] = []
     paths = _named_paths(options.detections, problems)
     scales = _named_scales(options.height_scale, paths, problems)
-    written = {"--json": options.json, "--plot": options.plot}
-    # A folder may well have the name of a built-in protocol, and results in it.
+    # A folder with the name of a built-in protocol is not an input.
     protocol_files = [path for path in [Path(options.protocol)] if path.is_file()]
-    problems += place_problems(written, read=[options.ground_truth, *protocol_files, *paths.values()])
-    if options.plot is not None and options.plot.suffix.lower() not in _PLOT_ENDINGS:
-        problems.append(f"{options.plot}: must end in one of {', '.join(_PLOT_ENDINGS)}; change --plot")
+    problems += output_problems(
+        {"--json": options.json, "--plot": options.plot}, [options.ground_truth, *protocol_files, *paths.values()]
+    )
+    if options.plot is not None and options.plot.suffix.lower() not in PLOT_SUFFIXES:
+        problems.append(f"--plot {options.plot}: allowed suffixes: {', '.join(PLOT_SUFFIXES)}")
     if options.subset is not None and options.plot is None:
-        problems.append("--subset says what --plot draws; name a file with --plot, or leave it out")
+        problems.append("--subset selects what --plot draws; add --plot FILE, or omit --subset")
     if problems:
         raise CommandError("\n".join(problems))
     return [DetectorFile(name, path, scales[name]) for name, path in paths.items()]
@@ -145,10 +147,10 @@ def _named_paths(detections: list[str], problems: list[str]) -> dict[str, Path]:
     for text in detections:
         name, path = _name_and_path(text)
         if not name:
-            problems.append(f'--detections "{text}": a name must stand before "="')
+            problems.append(f'--detections "{text}": the name before "=" is empty')
         elif name in paths:
             problems.append(
-                f'--detections: {paths[name]} and {path} are both named "{name}"; name them apart: NAME=PATH'
+                f'--detections: {paths[name]} and {path} have the same name "{name}"; give them names: NAME=PATH'
             )
         else:
             paths[name] = path
@@ -162,44 +164,42 @@ def _named_scales(height_scales: list[str], names: Collection[str], problems: li
         name, separator, factor = text.rpartition("=")
         value = _factor(factor)
         if value is None:
-            problems.append(f'--height-scale "{text}": the factor must be a number above 0')
+            problems.append(f'--height-scale "{text}": allowed factors: number > 0')
         elif separator and name not in names:
-            problems.append(f'--height-scale "{text}": no detections have that name; named: {", ".join(names)}')
+            problems.append(f'--height-scale "{text}": unknown name; detectors: {", ".join(names)}')
         elif for_all if not separator else name in named:
-            whose = f'"{name}"' if separator else "all detectors"
-            problems.append(f'--height-scale "{text}": {whose} had a factor before; give one')
+            target = f'"{name}"' if separator else "all detectors"
+            problems.append(f'--height-scale "{text}": a second factor for {target}; give one')
         elif separator:
             named[name] = value
         else:
             for_all.append(value)
-    # A detector's own factor goes before that for all, wherever it stands.
+    # The order of the arguments does not matter: a named factor overrides the one for all.
     return dict.fromkeys(names, for_all[0] if for_all else 1.0) | named
 
 
 def _name_and_path(text: str) -> tuple[str, Path]:
     name, separator, path = text.partition("=")
-    # A file that has the sign in its own name needs no other.
-    # Not Path.exists, which fails on a name that is too long for one.
+    # An existing file with "=" in its name is a path. Path.exists would raise on a name too long for a file.
     if separator and not os.path.exists(text):  # noqa: PTH110
         return name, Path(path)
-    whole = Path(text).resolve()
-    return whole.name if whole.is_dir() else whole.stem, Path(text)
+    resolved = Path(text).resolve()
+    return resolved.name if resolved.is_dir() else resolved.stem, Path(text)
 
 
 def _factor(text: str) -> float | None:
-    value = number(text)
+    value = parse_number(text)
     return value if value is not None and 0 < value < math.inf else None
 
 
-def _drawn(report: EvaluationReport, subset: str | None, file_format: str) -> bytes:
-    """The curves of one subset, in which ground truth counts."""
+def _plot(report: EvaluationReport, subset: str | None, file_format: str) -> bytes:
     from hkd.evaluation.reporting.curve_plot import NamedCurve, draw_curves
 
     names = [each.name for each in report.detectors[0].result.subsets]
     index = 0 if subset is None else names.index(subset)
     curves = []
     for each in report.detectors:
-        found = each.result.subsets[index]
-        assert found.log_average_miss_rate is not None
-        curves.append(NamedCurve(each.detector.name, found.log_average_miss_rate, found.curve))
+        result = each.result.subsets[index]
+        assert result.log_average_miss_rate is not None
+        curves.append(NamedCurve(each.detector.name, result.log_average_miss_rate, result.curve))
     return draw_curves(curves, f"{report.protocol}: {names[index]}", file_format)

@@ -1,4 +1,4 @@
-"""Checks of the files that commands write: never over what they read."""
+"""Checks of the files that a command writes, before it computes anything."""
 
 from __future__ import annotations
 
@@ -7,45 +7,41 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 
-def place_problems(written: Mapping[str, Path | None], read: Collection[Path]) -> list[str]:
-    """A sentence for every option whose file cannot be written where it says.
-
-    It may be a file that is read, or lie in a folder that is; be a folder, or the file of another option; or nobody
-    may write there.
+def output_problems(outputs: Mapping[str, Path | None], inputs: Collection[Path]) -> list[str]:
+    """One message for every output file that would overwrite an input, is used twice or cannot be written.
 
     Args:
-        written: Path by option; None where the option was not given.
-        read: Files and folders that the command reads.
+        outputs: Path by option; ``None`` for options that were not given.
+        inputs: Files and folders that the command reads.
     """
-    sources = {path.resolve() for path in read}
-    folders = {path for path in sources if path.is_dir()}
-    places: dict[Path, str] = {}
+    input_paths = {path.resolve() for path in inputs}
+    input_folders = {path for path in input_paths if path.is_dir()}
+    options: dict[Path, str] = {}
     problems = []
-    for option, path in written.items():
+    for option, path in outputs.items():
         if path is None:
             continue
-        place = path.resolve()
-        if place in sources:
-            problems.append(f"{path}: is read, and would be overwritten; name another file with {option}")
-        elif folders & set(place.parents):
-            problems.append(f"{path}: lies in a folder that is read; name a file elsewhere with {option}")
+        resolved = path.resolve()
+        if resolved in input_paths:
+            problems.append(f"{path}: is an input and would be overwritten; give {option} another file")
+        elif input_folders & set(resolved.parents):
+            problems.append(f"{path}: is inside an input folder; give {option} a file elsewhere")
         elif path.is_dir():
-            problems.append(f"{path}: is a folder; name a file in it with {option}")
-        elif place in places:
-            problems.append(f"{path}: is named by {places[place]} already; name another file with {option}")
-        elif (reason := _why_not_writable(place)) is not None:
-            problems.append(f"{path}: cannot be written ({reason}); name another file with {option}")
-        places[place] = option
+            problems.append(f"{path}: is a folder; give {option} a file")
+        elif resolved in options:
+            problems.append(f"{path}: is also given to {options[resolved]}; give {option} another file")
+        elif (reason := _write_obstacle(resolved)) is not None:
+            problems.append(f"{path}: cannot be written ({reason}); give {option} another file")
+        options[resolved] = option
     return problems
 
 
-def _why_not_writable(place: Path) -> str | None:
-    """What keeps a file from being written, in words; None where nothing is known to."""
-    # What is not there yet will be made in the first folder that is.
-    above = next(folder for folder in place.parents if folder.exists())
+def _write_obstacle(path: Path) -> str | None:
+    """Why a file cannot be written; ``None`` if it probably can."""
+    folder = next(parent for parent in path.parents if parent.exists())
     try:
-        # Permissions do not say everything: a disk may be full, a file system refuse files.
-        with tempfile.TemporaryFile(dir=above):
+        # Permissions do not tell whether the disk is full or the file system read-only.
+        with tempfile.TemporaryFile(dir=folder):
             return None
     except OSError as error:
-        return f"{above}: {error.strerror or type(error).__name__}"
+        return f"{folder}: {error.strerror or type(error).__name__}"

@@ -1,81 +1,108 @@
-"""What the commands' parsers share."""
+"""Argument types and help texts shared by the commands."""
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+import textwrap
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 
+MAX_HELP_COLUMNS = 100
+
 
 class CommandError(ValueError):
-    """A command cannot do what its arguments ask for."""
+    """Arguments that are valid one by one, but not together."""
 
 
 def add_command(
     commands: Commands[argparse.ArgumentParser], name: str, summary: str, description: str, examples: str
 ) -> argparse.ArgumentParser:
-    """Add a command whose help shows what it does and how it is used."""
+    """Add a command whose help ends with examples.
+
+    Args:
+        commands: Parent of the command.
+        name: Name of the command.
+        summary: One line for the parent's help.
+        description: Paragraphs, wrapped to the width of the terminal.
+        examples: Command lines, printed as they are; keep them below 80 columns.
+    """
     parser = commands.add_parser(
         name,
         help=summary,
-        description=_flush_left(description),
-        epilog=f"examples:\n{_flush_left(examples, indent='  ')}",
+        description=wrapped_paragraphs(description),
+        epilog=examples_section(examples),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(after_interrupt="Nothing was finished.")
+    parser.set_defaults(after_interrupt="Results are missing or incomplete; run the command again.")
     return parser
 
 
-def _flush_left(text: str, indent: str = "") -> str:
-    return "\n".join(indent + line.strip() for line in text.splitlines())
+def wrapped_paragraphs(text: str) -> str:
+    """Wrap paragraphs, separated by empty lines, to the width of the terminal."""
+    width = min(shutil.get_terminal_size().columns, MAX_HELP_COLUMNS) - 2
+    paragraphs = re.split(r"\n\s*\n", text)
+    return "\n\n".join(
+        textwrap.fill(" ".join(paragraph.split()), width, break_on_hyphens=False) for paragraph in paragraphs
+    )
 
 
-def count(text: str) -> int:
-    """An integer of at least 1."""
-    return number_from(1, text)
+def examples_section(examples: str) -> str:
+    """Format command lines for the end of a help text."""
+    return f"examples:\n{textwrap.indent(textwrap.dedent(examples), '  ')}"
 
 
-def whole_number(text: str) -> int:
-    """An integer of at least 0."""
-    return number_from(0, text)
+def positive_integer(text: str) -> int:
+    """Parse an integer of at least 1."""
+    return integer_at_least(1, text)
 
 
-def number_from(smallest: int, text: str) -> int:
-    """An integer of at least ``smallest``.
+def non_negative_integer(text: str) -> int:
+    """Parse an integer of at least 0."""
+    return integer_at_least(0, text)
+
+
+def integer_at_least(minimum: int, text: str) -> int:
+    """Parse an integer.
 
     Raises:
-        argparse.ArgumentTypeError: it is something else.
+        argparse.ArgumentTypeError: the text is not an integer of at least ``minimum``.
     """
-    # Python would take 1_0 for ten, and digits of other scripts; beyond 100 digits it may refuse.
-    value = int(text) if re.fullmatch("[+-]?[0-9]{1,100}", text) else smallest - 1
-    if value < smallest:
-        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: integer >= {smallest}')
+    value = _parse_integer(text)
+    if value is None or value < minimum:
+        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: integer >= {minimum}')
     return value
 
 
-def number(text: str) -> float | None:
-    """A number in plain digits; None if the text is none."""
+def integer_between(minimum: int, maximum: int, text: str) -> int:
+    """Parse an integer.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is not an integer from ``minimum`` to ``maximum``.
+    """
+    value = _parse_integer(text)
+    if value is None or not minimum <= value <= maximum:
+        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: integer from {minimum} to {maximum}')
+    return value
+
+
+def _parse_integer(text: str) -> int | None:
+    # int() also accepts 1_0 and digits of other scripts, and raises on more than 4300 digits.
+    return int(text) if re.fullmatch("[+-]?[0-9]{1,100}", text) else None
+
+
+def parse_number(text: str) -> float | None:
+    """Parse a number; ``None`` if the text is not a number in ASCII digits."""
     try:
         return float(text) if text.isascii() and "_" not in text else None
     except ValueError:
         return None
 
 
-def share(text: str) -> float:
-    """A number in [0, 1)."""
-    value = number(text)
+def fraction_below_one(text: str) -> float:
+    """Parse a number in [0, 1)."""
+    value = parse_number(text)
     if value is None or not 0.0 <= value < 1.0:
         raise argparse.ArgumentTypeError(f'found "{text}"; allowed: number >= 0 and < 1')
     return value
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """For functions that refuse their arguments by a plain ValueError."""
-    try:
-        yield
-    except ValueError as error:
-        raise CommandError(str(error)) from error

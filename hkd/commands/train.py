@@ -1,4 +1,4 @@
-"""``hkd train``: train one detector, or distil one, outside any sweep."""
+"""``hkd train``: train or distil one detector."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     train = add_command(
         commands,
         "train",
-        "train one detector, or distil one, outside any sweep",
+        "train or distil one detector",
         """\
-        Train the student that CONFIG describes: distilled where it has a teacher and distillation weights, alone
-        otherwise. The teacher is trained first, once, and kept in data.cache_dir. DIR gets the results
-        (student.safetensors, metrics.json, detections.json, miss_rate_curve.json, epochs.json, config.yaml) and the
-        state to go on from.""",
+        Train the student that CONFIG describes. It is distilled if CONFIG has a teacher and a distillation weight above
+        0, and trained alone otherwise. The teacher is trained first, unless it has a checkpoint or a cached result in
+        data.cache_dir. DIR receives the results (student.safetensors, metrics.json, detections.json,
+        miss_rate_curve.json, epochs.json, config.yaml) and the checkpoint of the training.""",
         """\
         hkd train student.yaml
-        hkd train student.yaml --set student.width_multiplier=0.25 --set training.learning_rate=1e-3 --out runs/narrow
         hkd train student.yaml --set teacher=null            # the student alone
-        hkd train student.yaml --out runs/narrow --resume    # go on after an interruption""",
+        hkd train student.yaml --out runs/narrow \\
+            --set student.width_multiplier=0.25 --set training.learning_rate=1e-3
+        hkd train student.yaml --out runs/narrow --resume    # after an interruption""",
     )
-    train.add_argument("config", type=Path, metavar="CONFIG", help="YAML file; what it leaves out has its default")
+    train.add_argument("config", type=Path, metavar="CONFIG", help="YAML file; settings not in it have their defaults")
     train.add_argument(
         "--set",
         dest="overrides",
         action="append",
         default=[],
         metavar="SECTION.KEY=VALUE",
-        help="change one setting; may be given many times",
+        help="override one setting; may be repeated",
     )
     train.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: runs/train/<CONFIG>)")
-    train.add_argument("--resume", action="store_true", help="go on with the training that DIR holds")
+    train.add_argument("--resume", action="store_true", help="resume the training in DIR")
     train.set_defaults(
-        run=_run_train, after_interrupt="Finished epochs are kept: the same command with --resume goes on from there."
+        run=_run_train, after_interrupt="To resume after the last finished epoch, repeat the command with --resume."
     )
 
 
@@ -46,7 +47,7 @@ def _run_train(options: argparse.Namespace) -> None:
     from hkd.evaluation.reporting.report_text import format_result
 
     config = load_config(options.config, options.overrides)
-    # Only now, so that mistakes in the configuration are told at once.
+    # Imported after the configuration is read, so that its mistakes are reported without delay.
     from hkd.training.run import train_command
 
     out = options.out or Path("runs/train") / options.config.stem

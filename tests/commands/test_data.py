@@ -1,5 +1,3 @@
-"""``hkd data``: what is common to its sources, and what reaches the readers."""
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,29 +8,29 @@ from PIL import Image
 from hkd import cli
 
 
-def test_preview_draws_a_sheet_of_each_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_preview_of_each_split_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     size = "--height 64 --width 96 --train-images 3 --validation-images 2"
     assert cli.main(["data", "synthetic", "--out", str(tmp_path), *size.split(), "--preview", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
         f"wrote {tmp_path / 'train.json'}",
         f"wrote {tmp_path / 'validation.json'}",
-        f"drew {tmp_path / 'preview_train.png'}",
-        f"drew {tmp_path / 'preview_validation.png'}",
+        f"wrote {tmp_path / 'preview_train.png'}",
+        f"wrote {tmp_path / 'preview_validation.png'}",
     ]
     for name in ("preview_train.png", "preview_validation.png"):
         with Image.open(tmp_path / name) as sheet:
-            assert sheet.width > 2 * 640  # two tiles beside each other
+            assert sheet.width > 2 * 640  # two tiles side by side
 
 
 @pytest.mark.parametrize("number", ["0", "101", "1000000000"])
-def test_a_preview_is_no_larger_than_can_be_looked_at(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_number_of_preview_images_is_bounded(number: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["data", "synthetic", "--out", "nowhere", "--preview", number])
-    assert f'found "{number}"; allowed: integer' in capsys.readouterr().err
+    assert f'--preview: found "{number}"; allowed: integer from 1 to 100' in capsys.readouterr().err
 
 
-def test_classes_of_people_reach_the_reader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_person_option_selects_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "street"
     for folder in ("images", "labels"):
         (root / folder).mkdir(parents=True)
@@ -48,9 +46,7 @@ def test_classes_of_people_reach_the_reader(tmp_path: Path, capsys: pytest.Captu
     ]
 
 
-def test_caltechs_sampling_and_choice_of_annotations_reach_the_reader(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_caltech_options_select_frames_and_annotations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "caltech"
     root.mkdir()
     for frame in (2, 5, 6):

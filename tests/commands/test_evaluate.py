@@ -34,7 +34,7 @@ def hkd_evaluate(arguments: str) -> int:
     return cli.main(["evaluate", "--ground-truth", "gt.json", *arguments.split()])
 
 
-def test_one_detector_is_a_table_in_per_cent(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_detector_is_printed_as_table_in_per_cent(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hkd_evaluate("--detections good.json --resamples 20 --seed 3") == 0
     captured = capsys.readouterr()
     # The one person is found with no false positive: nothing is missed. A person of 100 pixels is not among the small
@@ -55,7 +55,7 @@ def test_one_detector_is_a_table_in_per_cent(folder: Path, capsys: pytest.Captur
     assert captured.err == ""
 
 
-def test_several_detectors_are_compared_with_the_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_detectors_are_compared_with_the_first_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hkd_evaluate("--detections good.json none=blind.json --detections again=good.json --resamples 10") == 0
     blocks = capsys.readouterr().out.split("\n\n")
     assert blocks[0].splitlines()[:5] == [
@@ -80,7 +80,7 @@ def test_several_detectors_are_compared_with_the_first(folder: Path, capsys: pyt
     ]
 
 
-def test_json_holds_every_number(folder: Path) -> None:
+def test_json_contains_every_number(folder: Path) -> None:
     ground_truth, first = crowded_scene(seed=1, num_images=30, people=4, detections=12)
     second = first[::2]
     for name, content in (("gt", ground_truth), ("a", first), ("b", second)):
@@ -111,7 +111,7 @@ def test_json_holds_every_number(folder: Path) -> None:
     ]
 
 
-def test_without_resamples_there_are_no_intervals(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_zero_resamples_print_no_intervals(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hkd_evaluate("--detections good.json blind.json --resamples 0 --json out.json") == 0
     blocks = capsys.readouterr().out.split("\n\n")
     assert not any("interval" in block or "resamples" in block for block in blocks)
@@ -129,7 +129,7 @@ def test_without_resamples_there_are_no_intervals(folder: Path, capsys: pytest.C
     assert [detector["intervals"] for detector in written["detectors"]] == [[], []]
 
 
-def test_resamples_without_ground_truth_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_number_of_resamples_without_ground_truth_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # The person is in one of two images: a quarter of the resamples has the other alone.
     Path("gt.json").write_text(json.dumps(coco(2, [person(1, BOX)])))
     assert hkd_evaluate("--detections good.json --resamples 400 --json out.json") == 0
@@ -142,7 +142,7 @@ def test_resamples_without_ground_truth_are_told(folder: Path, capsys: pytest.Ca
     assert not any(line.startswith("small: ") for line in lines)
 
 
-def test_heights_can_be_scaled_one_by_one_or_all(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_heights_are_scaled_per_detector_or_for_all(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # 128 pixels high about the same centre: an overlap of 100 / 128 is enough, but the box of 256 is not.
     Path("tall.json").write_text(json.dumps([detection(1, [10, 6, 41, 128], 0.9)]))
     Path("taller.json").write_text(json.dumps([detection(1, [10, -58, 41, 256], 0.9)]))
@@ -163,7 +163,7 @@ def test_heights_can_be_scaled_one_by_one_or_all(folder: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("ending", curve_plot.FORMATS)
-def test_curves_are_drawn(folder: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_curves_are_plotted(folder: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[tuple[str, str, list[str]]] = []
 
     def draw(curves: list[curve_plot.NamedCurve], title: str, file_format: str) -> bytes:
@@ -178,23 +178,23 @@ def test_curves_are_drawn(folder: Path, ending: str, monkeypatch: pytest.MonkeyP
     assert drawn == [("citypersons: reasonable", ending, ["good", "blind"]), ("citypersons: all", ending, ["good"])]
 
 
-def test_the_endings_of_plots_are_those_that_can_be_drawn() -> None:
-    assert tuple(ending.removeprefix(".") for ending in command._PLOT_ENDINGS) == curve_plot.FORMATS
+def test_plot_suffixes_are_the_formats_of_curve_plot() -> None:
+    assert tuple(suffix.removeprefix(".") for suffix in command.PLOT_SUFFIXES) == curve_plot.FORMATS
 
 
-def test_a_protocol_of_ones_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_protocol_is_read_from_yaml_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.yaml").write_text("subsets: [{name: tall, height: [100, null]}]\n")
     assert hkd_evaluate("--detections good.json --protocol mine.yaml --plot c.png --subset tall --resamples 0") == 0
     assert capsys.readouterr().out.startswith("mine: 1 images")
 
 
-def test_a_name_may_look_like_the_terminals_markup(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_name_with_rich_markup_is_printed_literally(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hkd_evaluate("--detections [/b]=good.json --resamples 1") == 0
     assert ", [/b]: 1 detections" in capsys.readouterr().out
 
 
-def test_no_name_or_label_moves_the_terminal_or_breaks_the_output(folder: Path) -> None:
-    # Half a character in JSON, a byte that is no text in a name, escape sequences and line breaks in both.
+def test_control_characters_in_names_and_labels_are_escaped(folder: Path) -> None:
+    # A lone surrogate in JSON, a byte that is not UTF-8 in a name, escape sequences and line breaks in both.
     people = [person(1, BOX, label=label) for label in ("\ud800person", "\x1b[31mred\nX")]
     Path("gt.json").write_text(json.dumps(coco(1, [*people, person(1, BOX)])))
     name = b"\xff\x1b[2J$x"
@@ -211,7 +211,7 @@ def test_no_name_or_label_moves_the_terminal_or_breaks_the_output(folder: Path) 
     assert lines[0] == r"caltech: 1 images, \udcff\x1b[2J$x: 0 detections"
     dropped = "Neither counted nor ignored, as caltech does not know their class: "
     assert rf"{dropped}1 \x1b[31mred\nX, 1 \ud800person." in lines
-    # What is wrong is said in such words, too.
+    # Error messages are escaped, too.
     ended = subprocess.run(
         [sys.executable, b"-m", b"hkd", b"evaluate", b"--ground-truth", b"gt.json", b"--detections", name],
         capture_output=True,
@@ -221,91 +221,92 @@ def test_no_name_or_label_moves_the_terminal_or_breaks_the_output(folder: Path) 
     assert ended.stderr.startswith(rb"hkd evaluate: \udcff\x1b[2J$x: cannot be read")
 
 
-def test_a_name_may_be_longer_than_a_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_name_longer_than_any_file_name_is_accepted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hkd_evaluate(f"--detections {'n' * 300}=good.json --resamples 0") == 0
     assert f", {'n' * 300}: 1 detections" in capsys.readouterr().out
 
 
-def test_a_name_with_the_sign_is_a_path_where_there_is_such_a_file(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_existing_file_with_equals_sign_is_a_path(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("t=0.5.json").write_bytes(Path("good.json").read_bytes())
     assert hkd_evaluate("--detections t=0.5.json --resamples 0") == 0
     assert ", t=0.5: 1 detections" in capsys.readouterr().out
 
 
-def test_all_wrong_options_are_one_message(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_invalid_options_are_reported_together(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = "--detections =x.json a=b.json a=c.json --height-scale b=2 a=x a=0 1_0 2 a=1 3 a=4"
     assert hkd_evaluate(f"{arguments} --json gt.json --plot curve.gif") == 2
-    assert capsys.readouterr().err.splitlines() == [
-        'hkd evaluate: --detections "=x.json": a name must stand before "="',
-        '--detections: b.json and c.json are both named "a"; name them apart: NAME=PATH',
-        '--height-scale "b=2": no detections have that name; named: a',
-        '--height-scale "a=x": the factor must be a number above 0',
-        '--height-scale "a=0": the factor must be a number above 0',
-        '--height-scale "1_0": the factor must be a number above 0',
-        '--height-scale "3": all detectors had a factor before; give one',
-        '--height-scale "a=4": "a" had a factor before; give one',
-        "gt.json: is read, and would be overwritten; name another file with --json",
-        "curve.gif: must end in one of .png, .pdf, .svg; change --plot",
+    expected = [
+        ["hkd evaluate: ", "--detections", '"=x.json"', "name"],
+        ["--detections", "b.json", "c.json", '"a"', "NAME=PATH"],
+        ["--height-scale", '"b=2"', "detectors: a"],
+        ["--height-scale", '"a=x"', "number > 0"],
+        ["--height-scale", '"a=0"', "number > 0"],
+        ["--height-scale", '"1_0"', "number > 0"],
+        ["--height-scale", '"3"', "all detectors", "give one"],
+        ["--height-scale", '"a=4"', '"a"', "give one"],
+        ["gt.json", "overwritten", "--json"],
+        ["--plot", "curve.gif", ".png, .pdf, .svg"],
     ]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(expected)
+    for line, facts in zip(lines, expected, strict=True):
+        assert [fact for fact in facts if fact not in line] == [], line
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "facts"),
     [
-        ("--json good.json", "good.json: is read, and would be overwritten; name another file with --json"),
-        ("--json .", ".: is a folder; name a file in it with --json"),
-        ("--json a.png --plot ./a.png", "a.png: is named by --json already; name another file with --plot"),
-        ("--subset all", "--subset says what --plot draws; name a file with --plot, or leave it out"),
-        ("--plot a.png --subset tiny", "protocol 'citypersons' has no subset 'tiny'; name one of: reasonable, small,"),
-        (
-            "--plot a.png --subset heavy",
-            "no ground truth counts in heavy: there is no curve to draw; name another --subset",
-        ),
-        # Nothing is written before, either, and nothing computed in vain.
-        ("--plot a.png --subset heavy --json b.json", "no ground truth counts in heavy"),
-        ("--json gt.json/a.json", "gt.json/a.json: cannot be written ("),
+        ("--json good.json", ["good.json: ", "overwritten", "--json"]),
+        ("--json .", [".: is a folder", "--json"]),
+        ("--json a.png --plot ./a.png", ["a.png: ", "--json", "give --plot another file"]),
+        ("--subset all", ["--subset", "--plot FILE"]),
+        ("--plot a.png --subset tiny", ["'citypersons'", "'tiny'", "reasonable, small,"]),
+        ("--plot a.png --subset heavy", ["heavy", "no curve", "--subset"]),
+        # The subset is checked before --json is written.
+        ("--plot a.png --subset heavy --json b.json", ["heavy"]),
+        ("--json gt.json/a.json", ["gt.json/a.json: cannot be written (", "--json"]),
     ],
 )
-def test_what_cannot_be_written_is_said(
-    folder: Path, arguments: str, message: str, capsys: pytest.CaptureFixture[str]
+def test_output_problem_is_reported_before_anything_is_written(
+    folder: Path, arguments: str, facts: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.read_bytes() for path in folder.iterdir()}
     assert hkd_evaluate(f"--detections good.json --resamples 0 {arguments}") == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith(f"hkd evaluate: {message}")
+    assert captured.err.startswith("hkd evaluate: ")
+    assert [fact for fact in facts if fact not in captured.err] == []
     assert captured.out == ""
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("out", ["res/set06/V000.txt", "res/new.json", "elsewhere/set06/V000.txt"])
-def test_nothing_is_written_into_a_folder_that_is_read(
-    folder: Path, out: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_output_inside_input_folder_is_rejected(folder: Path, out: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("gt.json").write_text(json.dumps({"images": [{"id": 1, "file_name": FRAME}], "annotations": []}))
     Path("res/set06").mkdir(parents=True)
     Path("res/set06/V000.txt").write_text(LINE)
     Path("elsewhere").symlink_to("res")
     assert hkd_evaluate(f"--detections res --resamples 0 --json {out}") == 2
-    assert capsys.readouterr().err.startswith(f"hkd evaluate: {out}: lies in a folder that is read; name a file else")
+    message = capsys.readouterr().err
+    assert message.startswith(f"hkd evaluate: {out}: ")
+    assert "inside an input folder" in message
+    assert "--json" in message
     assert Path("res/set06/V000.txt").read_text() == LINE
-    # Beside it is well.
+    # A file beside the folder is accepted.
     assert hkd_evaluate("--detections res --resamples 0 --json res.json") == 0
-    # A folder named like a protocol is not read.
+    # A folder with the name of a protocol is not an input.
     assert hkd_evaluate("--detections res --resamples 0 --json citypersons/res.json") == 0
     assert hkd_evaluate("--detections res --resamples 0 --json citypersons/res.json") == 0
 
 
 @pytest.mark.parametrize("number", ["-1", "x", "1000001", "1_0", "\u0663", "1.0", "9" * 5000])
-def test_the_number_of_resamples_is_bounded(folder: Path, number: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_number_of_resamples_is_rejected(folder: Path, number: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         hkd_evaluate(f"--detections good.json --resamples {number}")
     assert ended.value.code == 2
-    assert f'--resamples: found "{number}"; allowed: integer' in capsys.readouterr().err
+    assert f'--resamples: found "{number}"; allowed: integer from 0 to 1000000' in capsys.readouterr().err
 
 
-def test_all_wrong_files_are_one_message(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_invalid_files_are_reported_together(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("gt.json").write_text("{")
     Path("nan.json").write_text('[{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": NaN}]')
     assert hkd_evaluate("--detections missing.json nan.json --protocol kitti") == 2
@@ -314,7 +315,7 @@ def test_all_wrong_files_are_one_message(folder: Path, capsys: pytest.CaptureFix
     assert all(word in message for word in ("gt.json: ", "missing.json: ", "nan.json: ", "'kitti'"))
 
 
-def test_the_spinner_leaves_nothing_in_a_log(folder: Path) -> None:
+def test_spinner_prints_nothing_to_redirected_stderr(folder: Path) -> None:
     arguments = ["--ground-truth", "gt.json", "--detections", "good.json", "--resamples", "10"]
     done = subprocess.run(
         [sys.executable, "-m", "hkd", "evaluate", *arguments], capture_output=True, text=True, check=True

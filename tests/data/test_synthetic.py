@@ -27,6 +27,7 @@ from hkd.data.sources.synthetic import (
     FIRST_VALIDATION_INDEX,
     PedestrianBox,
     Scene,
+    SceneError,
     SceneStyle,
     draw_scene,
     label_figure,
@@ -339,7 +340,7 @@ def test_impossible_styles_are_refused(changes: dict[str, Any], message: str) ->
 
 
 def test_too_small_a_picture_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"63 x 384 pixels .* at least 64"):
+    with pytest.raises(SceneError, match=r"63 x 384 pixels.* at least 64"):
         draw_scene(0, 0, height=63)
 
 
@@ -393,7 +394,7 @@ def test_longer_training_set_keeps_the_validation_scenes(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["train_images", "validation_images"])
 @pytest.mark.parametrize("count", [0, FIRST_VALIDATION_INDEX + 1])
 def test_impossible_counts_are_refused(tmp_path: Path, name: str, count: int) -> None:
-    with pytest.raises(ValueError, match=rf"{name} is {count}; it must be between 1 and"):
+    with pytest.raises(SceneError, match=rf"{name} is {count}\b.*1 to {FIRST_VALIDATION_INDEX}"):
         _write(tmp_path, **{name: count})
     assert list(tmp_path.iterdir()) == []
 

@@ -51,8 +51,8 @@ def convert(
         progress: whether a bar is shown on stderr.
 
     Raises:
-        AnnotationError: listing every malformed line with its file and number, and every faulty image or box.
-        ValueError: if ``train_images`` leaves one of the splits empty.
+        AnnotationError: listing every malformed line with its file and number, and every invalid image or box; or
+            ``train_images`` leaves one of the splits empty.
     """
     root, out = Path(root), Path(out)
     problems: list[str] = []
@@ -60,10 +60,8 @@ def convert(
     if problems:
         raise AnnotationError(problems, str(root))
     if not 0 < train_images < len(images):
-        raise ValueError(
-            f"train_images is {train_images}; it must be from 1 to {len(images) - 1}:"
-            f" '{root}' has {len(images)} images, and validation needs some"
-        )
+        problem = f"train_images is {train_images}; allowed: integer from 1 to {len(images) - 1} (validation needs one)"
+        raise AnnotationError([problem], str(root))
     order = np.random.default_rng(seed).permutation(len(images)) + 1
     splits = [
         Split(

@@ -31,13 +31,17 @@ from hkd.data.sources._scene.composition import Light, compose, paint
 from hkd.data.sources._scene.street import draw_street, sample_camera, sample_street
 from hkd.data.sources._scene.style import DEFAULT_STYLE, REFERENCE_HEIGHT, SceneStyle
 
-__all__ = ["DEFAULT_STYLE", "PedestrianBox", "Scene", "SceneStyle", "draw_scene", "write_scenes"]
+__all__ = ["DEFAULT_STYLE", "PedestrianBox", "Scene", "SceneError", "SceneStyle", "draw_scene", "write_scenes"]
 
 SMALLEST_SIDE = 64
 """Shortest allowed side of a scene, pixels."""
 FIRST_VALIDATION_INDEX = 1_000_000
 """Validation scenes are numbered from here, training scenes from 0: a longer training set leaves them as they are."""
 _UNWRITTEN_SCENES = 8
+
+
+class SceneError(ValueError):
+    """Scenes of a size or number that cannot be drawn."""
 
 
 @dataclass(frozen=True)
@@ -144,12 +148,10 @@ def draw_scene(
         The picture (height, width, 3) and a label for everybody of whom a pixel can be seen, crowds as one each.
 
     Raises:
-        ValueError: a side is shorter than 64 pixels.
+        SceneError: a side is shorter than 64 pixels.
     """
     if min(height, width) < SMALLEST_SIDE:
-        raise ValueError(
-            f"a scene of {height} x {width} pixels was asked for; both sides must be at least {SMALLEST_SIDE}"
-        )
+        raise SceneError(f"a scene of {height} x {width} pixels; allowed: at least {SMALLEST_SIDE} pixels a side")
     rng = random.Random(f"{seed}/{index}")  # noqa: S311 (drawing pictures, not secrets)
     camera = sample_camera(rng, height, width)
     street = sample_street(rng, height)
@@ -195,12 +197,12 @@ def write_scenes(
         The paths of ``train.json`` and ``validation.json``.
 
     Raises:
-        ValueError: a count is below 1 or too large to keep the two sets apart, or a side is shorter than 64 pixels.
+        SceneError: a number of images is below 1 or above 1,000,000, or a side is shorter than 64 pixels.
         AnnotationError: ``out_dir`` holds annotations of another set, or scenes drawn with other arguments.
     """
     for name, count in (("train_images", train_images), ("validation_images", validation_images)):
         if not 1 <= count <= FIRST_VALIDATION_INDEX:
-            raise ValueError(f"{name} is {count}; it must be between 1 and {FIRST_VALIDATION_INDEX}")
+            raise SceneError(f"{name} is {count}; allowed: integer from 1 to {FIRST_VALIDATION_INDEX}")
     out_dir = Path(out_dir)
     settings: dict[str, Any] = {
         "seed": seed,
