@@ -302,7 +302,7 @@ def _add_synthetic(sources: Commands[argparse.ArgumentParser]) -> None:
         folder may already contain scenes of the same size and seed, but no other annotations.""",
         """\
         hkd data synthetic --out data/scenes --preview 12
-        hkd data synthetic --out data/small --train-images 200 --height 192 --width 256""",
+        hkd data synthetic --out data/small --train-images 200 --height 192""",
     )
     _add_output(parser)
     count, side = positive_integer, partial(integer_at_least, 64)
