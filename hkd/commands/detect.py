@@ -20,7 +20,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         `hkd evaluate` and pycocotools. Images are rotated to their EXIF orientation.""",
         """\
         hkd detect street.jpg --weights student.safetensors --out drawn
-        hkd detect *.png --weights student.safetensors --out drawn --score-threshold 0.3
+        hkd detect *.png --weights student.safetensors --out out --score-threshold 0.3
         hkd detect images/*.png --weights student.safetensors \\
             --json detections.json --annotations val.json""",
     )
