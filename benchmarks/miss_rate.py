@@ -24,10 +24,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.scripted_matcher import script_records, scripted_log_average_miss_rate
+from hkd.coco.detections import DetectedBoxes
+from hkd.coco.ground_truth import GroundTruth, read_ground_truth
 from hkd.data.sources.caltech.convert import convert
-from hkd.evaluation.evaluator import judge_subsets
-from hkd.evaluation.formats.detection_files import read_detections, read_ground_truth
-from hkd.evaluation.inputs import DetectedBoxes, GroundTruth
+from hkd.evaluation.evaluator import evaluate_subsets
+from hkd.evaluation.formats.detection_files import read_detections
 from hkd.evaluation.matching import match
 from hkd.evaluation.protocols import CALTECH, CITYPERSONS, Protocol
 from tests.evaluation.plain_evaluator import plain_log_average_miss_rate
@@ -110,7 +111,7 @@ def _measure(
     name: str, truth: GroundTruth, boxes: DetectedBoxes, protocol: Protocol, options: argparse.Namespace
 ) -> None:
     def ours() -> list[float | None]:
-        return [subset.log_average_miss_rate for subset in judge_subsets(match(truth, boxes, protocol), protocol)]
+        return [subset.log_average_miss_rate for subset in evaluate_subsets(match(truth, boxes, protocol), protocol)]
 
     def plain() -> list[float | None]:
         return [plain_log_average_miss_rate(truth, boxes, protocol, subset) for subset in protocol.subsets]

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hkd.evaluation.inputs import DetectedBoxes, GroundTruth
+from hkd.coco.detections import DetectedBoxes
+from hkd.coco.ground_truth import GroundTruth
 from hkd.evaluation.protocols import Protocol, Subset
 
 FloatArray = npt.NDArray[np.float64]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from hkd import metric_names as names
+from hkd.coco.annotations import Annotations
+from hkd.coco.detections import no_detections
 from hkd.config import TrialConfig
-from hkd.data.annotations import Annotations
 from hkd.data.prepare import read_both
-from hkd.evaluation.evaluator import evaluate
+from hkd.evaluation.evaluator import evaluate_boxes
 from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.training.teacher import check_teacher_files
 from sweeps.folder import StudyError
@@ -41,8 +42,8 @@ def check_objectives(study: StudyConfig, validation_annotations: Annotations) ->
     Raises:
         StudyError: naming the objectives without a value.
     """
-    ground_truth = validation_annotations.raw()
-    available = evaluate(ground_truth, [], load_protocol(study.base.evaluation.protocol)).as_metrics()
+    protocol = load_protocol(study.base.evaluation.protocol)
+    available = evaluate_boxes(validation_annotations.ground_truth(), no_detections(), protocol).as_metrics()
     missing = [name for name in study.objectives if name in names.MISS_RATES and name not in available]
     if not missing:
         return

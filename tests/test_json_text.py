@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from hkd.json_text import RepeatedKeyError, load_json
+from hkd.coco.reading import RepeatedKeyError, load_json
 
 
 def test_what_is_json_reads_as_python_has_it() -> None:

@@ -18,8 +18,8 @@ from benchmarks.step.contenders import BASELINE_BF16, BASELINE_FP32, BASELINES, 
 from benchmarks.step.ours import OursTrainer
 from benchmarks.step.timing import Spread, ratios, take_turns, tell
 from benchmarks.step.workload import Pictures, Workload, annotations_of, make_pictures, write_photographs
+from hkd.coco.annotations import Annotations
 from hkd.config import EvaluationConfig
-from hkd.data.annotations import Annotations
 from hkd.data.loader import evaluation_batches
 from hkd.data.store import ImageStore, open_store
 from hkd.models.detector import Detector

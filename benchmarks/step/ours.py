@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.step.workload import Pictures, annotations_of
+from hkd.coco.annotations import Annotations
 from hkd.config import TrialConfig
-from hkd.data.annotations import Annotations
 from hkd.data.loader import BatchLoader
 from hkd.data.store import ImageStore
 from hkd.distillation.objective import DistillationObjective, build_objective

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hkd.coco.annotations import Annotations, parse_annotations
+from hkd.coco.writing import annotation_document
 from hkd.config import DataConfig, DetectorConfig, DistillationConfig, TeacherConfig, TrainingConfig, TrialConfig
-from hkd.data.annotations import Annotations, annotation_document, check_annotations
 
 STUDENT = DetectorConfig(backbone="resnet18", width_multiplier=0.5, pyramid_channels=128, head_channels=256)
 TEACHER = TeacherConfig(backbone="resnet50", width_multiplier=1.0, pyramid_channels=256, head_channels=1024)
@@ -94,7 +95,7 @@ def annotations_of(pictures: Pictures, image_root: Path, names: Sequence[str]) -
         for x1, y1, x2, y2 in own.tolist()
     ]
     document = annotation_document(images, boxes, str(image_root))
-    return check_annotations(document, image_root / "annotations.json", image_root, check_images=False)
+    return parse_annotations(document, image_root / "annotations.json", image_root, check_images=False)
 
 
 def write_photographs(folder: Path, pictures: Pictures) -> list[Path]:

@@ -107,7 +107,7 @@ def _print_summary(summary: ConversionSummary, options: argparse.Namespace) -> N
 def _draw_previews(paths: Sequence[Path], num_images: int | None) -> None:
     if num_images is None:
         return
-    from hkd.data.annotations import read_annotations
+    from hkd.coco.annotations import read_annotations
     from hkd.data.sources.preview import draw_preview
 
     for path in paths:

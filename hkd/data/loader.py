@@ -15,7 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hkd.data.annotations import AnnotationError, Annotations
+from hkd.coco.annotations import Annotations
+from hkd.coco.errors import AnnotationError
 from hkd.data.store import ImageStore
 from hkd.data.transforms import MINIMUM_SIDE, augment, to_float
 from hkd.structures import Batch, Targets

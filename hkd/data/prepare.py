@@ -8,9 +8,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from hkd.coco.annotations import Annotations, read_annotations
+from hkd.coco.errors import AnnotationError
 from hkd.config import DataConfig, SyntheticConfig
 from hkd.config_io import config_hash
-from hkd.data.annotations import AnnotationError, Annotations, read_annotations
 from hkd.data.loader import pack_targets
 from hkd.data.sources import synthetic
 from hkd.data.store import ImageStore, StoreError, open_store
@@ -65,7 +66,7 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
 def read_both(
     paths: tuple[Path, Path], image_root: Path | None, *, check_images: bool = True
 ) -> tuple[Annotations, Annotations]:
-    """Training and validation annotations, as :func:`hkd.data.annotations.read_annotations` reads each.
+    """Training and validation annotations, as :func:`hkd.coco.annotations.read_annotations` reads each.
 
     Raises:
         AnnotationError: with the problems of both.

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from filelock import FileLock
 from PIL import Image
 
-from hkd.data.annotations import AnnotationError, Annotations
+from hkd.coco.annotations import Annotations
+from hkd.coco.errors import AnnotationError
 from hkd.files import replace_atomically, write_atomically
 
 _FORMAT = 1

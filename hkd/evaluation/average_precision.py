@@ -10,8 +10,9 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hkd.evaluation.categories import PEDESTRIAN_ID
-from hkd.evaluation.inputs import DetectedBoxes, GroundTruth
+from hkd.coco.categories import PEDESTRIAN_ID
+from hkd.coco.detections import DetectedBoxes
+from hkd.coco.ground_truth import GroundTruth
 
 
 @dataclass(frozen=True)

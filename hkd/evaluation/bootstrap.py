@@ -18,9 +18,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from hkd.evaluation.errors import EvaluationInputError
 from hkd.evaluation.matching import FALSE_POSITIVE, TRUE_POSITIVE, Matches
 from hkd.evaluation.protocols import Protocol
-from hkd.evaluation.records import EvaluationInputError
 
 RESAMPLES: Final = 1000
 CONFIDENCE: Final = 0.95
@@ -142,7 +142,7 @@ def compare(
     if not (same_resamples and np.array_equal(first.counted_per_image, second.counted_per_image)):
         problem = (
             "two miss rates can be compared only on the same resamples: resample both with the same ground truth, "
-            "protocol, seed and number of resamples."
+            "protocol, seed and number of resamples"
         )
         raise EvaluationInputError([problem])
     found = []

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hkd.coco.detections import DetectedBoxes
+from hkd.coco.errors import collected_problems
+from hkd.coco.ground_truth import GroundTruth, read_ground_truth
 from hkd.evaluation.bootstrap import (
     CONFIDENCE,
     MissRateComparison,
@@ -17,13 +20,13 @@ from hkd.evaluation.bootstrap import (
     intervals,
     resample_miss_rates,
 )
-from hkd.evaluation.evaluator import EvaluationResult, judge
-from hkd.evaluation.formats.detection_files import read_detections, read_ground_truth
+from hkd.evaluation.errors import EvaluationInputError
+from hkd.evaluation.evaluator import EvaluationResult, evaluate_boxes
+from hkd.evaluation.formats.detection_files import read_detections
 from hkd.evaluation.formats.protocol_files import load_protocol
-from hkd.evaluation.inputs import DetectedBoxes, GroundTruth
+from hkd.evaluation.matching import match
 from hkd.evaluation.preparation import prepare_ground_truth
 from hkd.evaluation.protocols import Protocol
-from hkd.evaluation.records import EvaluationInputError, collected_problems
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def read_inputs(
     """
     assert detectors
     assert len({detector.name for detector in detectors}) == len(detectors)
-    with collected_problems() as collect:
+    with collected_problems(EvaluationInputError) as collect:
         protocol = collect(lambda: _protocol_with(protocol_name, subset))
         truth = collect(lambda: read_ground_truth(ground_truth))
         found = []
@@ -157,7 +160,7 @@ def evaluate_detectors(
     confidence: float = CONFIDENCE,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> EvaluationReport:
-    """Judge every detector, and compare each with the first.
+    """Evaluate every detector, and compare each with the first.
 
     Args:
         inputs: Of :func:`read_inputs`.
@@ -165,13 +168,14 @@ def evaluate_detectors(
             differences.
         seed: Of the resamples, which are the same for all detectors.
         confidence: Of the intervals, in (0, 1).
-        on_step: Told in words what is done next.
+        on_step: Called with a description of the next step.
     """
     reports: list[DetectorReport] = []
     resampled: list[ResampledMissRates] = []
     for detector, boxes in inputs.detectors:
         on_step(f"{detector.name}: matching {len(boxes.scores):,} detections")
-        matches, result = judge(inputs.ground_truth, boxes, inputs.protocol)
+        matches = match(inputs.ground_truth, boxes, inputs.protocol)
+        result = evaluate_boxes(inputs.ground_truth, boxes, inputs.protocol, matches)
         own: tuple[MissRateInterval, ...] = ()
         if resamples > 0:
             on_step(f"{detector.name}: {resamples:,} resamples")
@@ -200,7 +204,7 @@ def _protocol_with(name: str, subset: str | None) -> Protocol:
     names = [each.name for each in protocol.subsets]
     if subset is not None and subset not in names:
         raise EvaluationInputError(
-            [f"protocol {protocol.name!r} has no subset {subset!r}; name one of: {', '.join(names)}."]
+            [f"protocol {protocol.name!r} has no subset {subset!r}; name one of: {', '.join(names)}"]
         )
     return protocol
 

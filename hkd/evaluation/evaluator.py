@@ -1,4 +1,4 @@
-"""One evaluation from start to end: COCO-style JSON in, a result that can be logged, stored and printed out."""
+"""One evaluation: from COCO-style JSON, or arrays, to a result that can be logged, stored and printed."""
 
 from __future__ import annotations
 
@@ -11,30 +11,32 @@ from typing import Any, Self
 import numpy as np
 
 from hkd import metric_names
+from hkd.coco.detections import DetectedBoxes, parse_detections
+from hkd.coco.errors import collected_problems
+from hkd.coco.ground_truth import GroundTruth, parse_ground_truth, read_ground_truth
 from hkd.evaluation.average_precision import average_precision
-from hkd.evaluation.formats.detection_files import read_detections, read_ground_truth
+from hkd.evaluation.errors import EvaluationInputError
+from hkd.evaluation.formats.detection_files import read_detections
 from hkd.evaluation.formats.protocol_files import load_protocol
-from hkd.evaluation.inputs import DetectedBoxes, GroundTruth, parse_detections, parse_ground_truth
 from hkd.evaluation.matching import Matches, match
 from hkd.evaluation.miss_rate import FloatArray, MissRateCurve, log_average_miss_rate, miss_rate_curve
 from hkd.evaluation.preparation import preparation_notes
 from hkd.evaluation.protocols import Interval, Protocol
-from hkd.evaluation.records import EvaluationInputError, collected_problems
 
 __all__ = [
     "EvaluationInputError",
     "EvaluationResult",
     "SubsetResult",
     "evaluate",
+    "evaluate_boxes",
     "evaluate_files",
-    "judge",
-    "judge_subsets",
+    "evaluate_subsets",
 ]
 
 
 @dataclass(frozen=True, eq=False)
 class SubsetResult:
-    """The number of one subset, with what it is about."""
+    """Miss rate of one subset."""
 
     name: str
     height_range: Interval
@@ -60,7 +62,7 @@ class SubsetResult:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationResult:
-    """What one set of detections is worth by one protocol."""
+    """Metrics of one set of detections by one protocol."""
 
     protocol: str
     fppi_points: tuple[float, ...]
@@ -73,7 +75,7 @@ class EvaluationResult:
     num_ground_truth: int
     """Boxes that are not ignored, of any height and visibility: what the average precision is over."""
     notes: tuple[str, ...] = ()
-    """What of the inputs was left out or read in another way than it stands, a sentence each."""
+    """What of the inputs was left out or read in another way than written, a sentence each."""
 
     def as_metrics(self) -> dict[str, float]:
         """``mr2_<subset>``, ``ap`` and ``ap50`` as fractions. What has no value is left out."""
@@ -146,20 +148,20 @@ def evaluate(ground_truth: dict[str, Any], detections: list[dict[str, Any]], pro
     """Evaluate detections that are in memory.
 
     Args:
-        ground_truth: COCO dictionary (see :func:`hkd.evaluation.inputs.parse_ground_truth`); not changed.
+        ground_truth: COCO dictionary (see :func:`hkd.coco.ground_truth.parse_ground_truth`); not changed.
         detections: COCO results list; not changed. An empty one is a detector that finds no one.
         protocol: One of :data:`hkd.evaluation.protocols.PROTOCOLS`, or one's own.
 
     Raises:
         EvaluationInputError: naming all problems of both.
     """
-    with collected_problems() as collect:
+    with collected_problems(EvaluationInputError) as collect:
         truth = collect(lambda: parse_ground_truth(ground_truth, "ground truth"))
         boxes = collect(lambda: parse_detections(detections, "detections", truth))
     # Else their problems were raised.
     assert truth is not None
     assert boxes is not None
-    return judge(truth, boxes, protocol)[1]
+    return evaluate_boxes(truth, boxes, protocol)
 
 
 def evaluate_files(
@@ -176,7 +178,7 @@ def evaluate_files(
     Raises:
         EvaluationInputError: naming all problems of both and of the protocol.
     """
-    with collected_problems() as collect:
+    with collected_problems(EvaluationInputError) as collect:
         protocol = collect(lambda: load_protocol(protocol_name))
         truth = collect(lambda: read_ground_truth(ground_truth_path))
         boxes = collect(lambda: read_detections(detections_path, truth, height_scale=height_scale))
@@ -184,20 +186,23 @@ def evaluate_files(
     assert protocol is not None
     assert truth is not None
     assert boxes is not None
-    return judge(truth, boxes, protocol)[1]
+    return evaluate_boxes(truth, boxes, protocol)
 
 
-def judge(truth: GroundTruth, boxes: DetectedBoxes, protocol: Protocol) -> tuple[Matches, EvaluationResult]:
-    """Match detections in every subset of a protocol and sum up, with COCO average precision beside.
+def evaluate_boxes(
+    truth: GroundTruth, boxes: DetectedBoxes, protocol: Protocol, matches: Matches | None = None
+) -> EvaluationResult:
+    """Miss rates of every subset of a protocol, and COCO average precision.
 
-    The verdicts are what intervals and comparisons are computed from (:mod:`hkd.evaluation.bootstrap`).
+    ``matches`` are those of :func:`hkd.evaluation.matching.match`, computed here unless given.
     """
-    matches = match(truth, boxes, protocol)
+    if matches is None:
+        matches = match(truth, boxes, protocol)
     precision = average_precision(truth, boxes)
-    return matches, EvaluationResult(
+    return EvaluationResult(
         protocol=protocol.name,
         fppi_points=protocol.fppi_points,
-        subsets=judge_subsets(matches, protocol),
+        subsets=evaluate_subsets(matches, protocol),
         ap=None if precision is None else precision.ap,
         ap50=None if precision is None else precision.ap50,
         num_images=len(truth.image_ids),
@@ -207,12 +212,12 @@ def judge(truth: GroundTruth, boxes: DetectedBoxes, protocol: Protocol) -> tuple
     )
 
 
-def judge_subsets(matches: Matches, protocol: Protocol) -> tuple[SubsetResult, ...]:
-    """Curve and MR^-2 of each subset."""
-    return tuple(_judge_subset(matches, protocol, i) for i in range(len(protocol.subsets)))
+def evaluate_subsets(matches: Matches, protocol: Protocol) -> tuple[SubsetResult, ...]:
+    """Curve and MR^-2 of each subset of the protocol."""
+    return tuple(_evaluate_subset(matches, protocol, i) for i in range(len(protocol.subsets)))
 
 
-def _judge_subset(matches: Matches, protocol: Protocol, index: int) -> SubsetResult:
+def _evaluate_subset(matches: Matches, protocol: Protocol, index: int) -> SubsetResult:
     subset = protocol.subsets[index]
     counted = matches.counted_per_image[index]
     num_ground_truth = int(counted.sum())

@@ -20,7 +20,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from hkd.evaluation.inputs import DetectedBoxes, GroundTruth
+from hkd.coco.detections import DetectedBoxes
+from hkd.coco.ground_truth import GroundTruth
 from hkd.evaluation.preparation import PreparedTruth, prepare_ground_truth, with_aspect_ratio
 from hkd.evaluation.protocols import Protocol
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hkd.evaluation.inputs import GroundTruth
+from hkd.coco.ground_truth import GroundTruth
 from hkd.evaluation.protocols import Protocol
 
 FloatArray = npt.NDArray[np.float64]

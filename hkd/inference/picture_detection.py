@@ -10,11 +10,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from hkd.coco.annotations import read_annotations
+from hkd.coco.detections import DetectedBoxes
+from hkd.coco.images import ImageRecord
 from hkd.config import EvaluationConfig, TrainingConfig, TrialConfig
-from hkd.data.annotations import ImageRecord, read_annotations
 from hkd.data.store import open_store
 from hkd.files import write_atomically, write_json
 from hkd.inference.pictures import PictureError, numbered_as, open_upright, picture_records, without_boxes
@@ -110,16 +113,21 @@ def detect_command(
         _check_results_paths(results, images, weights, out)
     with TemporaryDirectory(prefix="hkd-detect-") as folder:
         records = _records(images, None if results is None else results.annotations, Path(folder))
-        found = _detect(records, weights, config, evaluation.model_copy(update={"score_threshold": lowest}), folder)
+        lowest_evaluation = evaluation.model_copy(update={"score_threshold": lowest})
+        found = _detect(records, weights, config, lowest_evaluation, folder)
+    image_ids = np.array(sorted(record.image_id for record in records), dtype=np.int64)
     pictures = []
     for record, image, drawing in zip(records, images, drawn, strict=True):
-        of_image = [one for one in found if one["image_id"] == record.image_id and one["score"] >= drawing_threshold]
-        pedestrians = tuple(FoundPedestrian(tuple(one["bbox"]), one["score"]) for one in of_image)
+        is_drawn = (image_ids[found.image_index] == record.image_id) & (found.scores >= drawing_threshold)
+        pedestrians = tuple(
+            FoundPedestrian(tuple(box), score)
+            for box, score in zip(found.boxes_xywh[is_drawn].tolist(), found.scores[is_drawn].tolist(), strict=True)
+        )
         pictures.append(PictureDetections(image, drawing, pedestrians))
     if out is not None:
         _write_drawings(pictures, out)
     if results is not None:
-        _write_results(results, found, images, records)
+        _write_results(results, found.coco_results(image_ids), images, records)
     return pictures
 
 
@@ -129,8 +137,8 @@ def _detect(
     config: TrialConfig | None,
     evaluation: EvaluationConfig,
     folder: str,
-) -> list[dict[str, Any]]:
-    """COCO results by image and descending score."""
+) -> DetectedBoxes:
+    """Detections by image and descending score; ``image_index`` counts the records by ascending image id."""
     training = TrainingConfig() if config is None else config.training
     device = resolve_device(training.device)
     detector, height, width = _detector(weights, config)

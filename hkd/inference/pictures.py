@@ -10,7 +10,9 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageOps
 
-from hkd.data.annotations import Annotations, ImageRecord
+from hkd.coco.annotations import Annotations
+from hkd.coco.boxes import no_boxes
+from hkd.coco.images import ImageRecord
 
 _ORIENTATION: Final = 0x0112
 """EXIF's orientation tag; 1 is upright."""
@@ -80,10 +82,7 @@ def without_boxes(records: Sequence[ImageRecord]) -> Annotations:
         images=tuple(records),
         image_index=np.zeros(0, dtype=np.int64),
         boxes_xywh=np.zeros((0, 4)),
-        vis_ratio=np.zeros(0),
-        heights=np.zeros(0),
-        ignore=np.zeros(0, dtype=np.bool_),
-        records=(),
+        annotated=no_boxes(),
     )
 
 

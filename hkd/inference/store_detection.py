@@ -1,25 +1,23 @@
-"""A detector over a whole store of images: its detections in the original images' pixels, and their evaluation."""
+"""Detections of a detector on a whole store of images, in pixels of the original images, and their evaluation."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hkd.coco.annotations import Annotations
+from hkd.coco.boxes import FloatArray, IntArray
+from hkd.coco.detections import DetectedBoxes
 from hkd.config import EvaluationConfig
-from hkd.data.annotations import Annotations
 from hkd.data.loader import evaluation_batches
 from hkd.data.prepare import PreparedData
 from hkd.data.store import ImageStore
-from hkd.evaluation.evaluator import EvaluationResult, evaluate
+from hkd.evaluation.evaluator import EvaluationResult, evaluate_boxes
 from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
 from hkd.structures import Detections
-
-PEDESTRIAN_CATEGORY_ID = 1
 
 
 def evaluate_detector(
@@ -30,9 +28,10 @@ def evaluate_detector(
     device: torch.device,
     autocast_dtype: torch.dtype | None = None,
 ) -> EvaluationResult:
-    """Judge a detector on the validation images, by the configured protocol."""
+    """Evaluate a detector on the validation images, by the configured protocol."""
     detections = detect_validation(detector, data, evaluation, device=device, autocast_dtype=autocast_dtype)
-    return evaluate(data.validation_annotations.raw(), detections, load_protocol(evaluation.protocol))
+    protocol = load_protocol(evaluation.protocol)
+    return evaluate_boxes(data.validation_annotations.ground_truth(), detections, protocol)
 
 
 def detect_validation(
@@ -42,8 +41,8 @@ def detect_validation(
     *,
     device: torch.device,
     autocast_dtype: torch.dtype | None = None,
-) -> list[dict[str, Any]]:
-    """COCO results on the validation images, of a detector as it would be deployed; it is left as it is."""
+) -> DetectedBoxes:
+    """Detections on the validation images, of a detector as it would be deployed; it is not changed."""
     return detect_store(
         fuse_for_inference(detector, autocast_dtype or torch.float32),
         data.validation_store,
@@ -78,18 +77,28 @@ def detect_store(
     *,
     device: torch.device,
     autocast_dtype: torch.dtype | None = None,
-) -> list[dict[str, Any]]:
-    """COCO results of a detector on every image of a store: image by image, best first.
+) -> DetectedBoxes:
+    """Detections on every image of a store: image by image in the store's order, best first.
 
-    ``bbox`` is [x, y, width, height] in pixels of the original image: the store's letterboxing is undone and boxes are
-    clipped to the image. The detector is left in eval mode.
+    Boxes are in pixels of the original images: the store's letterboxing is undone and boxes are clipped to the image.
+    ``image_index`` refers to the images by ascending id, as :meth:`hkd.coco.annotations.Annotations.ground_truth` has
+    them. The detector is left in eval mode.
     """
     detector.eval()
-    results: list[dict[str, Any]] = []
+    image_ids = annotations.image_ids()
+    ground_truth_index = np.searchsorted(np.sort(image_ids), image_ids)
+    image_index: list[IntArray] = [np.zeros(0, dtype=np.int64)]
+    boxes: list[FloatArray] = [np.zeros((0, 4))]
+    scores: list[FloatArray] = [np.zeros(0)]
     for images, valid_sizes, indices in evaluation_batches(store, evaluation.batch_size, device):
         detections = _detect_batch(detector, images, valid_sizes, evaluation, autocast_dtype)
-        results.extend(_coco_results(detections, np.asarray(indices.cpu()), store, annotations))
-    return results
+        positions, batch_boxes, batch_scores = _in_original_pixels(
+            detections, np.asarray(indices.cpu()), store, annotations
+        )
+        image_index.append(ground_truth_index[positions])
+        boxes.append(batch_boxes)
+        scores.append(batch_scores)
+    return DetectedBoxes(np.concatenate(image_index), np.concatenate(boxes), np.concatenate(scores))
 
 
 def _detect_batch(
@@ -109,27 +118,19 @@ def _detect_batch(
         )
 
 
-def _coco_results(
-    detections: Detections, indices: np.ndarray, store: ImageStore, annotations: Annotations
-) -> list[dict[str, Any]]:
-    """One batch of detections as COCO results."""
+def _in_original_pixels(
+    detections: Detections, indices: IntArray, store: ImageStore, annotations: Annotations
+) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Positions in the store (D,), boxes (D, 4) xywh and scores (D,) of a batch's valid detections, image by image."""
     valid = detections.valid.cpu().numpy()
-    scores = detections.scores.float().cpu().numpy()
-    boxes = detections.boxes_xyxy.float().cpu().numpy().astype(np.float64)
-    results = []
-    for row, index in enumerate(indices):
-        image = annotations.images[int(index)]
-        limits = np.array([image.width, image.height, image.width, image.height], dtype=np.float64)
-        corners = np.clip(boxes[row, valid[row]] / store.scales[index], 0.0, limits)
-        for (x1, y1, x2, y2), score in zip(corners.tolist(), scores[row, valid[row]].tolist(), strict=True):
-            if not (x2 > x1 and y2 > y1):
-                continue  # the network's last column may lie beyond the original image: clipped, nothing is left
-            results.append(
-                {
-                    "image_id": image.image_id,
-                    "category_id": PEDESTRIAN_CATEGORY_ID,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "score": score,
-                }
-            )
-    return results
+    row, _ = np.nonzero(valid)
+    positions = indices[row]
+    sizes = np.array([(annotations.images[i].width, annotations.images[i].height) for i in indices.tolist()])
+    limits = np.tile(sizes[row], 2).astype(np.float64)
+    corners = detections.boxes_xyxy.float().cpu().numpy()[valid].astype(np.float64)
+    corners = np.clip(corners / store.scales[positions][:, None], 0.0, limits)
+    sides = corners[:, 2:] - corners[:, :2]
+    scores = detections.scores.float().cpu().numpy()[valid].astype(np.float64)
+    # The network's last column may lie beyond the original image: clipped, nothing of such a box is left.
+    has_area = (sides > 0).all(axis=1)
+    return positions[has_area], np.concatenate([corners[:, :2], sides], axis=1)[has_area], scores[has_area]

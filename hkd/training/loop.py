@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hkd.coco.detections import DetectedBoxes
 from hkd.config import TrialConfig
 from hkd.config_io import flatten
 from hkd.data.loader import BatchLoader
@@ -208,14 +209,14 @@ class Trainer:
             self.deployed, self._data, self.config.evaluation, device=self.device, autocast_dtype=self._autocast_dtype
         )
 
-    def detections(self) -> list[dict[str, Any]]:
-        """COCO results on the validation images, in pixels of the original images."""
+    def detections(self) -> DetectedBoxes:
+        """Detections on the validation images, in pixels of the original images."""
         return detect_validation(
             self.deployed, self._data, self.config.evaluation, device=self.device, autocast_dtype=self._autocast_dtype
         )
 
     def evaluate(self) -> EvaluationResult:
-        """Judge the deployed student on the validation images."""
+        """Evaluate the deployed student on the validation images."""
         return evaluate_detector(
             self.deployed, self._data, self.config.evaluation, device=self.device, autocast_dtype=self._autocast_dtype
         )

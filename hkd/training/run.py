@@ -13,11 +13,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from hkd.coco.detections import DetectedBoxes
 from hkd.config import TrialConfig
 from hkd.config_io import flatten, load_config
 from hkd.config_yaml import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
-from hkd.evaluation.evaluator import EvaluationResult, evaluate
+from hkd.evaluation.evaluator import EvaluationResult, evaluate_boxes
 from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.files import write_atomically, write_json
 from hkd.metric_names import FLOPS, GMACS, MR2_REASONABLE, NUM_PARAMS, TOTAL_LOSS
@@ -115,7 +116,8 @@ def train_command(
             write_atomically(out / CONFIG_FILE, dump_yaml(config))
             write_json(out / ORIGIN_FILE, origin)
             evaluation, detections = _train(trainer, data, out, progress, console)
-        _write_results(trainer, evaluation, detections, out)
+        results = detections.coco_results(data.validation_annotations.ground_truth().image_ids)
+        _write_results(trainer, evaluation, results, out)
     return TrainingSummary(evaluation, trainer.cost, out)
 
 
@@ -168,9 +170,9 @@ def _check_folder(out: Path, config: TrialConfig, resume: bool) -> None:
 
 def _tell_mended(data: PreparedData, console: Console) -> None:
     for read in (data.train_annotations, data.validation_annotations):
-        for sentence in read.mended[:_MENDED_SHOWN]:
+        for sentence in read.repaired[:_MENDED_SHOWN]:
             console.print(f"{read.path}: {sentence}", markup=False, highlight=False)
-        rest = len(read.mended) - _MENDED_SHOWN
+        rest = len(read.repaired) - _MENDED_SHOWN
         if rest > 0:
             console.print(f"{read.path}: {rest} more like these", markup=False, highlight=False)
 
@@ -209,7 +211,7 @@ def _check_origin(out: Path, origin: dict[str, str]) -> None:
 
 def _train(
     trainer: Trainer, data: PreparedData, out: Path, progress: OnProgress, console: Console
-) -> tuple[EvaluationResult, list[dict[str, Any]]]:
+) -> tuple[EvaluationResult, DetectedBoxes]:
     """Train to the end, or go on to it; returns the last evaluation and the detections that were judged."""
     log, state = out / EPOCHS_FILE, out / STATE_FILE
     epochs: list[dict[str, float]] = []
@@ -218,7 +220,7 @@ def _train(
         epochs = json.loads(log.read_text(encoding="utf-8"))[: trainer.epoch]
         console.print(f"going on after epoch {trainer.epoch} of {trainer.total_epochs}", markup=False, highlight=False)
     metrics: dict[str, float] = {}
-    judged: tuple[EvaluationResult, list[dict[str, Any]]] | None = None
+    judged: tuple[EvaluationResult, DetectedBoxes] | None = None
 
     def on_step(step: int, steps_per_epoch: int, parts: Mapping[str, float]) -> None:
         progress(
@@ -236,7 +238,7 @@ def _train(
         with UsageMeter(trainer.device) as meter:
             measured = trainer.train_epoch(on_step)
             if trainer.is_evaluation_due:
-                judged = _judge(trainer, data)
+                judged = _evaluate(trainer, data)
                 metrics = judged[0].as_metrics()
                 measured |= metrics
         measured |= meter.read()
@@ -247,20 +249,20 @@ def _train(
         words = f"epoch {trainer.epoch}/{trainer.total_epochs}: {_words(measured)}"
         console.print(words, markup=False, highlight=False)
     # The last epoch is always judged; a training that was finished before has it still to be done.
-    return judged or _judge(trainer, data)
+    return judged or _evaluate(trainer, data)
 
 
-def _judge(trainer: Trainer, data: PreparedData) -> tuple[EvaluationResult, list[dict[str, Any]]]:
+def _evaluate(trainer: Trainer, data: PreparedData) -> tuple[EvaluationResult, DetectedBoxes]:
     detections = trainer.detections()
     protocol = load_protocol(trainer.config.evaluation.protocol)
-    return evaluate(data.validation_annotations.raw(), detections, protocol), detections
+    return evaluate_boxes(data.validation_annotations.ground_truth(), detections, protocol), detections
 
 
-def _write_results(trainer: Trainer, evaluation: EvaluationResult, detections: list[dict[str, Any]], out: Path) -> None:
+def _write_results(trainer: Trainer, evaluation: EvaluationResult, results: list[dict[str, Any]], out: Path) -> None:
     metrics = evaluation.as_metrics()
     cost = {NUM_PARAMS: trainer.cost.num_params, FLOPS: trainer.cost.flops, GMACS: trainer.cost.gmacs}
     trainer.export_student(out / WEIGHTS_FILE, metrics)
-    write_atomically(out / DETECTIONS_FILE, json.dumps(detections, allow_nan=False))
+    write_atomically(out / DETECTIONS_FILE, json.dumps(results, allow_nan=False))
     write_json(out / CURVE_FILE, evaluation.curves())
     write_json(out / METRICS_FILE, {**metrics, **cost})
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.scripted_matcher import script_records, scripted_log_average_miss_rate
-from hkd.evaluation.evaluator import judge_subsets
+from hkd.evaluation.evaluator import evaluate_subsets
 from hkd.evaluation.matching import match
 from hkd.evaluation.protocols import CITYPERSONS
 from tests.evaluation.coco_files import coco, crowded_scene, detection, parse
@@ -12,7 +12,7 @@ from tests.evaluation.coco_files import coco, crowded_scene, detection, parse
 @pytest.mark.parametrize("seed", [0, 1])
 def test_what_the_benchmark_compares_with_finds_the_same(seed: int) -> None:
     truth, boxes = parse(*crowded_scene(seed, num_images=8, people=10, detections=25))
-    ours = judge_subsets(match(truth, boxes, CITYPERSONS), CITYPERSONS)
+    ours = evaluate_subsets(match(truth, boxes, CITYPERSONS), CITYPERSONS)
     records = script_records(truth, boxes)
     scripted = [scripted_log_average_miss_rate(*records, 8, CITYPERSONS, subset) for subset in CITYPERSONS.subsets]
     assert scripted == pytest.approx([subset.log_average_miss_rate for subset in ours], rel=1e-12)

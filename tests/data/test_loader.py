@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from hkd.data.annotations import AnnotationError, Annotations, check_annotations
+from hkd.coco.annotations import Annotations, parse_annotations
+from hkd.coco.errors import AnnotationError
 from hkd.data.loader import BatchLoader, evaluation_batches, pack_targets
 from hkd.data.store import ImageStore
 from hkd.data.transforms import to_float
@@ -45,7 +46,7 @@ def _set(boxes: list[list[list[float]]], ignored: frozenset[int] = frozenset()) 
     images = np.zeros((count, 32, 64, 3), dtype=np.uint8)
     images[:, :30, :50] = np.arange(count)[:, None, None, None]
     store = ImageStore(images, np.full(count, 0.5), np.tile(np.array([30, 50]), (count, 1)), np.arange(5, 5 + count))
-    return check_annotations(document, Path("set.json"), check_images=False), store
+    return parse_annotations(document, Path("set.json"), check_images=False), store
 
 
 def _loader(count: int, **changes: Any) -> BatchLoader:
@@ -96,7 +97,7 @@ def test_targets_of_annotations_in_any_order() -> None:
     annotations, store = _set([[[10, 20, 30, 40]], [[20, 20, 30, 40], [30, 20, 30, 40]]])
     records = [annotations.records[i] for i in (1, 0, 2)]
     document = annotations.raw() | {"annotations": [{**record, "id": i} for i, record in enumerate(records)]}
-    shuffled = check_annotations(document, Path("set.json"), check_images=False)
+    shuffled = parse_annotations(document, Path("set.json"), check_images=False)
     assert shuffled.image_index.tolist() == [1, 0, 1]
     expected = pack_targets(annotations, store, 2)
     assert torch.equal(pack_targets(shuffled, store, 2).boxes_xyxy, expected.boxes_xyxy)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hkd.coco.errors import AnnotationError
+from hkd.coco.writing import write_annotations
 from hkd.config import DataConfig
-from hkd.data.annotations import AnnotationError, write_annotations
 from hkd.data.prepare import prepare_data
 from hkd.data.sources import synthetic
 from hkd.data.store import StoreError

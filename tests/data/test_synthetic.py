@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hkd.data.annotations import AnnotationError, read_annotations
+from hkd.coco.annotations import read_annotations
+from hkd.coco.errors import AnnotationError
 from hkd.data.sources import synthetic
 from hkd.data.sources._scene.canvas import Canvas, Sprite
 from hkd.data.sources._scene.composition import Light, Plan, Standing, paint

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from hkd.evaluation.inputs import DetectedBoxes, GroundTruth, parse_detections, parse_ground_truth
+from hkd.coco.detections import DetectedBoxes, parse_detections
+from hkd.coco.ground_truth import GroundTruth, parse_ground_truth
 from hkd.evaluation.protocols import CITYPERSONS, Interval, Protocol, Subset
 
 EVERYONE = replace(CITYPERSONS, subsets=(Subset("everyone", Interval(1), Interval(0)),), height_filter_ratio=None)

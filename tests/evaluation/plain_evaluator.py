@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from decimal import ROUND_HALF_UP, Decimal
 
-from hkd.evaluation.inputs import DetectedBoxes, GroundTruth
+from hkd.coco.detections import DetectedBoxes
+from hkd.coco.ground_truth import GroundTruth
 from hkd.evaluation.protocols import Interval, Protocol, Subset
 
 PlainTruth = tuple[list[float], bool]

@@ -12,10 +12,11 @@ from hkd.evaluation.evaluator import (
     EvaluationInputError,
     EvaluationResult,
     evaluate,
+    evaluate_boxes,
     evaluate_files,
-    judge,
-    judge_subsets,
+    evaluate_subsets,
 )
+from hkd.evaluation.matching import match
 from hkd.evaluation.protocols import CITYPERSONS, PROTOCOLS, Protocol
 from hkd.evaluation.reporting.report_text import format_result
 from tests.evaluation.coco_files import Json, coco, crowded_scene, detection, parse, person
@@ -195,13 +196,14 @@ def test_another_protocol_needs_no_other_code() -> None:
 
 def test_the_verdicts_come_with_the_result() -> None:
     truth, boxes = parse(coco(2, [person(1, BOX)]), [detection(1, BOX, 0.5), detection(2, BOX, 0.9)])
-    matches, result = judge(truth, boxes, CITYPERSONS)
+    matches = match(truth, boxes, CITYPERSONS)
+    result = evaluate_boxes(truth, boxes, CITYPERSONS, matches)
     # Best first. In heavy the person is ignored, and who lies on it left out.
     assert matches.outcomes.tolist() == [[0, 1], [0, 1], [0, -1], [0, 1]]
     assert (
         [s.num_ground_truth for s in result.subsets] == matches.counted_per_image.sum(axis=1).tolist() == [1, 1, 0, 1]
     )
-    assert [s.log_average_miss_rate for s in judge_subsets(matches, CITYPERSONS)] == list(values(result).values())
+    assert [s.log_average_miss_rate for s in evaluate_subsets(matches, CITYPERSONS)] == list(values(result).values())
 
 
 def test_what_was_left_out_is_told(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hkd.coco.detections import DetectedBoxes
+from hkd.coco.ground_truth import GroundTruth
 from hkd.evaluation import matching
-from hkd.evaluation.inputs import DetectedBoxes, GroundTruth
 from hkd.evaluation.matching import FALSE_POSITIVE, LEFT_OUT, TRUE_POSITIVE, match
 from hkd.evaluation.protocols import CITYPERSONS, Protocol
 from tests.evaluation.coco_files import EVERYONE, Json, coco, crowded_scene, detection, parse, person, tiny_protocol

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hkd.evaluation.inputs import GroundTruth, parse_ground_truth
+from hkd.coco.ground_truth import GroundTruth, parse_ground_truth
 from hkd.evaluation.preparation import (
     preparation_notes,
     prepare_ground_truth,

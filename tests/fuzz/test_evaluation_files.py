@@ -13,7 +13,8 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from hkd.evaluation.formats.detection_files import read_detections, read_ground_truth
+from hkd.coco.ground_truth import read_ground_truth
+from hkd.evaluation.formats.detection_files import read_detections
 from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.evaluation.protocols import Interval
 from tests.fuzz.breaking import broken_bytes, broken_json, broken_text

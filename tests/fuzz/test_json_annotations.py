@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from hkd.data.annotations import AnnotationError, read_annotations
+from hkd.coco.annotations import read_annotations
+from hkd.coco.errors import AnnotationError
 from tests.fuzz.breaking import broken_json, broken_text
 from tests.fuzz.plain_readers import (
     plain_caltech_json,

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from hkd.coco.ground_truth import read_ground_truth
 from hkd.data.sources.caltech.convert import convert
 from hkd.evaluation.evaluator import EvaluationResult, evaluate_files
-from hkd.evaluation.formats.detection_files import read_detections, read_ground_truth
+from hkd.evaluation.formats.detection_files import read_detections
 from hkd.evaluation.protocols import CALTECH
 from tests.evaluation.plain_evaluator import plain_log_average_miss_rate
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hkd.evaluation.evaluator import evaluate_files, judge
-from hkd.evaluation.formats.detection_files import read_detections, read_ground_truth
+from hkd.coco.ground_truth import read_ground_truth
+from hkd.evaluation.evaluator import evaluate_boxes, evaluate_files
+from hkd.evaluation.formats.detection_files import read_detections
 from hkd.evaluation.protocols import CITYPERSONS_EXTENDED
 from tests.evaluation.plain_evaluator import plain_log_average_miss_rate
 
@@ -49,7 +50,7 @@ def test_the_subsets_of_papers_have_their_plain_values(shared_data: Path) -> Non
         pytest.skip(f"no CityPersons files at {folder}")
     truth = read_ground_truth(folder / "val_gt.json")
     boxes = read_detections(folder / "detections_csp_dla34_siblinghead.json", truth)
-    _, result = judge(truth, boxes, CITYPERSONS_EXTENDED)
+    result = evaluate_boxes(truth, boxes, CITYPERSONS_EXTENDED)
     for subset, found in zip(CITYPERSONS_EXTENDED.subsets, result.subsets, strict=True):
         expected = plain_log_average_miss_rate(truth, boxes, CITYPERSONS_EXTENDED, subset)
         assert found.log_average_miss_rate == pytest.approx(expected, rel=1e-12)

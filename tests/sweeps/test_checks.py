@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from hkd.coco.annotations import read_annotations
+from hkd.coco.errors import AnnotationError
+from hkd.coco.writing import annotation_document
 from hkd.config import DataConfig, TrialConfig
 from hkd.config_io import parse_config
-from hkd.data.annotations import AnnotationError, annotation_document, read_annotations
 from hkd.data.prepare import prepare_data
 from sweeps.checks import check_device, check_files, check_objectives
 from sweeps.folder import StudyError

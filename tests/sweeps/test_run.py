@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hkd.data.annotations import annotation_document
+from hkd.coco.writing import annotation_document
 from sweeps import run
 from tests.sweeps.tiny import write_tiny_study
 

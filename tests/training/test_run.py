@@ -11,10 +11,10 @@ from filelock import FileLock
 from pycocotools.coco import COCO
 from rich.console import Console
 
+from hkd.coco.errors import AnnotationError
 from hkd.config import DataConfig, SyntheticConfig, TrainingConfig, TrialConfig
 from hkd.config_io import load_config
 from hkd.config_problems import ConfigError
-from hkd.data.annotations import AnnotationError
 from hkd.evaluation.evaluator import evaluate_files
 from hkd.models.weights import CheckpointError, load_detector
 from hkd.training import run

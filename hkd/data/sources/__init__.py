@@ -1,1 +1,1 @@
-"""Where images come from: each source writes the annotation format of hkd.data.annotations."""
+"""Where images come from: each source writes the annotation format of hkd.coco."""

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from hkd.data.annotation_checks import LARGEST_COORDINATE, FloatArray, shown
-from hkd.data.annotations import AnnotationError, read_annotations
+from hkd.coco.annotations import read_annotations
+from hkd.coco.boxes import FloatArray
+from hkd.coco.errors import AnnotationError
+from hkd.coco.values import LARGEST_COORDINATE, shown
 from hkd.data.sources import conversion
 from hkd.data.sources.conversion import ConversionSummary, Split, drop_unusable_boxes, write_splits
 from hkd.data.sources.mat_file import MatArray, MatFileError, read_mat
@@ -202,4 +204,4 @@ def _read_json(path: Path, name: str, problems: list[str], progress: bool) -> Sp
                 "width": image.width,
             }
         )
-    return Split(name, images, [dict(record) for record in read.records])
+    return Split(name, images, read.coco_records())

@@ -6,7 +6,7 @@ are ``annotations/instances_<split>.json`` (or, where there is none, every ``ann
 ``<split>/_annotations.coco.json`` beside its images.
 
 Boxes of the person categories are kept with what the pedestrian fields say of them (see
-:mod:`hkd.data.annotations`); boxes of other categories are left out, and counted. ``iscrowd`` boxes are ignored. Images
+:mod:`hkd.coco.annotations`); boxes of other categories are left out, and counted. ``iscrowd`` boxes are ignored. Images
 without people stay, and image ids stay, so that detections in COCO's format still fit.
 """
 
@@ -14,17 +14,24 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from hkd.data.annotation_checks import ImageRecord, complete, parse_images, shown, stated_image_ids
-from hkd.data.annotations import AnnotationError, read_json
-from hkd.data.sources import conversion
-from hkd.data.sources.conversion import ConversionSummary, Split, box_at, drop_unusable_boxes, write_splits
+import numpy as np
+
+from hkd.coco.boxes import PedestrianFields
+from hkd.coco.categories import normalized_name, read_category_names
+from hkd.coco.errors import AnnotationError
+from hkd.coco.images import ImageRecord, read_image_ids, read_image_records
+from hkd.coco.reading import read_json
+from hkd.coco.records import Records
+from hkd.coco.values import COORDINATES_REQUIREMENT, is_coordinates, is_integer
+from hkd.data.sources.conversion import ConversionSummary, Split, drop_unusable_boxes, write_splits
 
 DEFAULT_PERSON_NAMES = ("person", "pedestrian")
-_KEPT = ("vis_bbox", "vis_ratio", "height", "ignore", "iscrowd", "label", "occluded")
+_REMEDY = "correct or remove the annotation"
+_KEPT = ("vis_bbox", "vis_ratio", "ignore", "iscrowd", "label", "occluded")
 
 
 def convert(
@@ -53,7 +60,7 @@ def convert(
             problems.append(
                 f"{path.relative_to(root)} would be replaced by what is made of it; write to another folder"
             )
-        split = _read_split(name, path, root, person_names, progress, problems, mended)
+        split = _read_split(name, path, root, person_names, problems, mended)
         if split is not None:
             split, told = drop_unusable_boxes(split)
             splits.append(split)
@@ -78,7 +85,6 @@ def _read_split(
     path: Path,
     root: Path,
     person_names: Sequence[str],
-    progress: bool,
     problems: list[str],
     mended: list[str],
 ) -> Split | None:
@@ -94,11 +100,13 @@ def _read_split(
         problems.append(f"{where}: must be an object with the lists 'images', 'annotations' and 'categories'")
         return None
     found: list[str] = []
-    images = parse_images(document["images"], found)
-    stated = stated_image_ids(document["images"])
+    image_records = Records(document["images"], "images", found)
+    image_ids = read_image_ids(image_records)
+    # Where ids are wrong themselves, the boxes of their images are not reported as well.
+    known_ids = None if found else set(image_ids)
+    images = read_image_records(image_records, image_ids)
     categories = _categories(document["categories"], person_names, found)
-    records = conversion.progress(document["annotations"], f"Reading {where}", shown=progress)
-    annotations = _annotations(records, stated, categories, name, found, mended)
+    annotations = _annotations(document["annotations"], known_ids, categories, name, found, mended)
     problems += [f"{where}: {problem}" for problem in found]
     if found or not images:
         return None
@@ -131,66 +139,66 @@ def _image_folder(root: Path, name: str, images: Sequence[ImageRecord]) -> Path 
 
 
 def _categories(records: list[Any], person_names: Sequence[str], problems: list[str]) -> dict[int, tuple[str, bool]]:
-    """Name of each category id, and whether its boxes are people."""
-    wanted = {name.lower() for name in person_names}
-    categories: dict[int, tuple[str, bool]] = {}
-    for number, record in enumerate(records):
-        category_id = record.get("id") if isinstance(record, dict) else None
-        name = record.get("name") if isinstance(record, dict) else None
-        if type(category_id) is int and category_id in categories:
-            problems.append(f"categories[{number}]: its id {category_id} is used before; ids are unique")
-        elif type(category_id) is int and isinstance(name, str):
-            categories[category_id] = name, name.strip().lower() in wanted
-        else:
-            problems.append(f"categories[{number}] needs an integer 'id' and a text 'name'; found {shown(record)}")
+    """Name of each category id, and whether its boxes are people; empty where a category is wrong itself."""
+    names = read_category_names(records, problems)
+    if names is None:
+        return {}
+    wanted = {normalized_name(name) for name in person_names}
+    categories = {category_id: (name, normalized_name(name) in wanted) for category_id, name in names.items()}
     if not any(is_person for _, is_person in categories.values()):
-        names = ", ".join(name for name, _ in categories.values()) or "none"
+        found = ", ".join(names.values()) or "none"
         problems.append(
-            f"no category is named {' or '.join(person_names)}; there are: {names}. Name those of people (--person)"
+            f"no category is named {' or '.join(person_names)}; there are: {found}. Name those of people (--person)"
         )
     return categories
 
 
 def _annotations(
-    records: Iterable[Any],
-    stated_images: set[int],
-    categories: dict[int, tuple[str, bool]],
+    values: list[Any],
+    known_ids: Set[object] | None,
+    categories: Mapping[int, tuple[str, bool]],
     split: str,
     problems: list[str],
     mended: list[str],
 ) -> list[dict[str, Any]]:
-    left_out: Counter[str] = Counter()
-    kept = []
-    for number, record in enumerate(records):
-        if not isinstance(record, dict):
-            problems.append(f"annotations[{number}] is a {type(record).__name__}; it must be an object")
-            continue
-        image_id, category_id = record.get("image_id"), record.get("category_id")
-        where = f"annotations[{number}] (id {shown(record.get('id'))}, image {shown(image_id)})"
-        if type(image_id) is not int or image_id not in stated_images:
-            problems.append(f"{where}: its image is not among the 'images'; correct image_id or add the image")
-            continue
-        if type(category_id) is not int or category_id not in categories:
-            problems.append(f"{where}: category_id {shown(category_id)} is not among the 'categories'")
-            continue
-        name, is_person = categories[category_id]
-        if not is_person:
-            left_out[name] += 1
-            continue
-        box = box_at(record.get("bbox"), f"{where}: bbox", problems)
-        if box is None:
-            continue
-        stated = {key: record[key] for key in _KEPT if record.get(key) is not None}
-        if stated.get("iscrowd") in (1, True):
-            stated = {"label": "crowd", **stated, "ignore": 1}
-        # Told of the record as it stands here, not as numbered in what is written.
-        if box[2] > 0 and box[3] > 0:
-            completed = complete({"bbox": box, **stated}, where, problems)
-            if "vis_bbox" in completed:
-                stated["vis_ratio"] = completed["vis_ratio"]  # derived where it is not stated
-        kept.append({"image_id": image_id, "bbox": box, **stated})
+    records = Records(values, "annotations", problems)
+    image_ids = records.column("image_id", is_integer, "an integer", _REMEDY)
+    if known_ids is not None:
+        records.require_known_image(image_ids, known_ids, f"add the image, or {_REMEDY}")
+    category_ids = records.column(
+        "category_id",
+        lambda value: is_integer(value) and (not categories or value in categories),
+        'the "id" of one of the "categories"',
+        _REMEDY,
+    )
+    of_category = [
+        categories.get(int(value), ("", False)) if is_integer(value) else ("", False) for value in category_ids
+    ]
+    people = records.where([is_person for _, is_person in of_category])
+    boxes = people.column("bbox", is_coordinates, COORDINATES_REQUIREMENT, _REMEDY)
+    fields = PedestrianFields(people)
+    if problems:
+        return []
+    mended += [f"{split}: {note}" for note in fields.notes()]
+    left_out = Counter(name for name, is_person in of_category if not is_person)
     if left_out:
         counts = ", ".join(f"{count} {name}" for name, count in left_out.most_common(5))
         more = f" and {len(left_out) - 5} more categories" if len(left_out) > 5 else ""
         mended.append(f"{split}: left out {left_out.total()} boxes of other categories: {counts}{more}")
-    return kept
+    visibilities = fields.visible_shares(np.array(boxes, dtype=np.float64).reshape(-1, 4)).tolist()
+    return [
+        _annotation(row, height, visibility)
+        for row, height, visibility in zip(people.rows, fields.heights, visibilities, strict=True)
+    ]
+
+
+def _annotation(row: Mapping[str, Any], height: object, visibility: float) -> dict[str, Any]:
+    """One person as it is written; ``height`` is 0 where none is stated, ``visibility`` is derived where it is not."""
+    stated = {key: row[key] for key in _KEPT if row.get(key) not in (None, "")}
+    if stated.get("iscrowd") in (1, True):
+        stated = {"label": "crowd", **stated, "ignore": 1}
+    if height:
+        stated["height"] = height
+    if "vis_bbox" in stated:
+        stated["vis_ratio"] = visibility
+    return {"image_id": int(row["image_id"]), "bbox": list(map(float, row["bbox"])), **stated}

@@ -1,7 +1,7 @@
 """What all converters share: splits of a data set are checked as a reader would, then written, all or none of them.
 
 A converter collects COCO records of each split and a sentence for every fault it meets; :func:`write_splits` adds what
-the checks of :mod:`hkd.data.annotations` find, and raises everything together.
+the checks of :mod:`hkd.coco.annotations` find, and raises everything together.
 """
 
 from __future__ import annotations
@@ -17,21 +17,12 @@ from PIL import ExifTags, Image
 from rich.console import Console
 from rich.progress import track
 
-from hkd.data.annotation_checks import (
-    LARGEST_COORDINATE,
-    check_image_files,
-    four_numbers,
-    parse_images,
-    shown,
-)
-from hkd.data.annotations import (
-    AnnotationError,
-    Annotations,
-    annotation_document,
-    check_annotations,
-    read_json,
-    write_documents,
-)
+from hkd.coco.annotations import Annotations, parse_annotations
+from hkd.coco.errors import AnnotationError
+from hkd.coco.images import check_image_files, parse_images
+from hkd.coco.reading import read_json
+from hkd.coco.values import is_coordinates, shown
+from hkd.coco.writing import annotation_document, write_documents
 from hkd.terminal_text import printable
 
 ItemT = TypeVar("ItemT")
@@ -42,7 +33,7 @@ UNLABELLED = "no label"
 
 @dataclass(frozen=True)
 class Split:
-    """One part of a data set as COCO records; see :func:`hkd.data.annotations.annotation_document`."""
+    """One part of a data set as COCO records; see :func:`hkd.coco.writing.annotation_document`."""
 
     name: str
     """Of the file it is written to, without ``.json``."""
@@ -123,17 +114,20 @@ def write_splits(
     replaced = _replaced(dict(zip(paths, documents, strict=True)), source)
     write_documents(dict(zip(paths, documents, strict=True)))
     ignored_labels = Counter(
-        str(record.get("label", UNLABELLED)) for part in checked for record in part.records if record["ignore"]
+        label or UNLABELLED
+        for part in checked
+        for label, is_ignored in zip(part.annotated.labels(), part.ignore.tolist(), strict=True)
+        if is_ignored
     )
     several = len(splits) > 1
     clipped = [
         f"{split.name}: {sentence}" if several else sentence
         for split, part in zip(splits, checked, strict=True)
-        for sentence in part.mended
+        for sentence in part.repaired
     ]
     return ConversionSummary(
         images=sum(len(part.images) for part in checked),
-        boxes=sum(len(part.records) for part in checked),
+        boxes=sum(len(part.ignore) for part in checked),
         ignored=ignored_labels.total(),
         ignored_by_label=dict(ignored_labels.most_common()),
         mended=(*mended, *clipped, *replaced),
@@ -158,7 +152,7 @@ def _check(
             described = f"Checking images of {split.name}"
             check_image_files(progress(images, described, shown=show_progress), image_root, problems)
         try:
-            checked.append(check_annotations(document, Path(split.name), image_root, check_images=False))
+            checked.append(parse_annotations(document, Path(split.name), image_root, check_images=False))
         except AnnotationError as error:
             problems += error.problems
         for problem in problems:
@@ -241,11 +235,10 @@ def drop_unusable_boxes(split: Split) -> tuple[Split, list[str]]:
 
 def box_at(value: object, where: str, problems: list[str]) -> list[float] | None:
     """Four finite numbers, at most 1e9 in size; else ``None``, and a sentence that begins with ``where``."""
-    box = four_numbers(value)
-    if box is None or not all(abs(number) <= LARGEST_COORDINATE for number in box):  # NaN is not
+    if not is_coordinates(value):
         problems.append(f"{where} is {shown(value)}; it must be four finite numbers, none beyond 1e9")
         return None
-    return box
+    return list(map(float, value))
 
 
 def decimal(text: str) -> float:

@@ -18,9 +18,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hkd.data.annotation_checks import shown
-from hkd.data.annotations import AnnotationError, parse_json
-from hkd.data.files import read_bounded
+from hkd.coco.errors import AnnotationError
+from hkd.coco.reading import parse_json, read_bounded
+from hkd.coco.values import shown
 from hkd.data.sources import conversion
 from hkd.data.sources.conversion import (
     ConversionSummary,

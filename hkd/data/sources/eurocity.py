@@ -21,8 +21,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from hkd.data.annotation_checks import shown
-from hkd.data.annotations import AnnotationError, read_json
+from hkd.coco.errors import AnnotationError
+from hkd.coco.reading import read_json
+from hkd.coco.values import shown
 from hkd.data.sources import conversion
 from hkd.data.sources.conversion import ConversionSummary, Split, box_at, drop_unusable_boxes, write_splits
 

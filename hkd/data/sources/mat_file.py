@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hkd.data.files import read_bounded
+from hkd.coco.reading import read_bounded
 
 LARGEST_FILE_BYTES = 1 << 26
 """Files of annotations are of a few megabytes; no larger one is read."""

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from hkd.data.annotations import AnnotationError
-from hkd.data.files import read_bounded
+from hkd.coco.errors import AnnotationError
+from hkd.coco.reading import read_bounded
 from hkd.data.sources import conversion
 from hkd.data.sources.conversion import ConversionSummary, Split, write_splits
 

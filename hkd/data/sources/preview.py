@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from hkd.data.annotations import AnnotationError, Annotations, ImageRecord
+from hkd.coco.annotations import Annotations
+from hkd.coco.errors import AnnotationError
+from hkd.coco.images import ImageRecord
 from hkd.files import replace_atomically
 
 _TILE_WIDTH, _TILE_HEIGHT = 640, 480
@@ -44,7 +46,7 @@ def draw_preview(annotations: Annotations, path: Path, count: int) -> None:
     if count < 1:
         raise ValueError(f"a preview of {count} images was asked for; it needs at least 1")
     records: dict[int, list[dict[str, Any]]] = {}
-    for record in annotations.records:
+    for record in annotations.coco_records():
         records.setdefault(record["image_id"], []).append(record)
     chosen = [annotations.images[index] for index in choose_images(annotations, count)]
     tiles = []
@@ -56,7 +58,7 @@ def draw_preview(annotations: Annotations, path: Path, count: int) -> None:
     if problems:
         raise AnnotationError(problems, str(annotations.path))
     name = "" if annotations.path is None else annotations.path.name
-    counts = f"{len(chosen)} of {len(annotations.images)} images, {len(annotations.records)} boxes in all"
+    counts = f"{len(chosen)} of {len(annotations.images)} images, {len(annotations.ignore)} boxes in all"
     sheet = _arrange(tiles, f"{name}  {counts}".strip())
     with replace_atomically(path) as partial:
         sheet.save(partial, format="PNG")

@@ -24,7 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from hkd.data.annotations import AnnotationError, annotation_document, read_json, write_documents
+from hkd.coco.errors import AnnotationError
+from hkd.coco.reading import read_json
+from hkd.coco.writing import annotation_document, write_documents
 from hkd.data.sources import conversion
 from hkd.data.sources._scene.canvas import Canvas, Footprint, PixelBox, noise, smooth_noise
 from hkd.data.sources._scene.composition import Light, compose, paint

@@ -25,10 +25,10 @@ from typing import Any
 
 import yaml
 
+from hkd.coco.reading import read_bounded
+from hkd.coco.values import shown
 from hkd.config_problems import ConfigError
 from hkd.config_yaml import parse_yaml
-from hkd.data.annotation_checks import shown
-from hkd.data.files import read_bounded
 from hkd.data.sources import conversion
 from hkd.data.sources.conversion import (
     ConversionSummary,

@@ -1,4 +1,4 @@
-"""Reading ground truth and detections from the files that the field's tools write.
+"""Reading detections from the files that the field's tools write.
 
 Detections come in three formats, told apart by what the path names:
 
@@ -17,10 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from hkd.coco.detections import DetectedBoxes, parse_detections
+from hkd.coco.errors import AnnotationError
+from hkd.coco.ground_truth import GroundTruth
+from hkd.coco.reading import read_json
 from hkd.evaluation.formats.detection_text import read_caltech_folder, read_text_file
-from hkd.evaluation.inputs import DetectedBoxes, GroundTruth, parse_detections, parse_ground_truth
 from hkd.evaluation.preparation import with_scaled_heights
-from hkd.evaluation.records import EvaluationInputError, read_json
 
 TEXT_ENDINGS: Final = (".txt", ".csv")
 SMALLEST_SCALE: Final = 0.01
@@ -28,17 +30,8 @@ LARGEST_SCALE: Final = 100.0
 """No detector's boxes are further off, and areas stay finite."""
 
 
-def read_ground_truth(path: Path | str) -> GroundTruth:
-    """Ground truth from COCO-style JSON.
-
-    Raises:
-        EvaluationInputError: naming every kind of mistake and its records.
-    """
-    return parse_ground_truth(read_json(Path(path)), str(path))
-
-
 def read_detections(path: Path | str, truth: GroundTruth | None, *, height_scale: float = 1.0) -> DetectedBoxes:
-    """Detections from a file or folder of any format of this module, in the order in which they stand there.
+    """Detections from a file or folder of any format of this module, in its order.
 
     Args:
         path: Of the file or folder.
@@ -48,13 +41,13 @@ def read_detections(path: Path | str, truth: GroundTruth | None, *, height_scale
             Caltech have a margin, and come with 100 / 128).
 
     Raises:
-        EvaluationInputError: naming every kind of mistake and where it stands.
+        AnnotationError: naming every kind of mistake and its records or lines.
     """
     path = Path(path)
     if not SMALLEST_SCALE <= height_scale <= LARGEST_SCALE:
         allowed = f"a number from {SMALLEST_SCALE} to {LARGEST_SCALE}"
-        problem = f"{path}: heights must be scaled by {allowed}, but are by {height_scale}; change the factor."
-        raise EvaluationInputError([problem])
+        problem = f"heights must be scaled by {allowed}, but are by {height_scale}; change the factor"
+        raise AnnotationError([problem], str(path))
     if path.is_dir():
         boxes = read_caltech_folder(path, truth)
     elif path.suffix.lower() in TEXT_ENDINGS:

@@ -11,14 +11,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from hkd.evaluation.inputs import DetectedBoxes, GroundTruth
-from hkd.evaluation.records import (
-    LARGEST_COORDINATE,
-    RECORDS_NAMED,
-    EvaluationInputError,
-    collected_problems,
-    read_bytes,
-)
+from hkd.coco.detections import DetectedBoxes
+from hkd.coco.errors import AnnotationError, collected_problems
+from hkd.coco.ground_truth import GroundTruth
+from hkd.coco.reading import read_input
+from hkd.coco.records import RECORDS_NAMED
+from hkd.coco.values import LARGEST_COORDINATE
 
 FRAME_NAME: Final = re.compile(r"set([0-9]{2})_V([0-9]{3})_I([0-9]{5})", re.ASCII)
 """Set, video and frame counted from 0, as images of Caltech are named."""
@@ -41,7 +39,7 @@ def read_caltech_folder(folder: Path, truth: GroundTruth | None) -> DetectedBoxe
         truth: Images named after :data:`FRAME_NAME`. None: every file is checked, and what is returned has no use.
 
     Raises:
-        EvaluationInputError: the folder has no such files, or not those of all videos of the ground truth; images
+        AnnotationError: the folder has no such files, or not those of all videos of the ground truth; images
             have other names; lines are wrong; or no detection is on a frame of the ground truth.
     """
     files = _video_files(folder)
@@ -64,7 +62,7 @@ def read_text_file(path: Path, truth: GroundTruth | None) -> DetectedBoxes:
         truth: The ground truth. None: images are not looked up, and what is returned has no use.
 
     Raises:
-        EvaluationInputError: lines are wrong, or name images that the ground truth does not have.
+        AnnotationError: lines are wrong, or name images that the ground truth does not have.
     """
     rows = _read_rows(path, "image", None if truth is None else len(truth.image_ids))
     return DetectedBoxes(rows[:, 0].astype(np.int64) - 1, rows[:, 1:5].copy(), rows[:, 5].copy())
@@ -74,17 +72,17 @@ def _video_files(folder: Path) -> dict[Video, Path]:
     """The text files of a folder, by set and video.
 
     Raises:
-        EvaluationInputError: there are none.
+        AnnotationError: there are none.
     """
     files: dict[Video, Path] = {}
     for path in folder.glob("set[0-9][0-9]/V[0-9][0-9][0-9].txt"):
         files[int(path.parent.name[3:]), int(path.stem[1:])] = path
     if not files:
         problem = (
-            f"{folder}: a folder of detections must hold a text file for each video, such as set06/V000.txt, but "
-            "holds none; name the folder that the sets are in, or a file."
+            "a folder of detections must hold a text file for each video, such as set06/V000.txt, but "
+            "holds none; name the folder that the sets are in, or a file"
         )
-        raise EvaluationInputError([problem])
+        raise AnnotationError([problem], str(folder))
     return files
 
 
@@ -92,7 +90,7 @@ def _images_by_frame(truth: GroundTruth | None, folder: Path) -> dict[Video, dic
     """For each video the position of the image of each of its frames, counted from 0.
 
     Raises:
-        EvaluationInputError: images have other names, or two have the same.
+        AnnotationError: images have other names, or two have the same.
     """
     images: dict[Video, dict[int, int]] = {}
     unnamed: list[str] = []
@@ -109,23 +107,23 @@ def _images_by_frame(truth: GroundTruth | None, folder: Path) -> dict[Video, dic
     problems = []
     if unnamed:
         problems.append(
-            f"{folder}: a folder of Caltech's text goes with images named by set, video and frame, such as "
-            f"set06_V000_I00029.jpg, but the ground truth has {_some(unnamed)}; give detections as COCO results."
+            f"a folder of Caltech's text goes with images named by set, video and frame, such as "
+            f"set06_V000_I00029.jpg, but the ground truth has {_some(unnamed)}; give detections as COCO results"
         )
     if repeated:
-        problems.append(f"{folder}: the ground truth must have each frame once, but repeats {_some(repeated)}.")
+        problems.append(f"the ground truth must have each frame once, but repeats {_some(repeated)}")
     if problems:
-        raise EvaluationInputError(problems)
+        raise AnnotationError(problems, str(folder))
     return images
 
 
 def _require_files(needed: Sequence[Video], files: dict[Video, Path], folder: Path) -> None:
     if missing := [f"set{number:02d}/V{video:03d}.txt" for number, video in needed if (number, video) not in files]:
         problem = (
-            f"{folder}: each video of the ground truth must have its file, but there is no {_some(missing)}; where "
-            "nothing was detected in a video, make an empty file."
+            f"each video of the ground truth must have its file, but there is no {_some(missing)}; where "
+            "nothing was detected in a video, make an empty file"
         )
-        raise EvaluationInputError([problem])
+        raise AnnotationError([problem], str(folder))
 
 
 def _on_images(
@@ -134,7 +132,7 @@ def _on_images(
     """The rows on frames of the ground truth; a note counts the others.
 
     Raises:
-        EvaluationInputError: all are on others: frames are counted in another way, or they are of other videos' frames.
+        AnnotationError: all are on others: frames are counted in another way, or they are of other videos' frames.
     """
     all_rows = np.concatenate([np.empty((0, NUM_COLUMNS)), *rows.values()])
     positions = [
@@ -147,10 +145,10 @@ def _on_images(
     # Without images the ground truth itself was wrong.
     if image_of and len(used) > 0 and not used.any():
         problem = (
-            f"{folder}: none of {len(used):,} detections is on a frame of the ground truth, such as frame "
-            f"{min(min(frames) for frames in image_of.values()) + 1}; are frames counted from 0? They must be from 1."
+            f"none of {len(used):,} detections is on a frame of the ground truth, such as frame "
+            f"{min(min(frames) for frames in image_of.values()) + 1}; frames must be counted from 1, not from 0"
         )
-        raise EvaluationInputError([problem])
+        raise AnnotationError([problem], str(folder))
     notes = []
     if not used.all():
         notes.append(
@@ -166,13 +164,13 @@ def _read_rows(path: Path, first_column: str, num_images: int | None = None) -> 
     """(R, 6) numbers of a text file, each line checked; blank lines are passed over.
 
     Raises:
-        EvaluationInputError: naming every kind of mistake and its lines.
+        AnnotationError: naming every kind of mistake and its lines.
     """
     try:
-        text = read_bytes(path).decode("utf-8-sig")
+        text = read_input(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        problem = f"{path}: is no text (byte {error.start}); give lines of {first_column},x,y,w,h,score."
-        raise EvaluationInputError([problem]) from None
+        problem = f"is no text (byte {error.start}); give lines of {first_column},x,y,w,h,score"
+        raise AnnotationError([problem], str(path)) from None
     lines: list[int] = []
     numbers: list[list[float]] = []
     unreadable: list[str] = []
@@ -193,19 +191,17 @@ def _read_rows(path: Path, first_column: str, num_images: int | None = None) -> 
     problems = []
     if unreadable:
         problems.append(
-            f"{path}: each line must have six numbers, {first_column},x,y,w,h,score, but {_some(unreadable)}; "
-            "correct or remove the lines."
+            f"each line must have six numbers, {first_column},x,y,w,h,score, but {_some(unreadable)}; "
+            "correct or remove the lines"
         )
     rows = np.array(numbers, dtype=np.float64).reshape(-1, NUM_COLUMNS)
-    problems += _value_problems(path, rows, lines, first_column, num_images)
+    problems += _value_problems(rows, lines, first_column, num_images)
     if problems:
-        raise EvaluationInputError(problems)
+        raise AnnotationError(problems, str(path))
     return rows
 
 
-def _value_problems(
-    path: Path, rows: FloatArray, lines: list[int], first_column: str, num_images: int | None
-) -> list[str]:
+def _value_problems(rows: FloatArray, lines: list[int], first_column: str, num_images: int | None) -> list[str]:
     number, corners, sizes, scores = rows[:, 0], rows[:, 1:3], rows[:, 3:5], rows[:, 5]
     last = LARGEST_NUMBER if num_images is None else num_images
     images = "" if num_images is None else f" to {num_images}, the number of images of the ground truth"
@@ -226,7 +222,7 @@ def _value_problems(
     for requirement, is_right, column in checks:
         if not is_right.all():
             wrong = [f"line {lines[i]} has {rows[i, column]:.15g}" for i in np.flatnonzero(~is_right)]
-            problems.append(f"{path}: {requirement}, but {_some(wrong)}; correct or remove the lines.")
+            problems.append(f"{requirement}, but {_some(wrong)}; correct or remove the lines")
     return problems
 
 

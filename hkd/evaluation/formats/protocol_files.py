@@ -38,8 +38,8 @@ from hkd.config import Section
 from hkd.config_io import parse_config
 from hkd.config_problems import ConfigError
 from hkd.config_yaml import load_yaml
+from hkd.evaluation.errors import EvaluationInputError
 from hkd.evaluation.protocols import CALTECH, PROTOCOLS, Interval, Protocol, Subset
-from hkd.evaluation.records import EvaluationInputError
 
 # Infinity has a meaning here: the visibility of those whom nothing hides.
 _NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=True)]
@@ -96,14 +96,14 @@ def load_protocol(name_or_path: str | Path) -> Protocol:
     path = Path(name_or_path)
     if path.suffix.lower() not in (".yaml", ".yml"):
         names = ", ".join(sorted(PROTOCOLS))
-        problem = f"there is no protocol {str(name_or_path)!r}; name one of: {names}; or a YAML file of your own."
+        problem = f"there is no protocol {str(name_or_path)!r}; name one of: {names}; or a YAML file of your own"
         raise EvaluationInputError([problem])
     try:
         return _protocol(parse_config(ProtocolSection, load_yaml(path), source=str(path)), path.stem)
     except ConfigError as error:
         raise EvaluationInputError([f"{path}: {problem}" for problem in error.problems]) from None
     except ValueError as error:
-        raise EvaluationInputError([f"{path}: {error}; correct the file."]) from None
+        raise EvaluationInputError([f"{path}: {error}; correct the file"]) from None
 
 
 def _protocol(section: ProtocolSection, name: str) -> Protocol:

@@ -13,7 +13,8 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from hkd.data.annotations import AnnotationError, read_annotations
+from hkd.coco.annotations import read_annotations
+from hkd.coco.errors import AnnotationError
 from hkd.data.sources import citypersons
 from hkd.data.sources.citypersons import convert
 

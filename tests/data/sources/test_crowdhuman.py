@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from hkd.data.annotations import AnnotationError, read_annotations
-from hkd.data.files import read_bounded
+from hkd.coco.annotations import read_annotations
+from hkd.coco.errors import AnnotationError
+from hkd.coco.reading import read_bounded
 from hkd.data.sources import crowdhuman
 from hkd.data.sources.crowdhuman import convert
 

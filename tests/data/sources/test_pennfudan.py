@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hkd.data.annotations import AnnotationError, read_annotations
+from hkd.coco.annotations import read_annotations
+from hkd.coco.errors import AnnotationError
 from hkd.data.sources.pennfudan import convert
 
 _TEXT = """# Compatible with PASCAL Annotation Version 1.00

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from hkd.data.annotations import AnnotationError, Annotations, annotation_document, check_annotations
+from hkd.coco.annotations import Annotations, parse_annotations
+from hkd.coco.errors import AnnotationError
+from hkd.coco.writing import annotation_document
 from hkd.data.sources import preview
 from hkd.data.sources.preview import choose_images, draw_preview
 
@@ -22,7 +24,7 @@ def _annotations(root: Path, boxes: dict[int, list[dict[str, Any]]], size: tuple
         Image.new("RGB", size, "#808080").save(root / f"{image_id}.png")
         images.append({"id": image_id, "file_name": f"{image_id}.png", "height": height, "width": width})
     records = [{"image_id": image_id, **box} for image_id, of_image in boxes.items() for box in of_image]
-    return check_annotations(annotation_document(images, records, "."), root / "street.json")
+    return parse_annotations(annotation_document(images, records, "."), root / "street.json")
 
 
 def _colour_at(sheet: Path, x: int, y: int) -> str:

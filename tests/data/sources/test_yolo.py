@@ -9,7 +9,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from hkd.data.annotations import AnnotationError, read_annotations
+from hkd.coco.annotations import read_annotations
+from hkd.coco.errors import AnnotationError
 from hkd.data.sources.yolo import convert
 
 _CONFIG = {

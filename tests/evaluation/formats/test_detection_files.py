@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hkd.evaluation.formats.detection_files import read_detections, read_ground_truth
-from hkd.evaluation.inputs import DetectedBoxes, GroundTruth, parse_ground_truth
-from hkd.evaluation.records import EvaluationInputError
+from hkd.coco.detections import DetectedBoxes
+from hkd.coco.ground_truth import GroundTruth, parse_ground_truth, read_ground_truth
+from hkd.evaluation.errors import EvaluationInputError
+from hkd.evaluation.formats.detection_files import read_detections
 from tests.evaluation.coco_files import Json, detection
 
 # Ids in another order than frames; frame 29, counted from 0, is the text's frame 30.

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from hkd.evaluation.errors import EvaluationInputError
 from hkd.evaluation.formats import protocol_files
 from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.evaluation.protocols import ACF, CALTECH, CITYPERSONS, PROTOCOLS, Interval, Protocol
-from hkd.evaluation.records import EvaluationInputError
 
 # dbEval's rules, as one would write them down.
 CALTECH_FILE = """\

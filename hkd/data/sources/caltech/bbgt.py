@@ -10,8 +10,8 @@ import math
 import re
 from pathlib import Path
 
-from hkd.data.annotation_checks import LARGEST_COORDINATE
-from hkd.data.files import read_bounded
+from hkd.coco.reading import read_bounded
+from hkd.coco.values import LARGEST_COORDINATE
 from hkd.data.sources.caltech.vbb import VideoObject
 from hkd.data.sources.conversion import decimal
 

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from hkd.data.annotations import AnnotationError, read_annotations
+from hkd.coco.annotations import read_annotations
+from hkd.coco.errors import AnnotationError
 from hkd.data.sources import conversion
 from hkd.data.sources.caltech.bbgt import read_bbgt
 from hkd.data.sources.caltech.files import (
@@ -160,12 +161,12 @@ def _new_annotations(
             problems += [f"{path}: {problem}" for problem in error.problems]
             continue
         found: dict[int, list[VideoObject]] = {image.image_id: [] for image in document.images}
-        for record in document.records:
+        for record in document.coco_records():
             x, y, width, height = record["bbox"]
             label = IGNORE_LABEL if record["ignore"] else COUNTED_LABEL
             found[record["image_id"]].append(VideoObject(label, (x, y, width, height), None, None))
         told.append(
-            f"{path}: does not tell who is occluded; all {len(document.records)} boxes count as wholly visible, so that"
+            f"{path}: does not tell who is occluded; all {len(document.ignore)} boxes count as wholly visible, so that"
             " miss rates by visibility are not those of the text files"
         )
         for image in document.images:

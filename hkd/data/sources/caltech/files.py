@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from hkd.data.annotations import AnnotationError
-from hkd.data.files import read_bounded
+from hkd.coco.errors import AnnotationError
+from hkd.coco.reading import read_bounded
 from hkd.data.sources.caltech.seq import LARGEST_FRAME_BYTES, SeqVideo, open_seq
 from hkd.data.sources.conversion import progress
 from hkd.files import write_atomically

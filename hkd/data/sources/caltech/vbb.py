@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hkd.data.annotation_checks import LARGEST_COORDINATE
-from hkd.data.annotations import AnnotationError
+from hkd.coco.errors import AnnotationError
+from hkd.coco.values import LARGEST_COORDINATE
 from hkd.data.sources.mat_file import MatArray, MatFileError, read_mat
 
 Box = tuple[float, float, float, float]

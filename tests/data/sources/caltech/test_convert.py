@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hkd.data.annotations import AnnotationError, read_annotations
+from hkd.coco.annotations import read_annotations
+from hkd.coco.errors import AnnotationError
 from hkd.data.sources.caltech.convert import convert
 from tests.data.sources.caltech_writers import compressed_seq, encoded, video_object, write_vbb
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hkd.data.files import read_bounded
+from hkd.coco.reading import read_bounded
 
 
 def test_endless_and_too_large_files_are_refused(tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hkd.coco.annotations import Annotations, read_annotations
+from hkd.coco.errors import AnnotationError
+from hkd.coco.reading import read_bounded
+from hkd.coco.writing import write_annotations
 from hkd.data import annotations as annotations_module
-from hkd.data.annotations import AnnotationError, Annotations, read_annotations, write_annotations
-from hkd.data.files import read_bounded
 
 
 def _document() -> dict[str, Any]:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from hkd.data.annotations import check_annotations
-from hkd.evaluation.inputs import parse_detections, parse_ground_truth
-from hkd.evaluation.records import EvaluationInputError
+from hkd.coco.annotations import parse_annotations
+from hkd.coco.detections import parse_detections
+from hkd.coco.ground_truth import parse_ground_truth
+from hkd.evaluation.errors import EvaluationInputError
 from tests.evaluation.coco_files import coco, detection, person
 
 GROUND_TRUTH = coco(2, [person(1, [0, 0, 20, 60]), person(2, [5, 5, 30, 90]), person(2, [50, 5, 30, 90])])
@@ -45,7 +46,7 @@ def test_the_pedestrian_is_a_category_by_name_as_in_training(
     assert truth.pedestrian_ids == of_detections
     if categories:
         raw["images"][0] |= {"file_name": "1.jpg", "width": 640, "height": 480}
-        trained = check_annotations(raw, Path("val.json"), check_images=False)
+        trained = parse_annotations(raw, Path("val.json"), check_images=False)
         assert trained.ignore.tolist() == truth.ignore.tolist()
     for category in range(3):
         found = [detection(1, [0, 0, 10, 60], 0.5) | {"category_id": category}]

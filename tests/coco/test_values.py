@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hkd.data.annotation_checks import shown
+from hkd.coco.values import shown
 
 
 def test_what_is_wrong_is_quoted_shortly() -> None:

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hkd.data.annotations import check_annotations
-from hkd.evaluation.inputs import parse_detections, parse_ground_truth
-from hkd.evaluation.records import EvaluationInputError
+from hkd.coco.annotations import parse_annotations
+from hkd.coco.detections import parse_detections
+from hkd.coco.ground_truth import parse_ground_truth
+from hkd.evaluation.errors import EvaluationInputError
 from tests.evaluation.coco_files import Json, coco, detection, person
 
 GROUND_TRUTH = coco(2, [person(1, [0, 0, 20, 60]), person(2, [5, 5, 30, 90]), person(2, [50, 5, 30, 90])])
@@ -106,7 +107,7 @@ def test_what_is_not_stated_of_visibility_follows_from_the_visible_box_as_in_tra
     assert parse_ground_truth(raw, "val.json").visibilities.tolist() == [0.25, 0.25, 0.5, 1, 0, 1, 1]
     raw["images"][0] |= {"file_name": "1.jpg", "width": 640, "height": 480}
     raw["categories"] = [{"id": 1, "name": "pedestrian"}]
-    trained = check_annotations(raw, Path("val.json"), check_images=False)
+    trained = parse_annotations(raw, Path("val.json"), check_images=False)
     assert trained.vis_ratio.tolist() == parse_ground_truth(raw, "val.json").visibilities.tolist()
 
 

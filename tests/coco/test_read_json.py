@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from hkd.coco.reading import read_json
 from hkd.evaluation import records
-from hkd.evaluation.records import EvaluationInputError, read_json
+from hkd.evaluation.errors import EvaluationInputError
 
 
 @pytest.mark.parametrize(

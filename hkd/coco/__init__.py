@@ -1,0 +1,1 @@
+"""The annotation format of hkd, COCO-style JSON with pedestrian fields: read, checked and written in one place."""

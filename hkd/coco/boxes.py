@@ -1,0 +1,223 @@
+"""Annotated boxes as arrays, and the rules by which the fields of an annotation are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from hkd.coco.categories import PEDESTRIAN_ID, Categories
+from hkd.coco.records import Records
+from hkd.coco.values import (
+    ABSENT,
+    BOX_REQUIREMENT,
+    FLAG_REQUIREMENT,
+    VISIBLE_BOX_REQUIREMENT,
+    is_box,
+    is_flag,
+    is_integer,
+    is_share,
+    is_size,
+    is_text,
+    is_visible_box,
+)
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+_REMEDY: Final = "correct or remove the annotation"
+_NOT_STATED: Final = -1
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedBoxes:
+    """N boxes as annotated, one row each."""
+
+    image_ids: IntArray
+    """(N,) id of each box's image."""
+    boxes_xywh: FloatArray
+    """(N, 4) pixels of the original image; full bodies may reach out of it."""
+    heights: FloatArray
+    """(N,) height of the full body, pixels: the record's ``height``, else that of its box."""
+    visibilities: FloatArray
+    """(N,) visible share of the full body: the record's ``vis_ratio``, else that of its ``vis_bbox``, else 1."""
+    visible_boxes_xywh: FloatArray
+    """(N, 4) the record's ``vis_bbox``, NaN where it has none. Caltech writes zeros where nothing is hidden."""
+    occlusion_flags: npt.NDArray[np.int8]
+    """(N,) the record's ``occluded`` (0 or 1), -1 where it has none."""
+    label_names: tuple[str, ...]
+    """(L,) the data set's own classes, each once, in alphabetical order."""
+    label_index: IntArray
+    """(N,) position of each record's ``label`` in ``label_names``, -1 where it has none and is a pedestrian."""
+    crowd: BoolArray
+    """(N,) the record's ``iscrowd``."""
+    ignore: BoolArray
+    """(N,) the record's ``ignore`` or ``iscrowd``, or a category other than the pedestrian's: counted neither for nor
+    against a detector."""
+
+    @property
+    def occluded(self) -> BoolArray:
+        """(N,) the record's ``occluded``; where absent, whether the visible box has an area."""
+        return np.where(
+            self.occlusion_flags >= 0, self.occlusion_flags > 0, (self.visible_boxes_xywh[:, 2:] > 0).all(axis=1)
+        )
+
+    def labels(self) -> list[str]:
+        """The label of each box, empty where it has none."""
+        return [self.label_names[index] if index >= 0 else "" for index in self.label_index.tolist()]
+
+    def rows(self, order: IntArray) -> AnnotatedBoxes:
+        """The boxes at these positions, in this order."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return AnnotatedBoxes(
+            **{name: column if name == "label_names" else column[order] for name, column in columns.items()}
+        )
+
+    def coco_records(self) -> list[dict[str, Any]]:
+        """A new COCO annotation of each box, of category 1, without an id."""
+        records = []
+        for image_id, box, height, visibility, visible, occlusion, label, crowd, ignore in zip(
+            self.image_ids.tolist(),
+            self.boxes_xywh.tolist(),
+            self.heights.tolist(),
+            self.visibilities.tolist(),
+            self.visible_boxes_xywh.tolist(),
+            self.occlusion_flags.tolist(),
+            self.labels(),
+            self.crowd.tolist(),
+            self.ignore.tolist(),
+            strict=True,
+        ):
+            # The order of keys is part of hashes of annotations, and of files that were written before.
+            record: dict[str, Any] = {"bbox": box}
+            if visible[0] == visible[0]:  # not NaN
+                record["vis_bbox"] = visible
+            record |= {"vis_ratio": visibility, "height": height, "ignore": int(ignore), "iscrowd": int(crowd)}
+            if occlusion >= 0:
+                record["occluded"] = occlusion
+            if label:
+                record["label"] = label
+            records.append(record | {"image_id": image_id, "category_id": PEDESTRIAN_ID})
+        return records
+
+
+def no_boxes() -> AnnotatedBoxes:
+    """Boxes of images of which nothing is known."""
+    return AnnotatedBoxes(
+        image_ids=np.zeros(0, dtype=np.int64),
+        boxes_xywh=np.zeros((0, 4)),
+        heights=np.zeros(0),
+        visibilities=np.zeros(0),
+        visible_boxes_xywh=np.zeros((0, 4)),
+        occlusion_flags=np.zeros(0, dtype=np.int8),
+        label_names=(),
+        label_index=np.zeros(0, dtype=np.int64),
+        crowd=np.zeros(0, dtype=np.bool_),
+        ignore=np.zeros(0, dtype=np.bool_),
+    )
+
+
+class PedestrianFields:
+    """What annotations may say of a box, checked; mistakes are noted in the records' problems.
+
+    ``height``, ``vis_ratio``, ``vis_bbox``, ``occluded``, ``label``, ``ignore`` and ``iscrowd``; null is as absent, an
+    empty label too. Where a record has ``width`` beside ``height``, as converters by pycococreator write it, both are
+    the image's, and the height is that of the box.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._states_image_size = ["width" in row and "height" in row for row in records.rows]
+        # No record may state a height of 0: it stands for an absent one.
+        self.heights = records.check(
+            '"height"',
+            [
+                ABSENT if is_image_size or row.get("height") is None else row["height"]
+                for row, is_image_size in zip(records.rows, self._states_image_size, strict=True)
+            ],
+            is_size,
+            "pixels above 0, at most 1e9",
+            _REMEDY,
+            default=0.0,
+        )
+        self.visibilities = records.column("vis_ratio", is_share, "a number from 0 to 1", _REMEDY, default=np.nan)
+        self.visible_boxes = records.column(
+            "vis_bbox", is_visible_box, VISIBLE_BOX_REQUIREMENT, _REMEDY, default=[np.nan] * 4
+        )
+        self.occluded = records.column("occluded", is_flag, FLAG_REQUIREMENT, _REMEDY, default=_NOT_STATED)
+        self.labels = records.column("label", is_text, "text", _REMEDY, default="")
+        self.ignore = records.column("ignore", is_flag, FLAG_REQUIREMENT, _REMEDY, default=0)
+        self.crowd = records.column("iscrowd", is_flag, FLAG_REQUIREMENT, _REMEDY, default=0)
+
+    def visible_shares(self, boxes_xywh: FloatArray) -> FloatArray:
+        """(N,) the stated shares; where one is not, that of the visible box, and 1 where there is no such box."""
+        stated = np.array(self.visibilities, dtype=np.float64)
+        visible = self.visible_boxes_xywh()
+        area = boxes_xywh[:, 2] * boxes_xywh[:, 3]
+        # An area may underflow to 0.
+        of_boxes = visible[:, 2] * visible[:, 3] / np.where(area > 0, area, np.nan)
+        shares = np.where(np.isnan(stated), of_boxes, stated)
+        # A ratio of two areas may pass 1 by a rounding error.
+        return np.minimum(np.where(np.isnan(shares), 1.0, shares), 1.0)
+
+    def visible_boxes_xywh(self) -> FloatArray:
+        """(N, 4), NaN where there is none."""
+        return np.array(self.visible_boxes, dtype=np.float64).reshape(-1, 4)
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about what was read in another way than written."""
+        count = sum(self._states_image_size)
+        if count == 0:
+            return ()
+        note = f"{count:,} annotations state a width beside their height, which are those of the image: the boxes' own"
+        return (f"{note} heights are used",)
+
+
+class BoxColumns:
+    """The fields of annotations, checked; mistakes are noted in the records' problems.
+
+    An annotation needs ``image_id``, ``category_id`` and ``bbox``. It may have ``id`` (all annotations, or none) and
+    the keys of :class:`PedestrianFields`. Other keys are not read.
+
+    Args:
+        records: the annotations.
+        image_ids: ids of all images; None where they are wrong themselves.
+        categories: None where they are wrong themselves, which is then not repeated for their boxes.
+    """
+
+    def __init__(self, records: Records, image_ids: list[object] | None, categories: Categories | None) -> None:
+        self.image_ids = records.column("image_id", is_integer, "an integer", _REMEDY)
+        if image_ids is not None:
+            records.require_known_image(self.image_ids, set(image_ids), f"add the image, or {_REMEDY}")
+        if any("id" in row for row in records.rows):
+            own_ids = records.column("id", is_integer, "an integer", "number all annotations, or none")
+            records.require_unique("id", own_ids, "renumber the annotations")
+        requirement = "an integer" if categories is None else categories.requirement
+        is_allowed = is_integer if categories is None else categories.has
+        category_ids = records.column("category_id", is_allowed, requirement, _REMEDY)
+        self._is_other = [categories is not None and value != categories.pedestrian for value in category_ids]
+        self.boxes = records.column("bbox", is_box, BOX_REQUIREMENT, _REMEDY)
+        self.fields = PedestrianFields(records)
+
+    def annotated_boxes(self) -> AnnotatedBoxes:
+        """All of them as arrays, in the file's order; only for records without problems."""
+        boxes_xywh = np.array(self.boxes, dtype=np.float64).reshape(-1, 4)
+        stated = self.fields
+        heights = np.array(stated.heights, dtype=np.float64)
+        label_names = tuple(sorted({str(label) for label in stated.labels} - {""}))
+        positions = {label: i for i, label in enumerate(label_names)} | {"": -1}
+        is_ignored, is_crowd, is_other = np.array([stated.ignore, stated.crowd, self._is_other], dtype=np.bool_)
+        return AnnotatedBoxes(
+            image_ids=np.array(self.image_ids, dtype=np.int64),
+            boxes_xywh=boxes_xywh,
+            heights=np.where(heights > 0, heights, boxes_xywh[:, 3]),
+            visibilities=stated.visible_shares(boxes_xywh),
+            visible_boxes_xywh=stated.visible_boxes_xywh(),
+            occlusion_flags=np.array(stated.occluded, dtype=np.int8),
+            label_names=label_names,
+            label_index=np.array([positions[str(label)] for label in stated.labels], dtype=np.int64),
+            crowd=is_crowd,
+            ignore=is_ignored | is_crowd | is_other,
+        )

@@ -1,0 +1,52 @@
+"""What :mod:`hkd.coco.ground_truth` and :mod:`hkd.coco.annotations` have in common: the parts of a COCO document."""
+
+from __future__ import annotations
+
+from hkd.coco.boxes import BoxColumns
+from hkd.coco.categories import Categories, read_categories
+from hkd.coco.errors import AnnotationError
+from hkd.coco.images import read_image_ids
+from hkd.coco.records import Records
+from hkd.coco.values import kind_of, shown
+
+
+class DocumentColumns:
+    """Ids of the images, categories and fields of the annotations of a document, checked.
+
+    Args:
+        document: the parsed JSON.
+        source: the document's file; for messages.
+
+    Raises:
+        AnnotationError: the document is no object with the lists ``images`` and ``annotations``. What is wrong with
+            their records is kept in ``problems``.
+    """
+
+    def __init__(self, document: object, source: str) -> None:
+        self.problems: list[str] = []
+        image_values, annotation_values, category_values = _lists(document, source)
+        self.images = Records(image_values, "images", self.problems)
+        self.image_ids = read_image_ids(self.images)
+        known_ids = None if self.problems else self.image_ids
+        self.categories: Categories | None = read_categories(category_values, self.problems)
+        self.annotations = Records(annotation_values, "annotations", self.problems)
+        self.boxes = BoxColumns(self.annotations, known_ids, self.categories)
+
+
+def _lists(document: object, source: str) -> tuple[list[object], list[object], object]:
+    """The lists of images and of annotations, and the categories unchecked (None if absent).
+
+    Raises:
+        AnnotationError: the document has no such lists.
+    """
+    shape = 'it must be an object with the lists "images" and "annotations" (COCO-style JSON)'
+    if not isinstance(document, dict):
+        hint = "were annotations and detections swapped?" if isinstance(document, list) else "name a COCO-style file"
+        raise AnnotationError([f"{shape}, but is {kind_of(document)}; {hint}"], source)
+    images, annotations = document.get("images"), document.get("annotations")
+    if isinstance(images, list) and isinstance(annotations, list):
+        return images, annotations, document.get("categories")
+    found = (
+        ", ".join(f"{shown(str(key))} ({kind_of(value)})" for key, value in list(document.items())[:10]) or "nothing"
+    )
+    raise AnnotationError([f"{shape}, but has {found}; name a COCO-style file"], source)

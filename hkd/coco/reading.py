@@ -1,0 +1,133 @@
+"""Reading of files from elsewhere: a bounded number of bytes, and JSON in which no object repeats a key."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+from hkd.coco.errors import AnnotationError
+
+LARGEST_FILE_BYTES: Final = 4 << 30
+"""Larger files are refused unread: tens of millions of detections, or ten times COCO's training annotations, fit."""
+LARGEST_STREAM_BYTES: Final = 1 << 30
+"""The limit for pipes and devices, which do not state their size."""
+_CHUNK_BYTES: Final = 1 << 20
+
+
+class RepeatedKeyError(ValueError):
+    """An object of a JSON file has a key twice; Python's reader would silently keep the last value."""
+
+
+def read_bounded(path: Path, largest_bytes: int | None = None) -> bytes:
+    """All bytes of a file, pipe or device.
+
+    Args:
+        path: of the file.
+        largest_bytes: the limit; by default :data:`LARGEST_FILE_BYTES`. Of what is no regular file at most
+            :data:`LARGEST_STREAM_BYTES` are read.
+
+    Raises:
+        OSError: it cannot be read, or holds more bytes than allowed (``EFBIG``); ``strerror`` says so.
+    """
+    limit = LARGEST_FILE_BYTES if largest_bytes is None else largest_bytes
+    with path.open("rb") as file:
+        state = os.fstat(file.fileno())
+        if stat.S_ISREG(state.st_mode):
+            # One byte more, so that the first chunk usually is the whole file and the second is empty.
+            chunk_bytes = max(_CHUNK_BYTES, state.st_size + 1)
+            is_too_large = state.st_size > limit
+        else:
+            limit = min(limit, LARGEST_STREAM_BYTES)
+            chunk_bytes, is_too_large = _CHUNK_BYTES, False
+        chunks: list[bytes] = []
+        # Counted, because a device, a pipe or a growing file yields more than its stated size.
+        num_bytes = 0
+        while not is_too_large and (chunk := file.read(min(chunk_bytes, limit + 1 - num_bytes))):
+            chunks.append(chunk)
+            num_bytes += len(chunk)
+            is_too_large = num_bytes > limit
+    if is_too_large:
+        allowed = f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit} bytes"
+        raise OSError(errno.EFBIG, f"it is larger than {allowed}", str(path))
+    return b"".join(chunks)
+
+
+def read_input(path: Path, remedy: str = "name a file that can be read") -> bytes:
+    """The bytes of a file that a user named.
+
+    Raises:
+        AnnotationError: it cannot be read or is too large.
+    """
+    try:
+        return read_bounded(path)
+    except MemoryError:
+        problem = "reading it takes more memory than available; name a smaller file"
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror or type(error).__name__}); {remedy}"
+    raise AnnotationError([problem], str(path))
+
+
+def read_json(path: Path, remedy: str = "name a file that can be read") -> object:
+    """The document in a JSON file.
+
+    Raises:
+        AnnotationError: the file cannot be read, is larger than :data:`LARGEST_FILE_BYTES` or is not JSON.
+    """
+    return parse_json(read_input(path, remedy), str(path))
+
+
+def parse_json(content: bytes, source: str) -> object:
+    """The document in the bytes of ``source``.
+
+    Raises:
+        AnnotationError: they are not JSON, or an object has a key twice.
+    """
+    try:
+        return load_json(content)
+    except RepeatedKeyError as error:
+        problem = f"{error}; keep one of the two"
+    except json.JSONDecodeError as error:
+        problem = (
+            f"line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}); the file may be truncated:"
+            " write or copy it again"
+        )
+    except MemoryError:
+        problem = "reading it takes more memory than available; name a smaller file"
+    except (ValueError, RecursionError) as error:
+        # Bytes that are not text, integers of thousands of digits, brackets nested without end.
+        problem = f"not valid JSON ({type(error).__name__}: {error}); the file must be JSON in UTF-8"
+    raise AnnotationError([problem], source)
+
+
+def load_json(content: bytes) -> object:
+    """The document in these bytes.
+
+    Raises:
+        json.JSONDecodeError: they are not JSON, or truncated.
+        RepeatedKeyError: naming the key and the start of the object.
+        ValueError: they are not text, or hold a number of thousands of digits.
+        RecursionError: brackets are nested too deeply.
+    """
+    return json.loads(content, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        repeated = next(key for key in record if counts[key] > 1)
+        start = ", ".join(f"{json.dumps(key)}: {_shortened(value)}" for key, value in pairs[:6])
+        raise RepeatedKeyError(f"the key {json.dumps(repeated[:60])} is repeated in the object {{{start}}}")
+    return record
+
+
+def _shortened(value: object) -> str:
+    if isinstance(value, dict | list) and len(value) > 4:
+        return "{...}" if isinstance(value, dict) else "[...]"
+    text = ascii(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
