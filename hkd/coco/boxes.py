@@ -30,6 +30,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 _REMEDY: Final = "correct or remove the annotation"
 _NOT_STATED: Final = -1
+KNOWN_IMAGE_REQUIREMENT: Final = 'the "id" of one of the "images"'
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +191,8 @@ class BoxColumns:
     def __init__(self, records: Records, image_ids: list[object] | None, categories: Categories | None) -> None:
         self.image_ids = records.column("image_id", is_integer, "an integer", _REMEDY)
         if image_ids is not None:
-            records.require_known_image(self.image_ids, set(image_ids), f"add the image, or {_REMEDY}")
+            known = set(image_ids)
+            records.require_known_image(self.image_ids, known, KNOWN_IMAGE_REQUIREMENT, f"add the image, or {_REMEDY}")
         if any("id" in row for row in records.rows):
             own_ids = records.column("id", is_integer, "an integer", "number all annotations, or none")
             records.require_unique("id", own_ids, "renumber the annotations")

@@ -60,13 +60,14 @@ def parse_detections(raw: object, source: str, truth: GroundTruth | None) -> Det
     if not isinstance(raw, list):
         hint = "were annotations and detections swapped?" if isinstance(raw, dict) else "name a COCO results file"
         raise AnnotationError([f"detections must be a list of records, but are {kind_of(raw)}; {hint}"], source)
-    records = Records(raw, "detections", [])
+    records = Records(raw, "detections", [], named_by=("image_id",))
     ids = records.column("image_id", is_integer, "an integer", _REMEDY)
     if truth is None:
         records.column("category_id", is_integer, "an integer", _REMEDY)
     else:
         known = set(truth.image_ids.tolist())
-        records.require_known_image(ids, known, "evaluate detections of the same images, or remove these")
+        requirement = 'the "id" of an image of the ground truth'
+        records.require_known_image(ids, known, requirement, "evaluate detections of the same images, or remove these")
         allowed = truth.pedestrian_ids
         requirement = f"{' or '.join(map(str, allowed))} (pedestrian), the only category that is evaluated"
         records.column("category_id", lambda v: is_integer(v) and v in allowed, requirement, "remove the detection")

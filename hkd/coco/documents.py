@@ -5,7 +5,7 @@ from __future__ import annotations
 from hkd.coco.boxes import BoxColumns
 from hkd.coco.categories import Categories, read_categories
 from hkd.coco.errors import AnnotationError
-from hkd.coco.images import read_image_ids
+from hkd.coco.images import IMAGE_NAMES, read_image_ids
 from hkd.coco.records import Records
 from hkd.coco.values import kind_of, shown
 
@@ -25,11 +25,11 @@ class DocumentColumns:
     def __init__(self, document: object, source: str) -> None:
         self.problems: list[str] = []
         image_values, annotation_values, category_values = _lists(document, source)
-        self.images = Records(image_values, "images", self.problems)
+        self.images = Records(image_values, "images", self.problems, named_by=IMAGE_NAMES)
         self.image_ids = read_image_ids(self.images)
         known_ids = None if self.problems else self.image_ids
         self.categories: Categories | None = read_categories(category_values, self.problems)
-        self.annotations = Records(annotation_values, "annotations", self.problems)
+        self.annotations = Records(annotation_values, "annotations", self.problems, named_by=("id", "image_id"))
         self.boxes = BoxColumns(self.annotations, known_ids, self.categories)
 
 

@@ -11,6 +11,8 @@ from PIL import Image
 from hkd.coco.records import Records
 from hkd.coco.values import ABSENT, is_integer, is_pixel_count, is_size
 
+IMAGE_NAMES = ("id", "file_name", "im_name")
+"""Keys that name an image in messages."""
 _REMEDY = "correct or remove the image"
 
 
@@ -28,7 +30,7 @@ class ImageRecord:
 
 def parse_images(values: list[object], problems: list[str]) -> list[ImageRecord]:
     """The images of the list ``images`` of a document that are well formed; mistakes are added to ``problems``."""
-    records = Records(values, "images", problems)
+    records = Records(values, "images", problems, named_by=IMAGE_NAMES)
     return read_image_records(records, read_image_ids(records))
 
 

@@ -93,7 +93,7 @@ def parse_json(content: bytes, source: str) -> object:
         problem = f"{error}; keep one of the two"
     except json.JSONDecodeError as error:
         problem = (
-            f"line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}); the file may be truncated:"
+            f"line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}); is the file truncated?"
             " write or copy it again"
         )
     except MemoryError:

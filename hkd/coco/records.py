@@ -18,11 +18,13 @@ class Records:
         values: the list.
         place: its key in the file, such as ``annotations``; for messages.
         problems: gets a sentence for each kind of mistake.
+        named_by: keys whose values name a record in sentences, beside its position.
     """
 
-    def __init__(self, values: Sequence[object], place: str, problems: list[str]) -> None:
+    def __init__(self, values: Sequence[object], place: str, problems: list[str], named_by: Sequence[str] = ()) -> None:
         self.place = place
         self.problems = problems
+        self._named_by = named_by
         self.rows = [value for value in values if isinstance(value, dict)]
         """The records that are objects; only these have columns."""
         self.positions = [i for i, value in enumerate(values) if isinstance(value, dict)]
@@ -31,7 +33,7 @@ class Records:
 
     def where(self, chosen: Sequence[bool]) -> Records:
         """The chosen rows, with their positions in the whole list and the same list of problems."""
-        records = Records([], self.place, self.problems)
+        records = Records([], self.place, self.problems, self._named_by)
         records.rows = [row for row, is_chosen in zip(self.rows, chosen, strict=True) if is_chosen]
         records.positions = [i for i, is_chosen in zip(self.positions, chosen, strict=True) if is_chosen]
         return records
@@ -69,14 +71,16 @@ class Records:
         self.note(subject, requirement, wrong, remedy)
         return [default if value is ABSENT else value for value in values]
 
-    def require_known_image(self, values: Sequence[object], known: Collection[object], remedy: str) -> None:
-        """Note the rows whose well-formed ``image_id`` is not ``known``."""
+    def require_known_image(
+        self, values: Sequence[object], known: Collection[object], requirement: str, remedy: str
+    ) -> None:
+        """Note the rows whose well-formed ``image_id`` is not ``known``; ``requirement`` says what is."""
         unknown = [
             (i, value)
             for i, value in zip(self.positions, values, strict=True)
             if is_integer(value) and value not in known
         ]
-        self.note('"image_id"', 'the "id" of an image of the annotations', unknown, remedy)
+        self.note('"image_id"', requirement, unknown, remedy)
 
     def require_unique(self, key: str, values: Sequence[object], remedy: str) -> None:
         """Note the rows whose ``key`` repeats an earlier row's."""
@@ -93,7 +97,15 @@ class Records:
         """Note one kind of mistake, with the (position, value) of each record that has it."""
         if not wrong:
             return
-        named = [f"{self.place}[{i}] has {shown(value)}" for i, value in wrong[:RECORDS_NAMED]]
+        named = [f"{self._name(i)} has {shown(value)}" for i, value in wrong[:RECORDS_NAMED]]
         if len(wrong) > RECORDS_NAMED:
             named.append(f"and {len(wrong) - RECORDS_NAMED:,} more records are wrong")
         self.problems.append(f"{subject} must be {requirement}, but {', '.join(named)}; {remedy}")
+
+    def _name(self, position: int) -> str:
+        name = f"{self.place}[{position}]"
+        if position not in self.positions:
+            return name
+        row = self.rows[self.positions.index(position)]
+        values = ", ".join(f"{key} {shown(row[key])}" for key in self._named_by if key in row)
+        return f"{name} ({values})" if values else name

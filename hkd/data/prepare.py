@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
 
 from hkd.coco.annotations import Annotations, read_annotations
-from hkd.coco.errors import AnnotationError
+from hkd.coco.errors import AnnotationError, collected_problems
 from hkd.config import DataConfig, SyntheticConfig
 from hkd.config_io import config_hash
 from hkd.data.loader import pack_targets
@@ -71,18 +72,14 @@ def read_both(
     Raises:
         AnnotationError: with the problems of both.
     """
-    read, errors = [], []
-    for path in paths:
-        try:
-            read.append(read_annotations(path, image_root, check_images=check_images))
-        except AnnotationError as error:
-            errors.append(error)
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        problems = [f"{error.source}: {problem}" for error in errors for problem in error.problems]
-        raise AnnotationError(problems, "training and validation annotations")
-    return read[0], read[1]
+    with collected_problems() as collect:
+        train, validation = (
+            collect(partial(read_annotations, path, image_root, check_images=check_images)) for path in paths
+        )
+    # Otherwise the problems were raised.
+    assert train is not None
+    assert validation is not None
+    return train, validation
 
 
 def scenes_hash(config: SyntheticConfig) -> str:

@@ -6,18 +6,17 @@ import pytest
 
 from hkd.coco.annotations import parse_annotations
 from hkd.coco.detections import parse_detections
+from hkd.coco.errors import AnnotationError
 from hkd.coco.ground_truth import parse_ground_truth
-from hkd.evaluation.errors import EvaluationInputError
 from tests.evaluation.coco_files import coco, detection, person
 
 GROUND_TRUTH = coco(2, [person(1, [0, 0, 20, 60]), person(2, [5, 5, 30, 90]), person(2, [50, 5, 30, 90])])
 
 
 def ground_truth_problems(raw: object) -> tuple[str, ...]:
-    with pytest.raises(EvaluationInputError) as caught:
+    with pytest.raises(AnnotationError) as caught:
         parse_ground_truth(raw, "val.json")
-    assert str(caught.value) == "\n".join(caught.value.problems)
-    assert all(problem.startswith("val.json: ") for problem in caught.value.problems)
+    assert caught.value.source == "val.json"
     return caught.value.problems
 
 
@@ -53,9 +52,8 @@ def test_the_pedestrian_is_a_category_by_name_as_in_training(
         if category in of_detections:
             assert len(parse_detections(found, "found.json", truth).scores) == 1
         else:
-            with pytest.raises(
-                EvaluationInputError, match=rf"must be .*\(pedestrian\).* detections\[0\] has {category};"
-            ):
+            problem = rf"must be .*\(pedestrian\).* detections\[0\] \(image_id 1\) has {category};"
+            with pytest.raises(AnnotationError, match=problem):
                 parse_detections(found, "found.json", truth)
 
 
@@ -80,4 +78,4 @@ def test_a_box_is_of_one_of_the_categories() -> None:
     raw = GROUND_TRUTH | {"categories": [{"id": 0, "name": "person"}, {"id": 4, "name": "rider"}]}
     problem = ground_truth_problems(raw)[0]
     assert '"category_id" must be 0 (pedestrian) or another of the "categories", which is ignored' in problem
-    assert "annotations[2] has 1;" in problem
+    assert "annotations[2] (image_id 2) has 1;" in problem

@@ -1,19 +1,126 @@
-"""Reading no more of a file than it can hold."""
+"""Reading of files: a bounded number of bytes, and JSON without repeated keys."""
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from hkd.coco.reading import read_bounded
+from hkd.coco import reading
+from hkd.coco.errors import AnnotationError
+from hkd.coco.reading import RepeatedKeyError, load_json, parse_json, read_bounded, read_input, read_json
 
 
 def test_endless_and_too_large_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(bytes(5))
     assert read_bounded(tmp_path / "a.json", 5) == bytes(5)
-    with pytest.raises(OSError, match="it is larger than 4 bytes, which no such file is"):
+    with pytest.raises(OSError, match="larger than 4 bytes"):
         read_bounded(tmp_path / "a.json", 4)
     # A device states no size, and yields without end.
-    with pytest.raises(OSError, match="it is larger than 1 MiB"):
+    with pytest.raises(OSError, match="larger than 1 MiB"):
         read_bounded(Path("/dev/zero"), 1 << 20)
+
+
+def test_file_of_several_chunks_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_CHUNK_BYTES", 3)
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = Thread(target=path.write_bytes, args=[b"0123456789"])
+    writer.start()
+    assert read_bounded(path) == b"0123456789"
+    writer.join()
+    # A regular file that states no size, as those of the kernel do.
+    assert read_bounded(Path("/proc/self/status")).startswith(b"Name:")
+
+
+@pytest.mark.parametrize("read", [read_input, read_json])
+def test_too_large_files_are_refused_unread(
+    read: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "found.json"
+    path.write_text("[1, 2]")
+    monkeypatch.setattr(reading, "LARGEST_FILE_BYTES", 5)
+    with pytest.raises(AnnotationError, match=r"found.json: cannot be read .*larger than 5 bytes.*; name "):
+        read(path)
+
+
+def test_pipes_are_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    # Opened for both, so that no one waits for the other end; it never ends.
+    both_ends = os.open(path, os.O_RDWR)
+    os.write(both_ends, b"[1, 2]")
+    monkeypatch.setattr(reading, "LARGEST_STREAM_BYTES", 5)
+    with pytest.raises(AnnotationError, match=r"pipe: cannot be read .*larger than 5 bytes"):
+        read_json(path)
+    os.close(both_ends)
+
+
+@pytest.mark.parametrize("name", ["absent.json", "."])
+def test_files_that_cannot_be_read(name: str, tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"cannot be read \((No such file|Is a directory)"):
+        read_json(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "line 1, column 1"),
+        (b'[{"image_id": 1,\n "sco', "line 2, column 2"),
+        (b"\xff\xfe\xfa", "not valid JSON (UnicodeDecodeError"),
+        (
+            b'[{"score": 1, "image_id": 3, "score": 2}]',
+            'the key "score" is repeated in the object {"score": 1, "image',
+        ),
+        (b"[" * 100_000, "not valid JSON (RecursionError"),
+        (b"9" * 10_000, "not valid JSON (ValueError"),
+    ],
+    ids=["empty", "truncated", "no text", "key twice", "nested", "huge number"],
+)
+def test_files_that_hold_no_json(content: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "broken.json"
+    path.write_bytes(content)
+    with pytest.raises(AnnotationError) as caught:
+        read_json(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert words in str(caught.value)
+
+
+def test_exhausted_memory_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_out(*_: object) -> None:
+        raise MemoryError
+
+    path = tmp_path / "found.json"
+    path.write_text("[]")
+    monkeypatch.setattr(reading, "load_json", run_out)
+    with pytest.raises(AnnotationError, match=r"found.json: .*more memory"):
+        read_json(path)
+    with pytest.raises(AnnotationError, match=r"a.json: .*more memory"):
+        parse_json(b"[]", "a.json")
+    monkeypatch.setattr(reading, "read_bounded", run_out)
+    with pytest.raises(AnnotationError, match=r"found.json: .*more memory"):
+        read_json(path)
+
+
+def test_byte_order_mark_is_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    path.write_bytes(b"\xef\xbb\xbf[]")
+    assert read_json(path) == []
+
+
+def test_json_is_read_as_by_python() -> None:
+    text = b'{"a": [1, 2.5, {"a": null}], "b": {"a": "x"}}'
+    assert load_json(text) == json.loads(text)
+
+
+def test_repeated_key_is_named_with_its_object() -> None:
+    long = json.dumps("x" * 100)
+    with pytest.raises(RepeatedKeyError) as caught:
+        load_json(f'[{{"id": 1, "name": {long}, "boxes": [1, 2, 3, 4, 5], "id": 1}}]'.encode())
+    # 40 characters of a value are shown at most; lists of more than four not at all.
+    start = f'"id": 1, "name": \'{"x" * 36}..., "boxes": [...], "id": 1'
+    assert str(caught.value) == f'the key "id" is repeated in the object {{{start}}}'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from hkd.coco.annotations import Annotations, parse_annotations
 from hkd.coco.errors import AnnotationError
+from hkd.coco.writing import annotation_document
 from hkd.data.loader import BatchLoader, evaluation_batches, pack_targets
 from hkd.data.store import ImageStore
 from hkd.data.transforms import to_float
@@ -95,8 +97,9 @@ def test_targets_are_in_pixels_of_the_store() -> None:
 
 def test_targets_of_annotations_in_any_order() -> None:
     annotations, store = _set([[[10, 20, 30, 40]], [[20, 20, 30, 40], [30, 20, 30, 40]]])
-    records = [annotations.records[i] for i in (1, 0, 2)]
-    document = annotations.raw() | {"annotations": [{**record, "id": i} for i, record in enumerate(records)]}
+    records = [annotations.coco_records()[i] for i in (1, 0, 2)]
+    images = [{**asdict(image), "id": image.image_id} for image in annotations.images]
+    document = annotation_document(images, records, ".")
     shuffled = parse_annotations(document, Path("set.json"), check_images=False)
     assert shuffled.image_index.tolist() == [1, 0, 1]
     expected = pack_targets(annotations, store, 2)

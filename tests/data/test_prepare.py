@@ -74,13 +74,13 @@ def test_problems_of_both_sets_come_together(config: DataConfig, tmp_path: Path)
         prepare_data(config, progress=False)
     text = str(caught.value)
     assert "train.json: the images' folder" in text
-    assert "validation.json: 'images' is missing" in text
+    assert 'validation.json: it must be an object with the lists "images" and "annotations"' in text
     assert not (tmp_path / "cache").exists()
 
 
 def test_problems_of_one_set_name_its_file(config: DataConfig, tmp_path: Path) -> None:
     config = config.model_copy(update={"train_annotations": tmp_path / "none.json"})
-    with pytest.raises(AnnotationError, match=r"none.json: there is no such file"):
+    with pytest.raises(AnnotationError, match=r"none.json: cannot be read .No such file.*`hkd data`"):
         prepare_data(config, progress=False)
 
 

@@ -362,7 +362,7 @@ def test_written_files_hold_the_scenes(tmp_path: Path) -> None:
     assert (train, validation) == (tmp_path / "train.json", tmp_path / "validation.json")
     for path, first_index, count in ((train, 0, 5), (validation, FIRST_VALIDATION_INDEX, 3)):
         annotations = read_annotations(path)  # checks every box and image
-        assert annotations.mended == ()
+        assert annotations.repaired == ()
         assert len(annotations.images) == count
         for position, record in enumerate(annotations.images):
             scene = draw_scene(4, first_index + position, 96, 128)
@@ -370,7 +370,7 @@ def test_written_files_hold_the_scenes(tmp_path: Path) -> None:
                 assert np.array_equal(np.asarray(picture), scene.image)
             mine = annotations.image_index == position
             assert annotations.boxes_of(position).tolist() == [list(map(float, box.bbox)) for box in scene.boxes]
-            assert annotations.vis_ratio[mine].tolist() == [box.vis_ratio for box in scene.boxes]
+            assert annotations.visibilities[mine].tolist() == [box.vis_ratio for box in scene.boxes]
             assert annotations.ignore[mine].tolist() == [box.ignore for box in scene.boxes]
             assert annotations.heights[mine].tolist() == [box.bbox[3] for box in scene.boxes]
     document = json.loads(train.read_text())

@@ -174,7 +174,7 @@ def test_a_cut_off_file_does_not_hide_the_other_ones_problems(tmp_path: Path) ->
         evaluate_files(truth_path, found_path, "citypersons")
     # No word of image 5, which the ground truth may have.
     assert len(caught.value.problems) == 2
-    assert f"{truth_path}: not valid JSON" in caught.value.problems[0]
+    assert f"{truth_path}: line 1, column 13: not valid JSON" in caught.value.problems[0]
     assert f'{found_path}: "score" must be' in caught.value.problems[1]
 
 

@@ -128,7 +128,7 @@ def test_detections_as_coco_results(folder: Path) -> None:
 
     def check(content: bytes) -> Outcome:
         path.write_bytes(content)
-        record = r"line \d|detections\[\d|detections must be a list|not valid JSON \(|twice in the object"
+        record = r"line \d|detections\[\d|detections must be a list|not valid JSON \(|is repeated in the object"
         return _held_to_plain_detections(folder, path, record, lambda: plain_detections_json(content))
 
     _some_of_each(fuzz(broken_json(DETECTIONS), check, 90))
@@ -195,7 +195,7 @@ def test_ground_truth(folder: Path) -> None:
         path.write_bytes(content)
         record = (
             r"line \d|(images|annotations|detections|categories)\[\d|must be an object|"
-            r"at least one image|not valid JSON \(|twice in"
+            r"at least one image|not valid JSON \(|is repeated in"
         )
         outcome, result = _evaluate(folder, path, record, truth=path)
         if result is None:

@@ -13,6 +13,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from hkd.coco.detections import DetectedBoxes
 from hkd.config import DataConfig, EvaluationConfig, TrialConfig
 from hkd.evaluation.evaluator import evaluate_files
 from hkd.inference.picture_detection import CocoResults, FoundPedestrian, PictureDetections, detect_command
@@ -98,8 +99,8 @@ def pedestrians(record: dict[str, list[dict[str, list[float] | float]]]) -> tupl
 def test_boxes_are_drawn_where_they_were_found(
     weights: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = {"image_id": 1, "category_id": 1, "bbox": [40.0, 30.0, 20.0, 60.0], "score": 0.5}
-    monkeypatch.setattr("hkd.inference.picture_detection.detect_store", lambda *_, **__: [result])
+    found_boxes = DetectedBoxes(np.array([0]), np.array([[40.0, 30.0, 20.0, 60.0]]), np.array([0.5]))
+    monkeypatch.setattr("hkd.inference.picture_detection.detect_store", lambda *_, **__: found_boxes)
     (found,) = detect_command([picture], weights, tmp_path / "out")
     with Image.open(drawn_to(found)) as drawn, Image.open(picture) as original:
         for corner in ((40, 30), (60, 30), (40, 90), (60, 90)):
@@ -271,11 +272,12 @@ def test_results_hold_what_miss_rates_need_and_drawings_what_is_sure(
 ) -> None:
     scores = [score for score in (0.9, 0.03) if score >= lowest]
 
-    def detect_store(*arguments: object, **_: object) -> list[dict[str, object]]:
+    def detect_store(*arguments: object, **_: object) -> DetectedBoxes:
         evaluation = arguments[3]
         assert isinstance(evaluation, EvaluationConfig)
         assert evaluation.score_threshold == lowest
-        return [{"image_id": 1, "category_id": 1, "bbox": [4.0, 3.0, 2.0, 6.0], "score": score} for score in scores]
+        boxes = np.array([[4.0, 3.0, 2.0, 6.0]] * len(scores))
+        return DetectedBoxes(np.zeros(len(scores), dtype=np.int64), boxes, np.array(scores))
 
     monkeypatch.setattr("hkd.inference.picture_detection.detect_store", detect_store)
     results = CocoResults(tmp_path / "found.json")

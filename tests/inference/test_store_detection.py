@@ -54,16 +54,14 @@ def test_boxes_are_scaled_back_clipped_and_told_apart_by_image(data: PreparedDat
         EvaluationConfig(batch_size=2, score_threshold=0.1, nms_iou=0.4, max_detections_per_image=3),
         device=torch.device("cpu"),
     )
-    ids = [image.image_id for image in annotations.images]
-    assert [result["image_id"] for result in results] == [ids[0], ids[0], ids[1], ids[1], ids[2], ids[2]]
-    assert {result["category_id"] for result in results} == {1}
-    assert [result["score"] for result in results[:2]] == [0.75, 0.25]
+    assert results.image_index.tolist() == [0, 0, 1, 1, 2, 2]
+    assert results.scores[:2].tolist() == [0.75, 0.25]
     # Images are 64 x 96 pixels. At scale 1 the boxes stand as they are: x, y, width, height.
-    assert results[0]["bbox"] == [10.0, 4.0, 20.0, 36.0]
-    assert results[1]["bbox"] == [40.0, 8.0, 56.0, 12.0]
+    assert results.boxes_xywh[0].tolist() == [10.0, 4.0, 20.0, 36.0]
+    assert results.boxes_xywh[1].tolist() == [40.0, 8.0, 56.0, 12.0]
     # At scale 0.5 corners double: (20, 8, 60, 80) is cut at y = 64; (80, 16, 192, 40) at x = 96.
-    assert results[2]["bbox"] == [20.0, 8.0, 40.0, 56.0]
-    assert results[3]["bbox"] == [80.0, 16.0, 16.0, 24.0]
+    assert results.boxes_xywh[2].tolist() == [20.0, 8.0, 40.0, 56.0]
+    assert results.boxes_xywh[3].tolist() == [80.0, 16.0, 16.0, 24.0]
     settings = {"training": False, "score_threshold": 0.1, "nms_iou": 0.4, "max_detections": 3}
     assert detector.calls == [{"images": 2, **settings}, {"images": 1, **settings}]
 
@@ -85,7 +83,7 @@ def test_box_beyond_the_original_image_is_left_out(data: PreparedData) -> None:
         EvaluationConfig(batch_size=3),
         device=torch.device("cpu"),
     )
-    assert [result["score"] for result in results] == [0.25] * 3
+    assert results.scores.tolist() == [0.25] * 3
 
 
 def test_detector_that_finds_nothing_gives_no_results(data: PreparedData) -> None:
@@ -97,7 +95,7 @@ def test_detector_that_finds_nothing_gives_no_results(data: PreparedData) -> Non
         EvaluationConfig(),
         device=torch.device("cpu"),
     )
-    assert results == []
+    assert (len(results.scores), results.boxes_xywh.shape) == (0, (0, 4))
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])

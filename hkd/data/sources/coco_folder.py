@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from hkd.coco.boxes import PedestrianFields
+from hkd.coco.boxes import KNOWN_IMAGE_REQUIREMENT, PedestrianFields
 from hkd.coco.categories import normalized_name, read_category_names
 from hkd.coco.errors import AnnotationError
-from hkd.coco.images import ImageRecord, read_image_ids, read_image_records
+from hkd.coco.images import IMAGE_NAMES, ImageRecord, read_image_ids, read_image_records
 from hkd.coco.reading import read_json
 from hkd.coco.records import Records
 from hkd.coco.values import COORDINATES_REQUIREMENT, is_coordinates, is_integer
@@ -100,7 +100,7 @@ def _read_split(
         problems.append(f"{where}: must be an object with the lists 'images', 'annotations' and 'categories'")
         return None
     found: list[str] = []
-    image_records = Records(document["images"], "images", found)
+    image_records = Records(document["images"], "images", found, named_by=IMAGE_NAMES)
     image_ids = read_image_ids(image_records)
     # Where ids are wrong themselves, the boxes of their images are not reported as well.
     known_ids = None if found else set(image_ids)
@@ -161,10 +161,10 @@ def _annotations(
     problems: list[str],
     mended: list[str],
 ) -> list[dict[str, Any]]:
-    records = Records(values, "annotations", problems)
+    records = Records(values, "annotations", problems, named_by=("id", "image_id"))
     image_ids = records.column("image_id", is_integer, "an integer", _REMEDY)
     if known_ids is not None:
-        records.require_known_image(image_ids, known_ids, f"add the image, or {_REMEDY}")
+        records.require_known_image(image_ids, known_ids, KNOWN_IMAGE_REQUIREMENT, f"add the image, or {_REMEDY}")
     category_ids = records.column(
         "category_id",
         lambda value: is_integer(value) and (not categories or value in categories),

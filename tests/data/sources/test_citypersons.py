@@ -90,7 +90,7 @@ def test_val_gt_json_in_place_of_the_mat_file(root: Path, tmp_path: Path) -> Non
     (path,) = summary.paths
     read = read_annotations(path)
     assert [(image.image_id, image.file_name) for image in read.images] == [(5, f"val/lindau/{_LINDAU}")]
-    assert (read.ignore.tolist(), read.vis_ratio.tolist(), read.heights.tolist()) == ([True], [0.5], [4])
+    assert (read.ignore.tolist(), read.visibilities.tolist(), read.heights.tolist()) == ([True], [0.5], [4])
     document["images"][0]["im_name"] = "lindau.png"
     (root / "annotations" / "val_gt.json").write_text(json.dumps(document))
     with pytest.raises(AnnotationError, match="image 'lindau.png' does not begin with its city"):
@@ -107,7 +107,7 @@ def test_val_gt_json_in_place_of_the_mat_file(root: Path, tmp_path: Path) -> Non
         (("ulm", _ULM, [[1, 0, 0, 9, 9, 0, 0, 0, 1e200, 1e200]]), "row 1: .*ten finite numbers, none beyond 1e9"),
         (("ulm", _ULM, [[1, 0, 0, 9, 9, 0, 0, 0, -9, 9]]), "row 1: .*these not below 0"),
         (("..", "../../secret.png", [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), "names without folders"),
-        (("..", _ULM, [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), "leaves the image root"),
+        (("..", _ULM, [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), "relative to the image root"),
         (("", _ULM, [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), "names without folders"),
         (("ulm", 5.0, [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), "expected text, found numbers"),
         (("lindau", _LINDAU, [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), f"'{_LINDAU}' is annotated before"),

@@ -85,7 +85,7 @@ def test_people_are_kept_with_their_image_ids(root: Path, tmp_path: Path) -> Non
         (139, "val2017/000000000139.jpg"),
         (42, "val2017/000000000042.jpg"),
     ]
-    person, crowd = read.records
+    person, crowd = read.coco_records()
     assert (person["bbox"], person["height"], person["ignore"]) == ([10.5, 5, 20, 40.25], 40.25, 0)
     assert (crowd["ignore"], crowd["iscrowd"], crowd["label"]) == (1, 1, "crowd")
     written = json.loads(summary.paths[0].read_text())["annotations"]
@@ -143,7 +143,7 @@ def test_pedestrian_fields_are_kept(root: Path, tmp_path: Path) -> None:
     fields = {"vis_bbox": [10, 5, 10, 10], "vis_ratio": 0.25, "height": 41, "ignore": True, "label": "rider"}
     document["annotations"][0] |= fields | {"occluded": True}
     _write(root, document)
-    (record, _) = read_annotations(convert(root, tmp_path / "out", progress=False).paths[0]).records
+    (record, _) = read_annotations(convert(root, tmp_path / "out", progress=False).paths[0]).coco_records()
     assert {key: record[key] for key in fields} == fields | {"ignore": 1}
     assert record["occluded"] == 1
 
@@ -155,20 +155,26 @@ def test_visibility_of_a_visible_box_is_written(root: Path, tmp_path: Path) -> N
     path = convert(root, tmp_path / "out", progress=False).paths[0]
     # 10 x 10 of 20 x 40.25 pixels, for other programs too; evaluation reads the same.
     assert json.loads(path.read_text())["annotations"][0]["vis_ratio"] == pytest.approx(100 / 805)
-    assert read_annotations(path).vis_ratio[0] == pytest.approx(100 / 805)
+    assert read_annotations(path).visibilities[0] == pytest.approx(100 / 805)
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"image_id": 7}, "annotations[0] (id 900, image 7): its image is not among the 'images'"),
-        ({"image_id": [7]}, "annotations[0] (id 900, image [7]): its image is not among the 'images'"),
-        ({"category_id": 5}, "annotations[0] (id 900, image 139): category_id 5 is not among the 'categories'"),
-        ({"category_id": {}}, "category_id {} is not among the 'categories'"),
+        (
+            {"image_id": 7},
+            'the "id" of one of the "images", but annotations[0] (id 900, image_id 7) has 7',
+        ),
+        ({"image_id": [7]}, '"image_id" must be an integer, but annotations[0] (id 900, image_id [7]) has [7]'),
+        ({"category_id": 5}, '"categories", but annotations[0] (id 900, image_id 139) has 5'),
+        ({"category_id": {}}, '"categories", but annotations[0] (id 900, image_id 139) has {}'),
         # Of the file's own third record, though it is the second of a person.
-        ({"vis_ratio": 7}, "annotations[0] (id 900, image 139): vis_ratio is 7; it must be a number from 0 to 1"),
-        ({"bbox": [1, 2, 3]}, "annotations[0] (id 900, image 139): bbox is [1, 2, 3]; it must be four finite numbers"),
-        ({"bbox": [1, float("nan"), 3, 4]}, "bbox is [1, nan, 3, 4]; it must be four finite numbers"),
+        ({"vis_ratio": 7}, '"vis_ratio" must be a number from 0 to 1, but annotations[0] (id 900, image_id 139) has 7'),
+        (
+            {"bbox": [1, 2, 3]},
+            "from -1e9 to 1e9), but annotations[0] (id 900, image_id 139) has [1, 2, 3]",
+        ),
+        ({"bbox": [1, float("nan"), 3, 4]}, "(id 900, image_id 139) has [1, NaN, 3, 4]"),
     ],
 )
 def test_malformed_annotation(root: Path, tmp_path: Path, change: dict[str, Any], problem: str) -> None:
@@ -187,11 +193,14 @@ def test_malformed_annotation(root: Path, tmp_path: Path, change: dict[str, Any]
     ("change", "problem"),
     [
         ({"images": {}}, "must be an object with the lists 'images', 'annotations' and 'categories'"),
-        ({"annotations": [3]}, "annotations[0] is a int; it must be an object"),
-        ({"categories": [{"id": "1", "name": "person"}], "annotations": []}, "categories[0] needs an integer 'id'"),
+        ({"annotations": [3]}, "each record must be an object in braces, but annotations[0] has 3"),
+        (
+            {"categories": [{"id": "1", "name": "person"}], "annotations": []},
+            'an integer, but categories[0] has "1"',
+        ),
         (
             {"categories": [{"id": 1, "name": "person"}, {"id": 1, "name": "car"}], "annotations": []},
-            "categories[1]: its id 1 is used before; ids are unique",
+            '"id" must be different in each record, but categories[1] has 1',
         ),
         (
             {"categories": [{"id": 1, "name": "walker"}], "annotations": []},
@@ -199,7 +208,7 @@ def test_malformed_annotation(root: Path, tmp_path: Path, change: dict[str, Any]
         ),
         (
             {"images": [{"id": 1, "file_name": "../a.jpg", "height": 60, "width": 80}], "annotations": []},
-            "leaves the image root",
+            "relative to the image root",
         ),
         (
             {"images": [{"id": 1, "file_name": "a.jpg", "height": 60, "width": 80}], "annotations": []},

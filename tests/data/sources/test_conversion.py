@@ -11,6 +11,7 @@ from PIL import Image
 
 from hkd.coco.annotations import read_annotations
 from hkd.coco.errors import AnnotationError
+from hkd.coco.values import shown
 from hkd.data.sources.conversion import (
     ConversionSummary,
     Split,
@@ -66,7 +67,7 @@ def test_splits_are_written_and_counted(image_root: Path) -> None:
         f"wrote {out / 'test.json'}",
     ]
     assert summary.mended[1].startswith("train: clipped 1 of 4 boxes that reach outside their image, by up to 4 pixels")
-    records = read_annotations(summary.paths[0]).records
+    records = read_annotations(summary.paths[0]).coco_records()
     assert [record.get("label") for record in records] == [None, "people", "people", "person?"]
     assert records[3]["bbox"] == [35, 5, 9, 9]  # as annotated
 
@@ -90,9 +91,10 @@ def test_all_problems_are_told_together_and_nothing_is_written(image_root: Path)
     assert caught.value.source == "street"
     assert len(caught.value.problems) == 3
     assert caught.value.problems[0] == "labels.txt, line 7: is no label"
-    assert caught.value.problems[1].startswith("train: annotations[0] (id 1, image 1): ")
+    assert caught.value.problems[1].startswith('train: "bbox" must be ')
+    assert "width and height above 0" in caught.value.problems[1]
+    assert "annotations[0] (id 1, image_id 1) has [1, 2, -3, 4]" in caught.value.problems[1]
     assert caught.value.problems[2].startswith("test: image 1 ")
-    assert "must have a width and a height above 0" in caught.value.problems[1]
     assert "is 40 x 30 pixels (width x height), but annotated as 41 x 30" in caught.value.problems[2]
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
@@ -182,7 +184,7 @@ def test_boxes_that_no_pixel_shows_are_left_out() -> None:
 def test_what_is_no_box(value: object) -> None:
     problems: list[str] = []
     assert box_at(value, "line 3: fbox", problems) is None
-    assert problems == [f"line 3: fbox is {value!r}; it must be four finite numbers, none beyond 1e9"]
+    assert problems == [f"line 3: fbox is {shown(value)}; it must be four finite numbers, none beyond 1e9"]
 
 
 def test_turned_and_damaged_images_are_told(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_corners_become_boxes(database: Path, tmp_path: Path) -> None:
     # Columns 1..10 and rows 1..20, counted from 1, are all of [0, 10) x [0, 20); columns 31..40 reach the edge at 40.
     assert train.boxes_of(1).tolist() == [[0, 0, 10, 20], [30, 5, 10, 25]]
     assert train.heights.tolist() == [20, 25, 20, 25]
-    assert train.vis_ratio.tolist() == [1] * 4
+    assert train.visibilities.tolist() == [1] * 4
     assert not train.ignore.any()
 
 
@@ -106,7 +106,7 @@ def test_windows_line_ends_and_latin1_are_read(database: Path, tmp_path: Path) -
         ("truth : 2", "truth : 1" + "0" * 9, r"Ped1.txt, line 5: found 'Objects .*; expected as in"),
         ("Image size", "Size", r"Ped1.txt has 0 lines 'Image size'; expected one"),
         ("truth : 2", "truth : 3", r"line 5: 3 objects announced, 2 boxes found; truncated\?"),
-        ("PNGImages/Ped1.png", "PNGImages/..", r"file_name '..' leaves the image root"),
+        ("PNGImages/Ped1.png", "PNGImages/..", r"\"file_name\" must be relative to the image root, .* \"..\""),
         ("40 x 30", "41 x 30", r"Ped1.png' is 40 x 30 pixels \(width x height\), but annotated as 41 x 30"),
     ],
 )

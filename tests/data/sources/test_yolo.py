@@ -130,7 +130,7 @@ def test_only_the_last_images_of_a_path_is_replaced(tmp_path: Path) -> None:
 def test_repeated_lines_and_empty_boxes_are_left_out(root: Path, tmp_path: Path) -> None:
     (root / "labels/val/c.txt").write_text("0 0.5 0.5 0.1 0.1\n0 0.50 0.5 0.1 0.1\n0 0.5 0.5 0 0.1\n")
     summary = convert(root, tmp_path / "out", progress=False)
-    assert len(read_annotations(summary.paths[1]).records) == 1
+    assert len(read_annotations(summary.paths[1]).coco_records()) == 1
     assert summary.mended[2] == "validation: left out 1 lines that repeat another of their file"
     assert summary.mended[3].startswith("validation: left out 1 of 2 boxes, without area")
 
@@ -166,14 +166,14 @@ def test_malformed_line(root: Path, line: str, problem: str) -> None:
         ({"names": {"0": "person"}}, "data.yaml: names must be a list of class names"),
         ({"names": [0]}, "data.yaml: names must be a list of class names"),
         ({"train": None, "val": None}, "data.yaml: names neither train nor val nor test"),
-        ({"train": "images/nowhere"}, "data.yaml: train is 'images/nowhere'; it must name a folder or a .txt in the"),
-        ({"train": "/etc"}, "data.yaml: train is '/etc'; it must name a folder or a .txt in the data set's folder"),
-        ({"train": "../../secret"}, "train is '../../secret'; it must name"),
-        ({"path": "../secret", "train": "a"}, "train is 'a'; it must name"),
-        ({"train": {"a": 1}}, "train is {'a': 1}; it must name"),
+        ({"train": "images/nowhere"}, 'data.yaml: train is "images/nowhere"; it must name a folder or a .txt in the'),
+        ({"train": "/etc"}, 'data.yaml: train is "/etc"; it must name a folder or a .txt in the'),
+        ({"train": "../../secret"}, 'train is "../../secret"; it must name'),
+        ({"path": "../secret", "train": "a"}, 'train is "a"; it must name'),
+        ({"train": {"a": 1}}, 'train is {"a": 1}; it must name'),
         ({"train": ["images/train", 5]}, "train is 5; it must name"),
         ({"train": "here.txt"}, "here.txt, line 1: there is no image '.' in the data set's folder"),
-        ({"train": "empty.txt"}, "data.yaml: train ('empty.txt') holds no image"),
+        ({"train": "empty.txt"}, 'data.yaml: train ("empty.txt") holds no image'),
         ({"train": "list.txt"}, "list.txt, line 2: there is no image '../secret/a.jpg' in the data set's folder"),
     ],
 )
