@@ -1,6 +1,8 @@
-"""How long do intervals take? MR^-2 of all subsets on a thousand resamples of the images, after matching.
+"""Time confidence intervals: MR^-2 of all subsets on bootstrap resamples of the images, without reading and matching.
 
-python -m benchmarks.bootstrap --ground-truth val_gt.json --detections val_dt.json --protocol citypersons
+Prints the median over several repetitions.
+
+    python benchmarks/bootstrap.py --ground-truth val_gt.json --detections val_dt.json --protocol citypersons
 """
 
 from __future__ import annotations
@@ -11,20 +13,26 @@ import sys
 import time
 from pathlib import Path
 
+if not __package__:
+    # Run as a file of a checkout that is not installed: the packages are one folder up.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from hkd.evaluation.bootstrap import RESAMPLES, resample_miss_rates
 from hkd.evaluation.comparison import DetectorFile, read_inputs
 from hkd.evaluation.matching import match
 
 
 def main() -> int:
-    """Measure and print the median."""
+    """Measure, and print the median."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ground-truth", type=Path, required=True)
-    parser.add_argument("--detections", type=Path, required=True)
-    parser.add_argument("--height-scale", type=float, default=1.0)
-    parser.add_argument("--protocol", default="citypersons")
-    parser.add_argument("--resamples", type=int, default=RESAMPLES)
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--ground-truth", type=Path, required=True, metavar="GT", help="annotation file (JSON)")
+    parser.add_argument("--detections", type=Path, required=True, metavar="DT", help="COCO results, or a text format")
+    parser.add_argument(
+        "--height-scale", type=float, default=1.0, help="factor on detected heights (default: %(default)s)"
+    )
+    parser.add_argument("--protocol", default="citypersons", help="name or YAML file (default: %(default)s)")
+    parser.add_argument("--resamples", type=int, default=RESAMPLES, help="resamples (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=9, help="repetitions of the measurement (default: %(default)s)")
     options = parser.parse_args()
     detector = DetectorFile("detections", options.detections, options.height_scale)
     inputs = read_inputs(options.ground_truth, [detector], options.protocol)

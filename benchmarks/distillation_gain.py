@@ -1,15 +1,15 @@
-"""Does distillation help? The same small student, trained alone and under its teacher, over several seeds.
+"""Measure what distillation gains: the same small student trained alone and with its teacher, over several seeds.
 
-Prints a table of log-average miss rate on generated scenes: teacher, student alone, each distillation level
-alone, the default weights (pyramid, region and logits) and all four levels, with the mean and the standard
-deviation over the seeds, the difference to the student alone, seed by seed, and the parameters of each.
-Everything but the distillation weights is the same for all rows: data, schedule, seeds.
+Prints a Markdown table of miss rates on generated scenes for the teacher, the student alone ("alone"), each
+distillation stage on its own, the default weights ("default": pyramid, region and logits) and all four stages ("all"):
+number of parameters, mean and standard deviation over the seeds, and the difference to "alone" seed by seed. Rows
+differ in their distillation weights only; data, schedule and seeds are the same.
 
-    python benchmarks/distillation_gain.py                    # 6 seeds, two trainings at a time
-    python benchmarks/distillation_gain.py --seeds 0 --rows alone default   # a quick look
+    python benchmarks/distillation_gain.py                                  # 25 minutes on two CPU cores
+    python benchmarks/distillation_gain.py --seeds 0 --rows alone default   # two trainings
     python benchmarks/distillation_gain.py --rows alone default --set training.precision=fp32
 
-Finished trainings are kept under --out and not repeated: remove that folder after a change of the code.
+Results of finished trainings are stored in --out and reused: delete that folder after changing the code.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
+if not __package__:
+    # Run as a file of a checkout that is not installed: the packages are one folder up.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from hkd.config import TrialConfig
 from hkd.config_io import apply_overrides, config_hash, parse_config, parse_override
 from hkd.config_yaml import load_yaml
@@ -37,34 +41,41 @@ from hkd.training.progress import TrainingProgress
 from hkd.training.teacher import load_teacher, prepare_teacher
 
 CONFIG = Path(__file__).with_name("distillation_gain.yaml")
-LEVELS = ("pyramid", "region", "embedding", "logits")
-_NO_LEVEL: dict[str, object] = {f"distillation.{level}.weight": 0.0 for level in LEVELS}
+STAGES = ("pyramid", "region", "embedding", "logits")
+_NO_STAGE: dict[str, object] = {f"distillation.{stage}.weight": 0.0 for stage in STAGES}
 ROWS: dict[str, dict[str, object]] = {
-    "alone": _NO_LEVEL,
-    **{level: {**_NO_LEVEL, f"distillation.{level}.weight": 1.0} for level in LEVELS},
-    # As the configuration's defaults have it: pyramid, region and logits.
+    "alone": _NO_STAGE,
+    **{stage: {**_NO_STAGE, f"distillation.{stage}.weight": 1.0} for stage in STAGES},
     "default": {},
-    "all": {f"distillation.{level}.weight": 1.0 for level in LEVELS},
+    "all": {f"distillation.{stage}.weight": 1.0 for stage in STAGES},
 }
+"""Configuration overrides of each row of the table."""
 _METRICS = (MR2_REASONABLE, MR2_ALL, AP)
 
 
 def main() -> int:
-    """Train what is not trained yet, then print the table."""
+    """Run the trainings that are not finished, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, default=CONFIG, help="a TrialConfig (default: %(default)s)")
+    parser.add_argument("--config", type=Path, default=CONFIG, help="configuration, YAML (default: %(default)s)")
     parser.add_argument(
         "--set",
         dest="overrides",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change one setting of all rows",
+        help="override one setting in all rows; may be repeated",
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(6)))
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1)), help="trainings at a time")
-    parser.add_argument("--out", type=Path, default=Path("runs/distillation_gain"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(6)), help="(default: 0 to 5)")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="rows to train (default: all)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=max(1, (os.cpu_count() or 1)),
+        help="trainings in parallel, which share the CPU's cores (default: number of cores)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/distillation_gain"), help="folder of results (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     raw = apply_overrides(load_yaml(arguments.config), dict(map(parse_override, arguments.overrides)))
     config = parse_config(TrialConfig, raw, source=str(arguments.config))
@@ -75,7 +86,7 @@ def main() -> int:
     jobs = [(row, seed) for seed in arguments.seeds for row in arguments.rows]
     results: dict[tuple[str, int], dict[str, float]] = {}
     threads = max(1, (os.cpu_count() or 1) // arguments.workers)
-    # Spawned, not forked: a forked child of a process that has used OpenMP may hang.
+    # Spawned: a forked child of a process that has used OpenMP may hang.
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
         futures = {
             pool.submit(_train, raw, row, seed, threads, teacher.path, arguments.out): (row, seed) for row, seed in jobs
@@ -92,7 +103,7 @@ def main() -> int:
 def _train(
     raw: dict[str, object], row: str, seed: int, threads: int, teacher_path: Path, out: Path
 ) -> dict[str, float]:
-    """One training of one row; read from its file where it was done before."""
+    """Metrics of one training of one row, read from its result file if it is finished."""
     overrides: dict[str, object] = {**ROWS[row], "training.seed": seed, "training.num_threads": threads}
     config = parse_config(TrialConfig, apply_overrides(raw, overrides), source=row)
     device = resolve_device(config.training.device)
@@ -123,7 +134,7 @@ def _train(
 
 
 def _print_progress(progress: TrainingProgress) -> None:
-    """A line on stderr for each hundred steps of the teacher."""
+    """Print a line to stderr every hundred steps of the teacher."""
     if progress.step % 100 == 0:
         print(f"{progress.title}: step {progress.step} of {progress.total_steps}", file=sys.stderr, flush=True)
 

@@ -1,13 +1,12 @@
-"""How fast are miss rates? Matching and MR^-2 of all subsets, after parsing, beside two per-image matchers.
+"""Time miss rates: matching and MR^-2 of all subsets, without parsing, against two matchers that iterate over images.
 
-Prints medians for CityPersons (four subsets) and Caltech with HOG's detections (eight experiments), if the data are at
-hand (``--data``, by default $HKD_SHARED_DATA or ../shared/data), for a generated set of CityPersons' size, and for
-generated sets that grow to a million detections. "Scripted" goes the way of CityPersons' script, on sets of its kind
-(:mod:`benchmarks.scripted_matcher`); "plain" is the lean reference matcher of the tests, for any protocol. Both go
-through images, detections and ground truth one by one, subset by subset; what all find is compared in the same run.
+Prints median milliseconds for CityPersons (four subsets) and Caltech with HOG's detections (eight experiments) if
+--data has them, for a generated data set of CityPersons' size, and for generated ones of up to a million detections.
+"scripted" follows CityPersons' evaluation script (CityPersons protocol only, benchmarks/scripted_matcher.py), "plain"
+is the reference matcher of the tests. All must agree: a difference ends the run with an error.
 
-    python -m benchmarks.miss_rate                     # a minute
-    python -m benchmarks.miss_rate --plain-repeats 0   # ours alone
+    python benchmarks/miss_rate.py                     # one minute
+    python -m benchmarks.miss_rate --plain-repeats 0   # hkd only
 """
 
 from __future__ import annotations
@@ -22,6 +21,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+if not __package__:
+    # Run as a file of a checkout that is not installed: the packages are one folder up.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.scripted_matcher import script_records, scripted_log_average_miss_rate
 from hkd.coco.detections import DetectedBoxes
@@ -38,22 +41,29 @@ DETECTIONS_PER_IMAGE, PEOPLE_PER_IMAGE = 16, 8
 
 
 def main() -> int:
-    """Measure all and print the table."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("HKD_SHARED_DATA", "../shared/data")))
-    parser.add_argument("--repeats", type=int, default=9, help="of each measurement (default: %(default)s)")
-    parser.add_argument("--plain-repeats", type=int, default=1, help="of the other two (default: %(default)s)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(os.environ.get("HKD_SHARED_DATA", "../shared/data")),
+        help="folder with citypersons/ and caltech/ (default: $HKD_SHARED_DATA or ../shared/data)",
+    )
+    parser.add_argument("--repeats", type=int, default=9, help="repetitions of hkd's (default: %(default)s)")
+    parser.add_argument(
+        "--plain-repeats", type=int, default=1, help="repetitions of the other two, 0 skips them (default: %(default)s)"
+    )
     options = parser.parse_args()
 
     print(f"{'':34}  images  detections  ground truth  subsets   ours (ms)  plain (ms)  times  scripted (ms)  times")
     if (options.data / "citypersons").is_dir():
         _measure("CityPersons, CSP", *_citypersons(options.data / "citypersons"), CITYPERSONS, options)
     else:
-        print(f"no CityPersons at {options.data}")
+        print(f"no CityPersons in {options.data}")
     if (options.data / "caltech").is_dir():
         _measure("Caltech, HOG", *_caltech(options.data / "caltech"), CALTECH, options)
     else:
-        print(f"no Caltech at {options.data}")
+        print(f"no Caltech in {options.data}")
     for num_detections in (8_000, *GROWTH):
         truth, boxes = generated(num_detections)
         if num_detections > GROWTH[0]:
@@ -63,7 +73,7 @@ def main() -> int:
 
 
 def generated(num_detections: int, seed: int = 0) -> tuple[GroundTruth, DetectedBoxes]:
-    """A set with as many detections: half of them near a person, on images of 2048 x 1024 with eight people each."""
+    """A data set of 2048 x 1024 images with eight people and 16 detections each, half of which are near a person."""
     random = np.random.default_rng(seed)
     num_images = num_detections // DETECTIONS_PER_IMAGE
     num_people = num_images * PEOPLE_PER_IMAGE
@@ -120,7 +130,7 @@ def _measure(
     sizes = (len(truth.image_ids), len(boxes.scores), len(truth.ignore), len(protocol.subsets))
     line = f"{name:34}  {sizes[0]:6}  {sizes[1]:10}  {sizes[2]:12}  {sizes[3]:7}  {milliseconds:10.1f}"
     others = [] if options.plain_repeats == 0 else [(plain, 10)]
-    # The script knows no rules but CityPersons'.
+    # The script implements CityPersons' rules only.
     if others and protocol is CITYPERSONS:
         people, detections = script_records(truth, boxes)
 
@@ -139,7 +149,7 @@ def _measure(
 
 
 def _median(measured: Callable[[], list[float | None]], repeats: int) -> tuple[list[float | None], float]:
-    """What is returned, and the median of the milliseconds."""
+    """The result of ``measured``, and the median of its milliseconds."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()

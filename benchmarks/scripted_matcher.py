@@ -1,10 +1,9 @@
-"""CityPersons' MR^-2 computed in the way of the benchmark's script: what users of that script wait for.
+"""MR^-2 of CityPersons computed step by step as in the data set's evaluation script, to compare times with it.
 
-The script (cvgroup-njust/CityPersons, ``eval_script``) goes subset by subset, copies all annotations, groups them by
-image, and image by image fills a matrix of overlaps pair by pair, of numpy's numbers one at a time, which it goes
-through once more to match. This is our own code, written after the same steps with the same containers; parsing is left
-out, as everywhere in the benchmark. The plain matcher of the tests does less: it copies nothing, takes Python's own
-numbers, which are faster one by one, and computes an overlap only where it is asked for.
+For each subset, the script (cvgroup-njust/CityPersons, ``eval_script``) copies all annotations, groups them by image,
+fills a matrix of overlaps of each image pair by pair with numpy scalars, and iterates over it to match. This is an
+independent implementation of the same steps with the same containers, without parsing. The plain matcher of the tests
+is faster: it copies nothing, uses Python floats, and computes an overlap only if it is needed.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Records = list[dict[str, Any]]
 
 
 def script_records(truth: GroundTruth, boxes: DetectedBoxes) -> tuple[Records, Records]:
-    """Annotations and detections as the script has them once it has parsed its files."""
+    """Annotations and detections as the script holds them after parsing its files."""
     shares, heights = truth.visibilities.tolist(), truth.heights.tolist()
     ignore, visible = truth.ignore.tolist(), truth.visible_boxes_xywh.tolist()
     people = [
@@ -44,7 +43,7 @@ def script_records(truth: GroundTruth, boxes: DetectedBoxes) -> tuple[Records, R
 def scripted_log_average_miss_rate(
     people: Records, found: Records, num_images: int, protocol: Protocol, subset: Subset
 ) -> float | None:
-    """MR^-2 of a subset of a protocol that changes no boxes; None where no ground truth counts."""
+    """MR^-2, a fraction, of one subset; None if it has no ground truth. The protocol must not change boxes."""
     assert protocol.height_filter_ratio is not None
     people = copy.deepcopy(people)
     heights, shares = subset.height_range, subset.visibility_range
@@ -88,7 +87,7 @@ def _boxes(records: Records) -> FloatArray:
 
 
 def _overlaps(found_xywh: FloatArray, people_xywh: FloatArray, is_ignored: BoolArray) -> FloatArray:
-    """(D, G) intersection over union, over the detection's own area where the ground truth is ignored."""
+    """(D, G) IoU, or intersection over the detection's area for ignored ground truth."""
     overlaps = np.zeros((len(found_xywh), len(people_xywh)))
     for g, person in enumerate(people_xywh):
         person_right, person_bottom = person[0] + person[2], person[1] + person[3]
@@ -105,7 +104,7 @@ def _overlaps(found_xywh: FloatArray, people_xywh: FloatArray, is_ignored: BoolA
 
 
 def _matched(overlaps: FloatArray, is_ignored: BoolArray, iou_threshold: float) -> tuple[BoolArray, BoolArray]:
-    """(D,) whether each detection finds someone who counts, and whether it lies on ignored ground truth instead."""
+    """(D,) bool each: the detection matches ground truth that is not ignored; it matches ignored ground truth."""
     num_found, num_people = overlaps.shape
     is_taken = np.zeros(num_people, dtype=np.bool_)
     is_match, is_left_out = np.zeros(num_found, dtype=np.bool_), np.zeros(num_found, dtype=np.bool_)
@@ -125,7 +124,7 @@ def _matched(overlaps: FloatArray, is_ignored: BoolArray, iou_threshold: float) 
 
 
 def _mean_miss_rate(is_true: BoolArray, num_counting: int, num_images: int, protocol: Protocol) -> float:
-    """Geometric mean of the miss rates at the FPPI points; 1 before the first detection, as hkd has it."""
+    """Geometric mean of the miss rates at the FPPI points; the miss rate before the first detection is 1."""
     miss_rates = 1.0 - np.cumsum(is_true) / num_counting
     fppi = np.cumsum(~is_true) / num_images
     read_at = np.searchsorted(fppi, protocol.fppi_points, side="right") - 1

@@ -1,1 +1,1 @@
-"""The speed of a distillation step, beside torchvision's own loop: ``python -m benchmarks.step``."""
+"""Speed and memory of distillation compared to a torchvision training loop: ``python -m benchmarks.step``."""

@@ -1,14 +1,22 @@
-"""How fast is a distillation step? torchvision's as a practitioner writes it, against ``hkd``'s, in one run.
+"""Measure distillation with hkd and with a torchvision training loop on the same work, in one run.
 
-Prints Markdown for the README on stdout, and how far it is on stderr:
+Sections (--only):
+  step        time of one training step of each contender
+  breakdown   time of each part of hkd's distilled step
+  limit       floating-point operations of a step over the machine's measured peak
+  epoch       images per second over an epoch of JPEG files
+  evaluation  images per second of detection on the same files
+  first_step  time from starting a process to the end of its first step
+  memory      peak memory of a process that trains
 
-    python -m benchmarks.step                                  # all of it: some ten minutes on two cores
+Prints Markdown tables to stdout and progress to stderr. Run it in the root of a checkout:
+
+    python -m benchmarks.step                                  # all sections: about ten minutes on two cores
     python -m benchmarks.step --only step --rounds 5           # the table of steps
     python -m benchmarks.step --only step breakdown --contenders baseline_fp32 ours
-    python -m benchmarks.step --json step.json                 # every round's milliseconds as well
+    python -m benchmarks.step --json step.json                 # also the milliseconds of every round
 
-Runs on the GPU where there is one, else on the CPU; to be called in the root of a checkout. Of what ``hkd`` depends on
-it needs torch, torchvision, numpy, pyyaml and pydantic, with what these bring along.
+Of hkd's dependencies it needs only torch, torchvision, numpy, pyyaml and pydantic.
 """
 
 from __future__ import annotations
@@ -24,7 +32,7 @@ from typing import Any
 import torch
 
 from benchmarks.step import report
-from benchmarks.step.breakdown import break_down
+from benchmarks.step.breakdown import measure_breakdown
 from benchmarks.step.contenders import (
     BASELINE_BF16,
     BASELINE_FP32,
@@ -35,23 +43,23 @@ from benchmarks.step.contenders import (
     Contenders,
     prepare_process,
 )
-from benchmarks.step.epoch import measure_from_files
-from benchmarks.step.limit import measure_limit
-from benchmarks.step.ours import OursTrainer
-from benchmarks.step.process import measure_processes
-from benchmarks.step.timing import Spread, ratios, take_turns
+from benchmarks.step.fresh_process import measure_processes
+from benchmarks.step.hkd_trainer import HkdTrainer
+from benchmarks.step.peak import measure_peaks
+from benchmarks.step.throughput import measure_from_files
+from benchmarks.step.timing import Spread, ratios, time_interleaved
 from benchmarks.step.workload import Workload, default_workload
 
 SECTIONS = ("step", "breakdown", "limit", "epoch", "evaluation", "first_step", "memory")
 _CPU_THREADS = 2
 _FILE_IMAGES = {"cpu": 80, "cuda": 1600}
-"""Photographs; on a CPU what four passes of three contenders get through in some two minutes."""
+"""JPEG files; on a CPU, four passes of three contenders over them take about two minutes."""
 _LIMIT_CONTENDERS = (BASELINE_FP32, BASELINE_BF16, OURS)
 _PROCESS_CONTENDERS = (BASELINE_FP32, BASELINE_BF16, OURS, OURS_ALONE)
 
 
 class Benchmark:
-    """The sections of one run, which share contenders; each returns Markdown and keeps its result for ``--json``."""
+    """The sections of one run, which share contenders; each returns Markdown and stores its result for ``--json``."""
 
     def __init__(self, arguments: argparse.Namespace, workload: Workload) -> None:
         self.results: dict[str, Any] = {}
@@ -59,12 +67,12 @@ class Benchmark:
         self._workload = workload
         self._device = workload.device
         self._contenders = Contenders(workload)
-        self._made: dict[str, Contender] = {}
+        self._built: dict[str, Contender] = {}
         self._taken: dict[str, list[float]] = {}
-        """Milliseconds a student of each contender's step in each round."""
+        """Contender -> milliseconds per student of its step in each round."""
 
     def step(self) -> str:
-        """All contenders in turn."""
+        """Time of one step of each contender."""
         names = self._arguments.contenders
         self._time_steps(names)
         rows = [self._step_row(name) for name in names]
@@ -75,26 +83,26 @@ class Benchmark:
         return report.step_table(rows, self._arguments.rounds)
 
     def breakdown(self) -> str:
-        """Our step's parts."""
+        """Time of each part of hkd's distilled step."""
         trainer = self._contender(OURS).trainer
-        assert isinstance(trainer, OursTrainer)
-        breakdown = break_down(trainer, self._arguments.rounds, self._device)
+        assert isinstance(trainer, HkdTrainer)
+        breakdown = measure_breakdown(trainer, self._arguments.rounds, self._device)
         self.results["breakdown"] = asdict(breakdown)
         return report.breakdown_table(breakdown)
 
     def limit(self) -> str:
-        """Operations over the peak."""
+        """Operations of a step over the measured peak."""
         names = [name for name in _LIMIT_CONTENDERS if name in self._arguments.contenders]
         missing = [name for name in names if name not in self._taken]
         if missing:
             self._time_steps(missing)
         milliseconds = {name: Spread.of(self._taken[name]).median for name in names}
-        limit = measure_limit({name: self._contender(name) for name in names}, milliseconds, self._device)
+        limit = measure_peaks({name: self._contender(name) for name in names}, milliseconds, self._device)
         self.results["limit"] = asdict(limit)
         return report.limit_tables(limit)
 
     def from_files(self) -> str:
-        """Epoch and evaluation, which read the same files."""
+        """Throughput of an epoch and of an evaluation on the same files."""
         images = self._arguments.file_images or _FILE_IMAGES[self._device.type]
         with tempfile.TemporaryDirectory(prefix="hkd-benchmark-") as folder:
             result = measure_from_files(
@@ -109,7 +117,7 @@ class Benchmark:
         return report.from_files_tables(result)
 
     def processes(self) -> str:
-        """First step and memory, which take fresh processes."""
+        """Time to the first step and peak memory, in fresh processes."""
         names = [name for name in _PROCESS_CONTENDERS if name in self._arguments.contenders]
         figures = measure_processes(names, self._workload, torch.get_num_threads(), self._arguments.passes)
         self.results["processes"] = [asdict(row) for row in figures]
@@ -120,20 +128,20 @@ class Benchmark:
             tables.append(report.memory_table(figures, self._device))
         return "\n\n".join(tables)
 
-    def forget_contenders(self) -> None:
-        """Gives their memory back."""
-        self._made.clear()
+    def release_contenders(self) -> None:
+        """Release the memory of the contenders."""
+        self._built.clear()
 
     def _contender(self, name: str) -> Contender:
-        if name not in self._made:
-            self._made[name] = self._contenders.make(name)
-        return self._made[name]
+        if name not in self._built:
+            self._built[name] = self._contenders.make(name)
+        return self._built[name]
 
     def _time_steps(self, names: Sequence[str]) -> None:
         contenders = {name: self._contender(name) for name in names}
         calls = {name: contender.step for name, contender in contenders.items()}
-        # The first step builds the optimiser's state and, on a GPU, lets cuDNN search.
-        taken = take_turns(calls, self._arguments.rounds, 2, self._device, "step")
+        # Two warm-up rounds: the first step allocates the optimiser's state and, on a GPU, runs cuDNN's benchmark.
+        taken = time_interleaved(calls, self._arguments.rounds, 2, self._device, "step")
         for name, values in taken.items():
             self._taken[name] = [value / contenders[name].students for value in values]
 
@@ -151,7 +159,7 @@ class Benchmark:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, and print the tables."""
+    """Measure the chosen sections, and print their tables."""
     arguments = _parser().parse_args(argv)
     name = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
@@ -173,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if only & wanted:
             print(f"\n{section()}", flush=True)
         if section == benchmark.limit:
-            benchmark.forget_contenders()
+            benchmark.release_contenders()
     if arguments.json is not None:
         _write(arguments, machine, workload, benchmark.results)
     return 0
@@ -194,18 +202,31 @@ def _write(arguments: argparse.Namespace, machine: str, workload: Workload, resu
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="sections (default: all)")
-    parser.add_argument("--contenders", nargs="+", choices=LABELS, default=list(LABELS), help="(default: all)")
-    parser.add_argument("--rounds", type=_positive, default=15, help="of single steps (default: %(default)s)")
     parser.add_argument(
-        "--passes", type=_positive, default=3, help="over the files, and fresh processes (default: %(default)s)"
+        "--contenders", nargs="+", choices=LABELS, default=list(LABELS), help="implementations to run (default: all)"
     )
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures to this file")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="(default: a GPU where there is one)")
-    parser.add_argument("--threads", type=_positive, default=_CPU_THREADS, help="on a CPU (default: %(default)s)")
-    parser.add_argument("--batch-size", type=_positive, help="(default: 8 on a CPU, 16 on a GPU)")
-    parser.add_argument("--height", type=_positive, help="of the networks' input, pixels (default: 192, or 480)")
-    parser.add_argument("--width", type=_positive, help="likewise (default: 256, or 640)")
-    parser.add_argument("--file-images", type=_positive, help="photographs to write (default: 80, or 1600 on a GPU)")
+    parser.add_argument(
+        "--rounds", type=_positive, default=15, help="rounds of one step of each contender (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--passes",
+        type=_positive,
+        default=3,
+        help="passes over the files, and fresh processes of each contender (default: %(default)s)",
+    )
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write all results to this file")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="(default: cuda if available)")
+    parser.add_argument("--threads", type=_positive, default=_CPU_THREADS, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--batch-size", type=_positive, help="images per batch (default: 8 on a CPU, 16 on a GPU)")
+    parser.add_argument(
+        "--height", type=_positive, help="height of the network's input, pixels (default: 192 on a CPU, 480 on a GPU)"
+    )
+    parser.add_argument(
+        "--width", type=_positive, help="width of the network's input, pixels (default: 256 on a CPU, 640 on a GPU)"
+    )
+    parser.add_argument(
+        "--file-images", type=_positive, help="JPEG files to write (default: 80 on a CPU, 1600 on a GPU)"
+    )
     return parser
 
 

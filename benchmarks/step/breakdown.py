@@ -1,4 +1,4 @@
-"""Where the time of our step goes, by timing the calls of its parts; and how many operations a step takes."""
+"""Time of each part of hkd's step, and floating-point operations of any step."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from unittest import mock
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.step.ours import OursTrainer
-from benchmarks.step.timing import Spread, milliseconds_of, tell
+from benchmarks.step.hkd_trainer import HkdTrainer
+from benchmarks.step.timing import Spread, milliseconds_of, print_progress
 from hkd.models import detector as detector_module
 from hkd.training import step as step_module
 
@@ -37,27 +37,27 @@ class Part:
     name: str
     milliseconds: Spread
     share: float
-    """Of the whole step, median over median."""
+    """Median time over the median time of the step, in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class Breakdown:
-    """A step and its parts."""
+    """Times of a step and its parts."""
 
     parts: tuple[Part, ...]
     step_milliseconds: Spread
-    """Of the step while its parts were timed: on a GPU longer than otherwise, since each part is waited for."""
+    """The step with all parts timed; on a GPU it is slower than usual, as every part is synchronized."""
 
 
-def break_down(trainer: OursTrainer, rounds: int, device: torch.device) -> Breakdown:
-    """Times the parts of ``rounds`` steps of a trainer of one student with its teacher."""
+def measure_breakdown(trainer: HkdTrainer, rounds: int, device: torch.device) -> Breakdown:
+    """Time the parts of ``rounds`` steps of a trainer with one student and a teacher."""
     places = _places(trainer)
     names = [*dict.fromkeys(name for name, _, _ in places), REST]
     taken: dict[str, list[float]] = {name: [] for name in names}
     whole = []
     trainer.step()
     for number in range(rounds):
-        tell(f"breakdown: step {number + 1} of {rounds}")
+        print_progress(f"breakdown: step {number + 1} of {rounds}")
         spent = dict.fromkeys(names, 0.0)
         with _timed_places(places, spent, device):
             whole.append(milliseconds_of(trainer.step, device))
@@ -71,22 +71,20 @@ def break_down(trainer: OursTrainer, rounds: int, device: torch.device) -> Break
 
 
 def step_flops(step: Callable[[], object]) -> int:
-    """Floating-point operations of one step's convolutions and matrix products, forward and backward, 2 a
-    multiply-add.
-    """
+    """Floating-point operations of a call's convolutions and matrix products, with backward, 2 per multiply-add."""
     with FlopCounterMode(display=False, custom_mapping=_fused_convolutions()) as counter:
         step()
     return int(counter.get_total_flops())
 
 
 def _fused_convolutions() -> dict[Any, Callable[..., int]]:
-    """Counts of oneDNN's fused convolutions, which torch's counter does not know."""
+    """Operation counts of oneDNN's fused convolutions, which FlopCounterMode does not support."""
     packet = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
     if packet is None:
         return {}
 
     def count(_: Sequence[int], second: Sequence[int], third: Sequence[int] | None, *__: Any, **named: Any) -> int:
-        # (features, weight, bias, ...), or with an addition (features, added, weight, bias, ...).
+        # (features, weight, bias, ...), or (features, added, weight, bias, ...) with an addition.
         weight = third if third is not None and len(third) == 4 else second
         outputs: Sequence[int] = named["out_shape"]
         return 2 * math.prod(outputs) * math.prod(weight[1:])
@@ -94,8 +92,8 @@ def _fused_convolutions() -> dict[Any, Callable[..., int]]:
     return {packet: count}
 
 
-def _places(trainer: OursTrainer) -> list[tuple[str, Any, str]]:
-    """Part, and the object and attribute by which the step calls it; none is called within another."""
+def _places(trainer: HkdTrainer) -> list[tuple[str, Any, str]]:
+    """(part, owner, attribute) of the calls to time; none calls another."""
     (learner,) = trainer.learners
     student, teacher = learner.detector, trainer.teacher
     assert teacher is not None

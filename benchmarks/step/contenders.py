@@ -1,4 +1,4 @@
-"""Everyone who takes part in the speed benchmarks, by name, each ready to make one step after another."""
+"""The implementations under comparison by name, each with a function that runs its next training step."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from benchmarks.step.baseline_torchvision import BaselineDataset, BaselineTrainer, collate
-from benchmarks.step.ours import OursTrainer, PyramidFiles, fuse_teacher, store_in_memory
+from benchmarks.step.hkd_trainer import HkdTrainer, PyramidFiles, fuse_teacher, store_in_memory
+from benchmarks.step.torchvision_trainer import TorchvisionDataset, TorchvisionTrainer, collate
 from benchmarks.step.workload import Pictures, Workload, make_pictures
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
@@ -42,36 +42,38 @@ _PICTURES = 64
 
 @dataclass(frozen=True)
 class Contender:
-    """One way of doing the step."""
+    """One implementation of the training step."""
 
-    trainer: BaselineTrainer | OursTrainer
+    trainer: TorchvisionTrainer | HkdTrainer
     step: Callable[[], Tensor]
     students: int = 1
-    """How many students a step trains."""
+    """Number of students that a step trains."""
 
 
 class Contenders:
-    """Makes contenders that share their pictures and, those of ours, their teacher."""
+    """Builds contenders, which share their images and, those of hkd, their teacher."""
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
 
     @cached_property
     def pictures(self) -> Pictures:
-        """As large as the networks' input: the step begins at decoded pictures."""
+        """Decoded images in the size of the network's input."""
         return make_pictures(_PICTURES, self.workload.image_height, self.workload.image_width)
 
     @cached_property
     def teacher(self) -> Detector:
-        """The one teacher of ours."""
+        """The teacher of hkd's contenders."""
         return fuse_teacher(build_detector(self.workload.teacher), self.workload.config, self.workload.device)
 
     def make(self, name: str) -> Contender:
-        """The contender of this name, with fresh weights."""
+        """Build a contender with randomly initialised weights."""
         return self._baseline(name) if name in (*BASELINES, BASELINE_SAMPLED) else self._ours(name)
 
     def _baseline(self, name: str) -> Contender:
-        trainer = BaselineTrainer(self.workload, is_mixed=name == BASELINE_BF16, samples_cells=name == BASELINE_SAMPLED)
+        trainer = TorchvisionTrainer(
+            self.workload, is_bf16=name == BASELINE_BF16, samples_cells=name == BASELINE_SAMPLED
+        )
         batches = _baseline_batches(self.workload, self.pictures)
         return Contender(trainer, lambda: trainer.step(*next(batches)))
 
@@ -80,7 +82,7 @@ class Contenders:
         store, annotations = store_in_memory(self.pictures)
         teacher = None if name == OURS_ALONE else self.teacher
         students = SHARING_STUDENTS if name == OURS_SHARED else 1
-        trainer = OursTrainer(
+        trainer = HkdTrainer(
             workload.config,
             store,
             annotations,
@@ -95,7 +97,7 @@ class Contenders:
 
 
 def prepare_process(name: str, device: torch.device) -> None:
-    """What a training does once a process: ours keeps freed memory on a CPU; both let cuDNN search."""
+    """Configure the process as a training does: hkd keeps freed memory on a CPU, all use cuDNN's benchmark mode."""
     torch.manual_seed(0)
     if device.type == "cpu" and name not in BASELINES:
         keep_freed_memory()
@@ -104,19 +106,19 @@ def prepare_process(name: str, device: torch.device) -> None:
 
 
 def loader_workers(device: torch.device) -> int:
-    """Workers of the baseline's loader that reads files: two on a CPU, whose cores they share with the training."""
+    """Workers of the baseline's DataLoader for files; on a CPU two, as they share its cores with the training."""
     return 2 if device.type == "cpu" else min(8, os.cpu_count() or 1)
 
 
 def _baseline_batches(workload: Workload, pictures: Pictures) -> Iterator[tuple[list[Tensor], list[dict[str, Tensor]]]]:
-    """Augmented batches without end.
+    """An endless iterator of augmented batches.
 
-    For a GPU they come from workers, which go on while the others have their turn: that favours the baseline. On a
-    CPU workers would take the others' time instead, so that the augmentation is done in the step.
+    On a GPU, workers prepare batches also while other contenders are measured, which favours the baseline. On a CPU,
+    workers would slow down other contenders, so that augmentation is part of the step.
     """
     is_gpu = workload.device.type == "cuda"
     loader = DataLoader(
-        BaselineDataset(workload, pictures),
+        TorchvisionDataset(workload, pictures),
         workload.batch_size,
         shuffle=True,
         drop_last=True,

@@ -1,4 +1,4 @@
-"""The speed benchmarks' results as Markdown for the README."""
+"""Results of the speed benchmarks as Markdown tables."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import torch
 import torchvision
 
 from benchmarks.step.breakdown import Breakdown
-from benchmarks.step.epoch import FromFiles, Throughput
-from benchmarks.step.limit import Limit
-from benchmarks.step.process import ProcessFigures
+from benchmarks.step.fresh_process import ProcessFigures
+from benchmarks.step.peak import PeakPerformance
+from benchmarks.step.throughput import FromFiles, Throughput
 from benchmarks.step.timing import Spread
 from benchmarks.step.workload import Workload
 
 
 @dataclass(frozen=True)
 class StepRow:
-    """One contender's step; per student where a step trains several."""
+    """Time of one contender's step, per student if a step trains several."""
 
     label: str
     milliseconds: Spread
     images_per_second: Spread
     speedup: Spread | None
-    """Over the fp32 baseline, round by round; None where it did not take part."""
+    """Relative to the fp32 baseline in the same round; None if that was not measured."""
     cost_of_alone: Spread | None
-    """Time over that of our student alone, round by round."""
+    """Time over that of hkd's student alone in the same round; None if that was not measured."""
 
 
 def machine_line(device: torch.device, threads: int) -> str:
-    """Processor or card, torch, threads."""
+    """Processor or GPU, threads and versions."""
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, Python {platform.python_version()}"
     cpu = f"{_processor()}, {threads} threads of {os.cpu_count()} cores"
     if device.type == "cuda":
@@ -42,7 +42,7 @@ def machine_line(device: torch.device, threads: int) -> str:
 
 
 def work_line(workload: Workload) -> str:
-    """The work in words."""
+    """Batch, image size and detectors."""
     student, teacher = workload.student, workload.teacher
     return (
         f"Batch {workload.batch_size} of {workload.image_height} x {workload.image_width} pixels; teacher "
@@ -53,7 +53,7 @@ def work_line(workload: Workload) -> str:
 
 
 def step_table(rows: Sequence[StepRow], rounds: int) -> str:
-    """The contenders' steps."""
+    """One row per contender."""
     lines = [
         [
             row.label,
@@ -65,12 +65,12 @@ def step_table(rows: Sequence[StepRow], rounds: int) -> str:
         for row in rows
     ]
     header = ["one step", "ms, median (quartiles)", "images/s", "speed over torchvision fp32", "cost of student alone"]
-    note = f"One step each in turn, {rounds} rounds in one process; ratios are medians of the rounds' own ratios."
+    note = f"{rounds} rounds of one step of each, in one process; ratios are medians of the ratios within a round."
     return "\n\n".join([_table(header, lines), note])
 
 
 def breakdown_table(breakdown: Breakdown) -> str:
-    """The parts of our step."""
+    """One row per part of hkd's step."""
     lines = [
         [part.name, _interval(part.milliseconds, "{:.1f}"), f"{100 * part.share:.0f} %"] for part in breakdown.parts
     ]
@@ -78,8 +78,8 @@ def breakdown_table(breakdown: Breakdown) -> str:
     return _table(["part of our distilled step", "ms, median (quartiles)", "share"], lines)
 
 
-def limit_tables(limit: Limit) -> str:
-    """Measured peaks, and each step against them."""
+def limit_tables(limit: PeakPerformance) -> str:
+    """Measured peaks, and the efficiency of each step."""
     peaks = _table(
         ["peak of this machine", "TFLOP/s", "reached at"],
         [[f"{peak.operation}, {peak.dtype}", f"{peak.teraflops_per_second:.3g}", peak.size] for peak in limit.peaks],
@@ -101,7 +101,7 @@ def limit_tables(limit: Limit) -> str:
 
 
 def from_files_tables(result: FromFiles) -> str:
-    """An epoch and an evaluation from files."""
+    """Throughput of an epoch, of its batches and of an evaluation."""
     tables = []
     for title, rows in (
         ("an epoch from files", result.epoch),
@@ -113,14 +113,14 @@ def from_files_tables(result: FromFiles) -> str:
             tables.append(_table(header, [_throughput(row) for row in rows]))
     note = (
         f"{result.images} JPEG files of {result.file_height} x {result.file_width} pixels, in the page cache; "
-        f"torchvision decodes them anew in {result.loader_workers} workers, hkd once a node into its store "
-        f"({result.store_seconds:.2f} s, {result.images / result.store_seconds:.0f} images/s; not in these figures)."
+        f"torchvision decodes them in each pass in {result.loader_workers} workers, hkd once per node into its image "
+        f"store ({result.store_seconds:.2f} s, {result.images / result.store_seconds:.0f} images/s, not included)."
     )
     return "\n\n".join([*tables, note])
 
 
 def first_step_table(figures: Sequence[ProcessFigures]) -> str:
-    """Time to the first step."""
+    """Time to the end of the first step."""
     lines = [
         [
             row.label,
@@ -137,7 +137,7 @@ def first_step_table(figures: Sequence[ProcessFigures]) -> str:
 
 
 def memory_table(figures: Sequence[ProcessFigures], device: torch.device) -> str:
-    """Peak memory of the step."""
+    """Peak memory of a few steps."""
     is_gpu = device.type == "cuda"
     lines = [
         [row.label, f"{row.peak_mebibytes:.0f}", *([] if is_gpu else [f"{row.imports_mebibytes:.0f}"])]
@@ -167,7 +167,7 @@ def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _processor() -> str:
-    """The processor's name as the kernel tells it."""
+    """Name of the processor as reported by the kernel."""
     try:
         described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

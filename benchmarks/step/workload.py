@@ -1,8 +1,8 @@
-"""The work that the speed benchmarks measure, the same for every contender: detectors, schedule, images.
+"""Detectors, schedule and images of the speed benchmarks, the same for every contender.
 
-A ResNet-50 teacher (FPN 256, head 1024) and a ResNet-18 student of half width (FPN 128, head 256), one class of
-pedestrians. Both contenders sample as many anchors and regions, keep as many proposals and augment as strongly: what
-differs is how the work is done.
+A ResNet-50 teacher (FPN 256, head 1024) and a ResNet-18 student of half width (FPN 128, head 256) with one foreground
+class. All contenders use the same numbers of sampled anchors and regions and of proposals, and augmentation of the same
+strength.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ TEACHER = TeacherConfig(backbone="resnet50", width_multiplier=1.0, pyramid_chann
 
 @dataclass(frozen=True)
 class Workload:
-    """One size of the work."""
+    """Detectors, batch size, image size and device."""
 
     batch_size: int
     image_height: int
-    """Of the networks' input, pixels."""
+    """Height of the network's input, pixels."""
     image_width: int
     device: torch.device
     student: DetectorConfig = STUDENT
@@ -37,7 +37,7 @@ class Workload:
 
     @property
     def config(self) -> TrialConfig:
-        """The work as a trial of ``hkd``."""
+        """The workload as a configuration of ``hkd``."""
         return TrialConfig(
             data=DataConfig(image_height=self.image_height, image_width=self.image_width, max_objects_per_image=16),
             teacher=self.teacher,
@@ -50,23 +50,23 @@ class Workload:
 def default_workload(
     device: torch.device, batch_size: int | None = None, image_height: int | None = None, image_width: int | None = None
 ) -> Workload:
-    """Batch 8 of 192 x 256 pixels on a CPU; batch 16 of 480 x 640 on a GPU; or as named."""
+    """Batch size 8 and 192 x 256 pixels on a CPU, 16 and 480 x 640 on a GPU, unless arguments replace them."""
     batch, height, width = (16, 480, 640) if device.type == "cuda" else (8, 192, 256)
     return Workload(batch_size or batch, image_height or height, image_width or width, device)
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Decoded pictures with their boxes."""
+    """Decoded images with their boxes."""
 
     images: npt.NDArray[np.uint8]
     """(N, H, W, 3) RGB."""
     boxes_xyxy: list[npt.NDArray[np.float32]]
-    """(n, 4) of each picture, pixels."""
+    """Per image (n, 4), pixels."""
 
 
 def make_pictures(count: int, height: int, width: int, seed: int = 0) -> Pictures:
-    """Pictures of blurred noise with one to eight boxes of people's shape: the work depends on sizes, not on looks."""
+    """Images of coarse noise with one to eight boxes of pedestrian shape; content does not affect the time."""
     generator = np.random.default_rng(seed)
     images = np.empty((count, height, width, 3), np.uint8)
     boxes = []
@@ -83,8 +83,8 @@ def make_pictures(count: int, height: int, width: int, seed: int = 0) -> Picture
     return Pictures(images, boxes)
 
 
-def annotations_of(pictures: Pictures, image_root: Path, names: Sequence[str]) -> Annotations:
-    """The pictures' boxes as ``hkd`` reads them from a file."""
+def make_annotations(pictures: Pictures, image_root: Path, names: Sequence[str]) -> Annotations:
+    """The boxes as ``hkd`` reads them from an annotation file."""
     count, height, width = pictures.images.shape[:3]
     images = [
         {"id": number + 1, "file_name": names[number], "height": height, "width": width} for number in range(count)
@@ -98,8 +98,8 @@ def annotations_of(pictures: Pictures, image_root: Path, names: Sequence[str]) -
     return parse_annotations(document, image_root / "annotations.json", image_root, check_images=False)
 
 
-def write_photographs(folder: Path, pictures: Pictures) -> list[Path]:
-    """The pictures as JPEG files, as a camera leaves them."""
+def write_jpegs(folder: Path, pictures: Pictures) -> list[Path]:
+    """Write the images as JPEG files of quality 90; returns their paths."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)

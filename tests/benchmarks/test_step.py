@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.step import breakdown as step_breakdown
-from benchmarks.step.baseline_torchvision import TEMPERATURE, BaselineTrainer, logit_loss, pkd_loss
-from benchmarks.step.breakdown import break_down, step_flops
+from benchmarks.step.breakdown import measure_breakdown, step_flops
 from benchmarks.step.contenders import (
     BASELINE_FP32,
     BASELINE_SAMPLED,
@@ -26,8 +25,9 @@ from benchmarks.step.contenders import (
     OURS_SHARED,
     Contenders,
 )
-from benchmarks.step.ours import OursTrainer, fuse_teacher
-from benchmarks.step.timing import Spread, ratios, take_turns
+from benchmarks.step.hkd_trainer import HkdTrainer, fuse_teacher
+from benchmarks.step.timing import Spread, ratios, time_interleaved
+from benchmarks.step.torchvision_trainer import TEMPERATURE, TorchvisionTrainer, logit_loss, pkd_loss
 from benchmarks.step.workload import STUDENT, TEACHER, Workload
 from hkd.data.prepare import prepare_data
 from hkd.distillation.logits import kl_distillation_loss
@@ -64,13 +64,13 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def baseline() -> BaselineTrainer:
+def baseline() -> TorchvisionTrainer:
     """With batch-norm statistics that differ from channel to channel, as a trained network's do.
 
     The teacher is in fp64: through so many random layers features grow, and with them what fp32 rounds.
     """
     torch.manual_seed(0)
-    trainer = BaselineTrainer(TINY, is_mixed=False)
+    trainer = TorchvisionTrainer(TINY, is_bf16=False)
     for name, tensor in trainer.teacher.state_dict().items():
         if name.endswith("running_mean"):
             tensor.normal_(0.0, 0.2)
@@ -81,7 +81,7 @@ def baseline() -> BaselineTrainer:
 
 
 @pytest.fixture(scope="module")
-def same_teacher(baseline: BaselineTrainer) -> Detector:
+def same_teacher(baseline: TorchvisionTrainer) -> Detector:
     """Our detector with the baseline teacher's weights."""
     detector = build_detector(TINY.teacher)
     detector.load_state_dict(baseline.teacher.state_dict())
@@ -97,7 +97,7 @@ VALID_SIZES = torch.tensor([[float(HEIGHT), float(WIDTH)]] * 2)
 
 @pytest.mark.parametrize("is_training", [False, True])
 def test_baseline_and_ours_see_the_same_pyramid(
-    baseline: BaselineTrainer, same_teacher: Detector, is_training: bool
+    baseline: TorchvisionTrainer, same_teacher: Detector, is_training: bool
 ) -> None:
     """From images in [0, 1]: normalisation, resizing (to the same size) and padding are in it."""
     images = _images()
@@ -114,7 +114,9 @@ def test_baseline_and_ours_see_the_same_pyramid(
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
 
-def test_baseline_and_ours_make_the_same_of_the_same_regions(baseline: BaselineTrainer, same_teacher: Detector) -> None:
+def test_baseline_and_ours_make_the_same_of_the_same_regions(
+    baseline: TorchvisionTrainer, same_teacher: Detector
+) -> None:
     images = _images()
     # Square roots of the areas 24, 36 and 58 pixels: levels floor(4 + log2(side / 56)) = p2, p3 and p4.
     boxes = torch.tensor([[10.0, 10.0, 25.0, 48.4], [5.0, 3.0, 28.0, 59.3], [20.0, 1.0, 75.0, 62.2]])
@@ -150,7 +152,7 @@ def test_sampled_baseline_compares_every_eleventh_cell_of_large_maps() -> None:
     shapes = [(2, config.pyramid_channels, 60, 100) for config in (TINY.student, TINY.teacher)]
     student, teacher = (torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in shapes)
     for samples_cells in (False, True):
-        trainer = BaselineTrainer(TINY, is_mixed=False, samples_cells=samples_cells)
+        trainer = TorchvisionTrainer(TINY, is_bf16=False, samples_cells=samples_cells)
         adapted = trainer.adapters[0](student)
         kept = slice(None, None, 11 if samples_cells else 1)
         expected = pkd_loss(*(features.flatten(2)[:, :, kept, None] for features in (adapted, teacher)))
@@ -166,7 +168,7 @@ def test_our_contender_trains_as_the_training_loop_does(tmp_path: Path, is_whole
     data = prepare_data(config.data, progress=False)
     trainer = Trainer(config, data, build(TEACHER_SHAPE, 1), device=CPU)
     teacher = fuse_teacher(build(TEACHER_SHAPE, 1), config, CPU)
-    ours = OursTrainer(config, data.train_store, data.train_annotations, CPU, teacher=teacher)
+    ours = HkdTrainer(config, data.train_store, data.train_annotations, CPU, teacher=teacher)
     ours.learners[0].detector.load_state_dict(trainer.student.state_dict())
     ours.generator.manual_seed(2**31 + config.training.seed)  # as the loop seeds its first epoch's
     assert ours.loader.steps_per_epoch == 2
@@ -189,8 +191,8 @@ def test_cached_contender_reads_a_whole_epoch_of_pyramids() -> None:
     contenders = Contenders(TINY)
     trainer = contenders.make(OURS_CACHED).trainer
     again = contenders.make(OURS_ALONE).trainer  # sees the same batches: the first epoch's
-    assert isinstance(trainer, OursTrainer)
-    assert isinstance(again, OursTrainer)
+    assert isinstance(trainer, HkdTrainer)
+    assert isinstance(again, HkdTrainer)
     assert trainer.pyramids is not None
     # p2..p6 of 64 x 96 pixels: 16 x 24, 8 x 12, 4 x 6, 2 x 3 and 1 x 2 cells of 16 channels, two bytes or four, of two
     # images; besides, each level and the header fill pages of 4,096 bytes.
@@ -205,8 +207,8 @@ def test_cached_contender_reads_a_whole_epoch_of_pyramids() -> None:
 
 def test_breakdown_reaches_every_part_and_leaves_nothing_behind() -> None:
     trainer = Contenders(TINY).make(OURS).trainer
-    assert isinstance(trainer, OursTrainer)
-    result = break_down(trainer, 1, CPU)
+    assert isinstance(trainer, HkdTrainer)
+    result = measure_breakdown(trainer, 1, CPU)
     # Of one round medians are the values: the parts and the rest are the step.
     assert sum(part.milliseconds.median for part in result.parts) == pytest.approx(result.step_milliseconds.median)
     assert all(part.milliseconds.median > 0 for part in result.parts if part.name != step_breakdown.REST)
@@ -242,7 +244,7 @@ def test_baseline_and_ours_take_the_same_operations() -> None:
 def test_turns_are_as_many_for_all_and_ratios_are_of_one_round() -> None:
     called: list[str] = []
     calls = {name: lambda name=name: called.append(name) for name in ("one", "other")}
-    taken = take_turns(calls, 3, 2, CPU, "test")
+    taken = time_interleaved(calls, 3, 2, CPU, "test")
     assert {name: len(values) for name, values in taken.items()} == {"one": 3, "other": 3}
     for turn in range(5):
         assert set(called[2 * turn : 2 * turn + 2]) == {"one", "other"}

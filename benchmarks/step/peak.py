@@ -1,4 +1,4 @@
-"""How far a step is from what the machine's matrix units could do: its operations over their measured peak."""
+"""Time of a step compared to that of its floating-point operations at the machine's measured peak."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.nn import functional
 
 from benchmarks.step.breakdown import step_flops
 from benchmarks.step.contenders import BASELINE_FP32, LABELS, Contender
-from benchmarks.step.timing import milliseconds_of, tell
+from benchmarks.step.timing import milliseconds_of, print_progress
 
 _REPETITIONS = 5
 _MATRIX_SIZES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}
-# Batch, channels, rows and columns of 3x3 convolutions such as the detectors make, and of one with many channels.
+# Batch, channels, rows and columns of 3x3 convolutions: shapes of the detectors, and a larger one for GPUs.
 _CONVOLUTIONS = {
     "cpu": ((8, 256, 48, 64), (8, 512, 24, 32)),
     "cuda": ((16, 256, 120, 160), (16, 512, 60, 80), (64, 512, 60, 80)),
@@ -27,7 +27,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Peak:
-    """The most that one kind of operation reached."""
+    """The highest throughput of one kind of operation."""
 
     operation: str
     """``matmul`` or ``conv``."""
@@ -35,57 +35,56 @@ class Peak:
     """``fp32`` or ``bf16``."""
     teraflops_per_second: float
     size: str
-    """Where it was reached."""
+    """Size of the operands at the peak."""
 
 
 @dataclass(frozen=True)
-class Distance:
-    """One contender's step against the peak of its own type."""
+class StepEfficiency:
+    """One contender's step compared to the peak of its dtype."""
 
     label: str
     teraflops: float
-    """Operations of the step, 10^12."""
+    """Floating-point operations of the step, 10^12."""
     milliseconds: float
-    """Measured."""
+    """Measured time of the step."""
     least_milliseconds: float
-    """Of the operations at the peak."""
+    """Time of the operations at the peak."""
 
     @property
     def share_of_peak(self) -> float:
-        """In [0, 1]."""
+        """Achieved fraction of the peak, in [0, 1]."""
         return self.least_milliseconds / self.milliseconds
 
 
 @dataclass(frozen=True)
-class Limit:
-    """What the machine could do, and what is made of it."""
+class PeakPerformance:
+    """Measured peaks, and the efficiency of each contender's step."""
 
     peaks: tuple[Peak, ...]
-    distances: tuple[Distance, ...]
+    distances: tuple[StepEfficiency, ...]
 
 
-def measure_limit(
+def measure_peaks(
     contenders: Mapping[str, Contender], step_milliseconds: Mapping[str, float], device: torch.device
-) -> Limit:
-    """Counts each contender's operations and sets them against the best of several matrix products and convolutions.
+) -> PeakPerformance:
+    """Count each contender's operations, and compare them to the fastest of several matrix products and convolutions.
 
-    Args:
-        step_milliseconds: of each contender's step.
+    ``step_milliseconds`` has the measured time of each contender's step.
     """
     peaks = tuple(_peak(operation, dtype, device) for dtype in _DTYPES for operation in ("matmul", "conv"))
     best = {name: max(peak.teraflops_per_second for peak in peaks if peak.dtype == name) for name in _DTYPES}
     distances = []
     for name, contender in contenders.items():
-        tell(f"limit: counting the operations of {LABELS[name]}")
+        print_progress(f"limit: counting the operations of {LABELS[name]}")
         teraflops = step_flops(contender.step) / contender.students / 1e12
-        # Ours is in fp32 only where the machine is slower with bf16: then too, bf16's peak is no limit to it.
+        # hkd uses fp32 only on machines where bf16 is slower: the higher of both peaks applies to it.
         peak = best["fp32"] if name == BASELINE_FP32 else max(best.values())
-        distances.append(Distance(LABELS[name], teraflops, step_milliseconds[name], 1e3 * teraflops / peak))
-    return Limit(peaks, tuple(distances))
+        distances.append(StepEfficiency(LABELS[name], teraflops, step_milliseconds[name], 1e3 * teraflops / peak))
+    return PeakPerformance(peaks, tuple(distances))
 
 
 def _peak(operation: str, dtype: str, device: torch.device) -> Peak:
-    tell(f"limit: peak of {operation} in {dtype}")
+    print_progress(f"limit: peak of {operation} in {dtype}")
     runs = _matmuls(dtype, device) if operation == "matmul" else _convolutions(dtype, device)
     reached = [(_fastest(call, device, flops), size) for size, flops, call in runs]
     teraflops_per_second, size = max(reached)
@@ -93,14 +92,14 @@ def _peak(operation: str, dtype: str, device: torch.device) -> Peak:
 
 
 def _fastest(call: Callable[[], object], device: torch.device, flops: int) -> float:
-    """TFLOP/s of the fastest of some calls."""
+    """TFLOP/s of the fastest of several calls."""
     call()
     milliseconds = min(milliseconds_of(call, device) for _ in range(_REPETITIONS))
     return flops / milliseconds / 1e9
 
 
 Run = tuple[str, int, Callable[[], Tensor]]
-"""Size in words, operations, and the call."""
+"""Size as text, floating-point operations, and the call."""
 
 
 def _matmuls(dtype: str, device: torch.device) -> Iterator[Run]:

@@ -1,12 +1,10 @@
-"""The work of one distillation step as a practitioner writes it today, with torchvision's own ``FasterRCNN``.
+"""The baseline: the same distillation step with torchvision's ``FasterRCNN``, as commonly written.
 
-Lists of images, per-image targets, torchvision's transforms, hooks that catch the features, and a ``DataLoader`` whose
-workers decode the files anew each epoch. In fp32, or under bf16 autocast with channels_last. Distillation is that of
-``hkd``'s defaults: PKD's loss (Cao et al., NeurIPS 2022) on the pyramid and on the pooled regions, a Kullback-Leibler
-divergence at temperature 2 on the class logits, 1x1 adapters in between. Features are compared at every cell, as PKD
-is published; or, to be timed at the very same work, at about as many cells as ``hkd`` samples.
-
-Imported by ``benchmarks/step.py``, which measures it.
+It uses lists of images, per-image targets, torchvision's transforms, forward hooks for the features, and a
+``DataLoader`` whose workers decode the files in every epoch; in fp32, or with bf16 autocast and channels_last. The
+losses are ``hkd``'s defaults: PKD's loss (Cao et al., NeurIPS 2022) on the pyramid and on the pooled regions, the
+Kullback-Leibler divergence at temperature 2 on the class logits, with 1x1 adapters. Features are compared at every
+cell, as published, or at about as many cells as ``hkd`` samples.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ TEMPERATURE = 2.0
 
 
 def build_faster_rcnn(config: DetectorConfig, trial: TrialConfig) -> FasterRCNN:
-    """Torchvision's detector of the same shape and with the same numbers as ``hkd``'s."""
+    """Torchvision's detector with the architecture and the settings of ``hkd``'s."""
     training, evaluation = trial.training, trial.evaluation
     return FasterRCNN(
         build_backbone(config.backbone, config.width_multiplier, config.pyramid_channels, config.norm),
@@ -66,16 +64,22 @@ def build_faster_rcnn(config: DetectorConfig, trial: TrialConfig) -> FasterRCNN:
     )
 
 
-class BaselineTrainer:
-    """Student, teacher, adapters and optimiser; :meth:`step` is one step of distillation."""
+class TorchvisionTrainer:
+    """Student, teacher, adapters and optimiser; :meth:`step` is one distillation step.
 
-    def __init__(self, workload: Workload, *, is_mixed: bool, samples_cells: bool = False) -> None:
+    Args:
+        workload: detectors, schedule and device.
+        is_bf16: bf16 autocast and channels_last instead of fp32.
+        samples_cells: compare about as many cells as ``hkd`` samples instead of all.
+    """
+
+    def __init__(self, workload: Workload, *, is_bf16: bool, samples_cells: bool = False) -> None:
         self._training = workload.config.training
         self._device = workload.device
-        self._is_mixed = is_mixed
+        self._is_bf16 = is_bf16
         self._samples_cells = samples_cells
         config = workload.config
-        layout = torch.channels_last if is_mixed else torch.contiguous_format
+        layout = torch.channels_last if is_bf16 else torch.contiguous_format
         self.student = build_faster_rcnn(workload.student, config).to(self._device, memory_format=layout).train()
         self.teacher = build_faster_rcnn(workload.teacher, config).to(self._device, memory_format=layout).eval()
         self.teacher.requires_grad_(False)
@@ -97,10 +101,10 @@ class BaselineTrainer:
         student.roi_heads.box_predictor.register_forward_hook(self._catch("predictor"))
 
     def step(self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]]) -> Tensor:
-        """One step on images (3, H, W) in [0, 1] and their targets; returns the loss."""
+        """One step on images (3, H, W) in [0, 1] and their targets; returns the loss ()."""
         images = [image.to(self._device, non_blocking=True) for image in images]
         targets = [{key: value.to(self._device, non_blocking=True) for key, value in own.items()} for own in targets]
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._is_mixed):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._is_bf16):
             losses = list(self.student(images, targets).values())
             losses += self._distillation()
         loss = torch.stack([part.float() for part in losses]).sum()
@@ -113,12 +117,12 @@ class BaselineTrainer:
 
     @torch.no_grad()
     def detect(self, batches: Iterable[tuple[Sequence[Tensor], object]]) -> list[dict[str, Tensor]]:
-        """The student's detections in each image, on the host."""
+        """The student's detections in each image, on the CPU."""
         self.student.eval()
         found: list[dict[str, Tensor]] = []
         for images, _ in batches:
             images = [image.to(self._device, non_blocking=True) for image in images]
-            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._is_mixed):
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._is_bf16):
                 detections = self.student(images)
             found += [{key: value.cpu() for key, value in own.items()} for own in detections]
         return found
@@ -142,7 +146,7 @@ class BaselineTrainer:
 
     def _feature_loss(self, number: int, student: Tensor, teacher: Tensor) -> Tensor:
         if self._samples_cells:
-            # Image by image, which lays no map out anew: that leaves about as many cells as hkd's sample.
+            # Per image, which needs no copy of the map and gives about as many cells as hkd's sample of the batch.
             step = sampling_stride(student)
             student, teacher = (features.flatten(2)[:, :, ::step, None] for features in (student, teacher))
         return pkd_loss(self.adapters[number](student), teacher)
@@ -155,7 +159,7 @@ class BaselineTrainer:
 
 
 def pkd_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Half the mean squared difference of features standardised channel by channel, as PKD's authors write it."""
+    """Half the mean squared difference of features standardised per channel, as in PKD's published code."""
 
     def standardise(features: Tensor) -> Tensor:
         rows = features.float().permute(1, 0, 2, 3).reshape(features.shape[1], -1)
@@ -165,7 +169,7 @@ def pkd_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def logit_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Hinton's divergence at :data:`TEMPERATURE`, mean over regions."""
+    """Kullback-Leibler divergence (Hinton et al., 2015) at :data:`TEMPERATURE`, mean over regions."""
     student, teacher = (
         functional.log_softmax(logits.float() / TEMPERATURE, dim=1) for logits in (student_logits, teacher_logits)
     )
@@ -173,7 +177,7 @@ def logit_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
 
 def augmentation(workload: Workload) -> v2.Compose:
-    """Mirror, zoom, window and colour, image by image, as strong as ``hkd``'s defaults."""
+    """Flip, scale jitter, crop and colour jitter of single images with the strength of ``hkd``'s defaults."""
     settings = workload.config.data.augmentation
     size = (workload.image_height, workload.image_width)
     return v2.Compose(
@@ -188,8 +192,8 @@ def augmentation(workload: Workload) -> v2.Compose:
     )
 
 
-class BaselineDataset(torch.utils.data.Dataset[tuple[Tensor, dict[str, Tensor]]]):
-    """Pictures from memory or, where paths are given, from files that are decoded each time; augmented for training."""
+class TorchvisionDataset(torch.utils.data.Dataset[tuple[Tensor, dict[str, Tensor]]]):
+    """Images from memory or, with ``paths``, from files that are decoded at every access; augmented for training."""
 
     def __init__(
         self,
@@ -223,5 +227,5 @@ class BaselineDataset(torch.utils.data.Dataset[tuple[Tensor, dict[str, Tensor]]]
 
 
 def collate(samples: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """A batch as torchvision's detectors take it: two lists."""
+    """A batch in the form of torchvision's detectors: two lists."""
     return [image for image, _ in samples], [target for _, target in samples]

@@ -1,11 +1,8 @@
-"""The work of one distillation step as ``hkd`` does it, put together from what its training loop calls.
+"""Distillation steps of ``hkd``, from the functions that its training loop calls.
 
-:class:`hkd.training.loop.Trainer` itself is not used, because it imports what a bare GPU machine has not got
-(safetensors, pycocotools). That :class:`OursTrainer` does the same, to the bit, is held by a test. What is measured of
-an epoch besides, the pulls of the distillation's levels on its first batch and the means of all losses, is part of
-:meth:`OursTrainer.train_epoch` and of no single step.
-
-Imported by ``benchmarks/step.py``, which measures it.
+:class:`hkd.training.loop.Trainer` is not used because it requires safetensors and pycocotools, which a bare GPU machine
+may not have; a test checks that :class:`HkdTrainer` gives bit-identical weights. Gradient ratios and mean losses are
+measured by :meth:`HkdTrainer.train_epoch` only, not by single steps.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.step.workload import Pictures, annotations_of
+from benchmarks.step.workload import Pictures, make_annotations
 from hkd.coco.annotations import Annotations
 from hkd.config import TrialConfig
 from hkd.data.loader import BatchLoader
@@ -41,7 +38,7 @@ from hkd.training.step import SamplingNumbers, StepLoss, forward_teacher_pyramid
 
 @dataclass(frozen=True)
 class Learner:
-    """What one trial trains."""
+    """The modules that one trial trains, and their optimiser."""
 
     detector: Detector
     objective: DistillationObjective | None
@@ -49,17 +46,20 @@ class Learner:
 
     @property
     def modules(self) -> list[nn.Module]:
-        """The student, and its adapters where it has a teacher."""
+        """The student and, with a teacher, the adapters."""
         return [self.detector] if self.objective is None else [self.detector, self.objective]
 
 
-class OursTrainer:
-    """Students, their teacher and their optimisers; :meth:`step` is one step of each student on one batch.
+class HkdTrainer:
+    """Students, their teacher and their optimisers; :meth:`step` trains each student on the same batch.
 
     Args:
-        config: the trial; its ``student`` is trained.
-        teacher: as :func:`fuse_teacher` makes it; None trains the students alone.
-        students: more than one share each batch and one forward of the teacher's backbone.
+        config: the trial's configuration.
+        store: training images.
+        annotations: their boxes.
+        device: of all modules and batches.
+        teacher: result of :func:`fuse_teacher`; None trains the students alone.
+        students: number of students, which share each batch and one forward of the teacher's backbone.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class OursTrainer:
         self._device = device
         self.learners = [self._learner(config, device, seed) for seed in range(students)]
         self.generator = torch.Generator().manual_seed(training.seed)
-        """Of the keys by which anchors and regions are sampled."""
+        """Draws the keys by which anchors and regions are sampled."""
         self.autocast_dtype = autocast_dtype(training.precision, device)
         self.pyramids: PyramidFiles | None = None
-        """The teacher's, where they are read instead of computed."""
+        """The teacher's pyramids if they are read from files instead of computed."""
         self._sampling = SamplingNumbers(
             sampled_anchors_per_image=training.sampled_anchors_per_image,
             positive_anchor_fraction=training.positive_anchor_fraction,
@@ -100,11 +100,11 @@ class OursTrainer:
         self._batches = _endless(self.loader)
 
     def step(self) -> Tensor:
-        """One step on the next batch; returns the (last) student's loss."""
+        """One step on the next batch; returns the loss () of the (last) student."""
         return self.train_on(self.next_batch())
 
     def next_batch(self) -> Batch:
-        """The next batch of an endless row of epochs, augmented, on the device."""
+        """The next augmented batch, on the device; epochs follow each other without end."""
         return next(self._batches)
 
     def train_on(self, batch: Batch) -> Tensor:
@@ -117,7 +117,7 @@ class OursTrainer:
         return loss.total.detach()
 
     def train_epoch(self) -> dict[str, float]:
-        """An epoch of the one student, with all that the training loop measures on its way; returns those numbers."""
+        """Train the only student for an epoch; returns the metrics that the training loop measures per epoch."""
         (learner,) = self.learners
         steps = self.loader.steps_per_epoch
         record = EpochRecord(0, steps, self._device, steps_between_looks_on(self._device))
@@ -133,7 +133,7 @@ class OursTrainer:
         return {**record.means(), **{name: float(ratio) for name, ratio in ratios.items()}}
 
     def loss(self, learner: Learner, batch: Batch, pyramid: Mapping[str, Tensor] | None) -> StepLoss:
-        """Both forwards and all losses."""
+        """Forwards of student and teacher, and all losses."""
         anchor_keys, region_keys = learner.detector.draw_sampling_keys(batch.images, batch.targets, self.generator)
         return training_loss(
             learner.detector,
@@ -148,12 +148,12 @@ class OursTrainer:
         )
 
     def backward(self, learner: Learner, loss: StepLoss) -> None:
-        """The gradients of all parameters."""
+        """Compute the gradients of all parameters."""
         learner.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss.total)
 
     def update(self, learner: Learner) -> Tensor:
-        """Clipping and the optimiser; returns the gradient's norm before clipping."""
+        """Clip gradients and run the optimiser; returns the gradient norm () before clipping."""
         parameters = trainable_parameters(learner.modules)
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         step_clipped(learner.optimizer, norm, self.config.training.gradient_clip_norm)
@@ -176,7 +176,7 @@ class OursTrainer:
         return Learner(detector, objective, optimizer)
 
     def _teacher_pyramid(self, batch: Batch) -> Mapping[str, Tensor] | None:
-        """The pyramid that the students are given; None where the training step computes it itself."""
+        """The pyramid shared by the students; None if the training step computes it."""
         if self.pyramids is not None:
             return self.pyramids.read(batch.images)
         if self.teacher is not None and len(self.learners) > 1:
@@ -185,11 +185,10 @@ class OursTrainer:
 
 
 class PyramidFiles:
-    """The teacher's pyramids of an epoch's batches in files, as :mod:`hkd.training.pyramid_cache.cache` keeps them.
+    """Teacher pyramids of an epoch's batches in files of :mod:`hkd.training.pyramid_cache.cache`, in the page cache.
 
-    Read batch by batch, and each time held against its checksum, as a training does with a file that another made. They
-    lie in the page cache. Pictures are augmented all the same, though the pyramids are of earlier batches: the time is
-    that of a cache that holds the right ones.
+    Every read verifies the checksum, as a training does for a file that another trial wrote. Images are still loaded
+    and augmented, although the pyramids belong to earlier batches: the time is that of a cache hit.
     """
 
     def __init__(self, teacher: Detector, batches: Sequence[Batch], dtype: torch.dtype | None) -> None:
@@ -204,12 +203,12 @@ class PyramidFiles:
 
     @property
     def bytes_per_batch(self) -> int:
-        """Size of one batch's file."""
+        """Size of the file of one batch."""
         return self._paths[0].stat().st_size
 
     def read(self, images: Tensor) -> Mapping[str, Tensor]:
         """The pyramid of the next batch, on the device."""
-        checksum(images)  # the cache makes sure that its entry is of these
+        checksum(images)  # the cache checks that its entry belongs to these images
         path = self._paths[self._reads % len(self._paths)]
         self._reads += 1
         pyramid = read_pyramid(path, path.name)
@@ -219,14 +218,14 @@ class PyramidFiles:
 
 
 def fuse_teacher(teacher: Detector, config: TrialConfig, device: torch.device) -> Detector:
-    """The teacher as the training loop makes it ready."""
+    """The teacher as the training loop prepares it."""
     return place(
         fuse_for_inference(teacher, autocast_dtype(config.training.precision, device) or torch.float32), device
     )
 
 
 def store_in_memory(pictures: Pictures) -> tuple[ImageStore, Annotations]:
-    """A store of the pictures and their boxes, without a file."""
+    """An image store in memory, and its annotations."""
     count, height, width = pictures.images.shape[:3]
     store = ImageStore(
         images=pictures.images,
@@ -234,7 +233,7 @@ def store_in_memory(pictures: Pictures) -> tuple[ImageStore, Annotations]:
         valid_sizes=np.tile(np.array([height, width], dtype=np.int64), (count, 1)),
         image_ids=np.arange(1, count + 1, dtype=np.int64),
     )
-    return store, annotations_of(pictures, Path(), [f"{number}.jpg" for number in range(count)])
+    return store, make_annotations(pictures, Path(), [f"{number}.jpg" for number in range(count)])
 
 
 def _endless(loader: BatchLoader) -> Iterator[Batch]:

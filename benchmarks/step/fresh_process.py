@@ -1,6 +1,6 @@
-"""What only a process of one's own can tell: the time to its first step, and the peak of its memory.
+"""Time to the first step and peak memory of a contender, measured in a fresh process.
 
-``python -m benchmarks.step.process OURS_OR_BASELINE ...`` makes a few steps and prints what they took, as JSON.
+The process, ``python -m benchmarks.step.fresh_process CONTENDER ...``, runs a few steps and prints its figures as JSON.
 """
 
 from __future__ import annotations
@@ -20,42 +20,42 @@ from typing import IO
 import torch
 
 from benchmarks.step.contenders import LABELS, Contenders, prepare_process
-from benchmarks.step.timing import tell
+from benchmarks.step.timing import print_progress
 from benchmarks.step.workload import Workload, default_workload
 
 _IMPORTED = "imported"
 _STEPPED = "first step done"
 _STEPS = 3
-"""Of a process: the second has the optimiser's state as well, the third what the allocator makes of both."""
+"""Steps of a process: memory grows with the optimiser's state after the first, and with fragmentation after that."""
 
 
 @dataclass(frozen=True)
 class ProcessFigures:
-    """What one contender's own process took; seconds are medians over the processes."""
+    """Time and memory of one contender, medians over its processes."""
 
     label: str
     first_step_seconds: float
-    """From the command to the end of the first step."""
+    """From starting the process to the end of its first step."""
     import_seconds: float
-    """Of these: starting Python, and importing torch, torchvision, hkd and both contenders."""
+    """Part of it: starting Python and importing torch, torchvision, hkd and the contenders."""
     build_seconds: float
-    """Detectors, optimiser, pictures."""
+    """Part of it: building detectors, optimiser and images."""
     step_seconds: float
-    """The first step."""
+    """Part of it: the first step."""
     peak_mebibytes: float
-    """On a CPU the process's largest resident size; on a GPU the largest sum of tensors."""
+    """Peak resident size on a CPU, peak of allocated GPU memory on a GPU."""
     imports_mebibytes: float
-    """Of these: the process before anything was built; on a GPU 0."""
+    """Part of it: the process after its imports; 0 on a GPU."""
 
 
 def measure_processes(
     names: Sequence[str], workload: Workload, threads: int, processes: int
 ) -> tuple[ProcessFigures, ...]:
-    """The figures of each contender, from processes that run one after another, in turns."""
+    """Figures of each contender, from ``processes`` processes each, which run one after another and interleaved."""
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for number in range(processes):
         for name in names:
-            tell(f"fresh process {number + 1} of {processes}: {LABELS[name]}")
+            print_progress(f"fresh process {number + 1} of {processes}: {LABELS[name]}")
             found[name].append(_run(name, workload, threads))
     return tuple(
         ProcessFigures(LABELS[name], **{key: statistics.median(one[key] for one in all_) for key in all_[0]})
@@ -64,7 +64,7 @@ def measure_processes(
 
 
 def _run(name: str, workload: Workload, threads: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.step.process", name, "--device", workload.device.type]
+    command = [sys.executable, "-m", "benchmarks.step.fresh_process", name, "--device", workload.device.type]
     numbers = (workload.batch_size, workload.image_height, workload.image_width, threads)
     for option, value in zip(("--batch-size", "--height", "--width", "--threads"), numbers, strict=True):
         command += [option, str(value)]
@@ -75,13 +75,13 @@ def _run(name: str, workload: Workload, threads: int) -> dict[str, float]:
         first_step_seconds = _wait_for(_STEPPED, process.stdout) - started
         rest = process.stdout.read()
     if process.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}; its message stands above")
+        raise RuntimeError(f"{' '.join(command)} failed with exit status {process.returncode}; its error is above")
     figures: dict[str, float] = json.loads(rest)
     return {"first_step_seconds": first_step_seconds, "import_seconds": import_seconds, **figures}
 
 
 def _wait_for(line: str, output: IO[str]) -> float:
-    """When the child said so; or when it ended, should it break off."""
+    """Time at which the child printed ``line``, or ended."""
     for found in output:
         if found.strip() == line:
             break
@@ -89,25 +89,25 @@ def _wait_for(line: str, output: IO[str]) -> float:
 
 
 def main() -> int:
-    """Make a few steps of one contender."""
+    """Run a few steps of one contender."""
     print(_IMPORTED, flush=True)
     arguments = _parser().parse_args()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     imports_mebibytes = 0.0 if device.type == "cuda" else _resident_peak_mebibytes()
     prepare_process(arguments.name, device)
-    began = time.perf_counter()
+    started = time.perf_counter()
     workload = default_workload(device, arguments.batch_size, arguments.height, arguments.width)
     contender = Contenders(workload).make(arguments.name)
     built = time.perf_counter()
-    float(contender.step())  # waits for a GPU
+    float(contender.step())  # synchronizes a GPU
     first = time.perf_counter()
     print(_STEPPED, flush=True)
     for _ in range(_STEPS - 1):
         contender.step()
     is_gpu = device.type == "cuda"
     figures = {
-        "build_seconds": built - began,
+        "build_seconds": built - started,
         "step_seconds": first - built,
         "peak_mebibytes": torch.cuda.max_memory_allocated(device) / 2**20 if is_gpu else _resident_peak_mebibytes(),
         "imports_mebibytes": imports_mebibytes,
@@ -126,10 +126,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _resident_peak_mebibytes() -> float:
-    """The largest resident size this process has had."""
+    """Peak resident size of this process."""
     status = Path("/proc/self/status")
     if status.is_file():
-        # Not ru_maxrss: on Linux a process starts with that of the one that forked it.
+        # Not ru_maxrss: on Linux a process inherits the value of its parent.
         for line in status.read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 2**10
