@@ -96,7 +96,7 @@ VALID_SIZES = torch.tensor([[float(HEIGHT), float(WIDTH)]] * 2)
 
 
 @pytest.mark.parametrize("is_training", [False, True])
-def test_baseline_and_ours_see_the_same_pyramid(
+def test_baseline_and_hkd_compute_same_pyramid(
     baseline: TorchvisionTrainer, same_teacher: Detector, is_training: bool
 ) -> None:
     """From images in [0, 1]: normalisation, resizing (to the same size) and padding are in it."""
@@ -114,9 +114,7 @@ def test_baseline_and_ours_see_the_same_pyramid(
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
 
-def test_baseline_and_ours_make_the_same_of_the_same_regions(
-    baseline: TorchvisionTrainer, same_teacher: Detector
-) -> None:
+def test_baseline_and_hkd_compute_same_box_head_outputs(baseline: TorchvisionTrainer, same_teacher: Detector) -> None:
     images = _images()
     # Square roots of the areas 24, 36 and 58 pixels: levels floor(4 + log2(side / 56)) = p2, p3 and p4.
     boxes = torch.tensor([[10.0, 10.0, 25.0, 48.4], [5.0, 3.0, 28.0, 59.3], [20.0, 1.0, 75.0, 62.2]])
@@ -133,7 +131,7 @@ def test_baseline_and_ours_make_the_same_of_the_same_regions(
     torch.testing.assert_close(found.box_deltas, box_deltas, atol=1e-4, rtol=0)
 
 
-def test_baseline_and_ours_have_the_same_distillation_losses() -> None:
+def test_baseline_and_hkd_have_same_distillation_losses() -> None:
     generator = torch.Generator().manual_seed(2)
     student, noise = torch.randn(2, 2, 16, 48, 64, generator=generator)
     # r = 3 / sqrt(3^2 + 2^2) = 0.83, so a loss of 0.17. PKD's standard deviation divides by one cell less: of
@@ -160,7 +158,7 @@ def test_sampled_baseline_compares_every_eleventh_cell_of_large_maps() -> None:
 
 
 @pytest.mark.parametrize("is_whole_epoch", [False, True])
-def test_our_contender_trains_as_the_training_loop_does(tmp_path: Path, is_whole_epoch: bool) -> None:
+def test_hkd_trainer_is_bit_identical_to_training_loop(tmp_path: Path, is_whole_epoch: bool) -> None:
     """Two steps from the same weights, at a constant learning rate, end with the same bits."""
     config = trial_config(
         tmp_path, training__precision="fp32", training__warmup_fraction=0, training__final_learning_rate_fraction=1
@@ -186,7 +184,7 @@ def test_our_contender_trains_as_the_training_loop_does(tmp_path: Path, is_whole
         assert torch.equal(tensor, expected[name]), name
 
 
-def test_cached_contender_reads_a_whole_epoch_of_pyramids() -> None:
+def test_cached_contender_reads_pyramids_of_one_epoch() -> None:
     torch.manual_seed(0)
     contenders = Contenders(TINY)
     trainer = contenders.make(OURS_CACHED).trainer
@@ -205,7 +203,7 @@ def test_cached_contender_reads_a_whole_epoch_of_pyramids() -> None:
             assert torch.equal(features, expected[level])
 
 
-def test_breakdown_reaches_every_part_and_leaves_nothing_behind() -> None:
+def test_breakdown_times_every_part_and_restores_calls() -> None:
     trainer = Contenders(TINY).make(OURS).trainer
     assert isinstance(trainer, HkdTrainer)
     result = measure_breakdown(trainer, 1, CPU)
@@ -215,7 +213,7 @@ def test_breakdown_reaches_every_part_and_leaves_nothing_behind() -> None:
     assert not {"next_batch", "backward", "update"} & vars(trainer).keys()
 
 
-def test_flops_are_two_a_multiply_add_with_the_backward_and_with_fused_convolutions() -> None:
+def test_flops_are_two_per_multiply_add_with_backward_and_fused_convolutions() -> None:
     layer = nn.Linear(3, 5)
     rows = torch.rand(4, 3)
     # 4 x 3 by 3 x 5 forward, and as much for the weight's gradient: 2 * 2 * 60.
@@ -233,7 +231,7 @@ def test_flops_are_two_a_multiply_add_with_the_backward_and_with_fused_convoluti
         assert call == 2 * 2 * 120 * 16 * 72
 
 
-def test_baseline_and_ours_take_the_same_operations() -> None:
+def test_baseline_and_hkd_have_similar_flops() -> None:
     """Within the few per cent by which the number of sampled regions varies in torchvision's."""
     contenders = Contenders(TINY)
     torch.manual_seed(0)
@@ -241,7 +239,7 @@ def test_baseline_and_ours_take_the_same_operations() -> None:
     assert ours == pytest.approx(theirs, rel=0.1)
 
 
-def test_turns_are_as_many_for_all_and_ratios_are_of_one_round() -> None:
+def test_rounds_run_every_call_once_and_ratios_are_within_round() -> None:
     called: list[str] = []
     calls = {name: lambda name=name: called.append(name) for name in ("one", "other")}
     taken = time_interleaved(calls, 3, 2, CPU, "test")
@@ -264,7 +262,7 @@ PathFinder.find_spec = lambda name, *rest: None if name.partition(".")[0] in {hi
 
 
 @pytest.mark.end_to_end
-def test_the_whole_script_runs_with_torch_and_little_else(tmp_path: Path) -> None:
+def test_all_sections_run_without_optional_dependencies(tmp_path: Path) -> None:
     """Every section, at a tiny size, where hkd's other dependencies cannot be imported, by child processes neither."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     required = {text.partition(">")[0].partition("[")[0] for text in project["dependencies"]}

@@ -26,7 +26,7 @@ def _adapters(**changes: Any) -> Adapters:
     return Adapters(**arguments | changes)
 
 
-def test_maps_each_hierarchy_to_the_teachers_width_with_an_adapter_of_its_own() -> None:
+def test_each_stage_has_separate_adapter_to_teacher_width() -> None:
     adapters = _adapters()
     assert tuple(adapters.pyramid) == ("p2", "p3", "p4", "p5", "p6")
     shapes = {name: tuple(parameter.shape) for name, parameter in adapters.named_parameters()}
@@ -39,7 +39,7 @@ def test_maps_each_hierarchy_to_the_teachers_width_with_an_adapter_of_its_own() 
     assert not any(torch.equal(a, b) for place, a in enumerate(weights) for b in weights[:place])
 
 
-def test_equal_widths_leave_the_features_as_they_are() -> None:
+def test_equal_widths_have_no_adapter() -> None:
     adapters = _adapters(teacher_channels=8, teacher_embedding=24)
     assert list(adapters.parameters()) == []
     assert all(isinstance(adapter, nn.Identity) for adapter in adapters.pyramid.values())
@@ -49,7 +49,7 @@ def test_equal_widths_leave_the_features_as_they_are() -> None:
     assert [name for name, _ in _adapters(teacher_channels=8).named_parameters()] == ["embedding.weight"]
 
 
-def test_a_hierarchy_that_is_not_distilled_gets_nothing() -> None:
+def test_undistilled_stages_have_no_adapters() -> None:
     adapters = _adapters(pyramid=None, region=None, embedding=None)
     assert list(adapters.parameters()) == []
     assert len(adapters.pyramid) == 0
@@ -57,7 +57,7 @@ def test_a_hierarchy_that_is_not_distilled_gets_nothing() -> None:
     assert adapters.embedding is None
 
 
-def test_only_mse_gets_a_bias() -> None:
+def test_only_adapters_for_mse_have_bias() -> None:
     names = {name for name, _ in _adapters(region="mse", embedding="mse").named_parameters() if name.endswith("bias")}
     assert names == {"region.bias", "embedding.bias"}
     assert {name for name, _ in _adapters(pyramid="mse").named_parameters() if name.endswith("bias")} == {
@@ -65,7 +65,7 @@ def test_only_mse_gets_a_bias() -> None:
     }
 
 
-def test_first_weights_are_a_function_of_the_seed_and_leave_the_global_generator_alone() -> None:
+def test_initial_weights_depend_on_seed_and_not_on_global_generator() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
     first = _adapters().state_dict()
@@ -76,7 +76,7 @@ def test_first_weights_are_a_function_of_the_seed_and_leave_the_global_generator
     assert not any(torch.equal(weight, other_weight) for weight in first.values() for other_weight in other.values())
 
 
-def test_leaving_one_hierarchy_out_does_not_change_another() -> None:
+def test_removing_stage_does_not_change_other_adapters() -> None:
     every = _adapters().state_dict()
     for left_out in ("pyramid", "region", "embedding"):
         fewer = _adapters(**{left_out: None}).state_dict()
@@ -84,14 +84,14 @@ def test_leaving_one_hierarchy_out_does_not_change_another() -> None:
         assert all(torch.equal(fewer[name], every[name]) for name in fewer)
 
 
-def test_first_weights_keep_the_variance() -> None:
+def test_initial_weights_keep_variance() -> None:
     # Uniform in +-sqrt(3 / in): variance 1 / in. 64k draws: standard error of the variance about 0.35%.
     weight = Adapter(256, 256, bias=False, seed=0).weight.detach()
     assert weight.abs().max().item() <= math.sqrt(3.0 / 256)
     assert weight.var().item() == pytest.approx(1.0 / 256, rel=0.02)
 
 
-def test_is_a_pointwise_convolution_and_a_matrix_product() -> None:
+def test_adapter_is_pointwise_convolution_or_matrix_product() -> None:
     adapter = Adapter(3, 5, bias=True, seed=0)
     assert adapter.bias is not None
     nn.init.normal_(adapter.bias, generator=torch.Generator().manual_seed(1))
@@ -102,7 +102,7 @@ def test_is_a_pointwise_convolution_and_a_matrix_product() -> None:
     torch.testing.assert_close(adapter(rows), rows @ adapter.weight.T + adapter.bias)
 
 
-def test_serves_bf16_features_in_and_outside_autocast() -> None:
+def test_adapter_works_on_bf16_features_with_and_without_autocast() -> None:
     adapter = Adapter(3, 5, bias=True, seed=0)
     features = torch.ones(2, 3, 4, 6, dtype=torch.bfloat16)
     outside = adapter(features)

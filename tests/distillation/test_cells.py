@@ -36,7 +36,7 @@ def _numbered(count: int, height: int, width: int) -> Tensor:
         (1, 1, 1, 1),
     ],
 )
-def test_step_leaves_1000_cells_and_shares_no_factor_with_the_width(
+def test_stride_leaves_1000_cells_and_shares_no_factor_with_width(
     count: int, height: int, width: int, step: int
 ) -> None:
     assert sampling_stride(_normal(count, 2, height, width, seed=0)) == step
@@ -46,7 +46,7 @@ def test_step_leaves_1000_cells_and_shares_no_factor_with_the_width(
 @pytest.mark.parametrize(
     ("count", "height", "width"), [(8, 48, 64), (8, 40, 56), (8, 30, 40), (8, 40, 55), (512, 7, 7)]
 )
-def test_sample_is_every_nth_cell_and_takes_all_places_equally_often(count: int, height: int, width: int) -> None:
+def test_sample_is_every_nth_cell_and_covers_columns_evenly(count: int, height: int, width: int) -> None:
     numbers = _numbered(count, height, width)
     step = sampling_stride(numbers)
     student, teacher, mask = compared_maps(numbers, 10 * numbers.repeat(1, 3, 1, 1), numbers % 2 == 0, "sample")
@@ -67,7 +67,7 @@ def test_sample_is_every_nth_cell_and_takes_all_places_equally_often(count: int,
         torch.testing.assert_close(shares, wanted, rtol=0.05, atol=0.0)
 
 
-def test_all_cells_and_few_cells_are_left_as_they_are() -> None:
+def test_maps_are_returned_unchanged_if_all_cells_are_compared() -> None:
     many, few = _normal(2, 3, 40, 50, seed=0), _normal(2, 3, 37, 40, seed=1)
     cases: tuple[tuple[Tensor, ComparedCells], ...] = ((many, "all"), (few, "sample"))
     for features, cells in cases:
@@ -80,7 +80,7 @@ def test_all_cells_and_few_cells_are_left_as_they_are() -> None:
 # Half of the second picture padding: at its right, or below.
 @pytest.mark.parametrize("half", [[[160.0, 200.0], [160.0, 100.0]], [[160.0, 200.0], [80.0, 200.0]]])
 @pytest.mark.parametrize("kind", ["pearson", "mse"])
-def test_losses_compare_the_cells_of_the_sample_and_move_them_alone(kind: FeatureLoss, half: list[list[float]]) -> None:
+def test_losses_compare_and_train_sampled_cells_only(kind: FeatureLoss, half: list[list[float]]) -> None:
     # p2 of 4,000 cells is sampled at every third, p3 of 1,000 is not.
     student = {"p2": _normal(2, 3, 40, 50, seed=0), "p3": _normal(2, 3, 20, 25, seed=1)}
     teacher = {"p2": _normal(2, 3, 40, 50, seed=2), "p3": _normal(2, 3, 20, 25, seed=3)}
@@ -101,7 +101,7 @@ def test_losses_compare_the_cells_of_the_sample_and_move_them_alone(kind: Featur
     assert torch.equal(gradient != 0, is_compared.expand_as(gradient))
 
 
-def test_region_loss_compares_the_cells_of_the_sample_in_valid_regions() -> None:
+def test_region_loss_compares_sampled_cells_of_valid_regions() -> None:
     # 100 regions' 4,900 cells: every third.
     student, teacher = _normal(100, 4, 7, 7, seed=0), _normal(100, 4, 7, 7, seed=1)
     for valid in (torch.arange(100) % 4 != 1, torch.ones(100, dtype=torch.bool)):
@@ -112,7 +112,7 @@ def test_region_loss_compares_the_cells_of_the_sample_in_valid_regions() -> None
         assert found != region_distillation_loss(student, teacher, valid, "pearson").item()
 
 
-def test_sampled_adapter_is_that_of_the_sampled_maps() -> None:
+def test_adapter_applies_to_sampled_maps() -> None:
     student, teacher = {"p2": _normal(2, 3, 40, 50, seed=0)}, {"p2": _normal(2, 5, 40, 50, seed=1)}
     weight, sizes = _normal(5, 3, seed=2), torch.tensor([[160.0, 200.0], [160.0, 200.0]])
     found = pyramid_distillation_loss(student, teacher, sizes, (160, 200), "pearson", {"p2": weight}, "sample")
@@ -121,7 +121,7 @@ def test_sampled_adapter_is_that_of_the_sampled_maps() -> None:
     assert found.item() == pytest.approx(expected.item(), abs=1e-6)
 
 
-def test_traces_as_one_graph_for_one_size_after_another() -> None:
+def test_sampling_traces_as_one_graph_for_several_sizes() -> None:
     traced = torch.compile(pyramid_distillation_loss, fullgraph=True, backend="aot_eager")
     sizes = torch.tensor([[160.0, 200.0], [160.0, 100.0]])
     for width in (50, 52, 64):
@@ -131,7 +131,7 @@ def test_traces_as_one_graph_for_one_size_after_another() -> None:
         assert found.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_nobody_looks_at_a_mask_that_is_not_on_the_host() -> None:
+def test_mask_is_read_on_cpu_only() -> None:
     assert is_known_full(torch.tensor([True, True]))
     assert not is_known_full(torch.tensor([True, False]))
     assert not is_known_full(torch.ones(2, dtype=torch.bool, device="meta"))

@@ -28,7 +28,7 @@ def _adapted(student: Tensor, weight: Tensor) -> Tensor:
 
 
 class TestAdaptedMoments:
-    def test_are_those_of_the_adapted_map(self) -> None:
+    def test_moments_equal_those_of_adapted_map(self) -> None:
         # A mean of 5 beside a spread of 1: what is not centred would show.
         student = 5.0 + _normal(3, 4, 6, 5, seed=0)
         teacher = _normal(3, 7, 6, 5, seed=1) - 2.0
@@ -39,7 +39,7 @@ class TestAdaptedMoments:
             for name, values, wanted in zip(Moments._fields, found, expected, strict=True):
                 torch.testing.assert_close(values, wanted, rtol=1e-4, atol=1e-5, msg=name)
 
-    def test_gradients_are_those_of_the_formula(self) -> None:
+    def test_gradients_pass_gradcheck(self) -> None:
         student = _normal(2, 3, 4, 5, seed=0, dtype=torch.float64).requires_grad_()
         teacher = _normal(2, 4, 4, 5, seed=1, dtype=torch.float64)
         weight = _normal(4, 3, seed=2, dtype=torch.float64).requires_grad_()
@@ -49,7 +49,7 @@ class TestAdaptedMoments:
                 (student, weight),
             )
 
-    def test_what_stands_in_padding_does_not_matter(self) -> None:
+    def test_padding_does_not_affect_loss_or_gradient(self) -> None:
         mask = _masks(3, 6, 5)[1]
         assert mask is not None
         student, teacher, weight = _normal(3, 4, 6, 5, seed=0), _normal(3, 7, 6, 5, seed=1), _normal(7, 4, seed=2)
@@ -68,7 +68,7 @@ class TestAdaptedMoments:
             assert torch.equal(again, loss)
             assert torch.equal(gradient_again, gradient)
 
-    def test_of_an_empty_mask_and_of_constant_channels_are_zero(self) -> None:
+    def test_moments_of_empty_mask_and_constant_channels_are_zero(self) -> None:
         teacher, weight = _normal(2, 7, 4, 4, seed=1), _normal(7, 3, seed=2)
         nowhere = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
         for student, mask in ((_normal(2, 3, 4, 4, seed=0), nowhere), (torch.full((2, 3, 4, 4), 4.0), None)):
@@ -82,7 +82,7 @@ class TestAdaptedMoments:
             # Half a teacher's standardised variance against a student of zeros; nothing at all where no cell counts.
             assert loss.item() == pytest.approx(0.0 if mask is nowhere else 0.5, abs=1e-6)
 
-    def test_bf16_maps_have_the_loss_of_the_same_numbers_in_fp32(self) -> None:
+    def test_loss_of_bf16_maps_equals_loss_of_same_values_in_fp32(self) -> None:
         student, weight = 3.0 + _normal(4, 16, 12, 12, seed=0), _normal(8, 16, seed=2)
         teacher = _adapted(student, weight) + 2.0 * _normal(4, 8, 12, 12, seed=1)
         student, teacher = student.bfloat16(), teacher.bfloat16()
@@ -90,7 +90,7 @@ class TestAdaptedMoments:
         assert narrow.dtype == torch.float32
         assert torch.equal(narrow, pearson_loss(student.float(), teacher.float(), None, weight))
 
-    def test_gradients_hold_at_a_perfect_correlation(self) -> None:
+    def test_gradients_are_accurate_at_perfect_correlation(self) -> None:
         # Two cells have a correlation of 1 or -1, whatever they hold: the variance equals its least, cov^2 / var_t, but
         # for rounding, which must not decide whether it has a gradient. The adapted map is the reference.
         for seed in range(4):
@@ -108,7 +108,7 @@ class TestAdaptedMoments:
                 torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-9)
 
     @pytest.mark.parametrize("cells", [(1, 2), (4, 8)])
-    def test_gradients_of_bf16_maps_hold_where_the_adapter_fits(self, cells: tuple[int, int]) -> None:
+    def test_gradients_of_bf16_maps_are_accurate_near_perfect_correlation(self, cells: tuple[int, int]) -> None:
         # At a correlation near 1 the gradient's two parts cancel: rounded to bf16 each, they would leave noise alone.
         student = _normal(3, 32, *cells, seed=0)
         teacher = _adapted(student, truth := _normal(48, 32, seed=1)) + 0.05 * _normal(3, 48, *cells, seed=2)
@@ -121,14 +121,14 @@ class TestAdaptedMoments:
         # Its own rounding to 8 bits is 2^-9 = 0.002.
         assert (gradients[0] - gradients[1]).norm() < 0.004 * gradients[1].norm()
 
-    def test_no_gradient_reaches_the_teacher(self) -> None:
+    def test_teacher_receives_no_gradient(self) -> None:
         student = _normal(2, 3, 4, 4, seed=0).requires_grad_()
         teacher = _normal(2, 5, 4, 4, seed=1).requires_grad_()
         torch.autograd.backward(pearson_loss(student, teacher, None, _normal(5, 3, seed=2)))
         assert teacher.grad is None
         assert student.grad is not None
 
-    def test_bf16_holds_for_the_adapter_that_training_looks_for(self) -> None:
+    def test_loss_of_bf16_maps_is_accurate_for_least_squares_adapter(self) -> None:
         # Channels that are mixtures of ever weaker sources, as a network's are, under the adapter of least squares: its
         # w^T Cov w cancels most digits of Cov. With entries of 8 bits this loss was -4,572.
         student = _adapted(
@@ -158,7 +158,7 @@ class TestMeansBesideTheSpread:
         # In bf16 numbers about 20 are an eighth apart: a spread of 1 is about 30 of them.
         return (20.0 - student).to(dtype), (20.0 + teacher).to(dtype), -weight
 
-    def test_move_no_moment(self, dtype: torch.dtype) -> None:
+    def test_moments_are_accurate(self, dtype: torch.dtype) -> None:
         student, teacher, weight = self._maps(dtype)
         for mask in _masks(4, 12, 12):
             found = _one_map(student, teacher, mask, weight)
@@ -169,7 +169,7 @@ class TestMeansBesideTheSpread:
                 # Moments of 1 to 10, of numbers about 20 that fp32 holds to 1e-6.
                 torch.testing.assert_close(values.double(), wanted, rtol=2e-5, atol=2e-5, msg=name)
 
-    def test_move_no_gradient(self, dtype: torch.dtype) -> None:
+    def test_gradients_are_accurate(self, dtype: torch.dtype) -> None:
         student, teacher, weight = self._maps(dtype)
         for mask in _masks(4, 12, 12):
             gradients = []
@@ -188,7 +188,7 @@ class TestMeansBesideTheSpread:
             assert exact.sum(dim=(0, 2, 3)).abs().max() < 1e-12 * exact.norm()
             assert narrow.double().sum(dim=(0, 2, 3)).norm() <= 5 * tolerance * exact.norm()
 
-    def test_of_constant_teachers_are_nothing(self, dtype: torch.dtype) -> None:
+    def test_moments_of_constant_teacher_are_near_zero(self, dtype: torch.dtype) -> None:
         student, teacher, weight = self._maps(dtype)
         for value in (3.3, -0.05, 20.1):
             constant = torch.full_like(teacher, value)
@@ -208,7 +208,7 @@ class TestLargeMaps:
         return student, 20.0 + _adapted(student, weight) + 1.2 * _normal(8, 16, 160, 240, seed=1), weight
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-    def test_loss_is_that_of_fp64(self, maps: tuple[Tensor, Tensor, Tensor], dtype: torch.dtype) -> None:
+    def test_loss_equals_fp64(self, maps: tuple[Tensor, Tensor, Tensor], dtype: torch.dtype) -> None:
         student, teacher, weight = maps
         student, teacher = student.to(dtype), teacher.to(dtype)
         exact = pearson_loss(student.double(), teacher.double(), None, weight.double()).item()
@@ -219,7 +219,7 @@ class TestLargeMaps:
         assert pearson_loss(student, teacher, None, weight).item() == pytest.approx(exact, rel=1e-5)
 
     @pytest.mark.parametrize("value", [3.3, -0.05])
-    def test_constant_teacher_is_no_teacher(self, maps: tuple[Tensor, Tensor, Tensor], value: float) -> None:
+    def test_constant_teacher_has_loss_of_one_half(self, maps: tuple[Tensor, Tensor, Tensor], value: float) -> None:
         # The student's own standardised variance alone: a half. A mean right to 1e-6 leaves a teacher's variance of
         # 1e-11, which is 1e-3 of epsilon.
         student, teacher, weight = maps
@@ -228,7 +228,7 @@ class TestLargeMaps:
         )
 
 
-def test_gradient_is_that_of_fp64_where_the_backward_pass_runs_under_autocast() -> None:
+def test_gradient_under_autocast_equals_fp64() -> None:
     student, teacher, weight = _normal(2, 3, 4, 5, seed=0), _normal(2, 4, 4, 5, seed=1), _normal(4, 3, seed=2)
     features = student.requires_grad_()
     # Of the covariance, which torch takes back by products element by element: its matrix products would be bf16's.
@@ -249,7 +249,7 @@ def test_fp16_maps_do_not_overflow() -> None:
     assert pearson_loss(student, teacher, None, weight).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_levels_are_compared_in_fp32_under_autocast() -> None:
+def test_pyramid_loss_is_fp32_under_autocast() -> None:
     student, teacher = {"p2": _normal(2, 3, 48, 48, seed=0)}, {"p2": _normal(2, 4, 48, 48, seed=1)}
     weights, sizes = {"p2": _normal(4, 3, seed=2)}, torch.tensor([[192.0, 192.0], [150.0, 192.0]])
     expected = pyramid_distillation_loss(student, teacher, sizes, (192, 192), "pearson", weights)
@@ -257,7 +257,7 @@ def test_levels_are_compared_in_fp32_under_autocast() -> None:
         assert torch.equal(pyramid_distillation_loss(student, teacher, sizes, (192, 192), "pearson", weights), expected)
 
 
-def test_loss_never_falls_below_0_where_an_adapter_cancels_almost_all() -> None:
+def test_loss_is_not_negative_if_adapter_cancels_most_digits() -> None:
     # Each second channel is its neighbour but for a part in 200, and the adapter, as one in training would, asks for
     # that part alone, enlarged: of a variance of 4 = 800^2 x 0.0025^2 it finds what 18 bits of 2 x 800^2 leave, 5 more
     # or less. The correlation is about 1, so that half of all seeds would have it above.

@@ -93,7 +93,7 @@ def _taps(pyramid: dict[str, Tensor], region: RegionOutput) -> dict[str, list[Te
 
 class TestParts:
     @pytest.mark.parametrize("loss", ["pearson", "mse"])
-    def test_each_is_its_weight_times_its_loss_of_adapted_features(self, loss: FeatureLoss) -> None:
+    def test_each_loss_is_weight_times_loss_of_adapted_features(self, loss: FeatureLoss) -> None:
         objective = build_objective(_distillation(ALL_STAGES, loss), STUDENT, TEACHER, seed=0)
         pyramid, region = _features(STUDENT, seed=0)
         teacher_pyramid, teacher = _features(TEACHER, seed=1)
@@ -122,7 +122,7 @@ class TestParts:
             assert part.item() > 0.1  # unrelated features: no loss is near 0
 
     @pytest.mark.parametrize("kind", ["pearson", "mse"])
-    def test_pyramid_and_regions_are_compared_at_the_cells_asked_for(
+    def test_pyramid_and_regions_are_compared_at_configured_cells(
         self, monkeypatch: pytest.MonkeyPatch, kind: FeatureLoss
     ) -> None:
         monkeypatch.setattr(cells, "_MINIMUM_CELLS", 10)  # these maps are small
@@ -155,7 +155,7 @@ class TestParts:
         assert all(abs(sample - every) > 1e-3 for sample, every in found.values())
 
     @pytest.mark.parametrize("loss", ["pearson", "mse"])
-    def test_identical_student_and_teacher_give_exactly_zero_at_every_level(self, loss: FeatureLoss) -> None:
+    def test_identical_student_and_teacher_have_exactly_zero_losses(self, loss: FeatureLoss) -> None:
         objective = build_objective(_distillation(ALL_STAGES, loss), STUDENT, STUDENT, seed=0)
         pyramid, region = _features(STUDENT, seed=0)
         parts = objective(_output(pyramid, region), *_features(STUDENT, seed=0), VALID_SIZES, IMAGE_SIZE)
@@ -163,9 +163,7 @@ class TestParts:
 
     @pytest.mark.parametrize("loss", ["pearson", "mse"])
     @pytest.mark.parametrize("stage", list(ALL_STAGES))
-    def test_each_level_alone_reaches_its_own_taps_and_adapters_and_never_the_teacher(
-        self, stage: str, loss: FeatureLoss
-    ) -> None:
+    def test_each_stage_trains_only_its_own_features_and_adapters(self, stage: str, loss: FeatureLoss) -> None:
         objective = build_objective(_distillation({stage: 1.0}, loss), STUDENT, TEACHER, seed=0)
         student_features, teacher_features = _features(STUDENT, seed=0), _features(TEACHER, seed=1)
         parts = objective(_output(*student_features), *teacher_features, VALID_SIZES, IMAGE_SIZE)
@@ -182,7 +180,7 @@ class TestParts:
             assert parameter.grad is not None
             assert parameter.grad.abs().sum() > 0
 
-    def test_each_has_a_graph_of_its_own_for_gradient_norms(self) -> None:
+    def test_losses_have_separate_graphs_for_gradient_norms(self) -> None:
         objective = build_objective(_distillation(ALL_STAGES), STUDENT, TEACHER, seed=0)
         source = torch.ones((), requires_grad=True)
         pyramid, region = _features(STUDENT, seed=0)
@@ -198,7 +196,7 @@ class TestParts:
         (gradient,) = torch.autograd.grad(parts["distill_pyramid"], source)
         assert gradient.item() == pytest.approx(0.0, abs=1e-5)
 
-    def test_padding_and_unused_regions_are_of_no_account(self) -> None:
+    def test_padding_and_unused_regions_do_not_affect_losses(self) -> None:
         objective = build_objective(_distillation(ALL_STAGES), STUDENT, TEACHER, seed=0)
         pyramid, region = _features(STUDENT, seed=0)
         teacher = _features(TEACHER, seed=1)
@@ -223,7 +221,7 @@ class TestParts:
         }
 
     @pytest.mark.parametrize("autocast", [False, True])
-    def test_bf16_features_are_served_in_and_outside_autocast(self, autocast: bool) -> None:
+    def test_bf16_features_work_with_and_without_autocast(self, autocast: bool) -> None:
         objective = build_objective(_distillation(ALL_STAGES), STUDENT, TEACHER, seed=0)
         pyramid, region = _features(STUDENT, seed=0)
         teacher = _features(TEACHER, seed=1)
@@ -242,7 +240,7 @@ class TestParts:
             # bf16 keeps 8 bits: inputs differ by 0.4%, losses, which are means over many, by less.
             assert part.item() == pytest.approx(expected[name].item(), rel=4e-3)
 
-    def test_traces_whole_so_that_nothing_waits_for_the_host(self) -> None:
+    def test_losses_trace_as_one_graph(self) -> None:
         distillation = _distillation(ALL_STAGES)
         both_losses = distillation.model_copy(update={"region": FeatureStageConfig(loss="mse", weight=1.0)})
         objective = build_objective(both_losses, STUDENT, TEACHER, seed=0)
@@ -272,7 +270,7 @@ class TestParts:
 
 class TestWeightZero:
     @pytest.mark.parametrize("left_out", list(ALL_STAGES))
-    def test_leaves_the_level_out(self, left_out: str) -> None:
+    def test_stage_has_no_loss_and_no_adapter(self, left_out: str) -> None:
         weights = {stage: weight for stage, weight in ALL_STAGES.items() if stage != left_out}
         objective = build_objective(_distillation(weights), STUDENT, TEACHER, seed=0)
         parts = objective(_output(*_features(STUDENT, seed=0)), *_features(TEACHER, seed=1), VALID_SIZES, IMAGE_SIZE)
@@ -294,7 +292,7 @@ class TestWeightZero:
             (None, False, False),
         ],
     )
-    def test_asks_the_teacher_only_for_what_it_reads(self, stage: str | None, pyramid: bool, region: bool) -> None:
+    def test_only_required_teacher_outputs_are_requested(self, stage: str | None, pyramid: bool, region: bool) -> None:
         distillation = _distillation({stage: 0.5} if stage else {})
         assert distillation.is_active == (pyramid or region)
         objective = build_objective(distillation, STUDENT, TEACHER, seed=0)
@@ -310,7 +308,7 @@ class TestWeightZero:
         )
         assert len(parts) == (stage is not None)
 
-    def test_a_missing_teacher_is_named(self) -> None:
+    def test_missing_teacher_output_is_refused(self) -> None:
         objective = build_objective(_distillation(ALL_STAGES), STUDENT, TEACHER, seed=0)
         teacher_pyramid, teacher_region = _features(TEACHER, seed=1)
         output = _output(*_features(STUDENT, seed=0))
@@ -319,7 +317,7 @@ class TestWeightZero:
         with pytest.raises(AssertionError, match="teacher's box head"):
             objective(output, teacher_pyramid, None, VALID_SIZES, IMAGE_SIZE)
 
-    def test_trains_as_plain_training_does_to_the_bit(self) -> None:
+    def test_training_is_bit_identical_to_plain_training(self) -> None:
         def train(with_objective: bool) -> tuple[Tensor, Tensor]:
             torch.manual_seed(0)
             weight = nn.Parameter(torch.randn(4, 4))
@@ -346,7 +344,7 @@ class TestWeightZero:
 
 
 class TestBuild:
-    def test_every_setting_arrives(self) -> None:
+    def test_every_setting_is_passed_to_objective(self) -> None:
         distillation = DistillationConfig(
             pyramid=FeatureStageConfig(loss="mse", weight=1.5),
             region=FeatureStageConfig(loss="pearson", weight=2.5),
@@ -375,7 +373,7 @@ class TestBuild:
         biases = {name for name, _ in objective.named_parameters() if name.endswith("bias")}
         assert biases == {f"adapters.pyramid.p{level}.bias" for level in range(2, 7)} | {"adapters.embedding.bias"}
 
-    def test_adapters_go_from_the_students_widths_to_the_teachers(self) -> None:
+    def test_adapters_map_student_widths_to_teacher_widths(self) -> None:
         objective = build_objective(_distillation(ALL_STAGES), STUDENT, TEACHER, seed=0)
         shapes = {name: tuple(parameter.shape) for name, parameter in objective.named_parameters()}
         assert shapes == {
@@ -384,7 +382,7 @@ class TestBuild:
             "adapters.embedding.weight": (24, 16),
         }
 
-    def test_the_seed_decides_the_first_weights(self) -> None:
+    def test_initial_weights_depend_on_seed(self) -> None:
         first, again, other = (
             build_objective(_distillation(ALL_STAGES), STUDENT, TEACHER, seed=seed).state_dict() for seed in (1, 1, 2)
         )

@@ -37,7 +37,7 @@ def _one_minus_correlation(student: Tensor, teacher: Tensor, mask: Tensor) -> fl
 
 class TestPearson:
     @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-    def test_is_one_minus_correlation_over_the_cells_that_count(self, memory_format: torch.memory_format) -> None:
+    def test_loss_is_one_minus_correlation_over_masked_cells(self, memory_format: torch.memory_format) -> None:
         teacher = _normal(3, 4, 6, 5, seed=0).to(memory_format=memory_format)
         student = (0.7 * teacher + _normal(3, 4, 6, 5, seed=1)).to(memory_format=memory_format)
         mask = _some_cells(3, 6, 5)
@@ -50,13 +50,13 @@ class TestPearson:
         assert pearson_loss(student, teacher).item() == pytest.approx(expected, abs=1e-6)
         assert pearson_loss(student, teacher, everything).item() == pytest.approx(expected, abs=1e-6)
 
-    def test_one_mask_value_an_example_covers_all_its_cells(self) -> None:
+    def test_mask_of_one_value_per_image_covers_all_its_cells(self) -> None:
         student, teacher = _normal(5, 3, 4, 4, seed=0), _normal(5, 3, 4, 4, seed=1)
         mask = torch.tensor([True, False, True, True, False])[:, None, None, None]
         expected = _one_minus_correlation(student, teacher, mask.expand(5, 1, 4, 4))
         assert pearson_loss(student, teacher, mask).item() == pytest.approx(expected, abs=1e-6)
 
-    def test_is_half_the_mean_squared_difference_of_standardised_channels(self) -> None:
+    def test_loss_is_half_mean_squared_difference_of_standardised_channels(self) -> None:
         student, teacher = _normal(2, 3, 4, 5, seed=0), _normal(2, 3, 4, 5, seed=1)
 
         def standardised(features: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class TestPearson:
         expected = 0.5 * (standardised(student) - standardised(teacher)).square().mean()
         assert pearson_loss(student, teacher).item() == pytest.approx(expected.item(), abs=1e-6)
 
-    def test_scale_and_offset_of_a_channel_do_not_count_and_its_sign_does(self) -> None:
+    def test_loss_is_invariant_to_scale_and_offset_but_not_to_sign(self) -> None:
         teacher = _normal(2, 3, 4, 5, seed=0)
         scale = torch.tensor([0.3, 1.0, 50.0])[None, :, None, None]
         offset = torch.tensor([-2.0, 0.0, 7.0])[None, :, None, None]
@@ -74,7 +74,7 @@ class TestPearson:
         assert pearson_loss(scale * teacher + offset, teacher).item() == pytest.approx(0.0, abs=2e-6)
         assert pearson_loss(-scale * teacher + offset, teacher).item() == pytest.approx(2.0, abs=2e-6)
 
-    def test_keeps_its_digits_where_the_mean_is_large_beside_the_spread(self) -> None:
+    def test_loss_is_accurate_for_large_means(self) -> None:
         teacher = 1000.0 + 0.1 * _normal(4, 2, 16, 16, seed=0)
         student = 0.5 * (teacher - 1000.0) + 0.1 * _normal(4, 2, 16, 16, seed=1) - 3000.0
         everything = torch.ones(4, 1, 16, 16, dtype=torch.bool)
@@ -84,7 +84,7 @@ class TestPearson:
         assert pearson_loss(student, teacher, everything).item() == pytest.approx(expected, abs=1e-5)
         assert pearson_loss(student, teacher).item() == pytest.approx(expected, abs=1e-5)
 
-    def test_gradient_is_that_of_the_formula(self) -> None:
+    def test_gradient_passes_gradcheck(self) -> None:
         teacher = _normal(2, 3, 4, 5, seed=0, dtype=torch.float64)
         student = _normal(2, 3, 4, 5, seed=1, dtype=torch.float64).requires_grad_()
         for mask in (None, _some_cells(2, 4, 5), torch.tensor([True, False])[:, None, None, None]):
@@ -92,7 +92,7 @@ class TestPearson:
                 lambda features, mask=mask: channel_moments(features, teacher, mask)[::2], (student,)
             )
 
-    def test_gradient_reaches_the_student_through_variance_and_covariance(self) -> None:
+    def test_gradient_equals_autograd_of_correlation(self) -> None:
         teacher = _normal(2, 3, 4, 5, seed=0)
         student = _normal(2, 3, 4, 5, seed=1).requires_grad_()
         mask = _some_cells(2, 4, 5)
@@ -129,7 +129,7 @@ class TestPearson:
         assert norms[2].item() < 1e-8
         assert norms[3].item() < 1e-7
 
-    def test_rounding_of_a_large_constant_does_not_pass_for_a_pattern(self) -> None:
+    def test_rounding_of_large_constants_is_bounded(self) -> None:
         student = torch.full((3, 2, 5, 7), 1000.1, requires_grad=True)
         teacher = torch.full((3, 2, 5, 7), -777.7)
         loss = pearson_loss(student, teacher, _some_cells(3, 5, 7))
@@ -140,7 +140,7 @@ class TestPearson:
         assert student.grad is not None
         assert torch.isfinite(student.grad).all()
 
-    def test_of_a_single_cell_is_zero(self) -> None:
+    def test_single_cell_has_zero_loss_and_gradient(self) -> None:
         student = _normal(1, 4, 1, 1, seed=0).requires_grad_()
         loss = pearson_loss(student, _normal(1, 4, 1, 1, seed=1))
         torch.autograd.backward(loss)
@@ -150,7 +150,7 @@ class TestPearson:
 
 
 class TestMse:
-    def test_by_hand(self) -> None:
+    def test_loss_equals_hand_computation(self) -> None:
         student = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, -1.0]]).view(1, 2, 1, 3)
         teacher = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 1.0]]).view(1, 2, 1, 3)
         # Squares: 0, 4, 9 and 1, 0, 4: 18 over 6 elements.
@@ -159,13 +159,13 @@ class TestMse:
         mask = torch.tensor([True, False, True]).view(1, 1, 1, 3)
         assert mse_loss(student, teacher, mask).item() == pytest.approx(3.5, rel=1e-6)
 
-    def test_one_mask_value_an_example_covers_all_its_cells(self) -> None:
+    def test_mask_of_one_value_per_image_covers_all_its_cells(self) -> None:
         student, teacher = _normal(3, 2, 4, 4, seed=0), _normal(3, 2, 4, 4, seed=1)
         mask = torch.tensor([True, False, True])[:, None, None, None]
         expected = (student[[0, 2]] - teacher[[0, 2]]).double().square().mean().item()
         assert mse_loss(student, teacher, mask).item() == pytest.approx(expected, rel=1e-6)
 
-    def test_gradient_by_hand(self) -> None:
+    def test_gradient_equals_hand_computation(self) -> None:
         student = torch.tensor([1.0, 2.0, 3.0]).view(1, 1, 1, 3).requires_grad_()
         mask = torch.tensor([True, False, True]).view(1, 1, 1, 3)
         torch.autograd.backward(mse_loss(student, torch.zeros(1, 1, 1, 3), mask))
@@ -176,7 +176,7 @@ class TestMse:
 
 @pytest.mark.parametrize("kind", ["pearson", "mse"])
 class TestEitherLoss:
-    def test_of_identical_features_is_exactly_zero(self, kind: FeatureLoss) -> None:
+    def test_identical_features_have_exactly_zero_loss(self, kind: FeatureLoss) -> None:
         # Also with a dead channel, and at scales where epsilon is large and small beside the variance.
         features = _normal(4, 5, 6, 7, seed=0) * torch.tensor([0.0, 1e-5, 1e-2, 1.0, 1e3])[None, :, None, None]
         student = features.clone().requires_grad_()
@@ -185,7 +185,7 @@ class TestEitherLoss:
             # v / (v + e) on either side of the minus, because sqrt((v + e)^2) rounds to v + e.
             assert feature_loss(student, features, mask, kind).item() == 0.0
 
-    def test_what_stands_outside_the_mask_is_of_no_account(self, kind: FeatureLoss) -> None:
+    def test_values_outside_mask_do_not_affect_loss_or_gradient(self, kind: FeatureLoss) -> None:
         mask = _some_cells(3, 6, 5)
         student, teacher = _normal(3, 4, 6, 5, seed=0), _normal(3, 4, 6, 5, seed=1)
 
@@ -203,7 +203,7 @@ class TestEitherLoss:
             assert torch.equal(again, loss)
             assert torch.equal(gradient_again, gradient)
 
-    def test_of_an_empty_mask_is_zero_with_zero_gradient(self, kind: FeatureLoss) -> None:
+    def test_empty_mask_has_zero_loss_and_gradient(self, kind: FeatureLoss) -> None:
         student = _normal(2, 3, 4, 4, seed=0).requires_grad_()
         loss = feature_loss(student, _normal(2, 3, 4, 4, seed=1), torch.zeros(2, 1, 4, 4, dtype=torch.bool), kind)
         torch.autograd.backward(loss)
@@ -211,7 +211,7 @@ class TestEitherLoss:
         assert student.grad is not None
         assert torch.equal(student.grad, torch.zeros_like(student))
 
-    def test_gives_the_teacher_no_gradient(self, kind: FeatureLoss) -> None:
+    def test_teacher_receives_no_gradient(self, kind: FeatureLoss) -> None:
         student = _normal(2, 3, 4, 4, seed=0).requires_grad_()
         teacher = _normal(2, 3, 4, 4, seed=1).requires_grad_()
         torch.autograd.backward(feature_loss(student, teacher, None, kind))
@@ -219,7 +219,7 @@ class TestEitherLoss:
         assert student.grad is not None
         assert student.grad.abs().sum() > 0
 
-    def test_is_computed_in_fp32_from_bf16_and_under_autocast(self, kind: FeatureLoss) -> None:
+    def test_loss_is_fp32_for_bf16_features_and_under_autocast(self, kind: FeatureLoss) -> None:
         student, teacher = _normal(2, 8, 16, 16, seed=0).bfloat16(), _normal(2, 8, 16, 16, seed=1).bfloat16()
         mask = _some_cells(2, 16, 16)
         expected = feature_loss(student.float(), teacher.float(), mask, kind)
@@ -233,14 +233,14 @@ class TestEitherLoss:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert torch.equal(feature_loss(student, teacher, mask, kind), expected)
 
-    def test_leaves_its_arguments_as_they_were(self, kind: FeatureLoss) -> None:
+    def test_arguments_are_not_modified(self, kind: FeatureLoss) -> None:
         student, teacher = _normal(2, 3, 4, 4, seed=0), _normal(2, 3, 4, 4, seed=1)
         for mask in (None, _some_cells(2, 4, 4)):
             feature_loss(student, teacher, mask, kind)
         assert torch.equal(student, _normal(2, 3, 4, 4, seed=0))
         assert torch.equal(teacher, _normal(2, 3, 4, 4, seed=1))
 
-    def test_shapes_that_would_broadcast_are_refused(self, kind: FeatureLoss) -> None:
+    def test_broadcastable_shapes_are_refused(self, kind: FeatureLoss) -> None:
         features = _normal(2, 3, 4, 4, seed=0)
         with pytest.raises(AssertionError, match="teacher"):
             feature_loss(features, features[:, :1], None, kind)
@@ -251,7 +251,7 @@ class TestEitherLoss:
 
 
 class TestValidCellMask:
-    def test_keeps_cells_whose_centre_is_on_the_picture(self) -> None:
+    def test_mask_keeps_cells_with_centre_outside_padding(self) -> None:
         # Stride 8 on a 24 x 32 image: rows are centred at 4, 12, 20, columns at 4, 12, 20, 28.
         mask = valid_cell_mask(torch.tensor([[20.0, 12.5], [24.0, 32.0], [4.0, 32.0]]), 3, 4, (24, 32))
         expected = torch.zeros(3, 1, 3, 4, dtype=torch.bool)
@@ -260,13 +260,13 @@ class TestValidCellMask:
         # The third has no row: 4 is not below 4.
         assert torch.equal(mask, expected)
 
-    def test_heights_and_widths_are_not_mixed_up(self) -> None:
+    def test_mask_does_not_swap_height_and_width(self) -> None:
         mask = valid_cell_mask(torch.tensor([[8.0, 64.0]]), 2, 4, (32, 64))
         # Rows centred at 8, 24: none below 8. Swapped, it would be all rows and no column.
         assert not mask.any()
         assert valid_cell_mask(torch.tensor([[9.0, 64.0]]), 2, 4, (32, 64))[0, 0].tolist() == [[True] * 4, [False] * 4]
 
-    def test_a_full_picture_keeps_every_cell_where_the_stride_does_not_divide_it(self) -> None:
+    def test_unpadded_image_keeps_last_row_if_stride_does_not_divide_height(self) -> None:
         # p6 of a 224-pixel image has ceil(7 / 2) = 4 cells; with a stride of 64 the last centre would be at 224.
         assert valid_cell_mask(torch.tensor([[224.0, 224.0]]), 4, 4, (224, 224)).all()
 
@@ -280,7 +280,7 @@ class TestPyramid:
         }
 
     @pytest.mark.parametrize("kind", ["pearson", "mse"])
-    def test_is_the_mean_over_levels_of_each_levels_mean_without_padding(self, kind: FeatureLoss) -> None:
+    def test_loss_is_mean_over_levels_without_padding(self, kind: FeatureLoss) -> None:
         student, teacher = self._maps(0), self._maps(10)
         # 32 x 32 images, strides 4, 8, 16. The first is cut at height 16, the second at width 24.
         loss = pyramid_distillation_loss(student, teacher, torch.tensor([[16.0, 32.0], [32.0, 24.0]]), (32, 32), kind)
@@ -300,11 +300,11 @@ class TestPyramid:
         assert loss.item() == pytest.approx(np.mean(expected), abs=2e-6)
 
     @pytest.mark.parametrize("kind", ["pearson", "mse"])
-    def test_identical_pyramids_give_exactly_zero(self, kind: FeatureLoss) -> None:
+    def test_identical_pyramids_have_exactly_zero_loss(self, kind: FeatureLoss) -> None:
         sizes = torch.tensor([[16.0, 32.0], [32.0, 24.0]])
         assert pyramid_distillation_loss(self._maps(0), self._maps(0), sizes, (32, 32), kind).item() == 0.0
 
-    def test_every_level_counts_and_is_compared_with_its_own(self) -> None:
+    def test_each_level_is_compared_with_same_level_of_teacher(self) -> None:
         sizes = torch.tensor([[32.0, 32.0], [32.0, 32.0]])
         for level in ("p2", "p3", "p4"):
             teacher = self._maps(0)
@@ -313,7 +313,7 @@ class TestPyramid:
             loss = pyramid_distillation_loss(self._maps(0), teacher, sizes, (32, 32), "mse")
             assert loss.item() == pytest.approx(3.0**2 / 3, rel=1e-5)
 
-    def test_levels_of_one_side_only_are_refused(self) -> None:
+    def test_level_missing_in_teacher_is_refused(self) -> None:
         teacher = self._maps(0)
         del teacher["p3"]
         with pytest.raises(AssertionError, match="levels"):

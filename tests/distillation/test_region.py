@@ -25,28 +25,28 @@ def _expected(student: Tensor, teacher: Tensor, kind: FeatureLoss) -> float:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_region_loss_runs_over_valid_regions_and_their_cells(kind: FeatureLoss) -> None:
+def test_region_loss_covers_cells_of_valid_regions(kind: FeatureLoss) -> None:
     student, teacher = _normal(8, 4, 7, 7, seed=0), _normal(8, 4, 7, 7, seed=1)
     loss = region_distillation_loss(student, teacher, VALID, kind)
     assert loss.item() == pytest.approx(_expected(student[VALID], teacher[VALID], kind), abs=2e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_embedding_loss_runs_over_valid_regions(kind: FeatureLoss) -> None:
+def test_embedding_loss_covers_valid_regions(kind: FeatureLoss) -> None:
     student, teacher = _normal(8, 16, seed=0), _normal(8, 16, seed=1)
     loss = embedding_distillation_loss(student, teacher, VALID, kind)
     assert loss.item() == pytest.approx(_expected(student[VALID], teacher[VALID], kind), abs=2e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_identical_features_give_exactly_zero(kind: FeatureLoss) -> None:
+def test_identical_features_have_exactly_zero_loss(kind: FeatureLoss) -> None:
     features, embedding = _normal(8, 4, 7, 7, seed=0), _normal(8, 16, seed=1)
     assert region_distillation_loss(features, features.clone(), VALID, kind).item() == 0.0
     assert embedding_distillation_loss(embedding, embedding.clone(), VALID, kind).item() == 0.0
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_valid_region_gives_zero_and_zero_gradient(kind: FeatureLoss) -> None:
+def test_loss_without_valid_regions_is_zero_with_zero_gradient(kind: FeatureLoss) -> None:
     none_valid = torch.zeros(8, dtype=torch.bool)
     features, embedding = _normal(8, 4, 7, 7, seed=0).requires_grad_(), _normal(8, 16, seed=1).requires_grad_()
     region = region_distillation_loss(features, _normal(8, 4, 7, 7, seed=2), none_valid, kind)
@@ -60,7 +60,7 @@ def test_no_valid_region_gives_zero_and_zero_gradient(kind: FeatureLoss) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_student_alone_receives_gradient_at_valid_regions_alone(kind: FeatureLoss) -> None:
+def test_only_student_receives_gradient_and_only_in_valid_regions(kind: FeatureLoss) -> None:
     for loss, shape in ((region_distillation_loss, (8, 4, 7, 7)), (embedding_distillation_loss, (8, 16))):
         student, teacher = _normal(*shape, seed=0).requires_grad_(), _normal(*shape, seed=1).requires_grad_()
         torch.autograd.backward(loss(student, teacher, VALID, kind))

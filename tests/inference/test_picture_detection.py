@@ -44,7 +44,7 @@ def picture(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-def test_boxes_are_those_of_the_detector_in_pixels_of_the_picture(
+def test_boxes_equal_detector_in_pixels_of_image(
     weights: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype | None
 ) -> None:
     monkeypatch.setattr("hkd.inference.picture_detection.autocast_dtype", lambda *_: dtype)
@@ -70,7 +70,7 @@ def test_boxes_are_those_of_the_detector_in_pixels_of_the_picture(
     torch.testing.assert_close(torch.tensor([one.bbox for one in found.pedestrians]), expected, atol=1e-3, rtol=0)
 
 
-def test_files_tell_what_was_found(weights: Path, picture: Path, tmp_path: Path) -> None:
+def test_files_list_all_detections(weights: Path, picture: Path, tmp_path: Path) -> None:
     other = tmp_path / "grey.jpg"
     Image.new("L", (50, 40), 128).save(other)
     out = tmp_path / "made" / "out"
@@ -96,7 +96,7 @@ def pedestrians(record: dict[str, list[dict[str, list[float] | float]]]) -> tupl
     return tuple(FoundPedestrian(tuple(one["bbox"]), one["score"]) for one in record["pedestrians"])  # type: ignore[arg-type]
 
 
-def test_boxes_are_drawn_where_they_were_found(
+def test_boxes_are_drawn_at_detections(
     weights: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found_boxes = DetectedBoxes(np.array([0]), np.array([[40.0, 30.0, 20.0, 60.0]]), np.array([0.5]))
@@ -109,16 +109,14 @@ def test_boxes_are_drawn_where_they_were_found(
             assert drawn.getpixel(outside) == original.getpixel(outside)
 
 
-def test_a_threshold_that_nothing_reaches_leaves_the_picture_alone(
-    weights: Path, picture: Path, tmp_path: Path
-) -> None:
+def test_image_without_detections_is_drawn_unchanged(weights: Path, picture: Path, tmp_path: Path) -> None:
     (found,) = detect_command([picture], weights, tmp_path / "out", score_threshold=0.999)
     assert found.pedestrians == ()
     with Image.open(drawn_to(found)) as drawn, Image.open(picture) as original:
         assert drawn.tobytes() == original.tobytes()
 
 
-def test_all_unusable_pictures_are_named_and_nothing_is_written(weights: Path, picture: Path, tmp_path: Path) -> None:
+def test_all_unreadable_images_are_listed_and_nothing_is_written(weights: Path, picture: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.png"
     damaged.write_bytes(picture.read_bytes()[:1000])
     text = tmp_path / "text.jpg"
@@ -131,7 +129,7 @@ def test_all_unusable_pictures_are_named_and_nothing_is_written(weights: Path, p
     assert not (tmp_path / "out").exists()
 
 
-def test_pictures_are_not_drawn_over(weights: Path, picture: Path, tmp_path: Path) -> None:
+def test_existing_images_are_not_overwritten_by_drawings(weights: Path, picture: Path, tmp_path: Path) -> None:
     before = picture.read_bytes()
     with pytest.raises(PictureError, match=r"street\.png: is an input image .* --out"):
         detect_command([picture], weights, tmp_path)
@@ -150,7 +148,7 @@ def test_pictures_are_not_drawn_over(weights: Path, picture: Path, tmp_path: Pat
         detect_command([jpeg], weights, tmp_path / "out")
 
 
-def test_configuration_replaces_what_the_weights_say(weights: Path, picture: Path, tmp_path: Path) -> None:
+def test_configuration_replaces_metadata_of_weights(weights: Path, picture: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare.pt"
     torch.manual_seed(0)
     torch.save(build_detector(STUDENT).state_dict(), bare)
@@ -173,7 +171,7 @@ def test_configuration_replaces_what_the_weights_say(weights: Path, picture: Pat
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_picture_is_found_in_and_drawn_as_viewers_show_it(
+def test_exif_orientation_is_applied_to_detections_and_drawings(
     orientation: int, weights: Path, picture: Path, tmp_path: Path
 ) -> None:
     # How the upright picture is stored under each orientation: the inverse of what EXIF has a viewer do.
@@ -201,7 +199,7 @@ def test_a_turned_picture_is_found_in_and_drawn_as_viewers_show_it(
         assert drawn.tobytes() == as_expected.tobytes()
 
 
-def test_a_damaged_orientation_leaves_the_picture_as_it_is_stored(weights: Path, picture: Path, tmp_path: Path) -> None:
+def test_damaged_exif_data_leaves_image_as_stored(weights: Path, picture: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.jpg"
     with Image.open(picture) as opened:
         opened.save(damaged, exif=b"Exif\x00\x00no TIFF header at all")
@@ -230,7 +228,7 @@ def ground_truth(folder: Path, *images: tuple[int, str, int, int], bbox: Sequenc
     return path
 
 
-def test_results_are_what_the_official_scripts_read(weights: Path, picture: Path, tmp_path: Path) -> None:
+def test_results_are_read_by_pycocotools(weights: Path, picture: Path, tmp_path: Path) -> None:
     other = tmp_path / "grey.jpg"
     Image.new("L", (50, 40), 128).save(other)
     images = (7, "grey.jpg", 40, 50), (3, "street.png", 2 * HEIGHT, 2 * WIDTH - 20), (5, "unseen.png", 9, 9)
@@ -261,7 +259,7 @@ def test_results_are_what_the_official_scripts_read(weights: Path, picture: Path
 @pytest.mark.parametrize(
     ("asked", "lowest", "drawn_scores"), [(None, 0.01, [0.9]), (0.02, 0.02, [0.9, 0.03]), (0.7, 0.7, [0.9])]
 )
-def test_results_hold_what_miss_rates_need_and_drawings_what_is_sure(
+def test_results_keep_low_scores_and_drawings_high_scores(
     asked: float | None,
     lowest: float,
     drawn_scores: list[float],
@@ -286,7 +284,7 @@ def test_results_hold_what_miss_rates_need_and_drawings_what_is_sure(
     assert [one.score for one in found.pedestrians] == drawn_scores
 
 
-def test_without_ground_truth_pictures_are_numbered_as_given(weights: Path, picture: Path, tmp_path: Path) -> None:
+def test_images_without_annotations_are_numbered_in_order_given(weights: Path, picture: Path, tmp_path: Path) -> None:
     other = tmp_path / "grey.jpg"
     Image.new("L", (50, 40), 128).save(other)
     results = CocoResults(tmp_path / "found.json")
@@ -301,7 +299,7 @@ def test_without_ground_truth_pictures_are_numbered_as_given(weights: Path, pict
     assert len(of_first) > 0
 
 
-def test_folders_decide_between_images_of_one_name(weights: Path, picture: Path, tmp_path: Path) -> None:
+def test_parent_folders_distinguish_images_of_same_name(weights: Path, picture: Path, tmp_path: Path) -> None:
     for city in ("bonn", "ulm"):
         (tmp_path / city).mkdir()
         (tmp_path / city / "street.png").write_bytes(picture.read_bytes())
@@ -312,7 +310,7 @@ def test_folders_decide_between_images_of_one_name(weights: Path, picture: Path,
     assert {one["image_id"] for one in json.loads(results.path.read_text())} == {2}
 
 
-def test_all_pictures_that_are_not_the_ground_truths_are_named(weights: Path, picture: Path, tmp_path: Path) -> None:
+def test_all_images_that_do_not_match_annotations_are_listed(weights: Path, picture: Path, tmp_path: Path) -> None:
     for name, size in (("other.png", (8, 8)), ("small.png", (8, 8))):
         Image.new("RGB", size).save(tmp_path / name)
     (tmp_path / "copy").mkdir()
@@ -340,7 +338,7 @@ def test_all_pictures_that_are_not_the_ground_truths_are_named(weights: Path, pi
     assert not (tmp_path / "found.json").exists()
 
 
-def test_results_are_not_written_over_what_is_read(weights: Path, picture: Path, tmp_path: Path) -> None:
+def test_results_do_not_overwrite_inputs(weights: Path, picture: Path, tmp_path: Path) -> None:
     truth = ground_truth(tmp_path, (1, "street.png", 2 * HEIGHT, 2 * WIDTH - 20))
     for path in (picture, weights, truth):
         with pytest.raises(PictureError, match=rf"{path.name}: is an input and would be overwritten.*--json"):

@@ -82,7 +82,7 @@ def test_batch_without_objects_has_zero_box_losses_and_finite_gradients() -> Non
         assert parameter.grad is None or torch.isfinite(parameter.grad).all()
 
 
-def test_ignored_object_changes_no_loss_but_hides_its_place() -> None:
+def test_ignored_object_has_no_box_loss_and_no_negatives_inside() -> None:
     torch.manual_seed(0)
     detector = build_detector(TINY).eval()
     images, valid_sizes, targets = _batch(3)
@@ -119,7 +119,7 @@ def test_grid_sizes_equal_shapes_of_pyramid(height: int, width: int) -> None:
     assert [tuple(level.shape[2:]) for level in pyramid.values()] == pyramid_grid_sizes(height, width)
 
 
-def test_published_sizes() -> None:
+def test_parameter_counts_equal_published_ones() -> None:
     # torchvision documents fasterrcnn_resnet50_fpn at 41,755,286 parameters with 91 classes and a frozen
     # batch norm. DESIGN: ResNet-50 with FPN 256 and head 1024 has 41.3M with 2 classes; ResNet-18 28.3M.
     resnet50 = DetectorConfig(
@@ -138,14 +138,14 @@ def test_published_sizes() -> None:
     assert round(config_cost(resnet18, 96, 128).num_params / 1e6, 1) == 28.3
 
 
-def test_flops_of_the_box_head_by_hand() -> None:
+def test_box_head_flops_equal_hand_count() -> None:
     few, many = (config_cost(TINY.model_copy(update={"proposals_per_image": count}), 64, 96).flops for count in (8, 24))
     # One region: fc6 8 x 49 -> 16, fc7 16 -> 16, classes 16 -> 2, deltas 16 -> 8; two operations a product.
     per_region = 2 * (8 * 49 * 16 + 16 * 16 + 16 * 2 + 16 * 8)
     assert many - few == 16 * per_region
 
 
-def test_cost_leaves_the_global_generator_and_the_mode_alone() -> None:
+def test_cost_keeps_global_generator_and_mode() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
     cost = config_cost(TINY, 64, 96)
@@ -156,11 +156,11 @@ def test_cost_leaves_the_global_generator_and_the_mode_alone() -> None:
     assert detector.training
 
 
-def test_channels_are_rounded_to_eights() -> None:
+def test_scaled_channels_are_multiples_of_8() -> None:
     assert [scaled_channels(64, multiplier) for multiplier in (0.125, 0.3, 0.5, 1.0)] == [8, 16, 32, 64]
 
 
-def test_narrowest_shortcuts_equal_strided_convolutions() -> None:
+def test_subsampled_shortcut_equals_strided_convolution() -> None:
     # At width 1/8 stage 1 has 8 channels, for which oneDNN's own gradient overruns its memory at odd batches (not at
     # this even one). The 2 x 2 blocks of cells are read at their first, gradients of the others are zero.
     body = build_backbone("resnet18", 0.125, 8, "batch").body

@@ -47,7 +47,7 @@ def _pyramids(detector: Detector, images: Tensor, sizes: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("shape", SHAPES)
 class TestFuseForInference:
-    def test_answers_are_those_of_the_detector(self, shape: str) -> None:
+    def test_outputs_equal_original_detector(self, shape: str) -> None:
         # In fp64 only what is computed can differ, not how it is rounded.
         detector = _detector(SHAPES[shape]).double()
         fused = fuse_for_inference(detector, torch.float64)
@@ -66,7 +66,7 @@ class TestFuseForInference:
         torch.testing.assert_close(found.scores, expected.scores, rtol=1e-8, atol=1e-8)
 
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.06)])
-    def test_fused_convolutions_round_alike_at_one_size_after_another(
+    def test_pyramid_is_within_rounding_after_changes_of_size(
         self, shape: str, dtype: torch.dtype, tolerance: float
     ) -> None:
         # A chain of 20 to 60 roundings of 2^-24 or, at bf16, of 2^-9 each: about 1e-6, or 0.03, of the whole.
@@ -79,7 +79,7 @@ class TestFuseForInference:
             assert found.dtype == dtype
             assert torch.linalg.vector_norm(found.float() - expected) < tolerance * torch.linalg.vector_norm(expected)
 
-    def test_the_original_is_left_as_it_is(self, shape: str) -> None:
+    def test_original_is_not_modified(self, shape: str) -> None:
         detector = _detector(SHAPES[shape]).train()
         before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
         fused = fuse_for_inference(detector, torch.bfloat16)
@@ -97,14 +97,14 @@ class TestFuseForInference:
         assert copied
         assert not owned & {tensor.data_ptr() for tensor in copied}
 
-    def test_moving_the_copy_leaves_the_original_where_it_is(self, shape: str) -> None:
+    def test_moving_copy_does_not_move_original(self, shape: str) -> None:
         detector = _detector(SHAPES[shape])
         fused = fuse_for_inference(detector, torch.bfloat16).to("meta")
         assert {tensor.device.type for tensor in fused.buffers()} == {"meta"}
         assert {tensor.device.type for tensor in (*detector.parameters(), *detector.buffers())} == {"cpu"}
 
 
-def test_nothing_of_onednn_is_called_where_it_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disabled_onednn_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a fused convolution was called")
 
@@ -118,7 +118,7 @@ def test_nothing_of_onednn_is_called_where_it_is_switched_off(monkeypatch: pytes
     assert torch.linalg.vector_norm(found - expected) < 1e-5 * torch.linalg.vector_norm(expected)
 
 
-def test_a_norm_that_cannot_be_folded_is_refused() -> None:
+def test_norm_without_running_statistics_is_refused() -> None:
     detector = _detector(SHAPES["basic blocks"])
     detector.backbone.body["bn1"] = nn.InstanceNorm2d(16)
     with pytest.raises(AssertionError, match="InstanceNorm2d cannot be folded"):

@@ -125,7 +125,7 @@ def _padded(images: list[Tensor]) -> tuple[Tensor, Tensor]:
     ],
     ids=["resnet50-91-classes", "resnet50-one-image", "small-batch-of-three", "small-odd-sizes"],
 )
-def test_same_detections_as_torchvision(config: DetectorConfig, num_classes: int, sizes: list[tuple[int, int]]) -> None:
+def test_detections_equal_torchvision(config: DetectorConfig, num_classes: int, sizes: list[tuple[int, int]]) -> None:
     torch.manual_seed(0)
     reference = _torchvision_detector(config, num_classes)
     _spread_out(reference)
@@ -146,7 +146,7 @@ def test_same_detections_as_torchvision(config: DetectorConfig, num_classes: int
         assert torch.equal(found.labels[index][valid], image["labels"])
 
 
-def test_image_without_detections_is_empty_as_in_torchvision() -> None:
+def test_image_without_detections_equals_torchvision() -> None:
     torch.manual_seed(0)
     reference = _torchvision_detector(SMALL, 2)
     _spread_out(reference)
@@ -182,7 +182,7 @@ def training_case() -> tuple[Detector, FasterRCNN, Tensor, Tensor, Targets]:
     return ours, reference, images, torch.tensor([[128.0, 160.0]] * 3, dtype=torch.float64), targets
 
 
-def test_rpn_losses_equal_torchvision_on_the_same_anchors(
+def test_rpn_losses_equal_torchvision_on_same_anchors(
     training_case: tuple[Detector, FasterRCNN, Tensor, Tensor, Targets],
 ) -> None:
     ours, reference, images, valid_sizes, targets = training_case
@@ -226,7 +226,7 @@ def _masks(index: Tensor, valid: Tensor, count: int) -> list[Tensor]:
     return masks
 
 
-def test_region_losses_equal_torchvision_on_the_same_regions(
+def test_region_losses_equal_torchvision_on_same_regions(
     training_case: tuple[Detector, FasterRCNN, Tensor, Tensor, Targets],
 ) -> None:
     ours, reference, images, valid_sizes, targets = training_case
@@ -262,7 +262,7 @@ def test_region_losses_equal_torchvision_on_the_same_regions(
     torch.testing.assert_close(ours_losses["roi_box"], box, atol=1e-6, rtol=1e-5)
 
 
-def test_training_proposals_equal_torchvision_before_sampling(
+def test_training_proposals_equal_torchvision(
     training_case: tuple[Detector, FasterRCNN, Tensor, Tensor, Targets],
 ) -> None:
     ours, reference, images, valid_sizes, _ = training_case

@@ -36,12 +36,12 @@ def _chain(length: int) -> torch.Tensor:
     return torch.stack((left, torch.zeros(length), left + 10, torch.full((length,), 10.0)), dim=-1)
 
 
-def test_nms_follows_a_long_chain_to_its_end() -> None:
+def test_nms_is_exact_for_long_chain_of_overlaps() -> None:
     keep = non_maximum_suppression(_chain(100), torch.ones(100, dtype=torch.bool), 0.5)
     assert keep.tolist() == [index % 2 == 0 for index in range(100)]
 
 
-def test_traced_nms_is_exact_for_chains_up_to_its_number_of_passes() -> None:
+def test_traced_nms_is_exact_for_chains_up_to_its_iterations() -> None:
     compiled = torch.compile(non_maximum_suppression, fullgraph=True, backend="eager")
     length = _NMS_ITERATIONS
     keep = compiled(_chain(length), torch.ones(length, dtype=torch.bool), 0.5)
@@ -55,7 +55,7 @@ def test_invalid_boxes_are_not_kept_and_suppress_nothing() -> None:
     assert keep.tolist() == [False, True, False]
 
 
-def test_fewer_candidates_than_proposals_leaves_marked_empty_slots() -> None:
+def test_slots_without_candidates_are_invalid() -> None:
     anchors = torch.tensor([[0.0, 0.0, 8.0, 16.0], [40.0, 40.0, 48.0, 56.0], [0.0, 0.0, 9.0, 16.0]])
     rpn = RpnOutput(objectness=torch.tensor([[2.0, 0.0, 1.0]]), deltas=torch.zeros(1, 3, 4), anchors_xyxy=anchors)
     proposals = select_proposals(
@@ -73,7 +73,7 @@ def test_fewer_candidates_than_proposals_leaves_marked_empty_slots() -> None:
     assert proposals.boxes_xyxy[0, 3:].abs().sum() == 0
 
 
-def test_proposals_outside_the_picture_part_are_cut_or_dropped() -> None:
+def test_proposals_in_padding_are_clipped_or_dropped() -> None:
     anchors = torch.tensor([[10.0, 10.0, 30.0, 50.0], [40.0, 0.0, 50.0, 20.0]])
     rpn = RpnOutput(objectness=torch.zeros(1, 2), deltas=torch.zeros(1, 2, 4), anchors_xyxy=anchors)
     proposals = select_proposals(

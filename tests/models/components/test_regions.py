@@ -33,7 +33,7 @@ def _boxes(generator: torch.Generator) -> Tensor:
 
 
 @pytest.mark.parametrize("canonical_size", [224.0, 40.0])
-def test_values_and_gradients_equal_torchvision(canonical_size: float) -> None:
+def test_features_and_gradients_equal_torchvision(canonical_size: float) -> None:
     generator = torch.Generator().manual_seed(2)
     levels, boxes = _levels(generator), _boxes(generator)
     pooled = pool_regions(region_table(levels), region_taps(levels, boxes, HEIGHT, canonical_size))
@@ -48,21 +48,21 @@ def test_values_and_gradients_equal_torchvision(canonical_size: float) -> None:
         torch.testing.assert_close(our_gradient, their_gradient, atol=1e-4, rtol=1e-4)
 
 
-def test_empty_slots_stay_finite() -> None:
+def test_empty_boxes_give_finite_features() -> None:
     # A slot of zeros is pooled like a point at the image's corner; callers mask it.
     levels = _levels(torch.Generator().manual_seed(0))
     pooled = pool_regions(region_table(levels), region_taps(levels, torch.zeros(3, 2, 4), HEIGHT, 224.0))
     assert torch.isfinite(pooled).all()
 
 
-def test_levels_follow_equation_1_of_fpn() -> None:
+def test_region_levels_follow_equation_1_of_fpn() -> None:
     # k = floor(4 + log2(sqrt(w h) / 224)), kept within 2..5; counted from p2 = 0.
     sides = torch.tensor([10.0, 56.0, 112.0, 223.0, 224.0, 448.0, 2000.0])
     boxes = torch.stack((torch.zeros(7), torch.zeros(7), sides, sides), dim=-1)
     assert region_levels(boxes, 224.0, 2, 5).tolist() == [0, 0, 1, 1, 2, 3, 3]
 
 
-def test_rows_of_a_table_of_more_cells_than_fp32_counts() -> None:
+def test_table_rows_above_2_to_24_are_exact() -> None:
     # 255 images whose p2 has 257 x 257 cells: p3 begins at row 255 * 257 * 257 = 16,842,495, which fp32 rounds to
     # 16,842,496. A region of 112 pixels is p3's; that at the origin of the first image reads its first cells.
     levels = [torch.empty(255, 1, side, side, device="meta") for side in (257, 129, 65, 33)]

@@ -15,7 +15,7 @@ def _targets(boxes: list[list[float]], ignore: list[bool], slots: int = 4) -> Ta
     return Targets(padded, valid, flags)
 
 
-def test_anchor_thresholds_and_best_anchor_rule() -> None:
+def test_anchors_match_by_iou_thresholds_or_as_best_anchor() -> None:
     targets = _targets([[0, 0, 10, 20]], [False])
     anchors = torch.tensor(
         [
@@ -32,7 +32,7 @@ def test_anchor_thresholds_and_best_anchor_rule() -> None:
     assert match_anchors(anchors[1:], targets).positive.tolist() == [[True, False, False]]
 
 
-def test_ignore_regions_are_neither_positive_nor_negative_for_anchors() -> None:
+def test_anchors_in_ignore_regions_are_neither_positive_nor_negative() -> None:
     targets = _targets([[0, 0, 10, 20], [40, 0, 60, 40]], [False, True])
     anchors = torch.tensor(
         [
@@ -48,7 +48,7 @@ def test_ignore_regions_are_neither_positive_nor_negative_for_anchors() -> None:
     assert matches.negative.tolist() == [[False, False, False, False, True]]
 
 
-def test_ignore_regions_are_neither_positive_nor_negative_for_regions() -> None:
+def test_regions_in_ignore_regions_are_neither_positive_nor_negative() -> None:
     targets = _targets([[0, 0, 10, 20], [40, 0, 60, 40]], [False, True])
     boxes = torch.tensor([[[0.0, 0.0, 10.0, 20.0], [40.0, 0.0, 60.0, 40.0], [70.0, 0.0, 80.0, 20.0], [0.0] * 4]])
     valid = torch.tensor([[True, True, True, False]])
@@ -57,7 +57,7 @@ def test_ignore_regions_are_neither_positive_nor_negative_for_regions() -> None:
     assert matches.negative.tolist() == [[False, False, True, False]]
 
 
-def test_an_image_without_objects_has_only_negatives() -> None:
+def test_image_without_objects_has_only_negatives() -> None:
     targets = _targets([[0, 0, 1, 1]], [False])
     nothing = Targets(targets.boxes_xyxy * 0, targets.valid & False, targets.ignore)
     anchors = torch.tensor([[0.0, 0.0, 10.0, 20.0], [5.0, 5.0, 9.0, 9.0]])
@@ -66,7 +66,7 @@ def test_an_image_without_objects_has_only_negatives() -> None:
     assert matches.negative.all()
 
 
-def test_anchor_sample_takes_largest_keys_and_fills_up_with_negatives() -> None:
+def test_anchors_with_largest_keys_are_sampled_and_negatives_fill_the_rest() -> None:
     targets = _targets([[0, 0, 10, 20]], [False])
     positive = [[0.0, 0.0, 10.0, 20.0]] * 3
     negative = [[50.0, 50.0, 60.0, 70.0]] * 5
@@ -86,7 +86,7 @@ def test_anchor_sample_takes_largest_keys_and_fills_up_with_negatives() -> None:
     assert sampled.negative_index[sampled.negative_valid].tolist() == [4, 6, 7]
 
 
-def test_region_sample_marks_unused_slots() -> None:
+def test_unused_slots_of_sampled_regions_are_invalid() -> None:
     targets = _targets([[0, 0, 10, 20]], [False])
     boxes = torch.tensor([[[0.0, 0.0, 10.0, 19.0], [50.0, 50.0, 60.0, 70.0], [0.0] * 4]])
     candidates = Regions(boxes, torch.ones(1, 3), torch.tensor([[True, True, False]]))
