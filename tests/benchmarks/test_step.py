@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.step import breakdown as step_breakdown
+from benchmarks.step import peak as step_peak
 from benchmarks.step.breakdown import measure_breakdown, step_flops
 from benchmarks.step.contenders import (
     BASELINE_FP32,
@@ -249,6 +250,25 @@ def test_rounds_run_every_call_once_and_ratios_are_within_round() -> None:
     # Quartiles of 2, 4 and 8 by linear interpolation: halfway between neighbours.
     assert ratios([2.0, 8.0, 8.0], [1.0, 2.0, 1.0]) == Spread(4.0, 3.0, 6.0)
     assert Spread(4.0, 2.0, 8.0).inverse(8.0) == Spread(2.0, 1.0, 4.0)
+
+
+@pytest.mark.parametrize(("milliseconds", "calls"), [(1500.0, 1), (10.0, 18)])
+def test_peak_stops_at_first_slow_size(monkeypatch: pytest.MonkeyPatch, milliseconds: float, calls: int) -> None:
+    # Three sizes of one warm-up and five repetitions; of an emulated dtype the first call only.
+    timed: list[object] = []
+
+    def milliseconds_of(call: object, _: torch.device) -> float:
+        timed.append(call)
+        return milliseconds
+
+    monkeypatch.setattr(step_peak, "milliseconds_of", milliseconds_of)
+    monkeypatch.setattr(step_peak, "_MATRIX_SIZES", {"cpu": (2, 4, 8)})
+    result = step_peak._peak("matmul", "bf16", CPU)
+    assert len(timed) == calls
+    # All calls take the same time, so that the largest size measured has the most operations per second.
+    size = 2 if calls == 1 else 8
+    assert result.size == f"{size} x {size}"
+    assert result.teraflops_per_second == pytest.approx(2 * size**3 / milliseconds / 1e9)
 
 
 # What torch and torchvision bring along is there wherever they are.
