@@ -1,4 +1,4 @@
-"""What must hold before a study is begun, beyond its configuration: the files, the data and the machine it names."""
+"""Checks of the files, the data and the machine that a study needs, before its first trial."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from sweeps.settings.study import StudyConfig
 
 
 def check_files(base: TrialConfig, *, check_images: bool) -> Annotations | None:
-    """Look at the files that a trial names.
+    """Check the files that a trial names.
 
     Args:
-        check_images: Whether every image must be there, open and have the stated size.
+        check_images: Whether to open every image and compare its size with the annotations.
 
     Returns:
-        The validation annotations; None where scenes are to be generated.
+        The validation annotations; None for generated scenes.
 
     Raises:
-        AnnotationError: listing what is wrong with the annotations of both sets.
+        AnnotationError: listing the mistakes in the annotations of both sets.
         CheckpointError: the teacher's weights are missing or of another architecture.
     """
     data, validation = base.data, None
@@ -37,10 +37,10 @@ def check_files(base: TrialConfig, *, check_images: bool) -> Annotations | None:
 
 
 def check_objectives(study: StudyConfig, validation_annotations: Annotations) -> None:
-    """A miss rate of a subset that has no pedestrians would have no value, in any trial.
+    """Check that every objective can be measured: a subset without pedestrians has no miss rate.
 
     Raises:
-        StudyError: naming the objectives without a value.
+        StudyError: naming the objectives that cannot be measured.
     """
     protocol = load_protocol(study.base.evaluation.protocol)
     available = evaluate_boxes(validation_annotations.ground_truth(), no_detections(), protocol).as_metrics()
@@ -60,7 +60,7 @@ def check_objectives(study: StudyConfig, validation_annotations: Annotations) ->
 
 
 def check_device(study: StudyConfig, resources: TrialResources) -> None:
-    """A training that insists on a GPU must be given one.
+    """Check that a trial reserves a GPU where the device is ``cuda``.
 
     Raises:
         StudyError: naming the setting.
@@ -72,7 +72,7 @@ def check_device(study: StudyConfig, resources: TrialResources) -> None:
     for name, device in devices.items():
         if device == "cuda" and not resources.num_gpus:
             raise StudyError(
-                f"{name} is cuda, but trials are given no GPU (resources.gpus_per_trial is "
-                f"{study.resources.gpus_per_trial}, and the cluster may have none); set {name} to auto, or give "
-                "trials a GPU or a fraction of one"
+                f"{name} is cuda, but trials reserve no GPU (resources.gpus_per_trial is "
+                f"{study.resources.gpus_per_trial}, and the cluster may have none); set {name} to auto, or "
+                "resources.gpus_per_trial to a GPU or a fraction of one"
             )

@@ -1,4 +1,4 @@
-"""What a study would do, told without doing any of it."""
+"""The plan of a study, printed by ``--dry-run`` without starting anything."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PlannedDetector:
 
 
 def planned_detectors(study: StudyConfig) -> list[PlannedDetector]:
-    """The teacher, the baselines, and the students at the ends of the space, with what each costs."""
+    """The teacher, the baselines, and the smallest and largest student of the space, each with its cost."""
     base = study.base
 
     def planned(title: str, shape: DetectorConfig) -> PlannedDetector:
@@ -48,11 +48,11 @@ def planned_detectors(study: StudyConfig) -> list[PlannedDetector]:
 
 
 def print_plan(study: StudyConfig, console: Console) -> None:
-    """Tell the study as resolved, what its detectors cost, and what would be started.
+    """Print the study as resolved, the costs of its detectors, and what a start would do.
 
     Raises:
-        ValueError: (one of hkd's or sweeps') files that the study names are missing, damaged or of another kind, its
-            name is taken by another study, or an objective has no value on the validation images it names.
+        ValueError: (a class of hkd's or sweeps') files that the study names are missing, damaged or of another kind,
+            another study has its name, or an objective cannot be measured on its validation images.
     """
     study = StudyFolder(study).check(study)
     validation_annotations = check_files(study.base, check_images=True)
@@ -60,12 +60,12 @@ def print_plan(study: StudyConfig, console: Console) -> None:
         check_objectives(study, validation_annotations)
     console.print(dump_yaml(redacted(study)), markup=False, highlight=False, soft_wrap=True)
     console.print(_cost_table(planned_detectors(study)))
-    for line in _what_would_start(study):
+    for line in _steps_of_start(study):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _cost_table(detectors: list[PlannedDetector]) -> Table:
-    # Narrow, and folded rather than cut: terminals are 80 columns wide, names of baselines up to anything.
+    # For terminals of 80 columns: long names of baselines are folded, not truncated.
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("", overflow="fold")
     for heading in ("backbone", "width", "pyramid", "head"):
@@ -86,14 +86,14 @@ def _cost_table(detectors: list[PlannedDetector]) -> Table:
     return table
 
 
-def _what_would_start(study: StudyConfig) -> list[str]:
+def _steps_of_start(study: StudyConfig) -> list[str]:
     base, search = study.base, study.search
     data = "generated scenes" if base.data.train_annotations is None else str(base.data.train_annotations)
     proposed = num_proposals(study.space, search.num_trials)
     epochs = "a searched number of" if "training.total_epochs" in study.space else str(base.training.total_epochs)
-    state = "is there already; see --resume" if StudyFolder(study).study_exists else "would be made"
+    state = "exists; see --resume" if StudyFolder(study).study_exists else "is new"
     return [
-        "This was a dry run: nothing was started. It would",
+        "Dry run: nothing was started. The study would",
         f"  read {data}, at {base.data.image_height} x {base.data.image_width} pixels",
         f"  {_teacher_origin(base)}",
         *_measurement(study),
@@ -101,17 +101,17 @@ def _what_would_start(study: StudyConfig) -> list[str]:
         f"  train {proposed} students proposed by {search.sampler}, {epochs} epochs each",
         f"  minimise {', '.join(study.objectives)}",
         f"  write to {StudyFolder(study).path} (which {state}) and {redacted_uri(study.tracking.uri)}",
-        f"Checked: the study, {_what_was_checked(base)}. Not looked at: MLflow and the cluster.",
+        f"Checked: the study, {_checked_parts(base)}. Not checked: MLflow and the cluster.",
     ]
 
 
 def _measurement(study: StudyConfig) -> list[str]:
     if study.resources.gpus_per_trial != "auto":
         return []
-    return ["  measure, where there are GPUs, how many of its largest trials share one"]
+    return ["  measure, on a cluster with GPUs, how many of its largest trials share one"]
 
 
-def _what_was_checked(base: TrialConfig) -> str:
+def _checked_parts(base: TrialConfig) -> str:
     files = [] if base.data.train_annotations is None else ["annotations", "images"]
     if base.teacher is not None and (base.teacher.checkpoint or base.teacher.init_from):
         files.append("the teacher's weights")
@@ -129,4 +129,4 @@ def _teacher_origin(base: TrialConfig) -> str:
         start = f", starting from {teacher.init_from}"
     if teacher.init_from_synthetic is not None:
         start = f", starting from {teacher.init_from_synthetic.total_epochs} epochs on generated scenes"
-    return f"train the teacher for {teacher.training.total_epochs} epochs{start}, unless that was done before"
+    return f"train the teacher for {teacher.training.total_epochs} epochs{start}, unless it is cached"

@@ -16,7 +16,7 @@ from hkd.training.teacher import PreparedTeacher
 from sweeps.checks import check_device, check_files, check_objectives
 from sweeps.console import messages as summary
 from sweeps.console.display import Display, TeacherBoard, TrialBoard
-from sweeps.execution.cache_settings import describe_cache, find_room
+from sweeps.execution.cache_settings import configured_cache, describe_cache
 from sweeps.execution.cluster import connected, find_address, trial_resources
 from sweeps.execution.gpu_share import describe_usage, share_gpus, summarise_usage
 from sweeps.execution.teacher_task import prepare_on_cluster
@@ -33,7 +33,7 @@ from sweeps.tracking.tracker import Tracker
 from sweeps.trials.ledger import Ledger, open_ledger
 from sweeps.trials.queue import TrialQueue
 from sweeps.trials.teacher_record import teacher_record, write_teacher
-from sweeps.trials.worker import WorkPlace
+from sweeps.trials.worker import WorkerSettings
 
 EXIT_FINISHED = 0
 EXIT_NOTHING_FINISHED = 1
@@ -70,7 +70,7 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
             with Interruption() as interruption, interruption.deferred():
                 session.open(None)
                 return session.finish(None)
-        display.say("Data: reading; scenes are drawn and images decoded where that was not done before")
+        display.say("Data: loading; scenes are generated and images decoded unless they are cached")
         data = prepare_data(study.base.data)
         check_objectives(study, data.validation_annotations)
         with connected(address) as cluster, Interruption() as interruption, display:
@@ -80,7 +80,7 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
             # Before the teacher, whose hours of training an unusable MLflow would waste.
             tracker = open_tracker()
             teacher = _prepare_teacher(study, cluster, resources, display)
-            cache = find_room(study, resources)
+            cache = configured_cache(study, resources)
             if cache is not None:
                 display.say(describe_cache(cache, study.base, resources, len(data.train_annotations.images)))
             teacher_file = None if teacher is None else teacher.path
@@ -114,14 +114,14 @@ def _prepare_teacher(
     base = study.base
     if base.teacher is None:
         return None
-    display.say("Teacher: loading, or training where that was not done before")
+    display.say("Teacher: loading, or training unless it is cached")
     # Nothing else runs meanwhile: on a single machine, the teacher uses all CPUs.
     num_cpus = cluster.num_cpus if cluster.address is None else resources.num_cpus
     num_gpus = float(resources.num_gpus > 0)
     teacher = prepare_on_cluster(
         base,
         study.storage_path.absolute(),
-        WorkPlace(max(resources.num_threads, int(num_cpus)), num_gpus > 0, Path.cwd()),
+        WorkerSettings(max(resources.num_threads, int(num_cpus)), num_gpus > 0, Path.cwd()),
         num_cpus=num_cpus,
         num_gpus=num_gpus,
         on_progress=TeacherBoard(display, study.objectives).update,
@@ -205,7 +205,7 @@ class _Session:
         # Printed first: the user may not wait for MLflow.
         trials, running = self._ledger.trials(), self._ledger.running()
         num_ended = len(trials) - len(running)
-        self._display.say(f"Interrupted: {num_ended} trials ended, {len(running)} are kept as of their last epoch.")
+        self._display.say(f"Interrupted: {num_ended} trials ended, {len(running)} resume from their last epoch.")
         self._display.say(f"Resume with:  {resume_command}")
         close_runs(self._ledger, self._tracker, names.STATUS_STOPPED)
         return EXIT_INTERRUPTED

@@ -1,4 +1,4 @@
-"""The Ray cluster that a study runs on: the one that is there, or one of this machine alone."""
+"""The Ray cluster of a study: a running one, or a local one that ends with the study."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sweeps.settings.resources import Cluster, ResourcesConfig, TrialResources
 
 CONNECT_SECONDS = 5.0
 OBJECT_STORE_BYTES = 256 * 2**20
-"""Of a local cluster: nothing large goes through it, and Ray would take a third of the memory."""
+"""Of a local cluster. Trials pass no large objects, and Ray's default is a third of the memory."""
 
 LOCAL_ATTEMPTS = 4
 _ADDRESS_FILE = Path("ray") / "ray_current_cluster"
 
 
 def find_address() -> str | None:
-    """Address of a running cluster: RAY_ADDRESS, or the one that ``ray start`` began on this machine; else None.
+    """Address of a running cluster: RAY_ADDRESS, or the one that ``ray start`` started on this machine; else None.
 
-    Not ``address="auto"``: that joins any Ray process on the machine, even the private cluster of another study.
+    Ray's ``address="auto"`` would join any cluster on the machine, even the local cluster of another study.
 
     Raises:
         StudyError: the cluster cannot be reached.
@@ -33,7 +33,7 @@ def find_address() -> str | None:
         return None
     if "://" in address:
         raise StudyError(
-            f"RAY_ADDRESS is {address}: Ray Client cannot run a study, whose driver keeps files and MLflow; "
+            f"RAY_ADDRESS is {address}: Ray Client cannot run a study, whose driver writes local files; "
             "run this command on the cluster's head node (ray attach, ray exec or ray job submit)"
         )
     if address and address != "auto":
@@ -43,8 +43,8 @@ def find_address() -> str | None:
                 "RAY_ADDRESS to use this machine alone"
             )
         return address
-    # Left behind by a cluster that crashed, the file names an address that no one answers.
-    file = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / _ADDRESS_FILE  # noqa: S108 (Ray's own place)
+    # The file of a crashed cluster remains: nothing answers at its address.
+    file = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / _ADDRESS_FILE  # noqa: S108 (Ray's default)
     found = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
     if found and _answers(found):
         return found
@@ -55,20 +55,20 @@ def find_address() -> str | None:
 
 @contextmanager
 def connected(address: str | None) -> Iterator[Cluster]:
-    """Be connected to a cluster; a local one is started and ended.
+    """Connect to a cluster; for None, start a local one and stop it at the end.
 
     Raises:
         StudyError: the cluster cannot be joined.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None:
-        # Ray's switch for machines that are no part of a cluster: everything listens on the loopback interface only.
+        # Without multi-node clusters, Ray's processes listen on the loopback interface only.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    import ray  # reads the above while it is imported
+    import ray  # reads these variables on import
     from ray._private import ray_constants
 
     if address is None:
-        ray_constants.ENABLE_RAY_CLUSTER = False  # where ray was imported before
+        ray_constants.ENABLE_RAY_CLUSTER = False  # if ray was imported before
         _start_local()
     else:
         try:
@@ -86,7 +86,7 @@ def connected(address: str | None) -> Iterator[Cluster]:
 
 
 def _start_local() -> None:
-    """Start a cluster of this machine alone, with patience: Ray itself waits half a minute and gives up."""
+    """Start a local cluster, in several attempts: a busy machine may exceed Ray's start-up timeout of half a minute."""
     import ray
 
     for attempt in range(1, LOCAL_ATTEMPTS + 1):
@@ -99,14 +99,14 @@ def _start_local() -> None:
                 logging_level=logging.ERROR,
             )
         except Exception as error:
-            # Ray raises a bare Exception here, so that no narrower kind can be caught.
+            # Ray raises a bare Exception here.
             if "timed out during startup" not in str(error):
                 raise
             ray.shutdown()
             if attempt == LOCAL_ATTEMPTS:
                 raise StudyError(
-                    f"Ray did not start on this machine in {LOCAL_ATTEMPTS} attempts of half a minute; is it very "
-                    "busy, or short of memory? Try again when it is not"
+                    f"Ray did not start on this machine in {LOCAL_ATTEMPTS} attempts of half a minute; try again when "
+                    "fewer processes use its CPUs and memory"
                 ) from error
         else:
             return
@@ -115,13 +115,13 @@ def _start_local() -> None:
 def trial_resources(
     config: ResourcesConfig, cluster: Cluster, *, measured_gpu_share: float | None = None
 ) -> TrialResources:
-    """Resolve what a study leaves open.
+    """The resources of a trial on this cluster.
 
     Args:
-        measured_gpu_share: What ``gpus_per_trial: auto`` stands for; until it is known, a whole GPU.
+        measured_gpu_share: Replaces ``gpus_per_trial: auto``; None stands for a whole GPU.
 
     Raises:
-        StudyError: a trial asks for more than this machine has, and would wait for ever.
+        StudyError: a trial needs more than this machine has, and would wait for ever.
     """
     num_gpus = config.gpus_per_trial
     if num_gpus is None or num_gpus == "auto":
@@ -129,15 +129,17 @@ def trial_resources(
         num_gpus = whole_or_share if cluster.num_gpus else 0.0
     max_concurrent = config.max_concurrent_trials
     if cluster.address is None:
-        wanted = {
+        requests = {
             "cpus_per_trial": (config.cpus_per_trial, cluster.num_cpus),
             "gpus_per_trial": (num_gpus, cluster.num_gpus),
         }
-        for name, (asked, there) in wanted.items():
-            if asked > there:
-                raise StudyError(f"resources.{name} is {asked:g}, but this machine has {there:g}; ask for less")
-        room = min(there / asked for asked, there in wanted.values() if asked)
-        max_concurrent = min(max_concurrent or int(room), int(room))
+        for name, (requested, available) in requests.items():
+            if requested > available:
+                raise StudyError(
+                    f"resources.{name} is {requested:g}, but this machine has {available:g}; set it to that or less"
+                )
+        fitting = int(min(available / requested for requested, available in requests.values() if requested))
+        max_concurrent = min(max_concurrent or fitting, fitting)
     return TrialResources(
         num_cpus=config.cpus_per_trial,
         num_gpus=num_gpus,

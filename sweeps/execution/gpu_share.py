@@ -1,4 +1,4 @@
-"""How many trials share a GPU: ``resources.gpus_per_trial: auto``, and what trials turned out to use."""
+"""How many trials share a GPU (``resources.gpus_per_trial: auto``), and what trials used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import ray
 
 from hkd import metric_names as names
 from hkd.config import TrialConfig
-from hkd.models.cost import config_cost
 from hkd.runtime.device import resolve_device
 from hkd.runtime.memory import format_bytes
 from hkd.runtime.process import configure_process
@@ -22,17 +21,18 @@ from sweeps.execution.cluster import trial_resources
 from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.space import Parameter, trial_config
 from sweeps.settings.study import StudyConfig
+from sweeps.trials.cost import student_cost
 from sweeps.trials.ledger import LedgerTrial
-from sweeps.trials.worker import WorkPlace, build_trainer
+from sweeps.trials.worker import WorkerSettings, build_trainer
 
 HEADROOM = 0.15
-"""Left free beside the measured peak: for fragments, and for kernels that are chosen otherwise where others compute."""
+"""Added to the measured peak, as a fraction of it: for fragmentation, and for other kernels on a busy GPU."""
 MAX_TRIALS_PER_GPU = 16
-"""However small they are: each is a process with memory of its own on the host."""
+"""Each trial is a process that takes host memory, too."""
 SHARE_DIGITS = 4
-"""Decimals of a GPU that Ray tells apart."""
+"""Decimals of a fractional GPU that Ray distinguishes."""
 
-# Of choices without an order, what takes the most memory first; the others take the same either way.
+# Categorical settings that change the memory of a trial, the largest first.
 _HEAVIEST_FIRST: Mapping[str, Sequence[object]] = {
     "student.backbone": ("resnet50", "resnet34", "resnet18"),
     "student.norm": ("batch", "frozen_batch"),
@@ -43,44 +43,44 @@ _HEAVIEST_FIRST: Mapping[str, Sequence[object]] = {
 
 @dataclass(frozen=True)
 class GpuShare:
-    """The part of a GPU that one trial is given, and why."""
+    """The fraction of a GPU for one trial, and the reason."""
 
     share: float
     reason: str
-    """A sentence for who reads the study's progress."""
+    """One line for the console."""
 
 
 @dataclass(frozen=True)
 class StudyUsage:
-    """What the trials of a study took, as far as they told."""
+    """What the trials of a study used, as far as they reported it."""
 
     peak_bytes: float
-    """The largest of all trials' peaks."""
+    """Largest peak of memory of any trial."""
     utilisation: float | None
     """Mean over trials."""
     max_concurrent: int
-    """Trials that ran at the same time."""
+    """Largest number of trials that ran at the same time."""
 
 
 def share_gpus(
     study: StudyConfig, cluster: Cluster, resources: TrialResources, teacher_file: Path | None, display: Display
 ) -> TrialResources:
-    """What a trial is given, once ``gpus_per_trial: auto`` is measured; all else, and without GPUs all, as it is.
+    """The resources of a trial, with ``gpus_per_trial: auto`` replaced by the measured share of a GPU.
 
     Args:
         resources: With a whole GPU for each trial.
-        teacher_file: Weights of the study's teacher, which is ready; None where the study has none.
+        teacher_file: Weights of the study's teacher; None without one.
     """
     if study.resources.gpus_per_trial != "auto" or not resources.num_gpus:
         return resources
     config = heaviest_trial(study)
-    display.say("Memory: measuring what the largest student takes of a GPU, in two steps and an evaluation")
-    place = WorkPlace(resources.num_threads, True, Path.cwd())
+    display.say("Memory: measuring the largest student on a GPU, in two steps and an evaluation")
+    worker = WorkerSettings(resources.num_threads, True, Path.cwd())
     try:
-        need = measure_on_cluster(config, teacher_file, place, num_cpus=resources.num_cpus)
+        need = measure_on_cluster(config, teacher_file, worker, num_cpus=resources.num_cpus)
     except BatchTooLargeError as error:
-        # Smaller students may fit, and the others fail one by one with this message.
-        found = GpuShare(1.0, f"Memory: the largest student will fail, for {error}")
+        # Smaller students may fit; those that do not fail with this message.
+        found = GpuShare(1.0, f"Memory: the largest student will fail: {error}")
     else:
         found = gpu_share(need)
     display.say(found.reason)
@@ -88,30 +88,29 @@ def share_gpus(
 
 
 def heaviest_trial(study: StudyConfig) -> TrialConfig:
-    """The trial of a study that takes the most memory: all searched numbers at their upper ends, or a baseline.
+    """The trial of a study that needs the most memory: all searched numbers at their upper ends, or a baseline.
 
-    Memory grows with every number of a student's shape, with the batch and with the samples of an image; a weight
-    above 0 brings the teacher in.
+    Memory grows with each number of a student's shape, with the batch and with the sampled regions of an image; a
+    distillation weight above 0 adds the teacher.
     """
     values = {key: _heaviest(key, parameter) for key, parameter in study.space.items()}
     candidates = [trial_config(study.base, values)]
     candidates += [trial_config(study.base, changes) for changes in study.baselines.values()]
 
     def weight(config: TrialConfig) -> tuple[float, bool]:
-        # Activations dwarf weights, and go with the operations of an image.
-        flops = config_cost(config.student, config.data.image_height, config.data.image_width).flops
-        return flops * config.training.batch_size, config.is_distilled
+        # Activations need much more memory than weights, and grow with the operations of an image.
+        return student_cost(config).flops * config.training.batch_size, config.is_distilled
 
     return max(candidates, key=weight)
 
 
 def gpu_share(need: MemoryNeed) -> GpuShare:
-    """The part of a GPU for a trial that needs so much: one over the number of such trials that fit, with headroom.
+    """The fraction of a GPU for a trial of this need: one over the number of such trials that fit, with headroom.
 
-    Rounded down to what Ray tells apart, so that this number of trials fills a GPU and one more does not fit.
+    Rounded down to Ray's resolution, so that this number of trials fits a GPU and one more does not.
     """
     if need.device_type != "cuda":
-        return GpuShare(1.0, "Memory: trials do not compute on the GPU they are given; each is given a whole one")
+        return GpuShare(1.0, "Memory: torch finds no GPU on the worker; each trial reserves a whole one")
     wanted = (1 + HEADROOM) * need.peak_bytes
     fitting = max(1, min(MAX_TRIALS_PER_GPU, math.floor(need.device_bytes / wanted)))
     share = math.floor(10**SHARE_DIGITS / fitting) / 10**SHARE_DIGITS
@@ -125,28 +124,28 @@ def gpu_share(need: MemoryNeed) -> GpuShare:
 
 
 def measure_on_cluster(
-    config: TrialConfig, teacher_file: Path | None, place: WorkPlace, *, num_cpus: float, num_gpus: float = 1.0
+    config: TrialConfig, teacher_file: Path | None, worker: WorkerSettings, *, num_cpus: float, num_gpus: float = 1.0
 ) -> MemoryNeed:
-    """What a trial takes, measured on a worker that has a GPU to itself.
+    """The memory that a trial needs, measured on a worker that reserves a whole GPU.
 
     Raises:
-        BatchTooLargeError: its batch does not fit.
+        BatchTooLargeError: the batch does not fit.
         ValueError: (one of hkd's) the trial cannot be built.
     """
-    # One call a worker: with its process the GPU's memory is given back.
+    # One call per worker: the GPU's memory is freed with the process.
     remote: Any = ray.remote(max_calls=1)(_measure)
     task = remote.options(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=2)
     try:
-        need = ray.get(task.remote(config, teacher_file, place))
+        need = ray.get(task.remote(config, teacher_file, worker))
     except ray.exceptions.RayTaskError as error:
-        # What went wrong on the worker, without the story of how it came here.
+        # Without Ray's traceback of the worker.
         raise (error.cause if isinstance(error.cause, ValueError) else error) from None
     assert isinstance(need, MemoryNeed)
     return need
 
 
 def summarise_usage(trials: Sequence[LedgerTrial], max_concurrent: int) -> StudyUsage | None:
-    """What trials took by what they reported; None where none has."""
+    """What trials used by their reported metrics; None where no trial reported any."""
     peaks = [trial.metrics[names.PEAK_MEMORY_BYTES] for trial in trials if names.PEAK_MEMORY_BYTES in trial.metrics]
     utilisations = [trial.metrics[names.UTILISATION] for trial in trials if names.UTILISATION in trial.metrics]
     if not peaks:
@@ -156,7 +155,7 @@ def summarise_usage(trials: Sequence[LedgerTrial], max_concurrent: int) -> Study
 
 
 def describe_usage(usage: StudyUsage, *, num_threads: int, is_on_gpu: bool) -> str:
-    """One line on what a trial took, and how many ran at a time."""
+    """One line on the memory and utilisation of trials, and on their number at a time."""
     memory = format_bytes(usage.peak_bytes)
     share = "" if usage.utilisation is None else f"{100 * usage.utilisation:.0f} %"
     at_a_time = f"{usage.max_concurrent} ran at a time"
@@ -169,7 +168,7 @@ def describe_usage(usage: StudyUsage, *, num_threads: int, is_on_gpu: bool) -> s
 
 
 def _heaviest(key: str, parameter: Parameter) -> object:
-    """The value of a searched setting that takes the most memory."""
+    """The value of a searched setting that needs the most memory."""
     if parameter.type != "categorical":
         return parameter.high
     choices = list(parameter.choices)
@@ -180,8 +179,8 @@ def _heaviest(key: str, parameter: Parameter) -> object:
     return max(numbers) if numbers else choices[-1]
 
 
-def _measure(config: TrialConfig, teacher_file: Path | None, place: WorkPlace) -> MemoryNeed:
+def _measure(config: TrialConfig, teacher_file: Path | None, worker: WorkerSettings) -> MemoryNeed:
     """Runs on the worker."""
-    place.enter()
+    worker.apply()
     configure_process(resolve_device(config.training.device), config.training.num_threads)
     return measure_need(build_trainer(config, teacher_file))

@@ -20,7 +20,7 @@ from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.ledger import LedgerTrial
 from sweeps.trials.queue import TrialQueue
-from sweeps.trials.worker import SPEC, DistillationTrial, TrialSpec, WorkPlace
+from sweeps.trials.worker import SPEC, DistillationTrial, TrialSpec, WorkerSettings
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _spec(study: StudyConfig, folder: StudyFolder, trial: LedgerTrial, inputs: T
         teacher=inputs.teacher_file,
         resume_from=None if trial.checkpoint is None else folder.path / trial.checkpoint,
         folder_name=folder.attempt_folder(trial.trial_id, trial.attempts).name,
-        place=WorkPlace(resources.num_threads, resources.num_gpus > 0, Path.cwd()),
+        worker=WorkerSettings(resources.num_threads, resources.num_gpus > 0, Path.cwd()),
         teacher_cache=inputs.teacher_cache,
     )
 

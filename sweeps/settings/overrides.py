@@ -1,4 +1,4 @@
-"""Changes to a study as read, by dotted names: the ``--set`` of the command. See :mod:`sweeps.settings.study`."""
+"""The command's ``--set dotted.key=value``, applied to a study as read. See :mod:`sweeps.settings.study`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hkd.config_problems import ConfigError
 def overridden(
     raw: Mapping[str, Any], overrides: Sequence[str], range_fields: Collection[str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """The raw study with ``dotted.key=value`` applied in order, and what is wrong with them, as sentences.
+    """The raw study with the overrides applied in order, and their mistakes as sentences.
 
     Args:
-        range_fields: What a searched range may be described by (``low``, ``high``, ...).
+        range_fields: Fields of searched ranges (``low``, ``high``, ...).
     """
     result = dict(raw)
     problems: list[str] = []
@@ -33,19 +33,19 @@ def overridden(
 def _override(raw: dict[str, Any], key: str, value: Any, range_fields: Collection[str]) -> dict[str, Any]:
     section, _, rest = key.partition(".")
     if section in TrialConfig.model_fields:
-        raise ConfigError(f"{key}: unknown key; settings of a trial stand below base: did you mean base.{key}?")
+        raise ConfigError(f"{key}: unknown key; settings of a trial are in base: did you mean base.{key}?")
     if rest and section == "space":
-        # The names of searched settings have dots themselves: the field comes last.
+        # The names of searched settings contain dots, too: the field comes last.
         setting, _, field = rest.rpartition(".")
         if value is None:
             return _without_entry(raw, section, rest)
         if not setting or field not in range_fields:
             return _with_entry(raw, section, rest, value)
-        return _with_entry(raw, section, setting, {**_inside(raw, section, setting), field: value})
+        return _with_entry(raw, section, setting, {**_entry(raw, section, setting), field: value})
     if rest and section == "baselines":
         name, _, setting = rest.partition(".")
         if setting:
-            return _with_entry(raw, section, name, {**_inside(raw, section, name), setting: value})
+            return _with_entry(raw, section, name, {**_entry(raw, section, name), setting: value})
         return _without_entry(raw, section, name) if value is None else _with_entry(raw, section, name, value)
     return apply_overrides(raw, {key: value})
 
@@ -53,14 +53,14 @@ def _override(raw: dict[str, Any], key: str, value: Any, range_fields: Collectio
 def _entries(raw: Mapping[str, Any], section: str) -> dict[str, Any]:
     entries = raw.get(section)
     if entries is not None and not isinstance(entries, Mapping):
-        raise ConfigError(f"{section}: found {entries!r}, which holds no keys that --set could change")
+        raise ConfigError(f"{section}: found {entries!r}, which has no keys for --set to change")
     return dict(entries or {})
 
 
-def _inside(raw: Mapping[str, Any], section: str, name: str) -> Mapping[str, Any]:
+def _entry(raw: Mapping[str, Any], section: str, name: str) -> Mapping[str, Any]:
     inside = _entries(raw, section).get(name)
     if inside is not None and not isinstance(inside, Mapping):
-        raise ConfigError(f"{section}.{name}: found {inside!r}, which holds no keys that --set could change")
+        raise ConfigError(f"{section}.{name}: found {inside!r}, which has no keys for --set to change")
     return inside or {}
 
 
@@ -73,7 +73,7 @@ def _without_entry(raw: Mapping[str, Any], section: str, name: str) -> dict[str,
     if name not in entries:
         close = difflib.get_close_matches(name, entries, n=1)
         suggestion = f"did you mean {close[0]}? " if close else ""
-        there = ", ".join(entries) or "none"
-        raise ConfigError(f"{section}.{name}: cannot be left out, as it is not there; {suggestion}there: {there}")
+        available = ", ".join(entries) or "none"
+        raise ConfigError(f"{section}.{name}: no such entry to omit; {suggestion}available: {available}")
     del entries[name]
     return {**raw, section: entries}

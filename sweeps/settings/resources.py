@@ -1,4 +1,4 @@
-"""What trials compute with: the cluster, and each trial's part of it."""
+"""Resources: of the cluster, of a trial as configured, and of a trial as resolved."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from hkd.config import NonNegativeFloat, PositiveFloat, PositiveInt, Section
 
 
 class ResourcesConfig(Section):
-    """What one trial is given. May differ when a study is resumed."""
+    """Resources of one trial. They may change when a study is resumed."""
 
     cpus_per_trial: PositiveFloat = 1.0
     gpus_per_trial: NonNegativeFloat | Literal["auto"] | None = None
-    """A fraction lets trials share a GPU. null: 1 where the cluster has GPUs when the study starts, else 0. auto: the
-    fraction that the memory of the largest student with its teacher asks for, which is measured on one of the GPUs
-    before the first trial; 0 where the cluster has none."""
+    """A fraction lets trials share a GPU. null: 1 if the cluster has GPUs when the study starts, else 0. auto: the
+    fraction for the memory of the largest student with its teacher, measured on one GPU before the first trial; 0 if
+    the cluster has none."""
     max_concurrent_trials: PositiveInt | None = None
-    """null: as many as the cluster has room for."""
+    """null: as many as fit the cluster."""
     threads_per_trial: PositiveInt | None = None
-    """Threads of torch in one trial; null: as many as its CPUs."""
+    """Threads of torch in one trial. null: as many as its CPUs."""
     teacher_cache_gigabytes: NonNegativeFloat | None = None
-    """Disk of each node for the teacher's pyramids, which trials on the same batches share: each is computed once.
-    0: none. null: 10 where trials run on CPUs, 0 where they run on GPUs."""
+    """Capacity of each node's disk cache of the teacher's pyramids, which trials on the same batches share.
+    0: no cache. null: 10 where trials run on CPUs, 0 where they run on GPUs."""
 
     @model_validator(mode="after")
-    def _whole_gpus_above_one(self) -> Self:
+    def _check(self) -> Self:
         gpus = self.gpus_per_trial
         if isinstance(gpus, float) and gpus > 1 and gpus % 1:
             raise ValueError(f"gpus_per_trial above 1 must be a whole number; found {gpus:g}")
@@ -36,20 +36,20 @@ class ResourcesConfig(Section):
 
 @dataclass(frozen=True)
 class Cluster:
-    """What trials find to run on."""
+    """The Ray cluster of a study."""
 
     address: str | None
-    """None: a cluster of this machine alone, which ends with the study."""
+    """None: a local cluster, which ends with the study."""
     num_cpus: float
     num_gpus: float
 
 
 @dataclass(frozen=True)
 class TrialResources:
-    """What is given to one trial."""
+    """Resources of one trial."""
 
     num_cpus: float
     num_gpus: float
     num_threads: int
     max_concurrent: int | None
-    """None: as many as the cluster has room for."""
+    """None: as many as fit the cluster."""

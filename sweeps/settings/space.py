@@ -31,12 +31,12 @@ class FloatRange(Section):
     low: float
     high: float
     log: bool = False
-    """Draw evenly between the logarithms of the ends."""
+    """Sample uniformly in the logarithm."""
     step: PositiveFloat | None = None
-    """Draw only low, low + step, low + 2 step, ..."""
+    """Sample low, low + step, low + 2 step, ... only."""
 
     @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
+    def _check(self) -> Self:
         _check_range(self.low, self.high, log=self.log, step=self.step)
         return self
 
@@ -48,26 +48,26 @@ class IntegerRange(Section):
     low: int
     high: int
     log: bool = False
-    """Draw evenly between the logarithms of the ends."""
+    """Sample uniformly in the logarithm."""
     step: PositiveInt = 1
-    """Draw only low, low + step, low + 2 step, ..."""
+    """Sample low, low + step, low + 2 step, ... only."""
 
     @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
+    def _check(self) -> Self:
         _check_range(self.low, self.high, log=self.log, step=None if self.step == 1 else self.step)
         return self
 
 
 class Choices(Section):
-    """One of a list of values, which have no order."""
+    """One of a list of unordered values."""
 
     type: Literal["categorical"]
     choices: tuple[Scalar, ...]
 
     @model_validator(mode="after")
-    def _are_different(self) -> Self:
+    def _check(self) -> Self:
         if len(self.choices) < 2:
-            raise ValueError("choices must be two or more; a value that is not searched belongs into base")
+            raise ValueError("choices must be two or more; set a value that is not searched in base")
         repeated = [choice for index, choice in enumerate(self.choices) if choice in self.choices[:index]]
         if repeated:
             raise ValueError(f"choices must differ from each other; found {repeated[0]!r} more than once")
@@ -79,15 +79,15 @@ RANGE_FIELDS = frozenset({*FloatRange.model_fields, *IntegerRange.model_fields, 
 
 
 def distributions(space: Mapping[str, Parameter]) -> dict[str, BaseDistribution]:
-    """Optuna's form of the space, by dotted name."""
+    """Optuna's distributions by dotted name."""
     return {key: _distribution(parameter) for key, parameter in space.items()}
 
 
 def trial_config(base: TrialConfig, values: Mapping[str, object], *, source: str = "the trial") -> TrialConfig:
-    """The base with values put at dotted names, checked anew.
+    """The base with the values of some dotted names replaced.
 
     Raises:
-        ConfigError: a name is unknown or a value is not allowed.
+        ConfigError: a name is unknown, a value is not allowed, or values contradict each other.
     """
     return parse_config(TrialConfig, apply_overrides(base.model_dump(mode="json"), values), source=source)
 
@@ -98,9 +98,9 @@ def ends(parameter: Parameter) -> tuple[object, ...]:
 
 
 def extreme_students(space: Mapping[str, Parameter], base: TrialConfig) -> Iterator[tuple[TrialConfig, TrialConfig]]:
-    """Candidates for the smallest and the largest student: numbers at their ends, each choice of what has no order.
+    """Candidates for the smallest and the largest student: numbers at their ends, with each combination of choices.
 
-    Numbers of a student's shape make it larger as they grow, so that no values in between need be tried.
+    A student grows with each number of its shape, so that values between the ends need not be tried.
     """
     student = {key: parameter for key, parameter in space.items() if key.startswith("student.")}
     low = {key: parameter.low for key, parameter in student.items() if parameter.type != "categorical"}
@@ -112,13 +112,13 @@ def extreme_students(space: Mapping[str, Parameter], base: TrialConfig) -> Itera
 
 
 def num_configurations(space: Mapping[str, Parameter]) -> int | None:
-    """How many different trials the space holds; None for a continuous one."""
+    """How many different trials the space holds; None for a continuous space."""
     counts = [num_values(parameter) for parameter in space.values()]
     return None if None in counts else math.prod(count for count in counts if count is not None)
 
 
 def num_proposals(space: Mapping[str, Parameter], num_trials: int) -> int:
-    """How many trials are proposed where ``num_trials`` are asked for: no more than the space holds."""
+    """How many trials are proposed for ``search.num_trials``: no more than the space holds."""
     available = num_configurations(space)
     return num_trials if available is None else min(num_trials, available)
 
@@ -143,11 +143,11 @@ def num_values(parameter: Parameter) -> int | None:
 def _check_range(low: float, high: float, *, log: bool, step: float | None) -> None:
     problems = []
     if low >= high:
-        problems.append(f"low ({low:g}) must be below high ({high:g}); a value that is not searched belongs into base")
+        problems.append(f"low ({low:g}) must be below high ({high:g}); set a value that is not searched in base")
     if log and low <= 0:
         problems.append(f"low ({low:g}) must be above 0 where log is true")
     if log and step is not None:
-        problems.append("log and step exclude each other; leave one out")
+        problems.append("log and step exclude each other; remove one")
     elif step is not None and low < high:
         try:
             remainder = (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step))

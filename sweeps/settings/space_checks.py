@@ -12,20 +12,20 @@ from hkd.config_problems import ConfigError
 from sweeps.settings.space import Parameter, ends, num_values, trial_config
 
 SEARCHABLE = ("student.", "distillation.", "training.", "data.augmentation.")
-"""Where searched settings and those of baselines may lie. The others are the task itself: trials that differ in them
-are no rivals."""
+"""Prefixes of the settings that may be searched or differ in baselines. The others define the task: trials that differ
+in them cannot be compared."""
 GIVEN_BY_STUDY = ("training.device", "training.num_threads")
-"""What trials compute with is the study's affair (resources), and the same for all."""
+"""Settings of the machine: the same for all trials, from the study's resources."""
 
 MAX_VALUES_CHECKED = 4096
-"""Of one range; of a longer one only its ends and evenly spaced values are tried."""
+"""Values of one range that are tried; of a longer range, its ends and evenly spaced values."""
 
 
 def space_problems(space: Mapping[str, Parameter], base: TrialConfig) -> list[str]:
-    """Everything that would make a trial of this space impossible, as sentences; empty where all is well.
+    """Every reason why a trial of this space may be invalid, as sentences; empty for a valid space.
 
     Every choice and every value of a stepped range is tried (of a continuous one its ends and its middle), and every
-    pair of ends of two settings, which finds the rules that tie two settings together.
+    pair of ends of two settings, which finds rules between two settings.
     """
     problems = []
     sound: dict[str, Parameter] = {}
@@ -38,20 +38,22 @@ def space_problems(space: Mapping[str, Parameter], base: TrialConfig) -> list[st
 
 
 def baseline_problems(baselines: Mapping[str, Mapping[str, object]], base: TrialConfig) -> list[str]:
-    """Baselines that cannot be: settings that do not exist or values that are not allowed."""
+    """Unknown settings and invalid values of baselines, as sentences."""
     problems = []
     for name, changes in baselines.items():
         if not name or not all(character.isalnum() or character in "-_" for character in name):
             problems.append(f'baselines: the name "{name}" is not allowed; allowed: letters, digits, - and _')
         mistakes = list(_mistakes(base, changes))
-        # Names that do not exist are among the mistakes.
-        mistakes += [problem for key in changes if _exists(key) for problem in _place_problems(key, "differ from base")]
+        # Unknown names are among the mistakes already.
+        mistakes += [
+            problem for key in changes if _exists(key) for problem in _prefix_problems(key, "differ from base")
+        ]
         problems += [f"baselines.{name}: {problem}" for problem in mistakes]
     return problems
 
 
 def _values_to_try(parameter: Parameter) -> list[object]:
-    """The ends first."""
+    """Values of a parameter that are checked, the ends first."""
     if parameter.type == "categorical":
         return list(parameter.choices)
     count = num_values(parameter)
@@ -73,25 +75,23 @@ def _name_problems(key: str, base: TrialConfig) -> list[str]:
         allowed_values(TrialConfig, key)
     except ConfigError as error:
         return [f"space.{problem}" for problem in error.problems]
-    if misplaced := _place_problems(key, "be searched"):
+    if misplaced := _prefix_problems(key, "be searched"):
         return [f"space.{problem}" for problem in misplaced]
     if base.teacher is None and key.startswith("distillation."):
-        return [
-            f"space.{key}: base.teacher is null, so that nothing is distilled; describe a teacher or leave this out"
-        ]
+        return [f"space.{key}: base.teacher is null, so that nothing is distilled; configure a teacher or remove this"]
     return []
 
 
-def _place_problems(key: str, wish: str) -> list[str]:
-    """What keeps a setting from being different in different trials."""
+def _prefix_problems(key: str, verb: str) -> list[str]:
+    """Why a setting may not differ between trials."""
     if key in GIVEN_BY_STUDY:
-        return [f"{key}: cannot {wish}: all trials are given the same. Set it below base, or see resources, instead"]
+        return [f"{key}: cannot {verb}: all trials are given the same. Set it in base, or see resources"]
     if f"{key}." in SEARCHABLE:
-        return [f"{key}: cannot {wish} as a whole; name its settings one by one, as {key}.NAME"]
+        return [f"{key}: cannot {verb} as a whole; name its settings one by one, as {key}.NAME"]
     if not key.startswith(SEARCHABLE):
-        allowed = ", ".join(f"{place}*" for place in SEARCHABLE)
+        allowed = ", ".join(f"{prefix}*" for prefix in SEARCHABLE)
         reason = "it is part of the task, and trials that differ in it cannot be compared"
-        return [f"{key}: cannot {wish}: {reason}; allowed: {allowed}. Set it below base instead"]
+        return [f"{key}: cannot {verb}: {reason}; allowed: {allowed}. Set it in base instead"]
     return []
 
 
@@ -104,7 +104,7 @@ def _exists(key: str) -> bool:
 
 
 def _value_problems(key: str, parameter: Parameter, base: TrialConfig) -> list[str]:
-    """Values that the setting does not take, whatever the others are."""
+    """Values that are invalid whatever the other settings are."""
     problems = []
     limits = ends(parameter)
     for value in _values_to_try(parameter):
@@ -121,11 +121,12 @@ def _value_problems(key: str, parameter: Parameter, base: TrialConfig) -> list[s
 
 
 def _rule_problems(space: Mapping[str, Parameter], base: TrialConfig) -> list[str]:
-    """Values that are allowed one by one but not with each other.
+    """Values that are valid one by one but not in combination.
 
-    Only whole trials are tried, with every searched setting at an end: the base's own values of searched settings
-    never meet the values of others.
+    Complete trials are tried, with every searched setting at an end: no trial has the base's values of searched
+    settings.
     """
+    # For each pair, all other settings at their first and at their last end.
     backgrounds = [{key: ends(parameter)[index] for key, parameter in space.items()} for index in (0, -1)]
     problems: list[str] = []
     blamed: set[tuple[str, object]] = set()
@@ -142,7 +143,7 @@ def _rule_problems(space: Mapping[str, Parameter], base: TrialConfig) -> list[st
         for background in backgrounds:
             for mistake in _mistakes(base, {**background, first: one, second: other}):
                 sentence = f"space: {first} = {one} together with {second} = {other}: {mistake}"
-                # Many pairs meet the same rule by way of their background; tell the pair that the rule speaks of.
+                # Many pairs break the same rule through their background; report the pair that the rule names.
                 if all(name.rpartition(".")[2] in mistake for name in (first, second)):
                     together[mistake] = sentence
                 together.setdefault(mistake, sentence)

@@ -5,8 +5,8 @@ A strict tree like :class:`hkd.config.TrialConfig`. ``--set`` changes any of its
     --set search.num_trials=4
     --set base.training.total_epochs=2
     --set space.student.width_multiplier.high=0.75      # one field of a searched range
-    --set space.training.learning_rate=null             # search it no longer
-    --set baselines.undistilled=null                    # leave a baseline out
+    --set space.training.learning_rate=null             # do not search it
+    --set baselines.undistilled=null                    # omit a baseline
 """
 
 from __future__ import annotations
@@ -59,34 +59,34 @@ def _check_objectives(objectives: tuple[ObjectiveName, ...]) -> tuple[ObjectiveN
 
 def _local_folder(path: Path) -> Path:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
-        raise ValueError(f"found {path}; allowed: a folder of the file system, on a cluster one that all nodes mount")
+        raise ValueError(f"found {path}; allowed: a folder of the file system; on a cluster, one that all nodes mount")
     try:
         return path.expanduser()
     except RuntimeError:
-        raise ValueError(f"there is no user's folder {path.parts[0]}; write the path whole") from None
+        raise ValueError(f"there is no user's folder {path.parts[0]}; write the full path") from None
 
 
 class SearchConfig(Section):
-    """Who proposes trials, and how many."""
+    """The sampler and the number of its proposals."""
 
     sampler: Literal["tpe", "nsga2", "gp", "random"] = "tpe"
-    """Optuna's: Parzen estimators, genetic algorithm, Gaussian processes, or plain chance."""
+    """Optuna's: Parzen estimators, genetic algorithm, Gaussian processes, or random sampling."""
     num_trials: PositiveInt = 50
-    """Proposed trials; baselines come on top. May be raised later, to go on with a finished study by --resume."""
+    """Proposed trials, without the baselines. A larger number continues a finished study with --resume."""
     startup_trials: Annotated[int, Field(ge=2)] = 10
-    """Trials drawn by chance before the sampler learns from results; of nsga2, the size of a generation."""
+    """Random trials before the sampler uses results; for nsga2, the population size."""
     seed: Seed = 0
 
 
 class SchedulerConfig(Section):
-    """Who decides which trials go on."""
+    """Whether trials are stopped early."""
 
     type: Literal["fifo"] = "fifo"
-    """``fifo``: in the order of proposal, each to its end."""
+    """``fifo``: none is; trials run in the order of their proposal."""
 
 
 class TrackingConfig(Section):
-    """Where results are recorded."""
+    """The MLflow store of the results."""
 
     uri: Annotated[str, Field(min_length=1)] = "sqlite:///mlflow.db"
     """MLflow tracking URI: sqlite:///PATH, http(s)://HOST:PORT, ..."""
@@ -98,9 +98,9 @@ class StudyConfig(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
     """Name of the study, of its folder and of its MLflow experiment: letters, digits, - and _."""
     base: TrialConfig = TrialConfig()
-    """The trial around which is searched: inline, or the path of a trial's YAML file, from this file's folder."""
+    """The trial whose settings are searched: inline, or the path of its YAML file, relative to this file's folder."""
     space: dict[str, Parameter] = Field(default_factory=dict)
-    """Dotted name in ``base`` -> what is searched."""
+    """Dotted name in ``base`` -> searched range."""
     objectives: Annotated[tuple[ObjectiveName, ...], Field(min_length=1), AfterValidator(_check_objectives)] = (
         DEFAULT_OBJECTIVES
     )
@@ -110,13 +110,13 @@ class StudyConfig(Section):
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
     storage_path: Annotated[Path, AfterValidator(_local_folder)] = Path("runs")
-    """The study's folder is made here; on a cluster, a folder that all nodes share."""
+    """Parent of the study's folder; on a cluster, on a file system that all nodes share."""
     baselines: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Trials that run first: name -> what differs from ``base``, by dotted name. Without this key: ``undistilled``
     (all distillation weights 0) and ``default-weights`` (``base`` as it is)."""
 
     @model_validator(mode="after")
-    def _is_whole(self) -> Self:
+    def _check(self) -> Self:
         if self.name == TEACHERS_FOLDER:
             raise ValueError(
                 f'name: "{self.name}" is the folder of the teachers that all studies share; choose another'
@@ -125,7 +125,7 @@ class StudyConfig(Section):
 
 
 def load_study(path: Path, overrides: Sequence[str] = (), *, name: str | None = None) -> StudyConfig:
-    """Read a study and check it as a whole, including both ends of every searched range.
+    """Read a study and check all of it, including both ends of every searched range.
 
     Args:
         path: The study's YAML file.
@@ -146,7 +146,7 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, name: str | None = 
     problems += override_problems
     if name is not None:
         raw["name"] = name
-    raw = _with_different_baselines(raw)
+    raw = _without_equal_baselines(raw)
     source = " with ".join([str(path), *(f"--set {text}" for text in overrides), *([f"--name {name}"] if name else [])])
     raw, type_problems = _without_unknown_types(raw)
     problems += type_problems
@@ -155,7 +155,7 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, name: str | None = 
         study = parse_config(StudyConfig, raw, source=source)
     except ConfigError as error:
         problems.extend(error.problems)
-    checked = study or _what_is_right(raw)
+    checked = study or _valid_parts(raw)
     problems += space_problems(checked.space, checked.base) + baseline_problems(checked.baselines, checked.base)
     if problems or study is None:
         raise ConfigError(dict.fromkeys(map(redacted_text, problems)), redacted_text(source))
@@ -168,12 +168,12 @@ def _with_base_inline(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _with_default_baselines(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The two baselines where the file names none."""
+    """Add the two default baselines where the file names none."""
     return {"baselines": {BASELINE_UNDISTILLED: NO_DISTILLATION, DEFAULT_WEIGHTS: {}}, **raw}
 
 
-def _with_different_baselines(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out, without a teacher, the baseline that is the other once more."""
+def _without_equal_baselines(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Without a teacher, the two default baselines are equal: omit one."""
     baselines, base = raw["baselines"], raw.get("base")
     if not isinstance(baselines, Mapping):
         return dict(raw)
@@ -185,7 +185,7 @@ def _with_different_baselines(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_unknown_types(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Leave out searched settings of a type that is none, which pydantic could only call a wrong mapping."""
+    """Omit ranges of an unknown type, with a clearer message than pydantic has."""
     entries = raw.get("space")
     if not isinstance(entries, Mapping):
         return dict(raw), []
@@ -200,18 +200,18 @@ def _without_unknown_types(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list
     return {**raw, "space": {key: entry for key, entry in entries.items() if key not in wrong}}, problems
 
 
-def _what_is_right(raw: Mapping[str, Any]) -> StudyConfig:
-    """The study with whatever has a mistake left out, so that the rest is checked in the same round."""
+def _valid_parts(raw: Mapping[str, Any]) -> StudyConfig:
+    """The study without its invalid parts, so that the mistakes of all others are reported together with theirs."""
 
-    def is_right(part: Mapping[str, Any]) -> bool:
+    def is_valid(part: Mapping[str, Any]) -> bool:
         try:
             parse_config(StudyConfig, {"name": "x", **part}, source="")
         except ConfigError:
             return False
         return True
 
-    right: dict[str, Any] = {key: value for key, value in raw.items() if key != "space" and is_right({key: value})}
+    valid: dict[str, Any] = {key: value for key, value in raw.items() if key != "space" and is_valid({key: value})}
     entries = raw.get("space")
     if isinstance(entries, Mapping):
-        right["space"] = {key: value for key, value in entries.items() if is_right({"space": {key: value}})}
-    return parse_config(StudyConfig, {**right, "name": "x"}, source="")
+        valid["space"] = {key: value for key, value in entries.items() if is_valid({"space": {key: value}})}
+    return parse_config(StudyConfig, {**valid, "name": "x"}, source="")

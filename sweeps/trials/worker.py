@@ -1,4 +1,4 @@
-"""One trial as Ray Tune runs it: a worker process that trains one student after another.
+"""A trial as Ray Tune runs it, in a worker process.
 
 Workers are reused: images and teacher stay in memory from one trial to the next.
 """
@@ -34,65 +34,65 @@ from hkd.training.teacher import load_teacher
 SPEC = "spec"
 """Key of the :class:`TrialSpec` in Tune's config."""
 METRICS = "metrics"
-"""Key of our metrics in Tune's results, apart from what Tune adds to them."""
+"""Key of our metrics in Tune's results, which hold Tune's own beside it."""
 
 STATE_FILE = "training_state.pt"
 
 
 @dataclass(frozen=True)
-class WorkPlace:
-    """Where and with what a worker computes."""
+class WorkerSettings:
+    """Settings of a worker process."""
 
     num_threads: int
     has_gpu: bool
     working_directory: Path
-    """The driver's: relative paths of the configuration start here, wherever the worker was started."""
+    """The driver's, from which relative paths of the configuration start."""
 
-    def enter(self) -> None:
-        """Set up this process; to be called before it computes anything."""
+    def apply(self) -> None:
+        """Set up this process. Call it before the first computation."""
         os.chdir(self.working_directory)
         if not self.has_gpu:
-            # Ray hides GPUs from a worker that was given some of them, but shows all to one that was given none.
+            # Ray hides the other GPUs from a worker that reserves some, but none from a worker that reserves none.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         torch.set_num_threads(self.num_threads)
 
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """What a worker needs to know to run one trial."""
+    """The input of a worker for one trial."""
 
     trial_id: str
     config: TrialConfig
     teacher: Path | None
-    """Weights of the study's teacher; None where the trial is trained alone."""
+    """Weights of the study's teacher; None without one."""
     resume_from: Path | None
     """Checkpoint of an interrupted attempt."""
     folder_name: str
-    """Of this attempt, below the study's."""
-    place: WorkPlace
+    """Of this attempt, in the study's folder."""
+    worker: WorkerSettings
     teacher_cache: CacheRoom | None = None
-    """Where the worker's node keeps the teacher's pyramids for its trials."""
+    """Cache of the teacher's pyramids on the worker's node; None caches nothing."""
 
     def __str__(self) -> str:
         return self.trial_id
 
 
 class DistillationTrial(tune.Trainable):
-    """Trains one student; an iteration is an epoch with its evaluation, where one is due."""
+    """Trains one student; an iteration is an epoch, with an evaluation where one is due."""
 
     _trainer: Trainer | None = None
     _failure: Exception | None
     _metrics: dict[str, float]
-    """All that was measured so far, last values."""
+    """The last value of everything measured so far."""
     _evaluation: EvaluationResult | None
 
     def setup(self, config: dict[str, Any]) -> None:
         """Called by Tune when the worker starts."""
-        self._begin(config[SPEC])
+        self._start(config[SPEC])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Called by Tune when the worker takes over its next trial."""
-        self._begin(new_config[SPEC])
+        """Called by Tune when the worker is reused for its next trial."""
+        self._start(new_config[SPEC])
         return True
 
     def step(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class DistillationTrial(tune.Trainable):
         assert trainer is not None
         measured: dict[str, float] = {}
         with UsageMeter(trainer.device) as meter:
-            # A trial that was cut off between its last checkpoint and the news of it has nothing left to train.
+            # A trial interrupted between its last checkpoint and its last report has nothing left to train.
             if is_trained := trainer.epoch < trainer.total_epochs:
                 measured = trainer.train_epoch()
             if trainer.is_evaluation_due:
@@ -127,7 +127,7 @@ class DistillationTrial(tune.Trainable):
         return {METRICS: self._metrics if is_done else reported, "done": is_done}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the training's state, and the artifacts as they are now."""
+        """Write the training's state and the current artifacts."""
         folder, trainer = Path(checkpoint_dir), self._trainer
         assert trainer is not None
         trainer.save(folder / STATE_FILE)
@@ -138,7 +138,7 @@ class DistillationTrial(tune.Trainable):
             write_json(folder / "miss_rate_curve.json", self._evaluation.curves())
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Go on from a checkpoint, named by its folder."""
+        """Resume from a checkpoint folder."""
         folder = Path(checkpoint)
         assert self._trainer is not None
         self._trainer.load(folder / STATE_FILE)
@@ -149,39 +149,37 @@ class DistillationTrial(tune.Trainable):
         self._end()
 
     def _end(self) -> None:
-        """Let go of the trial; its trainer lives on where something, such as an error's traceback, refers to it."""
+        """Close the trainer: an error's traceback may keep a reference to it and to what it holds."""
         if self._trainer is not None:
             self._trainer.close()
             self._trainer = None
 
-    def _begin(self, spec: TrialSpec) -> None:
+    def _start(self, spec: TrialSpec) -> None:
         self._end()
         self._failure = None
         self._metrics, self._evaluation = {}, None
         try:
-            spec.place.enter()
-            # What the former trial held, which the next may need on a shared GPU.
+            spec.worker.apply()
             device = resolve_device(spec.config.training.device)
-            release_memory(device)
+            release_memory(device)  # of the previous trial: other processes may share the GPU
             configure_process(device, spec.config.training.num_threads)
             self._trainer = build_trainer(spec.config, spec.teacher, spec.teacher_cache)
             if spec.resume_from is not None:
                 self.load_checkpoint(spec.resume_from)
-        # Told at the first step instead: in ray 2.60 a trial whose reset raises stays in the controller's books as
-        # one that is about to start, and the study waits for it.
+        # Ray 2.60 waits for ever for a trial whose reset_config raises, as one that is about to start.
         except Exception as error:  # noqa: BLE001 (raised again in step)
             self._failure = error
 
 
 def build_trainer(config: TrialConfig, teacher_file: Path | None, teacher_cache: CacheRoom | None = None) -> Trainer:
-    """A trial's trainer, on the data and the teacher that this process keeps.
+    """The trainer of a trial, with the data and the teacher that this process has in memory.
 
     Args:
-        teacher_file: Weights of the study's teacher; None where it has none.
-        teacher_cache: Where the teacher's pyramids are kept for all trials; None keeps none.
+        teacher_file: Weights of the study's teacher; None without one.
+        teacher_cache: Cache of the teacher's pyramids, shared by all trials of a node; None caches nothing.
     """
     device = resolve_device(config.training.device)
-    # What the trial changes of the data, its augmentation, is read from its own configuration.
+    # Augmentation, the only section of the data that may be searched, is part of the trainer's configuration.
     data = _data(config.data.model_copy(update={"augmentation": DataConfig().augmentation}))
     teacher = None
     if teacher_file is not None and config.teacher is not None and config.is_distilled:
@@ -189,7 +187,7 @@ def build_trainer(config: TrialConfig, teacher_file: Path | None, teacher_cache:
     return Trainer(config, data, teacher, device=device, teacher_cache=teacher_cache)
 
 
-# A worker serves one study, whose trials share their data and teacher: one of each is kept.
+# A worker runs trials of one study, which share data and teacher.
 @lru_cache(maxsize=1)
 def _data(config: DataConfig) -> PreparedData:
     return prepare_data(config, progress=False)
@@ -201,5 +199,5 @@ def _teacher(path: Path, config: TeacherConfig, device: torch.device) -> Detecto
 
 
 def plain_metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    """Our metrics out of one of Tune's results."""
+    """Our metrics in one of Tune's results."""
     return {name: float(value) for name, value in result.get(METRICS, {}).items()}

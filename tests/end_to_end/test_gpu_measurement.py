@@ -15,7 +15,7 @@ from hkd.config_io import parse_config
 from hkd.models.weights import CheckpointError
 from hkd.runtime.memory import machine_bytes
 from sweeps.execution.gpu_share import measure_on_cluster
-from sweeps.trials.worker import WorkPlace
+from sweeps.trials.worker import WorkerSettings
 from tests.sweeps.tiny import tiny_trial
 
 
@@ -36,10 +36,10 @@ def cluster() -> Iterator[None]:
 def test_a_worker_measures_and_tells_what_is_wrong(tmp_path: Path) -> None:
     config = parse_config(TrialConfig, tiny_trial(tmp_path / "cache"), source="tiny")
     alone = config.model_copy(update={"teacher": None})
-    place = WorkPlace(1, has_gpu=True, working_directory=tmp_path)
-    need = measure_on_cluster(alone, None, place, num_cpus=1)
+    worker = WorkerSettings(1, has_gpu=True, working_directory=tmp_path)
+    need = measure_on_cluster(alone, None, worker, num_cpus=1)
     # torch finds no GPU there, and computes on the CPU.
     assert (need.device_type, need.device_bytes) == ("cpu", machine_bytes())
     assert 0 < need.peak_bytes < need.device_bytes
     with pytest.raises(CheckpointError, match=r"nowhere\.safetensors: no such file"):
-        measure_on_cluster(config, tmp_path / "nowhere.safetensors", place, num_cpus=1)
+        measure_on_cluster(config, tmp_path / "nowhere.safetensors", worker, num_cpus=1)

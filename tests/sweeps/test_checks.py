@@ -1,4 +1,4 @@
-"""What a study needs of its data and its machine."""
+"""Checks of a study's data and machine."""
 
 from __future__ import annotations
 

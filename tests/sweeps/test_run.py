@@ -81,7 +81,9 @@ def test_all_configuration_errors_are_listed(folder: Path, capsys: pytest.Captur
 def test_missing_annotations_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--set", "base.data.train_annotations=no.json", "--set", "base.data.validation_annotations=none.json"]
     for flags in (given, [*given, "--dry-run"]):
-        assert "no.json: there is no such file" in input_error(capsys, *flags)
+        message = input_error(capsys, *flags)
+        assert "no.json: " in message
+        assert "no such file" in message.lower()
     assert files_in(folder) == {"tiny.yaml"}
 
 
@@ -296,13 +298,13 @@ def test_dry_run_prints_plan_and_writes_nothing(folder: Path, capsys: pytest.Cap
     assert re.search(r"train 3 students proposed by tpe, 2 epochs each", out)
     assert "train the teacher for 1 epochs" in out
     assert "measure" not in out
-    assert f"write to {folder}/runs/tiny (which would be made) and sqlite:///mlflow.db" in out
+    assert f"write to {folder}/runs/tiny (which is new) and sqlite:///mlflow.db" in out
 
 
 def test_dry_run_reports_gpu_share_measurement(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["--config", "tiny.yaml", "--dry-run", "--set", "resources.gpus_per_trial=auto"]) == 0
     out = capsys.readouterr().out
-    assert "  measure, where there are GPUs, how many of its largest trials share one\n" in out
+    assert "how many of its largest trials share one\n" in out
 
 
 def test_dry_run_rejects_what_the_study_would(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -312,7 +314,7 @@ def test_dry_run_rejects_what_the_study_would(folder: Path, capsys: pytest.Captu
     study = load_study(Path("tiny.yaml"))
     StudyFolder(study).write_study(study)
     assert run.main(["--config", "tiny.yaml", "--dry-run"]) == 0
-    assert "(which is there already; see --resume)" in capsys.readouterr().out
+    assert "(which exists; see --resume)" in capsys.readouterr().out
     assert 'a study named "tiny" exists' in input_error(capsys, "--dry-run", "--set", "base.training.batch_size=2")
 
 
@@ -323,9 +325,7 @@ def test_dry_run_table_fits_80_columns(
     name = "a-baseline-of-a-long-name-indeed"
     assert run.main(["--config", "tiny.yaml", "--dry-run", "--set", f"baselines.{name}.training.seed=1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    begin, end = (
-        next(i for i, line in enumerate(lines) if text in line) for text in ("M params", "This was a dry run")
-    )
+    begin, end = (next(i for i, line in enumerate(lines) if text in line) for text in ("M params", "Dry run"))
     table = lines[begin:end]
     assert table[0].split() == ["backbone", "width", "pyramid", "head", "M", "params", "GFLOPs"]
     assert max(map(len, table)) <= 80

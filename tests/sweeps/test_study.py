@@ -27,7 +27,7 @@ from sweeps.study import run_study
 from sweeps.tracking import store as mlflow_store
 from sweeps.trials import ledger as ledger_module
 from sweeps.trials.queue import TrialQueue
-from sweeps.trials.worker import METRICS, SPEC, TrialSpec, WorkPlace
+from sweeps.trials.worker import METRICS, SPEC, TrialSpec, WorkerSettings
 from tests.sweeps.mlflow_double import MlflowDouble, experiment
 from tests.sweeps.tiny import tiny_trial
 
@@ -48,7 +48,7 @@ class TuneDouble:
             return None
         self.recorder.expect(known)
         config = trial_config(self.study.base, known.params)
-        spec = TrialSpec(known.trial_id, config, None, None, known.trial_id, WorkPlace(1, False, Path()))
+        spec = TrialSpec(known.trial_id, config, None, None, known.trial_id, WorkerSettings(1, False, Path()))
         trial = cast("Trial", SimpleNamespace(config={SPEC: spec}))
         self.recorder.on_trial_start(iteration=0, trials=[trial], trial=trial)
         return trial
@@ -163,7 +163,7 @@ def test_second_signal_waits_until_all_runs_are_closed(place: Place, monkeypatch
     monkeypatch.setattr(place.store, "set_terminated", impatient)
     assert place.run() == 130
     assert place.status == dict.fromkeys(("x", "baseline-b", "trial-001"), ("stopped", "KILLED"))
-    assert "0 trials ended, 2 are kept" in place.out.getvalue()
+    assert "0 trials ended, 2 resume" in place.out.getvalue()
 
 
 def test_crash_leaves_no_run_open(place: Place) -> None:

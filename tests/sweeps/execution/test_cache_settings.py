@@ -1,4 +1,4 @@
-"""When a study's trials share their teacher's pyramids."""
+"""When a study's trials share a cache of their teacher's pyramids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from hkd.config_io import parse_config
 from hkd.training.pyramid_cache.capacity import CacheRoom
-from sweeps.execution.cache_settings import describe_cache, find_room, is_shared
+from sweeps.execution.cache_settings import configured_cache, describe_cache, is_shared
 from sweeps.settings.resources import TrialResources
 from sweeps.settings.study import DEMO, StudyConfig, load_study
 from tests.sweeps.tiny import tiny_trial
@@ -41,44 +41,44 @@ def study(space: dict[str, Any], *, num_trials: int = 8, **changes: Any) -> Stud
         (WIDTHS, 8, True),
         # One trial and the baseline at default weights; the undistilled baseline needs no teacher.
         (WIDTHS, 1, True),
-        # Three seeds make three kinds of batches: two users each take six trials, one of which is the baseline.
+        # Three seeds make three kinds of batches: two readers each are six trials, one of which is the baseline.
         (WIDTHS | SEEDS, 5, True),
         (WIDTHS | SEEDS, 4, False),
-        # No value of a continuous range comes twice.
+        # No value of a continuous range repeats.
         (WIDTHS | FLIPS, 100, False),
-        # Of four trials that there are, a hundred cannot be run: four and the baseline share three seeds.
+        # The space holds three trials, whatever num_trials is: with the baseline, four share three seeds.
         (SEEDS, 100, False),
     ],
 )
-def test_pyramids_are_kept_where_two_trials_read_them(space: dict[str, Any], num_trials: int, expected: bool) -> None:
+def test_cache_is_used_where_two_trials_read_each_entry(space: dict[str, Any], num_trials: int, expected: bool) -> None:
     assert is_shared(study(space, num_trials=num_trials)) is expected
-    assert (find_room(study(space, num_trials=num_trials), ON_CPUS) is not None) is expected
+    assert (configured_cache(study(space, num_trials=num_trials), ON_CPUS) is not None) is expected
 
 
-def test_without_a_teacher_or_distilled_trials_there_is_nothing_to_keep() -> None:
+def test_no_cache_without_teacher_or_distilled_trials() -> None:
     assert not is_shared(study(WIDTHS, base={**tiny_trial(Path("cache")), "teacher": None}, baselines={}))
     assert is_shared(study(WIDTHS, num_trials=2, baselines={}))
     assert not is_shared(study(WIDTHS, num_trials=1, baselines={}))
 
 
-def test_room_is_what_the_study_says_and_by_itself_only_on_cpus() -> None:
+def test_capacity_is_configured_or_by_default_on_cpus_only() -> None:
     folder = Path("cache/teacher_outputs")
-    assert find_room(study(WIDTHS), ON_CPUS) == CacheRoom(folder, 10**10)
-    assert find_room(study(WIDTHS), ON_GPUS) is None
+    assert configured_cache(study(WIDTHS), ON_CPUS) == CacheRoom(folder, 10**10)
+    assert configured_cache(study(WIDTHS), ON_GPUS) is None
     stated = study(WIDTHS, resources={"teacher_cache_gigabytes": 0.5})
-    assert find_room(stated, ON_CPUS) == find_room(stated, ON_GPUS) == CacheRoom(folder, 5 * 10**8)
-    assert find_room(study(WIDTHS, resources={"teacher_cache_gigabytes": 0}), ON_CPUS) is None
+    assert configured_cache(stated, ON_CPUS) == configured_cache(stated, ON_GPUS) == CacheRoom(folder, 5 * 10**8)
+    assert configured_cache(study(WIDTHS, resources={"teacher_cache_gigabytes": 0}), ON_CPUS) is None
 
 
 @pytest.mark.parametrize(("path", "num_images"), [(DEMO, 400), (DEMO.with_name("pennfudan.yaml"), 120)])
-def test_shipped_studies_share_and_fit(path: Path, num_images: int, tmp_path: Path) -> None:
+def test_shipped_studies_fit_their_cache(path: Path, num_images: int, tmp_path: Path) -> None:
     shipped = load_study(path)
     assert is_shared(shipped)
-    told = describe_cache(CacheRoom(tmp_path, 10**10), shipped.base, ON_GPUS, num_images)
-    assert "all are kept" in told, told
+    line = describe_cache(CacheRoom(tmp_path, 10**10), shipped.base, ON_GPUS, num_images)
+    assert "all are kept" in line
 
 
-def test_the_line_tells_size_and_place(tmp_path: Path) -> None:
+def test_line_names_size_and_folder(tmp_path: Path) -> None:
     base = study(WIDTHS, base={**tiny_trial(tmp_path), "training": {"batch_size": 4, "precision": "fp32"}}).base
     # 64 x 96 pixels have 512 cells (see test_teacher_cache.py below training/) of 32 channels: 4 images in fp32 take
     # 262,144 bytes, each level whole pages, and a page of header. Nine images are two batches; eight epochs.

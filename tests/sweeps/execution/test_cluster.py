@@ -1,4 +1,4 @@
-"""Which cluster is used, and what a trial is given on it; no Ray is started here."""
+"""Which cluster is used, and the resources of a trial on it; without starting Ray."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def running() -> Iterator[str]:
-    """Something that answers, as a cluster's address does."""
+    """An address that answers, as a cluster's does."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
@@ -38,42 +38,40 @@ def gone() -> str:
         return f"127.0.0.1:{listening.getsockname()[1]}"
 
 
-def note_as_started(tmp_path: Path, address: str) -> None:
-    """What `ray start` leaves on the machine."""
+def write_current_cluster(tmp_path: Path, address: str) -> None:
+    """Write the file of `ray start`."""
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "ray_current_cluster").write_text(address, encoding="utf-8")
 
 
-def test_without_a_cluster_this_machine_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_cluster_means_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_address() is None
     monkeypatch.setenv("RAY_ADDRESS", "local")
     assert find_address() is None
 
 
-def test_the_named_cluster_comes_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: str, gone: str
-) -> None:
-    note_as_started(tmp_path, gone)
+def test_ray_address_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: str, gone: str) -> None:
+    write_current_cluster(tmp_path, gone)
     monkeypatch.setenv("RAY_ADDRESS", running)
     assert find_address() == running
 
 
 @pytest.mark.parametrize("variable", [None, "auto"])
-def test_a_cluster_started_on_this_machine_is_found(
+def test_cluster_started_on_this_machine_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: str, variable: str | None
 ) -> None:
-    note_as_started(tmp_path, running)
+    write_current_cluster(tmp_path, running)
     if variable is not None:
         monkeypatch.setenv("RAY_ADDRESS", variable)
     assert find_address() == running
 
 
-def test_a_crashed_clusters_note_is_passed_over(tmp_path: Path, gone: str) -> None:
-    note_as_started(tmp_path, gone)
+def test_file_of_crashed_cluster_is_ignored(tmp_path: Path, gone: str) -> None:
+    write_current_cluster(tmp_path, gone)
     assert find_address() is None
 
 
-def test_a_named_cluster_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch, gone: str) -> None:
+def test_ray_address_without_answer_is_refused(monkeypatch: pytest.MonkeyPatch, gone: str) -> None:
     monkeypatch.setenv("RAY_ADDRESS", gone)
     with pytest.raises(StudyError, match=f"RAY_ADDRESS is {gone}, and no Ray cluster answers there"):
         find_address()
@@ -93,21 +91,21 @@ def test_a_named_cluster_that_does_not_answer_is_an_error(monkeypatch: pytest.Mo
         # A third of a GPU each: 6 would fit two GPUs, and 4 fit 8 CPUs at two each.
         (ResourcesConfig(gpus_per_trial=1 / 3, cpus_per_trial=2), LOCAL, TrialResources(2.0, 1 / 3, 2, 4)),
         (ResourcesConfig(gpus_per_trial=0, max_concurrent_trials=3), LOCAL, TrialResources(1.0, 0.0, 1, 3)),
-        # More at a time than there is room for would only wait.
+        # More trials at a time than fit would wait.
         (ResourcesConfig(max_concurrent_trials=9), LOCAL, TrialResources(1.0, 1.0, 1, 2)),
         (ResourcesConfig(cpus_per_trial=0.5, threads_per_trial=3), Cluster(None, 2, 0), TrialResources(0.5, 0.0, 3, 4)),
-        # Until it is measured a whole GPU, which is what measuring takes; without GPUs none.
+        # A whole GPU until the share is measured; without GPUs none.
         (ResourcesConfig(gpus_per_trial="auto"), LOCAL, TrialResources(1.0, 1.0, 1, 2)),
         (ResourcesConfig(gpus_per_trial="auto"), Cluster(None, 2, 0), TrialResources(1.0, 0.0, 1, 2)),
-        # On a cluster that grows, what is there now is no limit.
+        # The current size of an autoscaling cluster is no limit.
         (ResourcesConfig(gpus_per_trial=1), Cluster("head:6379", 0, 0), TrialResources(1.0, 1.0, 1, None)),
     ],
 )
-def test_what_a_trial_is_given(resources: ResourcesConfig, cluster: Cluster, expected: TrialResources) -> None:
+def test_trial_resources(resources: ResourcesConfig, cluster: Cluster, expected: TrialResources) -> None:
     assert trial_resources(resources, cluster) == expected
 
 
-def test_a_measured_share_stands_in_for_auto_alone() -> None:
+def test_measured_share_replaces_auto_only() -> None:
     auto, whole = ResourcesConfig(gpus_per_trial="auto"), ResourcesConfig()
     # Two GPUs at a quarter: eight, and eight CPUs for them.
     assert trial_resources(auto, LOCAL, measured_gpu_share=0.25) == TrialResources(1.0, 0.25, 1, 8)
@@ -122,12 +120,12 @@ def test_a_measured_share_stands_in_for_auto_alone() -> None:
         (ResourcesConfig(gpus_per_trial=4), "resources.gpus_per_trial is 4, but this machine has 2"),
     ],
 )
-def test_a_trial_that_could_never_start_is_refused(resources: ResourcesConfig, message: str) -> None:
+def test_trial_larger_than_the_machine_is_refused(resources: ResourcesConfig, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         trial_resources(resources, LOCAL)
 
 
-def test_a_slow_machine_is_given_time_to_start_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_of_ray_is_retried_after_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
     started: list[str] = []

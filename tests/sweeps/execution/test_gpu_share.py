@@ -1,4 +1,4 @@
-"""How many trials share a GPU, and what is told of their use; no GPU and no Ray is needed."""
+"""How many trials share a GPU, and what they used; without a GPU and without Ray."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sweeps.execution.gpu_share import (
 )
 from sweeps.settings.resources import Cluster, ResourcesConfig, TrialResources
 from sweeps.settings.study import StudyConfig
-from sweeps.trials.worker import WorkPlace
+from sweeps.trials.worker import WorkerSettings
 from tests.process_configuration import TrainerBuiltError, record_configuration
 from tests.sweeps.console.test_display import plain_display, trial
 from tests.sweeps.tiny import tiny_trial
@@ -40,7 +40,7 @@ def study_of(*, base: dict[str, Any] | None = None, **sections: Any) -> StudyCon
 @pytest.mark.parametrize(
     ("peak_gib", "fitting", "share"),
     [
-        # 80 / (1.15 * 10) = 6.96: six trials; 1 / 6 = 0.16666.. is rounded down to what Ray tells apart.
+        # 80 / (1.15 * 10) = 6.96: six trials; 1 / 6 = 0.16666.. is rounded down to Ray's resolution.
         (10, 6, 0.1666),
         (30, 2, 0.5),
         # 1.15 * 23.2 = 26.68, and 80 / 26.68 = 2.9985: just not three.
@@ -54,29 +54,29 @@ def study_of(*, base: dict[str, Any] | None = None, **sections: Any) -> StudyCon
         (0.1, packing.MAX_TRIALS_PER_GPU, 0.0625),
     ],
 )
-def test_a_trials_share_of_a_gpu(peak_gib: float, fitting: int, share: float) -> None:
+def test_share_is_one_over_number_of_trials_that_fit(peak_gib: float, fitting: int, share: float) -> None:
     found = gpu_share(MemoryNeed(int(peak_gib * GIB), 80 * GIB, "cuda"))
     assert found.share == share
     shared_by = "one trial has a GPU to itself" if fitting == 1 else f"{fitting} trials share a GPU"
     assert found.reason.endswith(f"of a GPU's 80.0 GiB; with 15 % to spare, {shared_by}")
-    # What the study makes of it: so many trials on one GPU, and not one more.
+    # The study runs this number of trials on one GPU, and not one more.
     resources = ResourcesConfig(gpus_per_trial="auto", cpus_per_trial=0.01)
     assert trial_resources(resources, Cluster(None, 8, 1), measured_gpu_share=share).max_concurrent == fitting
 
 
 @pytest.mark.parametrize("fitting", range(1, packing.MAX_TRIALS_PER_GPU + 1))
-def test_shares_tile_a_gpu(fitting: int) -> None:
-    # Midway between what lets fit so many and what lets fit one more.
+def test_shares_of_trials_fill_a_gpu(fitting: int) -> None:
+    # Midway between the need at which this number fits and that at which one more does.
     peak = 80 * GIB / (fitting + 0.5) / (1 + packing.HEADROOM)
     share = gpu_share(MemoryNeed(int(peak), 80 * GIB, "cuda")).share
     assert fitting * share <= 1 < (fitting + 1) * share
 
 
-def test_a_worker_whose_gpu_torch_does_not_find_takes_a_whole_one() -> None:
+def test_worker_whose_gpu_torch_does_not_find_reserves_a_whole_one() -> None:
     assert gpu_share(MemoryNeed(GIB, 80 * GIB, "cpu")).share == 1.0
 
 
-def test_the_heaviest_trial_is_at_the_upper_ends() -> None:
+def test_heaviest_trial_has_upper_ends_of_all_ranges() -> None:
     study = study_of(
         base={"distillation": {name: {"weight": 0} for name in ("pyramid", "region", "logits")}},
         space={
@@ -98,11 +98,11 @@ def test_the_heaviest_trial_is_at_the_upper_ends() -> None:
     assert heaviest.distillation.is_active
 
 
-def test_a_baseline_may_be_the_heaviest_trial() -> None:
+def test_baseline_may_be_the_heaviest_trial() -> None:
     space = {"student.width_multiplier": {"type": "float", "low": 0.25, "high": 0.5}}
     wide = {"student.width_multiplier": 1.0}
     assert heaviest_trial(study_of(space=space, baselines={"wide": wide})).student.width_multiplier == 1.0
-    # Of two of the same shape, the one that has a teacher beside it.
+    # Of two of the same shape, the distilled one, which needs its teacher.
     undistilled = {f"distillation.{level}.weight": 0 for level in ("pyramid", "region", "logits")}
     study = study_of(baselines={"undistilled": undistilled, "distilled": {}}, base={})
     assert heaviest_trial(study).distillation.is_active
@@ -112,7 +112,7 @@ def test_a_baseline_may_be_the_heaviest_trial() -> None:
     ("asked", "given"),
     [("auto", replace(WHOLE, num_gpus=0.0)), (None, WHOLE), (0.25, replace(WHOLE, num_gpus=0.25))],
 )
-def test_nothing_is_measured_without_gpus_or_unless_asked(
+def test_nothing_is_measured_without_gpus_or_without_auto(
     monkeypatch: pytest.MonkeyPatch, asked: Any, given: TrialResources
 ) -> None:
     monkeypatch.setattr(packing, "measure_on_cluster", None)
@@ -122,11 +122,11 @@ def test_nothing_is_measured_without_gpus_or_unless_asked(
     assert out.getvalue() == ""
 
 
-def test_what_was_measured_is_told_and_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[TrialConfig, Path | None, WorkPlace]] = []
+def test_measured_share_is_printed_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[TrialConfig, Path | None, WorkerSettings]] = []
 
-    def measure(config: TrialConfig, teacher: Path | None, place: WorkPlace, *, num_cpus: float) -> MemoryNeed:
-        asked.append((config, teacher, place))
+    def measure(config: TrialConfig, teacher: Path | None, worker: WorkerSettings, *, num_cpus: float) -> MemoryNeed:
+        asked.append((config, teacher, worker))
         return MemoryNeed(10 * GIB, 80 * GIB, "cuda")
 
     monkeypatch.setattr(packing, "measure_on_cluster", measure)
@@ -136,14 +136,14 @@ def test_what_was_measured_is_told_and_given(monkeypatch: pytest.MonkeyPatch) ->
     whole = trial_resources(study.resources, cluster)
     assert whole == TrialResources(1.0, 1.0, 1, 2)
     found = share_gpus(study, cluster, whole, Path("teacher.safetensors"), display)
-    # Twelve would fit two GPUs; the study asks for five.
+    # Twelve would fit two GPUs; the study allows five.
     assert found == TrialResources(1.0, 0.1666, 1, 5)
     assert "10.0 GiB of a GPU's 80.0 GiB; with 15 % to spare, 6 trials share a GPU" in out.getvalue()
-    ((config, teacher, place),) = asked
-    assert (config, teacher, place.has_gpu) == (heaviest_trial(study), Path("teacher.safetensors"), True)
+    ((config, teacher, worker),) = asked
+    assert (config, teacher, worker.has_gpu) == (heaviest_trial(study), Path("teacher.safetensors"), True)
 
 
-def test_a_largest_student_that_does_not_fit_is_told_and_the_study_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_study_continues_where_largest_student_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(*_: object, **__: object) -> MemoryNeed:
         raise BatchTooLargeError("training.batch_size 64 does not fit GPU 0")
 
@@ -151,16 +151,16 @@ def test_a_largest_student_that_does_not_fit_is_told_and_the_study_goes_on(monke
     display, out = plain_display()
     study = study_of(resources={"gpus_per_trial": "auto"})
     assert share_gpus(study, Cluster(None, 1, 1), WHOLE, None, display) == WHOLE
-    assert "the largest student will fail, for training.batch_size 64 does not fit GPU 0" in out.getvalue()
+    assert "the largest student will fail: training.batch_size 64 does not fit GPU 0" in out.getvalue()
 
 
-def test_the_measurement_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the worker does it; here on a CPU, on which the study would give whole GPUs."""
+def test_measurement_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a worker; on a CPU, for which a trial reserves a whole GPU."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.chdir(tmp_path)
     raw = tiny_trial(tmp_path / "cache")
     config = parse_config(TrialConfig, {**raw, "teacher": None}, source="tiny")
-    need = packing._measure(config, None, WorkPlace(1, True, tmp_path))
+    need = packing._measure(config, None, WorkerSettings(1, True, tmp_path))
     assert need.device_type == "cpu"
     assert isinstance(gpu_share(need), GpuShare)
 
@@ -171,15 +171,15 @@ def test_process_is_configured_for_memory_measurement(tmp_path: Path, monkeypatc
     configured = record_configuration(monkeypatch, packing, builder="build_trainer")
     config = parse_config(TrialConfig, {"training": {"device": "cpu", "num_threads": 3}}, source="tiny")
     with pytest.raises(TrainerBuiltError):
-        packing._measure(config, None, WorkPlace(1, True, tmp_path))
+        packing._measure(config, None, WorkerSettings(1, True, tmp_path))
     assert configured == [("cpu", 3)]
 
 
-def test_what_trials_took_is_summed_up() -> None:
+def test_usage_is_largest_peak_and_mean_utilisation() -> None:
     trials = [
         trial("a", peak_memory_bytes=1.0 * GIB, utilisation=0.5),
         trial("b", peak_memory_bytes=3.0 * GIB, utilisation=0.75),
-        # Of an earlier version, or broken before its first epoch's end.
+        # Of an earlier version, or failed in its first epoch.
         trial("c", mr2_reasonable=0.5),
         # On a GPU without the driver's package.
         trial("d", peak_memory_bytes=2.0 * GIB),
@@ -189,12 +189,12 @@ def test_what_trials_took_is_summed_up() -> None:
     assert summarise_usage(trials[2:3], 1) is None
 
 
-def test_what_trials_took_is_told() -> None:
+def test_usage_line() -> None:
     usage = StudyUsage(1.25 * GIB, 0.934, 2)
     on_cpu = describe_usage(usage, num_threads=1, is_on_gpu=False)
     assert on_cpu == "A trial used at most 1.2 GiB of memory and 93 % of its 1 CPU thread; 2 ran at a time"
     assert "93 % of its 3 CPU threads;" in describe_usage(usage, num_threads=3, is_on_gpu=False)
     on_gpu = describe_usage(usage, num_threads=1, is_on_gpu=True)
     assert on_gpu == "A trial used at most 1.2 GiB of GPU memory; the GPUs computed 93 % of the time; 2 ran at a time"
-    untold = describe_usage(replace(usage, utilisation=None), num_threads=1, is_on_gpu=True)
-    assert untold == "A trial used at most 1.2 GiB of GPU memory; 2 ran at a time"
+    without_utilisation = describe_usage(replace(usage, utilisation=None), num_threads=1, is_on_gpu=True)
+    assert without_utilisation == "A trial used at most 1.2 GiB of GPU memory; 2 ran at a time"

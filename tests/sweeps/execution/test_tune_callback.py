@@ -20,7 +20,7 @@ from sweeps.folder import StudyFolder
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.ledger import Ledger, LedgerTrial
-from sweeps.trials.worker import METRICS, SPEC, TrialSpec, WorkPlace
+from sweeps.trials.worker import METRICS, SPEC, TrialSpec, WorkerSettings
 from tests.sweeps.console.test_display import plain_display
 from tests.sweeps.mlflow_double import MlflowDouble
 
@@ -59,7 +59,7 @@ class Scene:
             None,
             None,
             known.trial_id,
-            WorkPlace(1, has_gpu=False, working_directory=Path()),
+            WorkerSettings(1, has_gpu=False, working_directory=Path()),
         )
         self.trial = SimpleNamespace(config={SPEC: spec}, error_file=None, pickled_error_file=None)
 

@@ -78,6 +78,6 @@ def test_tune_is_given_the_queue_with_checkpoints_and_folders(tmp_path: Path, mo
     assert [trial.trial_id for trial in recorder.handed_over] == ["baseline-b", "trial-001"]
     for spec in tuner.specs:
         assert spec.teacher == Path("teacher.safetensors")
-        assert (spec.place.num_threads, spec.place.has_gpu) == (3, True)
+        assert (spec.worker.num_threads, spec.worker.has_gpu) == (3, True)
     assert (tuner.run_config.name, tuner.run_config.storage_path) == ("x", str(tmp_path))
     assert tuner.tune_config.max_concurrent_trials == 4

@@ -1,4 +1,4 @@
-"""The searched space: its validation against the trial's tree, and Optuna's form of it."""
+"""The searched space: Optuna's distributions, configurations of trials, and its size."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_distributions_are_the_ranges() -> None:
     }
 
 
-def test_trial_config_changes_what_is_named_and_nothing_else() -> None:
+def test_trial_config_changes_named_settings_only() -> None:
     config = trial_config(TrialConfig(), {"student.width_multiplier": 0.25, "distillation.logits.temperature": 3})
     assert config.student == TrialConfig().student.model_copy(update={"width_multiplier": 0.25})
     assert config.distillation.logits.temperature == 3.0
@@ -65,7 +65,7 @@ def test_ends_and_number_of_configurations() -> None:
     assert num_proposals({**space, "d": RATE}, 50) == 50
 
 
-def test_extreme_students_pair_the_ends_with_every_choice() -> None:
+def test_extreme_students_combine_ends_with_every_choice() -> None:
     space: dict[str, Parameter] = {
         "student.width_multiplier": WIDTH,
         "student.backbone": BACKBONE,

@@ -30,7 +30,7 @@ RATE = FloatRange(type="float", low=1e-4, high=1e-2, log=True)
             Choices(type="categorical", choices=("resnet18", "resnet101", "vgg")),
             ['space.student.backbone.choices: found "resnet101"', 'space.student.backbone.choices: found "vgg"'],
         ),
-        # Both ends are multiples of 8, what lies between is not.
+        # Both ends are multiples of 8, values between them are not.
         (
             "student.pyramid_channels",
             IntegerRange(type="int", low=32, high=64),
@@ -52,19 +52,16 @@ RATE = FloatRange(type="float", low=1e-4, high=1e-2, log=True)
         ("training.num_threads", IntegerRange(type="int", low=1, high=2), ["space.training.num_threads: cannot be"]),
     ],
 )  # fmt: skip
-def test_every_value_is_held_against_the_trials_tree(key: str, parameter: Parameter, problems: list[str]) -> None:
+def test_every_value_is_checked_against_the_configuration(key: str, parameter: Parameter, problems: list[str]) -> None:
     found = space_problems({key: parameter}, TrialConfig())
     assert len(found) == len(problems), found
-    for problem, beginning in zip(found, problems, strict=True):
-        assert problem.startswith(beginning)
+    for problem, prefix in zip(found, problems, strict=True):
+        assert problem.startswith(prefix)
 
 
-def test_without_a_teacher_distillation_is_not_searched() -> None:
+def test_distillation_is_not_searched_without_teacher() -> None:
     (found,) = space_problems({"distillation.logits.weight": RATE}, TrialConfig(teacher=None))
-    assert found == (
-        "space.distillation.logits.weight: base.teacher is null, so that nothing is distilled; "
-        "describe a teacher or leave this out"
-    )
+    assert found.startswith("space.distillation.logits.weight: base.teacher is null")
 
 
 def scales(low: tuple[float, float], high: tuple[float, float]) -> dict[str, Parameter]:
@@ -74,7 +71,7 @@ def scales(low: tuple[float, float], high: tuple[float, float]) -> dict[str, Par
     }
 
 
-def test_settings_that_must_agree_are_tried_together() -> None:
+def test_pairs_of_settings_are_tried_together() -> None:
     (found,) = space_problems(scales((0.5, 1.0), (0.75, 1.5)), TrialConfig())
     assert found == (
         "space: data.augmentation.scale_min = 1.0 together with data.augmentation.scale_max = 0.75: "
@@ -83,18 +80,18 @@ def test_settings_that_must_agree_are_tried_together() -> None:
     assert space_problems(scales((0.5, 1.0), (1.0, 1.5)), TrialConfig()) == []
 
 
-def test_a_third_setting_between_two_that_disagree_is_not_blamed() -> None:
+def test_setting_that_breaks_no_rule_is_not_reported() -> None:
     space = {"student.width_multiplier": WIDTH, **scales((0.5, 1.0), (0.75, 1.5))}
     found = space_problems(space, TrialConfig())
     assert len(found) == 1
     assert "width_multiplier" not in found[0]
 
 
-def test_the_bases_own_value_of_a_searched_setting_does_not_count() -> None:
-    # Both ranges lie above the base's scale_max of 1.3, and no trial ever has that.
+def test_base_value_of_searched_setting_is_ignored() -> None:
+    # Both ranges lie above the base's scale_max of 1.3, which no trial has.
     assert TrialConfig().data.augmentation.scale_max == 1.3
     assert space_problems(scales((1.4, 1.5), (1.6, 2.0)), TrialConfig()) == []
-    # Alone it does.
+    # Where scale_max is not searched, each trial has it.
     alone = space_problems({"data.augmentation.scale_min": FloatRange(type="float", low=1.4, high=1.5)}, TrialConfig())
     assert [problem.split(":")[1] for problem in alone] == [
         " data.augmentation.scale_min = 1.4",
@@ -102,7 +99,7 @@ def test_the_bases_own_value_of_a_searched_setting_does_not_count() -> None:
     ]
 
 
-def test_a_base_that_only_fits_the_space_is_fine() -> None:
+def test_valid_combination_with_base_has_no_problem() -> None:
     base = TrialConfig(data=DataConfig(augmentation=AugmentationConfig(scale_min=2.0, scale_max=3.0)))
     space: dict[str, Parameter] = {"data.augmentation.scale_max": FloatRange(type="float", low=2.0, high=3.0)}
     assert space_problems(space, base) == []

@@ -1,4 +1,4 @@
-"""Reading a study: defaults, overrides, and every mistake in one round."""
+"""Reading a study: defaults, overrides, and all mistakes in one report."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert study.baselines == {"undistilled": NO_DISTILLATION, "default-weights": {}}
 
 
-def test_the_undistilled_baseline_distills_nothing(tmp_path: Path) -> None:
+def test_undistilled_baseline_distills_nothing(tmp_path: Path) -> None:
     from sweeps.settings.space import trial_config
 
     study = read(tmp_path, "name: x\nbase: {distillation: {logits: {box_deltas_weight: 3}, embedding: {weight: 2}}}")
@@ -43,26 +43,26 @@ def test_the_undistilled_baseline_distills_nothing(tmp_path: Path) -> None:
     assert not trial_config(study.base, study.baselines["undistilled"]).distillation.is_active
 
 
-def test_without_a_teacher_the_two_baselines_are_one(tmp_path: Path) -> None:
+def test_one_default_baseline_without_teacher(tmp_path: Path) -> None:
     assert list(read(tmp_path, "name: x\nbase: {teacher: null}").baselines) == ["undistilled"]
     assert list(read(tmp_path, "name: x", "base.teacher=null").baselines) == ["undistilled"]
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_studies_are_sound_and_named_after_their_files(path: Path) -> None:
+def test_shipped_studies_are_valid_and_named_after_their_files(path: Path) -> None:
     study = load_study(path)
     assert study.name == path.stem
     assert study.space
     assert study.search.num_trials + len(study.baselines) >= 8
 
 
-def test_the_share_of_a_gpu_may_be_measured_named_or_left_open(tmp_path: Path) -> None:
+def test_gpus_per_trial_may_be_auto_null_or_a_number(tmp_path: Path) -> None:
     for text, expected in {"auto": "auto", "null": None, "0.25": 0.25, "2": 2.0}.items():
         study = read(tmp_path, "name: x", f"resources.gpus_per_trial={text}")
         assert study.resources.gpus_per_trial == expected
 
 
-def test_survives_being_written_and_read(tmp_path: Path) -> None:
+def test_written_study_reads_as_equal(tmp_path: Path) -> None:
     study = load_study(
         CONFIGS / "demo.yaml", ["space.student.backbone={type: categorical, choices: [resnet18, resnet34]}"]
     )
@@ -71,7 +71,7 @@ def test_survives_being_written_and_read(tmp_path: Path) -> None:
     assert load_study(tmp_path / "written.yaml") == study
 
 
-def test_base_may_be_a_file_beside_the_study(tmp_path: Path) -> None:
+def test_base_may_be_a_file_relative_to_the_study(tmp_path: Path) -> None:
     (tmp_path / "trial.yaml").write_text("training: {total_epochs: 3}", encoding="utf-8")
     study = read(tmp_path, "name: x\nbase: trial.yaml", "base.training.batch_size=2")
     assert (study.base.training.total_epochs, study.base.training.batch_size) == (3, 2)
@@ -106,12 +106,10 @@ def test_overrides(tmp_path: Path) -> None:
     assert study.baselines == {"default-weights": {}, "small": {"student.width_multiplier": 0.25}}
 
 
-def test_a_trials_setting_without_base_is_explained(tmp_path: Path) -> None:
+def test_setting_of_a_trial_outside_base_is_refused(tmp_path: Path) -> None:
     (problem,) = problems_of(tmp_path, "name: x", "training.total_epochs=2")
-    assert problem == (
-        "training.total_epochs: unknown key; settings of a trial stand below base: "
-        "did you mean base.training.total_epochs?"
-    )
+    assert problem.startswith("training.total_epochs: unknown key; ")
+    assert problem.endswith("did you mean base.training.total_epochs?")
 
 
 @pytest.mark.parametrize(
@@ -150,12 +148,12 @@ def test_a_trials_setting_without_base_is_explained(tmp_path: Path) -> None:
         ("name: x\nstorage_path: s3://bucket/runs", "storage_path: found s3:/bucket/runs; allowed: a folder of"),
         ("name: x\nstorage_path: ~nobody-of-that-name/runs", "there is no user's folder ~nobody-of-that-name"),
         ("name: x\nspace: {training.seed: {type: categorical, choices: [1]}}", "choices must be two or more"),
-        # One mistake, though leaving it out leaves a key of the chosen type missing.
+        # One mistake, though the type also lacks its valid choices then.
         ("name: x\nspace: {training.seed: {type: categorical, choices: 5}}", "training.seed.choices: found 5 (int)"),
         ("name: x\nspace: {training.seed: {type: categorical, choices: [1, 1]}}", "found 1 more than once"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told(tmp_path: Path, text: str, problem: str) -> None:
+def test_mistake_is_reported(tmp_path: Path, text: str, problem: str) -> None:
     found = problems_of(tmp_path, text)
     assert len(found) == 1
     assert problem in found[0]
@@ -164,24 +162,28 @@ def test_a_mistake_is_told(tmp_path: Path, text: str, problem: str) -> None:
 @pytest.mark.parametrize(
     ("text", "override", "problem"),
     [
-        ("name: x", "space.student.wdth_multiplier=null", "cannot be left out, as it is not there; there: none"),
-        ("name: x", "baselines.undistiled=null", "it is not there; did you mean undistilled? there: undistilled, def"),
-        ("name: x\nspace: [1]", "space.training.seed.low=1", "space: found [1], which holds no keys"),
-        ("name: x\nspace: 5", "space.training.seed=null", "space: found 5, which holds no keys"),
+        (
+            "name: x",
+            "space.student.wdth_multiplier=null",
+            "space.student.wdth_multiplier: no such entry to omit; available: none",
+        ),
+        ("name: x", "baselines.undistiled=null", "did you mean undistilled? available: undistilled, def"),
+        ("name: x\nspace: [1]", "space.training.seed.low=1", "space: found [1], which has no keys"),
+        ("name: x\nspace: 5", "space.training.seed=null", "space: found 5, which has no keys"),
         (
             "name: x\nspace: {training.seed: 5}",
             "space.training.seed.low=1",
-            "space.training.seed: found 5, which holds",
+            "space.training.seed: found 5, which has",
         ),
-        ("name: x\nbaselines: [a]", "baselines.b=null", "baselines: found ['a'], which holds no keys"),
-        ("name: x\nbaselines: {a: 5}", "baselines.a.training.seed=3", "baselines.a: found 5, which holds no keys"),
+        ("name: x\nbaselines: [a]", "baselines.b=null", "baselines: found ['a'], which has no keys"),
+        ("name: x\nbaselines: {a: 5}", "baselines.a.training.seed=3", "baselines.a: found 5, which has no keys"),
     ],
 )
-def test_an_override_that_changes_nothing_is_told(tmp_path: Path, text: str, override: str, problem: str) -> None:
+def test_override_without_effect_is_refused(tmp_path: Path, text: str, override: str, problem: str) -> None:
     assert problem in problems_of(tmp_path, text, override)[0]
 
 
-def test_a_mistake_is_told_without_passwords(tmp_path: Path) -> None:
+def test_mistakes_are_reported_without_passwords(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read(
             tmp_path, "name: x", "tracking.uri=http://me:SECRET@host", "tracking.url=http://me:SECRET@host", "search=1"
@@ -190,18 +192,18 @@ def test_a_mistake_is_told_without_passwords(tmp_path: Path) -> None:
     assert "SECRET" not in str(caught.value)
 
 
-def test_the_users_folder_is_meant_by_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tilde_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
     assert read(tmp_path, "name: x\nstorage_path: ~/runs").storage_path == Path("/home/someone/runs")
 
 
-def test_a_step_in_tenths_is_a_whole_number_of_steps(tmp_path: Path) -> None:
+def test_decimal_steps_are_counted_exactly(tmp_path: Path) -> None:
     # In binary, (0.4 - 0.1) / 0.1 is 3.0000000000000004.
     study = read(tmp_path, "name: x\nspace: {training.momentum: {type: float, low: 0.1, high: 0.4, step: 0.1}}")
     assert isinstance(study.space["training.momentum"], FloatRange)
 
 
-def test_all_mistakes_are_told_together(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
     found = problems_of(
         tmp_path,
         """
@@ -228,5 +230,5 @@ def test_all_mistakes_are_told_together(tmp_path: Path) -> None:
         "--set search.num_trials: ",
     )
     assert len(found) == len(expected)
-    for beginning in expected:
-        assert any(problem.startswith(beginning) for problem in found), beginning
+    for prefix in expected:
+        assert any(problem.startswith(prefix) for problem in found), prefix

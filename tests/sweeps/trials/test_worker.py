@@ -1,4 +1,4 @@
-"""The worker's side of a trial, driven as Tune does but in this process."""
+"""A trial on a worker, called as Tune does but in this process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hkd.training.teacher import prepare_teacher
 from sweeps.folder import ARTIFACTS
 from sweeps.settings.space import trial_config
 from sweeps.trials import worker as trial_module
-from sweeps.trials.worker import METRICS, SPEC, DistillationTrial, TrialSpec, WorkPlace, plain_metrics
+from sweeps.trials.worker import METRICS, SPEC, DistillationTrial, TrialSpec, WorkerSettings, plain_metrics
 from tests.process_configuration import TrainerBuiltError, record_configuration
 from tests.sweeps.tiny import tiny_trial
 from tests.training.limited import limited_teacher
@@ -34,12 +34,12 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> TrialSpec:
     folder = tmp_path_factory.mktemp("trial")
     config = parse_config(TrialConfig, tiny_trial(folder / "cache"), source="tiny")
     teacher = prepare_teacher(config, prepare_data(config.data, progress=False), folder)
-    return TrialSpec("trial-001", config, teacher.path, None, "trial-001", WorkPlace(1, False, folder))
+    return TrialSpec("trial-001", config, teacher.path, None, "trial-001", WorkerSettings(1, False, folder))
 
 
 @pytest.fixture(autouse=True)
-def put_the_process_back(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A worker is a process of its own, and sets itself up; this one is pytest's."""
+def restore_process(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A worker changes settings of its process, which is pytest's here."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
     folder, threads = Path.cwd(), torch.get_num_threads()
     yield
@@ -48,7 +48,7 @@ def put_the_process_back(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def worker() -> DistillationTrial:
-    # Tune's constructor belongs to its actor: it makes folders in the home directory.
+    # Tune's constructor creates folders in the home directory.
     return DistillationTrial.__new__(DistillationTrial)
 
 
@@ -58,7 +58,7 @@ def changed(spec: TrialSpec, **changes: object) -> TrialSpec:
     )
 
 
-def test_a_trial_from_its_beginning_to_its_artifacts(spec: TrialSpec, tmp_path: Path) -> None:
+def test_trial_from_start_to_artifacts(spec: TrialSpec, tmp_path: Path) -> None:
     trial = worker()
     trial.setup({SPEC: spec})
     first, second = trial.step(), trial.step()
@@ -67,7 +67,7 @@ def test_a_trial_from_its_beginning_to_its_artifacts(spec: TrialSpec, tmp_path: 
     assert (metrics["epoch"], metrics["budget_fraction"]) == (1, 0.5)
     assert {"loss_total", "distill_pyramid", "mr2_reasonable", "ap"} <= metrics.keys()
     assert all(math.isfinite(value) for value in metrics.values())
-    # The last result is complete: what it costs, too, which the driver knew from the beginning.
+    # The last result is complete, including the costs.
     final = plain_metrics(second)
     assert final["budget_fraction"] == 1
     assert trial._trainer is not None
@@ -84,7 +84,7 @@ def test_a_trial_from_its_beginning_to_its_artifacts(spec: TrialSpec, tmp_path: 
     assert curves["reasonable"].keys() == {"fppi", "miss_rate"}
 
 
-def test_a_cut_off_trial_ends_with_the_same_bits(spec: TrialSpec, tmp_path: Path) -> None:
+def test_interrupted_trial_ends_with_the_same_bits(spec: TrialSpec, tmp_path: Path) -> None:
     whole = worker()
     whole.setup({SPEC: spec})
     whole.step()
@@ -100,7 +100,7 @@ def test_a_cut_off_trial_ends_with_the_same_bits(spec: TrialSpec, tmp_path: Path
     }
 
 
-def test_a_trial_that_was_cut_off_after_its_last_checkpoint_only_reports(spec: TrialSpec, tmp_path: Path) -> None:
+def test_trial_interrupted_after_last_checkpoint_only_reports(spec: TrialSpec, tmp_path: Path) -> None:
     trial = worker()
     trial.setup({SPEC: spec})
     trial.step()
@@ -113,9 +113,7 @@ def test_a_trial_that_was_cut_off_after_its_last_checkpoint_only_reports(spec: T
     assert plain_metrics(result) == expected
 
 
-def test_a_reused_worker_keeps_data_and_teacher_and_nothing_else(
-    spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reused_worker_keeps_data_and_teacher_only(spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
     def count(name: str) -> None:
@@ -136,18 +134,18 @@ def test_a_reused_worker_keeps_data_and_teacher_and_nothing_else(
     fresh = plain_metrics(trial.step())
     other = changed(spec, student__pyramid_channels=24, data__augmentation__flip_probability=0.0)
     assert trial.reset_config({SPEC: other})
-    # The next trial's own settings hold, those of its augmentation included.
+    # The settings of the next trial apply, those of augmentation included.
     assert trial._trainer is not None
     assert trial._trainer.config == other.config
     assert trial._metrics == {}
-    # And a trial on a used worker is the same as on a fresh one.
+    # A trial on a reused worker gives the same result as on a new one.
     trial.reset_config({SPEC: spec})
     again = plain_metrics(trial.step())
     assert again["loss_total"] == fresh["loss_total"]
     assert read == ["prepare_data", "load_teacher"]
 
 
-def test_trials_share_their_teachers_pyramids_and_end_as_without(spec: TrialSpec, tmp_path: Path) -> None:
+def test_cached_pyramids_do_not_change_results(spec: TrialSpec, tmp_path: Path) -> None:
     trial = worker()
     fractions = []
     for room in (None, CacheRoom(tmp_path, 10**9), CacheRoom(tmp_path, 10**9)):
@@ -161,7 +159,7 @@ def test_trials_share_their_teachers_pyramids_and_end_as_without(spec: TrialSpec
     assert fractions == [None, 0, 1]
 
 
-def test_a_worker_lets_go_of_a_former_trials_entries(spec: TrialSpec, tmp_path: Path) -> None:
+def test_worker_releases_cache_of_previous_trial(spec: TrialSpec, tmp_path: Path) -> None:
     trial = worker()
     trial.setup({SPEC: replace(spec, teacher_cache=CacheRoom(tmp_path, 10**9))})
     held = trial._trainer  # as an error's traceback may hold it
@@ -176,7 +174,7 @@ def test_a_worker_lets_go_of_a_former_trials_entries(spec: TrialSpec, tmp_path: 
     assert not user.exists()
 
 
-def test_an_undistilled_trial_needs_no_teacher(spec: TrialSpec) -> None:
+def test_undistilled_trial_needs_no_teacher(spec: TrialSpec) -> None:
     trial = worker()
     undistilled = changed(
         spec, distillation__pyramid__weight=0, distillation__region__weight=0, distillation__logits__weight=0
@@ -185,17 +183,17 @@ def test_an_undistilled_trial_needs_no_teacher(spec: TrialSpec) -> None:
     assert not [name for name in trial.step()[METRICS] if name.startswith("distill")]
 
 
-def test_what_goes_wrong_while_beginning_is_raised_at_the_first_step(spec: TrialSpec) -> None:
+def test_error_at_start_is_raised_at_first_step(spec: TrialSpec) -> None:
     trial = worker()
     assert trial.reset_config({SPEC: replace(spec, teacher=Path("nowhere.safetensors"))})
     with pytest.raises(ValueError, match=r"nowhere\.safetensors: no such file"):
         trial.step()
-    # The worker is as good as before.
+    # The worker can still be used.
     assert trial.reset_config({SPEC: spec})
     assert trial.step()[METRICS]["epoch"] == 1
 
 
-def test_what_a_trial_took_is_reported_and_its_peak_kept(spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peak_memory_is_the_largest_of_all_epochs(spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = iter([3e9, 2e9])
 
     class Meter(UsageMeter):
@@ -209,13 +207,11 @@ def test_what_a_trial_took_is_reported_and_its_peak_kept(spec: TrialSpec, monkey
     trial = worker()
     trial.setup({SPEC: spec})
     assert plain_metrics(trial.step())["peak_memory_bytes"] == 3e9
-    # Less in the second epoch: the trial's peak is that of the first.
+    # The second epoch needs less: the trial's peak is the first epoch's.
     assert plain_metrics(trial.step())["peak_memory_bytes"] == 3e9
 
 
-def test_a_batch_that_does_not_fit_fails_its_trial_and_no_other(
-    spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batch_that_does_not_fit_fails_its_trial_only(spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = trial_module._teacher
     monkeypatch.setattr(trial_module, "_teacher", lambda *_: limited_teacher(3, shape=spec.config.teacher))
     trial = worker()
@@ -229,16 +225,16 @@ def test_a_batch_that_does_not_fit_fails_its_trial_and_no_other(
     assert trial.step()[METRICS]["epoch"] == 1
 
 
-def test_a_worker_without_a_gpu_sees_none(tmp_path: Path) -> None:
+def test_worker_without_gpu_sees_none(tmp_path: Path) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = "0"
-    WorkPlace(1, has_gpu=True, working_directory=tmp_path).enter()
+    WorkerSettings(1, has_gpu=True, working_directory=tmp_path).apply()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
-    WorkPlace(1, has_gpu=False, working_directory=tmp_path).enter()
+    WorkerSettings(1, has_gpu=False, working_directory=tmp_path).apply()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
     assert Path.cwd() == tmp_path
 
 
-def test_the_deployed_student_has_no_adapters(spec: TrialSpec, tmp_path: Path) -> None:
+def test_deployed_student_has_no_adapters(spec: TrialSpec, tmp_path: Path) -> None:
     trial = worker()
     trial.setup({SPEC: spec})
     trial.step()
