@@ -68,7 +68,7 @@ class Benchmark:
         self._device = workload.device
         self._contenders = Contenders(workload)
         self._built: dict[str, Contender] = {}
-        self._taken: dict[str, list[float]] = {}
+        self._milliseconds: dict[str, list[float]] = {}
         """Contender -> milliseconds per student of its step in each round."""
 
     def step(self) -> str:
@@ -78,7 +78,7 @@ class Benchmark:
         rows = [self._step_row(name) for name in names]
         self.results["step"] = {
             "rows": [asdict(row) for row in rows],
-            "milliseconds_by_round": {name: self._taken[name] for name in names},
+            "milliseconds_by_round": {name: self._milliseconds[name] for name in names},
         }
         return report.step_table(rows, self._arguments.rounds)
 
@@ -93,10 +93,10 @@ class Benchmark:
     def limit(self) -> str:
         """Operations of a step over the measured peak."""
         names = [name for name in _LIMIT_CONTENDERS if name in self._arguments.contenders]
-        missing = [name for name in names if name not in self._taken]
+        missing = [name for name in names if name not in self._milliseconds]
         if missing:
             self._time_steps(missing)
-        milliseconds = {name: Spread.of(self._taken[name]).median for name in names}
+        milliseconds = {name: Spread.of(self._milliseconds[name]).median for name in names}
         limit = measure_peaks({name: self._contender(name) for name in names}, milliseconds, self._device)
         self.results["limit"] = asdict(limit)
         return report.limit_tables(limit)
@@ -141,14 +141,14 @@ class Benchmark:
         contenders = {name: self._contender(name) for name in names}
         calls = {name: contender.step for name, contender in contenders.items()}
         # Two warm-up rounds: the first step allocates the optimiser's state and, on a GPU, runs cuDNN's benchmark.
-        taken = time_interleaved(calls, self._arguments.rounds, 2, self._device, "step")
-        for name, values in taken.items():
-            self._taken[name] = [value / contenders[name].students for value in values]
+        milliseconds = time_interleaved(calls, self._arguments.rounds, 2, self._device, "step")
+        for name, values in milliseconds.items():
+            self._milliseconds[name] = [value / contenders[name].students for value in values]
 
     def _step_row(self, name: str) -> report.StepRow:
-        own = self._taken[name]
+        own = self._milliseconds[name]
         spread = Spread.of(own)
-        baseline, alone = self._taken.get(BASELINE_FP32), self._taken.get(OURS_ALONE)
+        baseline, alone = self._milliseconds.get(BASELINE_FP32), self._milliseconds.get(OURS_ALONE)
         return report.StepRow(
             LABELS[name],
             spread,

@@ -53,7 +53,7 @@ def measure_breakdown(trainer: HkdTrainer, rounds: int, device: torch.device) ->
     """Time the parts of ``rounds`` steps of a trainer with one student and a teacher."""
     places = _places(trainer)
     names = [*dict.fromkeys(name for name, _, _ in places), REST]
-    taken: dict[str, list[float]] = {name: [] for name in names}
+    milliseconds: dict[str, list[float]] = {name: [] for name in names}
     whole = []
     trainer.step()
     for number in range(rounds):
@@ -63,9 +63,9 @@ def measure_breakdown(trainer: HkdTrainer, rounds: int, device: torch.device) ->
             whole.append(milliseconds_of(trainer.step, device))
         spent[REST] = whole[-1] - sum(spent.values())
         for name in names:
-            taken[name].append(spent[name])
+            milliseconds[name].append(spent[name])
     step = Spread.of(whole)
-    spreads = {name: Spread.of(values) for name, values in taken.items()}
+    spreads = {name: Spread.of(values) for name, values in milliseconds.items()}
     parts = tuple(Part(name, spread, spread.median / step.median) for name, spread in spreads.items())
     return Breakdown(parts, step)
 

@@ -91,20 +91,20 @@ def measure_from_files(
         name: TorchvisionTrainer(workload, is_bf16=name == BASELINE_BF16) for name in names if name in BASELINES
     }
     ours = HkdTrainer(workload.config, files.store, files.annotations, device, teacher=contenders.teacher)
-    taken: dict[str, dict[str, list[float]]] = {}
+    milliseconds: dict[str, dict[str, list[float]]] = {}
     if "epoch" in sections:
         loader = _file_loader(workload, files, is_training=True)
         reading: dict[str, Callable[[], object]] = {BASELINE_FP32: partial(_exhaust, loader)}
         reading[OURS] = lambda: _exhaust(_epoch(ours))
-        taken["data_only"] = time_interleaved(reading, passes, 1, device, "data alone")
+        milliseconds["data_only"] = time_interleaved(reading, passes, 1, device, "data alone")
         training: dict[str, Callable[[], object]] = {
             name: partial(_train, trainer, loader) for name, trainer in trainers.items()
         }
         training[OURS] = ours.train_epoch
-        taken["epoch"] = time_interleaved(training, passes, 1, device, "epoch")
+        milliseconds["epoch"] = time_interleaved(training, passes, 1, device, "epoch")
     if "evaluation" in sections:
         calls = _evaluations(workload, files, trainers, ours.learners[0].detector)
-        taken["evaluation"] = time_interleaved(calls, passes, 1, device, "evaluation")
+        milliseconds["evaluation"] = time_interleaved(calls, passes, 1, device, "evaluation")
     height, width = _FILE_SIZES[device.type]
     return FromFiles(
         images=images,
@@ -112,9 +112,9 @@ def measure_from_files(
         file_width=width,
         loader_workers=loader_workers(device),
         store_seconds=files.store_seconds,
-        epoch=_throughputs(taken.get("epoch", {}), used),
-        data_only=_throughputs(taken.get("data_only", {}), used),
-        evaluation=_throughputs(taken.get("evaluation", {}), images),
+        epoch=_throughputs(milliseconds.get("epoch", {}), used),
+        data_only=_throughputs(milliseconds.get("data_only", {}), used),
+        evaluation=_throughputs(milliseconds.get("evaluation", {}), images),
     )
 
 
@@ -177,16 +177,16 @@ def _detect(detector: Detector, store: ImageStore, evaluation: EvaluationConfig,
             part.cpu()
 
 
-def _throughputs(taken: Mapping[str, Sequence[float]], images: int) -> tuple[Throughput, ...]:
+def _throughputs(milliseconds: Mapping[str, Sequence[float]], images: int) -> tuple[Throughput, ...]:
     """From the milliseconds of each pass."""
-    baseline = taken.get(BASELINE_FP32)
+    baseline = milliseconds.get(BASELINE_FP32)
     return tuple(
         Throughput(
             LABELS[name],
             Spread.of(values).inverse(1e3 * images),
             None if baseline is None else ratios(baseline, values),
         )
-        for name, values in taken.items()
+        for name, values in milliseconds.items()
     )
 
 

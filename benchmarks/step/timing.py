@@ -58,14 +58,14 @@ def time_interleaved(
     """
     generator = np.random.default_rng(0)
     names = list(calls)
-    taken: dict[str, list[float]] = {name: [] for name in names}
+    by_name: dict[str, list[float]] = {name: [] for name in names}
     for number in range(-warm_up_rounds, rounds):
         print_progress(f"{title}: {'warming up' if number < 0 else f'round {number + 1} of {rounds}'}")
         for index in generator.permutation(len(names)).tolist():
             milliseconds = milliseconds_of(calls[names[index]], device)
             if number >= 0:
-                taken[names[index]].append(milliseconds)
-    return taken
+                by_name[names[index]].append(milliseconds)
+    return by_name
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> Spread:

@@ -1,4 +1,4 @@
-"""The speed benchmark measures what it says: the baseline does our work, and ours is what training does."""
+"""The step benchmark: the baseline does the same work as hkd, and its hkd trainer equals the training loop."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.thorough
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 HEIGHT, WIDTH = 64, 96
-# The benchmark's kinds of network, narrow.
+# Narrow versions of the benchmark's detectors.
 TINY = Workload(
     2,
     HEIGHT,
@@ -57,7 +57,7 @@ TINY = Workload(
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Networks this small take longer in two threads, which wait for each other at every layer."""
+    """Networks this small are slower with two threads, which synchronize at every layer."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -66,9 +66,9 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def baseline() -> TorchvisionTrainer:
-    """With batch-norm statistics that differ from channel to channel, as a trained network's do.
+    """A trainer whose teacher has batch-norm statistics that vary over channels, as trained networks have.
 
-    The teacher is in fp64: through so many random layers features grow, and with them what fp32 rounds.
+    The teacher is in fp64: features grow through many random layers, and fp32's rounding errors with them.
     """
     torch.manual_seed(0)
     trainer = TorchvisionTrainer(TINY, is_bf16=False)
@@ -100,7 +100,7 @@ VALID_SIZES = torch.tensor([[float(HEIGHT), float(WIDTH)]] * 2)
 def test_baseline_and_hkd_compute_same_pyramid(
     baseline: TorchvisionTrainer, same_teacher: Detector, is_training: bool
 ) -> None:
-    """From images in [0, 1]: normalisation, resizing (to the same size) and padding are in it."""
+    """From images in [0, 1], including normalisation, resizing (to the same size) and padding."""
     images = _images()
     baseline.teacher.train(is_training)
     same_teacher.train(is_training)
@@ -111,7 +111,7 @@ def test_baseline_and_hkd_compute_same_pyramid(
     same_teacher.eval()
     assert len(found) == len(expected) == 5
     for ours, theirs in zip(found.values(), expected.values(), strict=True):
-        assert theirs.std() > 0.01  # there is something to compare
+        assert theirs.std() > 0.01  # the comparison is not vacuous
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
 
@@ -173,7 +173,7 @@ def test_hkd_trainer_is_bit_identical_to_training_loop(tmp_path: Path, is_whole_
     assert ours.loader.steps_per_epoch == 2
     measured = trainer.train_epoch()
     if is_whole_epoch:
-        # All that the loop measures, but for the clock's readings and the rate, which is constant.
+        # All metrics of the loop except times and the learning rate, which is constant.
         others = {LEARNING_RATE, SECONDS, IMAGES_PER_SECOND}
         assert ours.train_epoch() == {name: value for name, value in measured.items() if name not in others}
         assert any(name.startswith(GRADIENT_RATIO) for name in measured)
@@ -233,7 +233,7 @@ def test_flops_are_two_per_multiply_add_with_backward_and_fused_convolutions() -
 
 
 def test_baseline_and_hkd_have_similar_flops() -> None:
-    """Within the few per cent by which the number of sampled regions varies in torchvision's."""
+    """Within a few per cent, by which torchvision's number of sampled regions varies."""
     contenders = Contenders(TINY)
     torch.manual_seed(0)
     theirs, ours = (step_flops(contenders.make(name).step) for name in (BASELINE_FP32, OURS))
@@ -243,8 +243,8 @@ def test_baseline_and_hkd_have_similar_flops() -> None:
 def test_rounds_run_every_call_once_and_ratios_are_within_round() -> None:
     called: list[str] = []
     calls = {name: lambda name=name: called.append(name) for name in ("one", "other")}
-    taken = time_interleaved(calls, 3, 2, CPU, "test")
-    assert {name: len(values) for name, values in taken.items()} == {"one": 3, "other": 3}
+    milliseconds = time_interleaved(calls, 3, 2, CPU, "test")
+    assert {name: len(values) for name, values in milliseconds.items()} == {"one": 3, "other": 3}
     for turn in range(5):
         assert set(called[2 * turn : 2 * turn + 2]) == {"one", "other"}
     # Quartiles of 2, 4 and 8 by linear interpolation: halfway between neighbours.
@@ -271,8 +271,8 @@ def test_peak_stops_at_first_slow_size(monkeypatch: pytest.MonkeyPatch, millisec
     assert result.teraflops_per_second == pytest.approx(2 * size**3 / milliseconds / 1e9)
 
 
-# What torch and torchvision bring along is there wherever they are.
-_ALWAYS_THERE = {"torch", "torchvision", "numpy", "pyyaml", "pydantic", "pillow", "filelock"}
+# torch and torchvision with their dependencies, and hkd's required at import.
+_AVAILABLE = {"torch", "torchvision", "numpy", "pyyaml", "pydantic", "pillow", "filelock"}
 _HIDE = """
 from importlib.machinery import PathFinder
 
@@ -283,11 +283,11 @@ PathFinder.find_spec = lambda name, *rest: None if name.partition(".")[0] in {hi
 
 @pytest.mark.end_to_end
 def test_all_sections_run_without_optional_dependencies(tmp_path: Path) -> None:
-    """Every section, at a tiny size, where hkd's other dependencies cannot be imported, by child processes neither."""
+    """All sections at a tiny size, with hkd's other dependencies hidden from the process and its children."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     required = {text.partition(">")[0].partition("[")[0] for text in project["dependencies"]}
-    assert required > _ALWAYS_THERE
-    (tmp_path / "sitecustomize.py").write_text(_HIDE.format(hidden=required - _ALWAYS_THERE), encoding="utf-8")
+    assert required > _AVAILABLE
+    (tmp_path / "sitecustomize.py").write_text(_HIDE.format(hidden=required - _AVAILABLE), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     probe = subprocess.run([sys.executable, "-c", "import rich"], env=environment, capture_output=True, check=False)
     assert b"No module named 'rich'" in probe.stderr

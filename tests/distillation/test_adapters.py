@@ -45,7 +45,7 @@ def test_equal_widths_have_no_adapter() -> None:
     assert all(isinstance(adapter, nn.Identity) for adapter in adapters.pyramid.values())
     assert isinstance(adapters.region, nn.Identity)
     assert isinstance(adapters.embedding, nn.Identity)
-    # Each width is looked at by itself.
+    # Pyramid and embedding widths are compared separately.
     assert [name for name, _ in _adapters(teacher_channels=8).named_parameters()] == ["embedding.weight"]
 
 

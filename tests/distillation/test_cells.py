@@ -24,7 +24,7 @@ def _numbered(count: int, height: int, width: int) -> Tensor:
         (8, 48, 64, 11),  # 24,576 / 11 = 2,234 cells
         (512, 7, 7, 11),
         (8, 24, 32, 5),  # 6,144: 1,228 at 5; 877 at 7
-        (8, 40, 55, 9),  # 17,600: 55 = 5 x 11, whose rows would all take the same columns
+        (8, 40, 55, 9),  # 17,600: 55 = 5 x 11; at 11, all rows would sample the same columns
         (8, 40, 99, 7),  # 99 = 9 x 11, which shares 3 with 9
         (8, 40, 66, 7),  # 66 = 6 x 11
         (8, 40, 77, 9),
@@ -50,20 +50,20 @@ def test_sample_is_every_nth_cell_and_covers_columns_evenly(count: int, height: 
     numbers = _numbered(count, height, width)
     step = sampling_stride(numbers)
     student, teacher, mask = compared_maps(numbers, 10 * numbers.repeat(1, 3, 1, 1), numbers % 2 == 0, "sample")
-    taken = torch.arange(0, numbers.numel(), step)
+    sampled = torch.arange(0, numbers.numel(), step)
     assert step > 1
-    assert torch.equal(student, taken[None, None, :, None])
-    assert torch.equal(teacher, 10 * taken[None, None, :, None].expand(1, 3, -1, 1))
+    assert torch.equal(student, sampled[None, None, :, None])
+    assert torch.equal(teacher, 10 * sampled[None, None, :, None].expand(1, 3, -1, 1))
     assert mask is not None
     assert torch.equal(mask, student % 2 == 0)
-    rows, columns = taken // width % height, taken % width
-    # Of each column, and of each place below a cell of the next coarser level, its share of the map's cells, but for
-    # the ends of the counting.
+    rows, columns = sampled // width % height, sampled % width
+    # Columns, and the four positions below a cell of the next coarser level, are sampled as often as they occur, except
+    # for the ends of the map.
     for places, of_all in (
         (columns, numbers.flatten() % width),
         (2 * (rows % 2) + columns % 2, 2 * (numbers.flatten() // width % height % 2) + numbers.flatten() % width % 2),
     ):
-        shares, wanted = torch.bincount(places) / len(taken), torch.bincount(of_all) / numbers.numel()
+        shares, wanted = torch.bincount(places) / len(sampled), torch.bincount(of_all) / numbers.numel()
         torch.testing.assert_close(shares, wanted, rtol=0.05, atol=0.0)
 
 

@@ -18,7 +18,7 @@ def _normal(*shape: int, seed: int, scale: float = 1.0) -> Tensor:
 class TestKl:
     @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
     def test_loss_of_two_classes_equals_hand_computation(self, temperature: float) -> None:
-        # At every temperature T, the softened teacher says (1/4, 3/4) and the softened student (1/2, 1/2):
+        # At every temperature T, the softened teacher is (1/4, 3/4) and the softened student (1/2, 1/2):
         # KL = 1/4 ln(1/2) + 3/4 ln(3/2) = 3/4 ln 3 - ln 2 = 0.1308, times T^2.
         teacher = torch.tensor([[0.0, temperature * math.log(3.0)]])
         student = torch.tensor([[5.0, 5.0]])
@@ -72,7 +72,7 @@ class TestKl:
         assert torch.isfinite(spoilt.grad).all()
 
     def test_extreme_logits_at_low_temperature_stay_finite(self) -> None:
-        # Softened logits 4000 apart: the student gives the teacher's answer the log-probability -4000, and T^2 = 1e-4.
+        # Softened logits differ by 4000: the student's log-probability of the teacher's class is -4000, and T^2 = 1e-4.
         student = torch.tensor([[40.0, 0.0]], requires_grad=True)
         loss = kl_distillation_loss(student, torch.tensor([[0.0, 40.0]]), 0.01, torch.tensor([True]))
         torch.autograd.backward(loss)

@@ -13,7 +13,7 @@ def _normal(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tenso
 
 
 def _one_map(student: Tensor, teacher: Tensor, mask: Tensor | None, weight: Tensor) -> Moments:
-    """Moments of one map, without the axis that is for several."""
+    """Moments (C,) of a single map."""
     return Moments(*(moment[0] for moment in adapted_moments([student], [teacher], [mask], [weight])))
 
 
@@ -29,7 +29,7 @@ def _adapted(student: Tensor, weight: Tensor) -> Tensor:
 
 class TestAdaptedMoments:
     def test_moments_equal_those_of_adapted_map(self) -> None:
-        # A mean of 5 beside a spread of 1: what is not centred would show.
+        # A mean of 5 and a deviation of 1: moments that are not centred would differ.
         student = 5.0 + _normal(3, 4, 6, 5, seed=0)
         teacher = _normal(3, 7, 6, 5, seed=1) - 2.0
         weight = _normal(7, 4, seed=2)
@@ -149,13 +149,13 @@ class TestAdaptedMoments:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 class TestMeansBesideTheSpread:
-    """A mean of 20 beside a spread of 1, on both sides, against fp64 after the features' own rounding."""
+    """Means of 20 and deviations of 1 on both sides, compared to fp64 of the rounded features."""
 
     @staticmethod
     def _maps(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         student, weight = _normal(4, 8, 12, 12, seed=0), _normal(6, 8, seed=2)
         teacher = _adapted(student, weight) / 8**0.5 + _normal(4, 6, 12, 12, seed=1)
-        # In bf16 numbers about 20 are an eighth apart: a spread of 1 is about 30 of them.
+        # bf16 numbers near 20 differ by 1/8: a deviation of 1 covers about 30 of them.
         return (20.0 - student).to(dtype), (20.0 + teacher).to(dtype), -weight
 
     def test_moments_are_accurate(self, dtype: torch.dtype) -> None:
@@ -175,7 +175,7 @@ class TestMeansBesideTheSpread:
             gradients = []
             for wide in (dtype, torch.float64):
                 features = student.to(wide).requires_grad_()
-                # Not the loss: its slope along a mean is 0, so that nothing would tell whose means were left in.
+                # Moments instead of the loss, whose derivative along a mean is 0 and hides uncentred means.
                 found = _one_map(features, teacher.to(wide), mask, weight.to(torch.promote_types(wide, torch.float32)))
                 gradients.append(
                     torch.autograd.grad(found.covariance.sum() + found.student_variance.sum(), features)[0]
@@ -200,7 +200,7 @@ class TestMeansBesideTheSpread:
 
 
 class TestLargeMaps:
-    """307,200 cells: sums row after row would lose four digits, and did."""
+    """307,200 cells: row-by-row sums would lose four digits."""
 
     @pytest.fixture
     def maps(self) -> tuple[Tensor, Tensor, Tensor]:

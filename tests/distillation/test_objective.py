@@ -45,7 +45,7 @@ ALL_STAGES = {"pyramid": 2.0, "region": 3.0, "embedding": 5.0, "logits": 7.0, "b
 
 
 def _features(config: DetectorConfig, seed: int) -> tuple[dict[str, Tensor], RegionOutput]:
-    """What a detector of this shape makes of two images, as leaves that record a gradient."""
+    """Random outputs of a detector of this shape for two images, as leaves with gradients."""
     generator = torch.Generator().manual_seed(seed)
 
     def leaf(*shape: int) -> Tensor:
@@ -81,7 +81,7 @@ def _output(pyramid: dict[str, Tensor], region: RegionOutput) -> DetectorOutput:
 
 
 def _taps(pyramid: dict[str, Tensor], region: RegionOutput) -> dict[str, list[Tensor]]:
-    """The tensors that each part may read."""
+    """The tensors that each stage may read."""
     return {
         "pyramid": list(pyramid.values()),
         "region": [region.region_features],
@@ -261,8 +261,7 @@ class TestParts:
         compiled = torch.compile(step, fullgraph=True, backend="eager")
         total, expected = gradients(step)
         compiled_total, compiled_gradients = gradients(compiled)
-        # All but the teacher's variances is the same to the bit: where the host may not look at a mask, what it leaves
-        # out is taken from a sum over all cells instead of from the cells, and the last bits differ.
+        # A traced graph cannot read whether a mask is full, and uses a masked sum instead: last bits differ.
         torch.testing.assert_close(compiled_total, total, rtol=1e-6, atol=0.0)
         for gradient, of_eager in zip(compiled_gradients, expected, strict=True):
             torch.testing.assert_close(gradient, of_eager, rtol=1e-5, atol=1e-5 * of_eager.abs().max().item())
@@ -276,7 +275,7 @@ class TestWeightZero:
         parts = objective(_output(*_features(STUDENT, seed=0)), *_features(TEACHER, seed=1), VALID_SIZES, IMAGE_SIZE)
         assert set(parts) == {f"distill_{stage}" for stage in weights}
         assert not any(name.startswith(f"adapters.{left_out}") for name, _ in objective.named_parameters())
-        # The others are as they are with it.
+        # The other stages have the same initial weights as with it.
         every = build_objective(_distillation(ALL_STAGES), STUDENT, TEACHER, seed=0)
         all_parts = every(_output(*_features(STUDENT, seed=0)), *_features(TEACHER, seed=1), VALID_SIZES, IMAGE_SIZE)
         assert {name: part.item() for name, part in parts.items()} == {name: all_parts[name].item() for name in parts}

@@ -52,9 +52,9 @@ def test_boxes_equal_detector_in_pixels_of_image(
     torch.manual_seed(0)
     detector = build_detector(STUDENT).eval()
     if dtype is not None:
-        # As a training's evaluation does; at bf16 the plain detector's scores are others, by some 1e-3.
+        # As in a training's evaluation; in bf16, scores of the original detector differ by about 1e-3.
         detector = fuse_for_inference(detector, dtype)
-    # Half the size, at the top left; 10 columns of padding.
+    # Resized to half, at the top left, with 10 columns of padding.
     with Image.open(picture) as opened:
         half = np.asarray(opened.resize((WIDTH - 10, HEIGHT), Image.Resampling.BILINEAR))
     images = torch.zeros(1, 3, HEIGHT, WIDTH)
@@ -136,14 +136,14 @@ def test_existing_images_are_not_overwritten_by_drawings(weights: Path, picture:
     assert picture.read_bytes() == before
     with pytest.raises(PictureError, match="would all be drawn to"):
         detect_command([picture, tmp_path / "elsewhere" / "street.jpg"], weights, tmp_path / "out")
-    # Somebody's own picture of that name, though it is not read.
+    # A file of that name that is neither an input nor a drawing.
     jpeg = tmp_path / "street.jpg"
     with Image.open(picture) as opened:
         opened.save(jpeg)
     with pytest.raises(PictureError, match="street.png: exists already"):
         detect_command([jpeg], weights, tmp_path)
     assert picture.read_bytes() == before
-    # What an earlier call drew may be drawn again.
+    # Drawings of an earlier call may be overwritten.
     for _ in range(2):
         detect_command([jpeg], weights, tmp_path / "out")
 
@@ -167,20 +167,20 @@ def test_configuration_replaces_metadata_of_weights(weights: Path, picture: Path
     assert not (tmp_path / "c").exists()
 
 
-# ------------------------------------------------------------------------------------------ pictures as they are held
+# --------------------------------------------------------------------------------------------------- EXIF orientation
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied_to_detections_and_drawings(
     orientation: int, weights: Path, picture: Path, tmp_path: Path
 ) -> None:
-    # How the upright picture is stored under each orientation: the inverse of what EXIF has a viewer do.
+    # Storage of the upright image for each orientation: the inverse of the viewer's transform.
     stored_by = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
         4: Image.Transpose.FLIP_TOP_BOTTOM,
         5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,  # a viewer turns it clockwise, so it is stored turned the other way
+        6: Image.Transpose.ROTATE_90,  # viewers rotate clockwise
         7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_270,
     }
@@ -242,7 +242,7 @@ def test_results_are_read_by_pycocotools(weights: Path, picture: Path, tmp_path:
     assert sorted(results.path.parent.iterdir()) == [results.path]
     assert [one.drawn for one in found] == [None, None]
 
-    # Somebody stands where the best box is.
+    # The ground truth is the box with the highest score.
     ground_truth(tmp_path, *images, bbox=max(records, key=lambda one: one["score"])["bbox"])
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(truth))
@@ -293,7 +293,7 @@ def test_images_without_annotations_are_numbered_in_order_given(weights: Path, p
         {"id": 1, "file_name": str(picture), "height": 2 * HEIGHT, "width": 2 * WIDTH - 20},
         {"id": 2, "file_name": str(other), "height": 40, "width": 50},
     ]
-    # A threshold that is asked for is that of both.
+    # An explicit threshold applies to drawings and results.
     of_first = [one for one in json.loads(results.path.read_text()) if one["image_id"] == 1]
     assert [FoundPedestrian(tuple(one["bbox"]), one["score"]) for one in of_first] == list(drawn.pedestrians)
     assert len(of_first) > 0

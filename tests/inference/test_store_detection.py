@@ -1,4 +1,4 @@
-"""Detections of a store, back in the pixels of the original images."""
+"""Detections of an image store, in pixels of the original images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hkd.structures import Detections
 
 
 class FixedDetector(torch.nn.Module):
-    """Finds in every image what it was told to."""
+    """Returns the same boxes for every image."""
 
     def __init__(self, boxes_xyxy: list[list[float]], valid: list[bool]) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class FixedDetector(torch.nn.Module):
         )
 
 
-def test_boxes_are_scaled_back_clipped_and_told_apart_by_image(data: PreparedData) -> None:
+def test_boxes_are_rescaled_and_clipped_to_their_image(data: PreparedData) -> None:
     annotations = data.validation_annotations
     store = ImageStore(
         images=np.zeros((3, 64, 96, 3), dtype=np.uint8),
@@ -56,7 +56,7 @@ def test_boxes_are_scaled_back_clipped_and_told_apart_by_image(data: PreparedDat
     )
     assert results.image_index.tolist() == [0, 0, 1, 1, 2, 2]
     assert results.scores[:2].tolist() == [0.75, 0.25]
-    # Images are 64 x 96 pixels. At scale 1 the boxes stand as they are: x, y, width, height.
+    # Images are 64 x 96 pixels. At scale 1 boxes do not change: x, y, width, height.
     assert results.boxes_xywh[0].tolist() == [10.0, 4.0, 20.0, 36.0]
     assert results.boxes_xywh[1].tolist() == [40.0, 8.0, 56.0, 12.0]
     # At scale 0.5 corners double: (20, 8, 60, 80) is cut at y = 64; (80, 16, 192, 40) at x = 96.
@@ -66,7 +66,7 @@ def test_boxes_are_scaled_back_clipped_and_told_apart_by_image(data: PreparedDat
     assert detector.calls == [{"images": 2, **settings}, {"images": 1, **settings}]
 
 
-def test_box_beyond_the_original_image_is_left_out(data: PreparedData) -> None:
+def test_box_outside_original_image_is_dropped(data: PreparedData) -> None:
     # Images are 64 x 96 pixels; rounding of a fitted size may let the network see a column more: at scale 0.999 the
     # image ends at 95.904, and a box that starts there has no width left. The evaluator refuses such boxes.
     store = ImageStore(
@@ -86,7 +86,7 @@ def test_box_beyond_the_original_image_is_left_out(data: PreparedData) -> None:
     assert results.scores.tolist() == [0.25] * 3
 
 
-def test_detector_that_finds_nothing_gives_no_results(data: PreparedData) -> None:
+def test_no_detections_give_empty_results(data: PreparedData) -> None:
     detector = FixedDetector([[0.0, 0.0, 5.0, 5.0]], [False])
     results = detect_store(
         detector,  # type: ignore[arg-type]  # a stand-in
@@ -99,7 +99,7 @@ def test_detector_that_finds_nothing_gives_no_results(data: PreparedData) -> Non
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-def test_autocast_is_as_asked_for(
+def test_autocast_dtype_is_applied(
     data: PreparedData, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype | None
 ) -> None:
     detector = FixedDetector([[0.0, 0.0, 5.0, 5.0]], [True])

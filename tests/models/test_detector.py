@@ -50,7 +50,7 @@ def _losses(detector: Detector, images: Tensor, valid_sizes: Tensor, targets: Ta
 
 @pytest.mark.parametrize("objects", [0, 3, 6])
 def test_training_forward_traces_as_one_graph(objects: int) -> None:
-    # A graph break is where Python must look at a tensor's value: none means that no step waits for the host.
+    # Reading a tensor's value in Python breaks the graph: one graph means no device-to-host synchronization.
     torch.manual_seed(0)
     detector = build_detector(TINY)
     images, valid_sizes, targets = _batch(objects)
@@ -88,11 +88,10 @@ def test_ignored_object_has_no_box_loss_and_no_negatives_inside() -> None:
     images, valid_sizes, targets = _batch(3)
     ignored = Targets(targets.boxes_xyxy, targets.valid, targets.valid)
     losses = _losses(detector, images, valid_sizes, ignored)
-    # Nothing left to find: no positive, so no box loss.
+    # No positives are left, so there is no box loss.
     assert losses["rpn_box"] == 0
     assert losses["roi_box"] == 0
-    # And no background is claimed where the ignored people stand: the loss has no gradient from a detector
-    # that calls just those anchors objects. Count that here by the anchors left as negatives.
+    # Anchors on ignored people are not negatives either.
     from hkd.models.components.sampling import match_anchors
 
     anchors = detector.anchors(64, 96, images.device)

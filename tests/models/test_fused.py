@@ -20,7 +20,7 @@ SHAPES = {
 
 
 def _detector(config: DetectorConfig) -> Detector:
-    """Random weights, and norms that do something: with statistics of 0 and 1 folding could be left out."""
+    """Random weights and norm statistics: with means of 0 and variances of 1, folding would have no effect."""
     torch.manual_seed(3)
     detector = build_detector(config).eval()
     generator = torch.Generator().manual_seed(7)
@@ -30,7 +30,7 @@ def _detector(config: DetectorConfig) -> Detector:
         elif name.endswith("running_var") or (name.endswith("weight") and ".bn" in name):
             tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
     with torch.no_grad():
-        # Scores about 1/2 wherever: these random features are large, and would make them all 0 or 1.
+        # Random features are large: without scaling, all scores would be 0 or 1.
         detector.roi_heads.box_predictor.cls_score.weight.mul_(1e-3)
     return detector
 

@@ -1,8 +1,7 @@
-"""Our batched detector against torchvision's ``FasterRCNN``: same weights, same images, same answers.
+"""The batched detector equals torchvision's ``FasterRCNN`` with the same weights on the same images.
 
-Both networks get fresh random weights, so nothing here needs a download. Random class scores are all about
-1 / K and would leave nothing above a threshold: the output layers are scaled up until scores spread. That
-scales rounding up as well, so the comparison is made in fp64: what remains is a difference in what is computed.
+Weights are random. Their class scores are all about 1 / K, with none above a threshold, so the output layers are scaled
+until scores vary. That amplifies rounding as well, so both run in fp64.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ SMALL = DetectorConfig(
 
 
 def _torchvision_detector(config: DetectorConfig, num_classes: int) -> FasterRCNN:
-    """torchvision's own detector, with resizing switched off: both get the very same pixels."""
+    """torchvision's detector without resizing, so that both detectors get the same pixels."""
     settings = {
         "rpn_pre_nms_top_n_test": config.pre_nms_proposals_per_level,
         "rpn_post_nms_top_n_test": config.proposals_per_image,
@@ -68,7 +67,7 @@ def _torchvision_detector(config: DetectorConfig, num_classes: int) -> FasterRCN
 
 
 def _spread_out(model: nn.Module) -> None:
-    """Random weights whose scores and boxes differ from place to place, batch-norm statistics included."""
+    """Set random batch-norm statistics."""
     generator = torch.Generator().manual_seed(7)
     for name, tensor in model.state_dict().items():
         if name.endswith("running_mean"):
@@ -78,10 +77,10 @@ def _spread_out(model: nn.Module) -> None:
 
 
 def _spread_outputs(reference: FasterRCNN, images: list[Tensor]) -> None:
-    """Shift and scale the output layers until logits vary with deviation 2 and deltas with 0.5 or 1 over places.
+    """Shift and scale the output layers so that logits have standard deviation 2, and deltas 0.5 or 1, over the image.
 
-    The last layers of a random head see nearly the same input everywhere; without this no score, or every
-    score, would pass the threshold.
+    The input of a random head's last layers is nearly constant: without this, all scores or none would pass the
+    threshold.
     """
     head, predictor = reference.rpn.head, reference.roi_heads.box_predictor
     layers = ((head.cls_logits, 2.0), (head.bbox_pred, 0.5), (predictor.cls_score, 2.0), (predictor.bbox_pred, 1.0))
@@ -100,7 +99,7 @@ def _spread_outputs(reference: FasterRCNN, images: list[Tensor]) -> None:
 
 
 def _image(height: int, width: int) -> Tensor:
-    """Random blotches under random noise: places differ from each other, as they do in a photograph."""
+    """Smooth random colours with noise, so that image regions differ from each other."""
     blotches = functional.interpolate(torch.rand(1, 3, 6, 6), size=(height, width), mode="bilinear")[0]
     return (0.8 * blotches + 0.2 * torch.rand(3, height, width)).double()
 
@@ -137,7 +136,7 @@ def test_detections_equal_torchvision(config: DetectorConfig, num_classes: int, 
     with torch.no_grad():
         expected = reference(images)
     found = ours.detect(batch, valid_sizes, score_threshold=0.2, nms_iou=0.5, max_detections=40)
-    assert sum(len(image["scores"]) for image in expected) >= 5 * len(images)  # the comparison has something to compare
+    assert sum(len(image["scores"]) for image in expected) >= 5 * len(images)  # the comparison is not vacuous
     for index, image in enumerate(expected):
         valid = found.valid[index]
         assert int(valid.sum()) == len(image["scores"])
@@ -217,7 +216,7 @@ def test_rpn_losses_equal_torchvision_on_same_anchors(
 
 
 def _masks(index: Tensor, valid: Tensor, count: int) -> list[Tensor]:
-    """torchvision's sampler returns one mask of anchors an image."""
+    """Masks of sampled anchors, one per image, as torchvision's sampler returns them."""
     masks = []
     for image_index, image_valid in zip(index, valid, strict=True):
         mask = torch.zeros(count, dtype=torch.uint8)
