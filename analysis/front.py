@@ -1,147 +1,132 @@
-"""What the trials of a study amount to: the front, its hypervolume and knee, baselines, importances.
+"""The front of a study: students, their fronts in each pair of miss rate and cost, knees and hypervolumes.
 
-All objectives (``mr2_reasonable``, ``num_params``, ``flops``) are minimised. Nothing here draws or prints.
+All objectives are minimised. Nothing here draws or prints.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from analysis.geometry import hypervolume, knee_index
-from analysis.importances import Importances, importances_of
-from analysis.records import ParameterValue, StudyRecords, TrialRecord
+from analysis.objectives import Objective, costs, miss_rates
+from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord
 from hkd import metric_names as names
 from hkd.dominance import non_dominated
 
 REFERENCE_RULE = (
-    "miss rate 1 (every pedestrian missed), parameters and FLOPs of the teacher; "
-    "of the largest student that was trained to its end where the study has no teacher"
+    "a miss rate of 1 (every pedestrian missed) and the teacher's costs; without a teacher, the highest cost among the "
+    "students that were trained for all their epochs"
 )
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """What the students are compared with. A value that MLflow does not have is none."""
+    """What the students are compared with."""
 
     run_id: str
-    mr2_reasonable: float | None
-    num_params: int | None
-    flops: float | None
-    gmacs: float | None
+    values: Mapping[str, float]
+    """Metric name -> value, of those objectives and costs that MLflow has."""
 
 
 @dataclass(frozen=True)
 class Student:
-    """A trial or baseline that was trained to its end: a candidate to ship."""
+    """A trial or baseline that was trained for all its epochs: a candidate to ship."""
 
     trial_id: str
     run_id: str
     role: str
     baseline: str | None
     is_distilled: bool
-    mr2_reasonable: float
-    """Fraction in [0, 1]."""
-    num_params: int
-    flops: float
-    gmacs: float | None
-    gap_to_teacher: float | None
-    """mr2_reasonable less the teacher's: a fraction, above 0 where the teacher is better."""
-    times_fewer_params: float | None
-    """The teacher's parameters over the student's."""
-    times_fewer_flops: float | None
+    values: Mapping[str, float]
+    """Metric name -> value: every objective, and the other costs that MLflow has. Miss rates are fractions."""
+    gaps: Mapping[str, float]
+    """Miss rate -> the student's minus the teacher's, a fraction; positive where the teacher is better."""
+    times_fewer: Mapping[str, float]
+    """Cost -> the teacher's divided by the student's."""
     settings: Mapping[str, ParameterValue]
     """The searched parameters' values by dotted name."""
     rank: int | None
-    """Place in the three-objective front by miss rate, from 1; none off the front."""
-    on_params_front: bool
-    """Not dominated in (mr2_reasonable, num_params); of equals, those that FLOPs put off the front are left out."""
-    on_flops_front: bool
-    """Likewise in (mr2_reasonable, flops)."""
+    """Place on the front by miss rate, from 1; None off the front."""
 
 
 @dataclass(frozen=True)
 class Hypervolume:
     """Share of the box between zero and the reference point that a front dominates, in [0, 1]."""
 
-    objectives: tuple[str, ...]
+    objectives: tuple[Objective, ...]
     value: float
     reference_point: tuple[float, ...]
     beyond_reference: int
-    """Points of the front that are no better than the reference in some objective, and so add nothing."""
+    """Points of the front that are not better than the reference point in every objective, and add no volume."""
 
 
 @dataclass(frozen=True)
 class Knee:
-    """Where the front bends: past it, a further saving costs more miss rate than one before it."""
+    """Where the front bends: beyond it, the same saving costs more miss rate than before it."""
 
     trial_id: str
     distance: float
-    """To the line between the front's ends, in the unit square; sqrt(1/2) is the most."""
+    """To the line between the front's ends in the unit square, at most sqrt(1/2)."""
 
 
 @dataclass(frozen=True)
-class Recommendation:
-    """The student to ship unless a constraint says otherwise."""
+class PairFront:
+    """The front of one miss rate and one cost.
 
-    trial_id: str
-    reason: Literal["knee", "only", "lowest miss rate"]
+    Of students that are equal in both, only those on the front of all objectives are members.
+    """
 
-
-@dataclass(frozen=True)
-class BaselineComparison:
-    """A baseline beside the best distilled student that is no larger."""
-
-    name: str
-    trial_id: str
-    best_distilled: str | None
-    """Trial id; none if no distilled student has at most the baseline's parameters."""
-    difference: float | None
-    """mr2_reasonable of that student less the baseline's: below 0 where distillation helped."""
+    miss_rate: Objective
+    cost: Objective
+    key: str
+    """Part of file names, CSV columns and JSON keys: the cost's, with the miss rate's from the second miss rate on."""
+    students: tuple[Student, ...]
+    """Lowest cost first."""
+    knee: Knee | None
 
 
 @dataclass(frozen=True)
-class FrontAnalysis:
-    """Everything the report says, as numbers."""
+class Front:
+    """The students of a study, and which of them no other dominates."""
 
-    study: str
+    objectives: tuple[Objective, ...]
+    """Miss rates, then costs."""
     teacher: Teacher | None
     students: tuple[Student, ...]
-    """All that were trained to their end, best miss rate first."""
+    """All that were trained for all their epochs, lowest miss rate first."""
+    pairs: tuple[PairFront, ...]
+    """Of every miss rate with every cost; none where the study has no cost among its objectives."""
     hypervolumes: tuple[Hypervolume, ...]
-    """Of (mr2_reasonable, num_params), of (mr2_reasonable, flops), of all three."""
-    params_knee: Knee | None
-    flops_knee: Knee | None
-    recommendation: Recommendation
-    baselines: tuple[BaselineComparison, ...]
-    importances: Importances
-    count_by_status: Mapping[str, int]
-    """Of all trials and baselines; ``finished`` ones that do not count are told apart as ``incomplete``."""
+    """Of each pair, then of all objectives where those are not just one pair."""
 
     @property
-    def front(self) -> tuple[Student, ...]:
-        """The three-objective front, by rank."""
+    def members(self) -> tuple[Student, ...]:
+        """Students that no other dominates in all objectives, by rank."""
         return tuple(student for student in self.students if student.rank is not None)
 
     @property
-    def params_front(self) -> tuple[Student, ...]:
-        """The front in (mr2_reasonable, num_params), fewest parameters first."""
-        return tuple(sorted((s for s in self.students if s.on_params_front), key=lambda s: s.num_params))
+    def miss_rate(self) -> Objective:
+        """The first miss rate of the study's objectives, by which students are ranked."""
+        return self.objectives[0]
 
     @property
-    def flops_front(self) -> tuple[Student, ...]:
-        """The front in (mr2_reasonable, flops), fewest FLOPs first."""
-        return tuple(sorted((s for s in self.students if s.on_flops_front), key=lambda s: s.flops))
+    def costs(self) -> tuple[Objective, ...]:
+        """The costs among the objectives."""
+        return costs(self.objectives)
+
+    @property
+    def knee(self) -> Knee | None:
+        """The knee of the first pair."""
+        return self.pairs[0].knee if self.pairs else None
 
     def student(self, trial_id: str) -> Student:
         """The student of that trial.
 
         Raises:
-            KeyError: no trial of that id was trained to its end.
+            KeyError: no trial of that id was trained for all its epochs.
         """
         for student in self.students:
             if student.trial_id == trial_id:
@@ -149,109 +134,103 @@ class FrontAnalysis:
         raise KeyError(trial_id)
 
 
-def analyse(records: StudyRecords) -> FrontAnalysis:
-    """Compute everything the report says from what MLflow knows.
+def find_front(records: StudyRecords) -> Front:
+    """Compute the fronts of a study.
 
     Raises:
-        ValueError: no trial was trained to its end.
+        ValueError: no trial was trained for all its epochs.
     """
     if not records.counted:
-        raise ValueError(f"study {records.study!r} has no trial that was trained to its end")
-    teacher = _teacher(records.teacher)
+        raise ValueError(f"study {records.study!r} has no trial that was trained for all its epochs")
+    objectives = records.objectives
+    teacher = _teacher(records.teacher, objectives)
     students = _students(records, teacher)
-    params_front = [s for s in students if s.on_params_front]
-    flops_front = [s for s in students if s.on_flops_front]
-    params_knee = _knee([s.num_params for s in params_front], params_front)
-    return FrontAnalysis(
-        study=records.study,
-        teacher=teacher,
-        students=students,
-        hypervolumes=tuple(
-            _hypervolume(objectives, students, teacher)
-            for objectives in (
-                (names.MR2_REASONABLE, names.NUM_PARAMS),
-                (names.MR2_REASONABLE, names.FLOPS),
-                names.DEFAULT_OBJECTIVES,
-            )
-        ),
-        params_knee=params_knee,
-        flops_knee=_knee([s.flops for s in flops_front], flops_front),
-        recommendation=_recommendation(students, params_knee),
-        baselines=_compare_baselines(students),
-        importances=importances_of(records),
-        count_by_status=Counter(
-            "incomplete" if t.status == names.STATUS_FINISHED and not t.is_counted else t.status for t in records.trials
-        ),
+    pairs = tuple(
+        _pair_front(miss_rate, cost, students, is_first=miss_rate == objectives[0])
+        for miss_rate in miss_rates(objectives)
+        for cost in costs(objectives)
     )
+    sets = list(dict.fromkeys([*((pair.miss_rate, pair.cost) for pair in pairs), objectives]))
+    hypervolumes = tuple(_hypervolume(each, students, teacher) for each in sets)
+    return Front(objectives, teacher, students, pairs, hypervolumes)
 
 
-def _teacher(record: TrialRecord | None) -> Teacher | None:
-    if record is None:
-        return None
-    num_params = record.metrics.get(names.NUM_PARAMS)
-    return Teacher(
-        run_id=record.run_id,
-        mr2_reasonable=record.metrics.get(names.MR2_REASONABLE),
-        num_params=None if num_params is None else round(num_params),
-        flops=record.metrics.get(names.FLOPS),
-        gmacs=record.metrics.get(names.GMACS),
-    )
+def _values(record: TrialRecord, objectives: Sequence[Objective]) -> dict[str, float]:
+    keys = dict.fromkeys([*(objective.name for objective in objectives), *names.COSTS])
+    values = {key: record.metrics[key] for key in keys if key in record.metrics}
+    if names.NUM_PARAMS in values:
+        values[names.NUM_PARAMS] = round(values[names.NUM_PARAMS])
+    return values
+
+
+def _teacher(record: TrialRecord | None, objectives: Sequence[Objective]) -> Teacher | None:
+    return None if record is None else Teacher(record.run_id, _values(record, objectives))
 
 
 def _students(records: StudyRecords, teacher: Teacher | None) -> tuple[Student, ...]:
-    def order(trial: TrialRecord) -> tuple[float, float, float, str]:
-        mr2, num_params, flops = (trial.metrics[name] for name in names.DEFAULT_OBJECTIVES)
-        return mr2, num_params, flops, trial.trial_id
+    objectives = records.objectives
 
-    trials = sorted(records.counted, key=order)
-    points = np.array([[trial.metrics[name] for name in names.DEFAULT_OBJECTIVES] for trial in trials])
-    on_front = non_dominated(points)
-    # Of trials that are equal in two objectives, the third decides: a plot never shows a point the table lacks.
-    on_params_front = on_front & non_dominated(points[:, [0, 1]])
-    on_flops_front = on_front & non_dominated(points[:, [0, 2]])
+    def point(trial: TrialRecord) -> tuple[float, ...]:
+        return tuple(trial.metrics[objective.name] for objective in objectives)
+
+    trials = sorted(records.counted, key=lambda trial: (point(trial), trial.trial_id))
+    on_front = non_dominated(np.array([point(trial) for trial in trials]))
     ranks = np.cumsum(on_front)
     searched = records.searched_parameters()
+    of_teacher = teacher.values if teacher else {}
     return tuple(
         Student(
             trial_id=trial.trial_id,
             run_id=trial.run_id,
             role=trial.role,
             baseline=trial.baseline,
-            is_distilled=_is_distilled(trial),
-            mr2_reasonable=trial.metrics[names.MR2_REASONABLE],
-            num_params=round(trial.metrics[names.NUM_PARAMS]),
-            flops=trial.metrics[names.FLOPS],
-            gmacs=trial.metrics.get(names.GMACS),
-            gap_to_teacher=_difference(
-                trial.metrics[names.MR2_REASONABLE], teacher.mr2_reasonable if teacher else None
-            ),
-            times_fewer_params=_ratio(teacher.num_params if teacher else None, trial.metrics[names.NUM_PARAMS]),
-            times_fewer_flops=_ratio(teacher.flops if teacher else None, trial.metrics[names.FLOPS]),
+            is_distilled=trial.is_distilled,
+            values=_values(trial, objectives),
+            gaps={
+                objective.name: trial.metrics[objective.name] - of_teacher[objective.name]
+                for objective in miss_rates(objectives)
+                if objective.name in of_teacher
+            },
+            times_fewer={
+                objective.name: of_teacher[objective.name] / trial.metrics[objective.name]
+                for objective in costs(objectives)
+                if objective.name in of_teacher
+            },
             settings={key: trial.params.get(key) for key in searched},
             rank=int(ranks[index]) if on_front[index] else None,
-            on_params_front=bool(on_params_front[index]),
-            on_flops_front=bool(on_flops_front[index]),
         )
         for index, trial in enumerate(trials)
     )
 
 
-def _is_distilled(trial: TrialRecord) -> bool:
-    """Whether a teacher had a part in the training: by its weights, or where those are not known by its name."""
-    weights = [
-        value for key, value in trial.params.items() if key.startswith("distillation.") and key.endswith("weight")
+def _pair_front(miss_rate: Objective, cost: Objective, students: Sequence[Student], *, is_first: bool) -> PairFront:
+    points = np.array([[student.values[miss_rate.name], student.values[cost.name]] for student in students])
+    # Of trials that are equal in the pair, the other objectives decide: a plot shows no point that the table lacks.
+    on_front = [
+        student
+        for student, is_best in zip(students, non_dominated(points), strict=True)
+        if is_best and student.rank is not None
     ]
-    if not weights:
-        return trial.baseline != names.BASELINE_UNDISTILLED
-    return any(isinstance(weight, int | float) and weight > 0 for weight in weights)
+    # Knees are sought in the order of the table: of equal points, the first in it is named.
+    found = knee_index(
+        np.array([student.values[cost.name] for student in on_front], dtype=float),
+        np.array([student.values[miss_rate.name] for student in on_front]),
+    )
+    return PairFront(
+        miss_rate=miss_rate,
+        cost=cost,
+        key=cost.key if is_first else f"{cost.key}_{miss_rate.key}",
+        students=tuple(sorted(on_front, key=lambda student: student.values[cost.name])),
+        knee=None if found is None else Knee(trial_id=on_front[found[0]].trial_id, distance=found[1]),
+    )
 
 
-def _hypervolume(objectives: tuple[str, ...], students: Sequence[Student], teacher: Teacher | None) -> Hypervolume:
-    points = np.array([[_objective(student, name) for name in objectives] for student in students])
-    reference = np.array([_reference(name, students, teacher) for name in objectives])
+def _hypervolume(objectives: Sequence[Objective], students: Sequence[Student], teacher: Teacher | None) -> Hypervolume:
+    points = np.array([[student.values[objective.name] for objective in objectives] for student in students])
+    reference = np.array([_reference(objective, students, teacher) for objective in objectives])
     front = points[non_dominated(points)]
     return Hypervolume(
-        objectives=objectives,
+        objectives=tuple(objectives),
         # Divided by the reference point first: the box is then the unit cube, and large counts lose no digits.
         value=hypervolume(front / reference, np.ones(len(objectives))),
         reference_point=tuple(reference.tolist()),
@@ -259,54 +238,8 @@ def _hypervolume(objectives: tuple[str, ...], students: Sequence[Student], teach
     )
 
 
-def _objective(student: Student, name: str) -> float:
-    return {
-        names.MR2_REASONABLE: student.mr2_reasonable,
-        names.NUM_PARAMS: float(student.num_params),
-        names.FLOPS: student.flops,
-    }[name]
-
-
-def _reference(name: str, students: Sequence[Student], teacher: Teacher | None) -> float:
-    if name == names.MR2_REASONABLE:
+def _reference(objective: Objective, students: Sequence[Student], teacher: Teacher | None) -> float:
+    if not objective.is_cost:
         return 1.0
-    of_teacher = (teacher.num_params if name == names.NUM_PARAMS else teacher.flops) if teacher else None
-    return float(of_teacher) if of_teacher else max(_objective(student, name) for student in students)
-
-
-def _knee(costs: Sequence[float], front: Sequence[Student]) -> Knee | None:
-    found = knee_index(np.array(costs, dtype=float), np.array([student.mr2_reasonable for student in front]))
-    return None if found is None else Knee(trial_id=front[found[0]].trial_id, distance=found[1])
-
-
-def _recommendation(students: Sequence[Student], params_knee: Knee | None) -> Recommendation:
-    if params_knee is not None:
-        return Recommendation(params_knee.trial_id, "knee")
-    front = [student for student in students if student.rank is not None]
-    return Recommendation(front[0].trial_id, "only" if len(front) == 1 else "lowest miss rate")
-
-
-def _compare_baselines(students: Sequence[Student]) -> tuple[BaselineComparison, ...]:
-    comparisons = []
-    for baseline in students:
-        if baseline.role != names.ROLE_BASELINE:
-            continue
-        # Students are ordered by miss rate: the first that fits is the best.
-        rivals = [s for s in students if s.is_distilled and s is not baseline and s.num_params <= baseline.num_params]
-        comparisons.append(
-            BaselineComparison(
-                name=baseline.baseline or baseline.trial_id,
-                trial_id=baseline.trial_id,
-                best_distilled=rivals[0].trial_id if rivals else None,
-                difference=rivals[0].mr2_reasonable - baseline.mr2_reasonable if rivals else None,
-            )
-        )
-    return tuple(comparisons)
-
-
-def _difference(value: float, of_teacher: float | None) -> float | None:
-    return None if of_teacher is None else value - of_teacher
-
-
-def _ratio(of_teacher: float | None, value: float) -> float | None:
-    return None if of_teacher is None else of_teacher / value
+    of_teacher = teacher.values.get(objective.name) if teacher else None
+    return float(of_teacher) if of_teacher else max(float(student.values[objective.name]) for student in students)

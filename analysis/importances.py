@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.records import ParameterValue, StudyRecords, TrialRecord
+from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord
 from hkd import metric_names as names
 
 if TYPE_CHECKING:
@@ -18,34 +18,35 @@ FEWEST_TRIALS = 8
 
 @dataclass(frozen=True)
 class Importances:
-    """How much of the variation of mr2_reasonable each searched setting explains (fANOVA, Hutter et al. 2014)."""
+    """Share of the miss rate's variation that each searched setting explains (fANOVA, Hutter et al. 2014)."""
 
     values: Mapping[str, float]
-    """Dotted name -> share, largest first, summing to 1; empty where there is nothing to say."""
+    """Dotted name -> share, largest first, summing to 1; empty where importances are absent."""
     num_trials: int
     absent_because: str | None
 
 
 def importances_of(records: StudyRecords) -> Importances:
-    """Importances of the searched settings over the trials (baselines aside) that were trained to their end."""
+    """Importances of the searched settings for the first miss rate, over trials (not baselines) that are compared."""
+    miss_rate = records.objectives[0].name
     trials = [trial for trial in records.counted if trial.role == names.ROLE_TRIAL]
     searched = [key for key in records.searched_parameters() if len({trial.params.get(key) for trial in trials}) > 1]
     if len(trials) < FEWEST_TRIALS:
-        reason = f"only {len(trials)} of the {FEWEST_TRIALS} trials that it takes were trained to their end"
+        reason = f"{len(trials)} trials were trained for all their epochs; at least {FEWEST_TRIALS} are needed"
         return Importances({}, len(trials), reason)
     if not searched:
         return Importances({}, len(trials), "the trials do not differ in their settings")
-    if len({trial.metrics[names.MR2_REASONABLE] for trial in trials}) == 1:
+    if len({trial.metrics[miss_rate] for trial in trials}) == 1:
         return Importances({}, len(trials), "all trials have the same miss rate")
-    return Importances(_fanova(trials, searched), len(trials), None)
+    return Importances(_fanova(trials, searched, miss_rate), len(trials), None)
 
 
-def _fanova(trials: Sequence[TrialRecord], searched: Sequence[str]) -> dict[str, float]:
-    import optuna  # here, because it is slow to import and needed last
+def _fanova(trials: Sequence[TrialRecord], searched: Sequence[str], miss_rate: str) -> dict[str, float]:
+    import optuna  # slow to import
 
     distributions = {key: _distribution([trial.params.get(key) for trial in trials]) for key in searched}
     verbosity = optuna.logging.get_verbosity()
-    # Else it announces a study of its own on the user's terminal.
+    # Optuna logs the creation of a study.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         study = optuna.create_study(direction="minimize")
@@ -54,7 +55,7 @@ def _fanova(trials: Sequence[TrialRecord], searched: Sequence[str]) -> dict[str,
                 optuna.trial.create_trial(
                     params={key: trial.params.get(key) for key in searched},
                     distributions=distributions,
-                    value=trial.metrics[names.MR2_REASONABLE],
+                    value=trial.metrics[miss_rate],
                 )
                 for trial in trials
             ]

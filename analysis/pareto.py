@@ -15,38 +15,38 @@ if not __package__:
     # Started as a file from a checkout that need not be installed: the packages lie one folder up.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-# All else is imported where it is used: MLflow and matplotlib take seconds, which --help and mistakes should not cost.
+# Other modules are imported where they are used: MLflow and matplotlib take seconds, which --help should not cost.
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 _DESCRIPTION = """\
-Answers 'which light student do I ship, and what does it cost?' for one study: reads its trials from MLflow, finds the
-front of miss rate against size, and writes a report."""
+Writes the report of one study: reads its trials from MLflow, finds the front of the study's objectives, and recommends
+a student to ship."""
 _EPILOG = """\
 examples:
   python analysis/pareto.py --study demo
   python analysis/pareto.py --study pennfudan --tracking-uri http://mlflow.example:5000 --out reports/tuesday
   python analysis/pareto.py --study pennfudan --markdown >> README.md
 
-what it writes into the folder:
-  report.html        the answer, the front, baselines, knee, hypervolume, what does not count and why; one file
-  front_params.png   miss rate against parameters
-  front_flops.png    miss rate against floating-point operations for one image
+files in the report's folder:
+  report.html        recommendation, front, baselines, knee, hypervolume, trials that are not compared; one file
+  front_params.png   miss rate against parameters, where they are an objective of the study
+  front_flops.png    miss rate against floating-point operations for one image (front_gmacs.png: multiply-adds)
   front.md           the table of the front in Markdown
   trials.csv         every trial with its metrics and its whole configuration
-  summary.json       the same results for programs (field schema_version)
+  summary.json       the results for programs (field schema_version)
 
-Only trials that were trained to their end compete for the front; failed, stopped and running ones are listed with the
-reason. Exit code: 0, or 2 for a mistake in what was asked, which leaves an older report as it was."""
+Only trials that were trained for all their epochs are compared; failed, stopped and running ones are listed with the
+reason. Exit code: 0, or 2 for a usage error, which leaves an older report unchanged."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parser().parse_args(arguments)
     out: Path = options.out or Path("reports") / _folder_name(options.study)
-    # A server that does not answer should be reported now, not after MLflow's minutes of retries.
+    # By default, MLflow retries for minutes where a server does not answer.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    from analysis.store import RecordsError
+    from analysis.records.store import RecordsError
     from hkd.redaction import redacted_text
 
     try:
@@ -77,53 +77,50 @@ def _parser() -> argparse.ArgumentParser:
         "--tracking-uri",
         default=DEFAULT_TRACKING_URI,
         metavar="URI",
-        help="MLflow store that the study was written to: sqlite:///PATH, http://HOST:PORT, ... (default: %(default)s)",
+        help="MLflow store of the study: sqlite:///PATH, http://HOST:PORT, ... (default: %(default)s)",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the report (default: reports/NAME)")
-    parser.add_argument(
-        "--markdown", action="store_true", help="print the front as a Markdown table, and nothing else, to stdout"
-    )
+    parser.add_argument("--markdown", action="store_true", help="print only the front, as a Markdown table")
     return parser
 
 
 def _report(study: str, tracking_uri: str, out: Path, *, markdown: bool) -> None:
-    from analysis.store import check_local_store
+    from analysis.records.store import check_local_store
 
     check_local_store(tracking_uri)
-    from analysis import plots, report, tables
-    from analysis.front import analyse
-    from analysis.records import read_study
+    from analysis import plots
+    from analysis.records.reader import read_study
+    from analysis.report import page, sentences, tables
+    from analysis.report.summary import summary
+    from analysis.results import compute_results
     from hkd.files import write_all_atomically
 
     records = read_study(study, tracking_uri)
-    analysis = analyse(records)
-    params_png = plots.draw_front(analysis, plots.params_axis(analysis))
-    flops_png = plots.draw_front(analysis, plots.flops_axis(analysis))
-    front_in_markdown = tables.front_table(analysis).as_markdown()
-    files: dict[str, str | bytes] = {
-        "front_params.png": params_png,
-        "front_flops.png": flops_png,
+    results = compute_results(records)
+    pictures = {pair.key: plots.draw_front(results, pair) for pair in results.front.pairs}
+    front_in_markdown = tables.front_table(results).as_markdown()
+    contents: dict[str, str | bytes] = {
+        "report.html": page.render_html(records, results, pictures),
+        **{f"front_{key}.png": picture for key, picture in pictures.items()},
         "front.md": front_in_markdown + "\n",
-        "trials.csv": tables.trials_table(records, analysis).to_csv(index=False),
-        "report.html": report.render_html(records, analysis, params_png=params_png, flops_png=flops_png),
-        # NaN and infinity are no JSON, and records hold none.
-        "summary.json": json.dumps(report.summary(records, analysis), indent=2, allow_nan=False) + "\n",
+        "trials.csv": tables.trials_table(records, results).to_csv(index=False),
+        # JSON has neither NaN nor infinity, and records have only finite numbers.
+        "summary.json": json.dumps(summary(records, results), indent=2, allow_nan=False) + "\n",
     }
-    # All or nothing: after an error an older report is unchanged.
-    write_all_atomically({out / name: content for name, content in files.items()})
+    write_all_atomically({out / name: content for name, content in contents.items()})
     if markdown:
         print(front_in_markdown)
         return
-    print(f"Study {study}: {tables.counts(analysis)}.")
+    print(f"Study {records.study}: {sentences.counts(results)}.")
     for note in records.notes:
         print(f"Note: {note}")
-    print(f"\n{tables.front_table(analysis, with_settings=False).as_text()}\n\n{tables.headline(analysis)}\n")
-    for name in ("report.html", "front_params.png", "front_flops.png", "front.md", "trials.csv", "summary.json"):
+    print(f"\n{tables.front_table(results, with_settings=False).as_text()}\n\n{sentences.headline(results)}\n")
+    for name in contents:
         print(out / name)
 
 
 def _folder_name(study: str) -> str:
-    """The study's name as the name of one folder: nothing in it leads elsewhere."""
+    """The study's name as the name of one folder, without path separators."""
     name = re.sub(r"[^\w.-]+", "_", study)
     return name if name.strip(".") else "_"
 

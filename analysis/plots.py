@@ -1,12 +1,11 @@
-"""Draws the fronts of a study. Takes results, computes none."""
+"""Draws the fronts of a study from its results."""
 
 from __future__ import annotations
 
 import io
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -16,7 +15,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from analysis.front import FrontAnalysis, Knee, Student
+from analysis.front import PairFront, Student
+from analysis.results import StudyResults
 
 # Okabe and Ito's palette, which readers with any colour vision tell apart; markers differ as well.
 _GREY, _BLUE, _ORANGE, _GREEN, _PURPLE, _BLACK = "#8a8a8a", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000"
@@ -27,70 +27,29 @@ _LABEL_DIRECTIONS = 12
 _LABEL_DISTANCES_PT = (10.0, 15.0, 21.0, 28.0, 36.0)
 
 
-@dataclass(frozen=True)
-class CostAxis:
-    """What stands on the horizontal axis."""
-
-    label: str
-    unit: float
-    """Divides the value to give the axis's unit."""
-    value: Callable[[Student], float]
-    front: tuple[Student, ...]
-    """Cheapest first."""
-    knee: Knee | None
-    teacher: float | None
-
-
-def params_axis(analysis: FrontAnalysis) -> CostAxis:
-    """Parameters, in millions."""
-    teacher = analysis.teacher
-    return CostAxis(
-        label="parameters of the deployed student, millions (log scale)",
-        unit=1e6,
-        value=lambda student: student.num_params / 1e6,
-        front=analysis.params_front,
-        knee=analysis.params_knee,
-        teacher=teacher.num_params / 1e6 if teacher and teacher.num_params else None,
-    )
-
-
-def flops_axis(analysis: FrontAnalysis) -> CostAxis:
-    """Floating-point operations of one image, in billions."""
-    teacher = analysis.teacher
-    return CostAxis(
-        label="GFLOPs for one image (log scale; 2 per multiply-add)",
-        unit=1e9,
-        value=lambda student: student.flops / 1e9,
-        front=analysis.flops_front,
-        knee=analysis.flops_knee,
-        teacher=teacher.flops / 1e9 if teacher and teacher.flops else None,
-    )
-
-
-def draw_front(analysis: FrontAnalysis, axis: CostAxis) -> bytes:
+def draw_front(results: StudyResults, pair: PairFront) -> bytes:
     """A PNG of miss rate against cost: all students, the front with its ranks, baselines, teacher and knee."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
     figure = Figure(figsize=_SIZE_INCHES, dpi=_DOTS_PER_INCH, layout=layout)
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    _set_up(axes, analysis, axis)
-    _draw_points(axes, analysis, axis)
+    _set_up(axes, results, pair)
+    _draw_points(axes, results, pair)
     figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     # The layout must be final before labels are placed by their size on it.
     canvas.draw()  # type: ignore[no-untyped-call]
     figure.set_layout_engine("none")
-    _label_front(axes, canvas.get_renderer(), analysis, axis)  # type: ignore[no-untyped-call]
+    _label_front(axes, canvas.get_renderer(), results, pair)  # type: ignore[no-untyped-call]
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
-def _set_up(axes: Axes, analysis: FrontAnalysis, axis: CostAxis) -> None:
-    costs = [axis.value(student) for student in analysis.students]
-    rates = [100 * student.mr2_reasonable for student in analysis.students]
-    if axis.teacher is not None and analysis.teacher and analysis.teacher.mr2_reasonable is not None:
-        costs.append(axis.teacher)
-        rates.append(100 * analysis.teacher.mr2_reasonable)
+def _set_up(axes: Axes, results: StudyResults, pair: PairFront) -> None:
+    points = [_point(student.values, pair) for student in results.front.students]
+    teacher = _teacher_point(results, pair)
+    points += [teacher] if teacher else []
+    costs, rates = zip(*points, strict=True)
     axes.set_xscale("log")
     span = max(max(costs) / min(costs), 1.5)
     axes.set_xlim(min(costs) / span**0.08, max(costs) * span**0.08)
@@ -99,71 +58,83 @@ def _set_up(axes: Axes, analysis: FrontAnalysis, axis: CostAxis) -> None:
     axes.xaxis.set_major_locator(_ticks(span))
     axes.xaxis.set_major_formatter(FuncFormatter(_plain_number))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(axis.label, fontsize=10.5)
-    axes.set_ylabel("log-average miss rate, reasonable, %  (lower is better)", fontsize=10.5)
-    axes.set_title(f"Study {_as_text(analysis.study, 40)}: what a lighter student costs", fontsize=12, loc="left")
+    axes.set_xlabel(pair.cost.axis_label, fontsize=10.5)
+    axes.set_ylabel(pair.miss_rate.axis_label, fontsize=10.5)
+    axes.set_title(f"Study {_as_text(results.study, 40)}: what a lighter student costs", fontsize=12, loc="left")
     axes.tick_params(labelsize=10)
     axes.grid(visible=True, which="major", color="#e3e3e3", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_points(axes: Axes, analysis: FrontAnalysis, axis: CostAxis) -> None:
+def _draw_points(axes: Axes, results: StudyResults, pair: PairFront) -> None:
     def scatter(students: Sequence[Student], **style: Any) -> None:
-        axes.scatter([axis.value(s) for s in students], [100 * s.mr2_reasonable for s in students], **style)
+        costs, rates = zip(*(_point(s.values, pair) for s in students), strict=True)
+        axes.scatter(costs, rates, **style)
 
-    trials = [student for student in analysis.students if student.baseline is None]
-    off_front = [student for student in trials if student not in axis.front]
+    trials = [student for student in results.front.students if student.baseline is None]
+    off_front = [student for student in trials if student not in pair.students]
     if off_front:
         scatter(off_front, s=26, color=_GREY, alpha=0.75, linewidths=0, zorder=3, label="trial off the front")
-    steps = [*axis.front, axis.front[-1]]
-    # To the right of its dearest point the front goes on level: a dearer student is no better.
+    costs, rates = zip(*(_point(s.values, pair) for s in pair.students), strict=True)
+    # The front is constant to the right of its costliest point: no costlier student is better.
     axes.plot(
-        [*(axis.value(s) for s in axis.front), axes.get_xlim()[1]],
-        [100 * s.mr2_reasonable for s in steps],
+        [*costs, axes.get_xlim()[1]],
+        [*rates, rates[-1]],
         drawstyle="steps-post",
         color=_BLUE,
         linewidth=1.6,
         marker="o",
         markersize=6.5,
-        markevery=range(len(axis.front)),
+        markevery=range(len(pair.students)),
         zorder=4,
         label="front (numbers: rank in the table)",
     )
-    baselines = [student for student in analysis.students if student.baseline is not None]
+    baselines = [student for student in results.front.students if student.baseline is not None]
     for index, baseline in enumerate(baselines):
         marker, colour = _BASELINE_STYLES[index % len(_BASELINE_STYLES)]
         name = _as_text(f"{baseline.baseline} baseline", 28)
         scatter([baseline], s=62, marker=marker, color=colour, edgecolors="white", linewidths=0.8, zorder=5, label=name)
-    teacher = analysis.teacher
-    if teacher and teacher.mr2_reasonable is not None and axis.teacher is not None:
-        rate = 100 * teacher.mr2_reasonable
+    teacher = _teacher_point(results, pair)
+    if teacher:
         axes.plot(
-            axis.teacher, rate, "*", color=_BLACK, markersize=16, zorder=5, linestyle="none",
-            label=f"teacher ({rate:.1f} %)",
+            *teacher, "*", color=_BLACK, markersize=16, zorder=5, linestyle="none",
+            label=f"teacher ({teacher[1]:.1f} %)",
         )  # fmt: skip
-    if axis.knee is not None:
-        knee = analysis.student(axis.knee.trial_id)
+    if pair.knee is not None:
+        knee = results.front.student(pair.knee.trial_id)
         ring = {"s": 190, "facecolors": "none", "edgecolors": _ORANGE, "linewidths": 2.2, "zorder": 6}
         scatter([knee], label=f"knee (number {knee.rank})", **ring)
 
 
-def _label_front(axes: Axes, renderer: RendererAgg, analysis: FrontAnalysis, axis: CostAxis) -> None:
-    """Write each front point's rank beside it, where it meets the fewest points and labels."""
-    points_px = _pixels(axes, [(axis.value(s), 100 * s.mr2_reasonable) for s in analysis.students])
-    teacher = analysis.teacher
-    if teacher and teacher.mr2_reasonable is not None and axis.teacher is not None:
-        points_px += _pixels(axes, [(axis.teacher, 100 * teacher.mr2_reasonable)])
-    front_px = _pixels(axes, [(axis.value(s), 100 * s.mr2_reasonable) for s in axis.front])
+def _point(values: Mapping[str, float], pair: PairFront) -> tuple[float, float]:
+    """Cost and miss rate in the axes' units."""
+    cost, miss_rate = pair.cost, pair.miss_rate
+    return cost.in_unit(values[cost.name]), miss_rate.in_unit(values[miss_rate.name])
+
+
+def _teacher_point(results: StudyResults, pair: PairFront) -> tuple[float, float] | None:
+    values = results.front.teacher.values if results.front.teacher else {}
+    # A logarithmic axis has no place for a cost of 0.
+    is_shown = values.get(pair.cost.name) and pair.miss_rate.name in values
+    return _point(values, pair) if is_shown else None
+
+
+def _label_front(axes: Axes, renderer: RendererAgg, results: StudyResults, pair: PairFront) -> None:
+    """Write the rank next to each point of the front, where it overlaps the fewest points and labels."""
+    points_px = _pixels(axes, [_point(s.values, pair) for s in results.front.students])
+    teacher = _teacher_point(results, pair)
+    points_px += _pixels(axes, [teacher]) if teacher else []
+    front_px = _pixels(axes, [_point(s.values, pair) for s in pair.students])
     obstacles = [_square(point, 6.0 * _DOTS_PER_INCH / 72) for point in points_px]
     obstacles += _step_boxes([*front_px, (float(axes.bbox.x1), front_px[-1][1])])
-    if axis.knee is not None:
-        ring = [anchor for s, anchor in zip(axis.front, front_px, strict=True) if s.trial_id == axis.knee.trial_id]
+    if pair.knee is not None:
+        ring = [anchor for s, anchor in zip(pair.students, front_px, strict=True) if s.trial_id == pair.knee.trial_id]
         obstacles += [_square(anchor, 8.5 * _DOTS_PER_INCH / 72) for anchor in ring]
-    for student, anchor in zip(axis.front, front_px, strict=True):
+    for student, anchor in zip(pair.students, front_px, strict=True):
         text = axes.annotate(
             str(student.rank),
-            xy=(axis.value(student), 100 * student.mr2_reasonable),
+            xy=_point(student.values, pair),
             xytext=(0.0, 0.0),
             textcoords="offset points",
             ha="center",

@@ -1,4 +1,4 @@
-"""Writes small studies into an MLflow store the way sweeps/tracking.py does (see its contract in hkd.metric_names)."""
+"""Small studies: written into an MLflow store as sweeps/tracking/tracker.py does, and as records."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from pathlib import Path
 from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 
-from analysis.records import StudyRecords, TrialRecord
+from analysis.objectives import OBJECTIVES
+from analysis.records.study_records import StudyRecords, TrialRecord
 from hkd import metric_names as names
 
 EPOCHS = 4
+DISTILLED = {"distillation.pyramid.weight": 1.0}
+"""The part of a trial's configuration by which a report knows that it is distilled."""
 _MLFLOW_STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 
 @dataclass(frozen=True)
 class Written:
-    """One run to write; the defaults are a trial that was trained to its end."""
+    """One run to write; by default, a trial that was trained for all its epochs."""
 
     trial_id: str
     mr2: Sequence[float] = (0.9, 0.6, 0.5, 0.4)
-    """mr2_reasonable of epochs 1, 2, ..."""
+    """``miss_rate`` of epochs 1, 2, ..."""
+    miss_rate: str = names.MR2_REASONABLE
     num_params: float | None = 1e6
     flops: float | None = 2e9
     role: str | None = "trial"
@@ -33,24 +37,36 @@ class Written:
     error: str | None = None
     params: Mapping[str, object] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """Logged at the last epoch; stands over what is logged otherwise."""
+    """Logged at the last epoch; overrides the other fields."""
 
 
 def make_empty_database(path: Path) -> None:
     """An SQLite file with MLflow's tables and nothing in them."""
     with warnings.catch_warnings():
-        # Not ours: SQLAlchemy tells MLflow of its old ways when MLflow's SQL store is first imported.
+        # MLflow's SQL store uses deprecated functions of SQLAlchemy.
         warnings.simplefilter("ignore", DeprecationWarning)
         MlflowClient(f"sqlite:///{path}")
 
 
-def write_study(client: MlflowClient, study: str, runs: Sequence[Written], *, parent: bool = True) -> str:
-    """Write an experiment with its runs, each started a second after the one before; returns the experiment's id."""
+def write_study(
+    client: MlflowClient,
+    study: str,
+    runs: Sequence[Written],
+    *,
+    parent: bool = True,
+    objectives: Sequence[str] | None = names.DEFAULT_OBJECTIVES,
+) -> str:
+    """Write an experiment with its runs, each started one second after the last; returns the experiment's id.
+
+    With ``objectives`` None, the parent run has no record of them.
+    """
     experiment = client.create_experiment(study)
     if parent:
         tags = {names.TAG_ROLE: names.ROLE_STUDY, names.TAG_STUDY: study, "mlflow.source.git.commit": "0123abc"}
         run = client.create_run(experiment, run_name=study, start_time=1000, tags=tags)
-        params = [Param(names.PARAM_OBJECTIVES, ", ".join(names.DEFAULT_OBJECTIVES)), Param("seed", "0")]
+        params = [Param("seed", "0")]
+        if objectives is not None:
+            params.append(Param(names.PARAM_OBJECTIVES, ", ".join(objectives)))
         client.log_batch(run.info.run_id, params=params)
         client.set_terminated(run.info.run_id, "FINISHED", end_time=60_000)
     for index, written in enumerate(runs):
@@ -75,7 +91,7 @@ def _write_run(client: MlflowClient, experiment: str, study: str, written: Writt
     ).info.run_id
     metrics: dict[tuple[str, int], float] = {}
     for epoch, mr2 in enumerate(written.mr2, start=1):
-        metrics[names.MR2_REASONABLE, epoch] = mr2
+        metrics[written.miss_rate, epoch] = mr2
         metrics[names.BUDGET_FRACTION, epoch] = epoch / EPOCHS
     for name, cost in ((names.NUM_PARAMS, written.num_params), (names.FLOPS, written.flops)):
         if cost is not None:
@@ -83,7 +99,7 @@ def _write_run(client: MlflowClient, experiment: str, study: str, written: Writt
     if written.flops is not None:
         metrics[names.GMACS, 0] = written.flops / 2e9
     metrics.update({(name, len(written.mr2)): value for name, value in written.metrics.items()})
-    params = {"training.total_epochs": EPOCHS, **written.params}
+    params = {"training.total_epochs": EPOCHS, **DISTILLED, **written.params}
     client.log_batch(
         run_id,
         metrics=[Metric(name, value, start_time + step, step) for (name, step), value in metrics.items()],
@@ -105,8 +121,9 @@ def record(
     params: Mapping[str, bool | int | float | str | None] | None = None,
     not_counted_because: str | None = None,
     status: str = "finished",
+    metrics: Mapping[str, float] | None = None,
 ) -> TrialRecord:
-    """A record as records.py would read it."""
+    """A record as the reader returns it; ``metrics`` are further ones."""
     return TrialRecord(
         trial_id=trial_id,
         run_id=f"run-of-{trial_id}",
@@ -117,17 +134,23 @@ def record(
         epoch=EPOCHS,
         budget_fraction=1.0,
         duration_seconds=30.0,
-        metrics={names.MR2_REASONABLE: mr2, names.NUM_PARAMS: num_params, names.FLOPS: flops},
+        metrics={names.MR2_REASONABLE: mr2, names.NUM_PARAMS: num_params, names.FLOPS: flops, **(metrics or {})},
         params=params or {},
         history=((EPOCHS, mr2),),
     )
 
 
-def records(trials: Sequence[TrialRecord], teacher: TrialRecord | None = None, study: str = "demo") -> StudyRecords:
-    """A study as records.py would read it."""
+def records(
+    trials: Sequence[TrialRecord],
+    teacher: TrialRecord | None = None,
+    study: str = "demo",
+    objectives: Sequence[str] = names.DEFAULT_OBJECTIVES,
+) -> StudyRecords:
+    """A study as the reader returns it."""
     return StudyRecords(
         study=study,
         tracking_uri="sqlite:///mlflow.db",
+        objectives=tuple(OBJECTIVES[name] for name in objectives),
         trials=tuple(trials),
         teacher=teacher,
         settings={"seed": "0"},

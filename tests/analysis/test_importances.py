@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from analysis.importances import FEWEST_TRIALS, importances_of
-from analysis.records import TrialRecord
+from analysis.records.study_records import TrialRecord
 from tests.analysis.studies import record, records
 
 
@@ -34,12 +36,12 @@ def trials_where_only_width_matters(count: int) -> list[TrialRecord]:
     ]
 
 
-def test_the_setting_that_matters_comes_first_and_shares_sum_to_one() -> None:
+def test_setting_that_matters_comes_first_and_shares_sum_to_one() -> None:
     found = importances_of(records(trials_where_only_width_matters(24)))
     assert found.absent_because is None
     assert found.num_trials == 24
     assert next(iter(found.values)) == "student.width_multiplier"
-    # The miss rate is a function of the width alone; what a forest gives to the others is its own noise.
+    # The miss rate is a function of the width alone; the forest's share of the others is noise.
     assert found.values["student.width_multiplier"] > 0.8
     assert set(found.values) == {
         "student.width_multiplier",
@@ -50,19 +52,19 @@ def test_the_setting_that_matters_comes_first_and_shares_sum_to_one() -> None:
     assert sum(found.values.values()) == pytest.approx(1.0, abs=1e-9)
 
 
-def test_the_same_records_give_the_same_shares() -> None:
+def test_equal_records_give_equal_shares() -> None:
     study = records(trials_where_only_width_matters(10))
     assert importances_of(study) == importances_of(study)
 
 
-def test_baselines_and_trials_that_do_not_count_are_left_aside() -> None:
+def test_baselines_and_uncounted_trials_are_ignored() -> None:
     trials = trials_where_only_width_matters(FEWEST_TRIALS - 1)
     trials.append(record("b", 0.5, 1e6, 1e9, role="baseline", baseline="undistilled"))
     trials.append(record("f", 0.5, 1e6, 1e9, status="failed", not_counted_because="failed"))
     found = importances_of(records(trials))
     assert found.values == {}
     assert found.num_trials == FEWEST_TRIALS - 1
-    assert found.absent_because == "only 7 of the 8 trials that it takes were trained to their end"
+    assert found.absent_because == "7 trials were trained for all their epochs; at least 8 are needed"
 
 
 def test_absent_where_no_setting_differs() -> None:
@@ -73,3 +75,16 @@ def test_absent_where_no_setting_differs() -> None:
 def test_absent_where_the_miss_rate_does_not_differ() -> None:
     trials = [record(f"t{index}", 1.0, 1e6, 1e9, params={"a.b": index}) for index in range(FEWEST_TRIALS)]
     assert importances_of(records(trials)).absent_because == "all trials have the same miss rate"
+
+
+def test_shares_are_of_first_miss_rate_of_objectives() -> None:
+    trials = trials_where_only_width_matters(24)
+    # mr2_all depends on the seed alone.
+    with_all = [
+        dataclasses.replace(
+            trial, metrics={**trial.metrics, "mr2_all": float(str(trial.params["training.seed"])) / 100}
+        )
+        for trial in trials
+    ]
+    found = importances_of(records(with_all, objectives=("mr2_all", "flops")))
+    assert next(iter(found.values)) == "training.seed"

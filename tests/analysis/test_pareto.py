@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
-from analysis import pareto, plots, report
+from analysis import pareto, plots
+from analysis.report import page
 from tests.analysis.studies import Written, write_study
 
 FILES = {"report.html", "front_params.png", "front_flops.png", "front.md", "trials.csv", "summary.json"}
@@ -28,7 +29,7 @@ def study(client: MlflowClient, database: Path, tmp_path: Path, monkeypatch: pyt
     return "demo"
 
 
-def test_writes_the_report_and_prints_the_front(study: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_is_written_and_front_printed(study: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pareto.main(["--study", study]) == 0
     folder = tmp_path / "reports" / "demo"
     assert {path.name for path in folder.iterdir()} == FILES
@@ -44,6 +45,44 @@ def test_writes_the_report_and_prints_the_front(study: str, tmp_path: Path, caps
     assert "4 trials and baselines: 1 failed, 3 finished" in printed
     for name in FILES:
         assert str(Path("reports/demo") / name) in printed
+
+
+@pytest.mark.parametrize(
+    ("objectives", "pictures"),
+    [
+        (("mr2_all", "num_params"), {"front_params.png"}),
+        (("gmacs", "mr2_all", "mr2_small"), {"front_gmacs.png", "front_gmacs_mr2_small.png"}),
+        (("mr2_all", "mr2_small"), set()),
+    ],
+)
+@pytest.mark.usefixtures("without_drawing")
+def test_report_follows_objectives_of_study(
+    objectives: tuple[str, ...],
+    pictures: set[str],
+    client: MlflowClient,
+    database: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # No validation image has a reasonable pedestrian.
+    runs = [
+        Written("teacher", mr2=(0.2,), miss_rate="mr2_all", num_params=6e6, flops=10e9, role="teacher"),
+        Written("t0", miss_rate="mr2_all", metrics={"mr2_small": 0.5}),
+        Written("t1", mr2=(0.9, 0.8, 0.7, 0.6), miss_rate="mr2_all", metrics={"mr2_small": 0.6}),
+    ]
+    write_study(client, "demo", runs, objectives=objectives)
+    folder = tmp_path / "report"
+    # An absolute path: MLflow keeps the stores of this process by their URI, whatever the working folder is.
+    assert pareto.main(["--study", "demo", "--tracking-uri", f"sqlite:///{database}", "--out", str(folder)]) == 0
+    assert {path.name for path in folder.glob("*.png")} == pictures
+    summary = json.loads((folder / "summary.json").read_text())
+    assert set(summary["objectives"]) == set(objectives)
+    # The other trial has the same costs and higher miss rates.
+    assert [student["trial_id"] for student in summary["front"]] == ["t0"]
+    printed = capsys.readouterr().out
+    assert "Ship t0" in printed
+    assert "miss rate (all) %" in printed
+    assert "three-objective" not in (folder / "report.html").read_text()
 
 
 @pytest.mark.filterwarnings("ignore:Query string argument:sqlalchemy.exc.SAWarning")
@@ -80,12 +119,12 @@ def test_error_of_command_line_has_no_credentials(capsys: pytest.CaptureFixture[
 
 @pytest.fixture
 def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes the most time and is looked at elsewhere."""
+    """Drawing takes the most time and is tested in test_plots."""
     monkeypatch.setattr(plots, "draw_front", lambda *_: b"a picture")
 
 
 @pytest.mark.usefixtures("without_drawing")
-def test_markdown_prints_the_table_and_nothing_else(study: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_markdown_prints_only_table(study: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert pareto.main(["--study", study, "--markdown", "--out", "elsewhere"]) == 0
     printed = capsys.readouterr().out
     assert printed == Path("elsewhere/front.md").read_text()
@@ -99,7 +138,7 @@ def error_of(capsys: pytest.CaptureFixture[str], lines: int = 1) -> str:
     return captured.err
 
 
-def test_an_absent_store_is_one_message_and_nothing_written(
+def test_missing_store_is_one_message_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -108,13 +147,13 @@ def test_an_absent_store_is_one_message_and_nothing_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_study_is_one_message(study: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_study_is_one_message(study: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pareto.main(["--study", "dmeo"]) == 2
-    assert "the studies there: demo." in error_of(capsys)
+    assert "studies: demo." in error_of(capsys)
     assert not (tmp_path / "reports").exists()
 
 
-def test_an_out_that_is_a_file_is_one_message(study: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_out_that_is_file_is_one_message(study: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "taken").write_text("mine")
     assert pareto.main(["--study", study, "--out", "taken/report"]) == 2
     assert "--out taken/report: taken is a file; name a folder." in error_of(capsys)
@@ -150,7 +189,7 @@ def test_a_new_report_takes_the_place_of_the_old_one_and_of_nothing_else(
     assert pareto.main(["--study", study]) == 0
     folder = tmp_path / "reports" / "demo"
     (folder / "notes.txt").write_text("mine")
-    monkeypatch.setattr(report, "render_html", lambda *_, **__: "second")
+    monkeypatch.setattr(page, "render_html", lambda *_, **__: "second")
     assert pareto.main(["--study", study]) == 0
     assert (folder / "report.html").read_text() == "second"
     assert (folder / "notes.txt").read_text() == "mine"
@@ -160,5 +199,5 @@ def test_a_new_report_takes_the_place_of_the_old_one_and_of_nothing_else(
     ("study", "folder"),
     [("demo", "demo"), ("a/b", "a_b"), ("../up", ".._up"), ("..", "_"), ("", "_"), ("größe 2", "größe_2")],
 )
-def test_a_studys_name_never_leads_out_of_the_reports(study: str, folder: str) -> None:
+def test_folder_of_study_is_inside_reports(study: str, folder: str) -> None:
     assert pareto._folder_name(study) == folder

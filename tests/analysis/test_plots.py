@@ -1,5 +1,3 @@
-"""That plots are drawn for every shape of study, and that labels find free places; looks are for eyes."""
-
 from __future__ import annotations
 
 import io
@@ -9,8 +7,8 @@ from matplotlib.image import imread
 from matplotlib.transforms import Bbox
 
 from analysis import plots
-from analysis.front import analyse
-from analysis.records import TrialRecord
+from analysis.records.study_records import TrialRecord
+from analysis.results import compute_results
 from tests.analysis.studies import TEACHER, record, records
 
 TRIALS = [record(f"t{index}", 0.8 / (index + 1), 1e5 * 2**index, 1e8 * 3**index) for index in range(8)]
@@ -23,32 +21,43 @@ BASELINE = record("b0", 0.5, 1e6, 1e9, role="baseline", baseline="undistilled")
         ([*TRIALS, BASELINE, record("off", 0.9, 3e6, 3e9)], TEACHER),
         (TRIALS[:1], None),
         ([record("a", 1.0, 1e6, 1e9), record("b", 1.0, 1e6, 1e9)], TEACHER),
-        # What stands between dollar signs is a formula to matplotlib; this one it cannot read.
+        # Matplotlib parses text between dollar signs as a formula; this one is invalid.
         ([record("$t^$", 0.4, 1e6, 1e9, role="baseline", baseline="$\\frac{$")], None),
     ],
     ids=["many", "one", "all the same", "names that look like formulas"],
 )
 def test_every_shape_of_study_is_drawn(trials: list[TrialRecord], teacher: TrialRecord | None) -> None:
-    analysis = analyse(records(trials, teacher, study="$x_{$"))
-    picture = imread(io.BytesIO(plots.draw_front(analysis, plots.params_axis(analysis))))
+    results = compute_results(records(trials, teacher, study="$x_{$"))
+    picture = imread(io.BytesIO(plots.draw_front(results, results.front.pairs[0])))
     assert picture.shape[:2] == (780, 1035)
-    # Something is drawn: not all pixels are white.
+    # Not all pixels are white.
     assert picture[..., :3].min() < 0.2
 
 
-def test_axes_carry_their_own_front_and_units() -> None:
+def test_any_pair_of_objectives_is_drawn() -> None:
+    trials = [record(t.trial_id, 1.0, 1e6, 1e9, metrics={"mr2_all": t.metrics["mr2_reasonable"], "gmacs": 1.0 + i})
+              for i, t in enumerate(TRIALS)]  # fmt: skip
+    # The teacher has no record of this miss rate.
+    results = compute_results(records(trials, TEACHER, objectives=("mr2_all", "gmacs")))
+    (pair,) = results.front.pairs
+    assert plots._teacher_point(results, pair) is None
+    assert imread(io.BytesIO(plots.draw_front(results, pair))).shape[:2] == (780, 1035)
+
+
+def test_points_are_in_units_of_axes() -> None:
     # LIGHT is on the FLOPs front only, FEW on the parameters front only.
     few, light = record("few", 0.4, 1e6, 3e9), record("light", 0.4, 2e6, 1e9)
-    analysis = analyse(records([few, light], TEACHER))
-    params, flops = plots.params_axis(analysis), plots.flops_axis(analysis)
-    assert [student.trial_id for student in params.front] == ["few"]
-    assert [student.trial_id for student in flops.front] == ["light"]
-    assert params.value(analysis.student("few")) == 1.0
-    assert flops.value(analysis.student("few")) == 3.0
-    assert (params.teacher, flops.teacher) == (6.0, 10.0)
+    results = compute_results(records([few, light], TEACHER))
+    params, flops = results.front.pairs
+    assert [student.trial_id for student in params.students] == ["few"]
+    assert [student.trial_id for student in flops.students] == ["light"]
+    values = results.front.student("few").values
+    assert plots._point(values, params) == (1.0, 40.0)
+    assert plots._point(values, flops) == (3.0, 40.0)
+    assert (plots._teacher_point(results, params), plots._teacher_point(results, flops)) == ((6.0, 20.0), (10.0, 20.0))
 
 
-def test_a_label_takes_the_nearest_free_place() -> None:
+def test_label_is_put_at_nearest_free_place() -> None:
     size, inside = Bbox.from_bounds(0, 0, 10, 10), Bbox.from_bounds(0, 0, 500, 500)
     _, free = plots._best_place((250.0, 250.0), size, [], inside)
     # With nothing around, up and to the right: 10 points at 45 degrees, at 150 dots an inch.
@@ -59,7 +68,7 @@ def test_a_label_takes_the_nearest_free_place() -> None:
     assert plots._overlap(evading, free) == 0.0
 
 
-def test_a_label_stays_inside_the_axes() -> None:
+def test_label_stays_inside_axes() -> None:
     size, inside = Bbox.from_bounds(0, 0, 10, 10), Bbox.from_bounds(0, 0, 500, 500)
     _, box = plots._best_place((499.0, 499.0), size, [], inside)
     assert plots._overlap(box, inside) == pytest.approx(100.0, abs=1e-6)

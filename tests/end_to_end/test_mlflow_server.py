@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.records import read_study
+from analysis.records.reader import read_study
 from hkd.config import TrainingConfig, TrialConfig
 from hkd.config_io import flatten
 from hkd.metric_names import TEACHER_TRIAL_ID

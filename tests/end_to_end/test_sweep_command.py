@@ -13,7 +13,8 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from analysis.records import StudyRecords, read_study
+from analysis.records.reader import read_study
+from analysis.records.study_records import StudyRecords
 from hkd.models.weights import load_detector
 from sweeps.folder import ARTIFACTS
 from tests.end_to_end.processes import REPOSITORY, Command

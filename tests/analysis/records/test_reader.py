@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
-from analysis.records import ParameterValue, StudyRecords, TrialRecord, parse_parameter, read_study
-from analysis.store import RecordsError
-from tests.analysis.studies import Written, write_study
+from analysis.records.reader import parse_parameter, read_study
+from analysis.records.store import RecordsError
+from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord
+from hkd import metric_names as names
+from tests.analysis.studies import DISTILLED, Written, write_study
 
 TEACHER = Written("teacher", mr2=(0.2,), num_params=6e6, flops=10e9, role="teacher")
 
@@ -21,8 +23,10 @@ ReadBack = Callable[..., StudyRecords]
 def read_back(client: MlflowClient, database: Path) -> ReadBack:
     """Writes runs as a study and reads it."""
 
-    def write_and_read(*runs: Written, parent: bool = True) -> StudyRecords:
-        write_study(client, "demo", runs, parent=parent)
+    def write_and_read(
+        *runs: Written, parent: bool = True, objectives: Sequence[str] | None = names.DEFAULT_OBJECTIVES
+    ) -> StudyRecords:
+        write_study(client, "demo", runs, parent=parent, objectives=objectives)
         return read_study("demo", f"sqlite:///{database}")
 
     return write_and_read
@@ -32,7 +36,7 @@ def why_not(trials: Sequence[TrialRecord]) -> dict[str, str | None]:
     return {trial.trial_id: trial.not_counted_because for trial in trials}
 
 
-def test_a_finished_trial_is_read_whole(read_back: ReadBack) -> None:
+def test_finished_trial_is_read_completely(read_back: ReadBack) -> None:
     params = {"student.width_multiplier": 0.5, "student.backbone": "resnet18", "training.ema_decay": None}
     study = read_back(TEACHER, Written("t0", params=params, metrics={"mr2_small": 0.7, "ap50": 0.3}))
     (trial,) = study.trials
@@ -50,7 +54,7 @@ def test_a_finished_trial_is_read_whole(read_back: ReadBack) -> None:
         "flops": 2e9,
         "gmacs": 1.0,
     }
-    assert trial.params == {**params, "training.total_epochs": 4}
+    assert trial.params == {**params, **DISTILLED, "training.total_epochs": 4}
     assert study.teacher is not None
     assert study.teacher.metrics["mr2_reasonable"] == 0.2
     assert study.settings == {"objectives": "mr2_reasonable, num_params, flops", "seed": "0"}
@@ -59,7 +63,7 @@ def test_a_finished_trial_is_read_whole(read_back: ReadBack) -> None:
     assert study.notes == ()
 
 
-def test_what_was_not_trained_to_its_end_is_kept_with_the_reason(read_back: ReadBack) -> None:
+def test_unfinished_trials_are_kept_with_reason(read_back: ReadBack) -> None:
     study = read_back(
         TEACHER,
         Written("good"),
@@ -74,8 +78,8 @@ def test_what_was_not_trained_to_its_end_is_kept_with_the_reason(read_back: Read
         "failed": "failed after 25 % of its epochs",
         "failed-at-once": "failed: RuntimeError: out of memory " + 172 * "!",
         "stopped": "stopped after 50 % of its epochs",
-        "running": "not at its end after 75 % of its epochs: still running, or cut off",
-        "odd": "its status 'paused' is none of running, finished, stopped, failed",
+        "running": "unfinished after 75 % of its epochs: still running, or interrupted",
+        "odd": "its status is 'paused', which is not one of running, finished, stopped, failed",
     }
     assert [trial.trial_id for trial in study.counted] == ["good"]
     assert len(study.not_counted) == 5
@@ -83,22 +87,22 @@ def test_what_was_not_trained_to_its_end_is_kept_with_the_reason(read_back: Read
     assert (running.duration_seconds, running.epoch) == (None, 3)
 
 
-def test_finished_is_not_enough_without_the_whole_budget(read_back: ReadBack) -> None:
+def test_finished_trial_without_whole_budget_is_not_counted(read_back: ReadBack) -> None:
     study = read_back(
         Written("good"),
         Written("half", mr2=(0.9, 0.8)),
         Written("unknown", mr2=()),
-        # Claims its whole budget, but was last evaluated an epoch before.
+        # Its whole budget is logged, but its last evaluation is of an earlier epoch.
         Written("unevaluated", mr2=(0.9, 0.6, 0.5), metrics={"budget_fraction": 1.0}),
     )
     assert why_not(study.not_counted) == {
-        "half": "budget_fraction is 0.5, not 1: it was not trained to its end",
-        "unknown": "budget_fraction is missing, not 1: it was not trained to its end",
+        "half": "budget_fraction is 0.5, not 1: it was not trained for all its epochs",
+        "unknown": "budget_fraction is missing, not 1: it was not trained for all its epochs",
         "unevaluated": "its last evaluation is of epoch 3 of 4",
     }
 
 
-def test_objectives_must_be_there_and_make_sense(read_back: ReadBack) -> None:
+def test_trial_without_valid_objectives_is_not_counted(read_back: ReadBack) -> None:
     study = read_back(
         Written("good"),
         Written("nan", mr2=(0.9, 0.8, 0.7, math.nan)),
@@ -121,25 +125,25 @@ def test_objectives_must_be_there_and_make_sense(read_back: ReadBack) -> None:
     }
 
 
-def test_a_miss_rate_of_zero_or_one_counts(read_back: ReadBack) -> None:
+def test_miss_rate_of_zero_or_one_is_valid(read_back: ReadBack) -> None:
     study = read_back(Written("all-found", mr2=(1.0, 0.5, 0.2, 0.0)), Written("all-missed", mr2=(1.0, 1.0, 1.0, 1.0)))
     assert [trial.metrics["mr2_reasonable"] for trial in study.counted] == [0.0, 1.0]
 
 
-def test_without_tags_mlflows_own_status_and_name_serve(read_back: ReadBack) -> None:
+def test_status_of_mlflow_is_used_without_tag(read_back: ReadBack) -> None:
     study = read_back(Written("good"), Written("killed", mr2=(0.9,), status=None, mlflow_status="KILLED"))
     assert study.trials[1].status == "stopped"
 
 
-def test_no_study_of_hkds_is_an_error(read_back: ReadBack) -> None:
+def test_experiment_without_runs_of_hkd_is_error(read_back: ReadBack) -> None:
     with pytest.raises(RecordsError, match=r"study 'demo' has no trials: .*tag hkd\.role"):
         read_back(Written("t0", role=None), parent=False)
 
 
-def test_no_finished_trial_is_an_error_that_counts_the_reasons(read_back: ReadBack) -> None:
+def test_study_without_finished_trial_is_error_with_reasons(read_back: ReadBack) -> None:
     with pytest.raises(
         RecordsError,
-        match=r"no finished trials to report on: of its 3 none .*"
+        match=r"study 'demo' has no finished trials: .* 3 .*"
         r"\(2 x failed after 25 % of its epochs; 1 x stopped after 50 % of its epochs\).*--resume",
     ):
         read_back(
@@ -150,8 +154,8 @@ def test_no_finished_trial_is_an_error_that_counts_the_reasons(read_back: ReadBa
         )
 
 
-def test_a_doubled_trial_is_one_record_and_a_note(read_back: ReadBack) -> None:
-    # Resumed: the first run was cut off, the second finished, a third failed.
+def test_trial_with_duplicate_runs_is_one_record_with_note(read_back: ReadBack) -> None:
+    # Resumed: the first run was interrupted, the second finished, a third failed.
     study = read_back(
         Written("t0", mr2=(0.9,), status="running"),
         Written("t0", mr2=(0.9, 0.8, 0.7, 0.3)),
@@ -159,10 +163,12 @@ def test_a_doubled_trial_is_one_record_and_a_note(read_back: ReadBack) -> None:
     )
     (trial,) = study.trials
     assert trial.metrics["mr2_reasonable"] == 0.3
-    assert f"Trial t0 has 3 runs in MLflow; run {trial.run_id} is the one used." in study.notes
+    (note,) = [note for note in study.notes if "t0" in note]
+    assert "3 runs" in note
+    assert trial.run_id in note
 
 
-def test_of_two_finished_runs_of_a_trial_the_later_counts(read_back: ReadBack) -> None:
+def test_later_of_two_finished_runs_is_used(read_back: ReadBack) -> None:
     study = read_back(Written("t0", mr2=(0.9, 0.8, 0.7, 0.3)), Written("t0", mr2=(0.9, 0.8, 0.7, 0.5)))
     assert [trial.metrics["mr2_reasonable"] for trial in study.trials] == [0.5]
 
@@ -170,34 +176,82 @@ def test_of_two_finished_runs_of_a_trial_the_later_counts(read_back: ReadBack) -
 @pytest.mark.parametrize(
     ("teachers", "note"),
     [
-        ([], "The study has no teacher run: gaps and ratios to a teacher are not given."),
+        ([], "no teacher run"),
         (
             [Written("teacher", mr2=(0.9,), status="failed", role="teacher")],
-            "The teacher's run is failed, not finished: gaps and ratios to it are not given.",
+            "teacher's run is failed",
         ),
     ],
 )
-def test_a_study_without_a_finished_teacher_is_read_with_a_note(
+def test_study_without_finished_teacher_is_read_with_note(
     read_back: ReadBack, teachers: list[Written], note: str
 ) -> None:
     study = read_back(*teachers, Written("t0"))
     assert study.teacher is None
-    assert study.notes == (note,)
+    (found,) = study.notes
+    assert note in found
 
 
-def test_a_teacher_without_its_miss_rate_is_noted(read_back: ReadBack) -> None:
+def test_teacher_without_miss_rate_is_noted(read_back: ReadBack) -> None:
     study = read_back(Written("teacher", mr2=(), role="teacher"), Written("t0"))
     assert study.teacher is not None
-    assert study.notes == ("The teacher's run has no finite mr2_reasonable: comparisons that need it are not given.",)
+    (note,) = study.notes
+    assert "teacher" in note
+    assert "no finite mr2_reasonable" in note
 
 
-def test_a_missing_parent_and_foreign_runs_are_noted(read_back: ReadBack) -> None:
+def test_missing_parent_and_foreign_runs_are_noted(read_back: ReadBack) -> None:
     study = read_back(TEACHER, Written("t0"), Written("scratch", role=None), parent=False)
     assert study.settings == {}
-    assert study.notes == (
-        "The study has no parent run: its settings are not known.",
-        "1 run of the experiment without a role of hkd's (tag hkd.role) left aside.",
+    no_parent, foreign, no_objectives = study.notes
+    assert "no parent run" in no_parent
+    assert "hkd.role" in foreign
+    assert foreign.endswith(": 1.")
+    assert "objectives" in no_objectives
+
+
+def test_objectives_of_study_decide_which_trials_are_counted(read_back: ReadBack) -> None:
+    # The validation set has no reasonable pedestrians, so that mr2_reasonable was never logged.
+    study = read_back(
+        Written("teacher", mr2=(0.3,), miss_rate="mr2_all", role="teacher"),
+        Written("good", miss_rate="mr2_all", flops=None),
+        Written("no-params", miss_rate="mr2_all", num_params=None),
+        Written("other", miss_rate="mr2_reasonable"),
+        objectives=("mr2_all", "num_params"),
     )
+    assert [objective.name for objective in study.objectives] == ["mr2_all", "num_params"]
+    assert why_not(study.trials) == {
+        "good": None,
+        "no-params": "num_params is missing or not finite",
+        "other": "mr2_all is missing or not finite",
+    }
+    assert study.trials[0].history == ((1, 0.9), (2, 0.6), (3, 0.5), (4, 0.4))
+    assert study.notes == ()
+
+
+def test_second_miss_rate_must_be_valid_as_well(read_back: ReadBack) -> None:
+    study = read_back(
+        Written("good", metrics={"mr2_small": 0.5}),
+        Written("bad", metrics={"mr2_small": 1.5}),
+        objectives=("mr2_reasonable", "mr2_small"),
+    )
+    assert why_not(study.not_counted) == {"bad": "mr2_small is 1.5, outside [0, 1]"}
+
+
+def test_default_objectives_with_note_where_none_are_recorded(read_back: ReadBack) -> None:
+    study = read_back(TEACHER, Written("t0"), objectives=None)
+    assert [objective.name for objective in study.objectives] == ["mr2_reasonable", "num_params", "flops"]
+    (note,) = study.notes
+    assert "objectives" in note
+    assert "mr2_reasonable, num_params, flops" in note
+
+
+def test_trial_without_distillation_settings_is_noted(client: MlflowClient, database: Path) -> None:
+    write_study(client, "demo", [TEACHER, Written("t0"), Written("t1", params={"distillation.pyramid.weight": "?"})])
+    (note,) = read_study("demo", f"sqlite:///{database}").notes
+    assert "t1" in note
+    assert "t0" not in note
+    assert "undistilled" in note
 
 
 def test_searched_parameters_are_those_in_which_trials_differ(read_back: ReadBack) -> None:
@@ -210,7 +264,7 @@ def test_searched_parameters_are_those_in_which_trials_differ(read_back: ReadBac
     assert study.searched_parameters() == ("a.width",)
 
 
-def test_table_has_a_row_a_detector_and_typed_columns(read_back: ReadBack) -> None:
+def test_table_has_row_per_detector_and_typed_columns(read_back: ReadBack) -> None:
     study = read_back(
         TEACHER,
         Written("b", role="baseline", baseline="undistilled", params={"a.width": 0.25}),
@@ -242,7 +296,7 @@ def test_table_has_a_row_a_detector_and_typed_columns(read_back: ReadBack) -> No
         ("resnet18", "resnet18"),
         ("(0.41,)", "(0.41,)"),
         ("", ""),
-        # Python would take these for numbers.
+        # Python would parse these as numbers.
         ("1_000", "1_000"),
         ("nan", "nan"),
         ("inf", "inf"),

@@ -1,14 +1,14 @@
-"""Fetches the runs of one study from an MLflow store, without ever creating or changing one."""
+"""Reads the runs of one study from an MLflow store, which it neither creates nor changes."""
 
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from hkd import metric_names as names
 from hkd.redaction import redacted_text, redacted_uri
 
 if TYPE_CHECKING:
@@ -23,12 +23,10 @@ class RecordsError(ValueError):
 
 
 def check_local_store(tracking_uri: str) -> None:
-    """Refuse a local store that is not there.
-
-    Left alone, MLflow would create one, or put its tables into a file of another program.
+    """Check that a local store exists: MLflow would create it, or add its tables to another program's database.
 
     Raises:
-        RecordsError: there is no such file or folder, or it is no MLflow store.
+        RecordsError: there is no such file or folder, or it is not an MLflow store.
     """
     scheme, _, rest = tracking_uri.partition(":")
     shown = redacted_uri(tracking_uri)
@@ -44,7 +42,7 @@ def check_local_store(tracking_uri: str) -> None:
         if not path.is_dir():
             raise RecordsError(
                 f"tracking URI {shown!r}: there is no such folder; allowed are sqlite:///PATH, "
-                "http(s)://HOST:PORT and whatever else MLflow reads."
+                "http(s)://HOST:PORT and other tracking URIs of MLflow."
             )
 
 
@@ -63,39 +61,47 @@ def _check_sqlite_file(path: Path) -> None:
     except sqlite3.Error as error:
         raise RecordsError(f"{path} cannot be read as an SQLite database: {error}.") from error
     if not {"experiments", "runs"} <= tables:
-        raise RecordsError(f"{path} is an SQLite database but no MLflow store; name the store with --tracking-uri.")
+        raise RecordsError(f"{path} is an SQLite database but not an MLflow store; name one with --tracking-uri.")
 
 
-@dataclass(frozen=True)
-class StoredRun:
-    """One run of MLflow's, with what its last values do not tell."""
-
-    run: Run
-    miss_rate_history: tuple[tuple[int, float], ...]
-    """(epoch, mr2_reasonable) of every evaluation, oldest first."""
+History = tuple[tuple[int, float], ...]
+"""(epoch, value) of every time that a metric was logged, oldest first."""
 
 
-def fetch_runs(study: str, tracking_uri: str) -> list[StoredRun]:
+def fetch_runs(study: str, tracking_uri: str) -> list[Run]:
     """All runs of the study that are not deleted, oldest first.
 
     Raises:
         RecordsError: the store cannot be read or reached, or holds no such study.
     """
+    with _client(tracking_uri) as client:
+        return _all_runs(client, _find_experiment(client, study, redacted_uri(tracking_uri)))
+
+
+def fetch_histories(runs: Sequence[Run], metric: str, tracking_uri: str) -> dict[str, History]:
+    """The history of a metric by run id; empty for runs without the metric.
+
+    Raises:
+        RecordsError: the store cannot be read or reached.
+    """
+    with _client(tracking_uri) as client:
+        return {run.info.run_id: _history(client, run, metric) for run in runs}
+
+
+@contextmanager
+def _client(tracking_uri: str) -> Iterator[MlflowClient]:
     # Imported here: it takes seconds, which a mistaken command line or path should not cost.
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
-    shown = redacted_uri(tracking_uri)
     try:
-        client = MlflowClient(tracking_uri)
-        experiment = _find_experiment(client, study, shown)
-        return [StoredRun(run, _miss_rate_history(client, run)) for run in _all_runs(client, experiment)]
+        yield MlflowClient(tracking_uri)
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError, OSError) as error:
-        # MLflow's and SQLAlchemy's messages go on for pages; the first line says what happened.
+        # Messages of MLflow and SQLAlchemy have many lines; the first one says what happened.
         first_line = redacted_text((str(error).strip() or type(error).__name__).splitlines()[0], tracking_uri)
         raise RecordsError(
-            f"the MLflow store {shown} cannot be read: {first_line.rstrip('.')}. "
+            f"the MLflow store {redacted_uri(tracking_uri)} cannot be read: {first_line.rstrip('.')}. "
             "Check --tracking-uri, and that a server named there runs and can be reached from here."
         ) from error
 
@@ -104,12 +110,12 @@ def _find_experiment(client: MlflowClient, study: str, shown_uri: str) -> Experi
     experiment = client.get_experiment_by_name(study)
     if experiment is None:
         present = sorted(each.name for each in client.search_experiments() if each.name != "Default")
-        listed = ", ".join(present) if present else "none yet"
-        raise RecordsError(f"there is no study {study!r} in {shown_uri}; the studies there: {listed}.")
+        listed = ", ".join(present) if present else "none"
+        raise RecordsError(f"there is no study {study!r} in {shown_uri}; its studies: {listed}.")
     if experiment.lifecycle_stage == "deleted":
         raise RecordsError(
             f"study {study!r} in {shown_uri} was deleted; "
-            f"`mlflow experiments restore --experiment-id {experiment.experiment_id}` brings it back."
+            f"`mlflow experiments restore --experiment-id {experiment.experiment_id}` restores it."
         )
     return experiment
 
@@ -130,10 +136,10 @@ def _all_runs(client: MlflowClient, experiment: Experiment) -> list[Run]:
             return runs
 
 
-def _miss_rate_history(client: MlflowClient, run: Run) -> tuple[tuple[int, float], ...]:
-    if names.MR2_REASONABLE not in run.data.metrics:
+def _history(client: MlflowClient, run: Run, metric: str) -> History:
+    if metric not in run.data.metrics:
         return ()
-    points = client.get_metric_history(run.info.run_id, names.MR2_REASONABLE)
-    # A step that was logged twice (an epoch repeated after an interruption) counts as logged last.
+    points = client.get_metric_history(run.info.run_id, metric)
+    # Of a step that was logged twice (an epoch repeated after an interruption), the last value counts.
     points.sort(key=lambda point: (point.step, point.timestamp))
     return tuple({point.step: point.value for point in points}.items())

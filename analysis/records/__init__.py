@@ -1,0 +1,1 @@
+"""One study as MLflow has it: the store, typed records, and the reader between them."""

@@ -1,0 +1,243 @@
+"""Reads one study from MLflow into typed records.
+
+``sweeps/tracking/tracker.py`` writes it: experiment = study, one run per trial, tags ``hkd.*``, parameters by dotted
+name, metrics with the epoch as step. The names are in :mod:`hkd.metric_names`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from analysis.objectives import Objective, parse_objectives
+from analysis.records.store import History, RecordsError, check_local_store, fetch_histories, fetch_runs
+from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord, distillation_config
+from hkd import metric_names as names
+from hkd.redaction import redacted_setting, redacted_text, redacted_uri
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+TOTAL_EPOCHS_PARAMETER = "training.total_epochs"
+_TRAINED_ROLES = (names.ROLE_BASELINE, names.ROLE_TRIAL)
+_STATUSES = (names.STATUS_RUNNING, names.STATUS_FINISHED, names.STATUS_STOPPED, names.STATUS_FAILED)
+_STATUS_OF_MLFLOW = {
+    "RUNNING": names.STATUS_RUNNING,
+    "SCHEDULED": names.STATUS_RUNNING,
+    "FINISHED": names.STATUS_FINISHED,
+    "FAILED": names.STATUS_FAILED,
+    "KILLED": names.STATUS_STOPPED,
+}
+_LONGEST_ERROR = 200
+_COMMIT_TAG = "mlflow.source.git.commit"
+_INTEGER = re.compile(r"[+-]?\d{1,18}")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def read_study(study: str, tracking_uri: str) -> StudyRecords:
+    """Read the runs of one study.
+
+    Args:
+        study: Name of the study and of its MLflow experiment.
+        tracking_uri: ``sqlite:///mlflow.db``, ``http://host:5000``, ...
+
+    Raises:
+        RecordsError: the store is missing, unreadable or unreachable, holds no such study, or the study has no trial
+            that was trained for all its epochs.
+    """
+    check_local_store(tracking_uri)
+    runs = fetch_runs(study, tracking_uri)
+    by_role: dict[str, list[Run]] = {}
+    for run in runs:
+        by_role.setdefault(run.data.tags.get(names.TAG_ROLE, ""), []).append(run)
+    notes: list[str] = []
+    _note_roles(by_role, notes)
+    parents = by_role.get(names.ROLE_STUDY, [])
+    settings = _redacted(parents[-1].data.params) if parents else {}
+    recorded = parse_objectives(settings.get(names.PARAM_OBJECTIVES))
+    notes += [recorded.note] if recorded.note else []
+    objectives = recorded.objectives
+    histories = fetch_histories(runs, objectives[0].name, tracking_uri)
+
+    def records_of(*roles: str) -> list[TrialRecord]:
+        started = sorted((run for role in roles for run in by_role.get(role, [])), key=lambda run: run.info.start_time)
+        return [_record(run, histories[run.info.run_id], objectives) for run in started]
+
+    trials = _one_record_per_trial(records_of(*_TRAINED_ROLES), notes)
+    if not any(trial.is_counted for trial in trials):
+        raise RecordsError(_nothing_counts(study, trials))
+    _note_unknown_distillation(trials, notes)
+    return StudyRecords(
+        study=redacted_text(study),
+        tracking_uri=redacted_uri(tracking_uri),
+        objectives=objectives,
+        trials=trials,
+        teacher=_the_teacher(records_of(names.ROLE_TEACHER), objectives, notes),
+        settings=settings,
+        tags=_readable_tags(parents[-1].data.tags) if parents else {},
+        notes=tuple(notes),
+    )
+
+
+def parse_parameter(text: str) -> ParameterValue:
+    """The value of an MLflow parameter, which is always text: a number, True, False, None, or the text itself."""
+    if text in ("None", "null"):
+        return None
+    if text in ("True", "true", "False", "false"):
+        return text in ("True", "true")
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _NUMBER.fullmatch(text) and math.isfinite(float(text)):
+        return float(text)
+    return text
+
+
+def _record(run: Run, history: History, objectives: Sequence[Objective]) -> TrialRecord:
+    data, info, followed = run.data, run.info, objectives[0].name
+    tags = _redacted(data.tags)
+    metrics = {key: value for key, value in data.metrics.items() if _is_finite(value)}
+    if history:
+        metrics.pop(followed, None)
+        if _is_finite(history[-1][1]):
+            metrics[followed] = history[-1][1]
+    params = {key: parse_parameter(text) for key, text in _redacted(data.params).items()}
+    status = tags.get(names.TAG_STATUS) or _STATUS_OF_MLFLOW.get(info.status, info.status)
+    epoch = history[-1][0] if history else None
+    budget_fraction = metrics.get(names.BUDGET_FRACTION)
+    return TrialRecord(
+        trial_id=tags.get(names.TAG_TRIAL_ID) or redacted_text(info.run_name or info.run_id),
+        run_id=info.run_id,
+        role=tags[names.TAG_ROLE],
+        baseline=tags.get(names.TAG_BASELINE),
+        status=status,
+        not_counted_because=(
+            "the teacher is what students are compared with"
+            if tags[names.TAG_ROLE] == names.ROLE_TEACHER
+            else _why_not_counted(status, tags.get(names.TAG_ERROR), epoch, metrics, params, objectives)
+        ),
+        epoch=epoch,
+        budget_fraction=budget_fraction,
+        duration_seconds=(info.end_time - info.start_time) / 1000 if info.end_time else None,
+        metrics=metrics,
+        params=params,
+        history=history,
+    )
+
+
+def _why_not_counted(
+    status: str,
+    error: str | None,
+    epoch: int | None,
+    metrics: Mapping[str, float],
+    params: Mapping[str, ParameterValue],
+    objectives: Sequence[Objective],
+) -> str | None:
+    """The first reason that applies: how the trial ended, how far it was trained, which objective it lacks."""
+    budget_fraction = metrics.get(names.BUDGET_FRACTION)
+    trained = "" if budget_fraction is None else f" after {100 * budget_fraction:.0f} % of its epochs"
+    if status == names.STATUS_RUNNING:
+        return f"unfinished{trained}: still running, or interrupted"
+    if status in (names.STATUS_STOPPED, names.STATUS_FAILED):
+        what = f": {error[:_LONGEST_ERROR]}" if error else ""
+        return f"{status}{trained}{what}"
+    if status != names.STATUS_FINISHED:
+        return f"its status is {status!r}, which is not one of {', '.join(_STATUSES)}"
+    if budget_fraction != 1:
+        found = "missing" if budget_fraction is None else f"{budget_fraction:g}"
+        return f"{names.BUDGET_FRACTION} is {found}, not 1: it was not trained for all its epochs"
+    total_epochs = params.get(TOTAL_EPOCHS_PARAMETER)
+    if isinstance(total_epochs, int) and epoch is not None and epoch != total_epochs:
+        return f"its last evaluation is of epoch {epoch} of {total_epochs}"
+    return next((problem for objective in objectives if (problem := _value_problem(objective, metrics))), None)
+
+
+def _value_problem(objective: Objective, metrics: Mapping[str, float]) -> str | None:
+    value = metrics.get(objective.name)
+    if value is None:
+        return f"{objective.name} is missing or not finite"
+    if not objective.is_cost and not 0 <= value <= 1:
+        return f"{objective.name} is {value:g}, outside [0, 1]"
+    if objective.is_cost and value <= 0:
+        return f"{objective.name} is {value:g}, not above 0"
+    return None
+
+
+def _one_record_per_trial(records: Iterable[TrialRecord], notes: list[str]) -> tuple[TrialRecord, ...]:
+    """One record per trial id: of several runs one that is compared, of several such the one that started last."""
+    chosen: dict[str, TrialRecord] = {}
+    counts: Counter[str] = Counter()
+    for record in records:
+        counts[record.trial_id] += 1
+        before = chosen.get(record.trial_id)
+        if before is None or record.is_counted or not before.is_counted:
+            chosen[record.trial_id] = record
+    for trial_id, count in counts.items():
+        if count > 1:
+            notes.append(f"Trial {trial_id} has {count} runs in MLflow; the report uses run {chosen[trial_id].run_id}.")
+    return tuple(chosen.values())
+
+
+def _the_teacher(teachers: list[TrialRecord], objectives: Sequence[Objective], notes: list[str]) -> TrialRecord | None:
+    finished = [teacher for teacher in teachers if teacher.status == names.STATUS_FINISHED]
+    if not teachers:
+        notes.append("The study has no teacher run: the report has no gaps and ratios to a teacher.")
+    elif not finished:
+        notes.append(f"The teacher's run is {teachers[-1].status}: the report has no gaps and ratios to a teacher.")
+    elif len(finished) > 1:
+        notes.append(f"The study has {len(finished)} finished teacher runs; the report uses run {finished[-1].run_id}.")
+    if not finished:
+        return None
+    missing = [objective.name for objective in objectives if objective.name not in finished[-1].metrics]
+    if missing:
+        notes.append(f"The teacher's run has no finite {', '.join(missing)}: the report has no gaps and ratios to it.")
+    return finished[-1]
+
+
+def _note_roles(by_role: Mapping[str, list[Run]], notes: list[str]) -> None:
+    if names.ROLE_STUDY not in by_role:
+        notes.append("The study has no parent run: its settings are unknown.")
+    known = (names.ROLE_STUDY, names.ROLE_TEACHER, *_TRAINED_ROLES)
+    foreign = sum(len(runs) for role, runs in by_role.items() if role not in known)
+    if foreign:
+        notes.append(f"Ignored runs of the experiment, which have no role of hkd (tag {names.TAG_ROLE}): {foreign}.")
+
+
+def _note_unknown_distillation(trials: Sequence[TrialRecord], notes: list[str]) -> None:
+    unknown = [trial.trial_id for trial in trials if trial.is_counted and distillation_config(trial.params) is None]
+    if unknown:
+        notes.append(
+            f"MLflow has no readable distillation settings of {', '.join(unknown)}: each is taken for distilled unless "
+            f"it is the baseline {names.BASELINE_UNDISTILLED}."
+        )
+
+
+def _nothing_counts(study: str, trials: tuple[TrialRecord, ...]) -> str:
+    if not trials:
+        return (
+            f"study {study!r} has no trials: no run of the experiment carries the tag {names.TAG_ROLE} = "
+            f"{names.ROLE_TRIAL} or {names.ROLE_BASELINE}. Was it written by sweeps/run.py?"
+        )
+    reasons = Counter(trial.not_counted_because for trial in trials)
+    listed = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))
+    return (
+        f"study {study!r} has no finished trials: none of its {len(trials)} was trained for all its epochs "
+        f"({listed}). Let it finish, or resume it with sweeps/run.py --resume."
+    )
+
+
+def _readable_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    return _redacted({k: text for k, text in tags.items() if not k.startswith("mlflow.") or k == _COMMIT_TAG})
+
+
+def _redacted(texts: Mapping[str, str]) -> dict[str, str]:
+    """Parameters or tags without credentials: whoever logged them may have written a URI with its password."""
+    return {key: redacted_setting(key, text) for key, text in texts.items()}
+
+
+def _is_finite(value: float) -> bool:
+    # MLflow's SQL stores write the largest float for infinity.
+    return math.isfinite(value) and abs(value) < sys.float_info.max

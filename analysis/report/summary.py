@@ -1,0 +1,98 @@
+"""The results of a study as plain values for ``summary.json``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import hkd
+from analysis.front import REFERENCE_RULE, Front, Student
+from analysis.geometry import KNEE_RULE
+from analysis.objectives import miss_rates
+from analysis.records.study_records import StudyRecords
+from analysis.report.sentences import headline
+from analysis.results import StudyResults
+from hkd import metric_names as names
+
+SUMMARY_SCHEMA_VERSION = 1
+_LIBRARIES = ("mlflow", "optuna", "numpy", "pandas", "matplotlib")
+
+
+def summary(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
+    """Plain values; equal records give equal summaries.
+
+    Miss rates and gaps are fractions, FLOPs are single operations; unknown values are None.
+    """
+    front = results.front
+    return {
+        "schema_version": SUMMARY_SCHEMA_VERSION,
+        "study": results.study,
+        "tracking_uri": records.tracking_uri,
+        "objectives": [objective.name for objective in front.objectives],
+        "headline": headline(results),
+        "recommendation": asdict(results.recommendation),
+        "teacher": {"run_id": front.teacher.run_id, **_values(front, front.teacher.values)} if front.teacher else None,
+        "front": [_student(front, student) for student in front.members],
+        **{f"{pair.key}_front": [student.trial_id for student in pair.students] for pair in front.pairs},
+        "knee": {"rule": KNEE_RULE} | {pair.key: asdict(pair.knee) if pair.knee else None for pair in front.pairs},
+        "hypervolume": {
+            "reference_rule": REFERENCE_RULE,
+            "fronts": [
+                {
+                    "objectives": [objective.name for objective in each.objectives],
+                    "value": each.value,
+                    "reference_point": {
+                        objective.name: value
+                        for objective, value in zip(each.objectives, each.reference_point, strict=True)
+                    },
+                    "beyond_reference": each.beyond_reference,
+                }
+                for each in front.hypervolumes
+            ],
+        },
+        "baselines": [
+            {**_student(front, front.student(each.trial_id)), "comparison": asdict(each)} for each in results.baselines
+        ],
+        "importances": asdict(results.importances),
+        "count_by_status": dict(sorted(results.count_by_status.items())),
+        "not_counted": [
+            {"trial_id": trial.trial_id, "status": trial.status, "because": trial.not_counted_because}
+            for trial in records.not_counted
+        ],
+        "notes": list(records.notes),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that computed the report."""
+    found = {"python": platform.python_version(), "hkd": hkd.__version__}
+    return found | {library: importlib.metadata.version(library) for library in _LIBRARIES}
+
+
+def _student(front: Front, student: Student) -> dict[str, Any]:
+    first, *other_miss_rates = miss_rates(front.objectives)
+    gaps = {"gap_to_teacher": student.gaps.get(first.name)}
+    gaps |= {f"gap_to_teacher_{each.key}": student.gaps.get(each.name) for each in other_miss_rates}
+    return {
+        "trial_id": student.trial_id,
+        "run_id": student.run_id,
+        "role": student.role,
+        "baseline": student.baseline,
+        "is_distilled": student.is_distilled,
+        **_values(front, student.values),
+        **gaps,
+        **{f"times_fewer_{cost.key}": student.times_fewer.get(cost.name) for cost in front.costs},
+        "settings": dict(student.settings),
+        "rank": student.rank,
+        **{f"on_{pair.key}_front": student in pair.students for pair in front.pairs},
+    }
+
+
+def _values(front: Front, values: Mapping[str, float]) -> dict[str, float | None]:
+    """The objectives, then the other costs."""
+    keys = dict.fromkeys([*(objective.name for objective in front.objectives), *names.COSTS])
+    return {key: values.get(key) for key in keys}

@@ -1,0 +1,45 @@
+"""Everything that a report shows of a study, computed once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from analysis.choice import BaselineComparison, Recommendation, compare_baselines, recommend
+from analysis.front import Front, find_front
+from analysis.importances import Importances, importances_of
+from analysis.records.study_records import StudyRecords
+from hkd import metric_names as names
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """Everything that a report shows, as numbers."""
+
+    study: str
+    front: Front
+    recommendation: Recommendation
+    baselines: tuple[BaselineComparison, ...]
+    importances: Importances
+    count_by_status: Mapping[str, int]
+    """Of all trials and baselines; ``incomplete`` are finished ones that are not compared."""
+
+
+def compute_results(records: StudyRecords) -> StudyResults:
+    """Compute everything that a report shows.
+
+    Raises:
+        ValueError: no trial was trained for all its epochs.
+    """
+    front = find_front(records)
+    return StudyResults(
+        study=records.study,
+        front=front,
+        recommendation=recommend(front),
+        baselines=compare_baselines(front),
+        importances=importances_of(records),
+        count_by_status=Counter(
+            "incomplete" if t.status == names.STATUS_FINISHED and not t.is_counted else t.status for t in records.trials
+        ),
+    )

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+
+from analysis.report.sentences import counts, headline, knees, reasons
+from analysis.results import compute_results
+from tests.analysis.studies import TEACHER, record, records
+
+GOOD = record("good", 0.25, 3e6, 5e9)
+BENT = record("bent", 0.30, 1e6, 1e9)
+SMALL = record("small", 0.80, 5e5, 6e8)
+
+
+def test_headline() -> None:
+    assert headline(compute_results(records([SMALL, BENT, GOOD], TEACHER))) == (
+        "Ship bent: 1.00 M parameters, 6.0x fewer than the teacher's 6.00 M, and 1.00 GFLOPs an image "
+        "(10.0x fewer than the teacher's), at a miss rate of 30.0 %, 10.0 points worse than the teacher's 20.0 %."
+    )
+
+
+@pytest.mark.parametrize(
+    ("mr2", "ending"),
+    [
+        (0.21, "21.0 %, 1.0 points worse than the teacher's 20.0 %."),
+        (0.15, "15.0 %, 5.0 points better than the teacher's 20.0 %."),
+        (0.2, "20.0 %, the same as the teacher's 20.0 %."),
+        # 0.04 points are rounded to 0.
+        (0.2004, "20.0 %, the same as the teacher's 20.0 %."),
+    ],
+)
+def test_headline_compares_student_with_teacher(mr2: float, ending: str) -> None:
+    assert headline(compute_results(records([record("t", mr2, 1e6, 1e9)], TEACHER))).endswith(ending)
+
+
+def test_headline_of_student_larger_than_teacher() -> None:
+    sentence = headline(compute_results(records([record("t", 0.1, 12e6, 5e9)], TEACHER)))
+    assert "12.0 M parameters, 2.0x as many as the teacher's 6.00 M," in sentence
+
+
+def test_headline_without_teacher() -> None:
+    assert headline(compute_results(records([BENT]))) == (
+        "Ship bent: 1.00 M parameters and 1.00 GFLOPs an image, at a miss rate of 30.0 %."
+    )
+
+
+def test_student_that_misses_everyone_is_not_recommended() -> None:
+    sentence = headline(compute_results(records([record("t", 0.9999, 1e6, 1e9)], TEACHER)))
+    assert sentence.startswith("No student is ready to ship: t")
+
+
+def test_reasons_name_best_student_of_each_objective() -> None:
+    why, *others = reasons(compute_results(records([SMALL, BENT, GOOD], TEACHER)))
+    assert why.startswith("It is the knee of the front")
+    assert others == [
+        "Lowest miss rate: good (25.0 %, 3.00 M, 5.00 GFLOPs).",
+        "Fewest parameters: small (80.0 %, 0.500 M, 0.600 GFLOPs).",
+        "Fewest FLOPs: small (80.0 %, 0.500 M, 0.600 GFLOPs).",
+    ]
+
+
+def test_reason_of_only_student_on_front() -> None:
+    (why,) = reasons(compute_results(records([BENT], TEACHER)))
+    assert "only student on the front" in why
+
+
+def test_counts() -> None:
+    failed = record("f", 0.9, 1e6, 1e9, status="failed", not_counted_because="failed after 25 % of its epochs")
+    assert counts(compute_results(records([BENT, failed]))) == "2 trials and baselines: 1 failed, 1 finished"
+
+
+def test_sentences_follow_objectives_of_study() -> None:
+    teacher = record("teacher", 0.2, 6e6, 10e9, role="teacher", metrics={"mr2_all": 0.25})
+    trial = record("t", 0.9999, 1e6, 1e9, metrics={"mr2_all": 0.5})
+    small = record("s", 0.1, 5e5, 1e9, metrics={"mr2_all": 0.6})
+    results = compute_results(records([trial, small], teacher, objectives=("mr2_all", "num_params")))
+    assert headline(results) == (
+        "Ship t: 1.00 M parameters, 6.0x fewer than the teacher's 6.00 M, "
+        "at a miss rate (all) of 50.0 %, 25.0 points worse than the teacher's 25.0 %."
+    )
+    assert reasons(results)[1:] == ("Fewest parameters: s (60.0 %, 0.500 M).",)
+    assert knees(results) == "Knee of miss rate (all) and parameters: none."
+
+
+def test_sentences_without_costs() -> None:
+    trial = record("t", 0.3, 1e6, 1e9, metrics={"mr2_small": 0.5})
+    small = record("s", 0.4, 5e5, 1e9, metrics={"mr2_small": 0.45})
+    results = compute_results(records([trial, small], TEACHER, objectives=("mr2_reasonable", "mr2_small")))
+    assert headline(results) == (
+        "Ship t at a miss rate of 30.0 %, 10.0 points worse than the teacher's 20.0 % "
+        "and a miss rate (small) of 50.0 %."
+    )
+    assert reasons(results)[1:] == ("Lowest miss rate (small): s (40.0 %, 45.0 %).",)
+    assert "no knee" in knees(results)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from analysis.choice import Recommendation, compare_baselines, recommend
+from analysis.front import find_front
+from tests.analysis.studies import TEACHER, record, records
+
+# By (miss rate, parameters, FLOPs); the teacher has (0.2, 6e6, 10e9).
+GOOD = record("good", 0.25, 3e6, 5e9)
+BENT = record("bent", 0.30, 1e6, 1e9)
+SMALL = record("small", 0.80, 5e5, 6e8)
+BEATEN = record("beaten", 0.35, 2e6, 2e9)
+"""Dominated by BENT."""
+
+
+def test_knee_is_recommended() -> None:
+    # Scaled log10 parameters of 5e5, 1e6, 3e6 are 0, log(2)/log(6), 1; miss rates 1, 0.05/0.55, 0.
+    front = find_front(records([GOOD, BENT, SMALL, BEATEN], TEACHER))
+    assert front.knee is not None
+    assert front.knee.trial_id == "bent"
+    expected = (1 - math.log(2) / math.log(6) - 0.05 / 0.55) / math.sqrt(2)
+    assert front.knee.distance == pytest.approx(expected, rel=1e-9)
+    assert recommend(front) == Recommendation("bent", "knee")
+
+
+def test_lowest_miss_rate_is_recommended_without_knee() -> None:
+    front = find_front(records([GOOD, SMALL], TEACHER))
+    assert front.knee is None
+    assert recommend(front) == Recommendation("good", "lowest miss rate")
+
+
+def test_only_student_on_front_is_recommended() -> None:
+    assert recommend(find_front(records([BENT, BEATEN], TEACHER))) == Recommendation("bent", "only")
+
+
+def test_baselines_are_compared_with_best_distilled_student_that_is_no_larger() -> None:
+    plain = record(
+        "b0", 0.5, 1e6, 1e9, role="baseline", baseline="undistilled", params={"distillation.logits.weight": 0.0}
+    )
+    default = record(
+        "b1", 0.4, 1e6, 1e9, role="baseline", baseline="default-weights", params={"distillation.logits.weight": 1.0}
+    )
+    # The best of all is larger than the baselines, and so no rival of theirs; ALONE is good but has no teacher.
+    large = record("large", 0.1, 2e6, 1e9, params={"distillation.logits.weight": 2.0})
+    rival = record("rival", 0.35, 1e6, 1e9, params={"distillation.logits.weight": 2.0})
+    alone = record("alone", 0.3, 9e5, 1e9, params={"distillation.logits.weight": 0.0})
+    front = find_front(records([plain, default, large, rival, alone], TEACHER))
+    compared = {each.name: each for each in compare_baselines(front)}
+    assert compared["undistilled"].best_distilled == "rival"
+    assert compared["undistilled"].difference == pytest.approx(-0.15, abs=1e-12)
+    assert compared["default-weights"].best_distilled == "rival"
+    assert compared["default-weights"].difference == pytest.approx(-0.05, abs=1e-12)
+    assert not front.student("alone").is_distilled
+
+
+def test_baseline_without_rival_of_its_size() -> None:
+    plain = record("b0", 0.5, 1e5, 1e9, role="baseline", baseline="undistilled")
+    (comparison,) = compare_baselines(find_front(records([plain, BENT], TEACHER)))
+    assert (comparison.best_distilled, comparison.difference) == (None, None)
+
+
+def test_rivals_are_limited_by_first_cost_of_objectives() -> None:
+    plain = record("b0", 0.5, 1e6, 1e9, role="baseline", baseline="undistilled")
+    # Fewer parameters than the baseline, more FLOPs.
+    heavy = record("heavy", 0.2, 5e5, 2e9)
+    light = record("light", 0.4, 2e6, 5e8)
+
+    def rival(*objectives: str) -> str | None:
+        return compare_baselines(find_front(records([plain, heavy, light], objectives=objectives)))[0].best_distilled
+
+    assert rival("mr2_reasonable", "num_params", "flops") == "heavy"
+    assert rival("mr2_reasonable", "flops") == "light"
+    assert rival("mr2_reasonable") == "heavy"
