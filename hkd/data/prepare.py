@@ -90,7 +90,7 @@ def scenes_hash(config: SyntheticConfig) -> str:
     sources = Path(synthetic.__file__).parent
     code = {
         path.name: path.read_text(encoding="utf-8")
-        for path in [Path(synthetic.__file__), *(sources / "_scene").glob("*.py")]
+        for path in [Path(synthetic.__file__), *(sources / "scene").glob("*.py")]
     }
     return config_hash(config, code)
 

@@ -18,11 +18,11 @@ from PIL import Image
 from hkd.coco.annotations import read_annotations
 from hkd.coco.errors import AnnotationError
 from hkd.data.sources import synthetic
-from hkd.data.sources._scene.canvas import Canvas, Sprite
-from hkd.data.sources._scene.composition import Light, Plan, Standing, paint
-from hkd.data.sources._scene.pedestrian import draw_pedestrian
-from hkd.data.sources._scene.props import LOOK_ALIKES, OCCLUDERS
-from hkd.data.sources._scene.street import Camera, sample_street
+from hkd.data.sources.scene.canvas import Canvas, Sprite
+from hkd.data.sources.scene.composition import Light, Plan, Standing, paint
+from hkd.data.sources.scene.pedestrian import draw_pedestrian
+from hkd.data.sources.scene.props import LOOK_ALIKES, OCCLUDERS
+from hkd.data.sources.scene.street import Camera, sample_street
 from hkd.data.sources.synthetic import (
     DEFAULT_STYLE,
     FIRST_VALIDATION_INDEX,
@@ -425,7 +425,7 @@ def test_scenes_of_other_settings_are_not_replaced(tmp_path: Path, changes: dict
     _write(tmp_path)
     before = _files(tmp_path)
     settings = {"train_images": 5, "validation_images": 3, "height": 96, "width": 128, "seed": 4} | changes
-    with pytest.raises(AnnotationError, match=f"train.json: holds scenes drawn with {difference}.*name another folder"):
+    with pytest.raises(AnnotationError, match=f"train.json: .*{difference}.*folder"):
         write_scenes(tmp_path, progress=False, **settings)
     assert _files(tmp_path) == before
 
@@ -433,7 +433,7 @@ def test_scenes_of_other_settings_are_not_replaced(tmp_path: Path, changes: dict
 @pytest.mark.parametrize("content", ["{}", "[]", '{"info": {"image_root": "images"}, "images": []}'])
 def test_annotations_of_another_set_are_not_replaced(tmp_path: Path, content: str) -> None:
     (tmp_path / "validation.json").write_text(content)
-    with pytest.raises(AnnotationError, match=r"validation.json: holds annotations of another data set"):
+    with pytest.raises(AnnotationError, match=r"validation.json: .*another data set"):
         _write(tmp_path)
     assert _files(tmp_path) == {"validation.json": content.encode()}
 

@@ -1,9 +1,9 @@
-"""CityPersons (Zhang, Benenson, Schiele, CVPR 2017): its own files and Cityscapes' image folders to COCO JSON.
+"""CityPersons (Zhang, Benenson, Schiele, CVPR 2017): its annotations and Cityscapes' image folders to COCO JSON.
 
-``anno_train.mat`` and ``anno_val.mat`` hold, for each image, rows [class, x, y, width, height, instance, visible x,
-visible y, visible width, visible height]. Pedestrians count; riders, sitting people, people of other posture, groups
-and fake humans are ignore regions. That makes of ``anno_val.mat``, box for box, what the evaluation server's
-``val_gt.json`` holds, which is read where ``anno_val.mat`` is absent.
+``anno_train.mat`` and ``anno_val.mat`` contain, for each image, rows [class, x, y, width, height, instance, visible x,
+visible y, visible width, visible height]. Pedestrians count; riders, sitting persons, other persons, groups and ignore
+regions are ignored. The result of ``anno_val.mat`` equals the evaluation server's ``val_gt.json`` box by box;
+``val_gt.json`` is read if ``anno_val.mat`` does not exist.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from hkd.data.sources.conversion import ConversionSummary, Split, drop_unusable_
 from hkd.data.sources.mat_file import MatArray, MatFileError, read_mat
 
 IMAGE_WIDTH, IMAGE_HEIGHT = 2048, 1024
-"""Of every image of Cityscapes, pixels."""
+"""Size of every image of Cityscapes, pixels."""
 IMAGE_FOLDER = "leftImg8bit"
 
 PEDESTRIAN = 1
 _GROUP = 5
 _LABELS = {0: "ignore region", 2: "rider", 3: "sitting person", 4: "other person", _GROUP: "people group"}
-"""Names of the classes as ``val_gt.json`` has them; a pedestrian carries no label."""
+"""Names of the classes as in ``val_gt.json``; a pedestrian has no label."""
 _COLUMNS = 10
 LARGEST_ROWS = 500_000
-"""Boxes of one file; CityPersons has some 20,000. A row of ten bytes becomes a record of a thousand."""
+"""Boxes of one file, to bound memory; CityPersons has about 20,000."""
 _RATIO_DIGITS = 12
-"""Significant ones; ``val_gt.json`` rounds so: with as many, every number is equal."""
+"""Significant digits of ``vis_ratio``, as in ``val_gt.json``."""
 
 
 def convert(root: Path, out: Path, *, annotations_only: bool = False, progress: bool = True) -> ConversionSummary:
-    """Writes ``train.json`` and ``val.json`` to ``out``, of those whose annotations are there.
+    """Write ``train.json`` and ``val.json`` to ``out``, for the annotations that exist.
 
-    The images stay where they are, in ``<root>/leftImg8bit/{train,val}/<city>``. Image ids count from 1 in each, in the
-    order of the annotations: that of ``val_gt.json``, so that detections made for it fit.
+    The images stay where they are, in ``<root>/leftImg8bit/{train,val}/<city>``. Image ids start from 1 in each split,
+    in the order of the annotations, so that they equal those of ``val_gt.json`` and of detections for it.
 
     Args:
-        root: folder with ``leftImg8bit`` and, in it or in ``annotations``, ``anno_{train,val}.mat`` or ``val_gt.json``.
-        out: folder of the result; made if needed.
-        annotations_only: images are not checked, and need not be there: enough for evaluation.
-        progress: whether a bar is shown on stderr.
+        root: Folder of ``leftImg8bit`` and of ``anno_{train,val}.mat`` or ``val_gt.json`` (also in ``annotations``).
+        out: Output folder, created if missing.
+        annotations_only: Do not check the images, which need not exist; sufficient for evaluation.
+        progress: Show a progress bar on stderr.
 
     Raises:
-        AnnotationError: listing everything that is wrong with the files.
+        AnnotationError: listing every problem of the files.
     """
     root, out = Path(root), Path(out)
     problems: list[str] = []
@@ -84,7 +84,7 @@ def convert(root: Path, out: Path, *, annotations_only: bool = False, progress: 
 
 
 def _sources(root: Path) -> list[tuple[str, Path, Callable[[Path, str, list[str], bool], Split]]]:
-    """Name, file and reader of each split that there is."""
+    """Name, file and reader of each existing split."""
     found: list[tuple[str, Path, Callable[[Path, str, list[str], bool], Split]]] = []
     for name in ("train", "val"):
         for folder in (root, root / "annotations"):
@@ -156,7 +156,7 @@ def _image(cell: MatArray) -> tuple[str, str, FloatArray]:
 
 
 def _annotation(image_id: int, row: list[float]) -> dict[str, Any] | None:
-    """The record of one row; ``None`` where a number of it cannot be."""
+    """The record of one row; ``None`` if a number is invalid."""
     if not (np.abs(row) <= LARGEST_COORDINATE).all() or row[0] not in (PEDESTRIAN, *_LABELS) or min(row[8:]) < 0:
         return None
     values = [int(value) if value == int(value) else value for value in row]
@@ -187,7 +187,7 @@ def _image_record(image_id: int, file_name: str) -> dict[str, Any]:
 
 
 def _read_json(path: Path, name: str, problems: list[str], progress: bool) -> Split:  # noqa: ARG001 (one signature)
-    """``val_gt.json``, whose file names lack the folders; its classes are not told, only what is ignored."""
+    """Read ``val_gt.json``, which has file names without folders, and ignore flags instead of classes."""
     read = read_annotations(path, check_images=False)
     images = []
     for image in read.images:

@@ -28,7 +28,7 @@ from hkd.terminal_text import printable
 ItemT = TypeVar("ItemT")
 
 UNLABELLED = "no label"
-"""Stands in the summary for ignored boxes to which the data set gives no class of their own."""
+"""Label in the summary of ignored boxes that have no class."""
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,25 @@ class Split:
     """One part of a data set as COCO records; see :func:`hkd.coco.writing.annotation_document`."""
 
     name: str
-    """Of the file it is written to, without ``.json``."""
+    """Name of the output file, without ``.json``."""
     images: list[dict[str, Any]]
     """Each with ``id``, ``file_name`` relative to the image root, ``height`` and ``width``."""
     annotations: list[dict[str, Any]]
-    """Each with ``image_id`` and ``bbox`` [x, y, width, height], as annotated, and what else is known."""
+    """Each with ``image_id``, ``bbox`` [x, y, width, height] as annotated, and optional fields."""
 
 
 @dataclass(frozen=True)
 class ConversionSummary:
-    """What a conversion made, of all splits together; ``str()`` is what the command prints."""
+    """Counts over all splits of a conversion; ``str()`` is the text that the command prints."""
 
     images: int
     boxes: int
     ignored: int
     """Boxes that count neither for nor against a detector."""
     ignored_by_label: Mapping[str, int]
-    """The same by the data set's own class of the box, most frequent first."""
+    """``ignored`` by the data set's class of the box, most frequent first."""
     mended: tuple[str, ...]
-    """What was changed or left out on the way, one sentence each."""
+    """Changes to the data, such as clipped or dropped boxes, one sentence each."""
     paths: tuple[Path, ...]
     """The annotation files, in the order of the splits."""
 
@@ -81,20 +81,19 @@ def write_splits(
     mended: Sequence[str] = (),
     show_progress: bool = True,
 ) -> ConversionSummary:
-    """Writes ``<out>/<name>.json`` of every split; the images stay where they are.
+    """Check all splits and write ``<out>/<name>.json`` of each; the images stay where they are.
 
-    Nothing is written, and nothing that is there is replaced, unless every split is in order; nor where what is there
-    is of another data set.
+    Nothing is written if there is a problem in any split, or if the existing files belong to another data set.
 
     Args:
-        splits: at least one, of different names.
-        out: folder of the result; made if needed.
-        image_root: folder of the images of all splits.
-        check_images: whether every image must exist, open and have the stated size.
-        problems: what the converter found already; raised together with what is found here.
-        source: names the data set in an error, as a rule its folder.
-        mended: sentences on what the converter changed or left out.
-        show_progress: whether the check of images shows a bar on stderr.
+        splits: At least one, with different names.
+        out: Output folder, created if missing.
+        image_root: Folder of the images of all splits.
+        check_images: Require every image to exist, to be readable and to have the stated size.
+        problems: Problems found by the converter, raised together with those found here.
+        source: Name of the data set in messages, usually its folder.
+        mended: Changes made by the converter, one sentence each.
+        show_progress: Show a progress bar on stderr while images are checked.
 
     Raises:
         AnnotationError: listing every problem.
@@ -163,10 +162,10 @@ def _check(
 
 
 def _replaced(documents: Mapping[Path, Mapping[str, Any]], source: str) -> list[str]:
-    """What is told of annotations that are replaced by those of partly other images.
+    """One sentence for each replaced file that had other images.
 
     Raises:
-        AnnotationError: a file in the way holds none of the new images, of any split: it is another data set's.
+        AnnotationError: an existing file has none of the new images of any split: it belongs to another data set.
     """
     problems = []
     told = []
@@ -190,20 +189,20 @@ def _replaced(documents: Mapping[Path, Mapping[str, Any]], source: str) -> list[
 
 
 def _image_names(document: object) -> set[str]:
-    """Without their folders, which change where images are brought together."""
+    """File names without folders, because a converter may collect the images in another folder."""
     images = document.get("images") if isinstance(document, dict) else None
     names = [image.get("file_name") for image in images or [] if isinstance(image, dict)]
     return {PurePosixPath(name).name for name in names if isinstance(name, str)}
 
 
 def drop_unusable_boxes(split: Split) -> tuple[Split, list[str]]:
-    """Leaves out boxes without area and boxes wholly outside their image, of which no pixel can be seen.
+    """Drop boxes without area and boxes completely outside their image.
 
-    Data sets hold a few of them, which a user cannot correct. Boxes must be four numbers; what else is wrong with boxes
-    or images is left in, for the checks to tell.
+    Published data sets contain a few of them, which a user cannot correct. Boxes must be four numbers; other mistakes
+    of boxes and images remain for the checks to report.
 
     Returns:
-        The split without them, and a sentence for each of the two kinds that occurred.
+        The split without these boxes, and a sentence for each of the two kinds that occurred.
     """
     images = {image["id"]: image for image in split.images}
     kept = []
@@ -242,10 +241,10 @@ def box_at(value: object, where: str, problems: list[str]) -> list[float] | None
 
 
 def decimal(text: str) -> float:
-    """A number as files write it.
+    """Parse a number in ASCII digits.
 
     Raises:
-        ValueError: it is none; also ``1_0``, which Python takes for ten, and digits of other scripts.
+        ValueError: the text is not a number; unlike ``float()``, also for ``1_0`` and digits of other scripts.
     """
     if "_" in text or not text.isascii():
         raise ValueError(f"{text!r} is no number")
@@ -253,9 +252,9 @@ def decimal(text: str) -> float:
 
 
 def upright_size(path: Path, where: str, problems: list[str]) -> tuple[int, int] | None:
-    """Width and height of an image whose size no annotation states; ``None``, and a sentence, if it is of no use.
+    """Width and height of an image; ``None``, with an entry in ``problems``, if it cannot be used.
 
-    An image that its EXIF tag says to turn is refused: nothing tells whether boxes were drawn before or after.
+    An image with an EXIF rotation is rejected: it is unknown whether its boxes refer to the rotated image.
     """
     try:
         with Image.open(path) as image:
@@ -277,13 +276,13 @@ def upright_size(path: Path, where: str, problems: list[str]) -> tuple[int, int]
 def progress(
     items: Iterable[ItemT], description: str, *, total: int | None = None, shown: bool = True
 ) -> Iterator[ItemT]:
-    """The items, with a bar on stderr if there are any; ``total`` where they cannot be counted beforehand."""
+    """Iterate over items with a progress bar on stderr; ``total`` is the length of an iterable without one."""
     is_empty = isinstance(items, Sized) and len(items) == 0
     yield from track(items, description, total=total, console=Console(stderr=True), disable=is_empty or not shown)
 
 
 def path_between(folder: Path, target: Path) -> str:
-    """The way from a folder to another: relative, so that both can be moved together, unless they share nothing."""
+    """Relative path between folders, so that both can be moved together; absolute if they share only the root."""
     folder, target = folder.resolve(), target.resolve()
     if folder.anchor != target.anchor or os.path.commonpath([folder, target]) == folder.anchor:
         return str(target)

@@ -1,16 +1,16 @@
 """CrowdHuman (Shao et al., arXiv 1805.00123): ``.odgt`` to COCO JSON.
 
-Written from the format's documentation at crowdhuman.org/download.html; the real files were not at hand. Expected are
-``annotation_train.odgt`` and ``annotation_val.odgt`` (one of them is enough) and the images of all archives in one
-folder ``Images``. Each line of an ``.odgt`` is a JSON object of one image::
+Written from the documentation at crowdhuman.org/download.html, and not tested on the real files. Input:
+``annotation_train.odgt`` or ``annotation_val.odgt`` or both, and the images of all archives in one folder ``Images``.
+Each line of an ``.odgt`` is a JSON object that describes one image::
 
     {"ID": "273271,c9db000d5146c15", "gtboxes": [{"tag": "person", "fbox": [x, y, w, h], "vbox": [x, y, w, h],
      "hbox": [x, y, w, h], "extra": {"box_id": 0, "occ": 0, "ignore": 0}, "head_attr": {...}}, ...]}
 
-``fbox`` (full body, which may reach out of the image) becomes ``bbox``, ``vbox`` ``vis_bbox``, ``hbox`` (head) is kept
-as ``head_bbox``. Boxes of another tag than ``person`` ("mask": crowds, reflections, what only looks like a person) and
-those with ``extra.ignore`` 1 are ignored, labelled with the tag, or "ignore". ``vis_ratio`` is the visible box's area
-over the full box's. The format states no size of images: it is read from the images.
+``fbox`` (full body, may extend beyond the image) becomes ``bbox``, ``vbox`` becomes ``vis_bbox``, and ``hbox`` (head)
+becomes ``head_bbox``. Boxes with another tag than ``person`` ("mask": crowds, reflections, objects that resemble
+people) and those with ``extra.ignore`` 1 are ignored, labelled with the tag or "ignore". ``vis_ratio`` is the area of
+the visible box over the area of the full box. The format has no image sizes; they are read from the images.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _FILES = {"train": "annotation_train.odgt", "validation": "annotation_val.odgt"}
 
 
 def convert(root: Path, out: Path, *, progress: bool = True) -> ConversionSummary:
-    """Writes ``train.json`` and ``validation.json`` to ``out``, of the ``.odgt`` that are there.
+    """Write ``train.json`` and ``validation.json`` to ``out``, for the ``.odgt`` files that exist.
 
-    Boxes without area or wholly outside their image are left out, and told.
+    Boxes without area or completely outside their image are dropped and counted.
 
     Args:
-        root: folder that holds the ``.odgt`` files and ``Images``.
-        out: folder of the result; made if needed.
-        progress: whether a bar is shown on stderr.
+        root: Folder of the ``.odgt`` files and ``Images``.
+        out: Output folder, created if missing.
+        progress: Show a progress bar on stderr.
 
     Raises:
-        AnnotationError: listing every malformed line with its file and number, and every faulty image or box.
+        AnnotationError: listing every malformed line with its file and number, and every invalid image or box.
     """
     root = Path(root)
     problems: list[str] = []
@@ -61,7 +61,7 @@ def convert(root: Path, out: Path, *, progress: bool = True) -> ConversionSummar
             split, told = drop_unusable_boxes(_read_split(name, root, file, progress, problems, mended))
             splits.append(split)
             mended += told
-    # Every image was opened already.
+    # All images were opened to read their sizes.
     return write_splits(splits, out, root, check_images=False, problems=problems, source=str(root), mended=mended)
 
 
@@ -111,7 +111,7 @@ def _read_split(name: str, root: Path, file: str, progress: bool, problems: list
 
 
 def _annotation(box: object, where: str, problems: list[str], without_area: list[str]) -> dict[str, Any] | None:
-    """The COCO record of one ``gtbox``; ``None``, and a sentence, where it is malformed."""
+    """The COCO record of one ``gtbox``; ``None``, with an entry in ``problems``, if it is malformed."""
     if not isinstance(box, dict):
         problems.append(f"{where} is a {type(box).__name__}; it must be an object")
         return None
@@ -127,7 +127,7 @@ def _annotation(box: object, where: str, problems: list[str], without_area: list
     head = box_at(box["hbox"], f"{where}: hbox", problems) if "hbox" in box else None
     flags = {key: extra.get(key, 0) for key in ("ignore", "occ")}
     for key, flag in flags.items():
-        # Only 0 and 1 are documented for the first; the second is "int".
+        # The documentation allows 0 and 1 for ignore, and any integer for occ.
         if not isinstance(flag, int) or (key == "ignore" and flag not in (0, 1)):
             problems.append(f"{where}: extra.{key} is {shown(flag)}; it must be 0 or 1")
             return None

@@ -1,18 +1,18 @@
-"""EuroCity Persons (Braun, Krebs, Flohr, Gavrila, TPAMI 2019): one JSON file an image to COCO JSON.
+"""EuroCity Persons (Braun, Krebs, Flohr, Gavrila, TPAMI 2019): one JSON file per image to COCO JSON.
 
-Written from the data set's paper and its published evaluation code; the real files were not at hand. Expected is
-``{day,night}/{img,labels}/{train,val}/<city>/<image>.{png,json}``, any of the four parts. A label file is::
+Written from the paper and the published evaluation code, and not tested on the real files. Input: any of the parts
+``{day,night}/{img,labels}/{train,val}/<city>/<image>.{png,json}``. A label file is::
 
     {"identity": "frame", "imagewidth": 1920, "imageheight": 1024, "children": [{"identity": "pedestrian",
      "x0": 704, "y0": 415, "x1": 726, "y1": 478, "tags": ["occluded>10"], "children": []}, ...]}
 
-- A ``pedestrian`` counts, unless tagged ``sitting-lying`` or ``behind-glass`` (which the evaluation code ignores), or
-  ``depiction`` or ``reflection`` (no person is there): these are ignored, labelled with the tag.
-- Riders, co-riders (children of riders) and groups of persons far away are ignored, labelled with their identity.
-  A group that is a ``depiction`` or ``reflection`` is left out, as the evaluation code does.
-- Vehicles and groups of vehicles are left out, and counted.
-- ``occluded>10``, ``>40``, ``>80`` (and ``truncated`` alike) say that 10 to 40, 40 to 80, more than 80 per cent are
-  hidden; ``vis_ratio`` is the middle of what is left, 0.75, 0.4, 0.1, the least where several are given.
+- A ``pedestrian`` counts, unless tagged ``sitting-lying`` or ``behind-glass`` (ignored by the evaluation code), or
+  ``depiction`` or ``reflection`` (not a real person): these are ignored, labelled with the tag.
+- Riders, co-riders (children of riders) and distant groups of persons are ignored, labelled with their identity.
+  A group that is a ``depiction`` or ``reflection`` is dropped, as in the evaluation code.
+- Vehicles and groups of vehicles are dropped and counted.
+- ``occluded>10``, ``>40``, ``>80`` (and ``truncated>...``) mean that 10 to 40, 40 to 80, more than 80 per cent are
+  hidden; ``vis_ratio`` is the middle of the visible range: 0.75, 0.4, 0.1; the smallest one if there are several tags.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ _VISIBLE_SHARE = {
 
 
 def convert(root: Path, out: Path, *, progress: bool = True) -> ConversionSummary:
-    """Writes ``day_train.json``, ``day_validation.json`` and the same of ``night``, of the parts that are there.
+    """Write ``{day,night}_{train,validation}.json`` to ``out``, for the parts that exist.
 
     Args:
-        root: folder that holds ``day`` or ``night``, or holds ``ECP`` which does.
-        out: folder of the result; made if needed.
-        progress: whether a bar is shown on stderr.
+        root: Folder of ``day`` and ``night``, or of ``ECP``, which contains them.
+        out: Output folder, created if missing.
+        progress: Show a progress bar on stderr.
 
     Raises:
-        AnnotationError: listing every malformed file and object, and every faulty image or box.
+        AnnotationError: listing every malformed file and object, and every invalid image or box.
     """
     root = Path(root)
     if (root / "ECP").is_dir():
@@ -109,9 +109,9 @@ def _read_split(root: Path, time: str, part: str, progress: bool, problems: list
 
 
 def _records(children: list[Any], where: str, problems: list[str], left_out: Counter[str]) -> list[dict[str, Any]]:
-    """The COCO records of a frame's objects and of what they hold in turn, however deep."""
+    """The COCO records of a frame's objects and of all their descendants."""
     placed = [(f"{where}, children[{index}]", child) for index, child in enumerate(children)]
-    for place, child in placed:  # grows on the way
+    for place, child in placed:  # the list grows while it is iterated
         inner = child.get("children", []) if isinstance(child, dict) else []
         if isinstance(inner, list):
             placed += [(f"{place}, children[{index}]", below) for index, below in enumerate(inner)]

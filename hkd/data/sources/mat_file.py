@@ -1,8 +1,7 @@
-"""MATLAB's level 5 MAT-files (MathWorks, "MAT-File Format"), read piece by piece and with every size checked.
+"""Reader of MATLAB's level 5 MAT-files (MathWorks, "MAT-File Format"), on demand and with every size checked.
 
-scipy.io.loadmat reads the same, but all of a file at once, and a crafted one ends the whole process: it descends into
-nested cells without a limit. Here only what is asked for is read, nothing is larger than the bytes that hold it,
-and neither the bytes nor the elements of one array pass what annotations can be.
+scipy.io.loadmat reads a whole file at once and recurses into nested cells without a limit, so that a crafted file ends
+the process. This reader reads only the requested arrays, and limits the size of files and arrays.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ import numpy.typing as npt
 from hkd.coco.reading import read_bounded
 
 LARGEST_FILE_BYTES = 1 << 26
-"""Files of annotations are of a few megabytes; no larger one is read."""
+"""Annotation files have a few megabytes."""
 LARGEST_UNPACKED_BYTES = 1 << 26
-"""Of all compressed variables of a file together."""
+"""Of all compressed variables of a file."""
 LARGEST_ARRAY = 100_000
-"""Elements of one array. A video has some thousand frames; an array takes far more memory here than in its file."""
+"""Elements of one array. A video has a few thousand frames; an array needs far more memory here than in its file."""
 
 _HEADER_BYTES = 128
 _MATRIX, _COMPRESSED = 14, 15
 _NUMBERS = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
-"""Element types that hold numbers, as numpy writes them."""
+"""Element types of numbers, as NumPy dtypes."""
 _ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le"}
-"""Element types that hold text."""
+"""Element types of text."""
 _CELL, _STRUCT, _CHAR = 1, 2, 4
 _NUMERIC = range(6, 16)
 _KINDS = {_CELL: "a cell array", _STRUCT: "a struct", _CHAR: "text"} | dict.fromkeys(_NUMERIC, "numbers")
@@ -39,12 +38,12 @@ _MOST_DIMENSIONS = 32
 
 
 class MatFileError(ValueError):
-    """A MAT-file is damaged, or holds something else than was asked for."""
+    """A MAT-file is damaged, or has other contents than requested."""
 
 
 @dataclass(frozen=True)
 class MatArray:
-    """One array of a MAT-file, not yet read beyond its size."""
+    """One array of a MAT-file; its content is read on demand."""
 
     class_id: int
     shape: tuple[int, ...]
@@ -59,7 +58,7 @@ class MatArray:
         """The arrays in a cell array, column by column.
 
         Raises:
-            MatFileError: it is no cell array, or damaged.
+            MatFileError: it is not a cell array, or damaged.
         """
         if self.size == 0:
             self._require_empty()
@@ -68,10 +67,10 @@ class MatArray:
         return _matrices(self._content, self.size)
 
     def structs(self) -> list[dict[str, MatArray]]:
-        """The elements of a struct array, each by its fields' names.
+        """The elements of a struct array as dicts by field name.
 
         Raises:
-            MatFileError: it is no struct array, or damaged.
+            MatFileError: it is not a struct array, or damaged.
         """
         if self.size == 0:
             self._require_empty()
@@ -92,10 +91,10 @@ class MatArray:
         return [{name: next(values) for name in names} for _ in range(self.size)]
 
     def numbers(self) -> npt.NDArray[np.float64]:
-        """The numbers of a numeric array, in its shape; an empty array's shape is (0, 0).
+        """The numbers of a numeric array, in its shape; an empty array has the shape (0, 0).
 
         Raises:
-            MatFileError: it holds no numbers, or is damaged.
+            MatFileError: it is not numeric, or damaged.
         """
         if self.size == 0:
             self._require_empty()
@@ -113,7 +112,7 @@ class MatArray:
         """The text of a char array of one row.
 
         Raises:
-            MatFileError: it holds no text, or is damaged.
+            MatFileError: it is not text, or damaged.
         """
         if self.size == 0:
             self._require_empty()
@@ -125,7 +124,7 @@ class MatArray:
         return _text(data, _ENCODINGS[element_type])
 
     def _require_empty(self) -> None:
-        """A damaged size must not make people disappear: what says it is empty holds nothing."""
+        """Check that an empty array has no content: otherwise its size is damaged, and boxes would be lost."""
         rest = self._content
         if self.class_id == _STRUCT:
             _, _, rest = _element(rest)
@@ -142,11 +141,11 @@ class MatArray:
 
 
 def read_mat(path: Path) -> dict[str, MatArray]:
-    """The variables of a MAT-file by name.
+    """Read the variables of a MAT-file, by name.
 
     Raises:
-        MatFileError: it is no MAT-file of level 5, damaged, truncated, or unpacks to more than annotations take.
-        OSError: it cannot be read, or is larger than any file of annotations.
+        MatFileError: the file is not a level 5 MAT-file, is damaged or truncated, or decompresses to too many bytes.
+        OSError: the file cannot be read, or is too large.
     """
     data = memoryview(read_bounded(path, LARGEST_FILE_BYTES))
     if bytes(data[124:128]) != b"\x00\x01IM":
@@ -193,7 +192,7 @@ def _element(data: memoryview) -> tuple[int, memoryview, memoryview]:
     if len(data) < 8:
         raise MatFileError("an element ends too early; the file is damaged or truncated")
     element_type, size = struct.unpack_from("<II", data)
-    if element_type >> 16:  # a small element: its size, its type and up to four bytes in one word of eight
+    if element_type >> 16:  # small element: size, type and up to four bytes of data in eight bytes
         element_type, size, start, end = element_type & 0xFFFF, element_type >> 16, 4, 8
     else:
         start, end = 8, 8 + size
@@ -214,7 +213,7 @@ def _matrix(content: memoryview) -> tuple[str, MatArray]:
     if len(flags) != 8 or len(dimensions) % 4 or not 2 <= len(dimensions) // 4 <= _MOST_DIMENSIONS:
         raise MatFileError("the head of an array is damaged")
     shape = tuple(number for (number,) in struct.iter_unpack("<i", dimensions))
-    if min(shape) < 0 or math.prod(shape) > len(content):  # each element takes a byte at least
+    if min(shape) < 0 or math.prod(shape) > len(content):  # an element has at least one byte
         raise MatFileError(f"an array of {' x '.join(map(str, shape))} elements holds only {len(content)} bytes")
     if math.prod(shape) > LARGEST_ARRAY:
         raise MatFileError(

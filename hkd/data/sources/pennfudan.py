@@ -18,7 +18,7 @@ from hkd.data.sources import conversion
 from hkd.data.sources.conversion import ConversionSummary, Split, write_splits
 
 LARGEST_FILE_BYTES = 1 << 20
-"""Of the text of one image."""
+"""Of the annotation file of one image."""
 _FILE_NAME = re.compile(r'Image filename : "(.+)"')
 _IMAGE_SIZE = re.compile(r"Image size \(X x Y x C\) : (\d{1,9}) x (\d{1,9}) x \d+")
 _OBJECT_COUNT = re.compile(r"Objects with ground truth : (\d{1,9})(?!\d)")
@@ -32,23 +32,22 @@ _KINDS_OF_LINE = (
     ("Objects with ground truth", _OBJECT_COUNT, "Objects with ground truth : 2 { ... }"),
     ("Bounding box", _BOX, 'Bounding box for object 1 "..." (Xmin, Ymin) - (Xmax, Ymax) : (160, 182) - (302, 431)'),
 )
-"""How a line begins, what it must match, and an example; other lines say nothing that is needed."""
+"""Prefix, pattern and example of each kind of line that is read; other lines are skipped."""
 
 
 def convert(
     root: Path, out: Path, *, seed: int = 0, train_images: int = 120, progress: bool = True
 ) -> ConversionSummary:
-    """Writes ``train.json`` and ``validation.json`` to ``out``; the images stay where they are.
+    """Write ``train.json`` and ``validation.json`` to ``out``; the images stay where they are.
 
-    The split is drawn from ``seed``; ids count the images of the whole database, so that no two splits share one.
-    Nothing is written unless everything is in order.
+    Image ids are unique across both splits. Nothing is written if there is any problem.
 
     Args:
-        root: the database's folder.
-        out: folder of the result; made if needed.
-        seed: of the split.
-        train_images: images of the training split; the rest is for validation.
-        progress: whether a bar is shown on stderr.
+        root: Folder of the database.
+        out: Output folder, created if missing.
+        seed: Seed of the split.
+        train_images: Number of training images; the others are for validation.
+        progress: Show a progress bar on stderr.
 
     Raises:
         AnnotationError: listing every malformed line with its file and number, and every invalid image or box; or
@@ -77,7 +76,7 @@ def convert(
 
 
 def _read(root: Path, progress: bool, problems: list[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Image and annotation records of the whole database, by file name, images counted from 1."""
+    """Image and annotation records of the whole database, sorted by file name, with image ids from 1."""
     files = sorted((root / "Annotation").glob("*.txt"))
     if not files:
         problems.append("there is no Annotation/*.txt; name the folder that holds Annotation and PNGImages")
@@ -92,33 +91,33 @@ def _read(root: Path, progress: bool, problems: list[str]) -> tuple[list[dict[st
 
 
 def _read_file(path: Path, problems: list[str]) -> tuple[dict[str, Any], list[list[int]]] | None:
-    """The image's file name, height and width, and its boxes [x, y, width, height]; None if the file is at fault."""
+    """The image's file name, height and width, and its boxes [x, y, width, height]; ``None`` if the file is invalid."""
     where = f"{path.parent.name}/{path.name}"
-    found: dict[str, list[tuple[int, re.Match[str]]]] = {beginning: [] for beginning, _, _ in _KINDS_OF_LINE}
+    found: dict[str, list[tuple[int, re.Match[str]]]] = {prefix: [] for prefix, _, _ in _KINDS_OF_LINE}
     faults = []
     try:
-        # Latin-1 reads any byte, and what is needed is ASCII.
+        # Latin-1 decodes any byte; the lines that are read are ASCII.
         text = read_bounded(path, LARGEST_FILE_BYTES).decode("latin-1")
     except OSError as error:
         problems.append(f"{where}: cannot be read ({error.strerror})")
         return None
     for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
-        for beginning, pattern, example in _KINDS_OF_LINE:
+        for prefix, pattern, example in _KINDS_OF_LINE:
             match = pattern.match(line)
             if match is not None:
-                found[beginning].append((number, match))
-            elif line.startswith(beginning):
+                found[prefix].append((number, match))
+            elif line.startswith(prefix):
                 faults.append(f"{where}, line {number}: found {line[:120]!r}; expected as in: {example}")
     *headers, (boxes_begin, _, _) = _KINDS_OF_LINE
     faults += [
-        f"{where} has {len(found[beginning])} lines '{beginning}'; expected one, as in: {example}"
-        for beginning, _, example in headers
-        if len(found[beginning]) != 1 and not faults
+        f"{where} has {len(found[prefix])} lines '{prefix}'; expected one, as in: {example}"
+        for prefix, _, example in headers
+        if len(found[prefix]) != 1 and not faults
     ]
     if faults:
         problems += faults
         return None
-    (_, name), (size_line, size), (count_line, count) = (found[beginning][0] for beginning, _, _ in headers)
+    (_, name), (size_line, size), (count_line, count) = (found[prefix][0] for prefix, _, _ in headers)
     width, height = int(size[1]), int(size[2])
     if min(width, height) < 1:
         problems.append(f"{where}, line {size_line}: an image of {width} x {height} pixels; each must be at least 1")

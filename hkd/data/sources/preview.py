@@ -1,6 +1,6 @@
-"""A contact sheet of a data set: some of its images with their boxes drawn, to be looked at before anything is trained.
+"""A contact sheet of a data set: some of its images with their boxes.
 
-A conversion that swaps x and y, counts from 1, or misplaces frames passes every check of numbers; a glance finds it.
+It shows mistakes of a conversion that no check of numbers finds: swapped coordinates, shifted frames.
 """
 
 from __future__ import annotations
@@ -23,21 +23,20 @@ _MARGIN = 8
 _CAPTION_HEIGHT = 24
 _HEADER_HEIGHT = 40
 _BACKGROUND, _TEXT = "#101010", "#f0f0f0"
-# Tints of three of Okabe and Ito's colours, which people of any colour vision tell apart.
+# Tints of three colours of Okabe and Ito, distinguishable with any colour vision.
 _FULL_BODY, _VISIBLE_PART, _IGNORED = "#1fd6a1", "#f0e442", "#ff7f2a"
 _LEGEND = ((_FULL_BODY, "full body"), (_VISIBLE_PART, "visible part, where less"), (_IGNORED, "ignored"))
 
 
 def draw_preview(annotations: Annotations, path: Path, count: int) -> None:
-    """Writes a PNG of up to ``count`` images with their boxes, as annotated, and with what the data set calls them.
+    """Write a PNG of up to ``count`` images with their boxes as annotated, their labels, and visibilities below 1.
 
-    Images are chosen evenly over the data set; those with people that count come first, then those with boxes at all.
-    A share written at a box is its stated visibility, where below 1.
+    Images are spread evenly over the data set: first those with boxes that count, then those with any boxes.
 
     Args:
-        annotations: what to show; its images must be there.
-        path: of the sheet, replaced whole; its folder is made if needed.
-        count: at least 1.
+        annotations: Annotations; their images must exist.
+        path: PNG file; its folder is created if missing.
+        count: At least 1.
 
     Raises:
         AnnotationError: listing the chosen images that do not open.
@@ -65,9 +64,9 @@ def draw_preview(annotations: Annotations, path: Path, count: int) -> None:
 
 
 def choose_images(annotations: Annotations, count: int) -> list[int]:
-    """Positions of up to ``count`` images, ascending: those with people that count, then with boxes, then any.
+    """Indices of up to ``count`` images, ascending: first with boxes that count, then with any boxes, then others.
 
-    Each of the three kinds is chosen from evenly.
+    Images of each of the three groups are evenly spaced.
     """
     num_images = len(annotations.images)
     has_people = np.zeros(num_images, dtype=bool)
@@ -78,7 +77,7 @@ def choose_images(annotations: Annotations, count: int) -> list[int]:
     for group in (has_people, has_boxes & ~has_people, ~has_boxes):
         members = np.flatnonzero(group)
         wanted = min(count - len(chosen), len(members))
-        # The middle of each of `wanted` stretches of equal length.
+        # The middle of each of `wanted` intervals of equal length.
         chosen += [int(members[(2 * step + 1) * len(members) // (2 * wanted)]) for step in range(wanted)]
     return sorted(chosen)
 
@@ -98,7 +97,7 @@ def _draw_tile(
         problems.append(f"image {image.image_id} '{root / image.file_name}' cannot be drawn ({error})")
         return None
     draw = ImageDraw.Draw(picture)
-    # Boxes that count are drawn over those that do not, and words over all boxes.
+    # Boxes that count are drawn over ignored ones, and text over all boxes.
     ordered = sorted(records, key=lambda record: -record["ignore"])
     for record in ordered:
         visible = record.get("vis_bbox")
@@ -106,7 +105,7 @@ def _draw_tile(
             _draw_box(draw, visible, scale, _VISIBLE_PART)
         _draw_box(draw, record["bbox"], scale, _IGNORED if record["ignore"] else _FULL_BODY)
     for record in ordered:
-        _draw_words(draw, record, scale, size[0])
+        _draw_text(draw, record, scale, size[0])
     tile = Image.new("RGB", (_TILE_WIDTH, _TILE_HEIGHT + _CAPTION_HEIGHT), _BACKGROUND)
     tile.paste(picture, ((_TILE_WIDTH - size[0]) // 2, (_TILE_HEIGHT - size[1]) // 2))
     ignored = sum(record["ignore"] for record in records)
@@ -116,18 +115,18 @@ def _draw_tile(
 
 
 def _drawable(text: str, longest: int) -> str:
-    """One line of at most so many characters, its end where it is longer, without what cannot be drawn."""
+    """The last ``longest`` characters of a text, with ``?`` for characters that cannot be drawn."""
     line = "".join(character if character.isprintable() else "?" for character in text)
     return line if len(line) <= longest else f"...{line[3 - longest :]}"
 
 
-def _draw_words(draw: ImageDraw.ImageDraw, record: dict[str, Any], scale: float, width: int) -> None:
-    """What the data set calls the box, and its visibility: above it, or at the picture's edge if it begins beyond."""
-    words = [_drawable(record["label"], 40)] if "label" in record else []
+def _draw_text(draw: ImageDraw.ImageDraw, record: dict[str, Any], scale: float, width: int) -> None:
+    """Draw label and visibility above a box, or at the edge of the picture if the box is partly outside."""
+    parts = [_drawable(record["label"], 40)] if "label" in record else []
     if record["vis_ratio"] < 1:
-        words.append(f"{record['vis_ratio']:.2f}")
-    if words:
-        text, font = " ".join(words), ImageFont.load_default(12)
+        parts.append(f"{record['vis_ratio']:.2f}")
+    if parts:
+        text, font = " ".join(parts), ImageFont.load_default(12)
         left = max(0.0, min(record["bbox"][0] * scale, width - font.getlength(text) - 2))
         top = max(0.0, record["bbox"][1] * scale - 14)
         colour = _IGNORED if record["ignore"] else _FULL_BODY
@@ -135,12 +134,12 @@ def _draw_words(draw: ImageDraw.ImageDraw, record: dict[str, Any], scale: float,
 
 
 def _draw_box(draw: ImageDraw.ImageDraw, box_xywh: Sequence[float], scale: float, colour: str) -> None:
-    # A box may reach far out of its image; beyond its edge nothing is seen, and drawing would take its time.
+    # A box may extend far beyond its image, which would take long to draw.
     left, top = (max(-9.0, value * scale) for value in box_xywh[:2])
     right = min(_TILE_WIDTH + 9.0, (box_xywh[0] + box_xywh[2]) * scale)
     bottom = min(_TILE_HEIGHT + 9.0, (box_xywh[1] + box_xywh[3]) * scale)
     if right >= left and bottom >= top:
-        # A dark line on either side shows the box on any ground.
+        # A dark outline keeps the box visible on any background.
         draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=_BACKGROUND, width=4)
         draw.rectangle((left, top, right, bottom), outline=colour, width=2)
 

@@ -1,8 +1,8 @@
-"""Generated street scenes with labelled pedestrians: the data that needs no download.
+"""Generated street scenes with labelled pedestrians: data that needs no download.
 
-A scene is a function of ``(seed, index)`` and a :class:`SceneStyle`. People, look-alikes and occluders stand on the
-ground plane of a pinhole camera, so that the row of the feet gives the height, and are painted back to front;
-for every pixel it is remembered whom it shows, from which the visible boxes follow.
+A scene is a function of ``(seed, index)``, its size and a :class:`SceneStyle`. People, look-alikes and occluders are
+placed on the ground plane of a pinhole camera, so that the row of the feet determines the height, and are painted back
+to front. An identity map records the visible pixels of each pedestrian, from which the visible boxes are computed.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from hkd.coco.errors import AnnotationError
 from hkd.coco.reading import read_json
 from hkd.coco.writing import annotation_document, write_documents
 from hkd.data.sources import conversion
-from hkd.data.sources._scene.canvas import Canvas, Footprint, PixelBox, noise, smooth_noise
-from hkd.data.sources._scene.composition import Light, compose, paint
-from hkd.data.sources._scene.street import draw_street, sample_camera, sample_street
-from hkd.data.sources._scene.style import DEFAULT_STYLE, REFERENCE_HEIGHT, SceneStyle
+from hkd.data.sources.scene.canvas import Canvas, Footprint, PixelBox, noise, smooth_noise
+from hkd.data.sources.scene.composition import Light, compose, paint
+from hkd.data.sources.scene.street import draw_street, sample_camera, sample_street
+from hkd.data.sources.scene.style import DEFAULT_STYLE, REFERENCE_HEIGHT, SceneStyle
 
 __all__ = ["DEFAULT_STYLE", "PedestrianBox", "Scene", "SceneError", "SceneStyle", "draw_scene", "write_scenes"]
 
 SMALLEST_SIDE = 64
 """Shortest allowed side of a scene, pixels."""
 FIRST_VALIDATION_INDEX = 1_000_000
-"""Validation scenes are numbered from here, training scenes from 0: a longer training set leaves them as they are."""
-_UNWRITTEN_SCENES = 8
+"""Training scenes are numbered from 0, validation scenes from here, so that they do not depend on ``train_images``."""
+MAX_QUEUED_SCENES = 8
 
 
 class SceneError(ValueError):
@@ -48,16 +48,16 @@ class SceneError(ValueError):
 
 @dataclass(frozen=True)
 class PedestrianBox:
-    """One labelled pedestrian, or an ignore region; boxes are (x, y, width, height) in whole pixels of the picture."""
+    """A pedestrian or an ignore region; boxes are (x, y, width, height) in whole pixels of the picture."""
 
     bbox: tuple[int, int, int, int]
     """Full body, hidden parts included, clipped to the picture."""
     vis_bbox: tuple[int, int, int, int]
-    """Tight about the pixels that can be seen."""
+    """Tight box of the visible pixels."""
     vis_ratio: float
     """Area of ``vis_bbox`` over the area of the full body's box *before* clipping, in (0, 1]."""
     ignore: bool
-    """A crowd, or somebody too small or too hidden to count."""
+    """A crowd, or a pedestrian who is too small or too occluded to count."""
     is_crowd: bool = False
     """Several people under one box."""
 
@@ -78,7 +78,7 @@ def _area(box: PixelBox) -> int:
 def label_figure(
     canvas: Canvas, identity: int, footprints: Sequence[Footprint], is_crowd: bool, style: SceneStyle
 ) -> PedestrianBox | None:
-    """The label of one identity, of which ``footprints`` were painted; ``None`` where nothing of it can be seen."""
+    """Label of one identity with the given footprints; ``None`` if no pixel of it is visible."""
     full = _union([footprint.box for footprint in footprints])
     width, height = canvas.picture.size
     clipped = max(full[0], 0), max(full[1], 0), min(full[2], width), min(full[3], height)
@@ -111,13 +111,13 @@ def _xywh(box: PixelBox) -> tuple[int, int, int, int]:
 
 
 def _blur_kernel(deviation: float) -> ImageFilter.Kernel:
-    """Gaussian blur over 3 x 3 pixels, enough for deviations below a pixel."""
+    """Gaussian blur over 3 x 3 pixels, sufficient for standard deviations below a pixel."""
     side = math.exp(-0.5 / deviation**2)
     return ImageFilter.Kernel((3, 3), [side * side, side, side * side, side, 1.0, side, side * side, side, side * side])
 
 
 def _expose(picture: Image.Image, rng: random.Random, style: SceneStyle) -> NDArray[np.uint8]:
-    """What the camera makes of the painted street: exposure, contrast, colour cast, blur, uneven light, noise."""
+    """Simulate the camera: exposure, contrast, colour cast, blur, uneven light, noise."""
     gain, contrast = rng.uniform(*style.gain), rng.uniform(*style.picture_contrast)
     table: list[int] = []
     for _ in range(3):
@@ -141,13 +141,13 @@ def draw_scene(
     """Draw one street scene; equal arguments give equal bytes.
 
     Args:
-        seed: names the family of scenes.
-        index: names the scene in its family, from 0.
-        height, width: of the picture, pixels; pedestrians grow with the height.
-        style: the distribution of scenes.
+        seed: Seed of a family of scenes.
+        index: Number of the scene in its family, from 0.
+        height, width: Size of the picture, pixels; pedestrians scale with the height.
+        style: Distribution of scenes.
 
     Returns:
-        The picture (height, width, 3) and a label for everybody of whom a pixel can be seen, crowds as one each.
+        The picture (height, width, 3) and a label for every pedestrian with a visible pixel; one label per crowd.
 
     Raises:
         SceneError: a side is shorter than 64 pixels.
@@ -186,14 +186,14 @@ def write_scenes(
     progress: bool = True,
     style: SceneStyle = DEFAULT_STYLE,
 ) -> tuple[Path, Path]:
-    """Draw a training and a validation set: PNG files in ``out_dir/images`` and a COCO JSON beside it for each.
+    """Draw training and validation scenes: PNG files in ``out_dir/images``, and a COCO JSON of each set in ``out_dir``.
 
-    A JSON that exists has all its images: an interrupted drawing leaves what was there as it was.
+    An annotation file exists only if all its images do. An interruption while drawing leaves previous files unchanged.
 
     Args:
-        out_dir: made if needed; scenes drawn there before with the same arguments are replaced.
-        train_images, validation_images: how many scenes of each.
-        progress: show a progress bar on the terminal.
+        out_dir: Created if missing; scenes that were drawn there with the same arguments are replaced.
+        train_images, validation_images: Number of scenes.
+        progress: Show a progress bar on stderr.
 
     Returns:
         The paths of ``train.json`` and ``validation.json``.
@@ -218,14 +218,14 @@ def write_scenes(
     }
     paths = {split: out_dir / f"{split}.json" for split in splits}
     for split, path in paths.items():
-        _refuse_another_set(path, {"images": len(splits[split]), **settings})
+        _require_same_set(path, {"images": len(splits[split]), **settings})
     folder, partial = out_dir / "images", out_dir / f"images.{os.getpid()}.partial"
     folder.mkdir(parents=True, exist_ok=True)
     try:
         partial.mkdir()
         documents = _draw_all(partial, splits, settings, style, progress)
         for path in paths.values():
-            path.unlink(missing_ok=True)  # while images change, no annotations of the old ones
+            path.unlink(missing_ok=True)  # old annotations must not exist while images are replaced
         for picture in sorted(partial.iterdir()):
             picture.replace(folder / picture.name)
         write_documents({paths[split]: document for split, document in documents.items()})
@@ -234,14 +234,14 @@ def write_scenes(
     return paths["train"], paths["validation"]
 
 
-def _refuse_another_set(path: Path, settings: Mapping[str, Any]) -> None:
+def _require_same_set(path: Path, settings: Mapping[str, Any]) -> None:
     if not path.exists():
         return
     document = read_json(path)
     info = document.get("info") if isinstance(document, dict) else None
     found = info.get("scenes") if isinstance(info, dict) else None
     if not isinstance(found, dict):
-        problem = "holds annotations of another data set, or of an older version"
+        problem = "contains annotations of another data set, or of an older version"
     else:
         differences = [
             f"{name} {found.get(name)!r} instead of {value!r}"
@@ -250,24 +250,24 @@ def _refuse_another_set(path: Path, settings: Mapping[str, Any]) -> None:
         ]
         if not differences:
             return
-        problem = f"holds scenes drawn with {', '.join(differences)}"
-    raise AnnotationError([f"{problem}; name another folder, or take the file away"], str(path))
+        problem = f"contains scenes drawn with {', '.join(differences)}"
+    raise AnnotationError([f"{problem}; choose another folder, or remove the file"], str(path))
 
 
 def _draw_all(
     folder: Path, splits: Mapping[str, range], settings: Mapping[str, Any], style: SceneStyle, progress: bool
 ) -> dict[str, dict[str, Any]]:
-    """Draws every scene into ``folder``; returns the COCO document of each split."""
+    """Draw every scene into ``folder``; return the COCO document of each split."""
     scenes = [(split, index) for split, indices in splits.items() for index in indices]
     records: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {split: ([], []) for split in splits}
-    # PNG compression releases the interpreter lock: one thread packs while this one draws.
-    with ThreadPoolExecutor(max_workers=1) as packer:
+    # PNG compression releases the GIL: one thread compresses while this one draws.
+    with ThreadPoolExecutor(max_workers=1) as compressor:
         unwritten: deque[Future[None]] = deque()
         for split, index in conversion.progress(scenes, "drawing street scenes", shown=progress):
             scene = draw_scene(settings["seed"], index, settings["height"], settings["width"], style)
             name = f"{split}_{index - splits[split].start:06d}.png"
-            unwritten.append(packer.submit(_write_png, scene.image, folder / name))
-            if len(unwritten) > _UNWRITTEN_SCENES:
+            unwritten.append(compressor.submit(_write_png, scene.image, folder / name))
+            if len(unwritten) > MAX_QUEUED_SCENES:
                 unwritten.popleft().result()
             images, annotations = records[split]
             height, width, _ = scene.image.shape
@@ -282,7 +282,7 @@ def _draw_all(
 
 
 def _write_png(image: NDArray[np.uint8], path: Path) -> None:
-    # Run lengths alone: on noisy pictures both faster and smaller than a search for repeated strings.
+    # On noisy pictures, run-length encoding is faster than deflate's search for repeated strings, and smaller.
     Image.fromarray(image).save(path, compress_level=1, compress_type=zlib.Z_RLE)
 
 

@@ -1,16 +1,16 @@
 """A folder in the layout of Ultralytics' YOLO, filtered to people.
 
-Written from the format's documentation (docs.ultralytics.com/datasets/detect). ``data.yaml`` names the splits and the
+Written from the format's documentation (docs.ultralytics.com/datasets/detect). ``data.yaml`` lists the splits and the
 classes::
 
-    path: .                  # not needed: what it names must lie in the data set's folder
+    path: .                  # optional; must be in the data set's folder
     train: images/train      # a folder, a .txt that lists images, or a list of these
     val: images/val
     names: {0: person, 1: bicycle}
 
-The labels of ``images/train/a.jpg`` are in ``labels/train/a.txt`` (the last ``images`` of its path is replaced): one
-line an object, ``class center_x center_y width height``, in shares of the image's width and height. An image without
-a label file shows nobody. Boxes of other classes are left out, and counted; so are lines that occur twice.
+The labels of ``images/train/a.jpg`` are in ``labels/train/a.txt`` (the last ``images`` of the path is replaced), one
+object per line: ``class center_x center_y width height``, as fractions of the image's width and height. An image
+without a label file contains no people. Boxes of other classes and duplicate lines are dropped and counted.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ LARGEST_CONFIG_BYTES = 1 << 20
 LARGEST_TEXT_BYTES = 1 << 28
 """Of one label file, or one list of images."""
 _ROUNDING = 1e-6
-"""A share may pass 1 by so much, in files written with few digits."""
+"""Tolerance above 1 of fractions, which files may round."""
 
 
 @dataclass
-class _Told:
-    """What is told of a split besides its problems."""
+class _Notes:
+    """Notes on a split that are not problems."""
 
     without_labels: int = 0
     repeated: int = 0
@@ -73,13 +73,13 @@ class _Told:
 def convert(
     root: Path, out: Path, *, person_names: Sequence[str] = DEFAULT_PERSON_NAMES, progress: bool = True
 ) -> ConversionSummary:
-    """Writes ``train.json``, ``validation.json`` and ``test.json`` to ``out``, of the splits that are there.
+    """Write ``train.json``, ``validation.json`` and ``test.json`` to ``out``, for the splits that exist.
 
     Args:
-        root: folder that holds ``data.yaml`` (or one other ``.yaml``).
-        out: folder of the result; made if needed.
-        person_names: names of the classes that are kept; case does not matter.
-        progress: whether a bar is shown on stderr.
+        root: Folder of ``data.yaml`` (or of a single other ``.yaml`` file).
+        out: Output folder, created if missing.
+        person_names: Names of the classes to keep, case-insensitive.
+        progress: Show a progress bar on stderr.
 
     Raises:
         AnnotationError: listing every malformed file, line and image.
@@ -94,20 +94,20 @@ def convert(
     if config and not entries:
         problems.append(f"{file}: names neither train nor val nor test")
     for key, entry in entries.items() if names else ():
-        told = _Told()
+        notes = _Notes()
         split = Split(_SPLITS[key], [], [])
         images = _images(root, config.get("path"), entry, f"{file}: {key}", problems)
         for image in conversion.progress(images, f"Reading {key}", shown=progress):
-            _read_image(root, image, split, names, person_names, told, problems)
+            _read_image(root, image, split, names, person_names, notes, problems)
         split, dropped = drop_unusable_boxes(split)
         splits.append(split)
-        mended += told.sentences(split) + dropped
-    # Every image was opened already.
+        mended += notes.sentences(split) + dropped
+    # All images were opened to read their sizes.
     return write_splits(splits, out, root, check_images=False, problems=problems, source=str(root), mended=mended)
 
 
 def _read_config(root: Path, problems: list[str]) -> tuple[dict[Any, Any], str]:
-    """The content of the data set's YAML file, empty if it is at fault, and its name."""
+    """Content of the data set's YAML file, empty if it is invalid, and its name."""
     files = [root / "data.yaml"] if (root / "data.yaml").is_file() else sorted(root.glob("*.y*ml"))
     if len(files) != 1:
         problems.append(f"there is no data.yaml, and {len(files)} other .yaml files; name the folder that holds one")
@@ -132,15 +132,15 @@ def _read_config(root: Path, problems: list[str]) -> tuple[dict[Any, Any], str]:
 
 
 def _has_aliases(content: bytes) -> bool:
-    """Whether a value is given by name: aliases of aliases make gigabytes of a hundred bytes."""
+    """Whether the YAML has aliases: nested aliases can expand a hundred bytes to gigabytes."""
     try:
         return any(isinstance(token, yaml.AliasToken) for token in yaml.scan(content))
     except yaml.YAMLError:
-        return False  # what is wrong is told where the document is read
+        return False  # parse_yaml reports the error
 
 
 def _class_names(config: dict[Any, Any], file: str, person_names: Sequence[str], problems: list[str]) -> dict[int, str]:
-    """Class names by number; empty if they are at fault."""
+    """Class names by number; empty if they are invalid."""
     if not config:
         return {}
     names = config.get("names")
@@ -161,7 +161,7 @@ def _class_names(config: dict[Any, Any], file: str, person_names: Sequence[str],
 
 
 def _images(root: Path, base: object, entry: object, where: str, problems: list[str]) -> list[Path]:
-    """The images of one split, sorted; every one lies in the data set's folder."""
+    """The images of one split, sorted; all are in the data set's folder."""
     images: set[Path] = set()
     for part in entry if isinstance(entry, list) else [entry]:
         place = _inside(root, base, part) if isinstance(part, str) else None
@@ -194,11 +194,11 @@ def _lines(path: Path, name: str, problems: list[str]) -> list[str]:
 
 
 def _inside(root: Path, base: object, name: str, beside: Path | None = None) -> Path | None:
-    """What ``name`` stands for, if it exists and its path does not leave ``root``.
+    """Path that ``name`` refers to; ``None`` unless it exists inside ``root``.
 
-    Exported files often begin with ``../`` where the data set's own folder is meant, which YOLO forgives as well.
+    Exported files often start with ``../`` although they mean the data set's folder; YOLO accepts that, too.
     """
-    top = Path(os.path.abspath(root))  # noqa: PTH100 (resolve would follow links, which may lead where they will)
+    top = Path(os.path.abspath(root))  # noqa: PTH100 (resolve would follow links, which may point elsewhere)
     starts = [top / base, top] if isinstance(base, str) else [top]
     starts += [] if beside is None else [top / beside.relative_to(root)]
     for start in starts:
@@ -207,7 +207,7 @@ def _inside(root: Path, base: object, name: str, beside: Path | None = None) -> 
             try:
                 if place.is_relative_to(top) and place.exists():
                     return root / place.relative_to(top)
-            except OSError:  # too long a name
+            except OSError:  # the name is too long
                 continue
     return None
 
@@ -218,7 +218,7 @@ def _read_image(
     split: Split,
     names: dict[int, str],
     person_names: Sequence[str],
-    told: _Told,
+    notes: _Notes,
     problems: list[str],
 ) -> None:
     name = image.relative_to(root)
@@ -227,7 +227,7 @@ def _read_image(
     split.images.append({"id": image_id, "file_name": name.as_posix(), "height": height, "width": width})
     label = root / _label_path(name)
     if not label.is_file():
-        told.without_labels += 1
+        notes.without_labels += 1
         return
     wanted = {person.lower() for person in person_names}
     seen: set[tuple[float, ...]] = set()
@@ -240,7 +240,7 @@ def _read_image(
             continue
         class_name = names[int(row[0])]
         if row in seen:
-            told.repeated += 1
+            notes.repeated += 1
         elif class_name.strip().lower() in wanted:
             center_x, center_y, box_width, box_height = row[1:]
             split.annotations.append(
@@ -255,7 +255,7 @@ def _read_image(
                 }
             )
         else:
-            told.left_out[class_name] += 1
+            notes.left_out[class_name] += 1
         seen.add(row)
 
 
@@ -269,7 +269,7 @@ def _label_path(image: Path) -> Path:
 
 
 def _row(line: str, names: dict[int, str], where: str, problems: list[str]) -> tuple[float, ...] | None:
-    """Class number, center and size in shares; ``None``, and a sentence, where the line is malformed."""
+    """Class number, center and size as fractions; ``None``, with an entry in ``problems``, if the line is malformed."""
     columns = line.split()
     try:
         numbers = tuple(map(decimal, columns))
@@ -283,7 +283,7 @@ def _row(line: str, names: dict[int, str], where: str, problems: list[str]) -> t
     elif numbers[0] not in names:
         problems.append(f"{where}: class {columns[0]} is not among the names in the data set's .yaml")
     elif not all(0 <= share <= 1 + _ROUNDING for share in numbers[1:]):
-        problems.append(f"{where}: found {line.strip()[:80]!r}; center and size must be shares from 0 to 1")
+        problems.append(f"{where}: found {line.strip()[:80]!r}; center and size must be fractions from 0 to 1")
     else:
         return numbers
     return None

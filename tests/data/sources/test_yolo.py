@@ -147,8 +147,8 @@ def test_repeated_lines_and_empty_boxes_are_left_out(root: Path, tmp_path: Path)
         ("0 0.5 0.4 0.3 inf", "expected five numbers"),
         ("3 0.5 0.4 0.3 0.6", "line 2: class 3 is not among the names"),
         ("0.5 0.5 0.4 0.3 0.6", "class 0.5 is not among the names"),
-        ("0 100 40 60 60", "center and size must be shares from 0 to 1"),
-        ("0 0.5 0.4 0.3 -0.6", "center and size must be shares from 0 to 1"),
+        ("0 100 40 60 60", "center and size must be fractions from 0 to 1"),
+        ("0 0.5 0.4 0.3 -0.6", "center and size must be fractions from 0 to 1"),
         ("\xff\xfe", "expected five numbers"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Reader of Caltech's distribution: annotations (.vbb, text), video (.seq), conversion."""
+"""Caltech Pedestrian: annotations (.vbb, text), videos (.seq) and their conversion."""

@@ -1,7 +1,7 @@
-"""Text annotations of one image as Dollar's ``bbGt.m`` writes them, the form of Caltech's new annotations.
+"""Text annotations of one image in the format of Dollar's ``bbGt.m``, as in Caltech's new annotations.
 
-A first line ``% bbGt version=3``, then a line for each object: label, x, y, width, height in pixels, occluded (0/1),
-the visible part's x, y, width, height (zeros where not given), ignore (0/1), angle.
+The first line is ``% bbGt version=3``. Each further line is an object: label, x, y, width, height in pixels, occluded
+(0/1), x, y, width, height of the visible part (zeros if unknown), ignore (0/1), angle.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hkd.data.sources.caltech.vbb import VideoObject
 from hkd.data.sources.conversion import decimal
 
 LARGEST_FILE_BYTES = 1 << 20
-"""A line takes some 50 bytes; no image shows that many people."""
+"""A line has about 50 bytes."""
 _HEAD = re.compile(r"%\s*bbGt version=(\d+)\s*")
 _VERSION = "3"
 _COLUMNS = "label x y width height occluded visible_x visible_y visible_width visible_height ignore angle"
@@ -24,7 +24,7 @@ _COLUMN_COUNT = len(_COLUMNS.split())
 
 
 def read_bbgt(path: Path, problems: list[str]) -> tuple[VideoObject, ...]:
-    """Reads the objects of one image; adds a sentence with file and line for all that is wrong."""
+    """Read the objects of one image; add a message with file and line to ``problems`` for each invalid line."""
     try:
         lines = re.split(r"\r\n|\r|\n", read_bounded(path, LARGEST_FILE_BYTES).decode("utf-8"))
     except OSError as error:

@@ -1,13 +1,13 @@
-"""The Caltech Pedestrian data set (Dollar, Wojek, Schiele, Perona, PAMI 2012): its own files to COCO JSON.
+"""The Caltech Pedestrian data set (Dollar, Wojek, Schiele, Perona, PAMI 2012) to COCO JSON.
 
-Original annotations are ``.vbb`` files; the new annotations (Zhang, Benenson, Omran, Hosang, Schiele, CVPR 2016) a text
-file for each image, or a COCO-style JSON made of them. Every n-th frame is taken, the n-th first: with 30, as the
-benchmark does, frames 29, 59 and so on, counted from 0. Sets 00 to 05 are ``train``, 06 to 10 ``test``.
+Original annotations are ``.vbb`` files. New annotations (Zhang, Benenson, Omran, Hosang, Schiele, CVPR 2016) are a text
+file per image, or a COCO-style JSON derived from them. Every n-th frame is used, starting with the n-th: with 30, as in
+the benchmark, frames 29, 59 and so on, counted from 0. Sets 00 to 05 are ``train``, 06 to 10 ``test``.
 
-Boxes stand as annotated: x and y are written as they stand in the files, which the reference evaluation does too.
+Coordinates are not shifted, as in the reference evaluation.
 
-The test set's .vbb files, the new annotations as JSON, 65 frames and a short .seq were at hand to test on; the training
-sets, whole videos and the new annotations as text files are read as Dollar's code documents them.
+Tested on the .vbb files of the test sets, the new annotations as JSON, 65 frames and a short .seq. Training sets, whole
+videos and the new annotations as text files are read as documented by Dollar's code.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from hkd.data.sources.caltech.vbb import VideoObject, read_vbb
 from hkd.data.sources.conversion import ConversionSummary, Split, drop_unusable_boxes, write_splits
 
 FRAME_WIDTH, FRAME_HEIGHT = 640, 480
-"""Of every frame, pixels."""
+"""Size of every frame, pixels."""
 COUNTED_LABEL = "person"
 """All other labels ("people", "person?", "person-fa", "ignore") are ignore regions."""
 IGNORE_LABEL = "ignore"
@@ -53,43 +53,42 @@ def convert(
     annotations_only: bool = False,
     progress: bool = True,
 ) -> ConversionSummary:
-    """Writes ``train.json`` and ``test.json`` to ``out``, of those sets that there are.
+    """Write ``train.json`` and ``test.json`` to ``out``, for the sets that exist.
 
-    Image ids count from 1 in each, by set, video and frame. Each annotation carries the data set's ``label``, and
-    where they are known ``occluded`` and ``vis_bbox``; ``vis_ratio`` is 1 where the box is not occluded or the visible
-    part not given.
-    Frames that are images of the field's name stay where they are; others, and those in ``.seq`` files, are written to
-    ``<out>/images``. No annotation file is written unless everything is in order.
+    Image ids start from 1 in each file, sorted by set, video and frame. Annotations have the data set's ``label``, and
+    ``occluded`` and ``vis_bbox`` if known; ``vis_ratio`` is 1 if the box is not occluded or the visible part unknown.
+    Frames with the usual file names are used in place; others, and those in ``.seq`` files, are written to
+    ``<out>/images``. If there is any problem, no annotation file is written.
 
     Args:
-        root: folder with the data set's files, see :mod:`hkd.data.sources.caltech.files`.
-        out: folder of the result; made if needed.
+        root: Folder of the data set, see :mod:`hkd.data.sources.caltech.files`.
+        out: Output folder, created if missing.
         every: n of every n-th frame.
-        annotations: which of the two.
-        annotations_only: frames are neither looked for nor checked: enough for evaluation.
-        progress: whether bars are shown on stderr.
+        annotations: Original or new annotations.
+        annotations_only: Do not search or check frames; sufficient for evaluation.
+        progress: Show progress bars on stderr.
 
     Raises:
-        AnnotationError: listing everything that is wrong with the files.
+        AnnotationError: listing every problem of the files.
         ValueError: ``every`` is below 1.
     """
     if every < 1:
         raise ValueError(f"every is {every}; it must be at least 1")
     root, out = Path(root), Path(out)
     problems: list[str] = []
-    told: list[str] = []
+    notes: list[str] = []
     if root.resolve() == out.resolve():
         raise AnnotationError(["it cannot be --out as well as --root; write to another folder"], str(root))
     files = find_files(root, out, problems)
     read = _read_original if annotations == "original" else _read_new
-    objects = read(files, every, problems, told, progress)
+    objects = read(files, every, problems, notes, progress)
     if not objects and not problems:
         problems.append(_nothing_found(annotations, every))
     keys = sorted(objects)
     image_root, names = out / FRAME_FOLDER, {key: f"{frame_name(key)}.jpg" for key in keys}
     if not annotations_only and not problems:
-        image_root, names, notes = place_frames(keys, files, root, out, problems, shown=progress)
-        told += notes
+        image_root, names, frame_notes = place_frames(keys, files, root, out, problems, shown=progress)
+        notes += frame_notes
     if problems:
         raise AnnotationError(problems, str(root))
     splits = []
@@ -98,7 +97,7 @@ def convert(
         if chosen:
             split, dropped = drop_unusable_boxes(_split(name, chosen, objects, names))
             splits.append(split)
-            told += dropped
+            notes += dropped
     return write_splits(
         splits,
         out,
@@ -106,7 +105,7 @@ def convert(
         check_images=not annotations_only,
         problems=problems,
         source=str(root),
-        mended=told,
+        mended=notes,
         show_progress=progress,
     )
 
@@ -119,7 +118,7 @@ def _nothing_found(annotations: str, every: int) -> str:
     )
 
 
-def _read_original(files: CaltechFiles, every: int, problems: list[str], told: list[str], progress: bool) -> Objects:
+def _read_original(files: CaltechFiles, every: int, problems: list[str], notes: list[str], progress: bool) -> Objects:
     objects: dict[FrameKey, Sequence[VideoObject]] = {}
     known = [(video, path) for video, path in sorted(files.annotations.items()) if video[0] <= LAST_SET]
     for (set_number, video_number), path in conversion.progress(known, "Reading annotations", shown=progress):
@@ -130,14 +129,14 @@ def _read_original(files: CaltechFiles, every: int, problems: list[str], told: l
             continue
         objects |= {(set_number, video_number, frame): found for frame, found in annotation.objects.items()}
     if len(known) < len(files.annotations):
-        told.append(f"left out {len(files.annotations) - len(known)} .vbb files of sets beyond {LAST_SET}")
+        notes.append(f"left out {len(files.annotations) - len(known)} .vbb files of sets beyond {LAST_SET}")
     return objects
 
 
-def _read_new(files: CaltechFiles, every: int, problems: list[str], told: list[str], progress: bool) -> Objects:
+def _read_new(files: CaltechFiles, every: int, problems: list[str], notes: list[str], progress: bool) -> Objects:
     objects: dict[FrameKey, Sequence[VideoObject]] = {}
     left_out = 0
-    for key, found in _new_annotations(files, problems, told, progress):
+    for key, found in _new_annotations(files, problems, notes, progress):
         if key in objects:
             problems.append(f"{frame_name(key)} is annotated twice; keep the text files or the JSON, not both")
         elif key[0] > LAST_SET or (key[2] + 1) % every:
@@ -145,12 +144,12 @@ def _read_new(files: CaltechFiles, every: int, problems: list[str], told: list[s
         else:
             objects[key] = found
     if left_out:
-        told.append(f"left out {left_out} annotated frames: not one in {every}, or of sets beyond {LAST_SET}")
+        notes.append(f"left out {left_out} annotated frames: not one in {every}, or of sets beyond {LAST_SET}")
     return objects
 
 
 def _new_annotations(
-    files: CaltechFiles, problems: list[str], told: list[str], progress: bool
+    files: CaltechFiles, problems: list[str], notes: list[str], progress: bool
 ) -> Iterator[tuple[FrameKey, Sequence[VideoObject]]]:
     for key, path in conversion.progress(sorted(files.new_texts.items()), "Reading annotations", shown=progress):
         yield key, read_bbgt(path, problems)
@@ -165,8 +164,8 @@ def _new_annotations(
             x, y, width, height = record["bbox"]
             label = IGNORE_LABEL if record["ignore"] else COUNTED_LABEL
             found[record["image_id"]].append(VideoObject(label, (x, y, width, height), None, None))
-        told.append(
-            f"{path}: does not tell who is occluded; all {len(document.ignore)} boxes count as wholly visible, so that"
+        notes.append(
+            f"{path}: contains no occlusions; all {len(document.ignore)} boxes count as completely visible, so that"
             " miss rates by visibility are not those of the text files"
         )
         for image in document.images:
@@ -199,7 +198,7 @@ def _annotation(image_id: int, found: VideoObject) -> dict[str, Any]:
         "ignore": int(found.ignored or found.label != COUNTED_LABEL),
         "label": found.label,
     }
-    # What is not known must not stand there as "not occluded".
+    # An unknown occlusion must not be written as "not occluded".
     if visible is not None:
         annotation["vis_bbox"] = list(visible)
     if found.occluded is not None:

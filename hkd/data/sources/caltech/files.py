@@ -1,6 +1,6 @@
-"""Finds what there is of the Caltech Pedestrian data set below a folder, and brings its frames together.
+"""Search for the files of the Caltech Pedestrian data set, and collection of its frames in one folder.
 
-Layouts differ with the tool that unpacked them, so files are known by their names alone, in whatever folder they lie:
+Layouts depend on the tool that unpacked the data set, so files are recognized by their names, in any sub-folder:
 ``setNN/VNNN.vbb`` and ``setNN/VNNN.seq``; frames ``setNN_VNNN_INNNNN.jpg`` or ``setNN/VNNN/INNNNN.jpg`` (or ``.png``),
 counted from 0; new annotations ``setNN_VNNN_INNNNN.txt`` (or ``.jpg.txt``) and ``new_annotations*.json``.
 """
@@ -28,7 +28,7 @@ KeyT = TypeVar("KeyT")
 
 LAST_SET = 10
 FRAME_FOLDER = "images"
-"""Of the output: holds frames that were brought together."""
+"""Folder of the collected frames in the output folder."""
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _VIDEO = re.compile(r"set(\d{2})/V(\d{3})")
 _FRAME = re.compile(r"set(\d{2})_V(\d{3})_I(\d{5})")
@@ -37,7 +37,7 @@ _FRAME_IN_FOLDERS = re.compile(r"set(\d{2})/V(\d{3})/I(\d{5})")
 
 @dataclass(frozen=True)
 class CaltechFiles:
-    """The files of the data set that were found."""
+    """The files of the data set."""
 
     annotations: Mapping[VideoKey, Path]
     """Original annotations, ``.vbb``."""
@@ -50,20 +50,20 @@ class CaltechFiles:
 
 
 def frame_name(key: FrameKey) -> str:
-    """The field's name of a frame, without suffix: ``set06_V000_I00029``."""
+    """Usual file name of a frame, without suffix: ``set06_V000_I00029``."""
     return "set{:02d}_V{:03d}_I{:05d}".format(*key)
 
 
 def frame_key(file_name: str) -> FrameKey | None:
-    """The frame that a file's name tells, in the first of the two forms; ``None`` if it tells none."""
+    """Frame of a file with the usual name ``setNN_VNNN_INNNNN``; ``None`` for other names."""
     match = _FRAME.fullmatch(PurePosixPath(file_name).stem)
     return None if match is None else (int(match[1]), int(match[2]), int(match[3]))
 
 
 def find_files(root: Path, out: Path, problems: list[str]) -> CaltechFiles:
-    """Looks through all of ``root`` but ``<out>/images``, where frames are brought together.
+    """Search ``root``, except for ``<out>/images``, where frames are collected.
 
-    Two files for the same thing are a problem.
+    Two files for the same video or frame are a problem.
     """
     annotations: dict[VideoKey, Path] = {}
     texts: dict[FrameKey, Path] = {}
@@ -100,7 +100,7 @@ def _add(found: dict[KeyT, Path], key: KeyT, path: Path, problems: list[str]) ->
 
 
 def _files_below(root: Path, excluded: Path) -> Iterator[Path]:
-    """All files, by name; links to folders are followed, each folder once."""
+    """All files, sorted by name; links to folders are followed, each folder once."""
     seen = {excluded}
     for folder, folders, files in os.walk(root, followlinks=True):
         resolved = Path(folder).resolve()
@@ -115,14 +115,14 @@ def _files_below(root: Path, excluded: Path) -> Iterator[Path]:
 def place_frames(
     wanted: Sequence[FrameKey], files: CaltechFiles, root: Path, out: Path, problems: list[str], *, shown: bool
 ) -> tuple[Path, dict[FrameKey, str], list[str]]:
-    """Makes every wanted frame an image file that carries the field's name.
+    """Provide every wanted frame as an image file with the usual name.
 
-    Images that carry it stay where they are if all do. Otherwise all frames are brought together in ``<out>/images``:
-    from a ``.seq`` file the bytes of its frames as they are, uncompressed ones as PNG.
+    If all frames are such files already, they are used in place. Otherwise all frames are collected in
+    ``<out>/images``: compressed frames of a ``.seq`` file are copied, uncompressed ones written as PNG.
 
     Returns:
-        The images' root, each frame's path relative to it, and what is to be told. Frames that cannot be had are added
-        to the problems, one sentence a video.
+        The root of the images, the path of each frame relative to it, and notes for the user. Missing frames are added
+        to ``problems``, one message per video.
     """
     if all(key in files.frames and frame_key(files.frames[key].name) == key for key in wanted):
         return root, {key: files.frames[key].relative_to(root).as_posix() for key in wanted}, []
@@ -130,14 +130,14 @@ def place_frames(
     for key in wanted:
         by_video.setdefault(key[:2], []).append(key)
     sources: dict[VideoKey, SeqVideo | None] = {}
-    told: list[str] = []
+    notes: list[str] = []
     for video, keys in by_video.items():
-        sources[video] = _source(video, keys, files, problems, told)
+        sources[video] = _source(video, keys, files, problems, notes)
     if problems:
-        return root, {}, told
+        return root, {}, notes
     names: dict[FrameKey, str] = {}
     images = out / FRAME_FOLDER
-    for video, keys in progress(by_video.items(), "Bringing frames together", total=len(by_video), shown=shown):
+    for video, keys in progress(by_video.items(), "Collecting frames", total=len(by_video), shown=shown):
         source = sources[video]
         for key in keys:
             suffix = files.frames[key].suffix.lower() if source is None else source.suffix
@@ -153,13 +153,13 @@ def place_frames(
                 problems.append(f"'{files.frames[key]}' cannot be read ({error.strerror})")
                 continue
             write_atomically(images / names[key], data)
-    return images, names, told
+    return images, names, notes
 
 
 def _source(
-    video: VideoKey, keys: Sequence[FrameKey], files: CaltechFiles, problems: list[str], told: list[str]
+    video: VideoKey, keys: Sequence[FrameKey], files: CaltechFiles, problems: list[str], notes: list[str]
 ) -> SeqVideo | None:
-    """The video that holds the frames; ``None`` where they are images, or cannot be had."""
+    """The video that contains the frames; ``None`` if they are image files or missing."""
     name = "set{:02d}/V{:03d}".format(*video)
     missing = [key for key in keys if key not in files.frames]
     if not missing:
@@ -182,5 +182,5 @@ def _source(
             f" frame {beyond[0][2]}, counted from 0); is the file truncated?"
         )
     elif source.announced_frames > source.frame_count:
-        told.append(f"{source.path} announces {source.announced_frames} frames and holds {source.frame_count}")
+        notes.append(f"{source.path} announces {source.announced_frames} frames and holds {source.frame_count}")
     return source

@@ -1,9 +1,9 @@
-"""Norpix' video container ``.seq``, as Caltech's videos come: frames, each an image of its own, behind a header.
+"""Reader of Norpix' video container ``.seq``, the format of Caltech's videos: a header, then independent frames.
 
-The header is of 1024 bytes, little-endian: at 0 the number 0xFEED and "Norpix seq" in UTF-16, at 548 width, height,
-bits a pixel, bits a channel, bytes an image, format, number of frames, zero, and bytes between uncompressed frames. A
-compressed frame is its length (four bytes, which count themselves), a JPEG or PNG file, and a time stamp; it is found
-by passing over all before it. After ``seqReaderPlugin.m`` of Dollar's toolbox.
+The header has 1024 bytes, little-endian: at 0 the number 0xFEED and "Norpix seq" in UTF-16; at 548 width, height, bits
+per pixel, bits per channel, bytes per image, format, number of frames, zero, and bytes between uncompressed frames. A
+compressed frame consists of its length (four bytes, included in the length), a JPEG or PNG file, and a time stamp;
+frames can be located only one after the other. Follows ``seqReaderPlugin.m`` of Dollar's toolbox.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ _HEADER_BYTES = 1024
 _MAGIC = struct.pack("<I", 0xFEED) + "Norpix seq".encode("utf-16-le")
 _FIELDS_AT = 548
 _RAW = {100: ("L", 1), 200: ("RGB", 3)}
-"""Uncompressed formats: Pillow's mode and bytes a pixel (blue, green, red)."""
+"""Uncompressed formats: Pillow's mode and bytes per pixel (blue, green, red)."""
 _JPEG_FORMATS, _PNG_FORMATS = (102, 201), (1, 2)
 _BRACKETS = {".jpg": (b"\xff\xd8", b"\xff\xd9"), ".png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")}
-"""How an image file of each kind begins and ends."""
+"""First and last bytes of an image file of each kind."""
 _TIME_STAMP_BYTES = 8
 
 
 @dataclass(frozen=True)
 class SeqVideo:
-    """Where the frames of a ``.seq`` file lie."""
+    """Positions of the frames of a ``.seq`` file."""
 
     path: Path
     width: int
     """Pixels."""
     height: int
     suffix: str
-    """Of the image files that :meth:`encoded` makes: ``.jpg`` or ``.png``."""
+    """Suffix of the image files of :meth:`encoded`: ``.jpg`` or ``.png``."""
     announced_frames: int
-    """What the header says; 0 where it says nothing. More than there are means a truncated file."""
+    """Number of frames in the header, 0 if unknown. If it exceeds ``frame_count``, the file is truncated."""
     starts: Sequence[int]
     """First byte of each frame."""
     ends: Sequence[int]
@@ -57,14 +57,14 @@ class SeqVideo:
 
     @property
     def frame_count(self) -> int:
-        """Whole frames in the file."""
+        """Number of complete frames in the file."""
         return len(self.starts)
 
     def encoded(self, frame: int) -> bytes:
-        """One frame, counted from 0, as an image file: its own bytes where it is JPEG or PNG, else PNG.
+        """Frame ``frame``, counted from 0, as an image file: its bytes if it is JPEG or PNG, otherwise as PNG.
 
         Raises:
-            AnnotationError: there is no such frame, it is damaged, or the file cannot be read any more.
+            AnnotationError: there is no such frame, it is damaged, or the file cannot be read.
         """
         if not 0 <= frame < self.frame_count:
             raise _error(self.path, f"there is no frame {frame}; the video holds frames 0 to {self.frame_count - 1}")
@@ -95,12 +95,13 @@ class SeqVideo:
 
 
 def open_seq(path: Path) -> SeqVideo:
-    """Reads a ``.seq`` file's header and finds its frames.
+    """Read the header of a ``.seq`` file and locate its frames.
 
-    A last frame that is cut off is left out; ``announced_frames`` then tells more than ``frame_count``.
+    An incomplete last frame is dropped; ``announced_frames`` then exceeds ``frame_count``.
 
     Raises:
-        AnnotationError: it cannot be read, is no such file, is of a format that is not read, or holds no whole frame.
+        AnnotationError: the file cannot be read, is not a ``.seq`` file, has an unsupported format, or contains no
+            complete frame.
     """
     try:
         size = path.stat().st_size
@@ -128,7 +129,7 @@ def _index(path: Path, file: BinaryIO, file_bytes: int) -> SeqVideo:
             raise _error(path, f"frames of {image_bytes} bytes, {step} apart, do not fit {width} x {height} pixels")
         whole = max(0, (file_bytes - _HEADER_BYTES - image_bytes) // step + 1)
         count = min(whole, announced) if announced else whole
-        # Ranges, because a file with a hole in it may have more frames of a pixel than memory holds.
+        # Ranges need no memory, even if a sparse file has billions of tiny frames.
         starts: Sequence[int] = range(_HEADER_BYTES, _HEADER_BYTES + count * step, step)
         ends: Sequence[int] = range(starts[0] + image_bytes, starts[-1] + image_bytes + 1, step) if starts else ()
         suffix = ".png"
@@ -144,7 +145,7 @@ def _index(path: Path, file: BinaryIO, file_bytes: int) -> SeqVideo:
 
 
 def _compressed_frames(file: BinaryIO, file_bytes: int, announced: int) -> tuple[array[int], array[int]]:
-    """First and last bytes of the frames up to the first that is cut off or of no length."""
+    """First and last bytes of the frames before the first incomplete or empty one."""
     starts, ends = array("Q"), array("Q")
     position, gap = _HEADER_BYTES, 0
     while not announced or len(starts) < announced:
@@ -154,7 +155,7 @@ def _compressed_frames(file: BinaryIO, file_bytes: int, announced: int) -> tuple
         starts.append(position + 4)
         ends.append(position + length)
         if not gap:
-            # Some writers leave eight bytes empty behind the time stamp; the first frame tells.
+            # Some writers add eight empty bytes after the time stamp; the first frame shows whether.
             next_length = _uint32(file, position + length + _TIME_STAMP_BYTES)
             gap = _TIME_STAMP_BYTES if next_length else 2 * _TIME_STAMP_BYTES
         position += length + gap
@@ -162,7 +163,7 @@ def _compressed_frames(file: BinaryIO, file_bytes: int, announced: int) -> tuple
 
 
 def _uint32(file: BinaryIO, position: int) -> int:
-    """The number at a place of the file; 0 at and beyond its end."""
+    """The number at a position of the file; 0 at and beyond the end."""
     file.seek(position, os.SEEK_SET)
     data = file.read(4)
     return int.from_bytes(data, "little") if len(data) == 4 else 0

@@ -1,8 +1,8 @@
-"""Caltech's video bounding boxes, ``.vbb``: the annotation of one video, as Dollar's ``vbb.m`` writes it.
+"""Reader of Caltech's ``.vbb`` files (video bounding boxes): the annotation of one video, as written by ``vbb.m``.
 
-A MAT-file with a struct ``A``: ``nFrame``, ``objLbl`` (a label for each object, "person", "people", ...) and
-``objLists``, a cell for each frame with a struct array of what is in it: ``id`` (an index into ``objLbl`` from 1),
-``pos`` [x, y, width, height] in pixels, ``occl`` (0/1) and ``posv``, the visible part, zeros where it is not given.
+A MAT-file with a struct ``A``: ``nFrame``, ``objLbl`` (a label per object: "person", "people", ...) and ``objLists``, a
+cell per frame with a struct array of its objects: ``id`` (index into ``objLbl``, from 1), ``pos`` [x, y, width, height]
+in pixels, ``occl`` (0/1) and ``posv``, the visible part, zeros if unknown.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _NO_BOX: Box = (0.0, 0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class VideoObject:
-    """Somebody in one frame."""
+    """An annotated object in one frame."""
 
     label: str
     box_xywh: Box
     occluded: bool | None
-    """``None`` where the annotation does not say."""
+    """``None`` if unknown."""
     visible_xywh: Box | None
-    """All zeros where the data set gives no visible part for this box, ``None`` where it gives none for any."""
+    """Zeros if unknown for this box, ``None`` if the format has no visible parts."""
     ignored: bool = False
-    """Flagged by the annotator as not to be counted, whatever its label; a ``.vbb`` has no such flag."""
+    """Flag "ignore" of the annotation, independent of the label; a ``.vbb`` has no such flag."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,21 @@ class VideoAnnotation:
     """The annotation of some frames of one video."""
 
     frame_count: int
-    """Of the whole video."""
+    """Frames of the whole video."""
     objects: Mapping[int, tuple[VideoObject, ...]]
-    """By frame, counted from 0: the sampled frames alone, those with nobody in them too."""
+    """Objects by frame, counted from 0, for all sampled frames, including empty ones."""
 
 
 def sampled_frames(frame_count: int, every: int) -> range:
-    """Every n-th frame counted from 0, as Dollar's dbEval takes them: with 30, frames 29, 59, 89 and so on."""
+    """Every n-th frame, counted from 0, as in Dollar's dbEval: with 30, frames 29, 59, 89 and so on."""
     return range(every - 1, frame_count, every)
 
 
 def read_vbb(path: Path, every: int = 30) -> VideoAnnotation:
-    """Reads every n-th frame of a ``.vbb`` file.
+    """Read every n-th frame of a ``.vbb`` file.
 
     Raises:
-        AnnotationError: the file cannot be read, is damaged, or holds something else; lists all that is wrong in it.
+        AnnotationError: the file cannot be read, is damaged, or is not a ``.vbb``; lists every problem.
     """
     try:
         annotation = _only(_variable(read_mat(path), "A").structs())

@@ -1,4 +1,4 @@
-"""Things that stand in a street: what hides pedestrians, and what looks like them. Drawn in metres."""
+"""Objects in a street that occlude pedestrians or resemble them; drawn in metres."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from hkd.data.sources._scene.canvas import Colour, Sprite, SpritePen, hsv, mix, shade
-from hkd.data.sources._scene.pedestrian import clothing_colour, draw_pedestrian
+from hkd.data.sources.scene.canvas import Colour, Sprite, SpritePen, hsv, mix, shade
+from hkd.data.sources.scene.pedestrian import clothing_colour, draw_pedestrian
 
 Prop = Callable[[random.Random, float], Sprite]
-"""Draws itself from a random source at a number of pixels per metre."""
+"""A function that draws a sprite from a random generator, at a scale in pixels per metre."""
 
 _METAL: tuple[Colour, ...] = ((70, 74, 78), (110, 112, 114), (150, 152, 150), (48, 60, 52), (40, 42, 48))
 _RUBBER: Colour = (24, 24, 26)
@@ -313,7 +313,7 @@ LOOK_ALIKES: tuple[tuple[Prop, float], ...] = (
     (draw_statue, 0.8),
     (draw_poster, 0.7),
 )
-"""Distractors, with how often each is chosen."""
+"""Objects that resemble pedestrians, with relative frequencies."""
 
 OCCLUDERS: tuple[tuple[Prop, float], ...] = (
     (draw_car_side, 2.2),
@@ -325,4 +325,4 @@ OCCLUDERS: tuple[tuple[Prop, float], ...] = (
     (draw_tree, 0.5),
     (draw_bollard, 0.8),
 )
-"""Things that are put in front of a pedestrian, with how often each is chosen."""
+"""Objects placed in front of pedestrians, with relative frequencies."""

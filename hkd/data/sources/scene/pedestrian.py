@@ -1,11 +1,11 @@
-"""One pedestrian: a walking or standing figure with clothes, drawn in units of its own height."""
+"""A pedestrian: a walking or standing figure with clothes, drawn in units of body height."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
 
-from hkd.data.sources._scene.canvas import Colour, Point, Sprite, SpritePen, hsv, mix, shade
+from hkd.data.sources.scene.canvas import Colour, Point, Sprite, SpritePen, hsv, mix, shade
 
 _SKIN: tuple[Colour, ...] = (
     (244, 208, 177),
@@ -201,7 +201,7 @@ def _draw_bag(pen: SpritePen, look: _Look, rng: random.Random) -> None:
 
 
 def draw_pedestrian(rng: random.Random, height_px: float) -> Sprite:
-    """Draw a figure whose head top is ``height_px`` pixels above its soles; look and pose are drawn from ``rng``."""
+    """Draw a figure of ``height_px`` pixels from soles to crown, with clothes and pose sampled from ``rng``."""
     look = _look(rng)
     pen = SpritePen(height_px, left=0.5, right=0.5, bottom=0.05, top=1.06)
     stride = rng.uniform(0.03, 0.15) if rng.random() < 0.75 else rng.uniform(0.0, 0.03)

@@ -1,4 +1,4 @@
-"""Sprites, the pen that draws them, and the canvas that remembers whose pixel is whose."""
+"""Sprites, the pen that draws them, and the canvas with an identity map."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PixelBox = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are the first column and row outside."""
 
 OPAQUE_FROM = 128
-"""A pixel belongs to a sprite where its coverage (0..255) reaches this, i.e. half."""
+"""A pixel belongs to a sprite if its coverage (0..255) is at least this, i.e. half."""
 
 _NOISE_ROWS, _NOISE_COLUMNS = 1024, 2048
 _NOISE_SEED = 20190925
@@ -28,14 +28,14 @@ _OPAQUE_TABLE = [0] * OPAQUE_FROM + [255] * (256 - OPAQUE_FROM)
 
 @functools.cache
 def _noise_bank() -> NDArray[np.float32]:
-    # Drawn once a process: white noise is the dearest part of a scene, and windows of one bank look as random.
+    # Sampled once per process: white noise is the most expensive part of a scene, and windows of one bank suffice.
     return np.random.Generator(np.random.PCG64(_NOISE_SEED)).standard_normal(
         (_NOISE_ROWS, _NOISE_COLUMNS), dtype=np.float32
     )
 
 
 def noise(rng: random.Random, height: int, width: int) -> NDArray[np.float32]:
-    """White noise (height, width) of mean 0 and deviation 1: a random window of a fixed field."""
+    """White noise (height, width) of mean 0 and standard deviation 1: a random window of a fixed field."""
     bank = _noise_bank()
     if height > _NOISE_ROWS or width > _NOISE_COLUMNS:
         bank = np.tile(bank, (math.ceil(height / _NOISE_ROWS), math.ceil(width / _NOISE_COLUMNS)))
@@ -62,29 +62,29 @@ def hsv(hue: float, saturation: float, value: float) -> Colour:
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """The colour, lighter or darker by a factor."""
+    """Multiply the brightness of a colour."""
     red, green, blue = (min(255, max(0, round(part * factor))) for part in colour)
     return red, green, blue
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """The colour ``share`` of the way from ``first`` to ``second``."""
+    """Interpolate linearly: ``share`` 0 is ``first``, 1 is ``second``."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """One drawn thing, and the pixel of it that stands on the ground."""
+    """A drawn object, and its pixel that touches the ground."""
 
     image: Image.Image
     """RGBA."""
     foot_x: int
     foot_y: int
-    """Column and row, inside ``image``, of the point that is put on the ground."""
+    """Column and row in ``image`` of the point that touches the ground."""
 
     def opaque_box(self) -> PixelBox | None:
-        """Tight box of the pixels that belong to the sprite; ``None`` if there are none."""
+        """Tight box of the pixels that belong to the sprite; ``None`` for an empty sprite."""
         return self.opacity().getbbox()
 
     def opacity(self) -> Image.Image:
@@ -94,30 +94,30 @@ class Sprite:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Where a sprite came to lie in a picture, whether or not inside it, and whatever was painted over it since."""
+    """Position of a sprite in a picture, including parts outside the picture or occluded by later sprites."""
 
     box: PixelBox
-    """Tight box of the sprite's own pixels, in the picture's coordinates."""
+    """Tight box of the sprite's pixels, in the picture's coordinates."""
     opacity: Image.Image
-    """Mask (L, 255 or 0) of the size of ``box``: which of its pixels are the sprite's."""
+    """Mask (L, 255 or 0) of the sprite's pixels in ``box``."""
 
     def num_pixels(self, within: PixelBox) -> int:
-        """Number of the sprite's own pixels inside a box of the picture."""
+        """Number of the sprite's pixels in a box of the picture."""
         left, top = self.box[:2]
         inside = self.opacity.crop((within[0] - left, within[1] - top, within[2] - left, within[3] - top))
         return int(np.count_nonzero(np.asarray(inside)))
 
 
 class SpritePen:
-    """Draws one sprite in units of its own (metres, or body heights): x to the right, y up, origin on the ground.
+    """Draws one sprite in metres or body heights: x to the right, y up, origin on the ground.
 
     Args:
         unit_px: pixels per unit.
-        left, right, bottom, top: how far the paper reaches from the origin, in units.
+        left, right, bottom, top: extent of the drawing area from the origin, in units.
     """
 
     def __init__(self, unit_px: float, *, left: float, right: float, bottom: float, top: float) -> None:
-        # Small things get more samples per pixel: there the staircase of an edge is a large part of the shape.
+        # More samples per pixel for small objects, where aliased edges are a large part of the shape.
         paper_px = unit_px * (top + bottom)
         self._samples = 4 if paper_px < 90 else 2 if paper_px < 400 else 1
         self._left_px = math.ceil(left * unit_px) + 1
@@ -161,23 +161,23 @@ class SpritePen:
         self.ellipse(x2, y2, end_width / 2, end_width / 2, colour)
 
     def sprite(self) -> Sprite:
-        """What was drawn, at one sample a pixel."""
+        """The drawing, reduced to one sample per pixel."""
         image = self._image.reduce(self._samples) if self._samples > 1 else self._image
         drawn = image.getchannel("A").getbbox() or (0, 0, 1, 1)
         return Sprite(image.crop(drawn), self._left_px - drawn[0], self._top_px - drawn[1])
 
 
 class Canvas:
-    """A picture under paint, and for each pixel the identity of what was painted there last."""
+    """A picture, and for each pixel the identity of the sprite painted last."""
 
     def __init__(self, picture: Image.Image) -> None:
         self.picture = picture
         """RGB."""
         self.identities = Image.new("L", picture.size)
-        """One byte a pixel; 0 where nobody stands."""
+        """One byte per pixel; 0 where there is no pedestrian."""
 
     def paste(self, sprite: Sprite, x: int, y: int, identity: int) -> Footprint | None:
-        """Paint a sprite with its foot on (x, y), over what is there; ``None`` for an empty sprite."""
+        """Paint a sprite with its foot at (x, y); return its footprint, ``None`` for an empty sprite."""
         corner = x - sprite.foot_x, y - sprite.foot_y
         opacity = sprite.opacity()
         self.picture.paste(sprite.image, corner, sprite.image)
@@ -189,11 +189,11 @@ class Canvas:
         return Footprint(placed, opacity.crop(box))
 
     def darken(self, mask: Image.Image, x: int, y: int, strength: float) -> None:
-        """Paint a shadow: black through ``mask`` (L) with its corner on (x, y), at a strength in [0, 1]."""
+        """Paint a shadow: black through ``mask`` (L) with its top left corner at (x, y), at a strength in [0, 1]."""
         self.picture.paste((0, 0, 0), (x, y), mask.point(_scaling_table(round(100 * strength))))
 
     def mean_colour(self, box: PixelBox) -> Colour | None:
-        """Mean colour of the part of ``box`` that lies inside; ``None`` if nothing does."""
+        """Mean colour of the part of ``box`` inside the picture; ``None`` if there is none."""
         left, top = max(box[0], 0), max(box[1], 0)
         right, bottom = min(box[2], self.picture.width), min(box[3], self.picture.height)
         if left >= right or top >= bottom:
@@ -203,14 +203,14 @@ class Canvas:
         return int(pixel[0]), int(pixel[1]), int(pixel[2])
 
     def num_visible(self, identity: int, within: PixelBox) -> int:
-        """Number of pixels of ``identity`` that can still be seen in a box inside the picture."""
+        """Number of visible pixels of ``identity`` in a box inside the picture."""
         return int(np.count_nonzero(np.asarray(self.identities.crop(within)) == identity))
 
     def visible_box(self, identity: int, within: PixelBox) -> PixelBox | None:
-        """Tight box of the pixels of ``identity`` that can still be seen; ``None`` if none can.
+        """Tight box of the visible pixels of ``identity`` in ``within``; ``None`` if there are none.
 
         Args:
-            within: where to look; must lie inside the picture.
+            within: Box inside the picture.
         """
         seen = np.asarray(self.identities)[within[1] : within[3], within[0] : within[2]] == identity
         columns = np.flatnonzero(seen.any(axis=0))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from hkd.data.sources._scene.canvas import Colour, hsv, mix, noise, shade, smooth_noise
-from hkd.data.sources._scene.style import REFERENCE_HEIGHT
+from hkd.data.sources.scene.canvas import Colour, hsv, mix, noise, shade, smooth_noise
+from hkd.data.sources.scene.style import REFERENCE_HEIGHT
 
 _GREEN: Colour = (62, 84, 48)
 
@@ -30,11 +30,11 @@ class Camera:
     """Column in which the street's lines meet, pixels."""
 
     def pixels_per_metre(self, ground_y: float) -> float:
-        """Scale of upright things that stand in a row of the picture below the horizon."""
+        """Scale of upright objects whose foot is in a row below the horizon."""
         return (ground_y - self.horizon_y) / self.height_m
 
     def ground_y(self, pixels_per_metre: float) -> float:
-        """Row in which the ground has a scale."""
+        """Row in which the ground has this scale."""
         return self.horizon_y + pixels_per_metre * self.height_m
 
     def column(self, lateral_m: float, ground_y: float) -> float:
@@ -55,7 +55,7 @@ class Street:
 
 
 def sample_camera(rng: random.Random, height: int, width: int) -> Camera:
-    """Draw a camera such as a car or a person carries."""
+    """Sample a camera at the height of a car's or a person's."""
     return Camera(
         height_m=rng.uniform(1.35, 2.3),
         horizon_y=rng.uniform(0.27, 0.44) * height,
@@ -64,7 +64,7 @@ def sample_camera(rng: random.Random, height: int, width: int) -> Camera:
 
 
 def sample_street(rng: random.Random, height: int) -> Street:
-    """Draw the width of road and sidewalks, and how far a picture of ``height`` rows sees."""
+    """Sample the width of road and sidewalks, and the farthest distance in a picture of ``height`` rows."""
     left_kerb, right_kerb = -rng.uniform(1.0, 5.0), rng.uniform(1.0, 5.0)
     return Street(
         left_wall_m=left_kerb - rng.uniform(2.0, 6.0),
@@ -220,7 +220,7 @@ def _draw_ground(
 def draw_street(
     rng: random.Random, camera: Camera, street: Street, height: int, width: int, texture: float
 ) -> tuple[Image.Image, Colour]:
-    """Draw the street without anything that stands in it.
+    """Draw the empty street.
 
     Args:
         texture: deviation of the brightness of surfaces, as a fraction.

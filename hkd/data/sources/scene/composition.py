@@ -1,4 +1,4 @@
-"""Who and what stands where in a scene, and how it is painted."""
+"""Placement of pedestrians and objects in a scene, and painting."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from hkd.data.sources._scene.canvas import Canvas, Colour, Footprint, Sprite, noise
-from hkd.data.sources._scene.pedestrian import draw_pedestrian
-from hkd.data.sources._scene.props import LOOK_ALIKES, OCCLUDERS, Prop
-from hkd.data.sources._scene.street import Camera, Street
-from hkd.data.sources._scene.style import REFERENCE_HEIGHT, SceneStyle
+from hkd.data.sources.scene.canvas import Canvas, Colour, Footprint, Sprite, noise
+from hkd.data.sources.scene.pedestrian import draw_pedestrian
+from hkd.data.sources.scene.props import LOOK_ALIKES, OCCLUDERS, Prop
+from hkd.data.sources.scene.street import Camera, Street
+from hkd.data.sources.scene.style import REFERENCE_HEIGHT, SceneStyle
 
 _LARGEST_PROP_PX_PER_M = 70.0
-"""Props that hide nobody stay smaller than this: nearer ones would fill the picture."""
+"""Largest scale of props that are not occluders: nearer ones would fill the picture."""
 _PLACEMENT_TRIES = 8
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Something placed on the ground."""
+    """A pedestrian or object placed on the ground."""
 
     x: float
     ground_y: float
     draw: Callable[[random.Random], Sprite]
     identity: int
-    """0 for things, otherwise whose box the pixels belong to."""
+    """0 for objects, otherwise the identity of the pedestrian or crowd."""
 
 
 @dataclass(frozen=True)
 class Light:
-    """Where a scene's light comes from, and what becomes of distant things."""
+    """Direction of light, haze and shadows of a scene."""
 
     haze: Colour
     side: float
@@ -47,7 +47,7 @@ class Light:
 
 
 class Plan:
-    """Decides who and what stands where."""
+    """Places pedestrians, crowds, look-alikes and occluders."""
 
     def __init__(
         self, rng: random.Random, camera: Camera, street: Street, style: SceneStyle, height: int, width: int
@@ -75,7 +75,7 @@ class Plan:
                 return height * self.unit
 
     def _gauss(self) -> float:
-        # Box-Muller on random(), whose values no Python version changes.
+        # Box-Muller on random(), whose sequence is the same in every Python version.
         return math.sqrt(-2.0 * math.log(1.0 - self._rng.random())) * math.cos(math.tau * self._rng.random())
 
     def _stature_m(self) -> float:
@@ -88,19 +88,19 @@ class Plan:
         )
 
     def _between_walls(self, ground_y: float) -> float:
-        """A column of the picture, or just beside it, where the ground of this row is not behind a house."""
+        """A column in or just beside the picture where the ground of this row is not behind a house."""
         left = max(-0.02 * self._width, self._camera.column(self._street.left_wall_m + 0.3, ground_y))
         right = min(1.02 * self._width, self._camera.column(self._street.right_wall_m - 0.3, ground_y))
         return self._rng.uniform(left, right) if left < right else self._rng.uniform(0, self._width)
 
     def _on_sidewalk(self, ground_y: float) -> float:
-        """A column near a kerb, on the sidewalk's side; anywhere between the walls where none is in the picture."""
+        """A column on the sidewalk near a kerb; between the walls if that is outside the picture."""
         kerb, outwards = self._rng.choice(((self._street.left_kerb_m, -1.0), (self._street.right_kerb_m, 1.0)))
         x = self._camera.column(kerb + outwards * self._rng.uniform(0.3, 1.8), ground_y)
         return x if 0 <= x < self._width else self._between_walls(ground_y)
 
     def add_pedestrian(self) -> None:
-        """Put a pedestrian in a place of its own if there is one, and perhaps something in front."""
+        """Place a pedestrian where it overlaps no other, if possible, and sometimes an occluder in front."""
         rng = self._rng
         for _ in range(_PLACEMENT_TRIES):
             body, stature = self._body_height(), self._stature_m()
@@ -135,7 +135,7 @@ class Plan:
             self._put_prop(_choose(rng, OCCLUDERS), x + aside * body * rng.uniform(0.0, 0.35), front_y)
 
     def add_prop(self, choice: tuple[tuple[Prop, float], ...]) -> None:
-        """Put one of the props at a pedestrian's distance, more often on a sidewalk than not."""
+        """Place a prop at a pedestrian's distance, usually on a sidewalk."""
         rng = self._rng
         scale = min(self._body_height() / 1.7, _LARGEST_PROP_PX_PER_M * self.unit)
         ground_y = self._camera.ground_y(scale)
@@ -143,7 +143,7 @@ class Plan:
         self._put_prop(_choose(rng, choice), x, ground_y)
 
     def add_crowd(self) -> None:
-        """Put a clump of people who share an identity."""
+        """Place a crowd, whose people share an identity."""
         rng, style = self._rng, self._style
         identity = self._new_identity()
         self.crowds.add(identity)
@@ -159,7 +159,7 @@ class Plan:
 
 
 def compose(rng: random.Random, camera: Camera, street: Street, style: SceneStyle, height: int, width: int) -> Plan:
-    """Decide who and what stands in a scene of ``height`` x ``width`` pixels."""
+    """Place pedestrians and objects in a scene of ``height`` x ``width`` pixels."""
     plan = Plan(rng, camera, street, style, height, width)
     if rng.random() < style.crowd_probability:
         plan.add_crowd()
@@ -180,7 +180,7 @@ def _choose(rng: random.Random, weighted: tuple[tuple[Prop, float], ...]) -> Pro
 def _lit(
     sprite: Sprite, rng: random.Random, light: Light, haze_share: float, contrast: float, behind: Colour | None
 ) -> Sprite:
-    """The sprite in the scene's light: brighter on one side, textured, faded into the haze and into its background."""
+    """The sprite brightened on one side, textured, and blended with haze and background."""
     pixels = np.asarray(sprite.image)
     height, width = pixels.shape[:2]
     own_share = (1.0 - haze_share) * (contrast if behind is not None else 1.0)
@@ -216,18 +216,18 @@ def _cast_shadow(canvas: Canvas, sprite: Sprite, x: int, y: int, light: Light) -
 def paint(
     canvas: Canvas, plan: Plan, rng: random.Random, camera: Camera, light: Light, style: SceneStyle
 ) -> dict[int, list[Footprint]]:
-    """Paint everything back to front; returns what was painted of every identity: one footprint, more for a crowd."""
+    """Paint back to front; return the footprints by identity: one for a pedestrian, several for a crowd."""
     painted: dict[int, list[Footprint]] = {}
-    for thing in sorted(plan.standing, key=lambda thing: thing.ground_y):
-        sprite = thing.draw(rng)
-        x, y = round(thing.x), round(thing.ground_y)
-        scale = camera.pixels_per_metre(thing.ground_y)
+    for item in sorted(plan.standing, key=lambda item: item.ground_y):
+        sprite = item.draw(rng)
+        x, y = round(item.x), round(item.ground_y)
+        scale = camera.pixels_per_metre(item.ground_y)
         haze_share = min(0.45, 1.6 * plan.unit / scale)
         around = (x - round(scale), y - round(1.7 * scale), x + round(scale), y)
-        contrast = rng.uniform(*style.contrast) if thing.identity else rng.uniform(0.75, 1.0)
+        contrast = rng.uniform(*style.contrast) if item.identity else rng.uniform(0.75, 1.0)
         sprite = _lit(sprite, rng, light, haze_share, contrast, canvas.mean_colour(around))
         _cast_shadow(canvas, sprite, x, y, light)
-        footprint = canvas.paste(sprite, x, y, thing.identity)
-        if footprint is not None and thing.identity:
-            painted.setdefault(thing.identity, []).append(footprint)
+        footprint = canvas.paste(sprite, x, y, item.identity)
+        if footprint is not None and item.identity:
+            painted.setdefault(item.identity, []).append(footprint)
     return painted

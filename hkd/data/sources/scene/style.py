@@ -26,30 +26,30 @@ class SceneStyle:
     shortest: float = 24.0
     """Heights are not drawn below this ..."""
     tallest: float = 205.0
-    """... nor above; an occluding pedestrian stands nearer than whom it hides, and may be taller."""
+    """... nor above; an occluding pedestrian is nearer than the one it occludes, and may be taller."""
     contrast: tuple[float, float] = (0.85, 1.0)
-    """How much of its own colour a figure keeps; the rest is the mean colour of what is behind it."""
+    """Weight of a figure's colour in a mixture with the mean colour behind it."""
     occlusion_probability: float = 0.2
-    """Share of pedestrians in front of whom an occluder is put on purpose."""
+    """Fraction of pedestrians with an occluder placed in front."""
     occluding_pedestrian_share: float = 0.3
-    """Share of those occluders that are pedestrians."""
+    """Fraction of these occluders that are pedestrians."""
     look_alikes: tuple[int, int] = (0, 3)
-    """Poles, signs, trees, statues ... a scene."""
+    """Fewest and most poles, signs, trees and statues per scene."""
     clutter: tuple[int, int] = (0, 3)
-    """Parked cars, bins, hedges ... a scene that hide nobody on purpose."""
+    """Fewest and most parked cars, bins and hedges per scene, placed at random."""
     crowd_probability: float = 0.18
-    """Share of scenes with a distant clump of people under one ignore region."""
+    """Fraction of scenes with a distant crowd, which is one ignore region."""
     crowd_size: tuple[int, int] = (5, 12)
-    """People in a clump."""
+    """Fewest and most people of a crowd."""
     crowd_height: tuple[float, float] = (18.0, 38.0)
-    """Their height."""
+    """Smallest and largest height of people of a crowd."""
     ignored_below_height: float = 20.0
-    """Boxes lower than this, pixels of the picture itself, are ignore regions."""
+    """Boxes lower than this, in pixels of the drawn picture, are ignore regions."""
     ignored_below_visibility: float = 0.2
     """Boxes less visible than this are ignore regions, as no CityPersons subset counts them."""
     ignored_below_fill: float = 0.5
-    """A figure of which less than this share can be seen *inside its visible box* is an ignore region: a head above
-    a car and a foot below it span a box that says nothing of how little there is to see."""
+    """A figure is an ignore region if less than this fraction of its pixels *inside its visible box* is visible: a head
+    above a car and a foot below it span a large visible box, although little is visible."""
     texture: tuple[float, float] = (0.02, 0.06)
     """Relative deviation of the brightness of surfaces."""
     unevenness: float = 0.12

@@ -1,1 +1,0 @@
-"""What a generated street scene is made of."""

@@ -1,0 +1,1 @@
+"""Parts of a generated street scene: canvas, street, pedestrians, props and their composition."""
