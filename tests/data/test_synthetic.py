@@ -86,7 +86,7 @@ def _contains(outer: tuple[int, int, int, int], inner: tuple[int, int, int, int]
 
 @pytest.mark.parametrize("height", [20, 57, 120, 200])
 @pytest.mark.parametrize("look", range(6))
-def test_box_is_tight_about_the_pixels_that_the_figure_changed(height: int, look: int) -> None:
+def test_box_is_tight_around_painted_pixels(height: int, look: int) -> None:
     canvas = Canvas(Image.new("RGB", (240, 260), BACKGROUND))
     footprint = canvas.paste(draw_pedestrian(random.Random(look), height), 120, 240, identity=1)
     assert footprint is not None
@@ -100,7 +100,7 @@ def test_box_is_tight_about_the_pixels_that_the_figure_changed(height: int, look
 
 
 @pytest.mark.parametrize("look", range(12))
-def test_row_of_the_feet_gives_the_height(look: int) -> None:
+def test_row_of_feet_determines_height(look: int) -> None:
     # Soles on the ground row and the head top 100 px above: shoes, hair and hats change either end by a few per cent.
     canvas = Canvas(Image.new("RGB", (200, 200), BACKGROUND))
     footprint = canvas.paste(draw_pedestrian(random.Random(look), 100), 100, 150, identity=1)
@@ -111,7 +111,7 @@ def test_row_of_the_feet_gives_the_height(look: int) -> None:
     assert 15 <= box[2] - box[0] <= 60
 
 
-def test_visibility_of_a_half_hidden_figure() -> None:
+def test_visibility_of_half_occluded_figure() -> None:
     # A 20 x 80 figure, its lower 40 rows behind a wider slab that stands lower: half of its box is left.
     canvas = Canvas(Image.new("RGB", (100, 150), BACKGROUND))
     full = canvas.paste(_slab(20, 80), 50, 100, identity=1)
@@ -122,7 +122,7 @@ def test_visibility_of_a_half_hidden_figure() -> None:
     assert label == PedestrianBox((40, 20, 20, 80), (40, 20, 20, 40), vis_ratio=0.5, ignore=False)
 
 
-def test_visible_box_spans_a_gap() -> None:
+def test_visible_box_spans_gap() -> None:
     # A pole hides the middle 4 of 20 columns: pixels are lost, but the box about the others is the whole figure's.
     canvas = Canvas(Image.new("RGB", (100, 150), BACKGROUND))
     full = canvas.paste(_slab(20, 80), 50, 100, identity=1)
@@ -150,7 +150,7 @@ def test_visibility_behind_another_pedestrian() -> None:
     assert whole.vis_ratio == 1.0
 
 
-def test_figure_cut_by_the_border_is_clipped_and_counts_as_partly_hidden() -> None:
+def test_figure_at_border_is_clipped_and_partly_visible() -> None:
     # The picture ends 30 rows above the feet and 5 columns right of the left side: 15 x 50 of 20 x 80 are inside.
     canvas = Canvas(Image.new("RGB", (100, 100), BACKGROUND))
     full = canvas.paste(_slab(20, 80), 5, 130, identity=1)
@@ -183,7 +183,7 @@ def test_ignore_flag(hidden_rows: int, height: int, *, is_crowd: bool, ignore: b
 
 
 @pytest.mark.parametrize(("hidden_rows", "ignore"), [(40, False), (41, True)])
-def test_ends_that_look_out_on_both_sides_are_ignored(hidden_rows: int, *, ignore: bool) -> None:
+def test_figure_visible_only_at_both_ends_is_ignored(hidden_rows: int, *, ignore: bool) -> None:
     # The middle of 80 rows is hidden: the visible box is the whole figure's, yet at 41 rows under half of it is seen.
     canvas = Canvas(Image.new("RGB", (100, 150), BACKGROUND))
     full = canvas.paste(_slab(20, 80), 50, 100, identity=1)
@@ -193,7 +193,7 @@ def test_ends_that_look_out_on_both_sides_are_ignored(hidden_rows: int, *, ignor
     assert label == PedestrianBox((40, 20, 20, 80), (40, 20, 20, 80), vis_ratio=1.0, ignore=ignore)
 
 
-def test_a_crowd_is_one_box() -> None:
+def test_crowd_has_one_box() -> None:
     # 20 x 40 at columns 20..40 and 20 x 60 at columns 50..70, feet on rows 100 and 105: columns 20..70, rows 45..105.
     canvas = Canvas(Image.new("RGB", (100, 150), BACKGROUND))
     members = [canvas.paste(_slab(20, 40), 30, 100, identity=1), canvas.paste(_slab(20, 60), 60, 105, identity=1)]
@@ -203,7 +203,7 @@ def test_a_crowd_is_one_box() -> None:
 
 
 @pytest.mark.parametrize(("x", "front"), [(50, 90), (-40, 0)], ids=["behind a slab", "outside the picture"])
-def test_nobody_is_labelled_who_cannot_be_seen(x: int, front: int) -> None:
+def test_invisible_figure_has_no_label(x: int, front: int) -> None:
     canvas = Canvas(Image.new("RGB", (100, 150), BACKGROUND))
     full = canvas.paste(_slab(20, 80), x, 100, identity=1)
     assert full is not None
@@ -212,7 +212,7 @@ def test_nobody_is_labelled_who_cannot_be_seen(x: int, front: int) -> None:
     assert label_figure(canvas, 1, [full], is_crowd=False, style=DEFAULT_STYLE) is None
 
 
-def test_nearer_things_hide_farther_ones_whatever_the_order_of_planning() -> None:
+def test_nearer_objects_occlude_farther_ones_in_any_order() -> None:
     rng, camera = random.Random(0), Camera(height_m=1.5, horizon_y=20.0, vanishing_x=50.0)
     plan = Plan(rng, camera, sample_street(rng, 150), DEFAULT_STYLE, 150, 100)
     plan.standing = [
@@ -230,7 +230,7 @@ def test_nearer_things_hide_farther_ones_whatever_the_order_of_planning() -> Non
 
 @pytest.mark.parametrize("pixels_per_metre", [6.0, 40.0])
 @pytest.mark.parametrize("prop", [prop for prop, _ in LOOK_ALIKES + OCCLUDERS], ids=lambda prop: prop.__name__)
-def test_props_stand_on_the_ground(prop, pixels_per_metre: float) -> None:  # type: ignore[no-untyped-def]
+def test_props_touch_the_ground(prop, pixels_per_metre: float) -> None:  # type: ignore[no-untyped-def]
     sprite = prop(random.Random(1), pixels_per_metre)
     box = sprite.opaque_box()
     assert box is not None
@@ -264,7 +264,7 @@ def test_seed_and_index_both_change_the_scene() -> None:
     assert len(pictures) == 5
 
 
-def test_every_box_is_inside_its_image_and_around_what_is_visible(scenes: list[Scene]) -> None:
+def test_every_box_is_inside_its_image_and_contains_visible_box(scenes: list[Scene]) -> None:
     for scene in scenes:
         assert scene.image.shape == (288, 384, 3)
         assert scene.image.dtype == np.uint8
@@ -276,7 +276,7 @@ def test_every_box_is_inside_its_image_and_around_what_is_visible(scenes: list[S
             assert 0.0 < box.vis_ratio <= clipped_share
 
 
-def test_distribution_is_that_of_the_style(scenes: list[Scene]) -> None:
+def test_scenes_follow_distribution_of_style(scenes: list[Scene]) -> None:
     counts = [sum(not box.ignore for box in scene.boxes) for scene in scenes]
     boxes = [box for scene in scenes for box in scene.boxes if not box.ignore]
     heights = np.array([box.bbox[3] for box in boxes])
@@ -307,7 +307,7 @@ def test_style_changes_the_scene() -> None:
     assert all(len(draw_scene(0, index, style=alone).boxes) <= 1 for index in range(5))
 
 
-def test_pedestrians_grow_with_the_picture() -> None:
+def test_pedestrians_scale_with_picture() -> None:
     style = SceneStyle(pedestrian_count_weights=(0, 0, 0, 1), crowd_probability=0.0)
 
     def median_height(height: int, width: int) -> float:
@@ -319,7 +319,7 @@ def test_pedestrians_grow_with_the_picture() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 200), (97, 131), (400, 300)])
-def test_odd_sizes(height: int, width: int) -> None:
+def test_odd_sizes_are_drawn(height: int, width: int) -> None:
     for index in range(3):
         scene = draw_scene(1, index, height, width)
         assert scene.image.shape == (height, width, 3)
@@ -335,12 +335,12 @@ def test_odd_sizes(height: int, width: int) -> None:
         ({"blur": (0.0, 1.0)}, r"blur is \(0.0, 1.0\)"),
     ],
 )
-def test_impossible_styles_are_refused(changes: dict[str, Any], message: str) -> None:
+def test_invalid_style_is_rejected(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(SceneStyle(median_height=84.0), **changes)
 
 
-def test_too_small_a_picture_is_refused() -> None:
+def test_too_small_picture_is_rejected() -> None:
     with pytest.raises(SceneError, match=r"63 x 384 pixels.* at least 64"):
         draw_scene(0, 0, height=63)
 
@@ -357,7 +357,7 @@ def _write(out_dir: Path, train_images: int = 5, validation_images: int = 3) -> 
     )
 
 
-def test_written_files_hold_the_scenes(tmp_path: Path) -> None:
+def test_written_files_contain_scenes(tmp_path: Path) -> None:
     train, validation = _write(tmp_path)
     assert (train, validation) == (tmp_path / "train.json", tmp_path / "validation.json")
     for path, first_index, count in ((train, 0, 5), (validation, FIRST_VALIDATION_INDEX, 3)):
@@ -377,14 +377,14 @@ def test_written_files_hold_the_scenes(tmp_path: Path) -> None:
     assert {box["iscrowd"] <= box["ignore"] for box in document["annotations"]} == {True}
 
 
-def test_training_and_validation_share_no_picture(tmp_path: Path) -> None:
+def test_training_and_validation_scenes_differ(tmp_path: Path) -> None:
     _write(tmp_path)
     pictures = [path.read_bytes() for path in sorted((tmp_path / "images").iterdir())]
     assert len(pictures) == 8
     assert len(set(pictures)) == 8
 
 
-def test_longer_training_set_keeps_the_validation_scenes(tmp_path: Path) -> None:
+def test_validation_scenes_do_not_depend_on_number_of_training_scenes(tmp_path: Path) -> None:
     _, first = _write(tmp_path / "a")
     _, second = _write(tmp_path / "b", train_images=7)
     assert first.read_bytes() == second.read_bytes()
@@ -394,7 +394,7 @@ def test_longer_training_set_keeps_the_validation_scenes(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["train_images", "validation_images"])
 @pytest.mark.parametrize("count", [0, FIRST_VALIDATION_INDEX + 1])
-def test_impossible_counts_are_refused(tmp_path: Path, name: str, count: int) -> None:
+def test_invalid_number_of_scenes_is_rejected(tmp_path: Path, name: str, count: int) -> None:
     with pytest.raises(SceneError, match=rf"{name} is {count}\b.*1 to {FIRST_VALIDATION_INDEX}"):
         _write(tmp_path, **{name: count})
     assert list(tmp_path.iterdir()) == []
@@ -404,7 +404,7 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_same_scenes_may_be_drawn_again(tmp_path: Path) -> None:
+def test_same_scenes_can_be_drawn_again(tmp_path: Path) -> None:
     _write(tmp_path)
     before = _files(tmp_path)
     (tmp_path / "images" / "train_000000.png").write_bytes(b"damaged")
@@ -438,7 +438,7 @@ def test_annotations_of_another_set_are_not_replaced(tmp_path: Path, content: st
     assert _files(tmp_path) == {"validation.json": content.encode()}
 
 
-def test_an_interrupted_drawing_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_drawing_leaves_previous_files_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _write(tmp_path)
     before = _files(tmp_path)
 

@@ -54,7 +54,7 @@ def _replaced_sizes(content: bytes) -> list[st.SearchStrategy[bytes]]:
 
 
 @pytest.mark.parametrize("is_compressed", [True, False])
-def test_vbb(tmp_path: Path, is_compressed: bool) -> None:
+def test_mutated_vbb(tmp_path: Path, is_compressed: bool) -> None:
     root = tmp_path / "caltech"
     file = root / "set06" / "V000.vbb"
     written = tmp_path / "written.vbb"
@@ -89,7 +89,7 @@ def _mat(rows: Any, *, is_compressed: bool) -> bytes:
 
 
 @pytest.mark.parametrize("is_compressed", [True, False])
-def test_mat(tmp_path: Path, is_compressed: bool) -> None:
+def test_mutated_mat_file(tmp_path: Path, is_compressed: bool) -> None:
     root = tmp_path / "citypersons"
     root.mkdir()
     file = root / "anno_val.mat"
@@ -109,7 +109,7 @@ def test_mat(tmp_path: Path, is_compressed: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_seq(tmp_path: Path, kind: str) -> None:
+def test_mutated_seq(tmp_path: Path, kind: str) -> None:
     """Frames are written as they stand, or the video is refused: pixels inside an image are its format's own matter."""
     root, out = tmp_path / "caltech", tmp_path / "out"
     file = root / "set06" / "V000.seq"

@@ -123,7 +123,7 @@ def _held_to_plain_detections(
     return outcome
 
 
-def test_detections_as_coco_results(folder: Path) -> None:
+def test_mutated_coco_results(folder: Path) -> None:
     path = folder / "broken.json"
 
     def check(content: bytes) -> Outcome:
@@ -134,7 +134,7 @@ def test_detections_as_coco_results(folder: Path) -> None:
     _some_of_each(fuzz(broken_json(DETECTIONS), check, 90))
 
 
-def test_detections_as_one_text_file(folder: Path) -> None:
+def test_mutated_detection_text_file(folder: Path) -> None:
     path = folder / "broken.txt"
 
     def check(content: bytes) -> Outcome:
@@ -146,7 +146,7 @@ def test_detections_as_one_text_file(folder: Path) -> None:
     _some_of_each(fuzz(broken_text(TEXT.encode()), check, 90))
 
 
-def test_detections_as_caltechs_folders(folder: Path) -> None:
+def test_mutated_caltech_detection_folders(folder: Path) -> None:
     path = folder / "videos" / "set06" / "V000.txt"
 
     def check(content: bytes) -> Outcome:
@@ -171,7 +171,7 @@ def test_detections_as_caltechs_folders(folder: Path) -> None:
     _some_of_each(tally)
 
 
-def test_detections_of_another_data_set(folder: Path) -> None:
+def test_detections_of_another_data_set_are_rejected(folder: Path) -> None:
     """Ids moved, whole files of other images, ground truth and detections swapped."""
     path = folder / "other.json"
 
@@ -188,7 +188,7 @@ def test_detections_of_another_data_set(folder: Path) -> None:
     assert tally.read == 0
 
 
-def test_ground_truth(folder: Path) -> None:
+def test_mutated_ground_truth(folder: Path) -> None:
     path = folder / "broken_truth.json"
 
     def check(content: bytes) -> Outcome:
@@ -218,7 +218,7 @@ def test_ground_truth(folder: Path) -> None:
     _some_of_each(fuzz(broken_json(TRUTH), check, 110))
 
 
-def test_protocols(folder: Path) -> None:
+def test_mutated_protocol_files(folder: Path) -> None:
     path = folder / "street.yaml"
 
     def check(content: bytes) -> Outcome:
@@ -264,7 +264,7 @@ def _some_of_each(tally: Tally) -> None:
     assert tally.read >= 3
 
 
-def test_a_plain_reader_tells_malformed_from_whole() -> None:
+def test_reference_readers_distinguish_malformed_from_valid_files() -> None:
     assert plain_rows(TEXT.encode())[0] == [1, 11, 21, 30, 60, 0.9]
     with pytest.raises(MalformedError):
         plain_rows(b"1,2,3,4,5\n")

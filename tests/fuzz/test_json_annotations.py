@@ -127,7 +127,7 @@ def _some_of_each(tally: Tally) -> None:
     assert tally.read >= 3
 
 
-def test_coco_folders(tmp_path: Path) -> None:
+def test_mutated_coco_folder(tmp_path: Path) -> None:
     root = tmp_path / "coco"
     _pictures(root / "val", "a.png", "b.png")
     file = root / "annotations" / "instances_val.json"
@@ -140,7 +140,7 @@ def test_coco_folders(tmp_path: Path) -> None:
     _some_of_each(fuzz(broken_json(COCO), check, 90))
 
 
-def test_val_gt_json(tmp_path: Path) -> None:
+def test_mutated_val_gt_json(tmp_path: Path) -> None:
     root = tmp_path / "citypersons"
     root.mkdir()
     file = root / "val_gt.json"
@@ -153,7 +153,7 @@ def test_val_gt_json(tmp_path: Path) -> None:
     _some_of_each(fuzz(broken_json(PEDESTRIANS), check, 90))
 
 
-def test_the_annotation_reader(tmp_path: Path) -> None:
+def test_mutated_annotations(tmp_path: Path) -> None:
     """What training reads, without a command: refused by our own error, or every number as it stands."""
     file = tmp_path / "train.json"
 
@@ -178,7 +178,7 @@ def test_the_annotation_reader(tmp_path: Path) -> None:
     _some_of_each(fuzz(broken_json(PEDESTRIANS), check_refusal, 90))
 
 
-def test_caltechs_new_annotations_as_json(tmp_path: Path) -> None:
+def test_mutated_new_caltech_json(tmp_path: Path) -> None:
     root = tmp_path / "caltech"
     root.mkdir()
     file = root / "new_annotations_test.json"
@@ -191,7 +191,7 @@ def test_caltechs_new_annotations_as_json(tmp_path: Path) -> None:
     _some_of_each(fuzz(broken_json(NEW_CALTECH), check, 70))
 
 
-def test_eurocity(tmp_path: Path) -> None:
+def test_mutated_eurocity_labels(tmp_path: Path) -> None:
     root = tmp_path / "eurocity"
     _pictures(root / "day" / "img" / "train" / "ulm", "ulm_00001.png")
     file = root / "day" / "labels" / "train" / "ulm" / "ulm_00001.json"
@@ -205,7 +205,7 @@ def test_eurocity(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_whole_file", [True, False])
-def test_crowdhuman(tmp_path: Path, is_whole_file: bool) -> None:
+def test_mutated_crowdhuman_lines(tmp_path: Path, is_whole_file: bool) -> None:
     """Broken as a file of lines, or the first line as JSON."""
     root = tmp_path / "crowdhuman"
     _pictures(root / "Images", *(f"{record['ID']}.jpg" for record in CROWD))

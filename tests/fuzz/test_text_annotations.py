@@ -48,7 +48,7 @@ def _some_of_each(tally: Tally) -> None:
     assert tally.read >= 3
 
 
-def test_pennfudan(tmp_path: Path) -> None:
+def test_mutated_pennfudan_annotations(tmp_path: Path) -> None:
     root = tmp_path / "pennfudan"
     (root / "Annotation").mkdir(parents=True)
     for name in ("Ped1", "Ped2"):
@@ -80,7 +80,7 @@ def _street(tmp_path: Path) -> Path:
     return root
 
 
-def test_labels_of_yolo(tmp_path: Path) -> None:
+def test_mutated_yolo_labels(tmp_path: Path) -> None:
     root = _street(tmp_path)
     file = root / "labels" / "train" / "a.txt"
 
@@ -93,7 +93,7 @@ def test_labels_of_yolo(tmp_path: Path) -> None:
     _some_of_each(fuzz(broken_text(LABELS.encode()), check, 100))
 
 
-def test_data_yaml_of_yolo(tmp_path: Path) -> None:
+def test_mutated_yolo_data_yaml(tmp_path: Path) -> None:
     """A class or a split that is lost is not read otherwise: it is an error, or as if the file never had it."""
     root = _street(tmp_path)
     file = root / "data.yaml"
@@ -104,7 +104,7 @@ def test_data_yaml_of_yolo(tmp_path: Path) -> None:
     _some_of_each(fuzz(broken_text(CONFIG.encode()), check, 90))
 
 
-def test_list_of_images_of_yolo(tmp_path: Path) -> None:
+def test_mutated_yolo_image_list(tmp_path: Path) -> None:
     root = _street(tmp_path)
     file = root / "val.txt"
 
@@ -118,7 +118,7 @@ def test_list_of_images_of_yolo(tmp_path: Path) -> None:
     assert tally.refused > len(tally.contents) // 2
 
 
-def test_caltechs_new_annotations_as_text(tmp_path: Path) -> None:
+def test_mutated_new_caltech_text(tmp_path: Path) -> None:
     root = tmp_path / "caltech"
     root.mkdir()
     file = root / "set06_V000_I00029.txt"

@@ -50,7 +50,7 @@ def _document(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def test_classes_boxes_and_places(root: Path, tmp_path: Path) -> None:
+def test_classes_boxes_and_paths_are_converted(root: Path, tmp_path: Path) -> None:
     summary = convert(root, tmp_path / "out", progress=False)
     assert summary.paths == (tmp_path / "out" / "train.json", tmp_path / "out" / "val.json")
     assert (summary.images, summary.boxes, summary.ignored) == (3, 7, 5)
@@ -75,7 +75,7 @@ def test_classes_boxes_and_places(root: Path, tmp_path: Path) -> None:
     assert "clipped 1 of 6 boxes that reach outside their image, by up to 10 pixels" in summary.mended[0]
 
 
-def test_val_gt_json_in_place_of_the_mat_file(root: Path, tmp_path: Path) -> None:
+def test_val_gt_json_replaces_mat_file(root: Path, tmp_path: Path) -> None:
     (root / "anno_train.mat").unlink()
     (root / "anno_val.mat").unlink()
     box = {"id": 1, "image_id": 5, "category_id": 1, "iscrowd": 0, "ignore": 1, "bbox": [1, 2, 3, 4]}
@@ -113,20 +113,20 @@ def test_val_gt_json_in_place_of_the_mat_file(root: Path, tmp_path: Path) -> Non
         (("lindau", _LINDAU, [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), f"'{_LINDAU}' is annotated before"),
     ],
 )
-def test_malformed_images(root: Path, tmp_path: Path, image: tuple[Any, Any, Any], problem: str) -> None:
+def test_malformed_image_is_reported(root: Path, tmp_path: Path, image: tuple[Any, Any, Any], problem: str) -> None:
     _write_mat(root / "anno_val.mat", [("lindau", _LINDAU, np.zeros((0, 0))), image])
     with pytest.raises(AnnotationError, match=problem):
         convert(root, tmp_path / "out", annotations_only=True, progress=False)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_mat_file_without_images_is_named(root: Path, tmp_path: Path) -> None:
+def test_mat_file_without_images_is_reported(root: Path, tmp_path: Path) -> None:
     _write_mat(root / "anno_val.mat", [])
     with pytest.raises(AnnotationError, match="anno_val.mat: it holds no image"):
         convert(root, tmp_path / "out", annotations_only=True, progress=False)
 
 
-def test_all_problems_come_together(root: Path, tmp_path: Path) -> None:
+def test_all_problems_are_reported_together(root: Path, tmp_path: Path) -> None:
     (root / "anno_train.mat").write_bytes(b"none")
     wrong = [[9, 0, 0, 9, 9, 0, 0, 0, 9, 9]] * 2
     _write_mat(root / "anno_val.mat", [("lindau", _LINDAU, wrong)])
@@ -140,20 +140,18 @@ def test_all_problems_come_together(root: Path, tmp_path: Path) -> None:
     assert images.startswith("there is no folder leftImg8bit")
 
 
-def test_more_boxes_than_the_data_set_can_have_are_refused(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_boxes_are_rejected(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(citypersons, "LARGEST_ROWS", 5)
     with pytest.raises(AnnotationError, match=r"anno_train.mat, image 1: the file holds more than 5 boxes"):
         convert(root, tmp_path / "out", progress=False)
 
 
-def test_no_bar_where_none_is_wanted(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_bar_can_be_disabled(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     convert(root, tmp_path / "out", progress=False)
     assert capsys.readouterr().err == ""
 
 
-def test_wrong_files(root: Path, tmp_path: Path) -> None:
+def test_invalid_file_is_reported(root: Path, tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="there is no anno_train.mat, anno_val.mat or val_gt.json"):
         convert(tmp_path / "nowhere", tmp_path / "out", annotations_only=True, progress=False)
     scipy.io.savemat(root / "anno_val.mat", {"a": 1, "b": 2})
@@ -164,7 +162,7 @@ def test_wrong_files(root: Path, tmp_path: Path) -> None:
         convert(root, tmp_path / "out", progress=False)
 
 
-def test_the_real_mat_file_is_val_gt_json_box_for_box(shared_data: Path, tmp_path: Path) -> None:
+def test_real_mat_file_equals_val_gt_json(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "citypersons"
     if not folder.is_dir():
         pytest.skip(f"no CityPersons annotations at {folder}")

@@ -93,7 +93,7 @@ def test_people_are_kept_with_their_image_ids(root: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("folder", ["images/val2017", "images", "."])
-def test_images_are_found_where_folders_have_them(tmp_path: Path, folder: str) -> None:
+def test_images_are_found_in_each_layout(tmp_path: Path, folder: str) -> None:
     root = tmp_path / "coco"
     _write(root, _document())
     _write_images(root / folder)
@@ -101,19 +101,19 @@ def test_images_are_found_where_folders_have_them(tmp_path: Path, folder: str) -
     assert len(read_annotations(summary.paths[0]).images) == 2
 
 
-def test_instances_are_chosen_among_coco_s_annotation_files(root: Path, tmp_path: Path) -> None:
+def test_instances_files_are_preferred(root: Path, tmp_path: Path) -> None:
     _write(root, {"annotations": [{"caption": "a street"}]}, "annotations/captions_val2017.json")
     assert len(convert(root, tmp_path / "out", progress=False).paths) == 1
 
 
-def test_other_names_of_annotation_files(tmp_path: Path) -> None:
+def test_annotation_files_with_other_names_are_read(tmp_path: Path) -> None:
     root = tmp_path / "own"
     _write(root, _document(), "annotations/street.json")
     _write_images(root / "street")
     assert convert(root, tmp_path / "out", progress=False).paths == (tmp_path / "out" / "street.json",)
 
 
-def test_the_data_set_s_own_file_is_not_replaced(tmp_path: Path) -> None:
+def test_input_file_is_not_overwritten(tmp_path: Path) -> None:
     path = _write(tmp_path, _document(), "annotations/street.json")
     before = path.read_bytes()
     _write_images(tmp_path / "street")
@@ -122,7 +122,7 @@ def test_the_data_set_s_own_file_is_not_replaced(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_exported_folders_hold_annotations_beside_images(tmp_path: Path) -> None:
+def test_exported_layout_has_annotations_beside_images(tmp_path: Path) -> None:
     root = tmp_path / "export"
     for part in ("train", "valid"):
         _write(root, _document(), f"{part}/_annotations.coco.json")
@@ -132,7 +132,7 @@ def test_exported_folders_hold_annotations_beside_images(tmp_path: Path) -> None
     assert read_annotations(summary.paths[1]).images[0].file_name == "valid/000000000139.jpg"
 
 
-def test_categories_of_people_may_be_named(root: Path, tmp_path: Path) -> None:
+def test_person_names_select_categories(root: Path, tmp_path: Path) -> None:
     summary = convert(root, tmp_path / "out", person_names=("Bottle", "car"), progress=False)
     assert summary.boxes == 3
     assert summary.mended == ("val2017: left out 2 boxes of other categories: 2 person",)
@@ -177,7 +177,7 @@ def test_visibility_of_a_visible_box_is_written(root: Path, tmp_path: Path) -> N
         ({"bbox": [1, float("nan"), 3, 4]}, "(id 900, image_id 139) has [1, NaN, 3, 4]"),
     ],
 )
-def test_malformed_annotation(root: Path, tmp_path: Path, change: dict[str, Any], problem: str) -> None:
+def test_malformed_annotation_is_reported(root: Path, tmp_path: Path, change: dict[str, Any], problem: str) -> None:
     document = _document()
     document["annotations"][0] |= change
     _write(root, document)
@@ -220,14 +220,14 @@ def test_malformed_annotation(root: Path, tmp_path: Path, change: dict[str, Any]
         ),
     ],
 )
-def test_malformed_document(root: Path, tmp_path: Path, change: dict[str, Any], problem: str) -> None:
+def test_malformed_document_is_reported(root: Path, tmp_path: Path, change: dict[str, Any], problem: str) -> None:
     _write(root, _document() | change)
     with pytest.raises(AnnotationError) as caught:
         convert(root, tmp_path / "out", progress=False)
     assert any(problem in sentence for sentence in caught.value.problems)
 
 
-def test_truncated_file_and_no_file(root: Path, tmp_path: Path) -> None:
+def test_truncated_and_missing_files_are_reported(root: Path, tmp_path: Path) -> None:
     path = root / "annotations/instances_val2017.json"
     path.write_text(path.read_text()[:50])
     with pytest.raises(

@@ -72,7 +72,7 @@ def test_splits_are_written_and_counted(image_root: Path) -> None:
     assert records[3]["bbox"] == [35, 5, 9, 9]  # as annotated
 
 
-def test_summary_can_be_printed_whatever_the_labels_are(image_root: Path) -> None:
+def test_summary_escapes_labels(image_root: Path) -> None:
     summary = _write([_split("train", {"bbox": [1, 2, 3, 4], "ignore": 1, "label": "\ud800é\x1b[31m\n"})], image_root)
     # A control sequence would colour the terminal, a line break feign a line of ours.
     assert str(summary).splitlines()[1] == "  ignored as \\ud800é\\x1b[31m\\n  1"
@@ -81,7 +81,7 @@ def test_summary_can_be_printed_whatever_the_labels_are(image_root: Path) -> Non
     )
 
 
-def test_all_problems_are_told_together_and_nothing_is_written(image_root: Path) -> None:
+def test_all_problems_are_reported_together_and_nothing_is_written(image_root: Path) -> None:
     _write([_split("train", {"bbox": [1, 2, 3, 4]}), _split("test")], image_root)
     out = image_root.parent / "out"
     before = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -99,19 +99,19 @@ def test_all_problems_are_told_together_and_nothing_is_written(image_root: Path)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
-def test_what_all_splits_share_is_told_once(tmp_path: Path) -> None:
+def test_problem_of_all_splits_is_reported_once(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError) as caught:
         _write([_split("train"), _split("test")], tmp_path / "nowhere")
     (problem,) = caught.value.problems
     assert problem.startswith("the images' folder ")
 
 
-def test_no_split_is_a_problem(image_root: Path) -> None:
+def test_conversion_without_splits_is_rejected(image_root: Path) -> None:
     with pytest.raises(AnnotationError, match="street: there is nothing to convert"):
         _write([], image_root)
 
 
-def test_a_folder_in_the_way_of_the_second_file_keeps_the_first(image_root: Path) -> None:
+def test_folder_at_path_of_second_file_leaves_first_unchanged(image_root: Path) -> None:
     out = image_root.parent / "out"
     (out / "test.json").mkdir(parents=True)
     old = json.dumps({"images": [{"file_name": "train.png"}]})
@@ -127,7 +127,7 @@ def _two_images(name: str, second: str) -> Split:
     return Split(name, [*split.images, {"id": 2, "file_name": second, "height": 30, "width": 40}], [])
 
 
-def test_another_data_set_s_annotations_are_not_replaced(image_root: Path) -> None:
+def test_annotations_of_another_data_set_are_not_replaced(image_root: Path) -> None:
     out = image_root.parent / "out"
     _write([_split("train"), _split("test")], image_root)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -142,7 +142,7 @@ def test_another_data_set_s_annotations_are_not_replaced(image_root: Path) -> No
     assert (out / "train.json").read_text() == "of somebody"
 
 
-def test_what_is_lost_of_the_same_data_set_is_told(image_root: Path) -> None:
+def test_number_of_lost_images_is_reported(image_root: Path) -> None:
     assert _write([_two_images("train", "more/a.png"), _split("test")], image_root, check_images=False).mended == ()
     # The same images in other folders, then one of them less, then other ones in each of the two splits.
     assert _write([_two_images("train", "a.png")], image_root, check_images=False).mended == ()
@@ -152,12 +152,12 @@ def test_what_is_lost_of_the_same_data_set_is_told(image_root: Path) -> None:
     assert len(_write(swapped, image_root).mended) == 2
 
 
-def test_images_need_not_be_there_where_they_are_not_checked(tmp_path: Path) -> None:
+def test_unchecked_images_may_be_missing(tmp_path: Path) -> None:
     summary = _write([_split("train", {"bbox": [1, 2, 3, 4]})], tmp_path / "nowhere", check_images=False)
     assert json.loads(summary.paths[0].read_text())["info"]["image_root"] == "../nowhere"
 
 
-def test_boxes_that_no_pixel_shows_are_left_out() -> None:
+def test_empty_and_outside_boxes_are_dropped() -> None:
     split = _split(
         "train",
         {"bbox": [0, 0, 1, 1]},
@@ -181,13 +181,13 @@ def test_boxes_that_no_pixel_shows_are_left_out() -> None:
 @pytest.mark.parametrize(
     "value", [None, [1, 2, 3], [1, 2, 3, "4"], [1, 2, 3, float("nan")], [1, 2, 3, -float("inf")], [1, 2, 3, 1.1e9]]
 )
-def test_what_is_no_box(value: object) -> None:
+def test_invalid_box_is_reported(value: object) -> None:
     problems: list[str] = []
     assert box_at(value, "line 3: fbox", problems) is None
     assert problems == [f"line 3: fbox is {shown(value)}; it must be four finite numbers, none beyond 1e9"]
 
 
-def test_turned_and_damaged_images_are_told(tmp_path: Path) -> None:
+def test_rotated_and_damaged_images_are_reported(tmp_path: Path) -> None:
     image = Image.new("RGB", (40, 30))
     image.save(tmp_path / "upright.jpg")
     exif = Image.Exif()

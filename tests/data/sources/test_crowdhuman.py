@@ -90,13 +90,13 @@ def test_boxes_and_images_are_read(database: Path, tmp_path: Path) -> None:
     assert json.loads(summary.paths[0].read_text())["annotations"][0]["head_bbox"] == [22, 22, 15, 18]
 
 
-def test_one_of_the_two_files_is_enough(database: Path, tmp_path: Path) -> None:
+def test_one_odgt_file_suffices(database: Path, tmp_path: Path) -> None:
     (database / "annotation_train.odgt").unlink()
     summary = convert(database, tmp_path / "out", progress=False)
     assert [path.name for path in summary.paths] == ["validation.json"]
 
 
-def test_last_line_may_lack_its_end_and_lines_may_end_as_on_windows(database: Path, tmp_path: Path) -> None:
+def test_missing_final_newline_and_crlf_are_accepted(database: Path, tmp_path: Path) -> None:
     path = database / "annotation_train.odgt"
     path.write_bytes(path.read_bytes().rstrip().replace(b"\n", b"\r\n"))
     assert convert(database, tmp_path / "out", progress=False).boxes == 6
@@ -109,7 +109,7 @@ def test_last_line_may_lack_its_end_and_lines_may_end_as_on_windows(database: Pa
         ([200, 20, 40, 100], "train: left out 1 of 1 boxes, wholly outside their image (first: image 'Images/2"),
     ],
 )
-def test_boxes_of_which_nothing_is_seen_are_left_out(database: Path, tmp_path: Path, box: list[int], told: str) -> None:
+def test_invisible_boxes_are_dropped(database: Path, tmp_path: Path, box: list[int], told: str) -> None:
     (database / "annotation_val.odgt").unlink()
     (database / "annotation_train.odgt").write_text(json.dumps({"ID": "273278,1a2b", "gtboxes": [_person(fbox=box)]}))
     summary = convert(database, tmp_path / "out", progress=False)
@@ -117,7 +117,7 @@ def test_boxes_of_which_nothing_is_seen_are_left_out(database: Path, tmp_path: P
     assert summary.mended[0].startswith(told)
 
 
-def test_a_visible_box_of_negative_size_is_an_empty_one(database: Path) -> None:
+def test_visible_box_of_negative_size_becomes_empty(database: Path) -> None:
     (record,) = _convert_one(database, _person(vbox=[10, 20, -1, 50]))
     assert (record["vis_bbox"], record["vis_ratio"]) == ([10, 20, 0, 50], 0)
     summary = convert(database, database.parent / "out", progress=False)
@@ -126,13 +126,13 @@ def test_a_visible_box_of_negative_size_is_an_empty_one(database: Path) -> None:
     assert told.endswith("line 1, gtboxes[0], vbox [10.0, 20.0, -1.0, 50.0])")
 
 
-def test_a_file_without_a_line_is_named(database: Path, tmp_path: Path) -> None:
+def test_file_without_lines_is_reported(database: Path, tmp_path: Path) -> None:
     (database / "annotation_val.odgt").write_text("\n")
     with pytest.raises(AnnotationError, match="annotation_val.odgt: holds no image; each line must be an object of"):
         convert(database, tmp_path / "out", progress=False)
 
 
-def test_a_mask_is_ignored_whatever_else_it_says(database: Path) -> None:
+def test_mask_is_ignored(database: Path) -> None:
     (record,) = _convert_one(database, _person(tag="mask", extra={"ignore": 0}))
     assert (record["ignore"], record["label"]) == (1, "mask")
 
@@ -152,7 +152,7 @@ def test_a_mask_is_ignored_whatever_else_it_says(database: Path) -> None:
         ('{"ID": "none", "gtboxes": []}', r"line 2: there is no image '.*none.jpg'; add it"),
     ],
 )
-def test_malformed_line(database: Path, tmp_path: Path, line: str, problem: str) -> None:
+def test_malformed_line_is_reported(database: Path, tmp_path: Path, line: str, problem: str) -> None:
     path = database / "annotation_train.odgt"
     first = path.read_bytes().split(b"\n")[0]
     path.write_bytes(first + b"\n" + line.encode("latin-1") + b"\n")
@@ -177,7 +177,7 @@ def test_malformed_line(database: Path, tmp_path: Path, line: str, problem: str)
         (_person(extra={"occ": "yes"}), 'extra.occ is "yes"; it must be 0 or 1'),
     ],
 )
-def test_malformed_box(database: Path, box: Any, problem: str) -> None:
+def test_malformed_box_is_reported(database: Path, box: Any, problem: str) -> None:
     with pytest.raises(AnnotationError) as caught:
         _convert_one(database, box)
     (sentence,) = caught.value.problems
@@ -185,7 +185,7 @@ def test_malformed_box(database: Path, box: Any, problem: str) -> None:
     assert problem in sentence
 
 
-def test_all_problems_come_together(database: Path, tmp_path: Path) -> None:
+def test_all_problems_are_reported_together(database: Path, tmp_path: Path) -> None:
     for file in ("annotation_train.odgt", "annotation_val.odgt"):
         (database / file).write_text('{"ID": "a"}\n{"ID": "none", "gtboxes": [{}]}\n')
     with pytest.raises(AnnotationError) as caught:
@@ -193,7 +193,7 @@ def test_all_problems_come_together(database: Path, tmp_path: Path) -> None:
     assert len(caught.value.problems) == 6  # in each file: no gtboxes; no image; a box without a tag
 
 
-def test_missing_parts(database: Path, tmp_path: Path) -> None:
+def test_missing_files_are_reported(database: Path, tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=r"there is none of annotation_train.odgt, annotation_val.odgt"):
         convert(tmp_path / "nowhere", tmp_path / "out", progress=False)
     (database / "Images").rename(database / "pictures")
@@ -204,9 +204,7 @@ def test_missing_parts(database: Path, tmp_path: Path) -> None:
     )
 
 
-def test_larger_files_than_the_data_set_s_are_refused(
-    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_large_file_is_rejected(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crowdhuman, "read_bounded", lambda path: read_bounded(path, 4))
     with pytest.raises(AnnotationError, match="annotation_val.odgt: cannot be read .it is larger than 4 bytes"):
         convert(database, tmp_path / "out", progress=False)

@@ -53,7 +53,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "ECP"
 
 
-def test_every_part_becomes_a_split_with_its_cities(root: Path, tmp_path: Path) -> None:
+def test_every_part_becomes_split(root: Path, tmp_path: Path) -> None:
     for part in ("day/train", "day/val", "night/train", "night/val"):
         for city in ("berlin/berlin_00001", "amsterdam/amsterdam_00007"):
             _write_frame(root, part, city, [_child("pedestrian")])
@@ -68,7 +68,7 @@ def test_every_part_becomes_a_split_with_its_cities(root: Path, tmp_path: Path) 
     assert night.coco_records()[1]["image_id"] == 2
 
 
-def test_box_is_between_its_corners(root: Path) -> None:
+def test_corners_become_box(root: Path) -> None:
     (record,) = _convert(root, [_child("pedestrian", x0=20.5)])
     # The evaluation code takes y1 - y0 for the height.
     assert (record["bbox"], record["height"]) == ([20.5, 10, 29.5, 60], 60)
@@ -89,14 +89,14 @@ def test_box_is_between_its_corners(root: Path) -> None:
         ("skater", "", "skater"),  # of no identity that is documented
     ],
 )
-def test_who_is_ignored(root: Path, identity: str, tag: str, label: str) -> None:
+def test_ignored_identities_and_tags(root: Path, identity: str, tag: str, label: str) -> None:
     (record,) = _convert(root, [_child(identity, tag)])
     assert (record["ignore"], record["label"]) == (1, label)
     assert record["iscrowd"] == ("group" in identity)
 
 
 @pytest.mark.parametrize("tag", ["unsure_orientation", "skating"])
-def test_other_tags_change_nothing(root: Path, tag: str) -> None:
+def test_other_tags_have_no_effect(root: Path, tag: str) -> None:
     (record,) = _convert(root, [_child("pedestrian", tag)])
     assert (record["ignore"], record["vis_ratio"]) == (0, 1)
 
@@ -111,14 +111,12 @@ def test_other_tags_change_nothing(root: Path, tag: str) -> None:
         (["occluded>10", "truncated>80"], 0.1, 1),
     ],
 )
-def test_visibility_is_the_middle_of_what_the_tags_leave(
-    root: Path, tags: list[str], vis_ratio: float, occluded: int
-) -> None:
+def test_visibility_is_middle_of_visible_range(root: Path, tags: list[str], vis_ratio: float, occluded: int) -> None:
     (record,) = _convert(root, [_child("pedestrian", *tags)])
     assert (record["vis_ratio"], record["occluded"]) == (vis_ratio, occluded)
 
 
-def test_vehicles_and_depicted_groups_are_left_out_and_counted(root: Path) -> None:
+def test_vehicles_and_depicted_groups_are_dropped_and_counted(root: Path) -> None:
     rider = _child("rider", children=[_child("bicycle"), _child("co-rider", x0=22)])
     children = [
         rider,
@@ -136,12 +134,12 @@ def test_vehicles_and_depicted_groups_are_left_out_and_counted(root: Path) -> No
     assert summary.boxes == 3
 
 
-def test_people_are_found_however_deep(root: Path) -> None:
+def test_nested_people_are_read(root: Path) -> None:
     inner = _child("rider", children=[_child("pedestrian")])
     assert len(_convert(root, [_child("rider", children=[inner])])) == 3
 
 
-def test_boxes_without_area_are_left_out(root: Path) -> None:
+def test_boxes_without_area_are_dropped(root: Path) -> None:
     _write_frame(root, "day/train", "a/a_0", [_child("pedestrian", x1=20), _child("pedestrian")])
     summary = convert(root, root.parent / "out", progress=False)
     assert summary.boxes == 1
@@ -171,7 +169,7 @@ def test_boxes_without_area_are_left_out(root: Path) -> None:
         ([_child("pedestrian", y1=float("inf"))], "[x0, y0, x1, y1] is [20, 10, 50, Infinity]; it must be four finite"),
     ],
 )
-def test_malformed_object(root: Path, children: Any, problem: str) -> None:
+def test_malformed_object_is_reported(root: Path, children: Any, problem: str) -> None:
     _write_frame(root, "day/train", "a/a_0", children)
     with pytest.raises(AnnotationError) as caught:
         convert(root, root.parent / "out", progress=False)
@@ -180,7 +178,7 @@ def test_malformed_object(root: Path, children: Any, problem: str) -> None:
     assert not (root.parent / "out").exists()
 
 
-def test_malformed_files_come_together(root: Path) -> None:
+def test_malformed_files_are_reported_together(root: Path) -> None:
     _write_frame(root, "day/train", "a/a_0", []).write_text('{"children": [')
     _write_frame(root, "day/train", "a/a_1", []).write_text('{"children": [], "imagewidth": 192}')
     Image.new("RGB", (96, 51)).save(root / "day/img/train/a/a_2.png")
@@ -201,7 +199,7 @@ def test_malformed_files_come_together(root: Path) -> None:
     assert "there is no such file" in missing
 
 
-def test_missing_parts(root: Path) -> None:
+def test_missing_files_are_reported(root: Path) -> None:
     with pytest.raises(AnnotationError, match=r"there is no \{day,night\}/labels/\{train,val\}; name the folder"):
         convert(root, root.parent / "out", progress=False)
     (root / "night/labels/val").mkdir(parents=True)

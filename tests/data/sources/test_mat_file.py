@@ -51,7 +51,7 @@ def _python_of_scipy(array: Any) -> Any:
 
 
 @pytest.mark.parametrize("do_compression", [False, True])
-def test_reads_what_scipy_writes(tmp_path: Path, do_compression: bool) -> None:
+def test_files_of_scipy_are_read(tmp_path: Path, do_compression: bool) -> None:
     cells = np.empty((1, 3), dtype=object)
     cells[0] = [np.arange(6, dtype=np.int16).reshape(2, 3), "person?", np.zeros((0, 0))]
     structs = np.zeros((2, 1), dtype=[("id", object), ("pos", object)])
@@ -69,7 +69,7 @@ def test_reads_what_scipy_writes(tmp_path: Path, do_compression: bool) -> None:
 
 
 @pytest.mark.parametrize("name", ["caltech/annotations/set07/V004.vbb", "citypersons/anno_val.mat"])
-def test_real_files_read_as_scipy_reads_them(shared_data: Path, name: str) -> None:
+def test_real_files_equal_scipy(shared_data: Path, name: str) -> None:
     path = shared_data / name
     if not path.is_file():
         pytest.skip(f"no {path}")
@@ -90,7 +90,7 @@ def _nested_cells(depth: int) -> bytes:
     return b"".join(reversed(levels)) + inner
 
 
-def test_deep_nesting_is_no_danger(tmp_path: Path) -> None:
+def test_deep_nesting_does_not_recurse(tmp_path: Path) -> None:
     # scipy.io.loadmat overflows the stack on this file, which ends the process.
     (tmp_path / "a.mat").write_bytes(_HEADER + _nested_cells(depth=100_000))
     array = read_mat(tmp_path / "a.mat")["v"]
@@ -117,7 +117,7 @@ def test_deep_nesting_is_no_danger(tmp_path: Path) -> None:
         (_HEADER + struct.pack("<II", 15, 9) + zlib.compress(bytes(50))[:9], "ends too early; the file is truncated"),
     ],
 )
-def test_damaged_file(tmp_path: Path, data: bytes, problem: str) -> None:
+def test_damaged_file_is_reported(tmp_path: Path, data: bytes, problem: str) -> None:
     (tmp_path / "a.mat").write_bytes(data)
     with pytest.raises(MatFileError, match=problem):
         read_mat(tmp_path / "a.mat")
@@ -128,7 +128,7 @@ def _compressed(*variables: bytes) -> bytes:
     return _HEADER + b"".join(struct.pack("<II", 15, len(data)) + data for data in packed)
 
 
-def test_what_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decompression_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     variable = _matrix(_DOUBLE, (1, 1), _element(9, bytes(8)))
     second = variable.replace(_element(1, b"v"), _element(1, b"w"))
     (tmp_path / "a.mat").write_bytes(_compressed(variable, second))
@@ -143,7 +143,7 @@ def test_what_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest
         read_mat(tmp_path / "a.mat")
 
 
-def test_arrays_of_more_elements_than_annotations_have_are_refused(tmp_path: Path) -> None:
+def test_too_large_array_is_rejected(tmp_path: Path) -> None:
     # An empty cell takes eight bytes, which pack to nearly none, but an object of its own once it is read.
     empty = struct.pack("<II", 14, 0)
     for cells, is_read in ((mat_file.LARGEST_ARRAY, True), (mat_file.LARGEST_ARRAY + 1, False)):
@@ -155,7 +155,7 @@ def test_arrays_of_more_elements_than_annotations_have_are_refused(tmp_path: Pat
                 read_mat(tmp_path / "a.mat")
 
 
-def test_structs_of_more_fields_than_annotations_have_are_refused(tmp_path: Path) -> None:
+def test_too_large_struct_is_rejected(tmp_path: Path) -> None:
     names = _element(5, struct.pack("<i", 1)) + _element(1, b"x" * (mat_file.LARGEST_ARRAY + 1))
     (tmp_path / "a.mat").write_bytes(_HEADER + _matrix(_STRUCT, (1, 1), names))
     with pytest.raises(MatFileError, match="structs of more than 100000 fields"):
@@ -192,7 +192,7 @@ def test_structs_of_more_fields_than_annotations_have_are_refused(tmp_path: Path
         (_matrix(2, (1, 1), _element(5, bytes(4)) + _element(1, b"id")), "structs", "names of a struct's fields"),
     ],
 )
-def test_damaged_array(tmp_path: Path, matrix: bytes, ask: str, problem: str) -> None:
+def test_damaged_array_is_reported(tmp_path: Path, matrix: bytes, ask: str, problem: str) -> None:
     (tmp_path / "a.mat").write_bytes(_HEADER + matrix)
     array = read_mat(tmp_path / "a.mat")["v"]
     with pytest.raises(MatFileError, match=problem):
@@ -201,7 +201,7 @@ def test_damaged_array(tmp_path: Path, matrix: bytes, ask: str, problem: str) ->
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_damage_is_a_clear_error_or_reads_no_more_than_there_is(tmp_path: Path, data: st.DataObject) -> None:
+def test_any_damage_raises_mat_file_error_or_reads_within_file(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "a.mat"
     cells = np.empty((1, 2), dtype=object)
     cells[0] = [np.array([(1, "a")], dtype=[("id", object), ("label", object)]), np.ones((2, 3))]

@@ -54,7 +54,7 @@ def test_corners_become_boxes(database: Path, tmp_path: Path) -> None:
     assert not train.ignore.any()
 
 
-def test_split_is_fixed_by_the_seed_and_leaves_nothing_out(database: Path, tmp_path: Path) -> None:
+def test_split_is_determined_by_seed_and_complete(database: Path, tmp_path: Path) -> None:
     def split(seed: int) -> tuple[frozenset[int], frozenset[int]]:
         summary = convert(database, tmp_path / "out", seed=seed, train_images=2, progress=False)
         train, validation = (read_annotations(path).images for path in summary.paths)
@@ -66,7 +66,7 @@ def test_split_is_fixed_by_the_seed_and_leaves_nothing_out(database: Path, tmp_p
     assert len(set(splits)) > 1
 
 
-def test_image_root_is_relative_so_that_all_can_be_moved_together(database: Path, tmp_path: Path) -> None:
+def test_image_root_is_relative(database: Path, tmp_path: Path) -> None:
     convert(database, tmp_path / "out", train_images=2, progress=False)
     (tmp_path / "moved").mkdir()
     database.rename(tmp_path / "moved" / "pennfudan")
@@ -74,7 +74,7 @@ def test_image_root_is_relative_so_that_all_can_be_moved_together(database: Path
     assert len(read_annotations(tmp_path / "moved" / "out" / "train.json").images) == 2
 
 
-def test_windows_line_ends_and_latin1_are_read(database: Path, tmp_path: Path) -> None:
+def test_crlf_and_latin1_are_read(database: Path, tmp_path: Path) -> None:
     path = database / "Annotation" / "Ped0.txt"
     path.write_bytes(b"# caf\xe9\r\n" + path.read_bytes().replace(b"\n", b"\r\n"))
     assert convert(database, tmp_path / "out", train_images=2, progress=False).boxes == 6
@@ -110,7 +110,7 @@ def test_windows_line_ends_and_latin1_are_read(database: Path, tmp_path: Path) -
         ("40 x 30", "41 x 30", r"Ped1.png' is 40 x 30 pixels \(width x height\), but annotated as 41 x 30"),
     ],
 )
-def test_malformed_file(database: Path, tmp_path: Path, old: str, new: str, problem: str) -> None:
+def test_malformed_file_is_reported(database: Path, tmp_path: Path, old: str, new: str, problem: str) -> None:
     path = database / "Annotation" / "Ped1.txt"
     text = path.read_text()
     assert old in text
@@ -122,7 +122,7 @@ def test_malformed_file(database: Path, tmp_path: Path, old: str, new: str, prob
     assert not (tmp_path / "out").exists()
 
 
-def test_all_files_problems_come_together(database: Path, tmp_path: Path) -> None:
+def test_problems_of_all_files_are_reported_together(database: Path, tmp_path: Path) -> None:
     for path in (database / "Annotation").iterdir():
         path.write_text("")
     with pytest.raises(AnnotationError) as caught:
@@ -130,7 +130,7 @@ def test_all_files_problems_come_together(database: Path, tmp_path: Path) -> Non
     assert len(caught.value.problems) == 9  # three needed lines in each of three files
 
 
-def test_missing_parts(database: Path, tmp_path: Path) -> None:
+def test_missing_files_are_reported(database: Path, tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=r"there is no Annotation/\*.txt"):
         convert(tmp_path / "nowhere", tmp_path / "out", progress=False)
     with pytest.raises(AnnotationError, match="train_images is 3; .*from 1 to 2"):
@@ -140,7 +140,7 @@ def test_missing_parts(database: Path, tmp_path: Path) -> None:
         convert(database, tmp_path / "out", train_images=2, progress=False)
 
 
-def test_the_real_database(shared_data: Path, tmp_path: Path) -> None:
+def test_real_database_is_converted(shared_data: Path, tmp_path: Path) -> None:
     root = shared_data / "pennfudan"
     if not root.is_dir():
         pytest.skip(f"no Penn-Fudan database at {root}")

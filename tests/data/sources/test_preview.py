@@ -35,7 +35,7 @@ def _colour_at(sheet: Path, x: int, y: int) -> str:
     return "#{:02x}{:02x}{:02x}".format(*pixel)
 
 
-def test_boxes_are_drawn_at_their_place_in_their_colour(tmp_path: Path) -> None:
+def test_boxes_are_drawn_in_place_and_colour(tmp_path: Path) -> None:
     boxes: list[dict[str, Any]] = [
         {"bbox": [100, 50, 40, 100], "vis_bbox": [100, 50, 40, 60]},
         {"bbox": [200, 20, 50, 30], "ignore": 1, "label": "people"},
@@ -62,7 +62,7 @@ def test_boxes_are_drawn_at_their_place_in_their_colour(tmp_path: Path) -> None:
         ({"bbox": [315, 50, 40, 100], "label": "rider"}, (612, 86, 638, 98)),  # has no room on its right
     ],
 )
-def test_label_and_visibility_are_written_above_the_box(
+def test_label_and_visibility_are_drawn_above_box(
     tmp_path: Path, box: dict[str, Any], region_xyxy: tuple[int, int, int, int]
 ) -> None:
     sheets = []
@@ -78,20 +78,20 @@ def test_label_and_visibility_are_written_above_the_box(
     assert np.ptp(changed, axis=0)[1] >= 20  # nothing is cut off
 
 
-def test_a_box_far_out_of_the_image_is_drawn_as_far_as_it_is_seen(tmp_path: Path) -> None:
+def test_box_far_outside_image_is_clipped(tmp_path: Path) -> None:
     sheet = tmp_path / "preview.png"
     draw_preview(_annotations(tmp_path, {1: [{"bbox": [100, -4e8, 8e8, 8e8]}]}), sheet, 1)
     assert _colour_at(sheet, 200, 220) == preview._FULL_BODY
     assert _colour_at(sheet, 100, 220) == "#808080"
 
 
-def test_colours_are_all_different() -> None:
+def test_colours_differ() -> None:
     colours = [preview._FULL_BODY, preview._VISIBLE_PART, preview._IGNORED, preview._BACKGROUND]
     rgb = np.array([ImageColor.getrgb(colour) for colour in colours], dtype=int)
     assert min(np.abs(rgb[i] - rgb[j]).max() for i in range(4) for j in range(i)) > 64
 
 
-def test_images_with_people_come_first_and_evenly(tmp_path: Path) -> None:
+def test_images_with_people_are_chosen_first_and_evenly(tmp_path: Path) -> None:
     person: dict[str, Any] = {"bbox": [1, 1, 9, 9]}
     crowd = person | {"iscrowd": 1}
     content: list[list[dict[str, Any]]] = [
@@ -115,7 +115,7 @@ def test_sheet_has_a_tile_for_each_image(tmp_path: Path) -> None:
         assert sheet.size == (3 * 648 + 8, 40 + 2 * 512)
 
 
-def test_images_that_do_not_open_are_told_together_and_leave_the_old_sheet(tmp_path: Path) -> None:
+def test_unreadable_images_are_reported_together_and_keep_old_sheet(tmp_path: Path) -> None:
     annotations = _annotations(tmp_path, {1: [], 2: [], 3: []})
     (tmp_path / "1.png").unlink()
     Image.new("RGB", (9, 9)).save(tmp_path / "3.png")
@@ -137,11 +137,11 @@ def test_any_label_can_be_drawn(tmp_path: Path, label: str) -> None:
     assert _colour_at(sheet, 200, 220) == preview._FULL_BODY
 
 
-def test_long_names_are_cut_at_their_beginning() -> None:
+def test_long_names_are_truncated_at_start() -> None:
     assert preview._drawable("abcdefgh", 8) == "abcdefgh"
     assert preview._drawable("abcdefghi", 8) == "...efghi"
 
 
-def test_no_image_is_refused(tmp_path: Path) -> None:
+def test_preview_of_zero_images_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a preview of 0 images was asked for"):
         draw_preview(_annotations(tmp_path, {1: []}), tmp_path / "preview.png", 0)

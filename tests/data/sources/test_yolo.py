@@ -54,7 +54,7 @@ def _problem(root: Path) -> str:
     return sentence
 
 
-def test_shares_become_pixels(root: Path, tmp_path: Path) -> None:
+def test_fractions_become_pixels(root: Path, tmp_path: Path) -> None:
     summary = convert(root, tmp_path / "out", progress=False)
     assert [path.name for path in summary.paths] == ["train.json", "validation.json"]
     assert (summary.images, summary.boxes, summary.ignored) == (3, 2, 0)
@@ -72,7 +72,7 @@ def test_shares_become_pixels(root: Path, tmp_path: Path) -> None:
     assert validation.boxes_of(0)[0].tolist() == pytest.approx([0, 0, 100, 100])
 
 
-def test_classes_of_people_may_be_named_and_listed(root: Path, tmp_path: Path) -> None:
+def test_person_names_select_classes(root: Path, tmp_path: Path) -> None:
     _configure(root, names=["walker", "Child", "car"])
     assert _problem(root).startswith("data.yaml: no class is named person or pedestrian; there are: walker, Child, car")
     assert convert(root, tmp_path / "out", person_names=("walker", "child"), progress=False).boxes == 3
@@ -89,7 +89,7 @@ def test_classes_of_people_may_be_named_and_listed(root: Path, tmp_path: Path) -
         ["images/train/night", "a.txt"],
     ],
 )
-def test_splits_are_folders_lists_of_images_or_several(root: Path, tmp_path: Path, train: str | list[str]) -> None:
+def test_split_is_folder_or_list_of_images_or_several(root: Path, tmp_path: Path, train: str | list[str]) -> None:
     (root / "train.txt").write_text("./images/train/a.jpg\n\nimages/train/night/b.png\n")
     (root / "a.txt").write_text("images/train/a.jpg\n")
     _configure(root, train=train)
@@ -109,7 +109,7 @@ def test_exported_layout_has_images_below_the_split(tmp_path: Path) -> None:
     assert convert(root, tmp_path / "out", progress=False).boxes == 2
 
 
-def test_path_may_be_a_folder_within(tmp_path: Path) -> None:
+def test_path_may_be_subfolder(tmp_path: Path) -> None:
     root = tmp_path / "street"
     _image(root / "coco8/images/train/a.jpg", "0 0.5 0.5 0.1 0.1")
     (root / "street.yaml").write_text(yaml.safe_dump(_CONFIG | {"val": None}))
@@ -117,7 +117,7 @@ def test_path_may_be_a_folder_within(tmp_path: Path) -> None:
     assert read_annotations(path).images[0].file_name == "coco8/images/train/a.jpg"
 
 
-def test_only_the_last_images_of_a_path_is_replaced(tmp_path: Path) -> None:
+def test_only_last_images_in_path_is_replaced(tmp_path: Path) -> None:
     root = tmp_path / "street"
     image = root / "images/day/images/a.jpg"
     _image(image, None)
@@ -127,7 +127,7 @@ def test_only_the_last_images_of_a_path_is_replaced(tmp_path: Path) -> None:
     assert convert(root, tmp_path / "out", progress=False).boxes == 1
 
 
-def test_repeated_lines_and_empty_boxes_are_left_out(root: Path, tmp_path: Path) -> None:
+def test_duplicate_lines_and_empty_boxes_are_dropped(root: Path, tmp_path: Path) -> None:
     (root / "labels/val/c.txt").write_text("0 0.5 0.5 0.1 0.1\n0 0.50 0.5 0.1 0.1\n0 0.5 0.5 0 0.1\n")
     summary = convert(root, tmp_path / "out", progress=False)
     assert len(read_annotations(summary.paths[1]).coco_records()) == 1
@@ -152,7 +152,7 @@ def test_repeated_lines_and_empty_boxes_are_left_out(root: Path, tmp_path: Path)
         ("\xff\xfe", "expected five numbers"),
     ],
 )
-def test_malformed_line(root: Path, line: str, problem: str) -> None:
+def test_malformed_line_is_reported(root: Path, line: str, problem: str) -> None:
     (root / "labels/train/a.txt").write_bytes(b"0 0.5 0.4 0.3 0.6\n" + line.encode("latin-1"))
     sentence = _problem(root)
     assert sentence.startswith("labels/train/a.txt, line 2: ")
@@ -177,7 +177,7 @@ def test_malformed_line(root: Path, line: str, problem: str) -> None:
         ({"train": "list.txt"}, "list.txt, line 2: there is no image '../secret/a.jpg' in the data set's folder"),
     ],
 )
-def test_malformed_config(root: Path, changes: dict[str, Any], problem: str) -> None:
+def test_malformed_config_is_reported(root: Path, changes: dict[str, Any], problem: str) -> None:
     _image(root.parent / "secret/a.jpg", None)  # what must not be reached from the data set
     (root / "here.txt").write_text(".\n")
     (root / "empty.txt").write_text("")
@@ -203,22 +203,22 @@ def test_malformed_config(root: Path, changes: dict[str, Any], problem: str) -> 
         ("\x00", "data.yaml: not valid YAML"),
     ],
 )
-def test_config_that_is_none(root: Path, content: str, problem: str) -> None:
+def test_invalid_config_is_reported(root: Path, content: str, problem: str) -> None:
     (root / "data.yaml").write_text(content)
     assert _problem(root).startswith(problem)
 
 
-def test_long_values_are_quoted_shortly(root: Path) -> None:
+def test_long_values_are_truncated(root: Path) -> None:
     _configure(root, train=[["images/train"] * 50_000])
     assert len(_problem(root)) < 300
 
 
-def test_folder_without_config(tmp_path: Path) -> None:
+def test_missing_config_is_reported(tmp_path: Path) -> None:
     (tmp_path / "street").mkdir()
     assert _problem(tmp_path / "street").startswith("there is no data.yaml, and 0 other .yaml files")
 
 
-def test_images_that_cannot_be_used(root: Path) -> None:
+def test_unusable_images_are_reported(root: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: a quarter turn
     _image(root / "images/val/c.jpg", "0 0.25 0.5 0.5 1", exif=exif)

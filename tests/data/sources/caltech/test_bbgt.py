@@ -20,7 +20,7 @@ def _read(tmp_path: Path, content: str | bytes) -> tuple[tuple[VideoObject, ...]
     return read_bbgt(path, problems), problems
 
 
-def test_every_column_has_its_place(tmp_path: Path) -> None:
+def test_every_column_is_read(tmp_path: Path) -> None:
     text = f"{_HEAD}person 1 2 3 4 1 5 6 7 8 0 0\r\nperson? 10.5 -2 30 40 0 0 0 0 0 1 0\n\n"
     assert _read(tmp_path, text) == (
         (
@@ -31,7 +31,7 @@ def test_every_column_has_its_place(tmp_path: Path) -> None:
     )
 
 
-def test_nobody(tmp_path: Path) -> None:
+def test_file_without_objects_is_read(tmp_path: Path) -> None:
     assert _read(tmp_path, _HEAD) == ((), [])
 
 
@@ -54,7 +54,7 @@ def test_nobody(tmp_path: Path) -> None:
         (bytes(LARGEST_FILE_BYTES + 1), "it is larger than 1 MiB"),
     ],
 )
-def test_malformed_text(tmp_path: Path, content: str | bytes, problem: str) -> None:
+def test_malformed_text_is_reported(tmp_path: Path, content: str | bytes, problem: str) -> None:
     objects, problems = _read(tmp_path, content)
     assert objects == ()
     (sentence,) = problems
@@ -62,13 +62,13 @@ def test_malformed_text(tmp_path: Path, content: str | bytes, problem: str) -> N
     assert sentence.startswith(str(tmp_path / "set06_V000_I00029.txt"))
 
 
-def test_all_malformed_lines_come_together(tmp_path: Path) -> None:
+def test_malformed_lines_are_reported_together(tmp_path: Path) -> None:
     objects, problems = _read(tmp_path, _HEAD + "person\nperson 1 2 3 4 0 0 0 0 0 0 0\npeople 1\n")
     assert [found.label for found in objects] == ["person"]
     assert len(problems) == 2
 
 
-def test_missing_file(tmp_path: Path) -> None:
+def test_missing_file_is_reported(tmp_path: Path) -> None:
     problems: list[str] = []
     assert read_bbgt(tmp_path / "none.txt", problems) == ()
     assert problems == [f"{tmp_path / 'none.txt'}: the file cannot be read (No such file or directory)"]

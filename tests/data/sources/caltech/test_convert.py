@@ -46,7 +46,7 @@ def _names(path: Path) -> list[str]:
     return [image["file_name"] for image in _document(path)["images"]]
 
 
-def test_annotations_alone(root: Path, tmp_path: Path) -> None:
+def test_annotations_are_converted_without_images(root: Path, tmp_path: Path) -> None:
     summary = convert(root, tmp_path / "out", every=3, annotations_only=True, progress=False)
     assert summary.paths == (tmp_path / "out" / "train.json", tmp_path / "out" / "test.json")
     # Two frames of each video; 2 boxes and 4 boxes, of which the crowd's is ignored.
@@ -79,7 +79,7 @@ def test_annotations_alone(root: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_a_visible_part_counts_only_where_occluded(root: Path, tmp_path: Path) -> None:
+def test_visible_part_counts_only_if_occluded(root: Path, tmp_path: Path) -> None:
     seen = video_object(1, [1, 2, 10, 20], occluded=0, visible=[1, 2, 10, 10])
     beyond = video_object(1, [1, 2, 10, 20], occluded=1, visible=[1, 2, 10, 30])
     write_vbb(root / "annotations" / "set06" / "V000.vbb", ["person"], [[seen, beyond]])
@@ -102,7 +102,7 @@ def test_extracted_frames_stay_where_they_are(root: Path, tmp_path: Path) -> Non
     ]
 
 
-def test_frames_come_from_the_video_and_from_folders_by_frame(root: Path, tmp_path: Path) -> None:
+def test_frames_are_collected_from_video_and_folders(root: Path, tmp_path: Path) -> None:
     frames = [_frame(number) for number in range(6)]
     (root / "set06").mkdir()
     (root / "set06" / "V000.seq").write_bytes(compressed_seq(frames, (640, 480)))
@@ -123,14 +123,14 @@ def test_frames_come_from_the_video_and_from_folders_by_frame(root: Path, tmp_pa
     assert len(read_annotations(root / "converted" / "test.json").images) == 2
 
 
-def test_the_output_is_another_folder_and_may_hold_annotations(root: Path) -> None:
+def test_output_folder_differs_from_root(root: Path) -> None:
     with pytest.raises(AnnotationError, match="cannot be --out as well as --root; write to another folder"):
         convert(root, root, every=3, annotations_only=True, progress=False)
     assert convert(root, root / "annotations", every=3, annotations_only=True, progress=False).images == 4
 
 
 @pytest.mark.parametrize("shown", [False, True])
-def test_no_bar_where_none_is_wanted(
+def test_progress_bar_can_be_disabled(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], shown: bool
 ) -> None:
     for name in ("set05/V001", "set06/V000"):
@@ -139,7 +139,7 @@ def test_no_bar_where_none_is_wanted(
     assert ("Checking images of test" in capsys.readouterr().err) == shown
 
 
-def test_png_videos_name_png_files(root: Path, tmp_path: Path) -> None:
+def test_png_video_yields_png_files(root: Path, tmp_path: Path) -> None:
     shutil.rmtree(root / "annotations" / "set05")
     frame = encoded(np.zeros((480, 640, 3), dtype=np.uint8), "PNG")
     (root / "annotations" / "set06" / "V000.seq").write_bytes(compressed_seq([frame] * 6, (640, 480), image_format=2))
@@ -148,7 +148,7 @@ def test_png_videos_name_png_files(root: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "train.json").exists()
 
 
-def test_missing_frames_are_told_by_video(root: Path, tmp_path: Path) -> None:
+def test_missing_frames_are_reported_by_video(root: Path, tmp_path: Path) -> None:
     (root / "set06").mkdir()
     frames = [_frame(1)] * 5
     (root / "set06" / "V000.seq").write_bytes(compressed_seq(frames, (640, 480)))
@@ -166,7 +166,7 @@ def test_missing_frames_are_told_by_video(root: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_video_that_ends_after_the_last_sampled_frame_is_told(root: Path, tmp_path: Path) -> None:
+def test_truncated_video_with_all_sampled_frames_is_noted(root: Path, tmp_path: Path) -> None:
     shutil.rmtree(root / "annotations" / "set05")
     path = root / "annotations" / "set06" / "V000.seq"
     path.write_bytes(compressed_seq([_frame(1)] * 6, (640, 480), announced=9))
@@ -184,7 +184,7 @@ def test_damaged_frames_leave_no_annotations(root: Path, tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
-def test_frames_of_another_size_are_refused(root: Path, tmp_path: Path) -> None:
+def test_frames_of_other_size_are_rejected(root: Path, tmp_path: Path) -> None:
     small = encoded(np.zeros((48, 64, 3), dtype=np.uint8), "JPEG")
     for name in ("set05/V001", "set06/V000"):
         (root / "annotations" / f"{name}.seq").write_bytes(compressed_seq([small] * 6, (64, 48)))
@@ -193,7 +193,7 @@ def test_frames_of_another_size_are_refused(root: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "test.json").exists()
 
 
-def test_boxes_of_which_nothing_can_be_seen_are_left_out_and_told(root: Path, tmp_path: Path) -> None:
+def test_invisible_boxes_are_dropped_and_counted(root: Path, tmp_path: Path) -> None:
     outside = video_object(1, [640, 50, 20, 60])
     write_vbb(root / "annotations" / "set06" / "V000.vbb", ["person"], [[outside, _PERSON]])
     summary = convert(root, tmp_path / "out", every=1, annotations_only=True, progress=False)
@@ -202,7 +202,7 @@ def test_boxes_of_which_nothing_can_be_seen_are_left_out_and_told(root: Path, tm
     assert sentence.startswith("test: left out 1 of 2 boxes, wholly outside their image")
 
 
-def test_two_files_for_one_video_are_refused(root: Path, tmp_path: Path) -> None:
+def test_two_files_of_one_video_are_rejected(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "annotations", root / "again")
     with pytest.raises(AnnotationError, match="are for the same thing; keep one, or name a narrower folder") as caught:
         convert(root, tmp_path / "out", annotations_only=True, progress=False)
@@ -217,7 +217,7 @@ def test_links_to_folders_are_followed_once(root: Path, tmp_path: Path) -> None:
     assert summary.images == 4
 
 
-def test_damaged_annotations_come_together(root: Path, tmp_path: Path) -> None:
+def test_damaged_annotations_are_reported_together(root: Path, tmp_path: Path) -> None:
     for path in root.glob("annotations/*/*.vbb"):
         path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(AnnotationError) as caught:
@@ -229,7 +229,7 @@ def test_damaged_annotations_come_together(root: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_to_convert(tmp_path: Path) -> None:
+def test_root_without_annotations_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="no annotation of one in 30 frames is there; .* setNN/VNNN.vbb"):
         convert(tmp_path / "nowhere", tmp_path / "out", progress=False)
     with pytest.raises(AnnotationError, match=r"setNN_VNNN_INNNNN.txt or new_annotations\*.json"):
@@ -241,7 +241,7 @@ def test_nothing_to_convert(tmp_path: Path) -> None:
 _TEXT = "% bbGt version=3\nperson 10 20 30 60 1 10 20 30 15 0 0\nperson 100 20 30 60 0 0 0 0 0 1 0\n"
 
 
-def test_new_annotations_as_text(tmp_path: Path) -> None:
+def test_new_annotations_are_read_from_text(tmp_path: Path) -> None:
     root = tmp_path / "new"
     root.mkdir()
     (root / "set05_V000_I00029.txt").write_text("% bbGt version=3\n")
@@ -258,7 +258,7 @@ def test_new_annotations_as_text(tmp_path: Path) -> None:
     ]
 
 
-def test_new_annotations_as_json(tmp_path: Path) -> None:
+def test_new_annotations_are_read_from_json(tmp_path: Path) -> None:
     root = tmp_path / "new"
     root.mkdir()
     boxes = [
@@ -273,7 +273,9 @@ def test_new_annotations_as_json(tmp_path: Path) -> None:
     (root / "new_annotations_test.json").write_text(json.dumps(document))
     summary = convert(root, tmp_path / "out", annotations="new", annotations_only=True, progress=False)
     (sentence,) = summary.mended
-    assert sentence.startswith(f"{root / 'new_annotations_test.json'}: does not tell who is occluded; all 2 boxes")
+    assert sentence.startswith(f"{root / 'new_annotations_test.json'}: ")
+    assert "occlusions" in sentence
+    assert "all 2 boxes" in sentence
     found = _document(tmp_path / "out" / "test.json")["annotations"]
     # What the file does not tell is left out: zeros would stand for somebody wholly visible.
     assert [set(one) & {"vis_bbox", "occluded"} for one in found] == [set(), set()]
@@ -313,7 +315,7 @@ def _benchmarks_count(
     return counted
 
 
-def test_the_real_test_set(shared_data: Path, tmp_path: Path) -> None:
+def test_real_test_set_is_converted(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "caltech" / "annotations"
     if not folder.is_dir():
         pytest.skip(f"no Caltech annotations at {folder}")
@@ -342,7 +344,7 @@ def test_the_real_test_set(shared_data: Path, tmp_path: Path) -> None:
     assert (names[0], names[-1][:5]) == ("set06_V000_I00029.jpg", "set10")
 
 
-def test_the_real_new_annotations(shared_data: Path, tmp_path: Path) -> None:
+def test_real_new_annotations_are_converted(shared_data: Path, tmp_path: Path) -> None:
     path = shared_data / "caltech" / "new_annotations_test.json"
     if not path.is_file():
         pytest.skip(f"no {path}")
@@ -356,7 +358,7 @@ def test_the_real_new_annotations(shared_data: Path, tmp_path: Path) -> None:
     assert [one["bbox"] for one in ours] == [one["bbox"] for one in theirs["annotations"]]
 
 
-def test_the_real_frames(shared_data: Path, tmp_path: Path) -> None:
+def test_real_frames_are_used_in_place(shared_data: Path, tmp_path: Path) -> None:
     caltech = shared_data / "caltech"
     if not (caltech / "frames" / "set07_V004").is_dir():
         pytest.skip(f"no frames in {caltech}")

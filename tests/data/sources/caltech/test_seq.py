@@ -32,9 +32,7 @@ def _open(tmp_path: Path, data: bytes) -> SeqVideo:
 
 @pytest.mark.parametrize("padding", [0, 8])
 @pytest.mark.parametrize(("kind", "image_format", "suffix"), [("JPEG", 201, ".jpg"), ("PNG", 2, ".png")])
-def test_compressed_frames_come_out_byte_for_byte(
-    tmp_path: Path, padding: int, kind: str, image_format: int, suffix: str
-) -> None:
+def test_compressed_frames_are_copied(tmp_path: Path, padding: int, kind: str, image_format: int, suffix: str) -> None:
     frames = [encoded(picture, kind) for picture in _pictures(3)]
     video = _open(tmp_path, compressed_seq(frames, _SIZE, image_format, padding))
     assert (video.width, video.height, video.suffix) == (*_SIZE, suffix)
@@ -54,7 +52,7 @@ def test_raw_frames_become_png(tmp_path: Path, announced: int) -> None:
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(video.encoded(number)))), picture)
 
 
-def test_many_small_frames_take_no_memory(tmp_path: Path) -> None:
+def test_many_small_frames_need_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "V000.seq"
     path.write_bytes(seq_header((1, 1), 100, 0, 1))
     with path.open("r+b") as file:
@@ -64,19 +62,19 @@ def test_many_small_frames_take_no_memory(tmp_path: Path) -> None:
     assert np.asarray(Image.open(io.BytesIO(video.encoded((1 << 33) - 1)))).tolist() == [[0]]
 
 
-def test_raw_grey_frames(tmp_path: Path) -> None:
+def test_raw_grey_frames_become_png(tmp_path: Path) -> None:
     grey = _pictures(1)[0][:, :, 0]
     video = _open(tmp_path, seq_header(_SIZE, 100, 1, 30) + grey.tobytes())
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(video.encoded(0)))), grey)
 
 
-def test_frames_are_counted_where_the_header_does_not_tell(tmp_path: Path) -> None:
+def test_frames_are_counted_if_header_has_no_number(tmp_path: Path) -> None:
     frames = [encoded(picture, "JPEG") for picture in _pictures(4)]
     assert _open(tmp_path, compressed_seq(frames, _SIZE, announced=0)).frame_count == 4
     assert _open(tmp_path, compressed_seq(frames, _SIZE, announced=2)).frame_count == 2
 
 
-def test_a_frame_that_is_cut_off_is_left_out(tmp_path: Path) -> None:
+def test_incomplete_frame_is_dropped(tmp_path: Path) -> None:
     frames = [encoded(picture, "JPEG") for picture in _pictures(3)]
     data = compressed_seq(frames, _SIZE)
     video = _open(tmp_path, data[: len(data) - 17])  # 16 bytes lie behind the last frame
@@ -103,12 +101,12 @@ def test_a_frame_that_is_cut_off_is_left_out(tmp_path: Path) -> None:
         (seq_header(_SIZE, 201, 1) + struct.pack("<I", 3) + bytes(100), "holds no whole frame"),
     ],
 )
-def test_damaged_header(tmp_path: Path, data: bytes, problem: str) -> None:
+def test_damaged_header_is_reported(tmp_path: Path, data: bytes, problem: str) -> None:
     with pytest.raises(AnnotationError, match=problem):
         _open(tmp_path, data)
 
 
-def test_damaged_frame_and_missing_file(tmp_path: Path) -> None:
+def test_damaged_frame_and_missing_file_are_reported(tmp_path: Path) -> None:
     frames = [encoded(picture, "JPEG") for picture in _pictures(2)]
     video = _open(tmp_path, compressed_seq([frames[0], frames[1][:-2]], _SIZE))
     assert video.encoded(0) == frames[0]
@@ -126,7 +124,7 @@ def test_damaged_frame_and_missing_file(tmp_path: Path) -> None:
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_damage_is_a_clear_error_or_a_whole_image(tmp_path: Path, data: st.DataObject) -> None:
+def test_any_damage_raises_annotation_error_or_yields_complete_image(tmp_path: Path, data: st.DataObject) -> None:
     frames = [encoded(picture, "JPEG") for picture in _pictures(2)]
     content = bytearray(compressed_seq(frames, _SIZE))
     places = st.one_of(st.integers(0, len(content) - 1), st.integers(548, 584), st.integers(1024, 1028))
@@ -141,7 +139,7 @@ def test_any_damage_is_a_clear_error_or_a_whole_image(tmp_path: Path, data: st.D
     assert all(image.startswith((b"\xff\xd8", b"\x89PNG")) for image in images)
 
 
-def test_caltechs_sample(shared_data: Path) -> None:
+def test_real_sample_is_read(shared_data: Path) -> None:
     path = shared_data / "caltech" / "sample.seq"
     if not path.is_file():
         pytest.skip(f"no {path}")

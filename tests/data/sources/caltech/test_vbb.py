@@ -13,7 +13,7 @@ from hkd.data.sources.caltech.vbb import VideoObject, read_vbb, sampled_frames
 from tests.data.sources.caltech_writers import video_object, write_vbb
 
 
-def test_frames_are_sampled_as_the_benchmark_does() -> None:
+def test_frames_are_sampled_as_in_benchmark() -> None:
     # dbEval: frames 30, 60, 90 counted from 1; the last of 90 frames is one of them, and there is no 30th of 29.
     assert list(sampled_frames(90, 30)) == [29, 59, 89]
     assert list(sampled_frames(29, 30)) == []
@@ -21,7 +21,7 @@ def test_frames_are_sampled_as_the_benchmark_does() -> None:
     assert list(sampled_frames(3, 1)) == [0, 1, 2]
 
 
-def test_objects_of_the_sampled_frames(tmp_path: Path) -> None:
+def test_objects_of_sampled_frames_are_read(tmp_path: Path) -> None:
     walker = video_object(1, [10.5, 20, 30, 70], occluded=1, visible=[12, 20, 10, 50])
     crowd = video_object(2, [-3, 0, 5.25, 6])
     write_vbb(tmp_path / "V000.vbb", ["person", "people"], [[crowd], [], [crowd, walker], [], [walker], []])
@@ -37,7 +37,7 @@ def test_objects_of_the_sampled_frames(tmp_path: Path) -> None:
     }
 
 
-def test_a_single_zero_is_no_visible_part(tmp_path: Path) -> None:
+def test_single_zero_means_unknown_visible_part(tmp_path: Path) -> None:
     write_vbb(tmp_path / "a.vbb", ["person"], [[video_object(1, [1, 2, 3, 4], visible=0)]])
     assert read_vbb(tmp_path / "a.vbb", every=1).objects[0][0].visible_xywh == (0, 0, 0, 0)
 
@@ -57,7 +57,7 @@ def test_a_single_zero_is_no_visible_part(tmp_path: Path) -> None:
         ({"posv": [1, 2, -3, 4]}, "posv .* must not be below 0"),
     ],
 )
-def test_a_wrong_object_is_told_with_its_place(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
+def test_invalid_object_is_reported_with_frame(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
     right = video_object(1, [1, 2, 3, 4])
     write_vbb(tmp_path / "a.vbb", ["person"], [[right], [right | change]])
     with pytest.raises(AnnotationError, match=problem) as caught:
@@ -65,7 +65,7 @@ def test_a_wrong_object_is_told_with_its_place(tmp_path: Path, change: dict[str,
     assert caught.value.source == str(tmp_path / "a.vbb")
 
 
-def test_all_wrong_objects_come_together(tmp_path: Path) -> None:
+def test_invalid_objects_are_reported_together(tmp_path: Path) -> None:
     wrong = video_object(9, [1, 2, 3, 4])
     write_vbb(tmp_path / "a.vbb", ["person"], [[wrong], [wrong, wrong]])
     with pytest.raises(AnnotationError) as caught:
@@ -82,7 +82,7 @@ def test_all_wrong_objects_come_together(tmp_path: Path) -> None:
         ({"objLbl": 3.0}, "expected a cell array, found numbers"),
     ],
 )
-def test_wrong_fields(tmp_path: Path, replaced: dict[str, Any], problem: str) -> None:
+def test_invalid_field_is_reported(tmp_path: Path, replaced: dict[str, Any], problem: str) -> None:
     write_vbb(tmp_path / "a.vbb", ["person"], [[video_object(1, [1, 2, 3, 4])]], **replaced)
     with pytest.raises(AnnotationError, match=problem):
         read_vbb(tmp_path / "a.vbb", every=1)
@@ -97,7 +97,7 @@ def test_wrong_fields(tmp_path: Path, replaced: dict[str, Any], problem: str) ->
         (lambda path: path.write_bytes(path.read_bytes()[:128]), "it holds no 'A' .found: nothing."),
     ],
 )
-def test_what_is_no_vbb(tmp_path: Path, spoil: Callable[[Path], Any], problem: str) -> None:
+def test_other_file_is_rejected(tmp_path: Path, spoil: Callable[[Path], Any], problem: str) -> None:
     write_vbb(tmp_path / "a.vbb", ["person"], [[video_object(1, [1, 2, 3, 4])]])
     spoil(tmp_path / "a.vbb")
     with pytest.raises(AnnotationError, match=problem):
