@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,9 +92,11 @@ def print_results(
             f"All results are in {folder.path}."
         )
     uri = redacted_uri(study.tracking.uri)
-    store = "" if uri == TrackingConfig().uri else f" --tracking-uri {uri}"
+    store = "" if uri == TrackingConfig().uri else f" --tracking-uri {shlex.quote(uri)}"
     display.say(f"Report:  python {display_path(PARETO)} --study {study.name}{store}")
-    display.say(f"MLflow:  {uri}" if uri.startswith("http") else f"MLflow:  mlflow ui --backend-store-uri {uri}")
+    display.say(
+        f"MLflow:  {uri}" if uri.startswith("http") else f"MLflow:  mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    )
 
 
 def study_params(study: StudyConfig) -> dict[str, object]:
