@@ -36,9 +36,10 @@ from hkd.files import write_json
 from hkd.metric_names import AP, MR2_ALL, MR2_REASONABLE
 from hkd.runtime.device import resolve_device
 from hkd.runtime.process import configure_process
-from hkd.training.loop import Trainer
+from hkd.training.fit import fit
 from hkd.training.progress import TrainingProgress
 from hkd.training.teacher import load_teacher, prepare_teacher
+from hkd.training.trainer import Trainer
 
 CONFIG = Path(__file__).with_name("distillation_gain.yaml")
 STAGES = ("pyramid", "region", "embedding", "logits")
@@ -118,16 +119,17 @@ def _train(
     if config.distillation.is_active:
         assert config.teacher is not None
         teacher = load_teacher(teacher_path, config.teacher)
-    trainer = Trainer(config, data, teacher, device=device)
+    # Evaluated after the last epoch only.
+    training = config.training.model_copy(update={"evaluate_every_epochs": config.training.total_epochs})
+    trainer = Trainer(config.model_copy(update={"training": training}), data, teacher, device=device)
     started = time.perf_counter()
-    while trainer.epoch < trainer.total_epochs:
-        measured = trainer.train_epoch()
+    *_, last = fit(trainer)
     result = {
-        **{name: value for name, value in trainer.evaluate().as_metrics().items() if name in _METRICS},
+        **{name: value for name, value in last.metrics.items() if name in _METRICS},
         "num_params": trainer.cost.num_params,
         "flops": trainer.cost.flops,
         "seconds": time.perf_counter() - started,
-        **{name: value for name, value in measured.items() if name.startswith("gradient_ratio")},
+        **{name: value for name, value in last.training.items() if name.startswith("gradient_ratio")},
     }
     write_json(path, result)
     return result

@@ -1,8 +1,8 @@
 """Distillation steps of ``hkd``, from the functions that its training loop calls.
 
-:class:`hkd.training.loop.Trainer` is not used because it requires safetensors and pycocotools, which a bare GPU machine
-may not have; a test checks that :class:`HkdTrainer` gives bit-identical weights. Gradient ratios and mean losses are
-measured by :meth:`HkdTrainer.train_epoch` only, not by single steps.
+:class:`hkd.training.trainer.Trainer` is not used because it requires safetensors and pycocotools, which a bare GPU
+machine may not have; a test checks that :class:`HkdTrainer` gives bit-identical weights. Gradient ratios and mean
+losses are measured by :meth:`HkdTrainer.train_epoch` only, not by single steps.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
 from hkd.runtime.device import autocast_dtype, place
 from hkd.structures import Batch, TabledPyramid
-from hkd.training.epoch_record import EpochRecord, steps_between_looks_on
+from hkd.training.epoch_record import EpochRecord, steps_between_syncs_on
 from hkd.training.optim import build_optimizer, step_clipped, trainable_parameters
 from hkd.training.pyramid_cache.entry_file import checksum, read_pyramid, write_pyramid
 from hkd.training.step import SamplingNumbers, StepLoss, forward_teacher_pyramid, gradient_ratios, training_loss
@@ -120,7 +120,7 @@ class HkdTrainer:
         """Train the only student for an epoch; returns the metrics that the training loop measures per epoch."""
         (learner,) = self.learners
         steps = self.loader.steps_per_epoch
-        record = EpochRecord(0, steps, self._device, steps_between_looks_on(self._device))
+        record = EpochRecord(0, steps, self._device, steps_between_syncs_on(self._device))
         ratios: dict[str, Tensor] = {}
         for step in range(steps):
             batch = self.next_batch()

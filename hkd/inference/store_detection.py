@@ -30,6 +30,13 @@ def evaluate_detector(
 ) -> EvaluationResult:
     """Evaluate a detector on the validation images, by the configured protocol."""
     detections = detect_validation(detector, data, evaluation, device=device, autocast_dtype=autocast_dtype)
+    return evaluate_detections(detections, data, evaluation)
+
+
+def evaluate_detections(
+    detections: DetectedBoxes, data: PreparedData, evaluation: EvaluationConfig
+) -> EvaluationResult:
+    """Evaluate detections on the validation images, by the configured protocol."""
     protocol = load_protocol(evaluation.protocol)
     return evaluate_boxes(data.validation_annotations.ground_truth(), detections, protocol)
 

@@ -1,4 +1,4 @@
-"""One training outside any sweep, from its configuration to a folder of results: the body of ``hkd train``."""
+"""``hkd train``: one training outside any study, from its configuration to a folder of results."""
 
 from __future__ import annotations
 
@@ -13,26 +13,23 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from hkd.coco.detections import DetectedBoxes
 from hkd.config import TrialConfig
 from hkd.config_io import flatten, load_config
 from hkd.config_yaml import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
-from hkd.evaluation.evaluator import EvaluationResult, evaluate_boxes
-from hkd.evaluation.formats.protocol_files import load_protocol
+from hkd.evaluation.evaluator import EvaluationResult
 from hkd.files import write_atomically, write_json
 from hkd.metric_names import FLOPS, GMACS, MR2_REASONABLE, NUM_PARAMS, TOTAL_LOSS
 from hkd.models.cost import Cost
 from hkd.runtime.device import resolve_device
 from hkd.runtime.process import configure_process
-from hkd.runtime.usage import UsageMeter
-from hkd.training.loop import SECONDS, Trainer
-from hkd.training.progress import OnProgress, TrainingProgress, progress_bars
+from hkd.training.fit import LOG_FILE, STATE_FILE, Evaluated, fit
+from hkd.training.fit import resume as resume_fit
+from hkd.training.progress import OnProgress, progress_bars
 from hkd.training.teacher import check_teacher_files, load_teacher, prepare_teacher
+from hkd.training.trainer import SECONDS, Trainer
 
 CONFIG_FILE = "config.yaml"
-STATE_FILE = "training_state.pt"
-EPOCHS_FILE = "epochs.json"
 WEIGHTS_FILE = "student.safetensors"
 METRICS_FILE = "metrics.json"
 ORIGIN_FILE = "origin.json"
@@ -43,25 +40,25 @@ _LOCK_FILE = ".lock"
 _ALL_FILES = (
     CONFIG_FILE,
     STATE_FILE,
-    EPOCHS_FILE,
+    LOG_FILE,
     WEIGHTS_FILE,
     METRICS_FILE,
     CURVE_FILE,
     DETECTIONS_FILE,
     ORIGIN_FILE,
 )
-# Settings that do not change what a training computes: it may go on under other ones.
+# Settings that do not change what a training computes: it may be resumed with other values.
 _FREE_SETTINGS = ("training.device", "training.num_threads", "training.evaluate_every_epochs", "data.cache_dir")
-_MENDED_SHOWN = 3
+_MAX_REPAIRS_SHOWN = 3
 
 
 class TrainingFolderError(ValueError):
-    """A training's folder cannot be used: it holds another training, or is in use."""
+    """The folder cannot be used: it holds another training, or a process is training in it."""
 
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """What a training came to."""
+    """Results of a training."""
 
     evaluation: EvaluationResult
     cost: Cost
@@ -73,24 +70,22 @@ class TrainingSummary:
 def train_command(
     config: TrialConfig, out: Path, *, resume: bool = False, console: Console | None = None
 ) -> TrainingSummary:
-    """Train one detector, or distil one from its teacher, and write all results to a folder.
+    """Train one detector, distilled from its teacher or alone, and write all results to a folder.
 
-    The teacher is prepared first where the distillation needs one. After each epoch the full state is saved, so that
-    an interrupted training can go on with ``resume``, to the same bits on a CPU.
+    The teacher is prepared first if the distillation needs one. The state is saved after each epoch: on a CPU, a
+    training that is interrupted and resumed is equal to an uninterrupted one, bit for bit.
 
     Args:
         config: What to train.
-        out: Folder for the results; made if needed.
-        resume: Go on with the training in ``out``; one that is finished is reported again, and where nothing was
-            begun a new one begins.
-        console: Where progress is shown; stderr unless given.
+        out: Folder for the results; created if it does not exist.
+        resume: Resume the training in ``out``; a finished one is only evaluated, and without one a new one starts.
+        console: For progress; by default stderr.
 
     Raises:
-        TrainingFolderError: ``out`` holds a training already and ``resume`` is not set, or holds one with other
-            settings, or another process trains there. Nothing in it was changed.
-        ValueError: what the data, the teacher or the training itself are refused for; see
-            :func:`hkd.data.prepare.prepare_data`, :func:`hkd.training.teacher.prepare_teacher` and
-            :class:`hkd.training.loop.Trainer`.
+        TrainingFolderError: ``out`` holds a training and ``resume`` is not set, or holds one with other settings, or
+            another process is training there. The folder is unchanged.
+        ValueError: from the data, the teacher or the training; see :func:`hkd.data.prepare.prepare_data`,
+            :func:`hkd.training.teacher.prepare_teacher` and :func:`hkd.training.fit.fit`.
     """
     console = console or Console(stderr=True)
     device = resolve_device(config.training.device)
@@ -99,31 +94,31 @@ def train_command(
         check_teacher_files(config)
     with _claimed(out, config, resume):
         data = prepare_data(config.data)
-        _tell_mended(data, console)
+        _print_repairs(data, console)
         origin = _origin(data)
         with progress_bars(console) as progress:
             teacher = None
             if needs_teacher:
                 prepared = prepare_teacher(config, data, config.data.cache_dir, progress)
-                words = f"teacher: {_words(prepared.metrics)}, {prepared.cost.num_params / 1e6:.2f}M parameters"
-                console.print(words, markup=False, highlight=False)
+                size = f"{prepared.cost.num_params / 1e6:.2f}M parameters"
+                console.print(f"teacher: {_format_numbers(prepared.metrics)}, {size}", markup=False, highlight=False)
                 origin["teacher"] = _file_hash(prepared.path)
                 teacher = load_teacher(prepared.path, prepared.config)
             _check_origin(out, origin)
             configure_process(device, config.training.num_threads)
             trainer = Trainer(config, data, teacher, device=device)
-            # From here on the folder holds a training.
+            # A folder with these files holds a training.
             write_atomically(out / CONFIG_FILE, dump_yaml(config))
             write_json(out / ORIGIN_FILE, origin)
-            evaluation, detections = _train(trainer, data, out, progress, console)
-        results = detections.coco_results(data.validation_annotations.ground_truth().image_ids)
-        _write_results(trainer, evaluation, results, out)
-    return TrainingSummary(evaluation, trainer.cost, out)
+            evaluated = _train(trainer, out, progress, console)
+        results = evaluated.detections.coco_results(data.validation_annotations.ground_truth().image_ids)
+        _write_results(trainer, evaluated.result, results, out)
+    return TrainingSummary(evaluated.result, trainer.cost, out)
 
 
 @contextmanager
 def _claimed(out: Path, config: TrialConfig, resume: bool) -> Iterator[None]:
-    """Keep other trainings out of the folder for a while."""
+    """Lock the folder for this training."""
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / _LOCK_FILE)
     try:
@@ -140,20 +135,20 @@ def _claimed(out: Path, config: TrialConfig, resume: bool) -> Iterator[None]:
 
 
 def _check_folder(out: Path, config: TrialConfig, resume: bool) -> None:
-    """Refuse a folder whose training is not the one configured.
+    """Check that the folder is empty, or holds the configured training if it is to be resumed.
 
     Raises:
-        TrainingFolderError: saying what is in the way.
+        TrainingFolderError: it is not, or does not.
     """
     if not any((out / name).exists() for name in _ALL_FILES):
         return
     if not resume:
         raise TrainingFolderError(
-            f"{out}: already holds a training; go on with it by --resume, or name another folder with --out"
+            f"{out}: already holds a training; resume it with --resume, or name another folder with --out"
         )
     if not (out / CONFIG_FILE).is_file():
         raise TrainingFolderError(
-            f"{out}: has no {CONFIG_FILE} to go on with; name the folder of a training with --out"
+            f"{out}: cannot be resumed, it has no {CONFIG_FILE}; name the folder of a training with --out"
         )
     saved, wanted = flatten(load_config(out / CONFIG_FILE)), flatten(config)
     different = [
@@ -164,21 +159,21 @@ def _check_folder(out: Path, config: TrialConfig, resume: bool) -> None:
     if different:
         raise TrainingFolderError(
             f"{out}: holds a training with other settings: {'; '.join(different)}. "
-            "Resume with the settings it was begun with, or name another folder with --out"
+            "Resume with the settings it was started with, or name another folder with --out"
         )
 
 
-def _tell_mended(data: PreparedData, console: Console) -> None:
+def _print_repairs(data: PreparedData, console: Console) -> None:
     for read in (data.train_annotations, data.validation_annotations):
-        for sentence in read.repaired[:_MENDED_SHOWN]:
+        for sentence in read.repaired[:_MAX_REPAIRS_SHOWN]:
             console.print(f"{read.path}: {sentence}", markup=False, highlight=False)
-        rest = len(read.repaired) - _MENDED_SHOWN
+        rest = len(read.repaired) - _MAX_REPAIRS_SHOWN
         if rest > 0:
             console.print(f"{read.path}: {rest} more like these", markup=False, highlight=False)
 
 
 def _origin(data: PreparedData) -> dict[str, str]:
-    """Hashes of what the training learns from, which no setting shows when it changes."""
+    """Hashes of the training's inputs, whose content is not part of the configuration."""
     return {
         "training annotations": data.train_annotations.content_hash(),
         "training images": data.train_store.checksum,
@@ -193,69 +188,33 @@ def _file_hash(path: Path) -> str:
 
 
 def _check_origin(out: Path, origin: dict[str, str]) -> None:
-    """Refuse to go on with other data or another teacher.
+    """Check that data and teacher are the same as before the interruption.
 
     Raises:
-        TrainingFolderError: saying what has changed.
+        TrainingFolderError: naming the inputs that changed.
     """
     path = out / ORIGIN_FILE
     if (out / STATE_FILE).is_file() and path.is_file():
-        begun_with = json.loads(path.read_text(encoding="utf-8"))
-        changed = [name for name in origin if begun_with.get(name) != origin[name]]
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name in origin if before.get(name) != origin[name]]
         if changed:
             raise TrainingFolderError(
-                f"{out}: its training was begun with other contents of: {', '.join(changed)}. "
-                "Bring them back, or begin anew in another folder with --out"
+                f"{out}: its training was started with other contents of: {', '.join(changed)}. "
+                "Restore them, or start a new training in another folder with --out"
             )
 
 
-def _train(
-    trainer: Trainer, data: PreparedData, out: Path, progress: OnProgress, console: Console
-) -> tuple[EvaluationResult, DetectedBoxes]:
-    """Train to the end, or go on to it; returns the last evaluation and the detections that were judged."""
-    log, state = out / EPOCHS_FILE, out / STATE_FILE
-    epochs: list[dict[str, float]] = []
-    if state.is_file():
-        trainer.load(state)
-        epochs = json.loads(log.read_text(encoding="utf-8"))[: trainer.epoch]
-        console.print(f"going on after epoch {trainer.epoch} of {trainer.total_epochs}", markup=False, highlight=False)
-    metrics: dict[str, float] = {}
-    judged: tuple[EvaluationResult, DetectedBoxes] | None = None
-
-    def on_step(step: int, steps_per_epoch: int, parts: Mapping[str, float]) -> None:
-        progress(
-            TrainingProgress(
-                title="student",
-                step=trainer.epoch * steps_per_epoch + step,
-                total_steps=trainer.total_epochs * steps_per_epoch,
-                epoch=trainer.epoch + 1,
-                total_epochs=trainer.total_epochs,
-                numbers={**parts, **metrics},
-            )
-        )
-
-    while trainer.epoch < trainer.total_epochs:
-        with UsageMeter(trainer.device) as meter:
-            measured = trainer.train_epoch(on_step)
-            if trainer.is_evaluation_due:
-                judged = _evaluate(trainer, data)
-                metrics = judged[0].as_metrics()
-                measured |= metrics
-        measured |= meter.read()
-        epochs.append(measured)
-        # The log first: a state without its log could not go on, a log that is an epoch ahead is cut.
-        write_json(log, epochs)
-        trainer.save(state)
-        words = f"epoch {trainer.epoch}/{trainer.total_epochs}: {_words(measured)}"
-        console.print(words, markup=False, highlight=False)
-    # The last epoch is always judged; a training that was finished before has it still to be done.
-    return judged or _evaluate(trainer, data)
-
-
-def _evaluate(trainer: Trainer, data: PreparedData) -> tuple[EvaluationResult, DetectedBoxes]:
-    detections = trainer.detections()
-    protocol = load_protocol(trainer.config.evaluation.protocol)
-    return evaluate_boxes(data.validation_annotations.ground_truth(), detections, protocol), detections
+def _train(trainer: Trainer, out: Path, progress: OnProgress, console: Console) -> Evaluated:
+    """Train or resume to the end; returns the evaluation of the last epoch."""
+    if resume_fit(trainer, out):
+        console.print(f"resuming after epoch {trainer.epoch} of {trainer.total_epochs}", markup=False, highlight=False)
+    for result in fit(trainer, out, progress=progress):
+        if result.training:
+            line = f"epoch {result.epoch}/{trainer.total_epochs}: {_format_numbers(result.measured)}"
+            console.print(line, markup=False, highlight=False)
+        evaluated = result.evaluated
+    assert evaluated is not None, "the last epoch is always evaluated"
+    return evaluated
 
 
 def _write_results(trainer: Trainer, evaluation: EvaluationResult, results: list[dict[str, Any]], out: Path) -> None:
@@ -267,13 +226,13 @@ def _write_results(trainer: Trainer, evaluation: EvaluationResult, results: list
     write_json(out / METRICS_FILE, {**metrics, **cost})
 
 
-def _words(numbers: Mapping[str, float]) -> str:
-    """The numbers that people wait for, as far as they are known."""
-    words = []
+def _format_numbers(numbers: Mapping[str, float]) -> str:
+    """Loss, miss rate and time, those of them that are present."""
+    parts = []
     if TOTAL_LOSS in numbers:
-        words.append(f"loss {numbers[TOTAL_LOSS]:.3f}")
+        parts.append(f"loss {numbers[TOTAL_LOSS]:.3f}")
     if MR2_REASONABLE in numbers:
-        words.append(f"MR^-2 (reasonable) {100 * numbers[MR2_REASONABLE]:.2f} %")
+        parts.append(f"MR^-2 (reasonable) {100 * numbers[MR2_REASONABLE]:.2f} %")
     if SECONDS in numbers:
-        words.append(f"{numbers[SECONDS]:.0f} s")
-    return ", ".join(words)
+        parts.append(f"{numbers[SECONDS]:.0f} s")
+    return ", ".join(parts)

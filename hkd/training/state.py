@@ -15,18 +15,37 @@ STATE_FORMAT = "hkd.training_state.1"
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write nested dicts and lists of tensors, numbers and strings."""
+    """Write nested dicts and lists of tensors, numbers and strings.
+
+    Args:
+        state: Under ``settings``, the settings that must be the same when the state is loaded, by dotted name.
+    """
     with replace_atomically(path) as partial:
         torch.save({"format": STATE_FORMAT, **state}, partial)
 
 
-def load_state(path: Path) -> dict[str, Any]:
+def load_state(path: Path, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Read what :func:`save_state` wrote, tensors on the CPU.
 
+    Args:
+        settings: Compared with those of the state; None compares nothing.
+
     Raises:
-        CheckpointError: the file is absent, damaged, or not a training state.
+        CheckpointError: the file is absent, damaged, not a training state, or of a training with other settings.
     """
     state = load_tensors_only(path)
     if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
         raise CheckpointError(f'{path}: not a training state that this version of hkd reads ("{STATE_FORMAT}")')
+    if settings is not None:
+        saved = state["settings"]
+        different = [
+            f"{name} was {saved.get(name)!r} and is {settings.get(name)!r}"
+            for name in sorted(saved.keys() | settings.keys())
+            if saved.get(name) != settings.get(name)
+        ]
+        if different:
+            raise CheckpointError(
+                f"{path}: is the state of a training with other settings: {'; '.join(different)}. "
+                "Resume with the settings it was started with, or start a new training."
+            )
     return state

@@ -1,10 +1,9 @@
-"""The teacher of a study: loaded or trained once, kept, and shared by all who need it."""
+"""The teacher: trained or imported once, then cached for all trainings that need the same one."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,33 +16,34 @@ from hkd.config_io import config_hash
 from hkd.data.prepare import PreparedData, prepare_data, scenes_hash
 from hkd.files import write_json
 from hkd.inference.store_detection import evaluate_detector
+from hkd.metric_names import PEAK_MEMORY_BYTES, UTILISATION
 from hkd.models.build import build_detector
 from hkd.models.cost import Cost, config_cost
 from hkd.models.detector import Detector
 from hkd.models.weights import CheckpointError, load_weights, read_metadata, save_detector
 from hkd.runtime.device import autocast_dtype, place, resolve_device
 from hkd.runtime.process import configure_process
-from hkd.training.loop import Trainer
+from hkd.training.fit import LOG_FILE, STATE_FILE, fit, read_log, resume
 from hkd.training.memory import BatchTooLargeError
-from hkd.training.progress import OnProgress, TrainingProgress, ignore_progress
+from hkd.training.progress import OnProgress, ignore_progress
+from hkd.training.trainer import Trainer
 
-_WEIGHTS = "teacher.safetensors"
-_SUMMARY = "teacher.json"
-_STATE = "training_state.pt"
-_LOG = "epochs.json"
-# Part of the key: raise it when a change of the code makes earlier teachers stale.
+_USAGE = (PEAK_MEMORY_BYTES, UTILISATION)
+_WEIGHTS_FILE = "teacher.safetensors"
+_SUMMARY_FILE = "teacher.json"
+# Part of the key: increment it when a change of the code makes cached teachers stale.
 _RECIPE = 1
-# Settings of a detector that no tensor's shape shows, and that change what its weights mean.
+# Settings that change what a detector's weights mean, and that no tensor's shape shows.
 _SHAPELESS_SETTINGS = ("anchor_sizes", "anchor_aspect_ratios", "canonical_region_size")
 
 
 class TeacherError(ValueError):
-    """A teacher is asked for that the configuration does not describe."""
+    """The configuration has no teacher."""
 
 
 @dataclass(frozen=True)
 class PreparedTeacher:
-    """A teacher that is ready for use."""
+    """A teacher in the cache."""
 
     path: Path
     """Its weights, ``.safetensors``; see :func:`load_teacher`."""
@@ -52,24 +52,24 @@ class PreparedTeacher:
     cost: Cost
     config: TeacherConfig
     epochs: tuple[dict[str, float], ...]
-    """What each epoch of its training measured; empty for a teacher from a checkpoint."""
+    """What each epoch of its training measured, by metric name; empty for a teacher from a checkpoint."""
 
 
 def prepare_teacher(
     config: TrialConfig, data: PreparedData, cache_dir: Path, progress: OnProgress = ignore_progress
 ) -> PreparedTeacher:
-    """Get the configured teacher ready: from its checkpoint, or by training it, at most once.
+    """Train or import the configured teacher, unless it is cached.
 
-    The result is kept in ``cache_dir/teachers/<key>``, the key being a hash of all that determines it: architecture,
-    schedule, evaluation, origin, and the data's content (not its place). Whoever asks while another process trains it
-    waits for that one. A training that was killed goes on from its last finished epoch.
+    The teacher is cached in ``cache_dir/teachers/<key>``. The key is a hash of all that determines it: architecture,
+    schedule, evaluation, first weights, and the content (not the path) of the data. Concurrent calls wait for the one
+    that trains. An interrupted training resumes from its last completed epoch.
 
     Args:
-        config: its ``teacher`` says where the teacher comes from: ``checkpoint``, or training that starts from
-            ``init_from``, or from a training on generated scenes (``init_from_synthetic``, kept as an entry of its
-            own), or from random weights.
-        data: what the teacher is trained and judged on.
-        progress: called after each step.
+        config: Its ``teacher`` names a trained ``checkpoint``, or describes a training that starts from the weights
+            ``init_from``, from pretraining on generated scenes (``init_from_synthetic``, which is cached like a
+            teacher), or from random weights.
+        data: Training and validation images of the teacher.
+        progress: Called after each step.
 
     Raises:
         TeacherError: ``config.teacher`` is null.
@@ -85,10 +85,10 @@ def prepare_teacher(
         return prepared
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
-        # Another process may have finished it while this one waited for the lock.
+        # Another process may have trained it while this one waited for the lock.
         if _read_prepared(folder, teacher) is None:
             if teacher.checkpoint is not None:
-                _adopt(config, data, folder, teacher.checkpoint)
+                _import_checkpoint(config, data, folder, teacher.checkpoint)
             else:
                 _train(config, data, folder, _first_weights(config, cache_dir, progress), progress)
     prepared = _read_prepared(folder, teacher)
@@ -97,19 +97,19 @@ def prepare_teacher(
 
 
 def load_teacher(path: Path, config: TeacherConfig, device: torch.device | str = "cpu") -> Detector:
-    """The teacher from its weights: frozen, in eval mode, on the device.
+    """Load a teacher: frozen, in eval mode, on the device.
 
     Raises:
         CheckpointError: the file is unreadable, or of another architecture.
     """
-    with torch.random.fork_rng(devices=[]):  # its first weights are overwritten: draw none of the caller's numbers
+    with torch.random.fork_rng(devices=[]):  # the random weights are overwritten: keep the caller's generator unchanged
         detector = build_detector(config)
     load_weights(detector, path)
     return place(detector, device).requires_grad_(False).eval()
 
 
 def check_teacher_files(config: TrialConfig) -> None:
-    """Hold the weights that a configuration names for its teacher against the architecture it configures.
+    """Check that the weights named for the teacher match its configured architecture.
 
     Raises:
         CheckpointError: as :func:`prepare_teacher`.
@@ -125,7 +125,7 @@ def check_teacher_files(config: TrialConfig) -> None:
 
 
 def _check_shapeless_settings(path: Path, teacher: TeacherConfig) -> None:
-    """A checkpoint is used as it is: settings that its weights were trained with must not change under it."""
+    """Check that the settings with which the checkpoint's weights were trained are configured."""
     saved = read_metadata(path).config
     different = [
         f"teacher.{name} is {getattr(teacher, name)} and was {getattr(saved, name)}"
@@ -135,7 +135,7 @@ def _check_shapeless_settings(path: Path, teacher: TeacherConfig) -> None:
     if different:
         raise CheckpointError(
             f"{path}: was trained with other settings than the teacher is configured with: {'; '.join(different)}. "
-            "Set them to what the checkpoint was trained with, or use it as teacher.init_from, to train it anew."
+            "Set them to what the checkpoint was trained with, or use it as teacher.init_from, to train it further."
         )
 
 
@@ -159,7 +159,7 @@ def _key(config: TrialConfig, data: PreparedData) -> str:
     data_settings = {"image_height", "image_width", "max_objects_per_image", "augmentation"}
     scenes = {}
     if teacher.init_from_synthetic is not None:
-        # Not among ``data``, whose pixels are hashed: these scenes are drawn only where this teacher is not there yet.
+        # Unlike ``data``, whose pixels are hashed, these scenes are generated only if the teacher is not cached.
         scenes = {"scenes": scenes_hash(config.data.synthetic)}
     return config_hash(
         {
@@ -177,14 +177,14 @@ def _key(config: TrialConfig, data: PreparedData) -> str:
 
 
 def _first_weights(config: TrialConfig, cache_dir: Path, progress: OnProgress) -> Path | None:
-    """The file that the teacher's own training starts from."""
+    """The file that the teacher's training starts from, pretrained here if configured; None for random weights."""
     teacher = _teacher_of(config)
     if teacher.init_from_synthetic is None:
         return teacher.init_from
     generated = DataConfig.model_validate(
         config.data.model_dump(exclude={"train_annotations", "validation_annotations", "image_root"})
     )
-    apprentice = config.model_copy(
+    pretraining = config.model_copy(
         update={
             "data": generated,
             "teacher": teacher.model_copy(
@@ -192,19 +192,19 @@ def _first_weights(config: TrialConfig, cache_dir: Path, progress: OnProgress) -
             ),
         }
     )
-    return prepare_teacher(apprentice, prepare_data(generated), cache_dir, progress).path
+    return prepare_teacher(pretraining, prepare_data(generated), cache_dir, progress).path
 
 
 def _train(
     config: TrialConfig, data: PreparedData, folder: Path, first_weights: Path | None, progress: OnProgress
 ) -> None:
-    """Train the teacher as a detector of its own, or go on with it, and write the folder's files."""
+    """Train the teacher like a student without a teacher, or resume its training, and write the folder's files."""
     teacher = _teacher_of(config)
     alone = config.model_copy(
         update={
             "teacher": None,
-            "student": _shape(teacher),
-            # Nobody teaches it: what the students' distillation is set to is no part of its state.
+            "student": _architecture(teacher),
+            # The students' distillation must not become part of the training's state.
             "distillation": DistillationConfig(),
             "training": teacher.training,
         }
@@ -212,48 +212,24 @@ def _train(
     device = resolve_device(teacher.training.device)
     configure_process(device, teacher.training.num_threads)
     trainer = Trainer(alone, data, device=device)
-    state, log = folder / _STATE, folder / _LOG
-    epochs: list[dict[str, float]] = []
-    if state.is_file():
-        trainer.load(state)
-        epochs = json.loads(log.read_text(encoding="utf-8"))[: trainer.epoch]
-    elif first_weights is not None:
+    if not resume(trainer, folder) and first_weights is not None:
         trainer.start_from(first_weights)
-    metrics: dict[str, float] = {}
     title = "teacher on generated scenes" if config.data.train_annotations is None else "teacher"
-
-    def on_step(step: int, steps_per_epoch: int, parts: Mapping[str, float]) -> None:
-        progress(
-            TrainingProgress(
-                title=title,
-                step=trainer.epoch * steps_per_epoch + step,
-                total_steps=trainer.total_epochs * steps_per_epoch,
-                epoch=trainer.epoch + 1,
-                total_epochs=trainer.total_epochs,
-                numbers={**parts, **metrics},
-            )
-        )
-
-    while trainer.epoch < trainer.total_epochs:
-        try:
-            measured = trainer.train_epoch(on_step)
-        except BatchTooLargeError as error:
-            raise BatchTooLargeError(f"of the teacher, whose settings stand below teacher: {error}") from None
-        if trainer.is_evaluation_due:
-            metrics = trainer.evaluate().as_metrics()
-        epochs.append({**measured, **(metrics if trainer.is_evaluation_due else {})})
-        # The log first: a state without its log could not go on, a log that is an epoch ahead is cut.
-        write_json(log, epochs)
-        trainer.save(state)
-    metrics = metrics or trainer.evaluate().as_metrics()
-    trainer.export_student(folder / _WEIGHTS, metrics)
+    try:
+        for result in fit(trainer, folder, title=title, progress=progress):
+            metrics = result.metrics
+    except BatchTooLargeError as error:
+        raise BatchTooLargeError(f"training of the teacher, with its settings under teacher: {error}") from None
+    trainer.export_student(folder / _WEIGHTS_FILE, metrics)
+    # Usage describes the process that trained the teacher, not the teacher.
+    epochs = [{name: value for name, value in epoch.items() if name not in _USAGE} for epoch in read_log(folder)]
     _write_summary(folder, teacher, metrics, trainer.cost, epochs)
-    state.unlink(missing_ok=True)
-    log.unlink(missing_ok=True)
+    for file in (STATE_FILE, LOG_FILE):
+        (folder / file).unlink(missing_ok=True)
 
 
-def _adopt(config: TrialConfig, data: PreparedData, folder: Path, checkpoint: Path) -> None:
-    """Judge a trained teacher on the validation images and write the folder's files."""
+def _import_checkpoint(config: TrialConfig, data: PreparedData, folder: Path, checkpoint: Path) -> None:
+    """Evaluate a trained teacher on the validation images and write the folder's files."""
     teacher = _teacher_of(config)
     device = resolve_device(teacher.training.device)
     detector = load_teacher(checkpoint, teacher, device)
@@ -266,16 +242,16 @@ def _adopt(config: TrialConfig, data: PreparedData, folder: Path, checkpoint: Pa
     )
     height, width = config.data.image_height, config.data.image_width
     metrics = result.as_metrics()
-    save_detector(folder / _WEIGHTS, detector, teacher, image_height=height, image_width=width, metrics=metrics)
+    save_detector(folder / _WEIGHTS_FILE, detector, teacher, image_height=height, image_width=width, metrics=metrics)
     _write_summary(folder, teacher, metrics, config_cost(teacher, height, width), [])
 
 
 def _write_summary(
     folder: Path, teacher: TeacherConfig, metrics: dict[str, float], cost: Cost, epochs: list[dict[str, float]]
 ) -> None:
-    """Written last: its presence says that the teacher is finished."""
+    """Write the summary, last of the files: its presence marks the entry as complete."""
     write_json(
-        folder / _SUMMARY,
+        folder / _SUMMARY_FILE,
         {
             "config": teacher.model_dump(mode="json"),
             "metrics": metrics,
@@ -286,12 +262,12 @@ def _write_summary(
 
 
 def _read_prepared(folder: Path, teacher: TeacherConfig) -> PreparedTeacher | None:
-    """The finished teacher of a folder, if there is one."""
-    if not ((folder / _SUMMARY).is_file() and (folder / _WEIGHTS).is_file()):
+    """The teacher in a folder of the cache; None if it is incomplete."""
+    if not ((folder / _SUMMARY_FILE).is_file() and (folder / _WEIGHTS_FILE).is_file()):
         return None
-    summary: dict[str, Any] = json.loads((folder / _SUMMARY).read_text(encoding="utf-8"))
+    summary: dict[str, Any] = json.loads((folder / _SUMMARY_FILE).read_text(encoding="utf-8"))
     return PreparedTeacher(
-        path=folder / _WEIGHTS,
+        path=folder / _WEIGHTS_FILE,
         metrics=summary["metrics"],
         cost=Cost(**summary["cost"]),
         config=teacher,
@@ -299,6 +275,6 @@ def _read_prepared(folder: Path, teacher: TeacherConfig) -> PreparedTeacher | No
     )
 
 
-def _shape(teacher: TeacherConfig) -> DetectorConfig:
-    """The teacher's architecture, without where it comes from."""
+def _architecture(teacher: TeacherConfig) -> DetectorConfig:
+    """The teacher's configuration without its training and weights."""
     return DetectorConfig.model_validate(teacher.model_dump(include=set(DetectorConfig.model_fields)))

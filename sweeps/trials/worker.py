@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,17 +26,15 @@ from hkd.models.detector import Detector
 from hkd.runtime.allocator import release_memory
 from hkd.runtime.device import resolve_device
 from hkd.runtime.process import configure_process
-from hkd.runtime.usage import UsageMeter
-from hkd.training.loop import Trainer
+from hkd.training.fit import STATE_FILE, EpochResult, fit
 from hkd.training.pyramid_cache.capacity import CacheRoom
 from hkd.training.teacher import load_teacher
+from hkd.training.trainer import Trainer
 
 SPEC = "spec"
 """Key of the :class:`TrialSpec` in Tune's config."""
 METRICS = "metrics"
 """Key of our metrics in Tune's results, which hold Tune's own beside it."""
-
-STATE_FILE = "training_state.pt"
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,7 @@ class DistillationTrial(tune.Trainable):
     """Trains one student; an iteration is an epoch, with an evaluation where one is due."""
 
     _trainer: Trainer | None = None
+    _epochs: Iterator[EpochResult] = iter(())
     _failure: Exception | None
     _metrics: dict[str, float]
     """The last value of everything measured so far."""
@@ -101,18 +100,13 @@ class DistillationTrial(tune.Trainable):
             raise self._failure
         trainer = self._trainer
         assert trainer is not None
-        measured: dict[str, float] = {}
-        with UsageMeter(trainer.device) as meter:
-            # A trial interrupted between its last checkpoint and its last report has nothing left to train.
-            if is_trained := trainer.epoch < trainer.total_epochs:
-                measured = trainer.train_epoch()
-            if trainer.is_evaluation_due:
-                self._evaluation = trainer.evaluate()
-                measured |= self._evaluation.as_metrics()
-        if is_trained:
-            usage = meter.read()
+        result = next(self._epochs)
+        measured = result.measured
+        if names.PEAK_MEMORY_BYTES in measured:
             earlier = self._metrics.get(names.PEAK_MEMORY_BYTES, 0.0)
-            measured |= {**usage, names.PEAK_MEMORY_BYTES: max(usage[names.PEAK_MEMORY_BYTES], earlier)}
+            measured[names.PEAK_MEMORY_BYTES] = max(measured[names.PEAK_MEMORY_BYTES], earlier)
+        if result.evaluated is not None:
+            self._evaluation = result.evaluated.result
         self._metrics = {
             **self._metrics,
             **measured,
@@ -152,7 +146,7 @@ class DistillationTrial(tune.Trainable):
         """Close the trainer: an error's traceback may keep a reference to it and to what it holds."""
         if self._trainer is not None:
             self._trainer.close()
-            self._trainer = None
+            self._trainer, self._epochs = None, iter(())
 
     def _start(self, spec: TrialSpec) -> None:
         self._end()
@@ -164,6 +158,7 @@ class DistillationTrial(tune.Trainable):
             release_memory(device)  # of the previous trial: other processes may share the GPU
             configure_process(device, spec.config.training.num_threads)
             self._trainer = build_trainer(spec.config, spec.teacher, spec.teacher_cache)
+            self._epochs = fit(self._trainer)
             if spec.resume_from is not None:
                 self.load_checkpoint(spec.resume_from)
         # Ray 2.60 waits for ever for a trial whose reset_config raises, as one that is about to start.

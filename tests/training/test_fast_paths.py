@@ -19,9 +19,9 @@ from hkd.models.components.regions import region_table
 from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
 from hkd.structures import Batch, TabledPyramid, Targets
-from hkd.training import loop
-from hkd.training.loop import Trainer
+from hkd.training import trainer as trainer_module
 from hkd.training.step import StepLoss, forward_teacher_pyramid, training_loss
+from hkd.training.trainer import Trainer
 from tests.training.tiny import ALL_STAGES, SAMPLING, STUDENT, TEACHER_SHAPE, build, trial_config
 
 STEPS_PER_EPOCH = 2
@@ -50,7 +50,7 @@ def test_fp32_losses_are_those_of_the_plain_paths_over_20_steps(
         losses.append((fast, plain))
         return fast
 
-    monkeypatch.setattr(loop, "training_loss", both_ways)
+    monkeypatch.setattr(trainer_module, "training_loss", both_ways)
     trainer = Trainer(config, data, plain_teacher)
     for _ in range(EPOCHS):
         trainer.train_epoch()

@@ -1,4 +1,4 @@
-"""What fits: the search for the largest batch, and real trainings whose memory runs out at a set batch size."""
+"""Memory of a training: the search for the largest batch, and trainings whose memory runs out at a set batch size."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ from hkd.models.detector import Detector
 from hkd.runtime.memory import machine_bytes
 from hkd.structures import Detections
 from hkd.training import memory
-from hkd.training.loop import Trainer
+from hkd.training.fit import fit
 from hkd.training.memory import (
     BatchTooLargeError,
-    images_with_room,
     is_out_of_memory,
     largest_that_fits,
     measure_need,
+    predicted_batch_size,
 )
+from hkd.training.progress import TrainingProgress
 from hkd.training.teacher import prepare_teacher
+from hkd.training.trainer import Trainer
 from tests.training.limited import OUT_OF_MEMORY, limited_teacher
 from tests.training.tiny import trial_config
 
@@ -53,7 +55,7 @@ pytestmark = pytest.mark.thorough
         (1, 0, (0, 1), []),
     ],
 )
-def test_the_largest_that_fits(too_large: int, limit: int, expected: tuple[int, int], tried: list[int]) -> None:
+def test_search_for_largest_that_fits(too_large: int, limit: int, expected: tuple[int, int], tried: list[int]) -> None:
     sizes: list[int] = []
 
     def fits(size: int) -> bool:
@@ -65,14 +67,14 @@ def test_the_largest_that_fits(too_large: int, limit: int, expected: tuple[int, 
 
 
 @given(st.integers(1, 5000).flatmap(lambda large: st.tuples(st.just(large), st.integers(0, large - 1))))
-def test_what_is_found_fits_and_a_step_more_does_not(case: tuple[int, int]) -> None:
+def test_result_of_search_fits_and_next_size_does_not(case: tuple[int, int]) -> None:
     too_large, limit = case
     found, step = largest_that_fits(too_large, lambda size: size <= limit)
     assert found <= limit < found + step
     assert step == 1 or step <= found / 8
 
 
-def test_errors_that_tell_of_memory() -> None:
+def test_out_of_memory_errors_are_recognised() -> None:
     with pytest.raises(RuntimeError) as of_torch:
         torch.empty(2**50)
     assert type(of_torch.value) is RuntimeError
@@ -93,68 +95,69 @@ def test_errors_that_tell_of_memory() -> None:
         partial(RuntimeError, "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you"),
     ],
 )
-def test_a_batch_that_does_not_fit_is_told_with_the_largest_that_does(
+def test_largest_fitting_batch_is_named_when_memory_runs_out(
     scenes_dir: Path, data: PreparedData, error: Callable[[], BaseException]
 ) -> None:
     trainer = Trainer(trial_config(scenes_dir, training__batch_size=7), data, limited_teacher(2, error), device="cpu")
     with pytest.raises(BatchTooLargeError) as caught:
-        trainer.train_epoch()
-    # One line: a study shows the last line of what went wrong.
+        next(fit(trainer))
+    # One line: a study shows the last line of an error.
     assert re.fullmatch(
         r"training.batch_size 7 at 64 x 96 does not fit this machine's memory \([\d.]+ GiB\); the largest that does is "
         r"2: set training.batch_size=2 or less, or choose smaller images \(data.image_height, data.image_width\) or a "
         r"narrower student \((CUDA out of memory|MemoryError|.*can't allocate memory).*\)",
         str(caught.value),
     )
-    # The allocator's own error, and with it the step's tensors, is gone.
+    # The allocator's error, which keeps the step's tensors alive, is not chained.
     assert caught.value.__context__ is None
 
 
-def test_the_need_of_large_batches_is_foretold() -> None:
-    # (7 - 1) GB / 3 images more = 2 GB an image: 20 GB have room for 10.
-    assert images_with_room(1e9, 7e9, free_bytes=20e9, pixels=1000) == 10
-    # No growth to be seen: 220 bytes a pixel, 0.22 MB an image.
-    assert images_with_room(1e9, 0.9e9, free_bytes=22e6, pixels=1000) == 100
-    # Four did fit, whatever is foretold.
-    assert images_with_room(1e9, 7e9, free_bytes=0, pixels=1000) == 4
+def test_memory_of_large_batches_is_predicted() -> None:
+    # (7 - 1) GB / 3 more images = 2 GB per image: 10 images fill 20 GB.
+    assert predicted_batch_size(1e9, 7e9, free_bytes=20e9, pixels=1000) == 10
+    # No measured growth: 220 bytes per pixel, 0.22 MB per image.
+    assert predicted_batch_size(1e9, 0.9e9, free_bytes=22e6, pixels=1000) == 100
+    # Four did fit, whatever is predicted.
+    assert predicted_batch_size(1e9, 7e9, free_bytes=0, pixels=1000) == 4
 
 
-def test_no_batch_is_tried_that_the_machine_has_no_room_for(
+def test_batches_above_available_memory_are_not_tried(
     scenes_dir: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 0)
     trainer = Trainer(trial_config(scenes_dir, training__batch_size=7), data, limited_teacher(6))
     with pytest.raises(BatchTooLargeError, match="the largest that does is 4: set"):
-        trainer.train_epoch()
+        next(fit(trainer))
 
 
-def test_memory_that_runs_out_in_a_later_step_is_told_as_well(scenes_dir: Path, data: PreparedData) -> None:
+def test_memory_that_runs_out_in_later_step_is_reported(scenes_dir: Path, data: PreparedData) -> None:
     trainer = Trainer(trial_config(scenes_dir), data, limited_teacher(2))
 
-    def on_step(step: int, *_: object) -> None:
-        if step == 2:
+    def on_progress(moment: TrainingProgress) -> None:
+        if moment.step == 4:
             raise MemoryError
 
-    trainer.train_epoch()
-    # Batches of 1 fit; that 2 did is forgotten, for what ran out may be held by someone else by now.
+    epochs = fit(trainer, progress=on_progress)
+    next(epochs)
+    # Only smaller batches are tried: another process may have taken the memory in which 2 did fit.
     with pytest.raises(BatchTooLargeError, match=r"batch_size 2 at .* the largest that does is 1: set"):
-        trainer.train_epoch(on_step)
+        next(epochs)
 
 
-def test_where_not_even_one_image_fits(scenes_dir: Path, data: PreparedData) -> None:
+def test_not_even_one_image_fits(scenes_dir: Path, data: PreparedData) -> None:
     trainer = Trainer(trial_config(scenes_dir), data, limited_teacher(0))
     told = r"GiB\), and neither does a batch of 1: choose smaller images .* \(CUDA out of memory. Tried to .* MiB\)$"
     with pytest.raises(BatchTooLargeError, match=told):
-        trainer.train_epoch()
+        next(fit(trainer))
 
 
-def test_other_errors_pass_unchanged(scenes_dir: Path, data: PreparedData) -> None:
+def test_other_errors_are_raised_unchanged(scenes_dir: Path, data: PreparedData) -> None:
     trainer = Trainer(trial_config(scenes_dir), data, limited_teacher(1, partial(RuntimeError, "a defect")))
     with pytest.raises(RuntimeError, match="^a defect$"):
-        trainer.train_epoch()
+        next(fit(trainer))
 
 
-def test_the_need_of_a_training_is_measured_on_its_own_batch(scenes_dir: Path, data: PreparedData) -> None:
+def test_memory_need_is_measured_with_configured_batch(scenes_dir: Path, data: PreparedData) -> None:
     config = trial_config(scenes_dir, training__batch_size=4)
     trainer = Trainer(config, data, limited_teacher(4))
     weights = sum(parameter.nbytes for parameter in trainer.student.parameters())
@@ -166,7 +169,7 @@ def test_the_need_of_a_training_is_measured_on_its_own_batch(scenes_dir: Path, d
         measure_need(Trainer(config, data, limited_teacher(3)))
 
 
-def test_a_batch_of_the_evaluation_is_measured_as_well(
+def test_memory_need_includes_batch_of_evaluation(
     scenes_dir: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
@@ -190,11 +193,11 @@ def test_a_batch_of_the_evaluation_is_measured_as_well(
         measure_need(Trainer(config, data, limited_teacher(2)))
 
 
-def test_a_teachers_own_batch_is_named_as_its(scenes_dir: Path, data: PreparedData, tmp_path: Path) -> None:
+def test_teachers_batch_too_large_is_attributed_to_teacher(
+    scenes_dir: Path, data: PreparedData, tmp_path: Path
+) -> None:
     def on_progress(_: object) -> None:
         raise MemoryError
 
-    with pytest.raises(
-        BatchTooLargeError, match=r"^of the teacher, whose settings stand below teacher: training.batch"
-    ):
+    with pytest.raises(BatchTooLargeError, match=r"^training of the teacher.*teacher: training.batch_size 2 at"):
         prepare_teacher(trial_config(scenes_dir), data, tmp_path, on_progress)

@@ -40,7 +40,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> TrialConfig:
 
 @pytest.fixture(scope="module")
 def finished(config: TrialConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("finished") / "made" / "below"
+    out = tmp_path_factory.mktemp("finished") / "new" / "folders"
     train_command(config, out, console=silent())
     return out
 
@@ -58,19 +58,19 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 class InterruptAfter(Console):
-    """A console at which somebody presses Ctrl-C when it shows a line that begins so."""
+    """Raises KeyboardInterrupt when a line with this prefix is printed."""
 
-    def __init__(self, beginning: str) -> None:
+    def __init__(self, prefix: str) -> None:
         super().__init__(file=io.StringIO())
-        self._beginning = beginning
+        self._prefix = prefix
 
     def print(self, *objects: Any, **kwargs: Any) -> None:
-        if objects and str(objects[0]).startswith(self._beginning):
+        if objects and str(objects[0]).startswith(self._prefix):
             raise KeyboardInterrupt
         super().print(*objects, **kwargs)
 
 
-def test_folder_holds_results_that_agree(config: TrialConfig, finished: Path) -> None:
+def test_files_of_results_are_consistent(config: TrialConfig, finished: Path) -> None:
     assert set(contents(finished)) - {".lock"} == {
         "config.yaml",
         "training_state.pt",
@@ -92,13 +92,13 @@ def test_folder_holds_results_that_agree(config: TrialConfig, finished: Path) ->
     epochs = json.loads((finished / "epochs.json").read_text())
     assert len(epochs) == 2
     assert {name: epochs[1][name] for name in measured} == measured
-    # The detections on file are those that were judged: `hkd evaluate` gives the same numbers.
+    # The metrics belong to the detections in the file: `hkd evaluate` computes the same ones.
     (ground_truth,) = config.data.cache_dir.glob("scenes-*/validation.json")
     again = evaluate_files(ground_truth, finished / "detections.json", "citypersons")
     assert again.as_metrics() == pytest.approx(measured, abs=1e-12)
 
 
-def test_detections_on_file_are_what_the_official_scripts_read(config: TrialConfig, finished: Path) -> None:
+def test_detections_file_is_readable_by_pycocotools(config: TrialConfig, finished: Path) -> None:
     (ground_truth,) = config.data.cache_dir.glob("scenes-*/validation.json")
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(ground_truth))
@@ -111,9 +111,9 @@ def test_detections_on_file_are_what_the_official_scripts_read(config: TrialConf
     assert all(len(record["bbox"]) == 4 and min(record["bbox"][2:]) > 0 for record in records)
 
 
-def test_a_finished_training_is_not_trained_again(config: TrialConfig, finished: Path) -> None:
+def test_finished_training_is_only_evaluated(config: TrialConfig, finished: Path) -> None:
     before = contents(finished)
-    with pytest.raises(TrainingFolderError, match="already holds a training; go on with it by --resume"):
+    with pytest.raises(TrainingFolderError, match="already holds a training.*--resume.*--out"):
         train_command(config, finished, console=silent())
     assert contents(finished) == before
     summary = train_command(config, finished, resume=True, console=silent())
@@ -129,18 +129,18 @@ def test_interrupted_and_resumed_equals_uninterrupted(config: TrialConfig, finis
     console = silent()
     train_command(config, tmp_path, resume=True, console=console)
     assert isinstance(console.file, io.StringIO)
-    assert "going on after epoch 1 of 2" in console.file.getvalue()
+    assert "resuming after epoch 1 of 2" in console.file.getvalue()
     once, resumed = contents(finished), contents(tmp_path)
     for name in ("origin.json", "student.safetensors", "detections.json", "metrics.json", "config.yaml"):
         assert resumed[name] == once[name], name
 
 
-def test_resuming_with_nothing_begun_begins(config: TrialConfig, finished: Path, tmp_path: Path) -> None:
+def test_resume_without_training_starts_one(config: TrialConfig, finished: Path, tmp_path: Path) -> None:
     train_command(config, tmp_path / "new", resume=True, console=silent())
     assert contents(tmp_path / "new")["student.safetensors"] == contents(finished)["student.safetensors"]
 
 
-def test_other_settings_do_not_go_on(config: TrialConfig, finished: Path) -> None:
+def test_resume_with_other_settings_is_refused(config: TrialConfig, finished: Path) -> None:
     before = contents(finished)
     other = changed(changed(config, "training", seed=5), "evaluation", nms_iou=0.4)
     with pytest.raises(TrainingFolderError) as caught:
@@ -149,25 +149,27 @@ def test_other_settings_do_not_go_on(config: TrialConfig, finished: Path) -> Non
     assert contents(finished) == before
 
 
-def test_other_data_do_not_go_on(config: TrialConfig, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_with_other_data_is_refused(
+    config: TrialConfig, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = contents(finished)
     origin = json.loads(before["origin.json"])
     monkeypatch.setattr(run, "_origin", lambda _: {**origin, "training images": "changed"})
-    with pytest.raises(TrainingFolderError, match="begun with other contents of: training images"):
+    with pytest.raises(TrainingFolderError, match="training images"):
         train_command(config, finished, resume=True, console=silent())
     assert contents(finished) == before
 
 
-def test_a_folder_in_use_is_refused(config: TrialConfig, tmp_path: Path) -> None:
+def test_folder_in_use_is_refused(config: TrialConfig, tmp_path: Path) -> None:
     with FileLock(tmp_path / ".lock"), pytest.raises(TrainingFolderError, match="another process is training there"):
         train_command(config, tmp_path, console=silent())
 
 
-def test_files_of_that_name_are_not_overwritten(config: TrialConfig, tmp_path: Path) -> None:
+def test_existing_files_are_not_overwritten(config: TrialConfig, tmp_path: Path) -> None:
     (tmp_path / "student.safetensors").write_text("precious")
     with pytest.raises(TrainingFolderError, match="already holds a training"):
         train_command(config, tmp_path, console=silent())
-    with pytest.raises(TrainingFolderError, match="has no config.yaml to go on with"):
+    with pytest.raises(TrainingFolderError, match=r"has no config\.yaml.*--out"):
         train_command(config, tmp_path, resume=True, console=silent())
     (tmp_path / "config.yaml").write_text("studnet: {}")
     with pytest.raises(ConfigError, match="did you mean student"):
@@ -175,7 +177,7 @@ def test_files_of_that_name_are_not_overwritten(config: TrialConfig, tmp_path: P
     assert (tmp_path / "student.safetensors").read_text() == "precious"
 
 
-def test_refused_inputs_leave_no_training_behind(config: TrialConfig, tmp_path: Path) -> None:
+def test_refused_inputs_leave_no_files(config: TrialConfig, tmp_path: Path) -> None:
     missing = Path("missing.json")
     without_data = changed(config, "data", train_annotations=missing, validation_annotations=missing)
     with pytest.raises(AnnotationError, match="missing.json"):

@@ -1,4 +1,4 @@
-"""The teacher: made once whoever asks, resumed where it was killed, refused where its weights do not fit."""
+"""The teacher: trained once and cached, resumed after an interruption, refused where its weights do not fit."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import torch
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.models.weights import CheckpointError, read_weights, save_detector
 from hkd.training import teacher as teacher_module
-from hkd.training.loop import Trainer
 from hkd.training.progress import TrainingProgress
 from hkd.training.teacher import TeacherError, _key, check_teacher_files, load_teacher, prepare_teacher
+from hkd.training.trainer import Trainer
 from tests.process_configuration import TrainerBuiltError, record_configuration
 from tests.training.tiny import STUDENT, TEACHER_SHAPE, TRAINING, build, trial_config
 
 ONE_EPOCH = {**TRAINING, "total_epochs": 1}
-STANDING_STILL = {**ONE_EPOCH, "learning_rate": 1e-12, "weight_decay": 0.0}
+NEGLIGIBLE_RATE = {**ONE_EPOCH, "learning_rate": 1e-12, "weight_decay": 0.0}
 
 
 @pytest.fixture
 def epochs_trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of each epoch that any trainer finished."""
+    """The number of each epoch that any trainer trained."""
     trained: list[int] = []
     original = Trainer.train_epoch
 
@@ -69,21 +69,24 @@ def test_teacher_is_trained_once(
     assert again == first
     assert epochs_trained == [1, 2, 3]
     assert len(first.epochs) == 3
+    # As they are logged to MLflow: without the usage of the process that trained it.
+    assert not {"peak_memory_bytes", "utilisation"} & first.epochs[0].keys()
+    assert {"loss_total", "learning_rate", "seconds", "images_per_second", "ap"} <= first.epochs[0].keys()
     assert {"mr2_all", "ap", "ap50"} <= set(first.metrics)
     assert first.cost.num_params == sum(p.numel() for p in build(TEACHER_SHAPE, 0).parameters())
     assert sorted(path.name for path in first.path.parent.iterdir() if path.name != "lock") == [
         "teacher.json",
         "teacher.safetensors",
     ]
-    # It is what a detector of this shape becomes when trained alone.
+    # It equals a student of this architecture that is trained without a teacher.
     alone = Trainer(config.model_copy(update={"student": TEACHER_SHAPE, "teacher": None}), data)
     for _ in range(3):
         alone.train_epoch()
     assert_same_weights(read_weights(first.path), alone.student.state_dict())
-    assert alone.evaluate().as_metrics() == first.metrics
+    assert alone.evaluate(alone.detect()).as_metrics() == first.metrics
 
 
-def test_killed_training_goes_on_where_it_was(
+def test_interrupted_training_resumes_from_last_epoch(
     scenes_dir: Path, data: PreparedData, tmp_path: Path, epochs_trained: list[int]
 ) -> None:
     config = trial_config(scenes_dir)
@@ -102,7 +105,7 @@ def test_killed_training_goes_on_where_it_was(
     assert [epoch["loss_total"] for epoch in resumed.epochs] == [epoch["loss_total"] for epoch in straight.epochs]
 
 
-def test_killed_training_goes_on_for_other_students_and_from_moved_images(
+def test_interrupted_training_resumes_for_other_students_and_moved_images(
     scenes_dir: Path, data: PreparedData, tmp_path: Path, epochs_trained: list[int]
 ) -> None:
     def kill_in_second_epoch(moment: TrainingProgress) -> None:
@@ -118,29 +121,27 @@ def test_killed_training_goes_on_for_other_students_and_from_moved_images(
     assert len(entries(tmp_path)) == 1
 
 
-def test_those_who_ask_at_once_share_one_training(
+def test_concurrent_calls_share_one_training(
     scenes_dir: Path, data: PreparedData, tmp_path: Path, epochs_trained: list[int]
 ) -> None:
     config = trial_config(scenes_dir, teacher__training=ONE_EPOCH)
     start = threading.Barrier(2)
 
-    def ask() -> Path:
+    def prepare() -> Path:
         start.wait()
         return prepare_teacher(config, data, tmp_path).path
 
     with ThreadPoolExecutor(2) as pool:
-        first, second = (pool.submit(ask) for _ in range(2))
+        first, second = (pool.submit(prepare) for _ in range(2))
         assert first.result() == second.result()
     assert epochs_trained == [1]
 
 
-def test_key_holds_what_determines_the_teacher_and_nothing_else(
-    scenes_dir: Path, data: PreparedData, checkpoint: Path
-) -> None:
+def test_key_depends_only_on_what_determines_teacher(scenes_dir: Path, data: PreparedData, checkpoint: Path) -> None:
     def key(**changes: Any) -> str:
         return _key(trial_config(scenes_dir, **changes), data)
 
-    # Students, threads and places do not change a teacher.
+    # Students, threads and paths do not change a teacher.
     assert key() == key(
         teacher__training={**TRAINING, "num_threads": 1, "device": "cpu", "evaluate_every_epochs": 5},
         student__head_channels=32,
@@ -149,7 +150,7 @@ def test_key_holds_what_determines_the_teacher_and_nothing_else(
         data__cache_dir="elsewhere",
         evaluation__batch_size=1,
     )
-    # With a checkpoint no schedule is used.
+    # A teacher from a checkpoint is not trained.
     assert key(teacher__checkpoint=str(checkpoint)) == key(
         teacher__checkpoint=str(checkpoint), teacher__training=ONE_EPOCH
     )
@@ -168,7 +169,7 @@ def test_key_holds_what_determines_the_teacher_and_nothing_else(
     assert len(set(different)) == len(different)
 
 
-def test_key_of_a_start_from_generated_scenes_follows_the_code_that_draws_them(
+def test_key_with_pretraining_depends_on_code_that_draws_scenes(
     scenes_dir: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from_scenes = trial_config(scenes_dir, teacher__init_from_synthetic=TRAINING)
@@ -180,11 +181,11 @@ def test_key_of_a_start_from_generated_scenes_follows_the_code_that_draws_them(
         Path, "read_text", lambda path, **how: read_text(path, **how) + ("# changed" if path.name == "style.py" else "")
     )
     assert _key(from_scenes, data) != before[0]
-    # Of a plain teacher's scenes the pixels themselves are in the key.
+    # Without pretraining the key contains the pixels' hash instead.
     assert _key(plain, data) == before[1]
 
 
-def test_checkpoint_is_judged_and_used_as_it_is(
+def test_checkpoint_is_evaluated_and_imported_unchanged(
     scenes_dir: Path, data: PreparedData, tmp_path: Path, checkpoint: Path, epochs_trained: list[int]
 ) -> None:
     config = trial_config(scenes_dir, teacher__checkpoint=str(checkpoint))
@@ -193,7 +194,7 @@ def test_checkpoint_is_judged_and_used_as_it_is(
     assert prepared.epochs == ()
     assert "ap" in prepared.metrics
     assert_same_weights(read_weights(prepared.path), read_weights(checkpoint))
-    # Another file in the same place is another teacher.
+    # Another file at the same path is another teacher.
     save_detector(checkpoint, build(TEACHER_SHAPE, 8), TEACHER_SHAPE, image_height=64, image_width=96)
     assert prepare_teacher(config, data, tmp_path).path != prepared.path
 
@@ -210,7 +211,7 @@ def test_weights_of_another_architecture_are_refused_before_any_training(
     assert not (tmp_path / "cache").exists()
 
 
-def test_checkpoint_trained_with_other_anchors_is_refused_and_may_be_a_start(
+def test_checkpoint_with_other_anchors_is_refused_but_allowed_as_first_weights(
     scenes_dir: Path, checkpoint: Path
 ) -> None:
     # No tensor's shape shows the anchors' size.
@@ -220,26 +221,26 @@ def test_checkpoint_trained_with_other_anchors_is_refused_and_may_be_a_start(
     check_teacher_files(trial_config(scenes_dir, teacher__init_from=str(checkpoint), **changes))
 
 
-def test_training_starts_from_given_weights(
+def test_training_starts_from_configured_weights(
     scenes_dir: Path, data: PreparedData, tmp_path: Path, checkpoint: Path
 ) -> None:
-    config = trial_config(scenes_dir, teacher__init_from=str(checkpoint), teacher__training=STANDING_STILL)
+    config = trial_config(scenes_dir, teacher__init_from=str(checkpoint), teacher__training=NEGLIGIBLE_RATE)
     trained = read_weights(prepare_teacher(config, data, tmp_path / "cache").path)
     for name, given in read_weights(checkpoint).items():
         if "running" not in name and "num_batches" not in name:
             torch.testing.assert_close(trained[name], given, rtol=0, atol=1e-9, msg=name)
 
 
-def test_training_starts_from_a_training_on_generated_scenes(
+def test_training_starts_from_pretraining_on_generated_scenes(
     scenes_dir: Path, data: PreparedData, tmp_path: Path, epochs_trained: list[int]
 ) -> None:
-    # The "real" images are three generated ones under their own name.
+    # The "real" images are the three generated ones for validation.
     path = str(data.validation_annotations.path)
     own = {"data__train_annotations": path, "data__validation_annotations": path}
     config = trial_config(
         scenes_dir,
         teacher__init_from_synthetic={**TRAINING, "total_epochs": 2},
-        teacher__training=STANDING_STILL,
+        teacher__training=NEGLIGIBLE_RATE,
         **own,
     )
     titles: list[str] = []
@@ -248,12 +249,12 @@ def test_training_starts_from_a_training_on_generated_scenes(
     assert epochs_trained == [1, 2, 1]
     assert titles == ["teacher on generated scenes"] * 4 + ["teacher"]
     assert len(entries(tmp_path)) == 2
-    # The first stage is an entry of its own, the same as a teacher of generated scenes with that schedule.
-    apprentice = prepare_teacher(
+    # The pretraining has its own entry: that of a teacher trained on generated scenes with that schedule.
+    pretrained = prepare_teacher(
         trial_config(scenes_dir, teacher__training={**TRAINING, "total_epochs": 2}), data, tmp_path
     )
     assert epochs_trained == [1, 2, 1]
-    trained, first = read_weights(prepared.path), read_weights(apprentice.path)
+    trained, first = read_weights(prepared.path), read_weights(pretrained.path)
     for name in first:
         if "running" not in name and "num_batches" not in name:
             torch.testing.assert_close(trained[name], first[name], rtol=0, atol=1e-9, msg=name)
@@ -270,7 +271,7 @@ def test_loaded_teacher_is_frozen_and_draws_no_random_numbers(scenes_dir: Path, 
     assert_same_weights(teacher.state_dict(), read_weights(checkpoint))
 
 
-def test_no_teacher_to_prepare_is_said_so(scenes_dir: Path, data: PreparedData, tmp_path: Path) -> None:
+def test_configuration_without_teacher_is_refused(scenes_dir: Path, data: PreparedData, tmp_path: Path) -> None:
     config = trial_config(scenes_dir, teacher=None)
     check_teacher_files(config)
     with pytest.raises(TeacherError, match="teacher is null"):

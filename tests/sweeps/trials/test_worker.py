@@ -17,6 +17,7 @@ from hkd.config_io import load_config, parse_config
 from hkd.data.prepare import prepare_data
 from hkd.models.weights import load_detector, read_metadata
 from hkd.runtime.usage import UsageMeter
+from hkd.training import fit as fit_module
 from hkd.training.memory import BatchTooLargeError
 from hkd.training.pyramid_cache.capacity import CacheRoom
 from hkd.training.teacher import prepare_teacher
@@ -203,7 +204,7 @@ def test_peak_memory_is_the_largest_of_all_epochs(spec: TrialSpec, monkeypatch: 
             assert 0 < measured["utilisation"] <= 1
             return {**measured, "peak_memory_bytes": next(peaks)}
 
-    monkeypatch.setattr(trial_module, "UsageMeter", Meter)
+    monkeypatch.setattr(fit_module, "UsageMeter", Meter)
     trial = worker()
     trial.setup({SPEC: spec})
     assert plain_metrics(trial.step())["peak_memory_bytes"] == 3e9

@@ -21,7 +21,6 @@ from torch import Tensor
 from hkd.data.prepare import PreparedData
 from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
-from hkd.training.loop import Trainer
 from hkd.training.pyramid_cache import cache as teacher_cache
 from hkd.training.pyramid_cache import capacity as cache_room
 from hkd.training.pyramid_cache.cache import (
@@ -35,7 +34,8 @@ from hkd.training.pyramid_cache.cache import (
 )
 from hkd.training.pyramid_cache.capacity import CacheRoom
 from hkd.training.pyramid_cache.entry_file import read_pyramid
-from tests.training.test_loop import assert_same_weights
+from hkd.training.trainer import Trainer
+from tests.training.test_trainer import assert_same_weights
 from tests.training.tiny import TEACHER_SHAPE, build, trial_config
 
 KEY = "0123456789abcdef"

@@ -1,4 +1,4 @@
-"""The training loop: seeded, resumable to the bit, equal to plain training at weight 0, and alert to bad numbers."""
+"""The trainer: seeded, resumable bit for bit, equal to plain training at weight 0, and stopped by bad numbers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hkd.distillation import pyramid, region
 from hkd.models.detector import Detector
 from hkd.models.weights import CheckpointError, load_detector
 from hkd.training.epoch_record import NonFiniteLossError
-from hkd.training.loop import Trainer
 from hkd.training.state import load_state
+from hkd.training.trainer import Trainer
 from tests.training.tiny import NO_LEVELS, TEACHER_SHAPE, TRAINING, build, trial_config
 
 MakeTrainer = Callable[..., Trainer]
@@ -30,7 +30,7 @@ def teacher() -> Detector:
 
 @pytest.fixture
 def make(scenes_dir: Path, data: PreparedData, teacher: Detector) -> MakeTrainer:
-    """A distilling trainer, its configuration changed as named."""
+    """Builds a distilling trainer from changes of the configuration."""
 
     def make_trainer(**changes: Any) -> Trainer:
         return Trainer(trial_config(scenes_dir, **changes), data, teacher)
@@ -39,7 +39,7 @@ def make(scenes_dir: Path, data: PreparedData, teacher: Detector) -> MakeTrainer
 
 
 def losses_of(epoch: dict[str, float]) -> dict[str, float]:
-    """What an epoch measured, less the clock's readings."""
+    """What an epoch measured, without times."""
     return {name: value for name, value in epoch.items() if name not in {"seconds", "images_per_second"}}
 
 
@@ -56,26 +56,26 @@ def assert_same_weights(one: torch.nn.Module, other: torch.nn.Module) -> None:
         {"training__optimizer": "sgd", "training__precision": "fp32"},
     ],
 )
-def test_resumed_training_equals_an_uninterrupted_one_to_the_bit(
+def test_resumed_training_equals_uninterrupted_one_bit_for_bit(
     make: MakeTrainer, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    straight = make(**changes)
-    expected = [losses_of(straight.train_epoch()) for _ in range(3)]
-    begun = make(**changes)
-    measured = [losses_of(begun.train_epoch())]
-    begun.evaluate()  # an evaluation in between leaves no trace
-    begun.save(tmp_path / "state.pt")
+    uninterrupted = make(**changes)
+    expected = [losses_of(uninterrupted.train_epoch()) for _ in range(3)]
+    interrupted = make(**changes)
+    measured = [losses_of(interrupted.train_epoch())]
+    interrupted.evaluate(interrupted.detect())  # must not change the training
+    interrupted.save(tmp_path / "state.pt")
     resumed = make(**changes)
     resumed.load(tmp_path / "state.pt")
     assert resumed.epoch == 1
     measured += [losses_of(resumed.train_epoch()) for _ in range(2)]
     assert measured == expected
     assert expected[0] != expected[1]
-    assert_same_weights(resumed.student, straight.student)
-    assert_same_weights(resumed.deployed, straight.deployed)
+    assert_same_weights(resumed.student, uninterrupted.student)
+    assert_same_weights(resumed.deployed, uninterrupted.deployed)
 
 
-def test_training_depends_on_its_seed_and_on_no_global_generator(make: MakeTrainer) -> None:
+def test_training_depends_only_on_its_seed(make: MakeTrainer) -> None:
     before = torch.get_rng_state()
     first = losses_of(make(training__seed=5).train_epoch())
     assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers were drawn"
@@ -86,7 +86,7 @@ def test_training_depends_on_its_seed_and_on_no_global_generator(make: MakeTrain
     assert losses_of(make(training__seed=6).train_epoch()) != first
 
 
-def test_weight_zero_equals_plain_training_to_the_bit(make: MakeTrainer, scenes_dir: Path, data: PreparedData) -> None:
+def test_weight_zero_equals_plain_training_bit_for_bit(make: MakeTrainer, scenes_dir: Path, data: PreparedData) -> None:
     plain = Trainer(trial_config(scenes_dir, teacher=None), data)
     weightless = make(distillation=NO_LEVELS.model_dump())
     for _ in range(2):
@@ -94,19 +94,17 @@ def test_weight_zero_equals_plain_training_to_the_bit(make: MakeTrainer, scenes_
     assert_same_weights(weightless.student, plain.student)
     distilled = make()
     distilled.train_epoch()
-    # The same first weights and batches, so that only the objective tells the two apart.
+    # First weights and batches are the same: the difference is due to the objective.
     assert not torch.equal(distilled.student.backbone.body.conv1.weight, plain.student.backbone.body.conv1.weight)
 
 
-def test_weight_zero_needs_no_teacher_and_other_weights_do(scenes_dir: Path, data: PreparedData) -> None:
+def test_teacher_is_required_unless_all_weights_are_zero(scenes_dir: Path, data: PreparedData) -> None:
     Trainer(trial_config(scenes_dir, distillation=NO_LEVELS.model_dump()), data)
-    with pytest.raises(ValueError, match="no teacher was given"):
+    with pytest.raises(ValueError, match="got no teacher.*load_teacher"):
         Trainer(trial_config(scenes_dir), data)
 
 
-def test_teacher_stays_as_it_was_and_answers_as_in_eval_mode(
-    make: MakeTrainer, teacher: Detector, tmp_path: Path
-) -> None:
+def test_teacher_is_unchanged_and_used_in_eval_mode(make: MakeTrainer, teacher: Detector, tmp_path: Path) -> None:
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
     expected = make().train_epoch()["loss_total"]
     teacher.train()
@@ -124,7 +122,7 @@ def test_teacher_stays_as_it_was_and_answers_as_in_eval_mode(
     ]
 
 
-def test_the_callers_teacher_stays_where_it_is(scenes_dir: Path, data: PreparedData, teacher: Detector) -> None:
+def test_callers_teacher_stays_on_its_device(scenes_dir: Path, data: PreparedData, teacher: Detector) -> None:
     trainer = Trainer(trial_config(scenes_dir), data, teacher, device="meta")
     assert trainer._teacher is not None
     moved = [*trainer._teacher.parameters(), *trainer._teacher.buffers()]
@@ -132,15 +130,15 @@ def test_the_callers_teacher_stays_where_it_is(scenes_dir: Path, data: PreparedD
     assert {tensor.device.type for tensor in (*teacher.parameters(), *teacher.buffers())} == {"cpu"}
 
 
-def test_epoch_measures_losses_pulls_rate_and_speed(make: MakeTrainer) -> None:
+def test_epoch_measures_losses_gradient_ratios_rate_and_speed(make: MakeTrainer) -> None:
     calls: list[tuple[int, int, dict[str, float]]] = []
     trainer = make()
     epoch = trainer.train_epoch(lambda step, steps, parts: calls.append((step, steps, dict(parts))))
     levels = ("pyramid", "region", "embedding", "logits", "box_deltas")
     detection = ("rpn_objectness", "rpn_box", "roi_classification", "roi_box")
     numbers = {*detection, *(f"distill_{level}" for level in levels), "loss_total", "gradient_norm"}
-    pulls = {f"gradient_ratio_{level}" for level in levels}
-    assert set(epoch) == numbers | pulls | {"learning_rate", "seconds", "images_per_second"}
+    ratios = {f"gradient_ratio_{level}" for level in levels}
+    assert set(epoch) == numbers | ratios | {"learning_rate", "seconds", "images_per_second"}
     assert [call[:2] for call in calls] == [(1, 2), (2, 2)]
     for name in numbers:
         mean = (calls[0][2][name] + calls[1][2][name]) / 2
@@ -154,9 +152,9 @@ def test_epoch_measures_losses_pulls_rate_and_speed(make: MakeTrainer) -> None:
     assert epoch["images_per_second"] == pytest.approx(4 / epoch["seconds"])
 
 
-def test_gradients_are_clipped_to_the_norm_asked_for(make: MakeTrainer) -> None:
+def test_gradients_are_clipped_to_configured_norm(make: MakeTrainer) -> None:
     # Five images in a batch of four make one step, taken at the peak rate. From rest and without decay SGD moves the
-    # weights by the rate times the clipped gradient, whose norm is the one asked for: 0.5 * 0.01.
+    # weights by the rate times the clipped gradient, whose norm is the configured one: 0.5 * 0.01.
     trainer = make(
         teacher=None,
         training={
@@ -171,14 +169,14 @@ def test_gradients_are_clipped_to_the_norm_asked_for(make: MakeTrainer) -> None:
     )
     before = [parameter.detach().double().clone() for parameter in trainer.student.parameters()]
     epoch = trainer.train_epoch()
-    assert epoch["gradient_norm"] > 0.1, "the norm before clipping is what is logged"
+    assert epoch["gradient_norm"] > 0.1, "the logged norm is that before clipping"
     pairs = zip(trainer.student.parameters(), before, strict=True)
     moved = torch.stack([(parameter.detach().double() - old).square().sum() for parameter, old in pairs]).sum().sqrt()
     assert moved.item() == pytest.approx(0.5 * 0.01, rel=1e-3)
 
 
 def test_training_learns(make: MakeTrainer) -> None:
-    # Untrained, binary cross-entropy is log 2 = 0.69, and features that have nothing in common are at 1 - r = 1.
+    # Before training, binary cross-entropy is log 2 = 0.69, and uncorrelated features have 1 - r = 1.
     trainer = make(training__total_epochs=10, training__learning_rate=5e-3, training__precision="fp32")
     epochs = [trainer.train_epoch() for _ in range(10)]
     assert epochs[0]["rpn_objectness"] == pytest.approx(0.69, abs=0.02)
@@ -186,12 +184,12 @@ def test_training_learns(make: MakeTrainer) -> None:
     assert epochs[-1]["distill_region"] < 0.8
 
 
-@pytest.mark.parametrize("steps_between_looks", [1, 20])
-def test_bad_numbers_stop_the_training_naming_step_and_parts(
-    make: MakeTrainer, tmp_path: Path, steps_between_looks: int
+@pytest.mark.parametrize("steps_between_syncs", [1, 20])
+def test_non_finite_losses_stop_training_and_are_named(
+    make: MakeTrainer, tmp_path: Path, steps_between_syncs: int
 ) -> None:
     trainer = make()
-    trainer._steps_between_looks = steps_between_looks
+    trainer._steps_between_syncs = steps_between_syncs
     trainer.train_epoch()
 
     def poison(step: int, *_: Any) -> None:
@@ -202,12 +200,12 @@ def test_bad_numbers_stop_the_training_naming_step_and_parts(
     with pytest.raises(NonFiniteLossError, match=r"epoch 2, step 2 of 2: roi_box = nan, .*loss_total = nan") as caught:
         trainer.train_epoch(poison)
     assert "roi_classification" not in str(caught.value)
-    with pytest.raises(AssertionError, match="between epochs only"):
+    with pytest.raises(AssertionError, match="only between epochs"):
         trainer.save(tmp_path / "state.pt")
 
 
 class HostReads(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    """Counts what would make a host wait for its GPU."""
+    """Counts device-to-host synchronizations."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -220,31 +218,33 @@ class HostReads(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         return function(*args, **(kwargs or {}))
 
 
-def test_number_of_host_reads_does_not_grow_with_the_steps(make: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_synchronizations_does_not_grow_with_steps(
+    make: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # The traced step (test_step.py) shows it for the losses; this, for backward, clipping, optimiser, average and log.
     original = Tensor.tolist
 
     def host_reads(batch_size: int) -> int:
         trainer = make(training__batch_size=batch_size, training__ema_decay=0.9)
-        trainer._steps_between_looks = 20  # as on a GPU
+        trainer._steps_between_syncs = 20  # as on a GPU
         reads = HostReads()
 
         def tolist(tensor: Tensor) -> Any:
-            reads.count += 1  # reading a CPU tensor as a list passes the dispatcher by
+            reads.count += 1  # the dispatcher does not see tolist of a CPU tensor
             return original(tensor)
 
         with reads, monkeypatch.context() as patch:
             patch.setattr(Tensor, "tolist", tolist)
-            for losses in (pyramid, region):  # on a CPU, where nobody waits, masks are looked at
+            for losses in (pyramid, region):  # on a CPU, where nothing waits, masks are read
                 patch.setattr(losses, "is_known_full", lambda _: False)
             trainer.train_epoch()
         return reads.count
 
-    # One epoch each: 2 steps and 5. Five pulls, the means and one look.
+    # One epoch each: 2 steps and 5. Five gradient ratios, the means and one synchronization of the record.
     assert host_reads(2) == host_reads(1) == 7
 
 
-def test_average_is_what_is_deployed(make: MakeTrainer, tmp_path: Path) -> None:
+def test_moving_average_is_deployed(make: MakeTrainer, tmp_path: Path) -> None:
     trainer = make(training__ema_decay=0.9)
     trainer.train_epoch()
     weight = trainer.student.backbone.body.conv1.weight
@@ -256,7 +256,7 @@ def test_average_is_what_is_deployed(make: MakeTrainer, tmp_path: Path) -> None:
     assert trainer.cost.num_params == sum(parameter.numel() for parameter in saved.parameters())
 
 
-def test_first_weights_are_taken_from_a_file(make: MakeTrainer, tmp_path: Path) -> None:
+def test_student_is_initialised_from_file(make: MakeTrainer, tmp_path: Path) -> None:
     source = make(training__seed=3)
     source.export_student(tmp_path / "student.safetensors")
     trainer = make(training__ema_decay=0.9)
@@ -265,24 +265,25 @@ def test_first_weights_are_taken_from_a_file(make: MakeTrainer, tmp_path: Path) 
     assert_same_weights(trainer.deployed, source.student)
 
 
-def test_state_of_other_settings_is_refused_naming_them(make: MakeTrainer, tmp_path: Path) -> None:
+def test_state_with_other_settings_is_refused_naming_them(make: MakeTrainer, tmp_path: Path) -> None:
     make().save(tmp_path / "state.pt")
-    with pytest.raises(CheckpointError, match=r"training.learning_rate was 0.001 and is 0.01.*begin anew"):
+    with pytest.raises(CheckpointError, match=r"training.learning_rate was 0.001 and is 0.01"):
         make(training__learning_rate=0.01).load(tmp_path / "state.pt")
-    # What changes nothing of the outcome may differ.
+    # Settings that do not change the result may differ.
     make(training__num_threads=1, training__evaluate_every_epochs=2).load(tmp_path / "state.pt")
 
 
-def test_evaluation_is_on_validation_images(make: MakeTrainer) -> None:
+def test_validation_images_are_evaluated(make: MakeTrainer) -> None:
     trainer = make()
     trainer.train_epoch()
-    result = trainer.evaluate()
+    detections = trainer.detect()
+    result = trainer.evaluate(detections)
     assert result.num_images == 3
-    assert result.num_detections == len(trainer.detections().scores) > 0
+    assert result.num_detections == len(detections.scores) > 0
     assert {"mr2_all", "ap", "ap50"} <= set(result.as_metrics())
 
 
-def test_evaluation_is_due_by_the_schedule_and_after_the_last_epoch(make: MakeTrainer) -> None:
+def test_evaluation_is_due_by_schedule_and_after_last_epoch(make: MakeTrainer) -> None:
     trainer = make(training__evaluate_every_epochs=2)
     due = []
     for _ in range(trainer.total_epochs):

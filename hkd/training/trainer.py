@@ -1,4 +1,4 @@
-"""The training loop of one detector, alone or under a teacher."""
+"""The training of one detector, with or without a teacher: its epochs, its evaluation and its state."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ from hkd.data.loader import BatchLoader
 from hkd.data.prepare import PreparedData
 from hkd.distillation.objective import DistillationObjective, build_objective
 from hkd.evaluation.evaluator import EvaluationResult
-from hkd.inference.store_detection import detect_validation, evaluate_detector, try_detection
+from hkd.inference.store_detection import detect_validation, evaluate_detections, try_detection
 from hkd.models.build import build_detector
 from hkd.models.cost import Cost, detector_cost
 from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
-from hkd.models.weights import CheckpointError, load_weights, save_detector
+from hkd.models.weights import load_weights, save_detector
 from hkd.runtime.device import autocast_dtype, place, resolve_device
 from hkd.structures import Batch
-from hkd.training.epoch_record import EpochRecord, steps_between_looks_on
-from hkd.training.memory import tells_largest_batch
+from hkd.training.epoch_record import EpochRecord, steps_between_syncs_on
 from hkd.training.optim import (
     build_optimizer,
     learning_rate_at,
@@ -51,25 +50,25 @@ SECONDS = "seconds"
 IMAGES_PER_SECOND = "images_per_second"
 
 OnStep = Callable[[int, int, Mapping[str, float]], None]
-"""Called after each step with (steps done in this epoch, steps in an epoch, loss parts as last looked at)."""
+"""Called after each step with (steps done in this epoch, steps per epoch, latest loss parts on the host)."""
 
-# Settings that do not change what a training computes: a state may be resumed under other ones.
+# Settings that do not change what a training computes: a state may be resumed with other values.
 _FREE_SETTINGS = ("training.device", "training.num_threads", "training.evaluate_every_epochs")
 
 
 class Trainer:
     """Trains ``config.student``: alone, or distilled from a teacher where ``config.distillation`` has weights.
 
-    Everything random is a pure function of ``training.seed`` and the epoch: a run of n epochs and one that was saved
-    and loaded between any two of them end, on a CPU, with the same bits. With all distillation weights 0 the run
-    equals one without a teacher, bit for bit.
+    All random numbers are a pure function of ``training.seed`` and the epoch: on a CPU, a training that is saved and
+    loaded between two epochs is equal to an uninterrupted one, bit for bit. With all distillation weights 0 it is equal
+    to a training without a teacher, bit for bit.
 
     Args:
-        teacher: a detector as :func:`hkd.training.teacher.load_teacher` returns it; it is not changed. Needed where
-            the distillation has a weight and ``config.teacher`` is not null; ignored elsewhere.
-        device: overrides ``training.device``.
-        teacher_cache: where the teacher's pyramids are shared with other trainings on the same batches; none = each
-            step computes its own. On a CPU it changes no bit of the result.
+        teacher: From :func:`hkd.training.teacher.load_teacher`; it is not changed. Required where the distillation has
+            a weight and ``config.teacher`` is not null; ignored otherwise.
+        device: Overrides ``training.device``.
+        teacher_cache: Cache of the teacher's pyramids, shared with other trainings on the same batches; None computes
+            them in each step. On a CPU it does not change the result.
     """
 
     def __init__(
@@ -84,14 +83,14 @@ class Trainer:
         training = config.training
         self.config = config
         self.epoch = 0
-        """Epochs finished."""
+        """Number of epochs trained."""
         self.device = torch.device(device) if device is not None else resolve_device(training.device)
         self._data = data
         self._autocast_dtype = autocast_dtype(training.precision, self.device)
         with _seeded(training.seed):
             student = build_detector(config.student)
         self.student: Detector = place(student, self.device)
-        """The detector in training; what is evaluated and saved is :attr:`deployed`."""
+        """The detector that is trained; :attr:`deployed` is evaluated and saved."""
         self._objective, self._teacher = self._distillation(teacher)
         self._average = copy.deepcopy(self.student).requires_grad_(False) if training.ema_decay is not None else None
         self._optimizer = build_optimizer(
@@ -117,51 +116,49 @@ class Trainer:
             augmentation=config.data.augmentation.model_dump(),
         )
         self.teacher_cache = self._open_cache(teacher_cache)
-        """None where there is no teacher to cache, or no room was given."""
+        """None without a teacher or without a cache."""
         self._is_within_epoch = False
-        self._steps_between_looks = steps_between_looks_on(self.device)
+        self._steps_between_syncs = steps_between_syncs_on(self.device)
 
     @property
     def total_epochs(self) -> int:
-        """Epochs planned."""
+        """Number of epochs planned."""
         return self.config.training.total_epochs
 
     @property
     def is_evaluation_due(self) -> bool:
-        """Whether the schedule asks for an evaluation after the epoch just finished; after the last, always."""
+        """Whether to evaluate after the current epoch: every ``evaluate_every_epochs``, and after the last."""
         return self.epoch >= self.total_epochs or self.epoch % self.config.training.evaluate_every_epochs == 0
 
     @property
     def deployed(self) -> Detector:
-        """What is evaluated and saved: the average of the weights where there is one, else the student."""
+        """What is evaluated and saved: the moving average of the weights if there is one, else the student."""
         return self.student if self._average is None else self._average
 
     @cached_property
     def cost(self) -> Cost:
-        """Parameters and operations of the deployed student, at the image size of the data."""
+        """Parameters and FLOPs of the deployed student at the data's image size."""
         return detector_cost(self.deployed, self.config.data.image_height, self.config.data.image_width)
 
-    @tells_largest_batch
     def train_epoch(self, on_step: OnStep | None = None) -> dict[str, float]:
         """Train one more epoch.
 
         Returns:
             Means of the named loss parts and of the gradient norm over the epoch; the last step's learning rate;
-            seconds and images per second; and, where a teacher is, ``gradient_ratio_<level>``: the norm of that
-            level's gradient over the norm of the detection losses', both on the backbone and pyramid, measured on
-            the epoch's first batch. With a teacher's cache, what it was good for.
+            seconds and images per second; with a teacher, ``gradient_ratio_<stage>``: the gradient norm of that
+            stage's loss over that of the detection losses, both on the backbone and pyramid, in the epoch's first
+            batch; with a teacher's cache, its counts.
 
         Raises:
-            NonFiniteLossError: naming the step and the parts. The training cannot go on or be saved then.
-            BatchTooLargeError: a step does not fit the memory; with the largest batch that does. Likewise.
+            NonFiniteLossError: naming the step and the parts. The training cannot be continued or saved.
         """
-        assert self.epoch < self.total_epochs, "the training is over"
-        assert not self._is_within_epoch, "an earlier epoch broke off; load a state that was saved before it"
+        assert self.epoch < self.total_epochs, "all epochs are trained"
+        assert not self._is_within_epoch, "an earlier epoch failed; load a state that was saved before it"
         self._is_within_epoch = True
         started = time.perf_counter()
         steps = self._loader.steps_per_epoch
         generator = torch.Generator().manual_seed(_epoch_seed(self.config.training.seed, self.epoch))
-        record = EpochRecord(self.epoch, steps, self.device, self._steps_between_looks)
+        record = EpochRecord(self.epoch, steps, self.device, self._steps_between_syncs)
         ratios: dict[str, Tensor] = {}
         self.student.train()
         if self._teacher is not None:
@@ -172,15 +169,15 @@ class Trainer:
                 ratios = gradient_ratios(self.student, loss) if loss.distillation else {}
             learning_rate = self._update(step, loss, record)
             if on_step is not None:
-                on_step(step + 1, steps, record.seen)
+                on_step(step + 1, steps, record.latest)
         means = record.means()
-        pulls = {name: float(ratio) for name, ratio in ratios.items()}
+        gradient_norm_ratios = {name: float(ratio) for name, ratio in ratios.items()}
         seconds = time.perf_counter() - started
         self.epoch += 1
         self._is_within_epoch = False
         return {
             **means,
-            **{name: ratio for name, ratio in pulls.items() if math.isfinite(ratio)},
+            **{name: ratio for name, ratio in gradient_norm_ratios.items() if math.isfinite(ratio)},
             LEARNING_RATE: learning_rate,
             SECONDS: seconds,
             IMAGES_PER_SECOND: steps * self.config.training.batch_size / seconds,
@@ -188,9 +185,9 @@ class Trainer:
         }
 
     def try_batch(self, batch_size: int) -> None:
-        """Two first steps of an epoch with another batch size, for the memory they take; nothing can go on from them.
+        """Compute two steps with another batch size, to measure their memory; the training cannot be continued then.
 
-        The second has the optimiser's state beside it, as all but the first of a training.
+        The second step, as all later ones, has the optimiser's state in memory.
         """
         self._is_within_epoch = True
         self._optimizer.zero_grad(set_to_none=True)
@@ -201,33 +198,31 @@ class Trainer:
             loss = self._loss(batch, generator, None)
             if loss.distillation:
                 gradient_ratios(self.student, loss)
-            self._update(0, loss, EpochRecord(self.epoch, 1, self.device, self._steps_between_looks))
+            self._update(0, loss, EpochRecord(self.epoch, 1, self.device, self._steps_between_syncs))
 
     def try_evaluation(self) -> None:
-        """Detect in one batch of the evaluation, for the memory it takes."""
+        """Detect in one batch of the evaluation, to measure its memory."""
         try_detection(
             self.deployed, self._data, self.config.evaluation, device=self.device, autocast_dtype=self._autocast_dtype
         )
 
-    def detections(self) -> DetectedBoxes:
-        """Detections on the validation images, in pixels of the original images."""
+    def detect(self) -> DetectedBoxes:
+        """Detections of the deployed student on the validation images, in pixels of the original images."""
         return detect_validation(
             self.deployed, self._data, self.config.evaluation, device=self.device, autocast_dtype=self._autocast_dtype
         )
 
-    def evaluate(self) -> EvaluationResult:
-        """Evaluate the deployed student on the validation images."""
-        return evaluate_detector(
-            self.deployed, self._data, self.config.evaluation, device=self.device, autocast_dtype=self._autocast_dtype
-        )
+    def evaluate(self, detections: DetectedBoxes) -> EvaluationResult:
+        """Evaluate detections on the validation images by the configured protocol."""
+        return evaluate_detections(detections, self._data, self.config.evaluation)
 
     def start_from(self, path: Path) -> None:
-        """Take the student's first weights from a file (see :func:`hkd.models.weights.load_weights`).
+        """Initialise the student from a file (see :func:`hkd.models.weights.load_weights`).
 
         Raises:
             CheckpointError: the file is unreadable, or of another architecture.
         """
-        assert self.epoch == 0, "weights are taken before the first epoch"
+        assert self.epoch == 0, "weights are initialised before the first epoch"
         load_weights(self.student, path)
         if self._average is not None:
             load_weights(self._average, path)
@@ -244,11 +239,11 @@ class Trainer:
         )
 
     def save(self, path: Path) -> None:
-        """Write all that a fresh :class:`Trainer` of the same configuration needs to go on from here.
+        """Write all that a new :class:`Trainer` of the same configuration needs to continue from here.
 
-        No random state is among it: what is random follows from the seed and the epoch.
+        It contains no random state: random numbers follow from the seed and the epoch.
         """
-        assert not self._is_within_epoch, "a training can be saved between epochs only"
+        assert not self._is_within_epoch, "a training can be saved only between epochs"
         save_state(
             path,
             {
@@ -260,23 +255,12 @@ class Trainer:
         )
 
     def load(self, path: Path) -> None:
-        """Go on from a saved state.
+        """Continue from a saved state.
 
         Raises:
             CheckpointError: the file is unreadable, or the state of a training with other settings.
         """
-        state = load_state(path)
-        saved, ours = state["settings"], self._settings()
-        different = [
-            f"{name} was {saved.get(name)!r} and is {ours.get(name)!r}"
-            for name in sorted(saved.keys() | ours.keys())
-            if saved.get(name) != ours.get(name)
-        ]
-        if different:
-            raise CheckpointError(
-                f"{path}: is the state of a training with other settings: {'; '.join(different)}. "
-                "Go on with the settings it was begun with, or begin anew."
-            )
+        state = load_state(path, self._settings())
         for module, tensors in zip(self._stateful_modules(), state["modules"], strict=True):
             module.load_state_dict(tensors)
         self._optimizer.load_state_dict(state["optimizer"])
@@ -284,7 +268,7 @@ class Trainer:
         self._is_within_epoch = False
 
     def close(self) -> None:
-        """Let others have the room of what was cached for this training, which is over or given up."""
+        """Release the teacher's cache, so that its entries may be evicted."""
         if self.teacher_cache is not None:
             self.teacher_cache.close()
 
@@ -294,8 +278,8 @@ class Trainer:
             return None, None
         if teacher is None:
             raise ValueError(
-                "the distillation has weights and a teacher is configured, but no teacher was given to the Trainer; "
-                "give it load_teacher(...), or set teacher to null, or all weights under distillation to 0"
+                "the distillation has weights and a teacher is configured, but Trainer got no teacher; "
+                "pass load_teacher(...), or set teacher to null or all weights under distillation to 0"
             )
         objective = build_objective(config.distillation, config.student, config.teacher, config.training.seed)
         # Fused before it is moved: the copy moves, the caller's teacher stays on its device.
@@ -309,7 +293,7 @@ class Trainer:
         return self._trained_modules() + ([] if self._average is None else [self._average])
 
     def _settings(self) -> dict[str, Any]:
-        """What must be the same for a state to be resumed, by dotted name."""
+        """Settings that must be the same when a state is loaded, by dotted name."""
         sections = (
             "student.",
             "distillation.",
@@ -338,7 +322,7 @@ class Trainer:
         )
 
     def _cached_pyramid(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
-        """The teacher's pyramid of the batch; None where the step itself is to compute it."""
+        """The teacher's pyramid of the batch; None if the step has to compute it."""
         if self._teacher is None or self.teacher_cache is None:
             return None
         compute = partial(forward_teacher_pyramid, self._teacher, batch, self._autocast_dtype)
@@ -359,7 +343,7 @@ class Trainer:
         )
 
     def _update(self, step: int, loss: StepLoss, record: EpochRecord) -> float:
-        """One step of the optimiser; returns its learning rate."""
+        """Backward pass and step of the optimiser; returns the learning rate."""
         training = self.config.training
         steps_before = self.epoch * self._loader.steps_per_epoch + step
         learning_rate = learning_rate_at(
@@ -383,12 +367,12 @@ class Trainer:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch's global CPU generator (which initialises weights) for a while, and leave it as it was."""
+    """Seed torch's global CPU generator, which initialises weights, and restore it afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
-    # Apart from the loader's own generator and from each other for every (seed, epoch): a seed has 31 bits.
+    # Differs from the loader's seed and for every (seed, epoch): a seed has 31 bits.
     return (epoch + 1) * 2**31 + seed
