@@ -41,7 +41,7 @@ def test_person_option_selects_classes(tmp_path: Path, capsys: pytest.CaptureFix
     assert cli.main(["data", "yolo", *arguments]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "1 images, 2 boxes, 0 of them ignored",
-        "train: left out 1 boxes of other classes: 1 car",
+        "train: dropped 1 boxes of other classes: 1 car",
         f"wrote {tmp_path / 'out' / 'train.json'}",
     ]
 
@@ -56,6 +56,6 @@ def test_caltech_options_select_frames_and_annotations(tmp_path: Path, capsys: p
     assert cli.main(["data", "caltech", "--root", str(root), "--out", str(tmp_path / "out"), *options]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "2 images, 2 boxes, 0 of them ignored",
-        "left out 1 annotated frames: not one in 3, or of sets beyond 10",
+        "dropped 1 annotated frames: not one in 3, or of sets beyond 10",
         f"wrote {tmp_path / 'out' / 'test.json'}",
     ]

@@ -2,7 +2,7 @@
 
 Each test writes a small valid file, breaks it in some hundred ways (the same in every run), and holds every outcome to
 one of two: exit code 2 with one message that names the file and the record, and nothing written; or exit code 0 with
-the numbers that a plain reader of the test (:mod:`tests.fuzz.plain_readers`) finds in the broken file, what is left out
+the numbers that a plain reader of the test (:mod:`tests.fuzz.plain_readers`) finds in the broken file, what is dropped
 being told. ``HKD_FUZZ_FACTOR=10`` searches ten times as long.
 
 What it cannot see: damage that leaves another valid file (a digit that became another, a text cut off at the end of a

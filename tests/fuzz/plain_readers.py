@@ -218,7 +218,7 @@ def plain_pennfudan(content: bytes) -> Found:
 
 
 def _plain_shares(content: bytes, name: str, people: tuple[int, ...] = (0,)) -> list[Box]:
-    """Boxes on an image of 200 x 120 pixels; lines that repeat another are left out."""
+    """Boxes on an image of 200 x 120 pixels; lines that repeat another are dropped."""
     boxes: list[Box] = []
     seen = []
     for row in plain_rows(content.replace(b",", b"!"), columns=5):

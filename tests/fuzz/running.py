@@ -150,7 +150,7 @@ def _assert_written(out: Path, images: list[Any], boxes: list[Any], outcome: Out
     sizes = {name: (width, height) for name, width, height in images}
     kept = [box for box in boxes if _is_seen(box[1], *sizes[box[0]])]
     if len(kept) < len(boxes):
-        assert f"left out {len(boxes) - len(kept)} of " in outcome.out
+        assert f"dropped {len(boxes) - len(kept)} of " in outcome.out
     assert sorted(written_images) == sorted(images)
     assert _by_image(written_boxes) == _by_image(kept)
     # What is ignored is counted.

@@ -54,7 +54,7 @@ def convert(root: Path, out: Path, *, annotations_only: bool = False, progress: 
     """
     root, out = Path(root), Path(out)
     problems: list[str] = []
-    told: list[str] = []
+    changes: list[str] = []
     splits = []
     for name, path, read in _sources(root):
         try:
@@ -64,11 +64,11 @@ def convert(root: Path, out: Path, *, annotations_only: bool = False, progress: 
             continue
         usable, dropped = drop_unusable_boxes(split)
         splits.append(usable)
-        told += dropped
+        changes += dropped
     if not splits and not problems:
-        problems.append("there is no anno_train.mat, anno_val.mat or val_gt.json; name the folder that holds them")
+        problems.append("found no anno_train.mat, anno_val.mat or val_gt.json; name the folder that holds them")
     if not annotations_only and not (root / IMAGE_FOLDER).is_dir():
-        problems.append(f"there is no folder {IMAGE_FOLDER}; put Cityscapes' images there, or convert annotations only")
+        problems.append(f"found no folder {IMAGE_FOLDER}; put Cityscapes' images there, or convert annotations only")
     if problems:
         raise AnnotationError(problems, str(root))
     return write_splits(
@@ -78,7 +78,7 @@ def convert(root: Path, out: Path, *, annotations_only: bool = False, progress: 
         check_images=not annotations_only,
         problems=problems,
         source=str(root),
-        mended=told,
+        changes=changes,
         show_progress=progress,
     )
 
@@ -121,7 +121,7 @@ def _read_mat(path: Path, name: str, problems: list[str], progress: bool) -> Spl
             problems.append(f"{where}: {error}")
             continue
         if file_name in seen:
-            problems.append(f"{where}: '{file_name}' is annotated before; each image may be once")
+            problems.append(f"{where}: '{file_name}' is a duplicate; remove one of its entries")
         seen.add(file_name)
         split.images.append(_image_record(number, f"{name}/{city}/{file_name}"))
         num_rows += len(boxes)

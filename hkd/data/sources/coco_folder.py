@@ -1,13 +1,13 @@
 """A folder in COCO's layout, filtered to people.
 
-Written from COCO's documentation of its format (cocodataset.org, "Data format"); its real files were not at hand. Read
-are ``annotations/instances_<split>.json`` (or, where there is none, every ``annotations/<split>.json``) with images in
-``<split>``, ``images/<split>``, ``images`` or the folder itself; or, as some labelling tools export it,
-``<split>/_annotations.coco.json`` beside its images.
+Written from the documentation of the format (cocodataset.org, "Data format"), and not tested on COCO's files. Input:
+``annotations/instances_<split>.json`` (if there is none, every ``annotations/<split>.json``) with images in
+``<split>``, ``images/<split>``, ``images`` or the folder itself; or ``<split>/_annotations.coco.json`` beside its
+images, as exported by some labelling tools.
 
-Boxes of the person categories are kept with what the pedestrian fields say of them (see
-:mod:`hkd.coco.annotations`); boxes of other categories are left out, and counted. ``iscrowd`` boxes are ignored. Images
-without people stay, and image ids stay, so that detections in COCO's format still fit.
+Boxes of people are kept with their pedestrian fields (see :mod:`hkd.coco.annotations`); boxes of other categories are
+dropped and counted. ``iscrowd`` boxes are ignored. Images without people are kept. Image ids do not change, so that
+detections in COCO's format remain valid.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hkd.coco.images import IMAGE_NAMES, ImageRecord, read_image_ids, read_image
 from hkd.coco.reading import read_json
 from hkd.coco.records import Records
 from hkd.coco.values import COORDINATES_REQUIREMENT, is_coordinates, is_integer
-from hkd.data.sources.conversion import ConversionSummary, Split, drop_unusable_boxes, write_splits
+from hkd.data.sources.conversion import ConversionSummary, Split, drop_unusable_boxes, format_counts, write_splits
 
 DEFAULT_PERSON_NAMES = ("person", "pedestrian")
 _REMEDY = "correct or remove the annotation"
@@ -37,36 +37,43 @@ _KEPT = ("vis_bbox", "vis_ratio", "ignore", "iscrowd", "label", "occluded")
 def convert(
     root: Path, out: Path, *, person_names: Sequence[str] = DEFAULT_PERSON_NAMES, progress: bool = True
 ) -> ConversionSummary:
-    """Writes ``<split>.json`` to ``out`` of every split that is there.
+    """Write ``<split>.json`` to ``out`` for every split that exists.
 
     Args:
-        root: the data set's folder.
-        out: folder of the result; made if needed.
-        person_names: names of the categories that are kept; case does not matter.
-        progress: whether a bar is shown on stderr.
+        root: Folder of the data set.
+        out: Output folder, created if missing.
+        person_names: Names of the categories to keep, case-insensitive.
+        progress: Show a progress bar on stderr.
 
     Raises:
         AnnotationError: listing every malformed file, record and image.
     """
     root = Path(root)
     problems: list[str] = []
-    mended: list[str] = []
+    changes: list[str] = []
     splits = []
     files = _annotation_files(root)
     if not files:
-        problems.append("there is neither annotations/*.json nor SPLIT/_annotations.coco.json; name the set's folder")
+        problems.append("found neither annotations/*.json nor SPLIT/_annotations.coco.json; name the set's folder")
     for name, path in files.items():
         if path.resolve() == (Path(out) / f"{name}.json").resolve():
             problems.append(
                 f"{path.relative_to(root)} would be replaced by what is made of it; write to another folder"
             )
-        split = _read_split(name, path, root, person_names, problems, mended)
+        split = _read_split(name, path, root, person_names, problems, changes)
         if split is not None:
-            split, told = drop_unusable_boxes(split)
+            split, dropped = drop_unusable_boxes(split)
             splits.append(split)
-            mended += told
+            changes += dropped
     return write_splits(
-        splits, out, root, check_images=True, problems=problems, source=str(root), mended=mended, show_progress=progress
+        splits,
+        out,
+        root,
+        check_images=True,
+        problems=problems,
+        source=str(root),
+        changes=changes,
+        show_progress=progress,
     )
 
 
@@ -86,7 +93,7 @@ def _read_split(
     root: Path,
     person_names: Sequence[str],
     problems: list[str],
-    mended: list[str],
+    changes: list[str],
 ) -> Split | None:
     where = path.relative_to(root).as_posix()
     try:
@@ -106,7 +113,7 @@ def _read_split(
     known_ids = None if found else set(image_ids)
     images = read_image_records(image_records, image_ids)
     categories = _categories(document["categories"], person_names, found)
-    annotations = _annotations(document["annotations"], known_ids, categories, name, found, mended)
+    annotations = _annotations(document["annotations"], known_ids, categories, name, found, changes)
     problems += [f"{where}: {problem}" for problem in found]
     if found or not images:
         return None
@@ -159,7 +166,7 @@ def _annotations(
     categories: Mapping[int, tuple[str, bool]],
     split: str,
     problems: list[str],
-    mended: list[str],
+    changes: list[str],
 ) -> list[dict[str, Any]]:
     records = Records(values, "annotations", problems, named_by=("id", "image_id"))
     image_ids = records.column("image_id", is_integer, "an integer", _REMEDY)
@@ -179,12 +186,11 @@ def _annotations(
     fields = PedestrianFields(people)
     if problems:
         return []
-    mended += [f"{split}: {note}" for note in fields.notes()]
-    left_out = Counter(name for name, is_person in of_category if not is_person)
-    if left_out:
-        counts = ", ".join(f"{count} {name}" for name, count in left_out.most_common(5))
-        more = f" and {len(left_out) - 5} more categories" if len(left_out) > 5 else ""
-        mended.append(f"{split}: left out {left_out.total()} boxes of other categories: {counts}{more}")
+    changes += [f"{split}: {note}" for note in fields.notes()]
+    dropped_classes = Counter(name for name, is_person in of_category if not is_person)
+    if dropped_classes:
+        counts = format_counts(dropped_classes, "categories")
+        changes.append(f"{split}: dropped {dropped_classes.total()} boxes of other categories: {counts}")
     visibilities = fields.visible_shares(np.array(boxes, dtype=np.float64).reshape(-1, 4)).tolist()
     return [
         _annotation(row, height, visibility)

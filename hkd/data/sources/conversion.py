@@ -53,7 +53,7 @@ class ConversionSummary:
     """Boxes that count neither for nor against a detector."""
     ignored_by_label: Mapping[str, int]
     """``ignored`` by the data set's class of the box, most frequent first."""
-    mended: tuple[str, ...]
+    changes: tuple[str, ...]
     """Changes to the data, such as clipped or dropped boxes, one sentence each."""
     paths: tuple[Path, ...]
     """The annotation files, in the order of the splits."""
@@ -67,7 +67,7 @@ class ConversionSummary:
             lines += [
                 f"  ignored as {label:<{widest_label}}  {count:>{widest_count}}" for label, count in labels.items()
             ]
-        return "\n".join([*lines, *map(printable, self.mended), *(printable(f"wrote {path}") for path in self.paths)])
+        return "\n".join([*lines, *map(printable, self.changes), *(printable(f"wrote {path}") for path in self.paths)])
 
 
 def write_splits(
@@ -78,7 +78,7 @@ def write_splits(
     check_images: bool,
     problems: Sequence[str],
     source: str,
-    mended: Sequence[str] = (),
+    changes: Sequence[str] = (),
     show_progress: bool = True,
 ) -> ConversionSummary:
     """Check all splits and write ``<out>/<name>.json`` of each; the images stay where they are.
@@ -92,7 +92,7 @@ def write_splits(
         check_images: Require every image to exist, to be readable and to have the stated size.
         problems: Problems found by the converter, raised together with those found here.
         source: Name of the data set in messages, usually its folder.
-        mended: Changes made by the converter, one sentence each.
+        changes: Changes made by the converter, one sentence each.
         show_progress: Show a progress bar on stderr while images are checked.
 
     Raises:
@@ -102,7 +102,7 @@ def write_splits(
     if not splits and not problems:
         problems = ["there is nothing to convert"]
     if problems:
-        # Its problems told already, a split may have lost all its images to them.
+        # A split without images had only invalid ones, which are in `problems`.
         splits = [split for split in splits if split.images]
     written_root = path_between(out, image_root)
     documents = [annotation_document(split.images, split.annotations, written_root) for split in splits]
@@ -129,7 +129,7 @@ def write_splits(
         boxes=sum(len(part.ignore) for part in checked),
         ignored=ignored_labels.total(),
         ignored_by_label=dict(ignored_labels.most_common()),
-        mended=(*mended, *clipped, *replaced),
+        changes=(*changes, *clipped, *replaced),
         paths=paths,
     )
 
@@ -141,13 +141,13 @@ def _check(
     check_images: bool,
     show_progress: bool,
 ) -> tuple[list[Annotations], list[str]]:
-    """The splits as a reader would have them, and what is wrong with them; a fault that all share is told once."""
+    """The checked splits, and their problems; a problem of all splits is reported once."""
     checked: list[Annotations] = []
     found: dict[str, list[str]] = {}
     for split, document in zip(splits, documents, strict=True):
         problems: list[str] = []
         if check_images:
-            images = parse_images(document["images"], [])  # what is wrong with the records is told below
+            images = parse_images(document["images"], [])  # invalid records are reported below
             described = f"Checking images of {split.name}"
             check_image_files(progress(images, described, shown=show_progress), image_root, problems)
         try:
@@ -168,7 +168,7 @@ def _replaced(documents: Mapping[Path, Mapping[str, Any]], source: str) -> list[
         AnnotationError: an existing file has none of the new images of any split: it belongs to another data set.
     """
     problems = []
-    told = []
+    notes = []
     of_all_splits = set[str]().union(*(_image_names(document) for document in documents.values()))
     for path, document in documents.items():
         if not path.is_file():
@@ -180,12 +180,12 @@ def _replaced(documents: Mapping[Path, Mapping[str, Any]], source: str) -> list[
         gone = before - _image_names(document)
         if before.isdisjoint(of_all_splits):
             held = f"holds {len(before)} other images" if before else "is no file of annotations"
-            problems.append(f"'{path}' is there, and {held}; write to another folder (--out), or take the file away")
+            problems.append(f"'{path}' exists and {held}; choose another folder (--out), or remove the file")
         elif gone:
-            told.append(f"replaced the {path.name} that was there; {len(gone)} of its {len(before)} images are gone")
+            notes.append(f"replaced {path.name}; {len(gone)} of its {len(before)} images are not in the new file")
     if problems:
         raise AnnotationError(problems, source)
-    return told
+    return notes
 
 
 def _image_names(document: object) -> set[str]:
@@ -224,12 +224,18 @@ def drop_unusable_boxes(split: Split) -> tuple[Split, list[str]]:
             kept.append(annotation)
             continue
         group.append(f"image '{image.get('file_name')}', bbox {annotation['bbox']}")
-    told = [
-        f"{split.name}: left out {len(group)} of {len(split.annotations)} boxes, {what} (first: {group[0]})"
-        for group, what in ((empty, "without area"), (outside, "wholly outside their image"))
+    notes = [
+        f"{split.name}: dropped {len(group)} of {len(split.annotations)} boxes, {what} (first: {group[0]})"
+        for group, what in ((empty, "without area"), (outside, "completely outside their image"))
         if group
     ]
-    return replace(split, annotations=kept), told
+    return replace(split, annotations=kept), notes
+
+
+def format_counts(counts: Counter[str], unit: str) -> str:
+    """The five most frequent names with their counts, and the number of the others."""
+    listed = ", ".join(f"{count} {name}" for name, count in counts.most_common(5))
+    return f"{listed} and {len(counts) - 5} more {unit}" if len(counts) > 5 else listed
 
 
 def box_at(value: object, where: str, problems: list[str]) -> list[float] | None:
@@ -260,7 +266,7 @@ def upright_size(path: Path, where: str, problems: list[str]) -> tuple[int, int]
         with Image.open(path) as image:
             size, orientation = image.size, image.getexif().get(ExifTags.Base.Orientation, 1)
     except FileNotFoundError:
-        problems.append(f"{where}: there is no image '{path}'; add it")
+        problems.append(f"{where}: found no image '{path}'; add it")
     except Exception as error:  # noqa: BLE001 (a decoder may raise anything on a damaged file)
         problems.append(f"{where}: '{path}' does not open as an image ({error}); replace it")
     else:

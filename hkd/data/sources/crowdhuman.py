@@ -49,23 +49,23 @@ def convert(root: Path, out: Path, *, progress: bool = True) -> ConversionSummar
     """
     root = Path(root)
     problems: list[str] = []
-    mended: list[str] = []
+    changes: list[str] = []
     splits = []
     found = {name: file for name, file in _FILES.items() if (root / file).is_file()}
     if not found:
-        problems.append(f"there is none of {', '.join(_FILES.values())}; name the folder that holds them and Images")
+        problems.append(f"found none of {', '.join(_FILES.values())}; name the folder that holds them and Images")
     elif not (root / "Images").is_dir():
-        problems.append("there is no folder Images; put the images of all archives into it, their sizes are needed")
+        problems.append("found no folder Images; put the images of all archives into it, their sizes are needed")
     else:
         for name, file in found.items():
-            split, told = drop_unusable_boxes(_read_split(name, root, file, progress, problems, mended))
+            split, dropped = drop_unusable_boxes(_read_split(name, root, file, progress, problems, changes))
             splits.append(split)
-            mended += told
+            changes += dropped
     # All images were opened to read their sizes.
-    return write_splits(splits, out, root, check_images=False, problems=problems, source=str(root), mended=mended)
+    return write_splits(splits, out, root, check_images=False, problems=problems, source=str(root), changes=changes)
 
 
-def _read_split(name: str, root: Path, file: str, progress: bool, problems: list[str], mended: list[str]) -> Split:
+def _read_split(name: str, root: Path, file: str, progress: bool, problems: list[str], changes: list[str]) -> Split:
     split = Split(name, [], [])
     seen: dict[str, int] = {}
     without_area: list[str] = []
@@ -104,7 +104,7 @@ def _read_split(name: str, root: Path, file: str, progress: bool, problems: list
     if not seen and not problems:
         problems.append(f"{file}: holds no image; each line must be an object of one")
     if without_area:
-        mended.append(
+        changes.append(
             f"{name}: took {len(without_area)} visible boxes of negative size for empty ones (first: {without_area[0]})"
         )
     return split

@@ -30,7 +30,7 @@ from hkd.data.sources.conversion import ConversionSummary, Split, box_at, drop_u
 _TIMES = ("day", "night")
 _PARTS = {"train": "train", "val": "validation"}
 _VEHICLES = ("bicycle", "buggy", "motorbike", "scooter", "tricycle", "wheelchair")
-_LEFT_OUT = {*_VEHICLES, *(f"{vehicle}-group" for vehicle in _VEHICLES)}
+_DROPPED_IDENTITIES = {*_VEHICLES, *(f"{vehicle}-group" for vehicle in _VEHICLES)}
 _UNREAL = ("depiction", "reflection")
 _IGNORED_TAGS = (*_UNREAL, "sitting-lying", "behind-glass")
 _SHARE_TAGS = ("occluded>", "truncated>")
@@ -54,8 +54,8 @@ def convert(root: Path, out: Path, *, progress: bool = True) -> ConversionSummar
     if (root / "ECP").is_dir():
         root /= "ECP"
     problems: list[str] = []
-    left_out: Counter[str] = Counter()
-    mended: list[str] = []
+    dropped_classes: Counter[str] = Counter()
+    changes: list[str] = []
     splits = []
     for time in _TIMES:
         for part in _PARTS:
@@ -64,20 +64,29 @@ def convert(root: Path, out: Path, *, progress: bool = True) -> ConversionSummar
             if not (root / time / "img" / part).is_dir():
                 problems.append(f"there is {time}/labels/{part}, but no {time}/img/{part}; add its images")
                 continue
-            split, told = drop_unusable_boxes(_read_split(root, time, part, progress, problems, left_out))
+            split, dropped = drop_unusable_boxes(_read_split(root, time, part, progress, problems, dropped_classes))
             splits.append(split)
-            mended += told
+            changes += dropped
     if not splits and not problems:
-        problems.append("there is no {day,night}/labels/{train,val}; name the folder that holds day and night")
-    if left_out:
-        counts = ", ".join(f"{count} {identity}" for identity, count in left_out.most_common())
-        mended.append(f"left out {left_out.total()} objects that are no persons: {counts}")
+        problems.append("found no {day,night}/labels/{train,val}; name the folder that holds day and night")
+    if dropped_classes:
+        counts = ", ".join(f"{count} {identity}" for identity, count in dropped_classes.most_common())
+        changes.append(f"dropped {dropped_classes.total()} objects that are not persons: {counts}")
     return write_splits(
-        splits, out, root, check_images=True, problems=problems, source=str(root), mended=mended, show_progress=progress
+        splits,
+        out,
+        root,
+        check_images=True,
+        problems=problems,
+        source=str(root),
+        changes=changes,
+        show_progress=progress,
     )
 
 
-def _read_split(root: Path, time: str, part: str, progress: bool, problems: list[str], left_out: Counter[str]) -> Split:
+def _read_split(
+    root: Path, time: str, part: str, progress: bool, problems: list[str], dropped_classes: Counter[str]
+) -> Split:
     split = Split(f"{time}_{_PARTS[part]}", [], [])
     labels = root / time / "labels" / part
     files = sorted(labels.glob("*/*.json"))
@@ -103,12 +112,14 @@ def _read_split(root: Path, time: str, part: str, progress: bool, problems: list
                 "width": frame.get("imagewidth"),
             }
         )
-        for record in _records(frame["children"], where, problems, left_out):
+        for record in _records(frame["children"], where, problems, dropped_classes):
             split.annotations.append({"image_id": image_id, **record})
     return split
 
 
-def _records(children: list[Any], where: str, problems: list[str], left_out: Counter[str]) -> list[dict[str, Any]]:
+def _records(
+    children: list[Any], where: str, problems: list[str], dropped_classes: Counter[str]
+) -> list[dict[str, Any]]:
     """The COCO records of a frame's objects and of all their descendants."""
     placed = [(f"{where}, children[{index}]", child) for index, child in enumerate(children)]
     for place, child in placed:  # the list grows while it is iterated
@@ -127,15 +138,13 @@ def _records(children: list[Any], where: str, problems: list[str], left_out: Cou
             continue
         unknown = [tag for tag in tags if tag.startswith(_SHARE_TAGS) and tag not in _VISIBLE_SHARE]
         if unknown:
-            problems.append(
-                f"{place}: found tag {shown(unknown[0])}; what is hidden is told by {', '.join(_VISIBLE_SHARE)}"
-            )
+            problems.append(f"{place}: found tag {shown(unknown[0])}; allowed: {', '.join(_VISIBLE_SHARE)}")
             continue
         unreal = next((tag for tag in _UNREAL if tag in tags), None)
-        if identity in _LEFT_OUT:
-            left_out[identity] += 1
+        if identity in _DROPPED_IDENTITIES:
+            dropped_classes[identity] += 1
         elif unreal and identity != "pedestrian":
-            left_out[f"{identity} ({unreal})"] += 1
+            dropped_classes[f"{identity} ({unreal})"] += 1
         else:
             corners = box_at(
                 [child.get(key) for key in ("x0", "y0", "x1", "y1")], f"{place}: [x0, y0, x1, y1]", problems

@@ -167,7 +167,7 @@ def read_mat(path: Path) -> dict[str, MatArray]:
         if len(variables) == LARGEST_ARRAY:
             raise MatFileError(f"it holds more than {LARGEST_ARRAY} variables")
         if name in variables:
-            raise MatFileError(f"the variable {name!r} stands in it twice")
+            raise MatFileError(f"the variable {name!r} occurs twice")
         variables[name] = array
     return variables
 

@@ -79,7 +79,7 @@ def _read(root: Path, progress: bool, problems: list[str]) -> tuple[list[dict[st
     """Image and annotation records of the whole database, sorted by file name, with image ids from 1."""
     files = sorted((root / "Annotation").glob("*.txt"))
     if not files:
-        problems.append("there is no Annotation/*.txt; name the folder that holds Annotation and PNGImages")
+        problems.append("found no Annotation/*.txt; name the folder that holds Annotation and PNGImages")
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for path in conversion.progress(files, "Reading annotations", shown=progress):

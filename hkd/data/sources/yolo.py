@@ -35,6 +35,7 @@ from hkd.data.sources.conversion import (
     Split,
     decimal,
     drop_unusable_boxes,
+    format_counts,
     upright_size,
     write_splits,
 )
@@ -55,18 +56,19 @@ class _Notes:
 
     without_labels: int = 0
     repeated: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)
+    dropped_classes: Counter[str] = field(default_factory=Counter)
 
     def sentences(self, split: Split) -> list[str]:
         sentences = []
         if self.without_labels:
-            sentences.append(f"{self.without_labels} of {len(split.images)} images have no label file: nobody on them")
+            sentences.append(
+                f"{self.without_labels} of {len(split.images)} images have no label file and count as empty"
+            )
         if self.repeated:
-            sentences.append(f"left out {self.repeated} lines that repeat another of their file")
-        if self.left_out:
-            counts = ", ".join(f"{count} {name}" for name, count in self.left_out.most_common(5))
-            more = f" and {len(self.left_out) - 5} more classes" if len(self.left_out) > 5 else ""
-            sentences.append(f"left out {self.left_out.total()} boxes of other classes: {counts}{more}")
+            sentences.append(f"dropped {self.repeated} duplicate lines")
+        if self.dropped_classes:
+            counts = format_counts(self.dropped_classes, "classes")
+            sentences.append(f"dropped {self.dropped_classes.total()} boxes of other classes: {counts}")
         return [f"{split.name}: {sentence}" for sentence in sentences]
 
 
@@ -86,7 +88,7 @@ def convert(
     """
     root = Path(root)
     problems: list[str] = []
-    mended: list[str] = []
+    changes: list[str] = []
     splits = []
     config, file = _read_config(root, problems)
     names = _class_names(config, file, person_names, problems)
@@ -101,16 +103,16 @@ def convert(
             _read_image(root, image, split, names, person_names, notes, problems)
         split, dropped = drop_unusable_boxes(split)
         splits.append(split)
-        mended += notes.sentences(split) + dropped
+        changes += notes.sentences(split) + dropped
     # All images were opened to read their sizes.
-    return write_splits(splits, out, root, check_images=False, problems=problems, source=str(root), mended=mended)
+    return write_splits(splits, out, root, check_images=False, problems=problems, source=str(root), changes=changes)
 
 
 def _read_config(root: Path, problems: list[str]) -> tuple[dict[Any, Any], str]:
     """Content of the data set's YAML file, empty if it is invalid, and its name."""
     files = [root / "data.yaml"] if (root / "data.yaml").is_file() else sorted(root.glob("*.y*ml"))
     if len(files) != 1:
-        problems.append(f"there is no data.yaml, and {len(files)} other .yaml files; name the folder that holds one")
+        problems.append(f"found no data.yaml, and {len(files)} other .yaml files; name the folder that holds one")
         return {}, "data.yaml"
     try:
         content = read_bounded(files[0], LARGEST_CONFIG_BYTES)
@@ -175,7 +177,7 @@ def _images(root: Path, base: object, entry: object, where: str, problems: list[
                     image = _inside(root, base, line.strip(), place.parent)
                     if image is None or not image.is_file():
                         problems.append(
-                            f"{place.relative_to(root)}, line {number}: there is no image {line.strip()[:80]!r} in"
+                            f"{place.relative_to(root)}, line {number}: found no image {line.strip()[:80]!r} in"
                             " the data set's folder"
                         )
                     else:
@@ -255,7 +257,7 @@ def _read_image(
                 }
             )
         else:
-            notes.left_out[class_name] += 1
+            notes.dropped_classes[class_name] += 1
         seen.add(row)
 
 

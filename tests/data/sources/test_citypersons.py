@@ -72,7 +72,7 @@ def test_classes_boxes_and_paths_are_converted(root: Path, tmp_path: Path) -> No
     assert len(read_annotations(summary.paths[1]).images) == 2
     # The first box reaches 10 pixels out of the image on the left: it stands as annotated, and the reader tells.
     assert train["annotations"][0]["bbox"] == [-10, 20, 40, 90]
-    assert "clipped 1 of 6 boxes that reach outside their image, by up to 10 pixels" in summary.mended[0]
+    assert "clipped 1 of 6 boxes that reach outside their image, by up to 10 pixels" in summary.changes[0]
 
 
 def test_val_gt_json_replaces_mat_file(root: Path, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_val_gt_json_replaces_mat_file(root: Path, tmp_path: Path) -> None:
         (("..", _ULM, [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), "relative to the image root"),
         (("", _ULM, [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), "names without folders"),
         (("ulm", 5.0, [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), "expected text, found numbers"),
-        (("lindau", _LINDAU, [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), f"'{_LINDAU}' is annotated before"),
+        (("lindau", _LINDAU, [[1, 0, 0, 9, 9, 0, 0, 0, 9, 9]]), f"'{_LINDAU}' is a duplicate"),
     ],
 )
 def test_malformed_image_is_reported(root: Path, tmp_path: Path, image: tuple[Any, Any, Any], problem: str) -> None:
@@ -137,7 +137,7 @@ def test_all_problems_are_reported_together(root: Path, tmp_path: Path) -> None:
     assert train.startswith(f"{root / 'anno_train.mat'}: it is no MAT-file of level 5")
     assert first.startswith(f"{root / 'anno_val.mat'}, image 1 ('{_LINDAU}'), row 1: found [9.0")
     assert second.startswith(f"{root / 'anno_val.mat'}, image 1 ('{_LINDAU}'), row 2: found [9.0")
-    assert images.startswith("there is no folder leftImg8bit")
+    assert images.startswith("found no folder leftImg8bit")
 
 
 def test_too_many_boxes_are_rejected(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_progress_bar_can_be_disabled(root: Path, tmp_path: Path, capsys: pytest
 
 
 def test_invalid_file_is_reported(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match="there is no anno_train.mat, anno_val.mat or val_gt.json"):
+    with pytest.raises(AnnotationError, match="found no anno_train.mat, anno_val.mat or val_gt.json"):
         convert(tmp_path / "nowhere", tmp_path / "out", annotations_only=True, progress=False)
     scipy.io.savemat(root / "anno_val.mat", {"a": 1, "b": 2})
     with pytest.raises(AnnotationError, match="it holds 2 variables, where one is expected"):

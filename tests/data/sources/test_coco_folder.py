@@ -78,7 +78,7 @@ def test_people_are_kept_with_their_image_ids(root: Path, tmp_path: Path) -> Non
     assert [path.name for path in summary.paths] == ["val2017.json"]
     assert (summary.images, summary.boxes, summary.ignored) == (2, 2, 1)
     assert summary.ignored_by_label == {"crowd": 1}
-    assert summary.mended == ("val2017: left out 3 boxes of other categories: 2 bottle, 1 car",)
+    assert summary.changes == ("val2017: dropped 3 boxes of other categories: 2 bottle, 1 car",)
     read = read_annotations(summary.paths[0])
     # Images without people stay, with the ids that detections in COCO's format name.
     assert [(image.image_id, image.file_name) for image in read.images] == [
@@ -135,7 +135,7 @@ def test_exported_layout_has_annotations_beside_images(tmp_path: Path) -> None:
 def test_person_names_select_categories(root: Path, tmp_path: Path) -> None:
     summary = convert(root, tmp_path / "out", person_names=("Bottle", "car"), progress=False)
     assert summary.boxes == 3
-    assert summary.mended == ("val2017: left out 2 boxes of other categories: 2 person",)
+    assert summary.changes == ("val2017: dropped 2 boxes of other categories: 2 person",)
 
 
 def test_pedestrian_fields_are_kept(root: Path, tmp_path: Path) -> None:
@@ -234,5 +234,5 @@ def test_truncated_and_missing_files_are_reported(root: Path, tmp_path: Path) ->
         AnnotationError, match=r"annotations/instances_val2017.json: line 1, column \d+: not valid JSON"
     ):
         convert(root, tmp_path / "out", progress=False)
-    with pytest.raises(AnnotationError, match=r"there is neither annotations/\*.json nor SPLIT/_annotations.coco.json"):
+    with pytest.raises(AnnotationError, match=r"found neither annotations/\*.json nor SPLIT/_annotations.coco.json"):
         convert(tmp_path / "nowhere", tmp_path / "out", progress=False)

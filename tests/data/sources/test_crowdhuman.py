@@ -70,7 +70,7 @@ def test_boxes_and_images_are_read(database: Path, tmp_path: Path) -> None:
     assert [path.name for path in summary.paths] == ["train.json", "validation.json"]
     assert (summary.images, summary.boxes, summary.ignored) == (3, 6, 2)
     assert summary.ignored_by_label == {"mask": 1, "ignore": 1}
-    (clipped,) = summary.mended
+    (clipped,) = summary.changes
     assert clipped.startswith("train: clipped 1 of 5 boxes that reach outside their image, by up to 30 pixels")
     train = read_annotations(summary.paths[0])  # every image is where the file says
     assert [(image.file_name, image.width, image.height) for image in train.images] == [
@@ -105,8 +105,8 @@ def test_missing_final_newline_and_crlf_are_accepted(database: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("box", "told"),
     [
-        ([10, 20, 0, 100], "train: left out 1 of 1 boxes, without area (first: image 'Images/273278,1a2b.jpg'"),
-        ([200, 20, 40, 100], "train: left out 1 of 1 boxes, wholly outside their image (first: image 'Images/2"),
+        ([10, 20, 0, 100], "train: dropped 1 of 1 boxes, without area (first: image 'Images/273278,1a2b.jpg'"),
+        ([200, 20, 40, 100], "train: dropped 1 of 1 boxes, completely outside their image (first: image 'Images/2"),
     ],
 )
 def test_invisible_boxes_are_dropped(database: Path, tmp_path: Path, box: list[int], told: str) -> None:
@@ -114,14 +114,14 @@ def test_invisible_boxes_are_dropped(database: Path, tmp_path: Path, box: list[i
     (database / "annotation_train.odgt").write_text(json.dumps({"ID": "273278,1a2b", "gtboxes": [_person(fbox=box)]}))
     summary = convert(database, tmp_path / "out", progress=False)
     assert summary.boxes == 0
-    assert summary.mended[0].startswith(told)
+    assert summary.changes[0].startswith(told)
 
 
 def test_visible_box_of_negative_size_becomes_empty(database: Path) -> None:
     (record,) = _convert_one(database, _person(vbox=[10, 20, -1, 50]))
     assert (record["vis_bbox"], record["vis_ratio"]) == ([10, 20, 0, 50], 0)
     summary = convert(database, database.parent / "out", progress=False)
-    (told,) = summary.mended
+    (told,) = summary.changes
     assert told.startswith("train: took 1 visible boxes of negative size for empty ones (first: annotation_train.odgt,")
     assert told.endswith("line 1, gtboxes[0], vbox [10.0, 20.0, -1.0, 50.0])")
 
@@ -149,7 +149,7 @@ def test_mask_is_ignored(database: Path) -> None:
         ('{"ID": "../a", "gtboxes": []}', r'ID "../a" must be the name of a file in Images'),
         ('{"ID": "", "gtboxes": []}', r'ID "" must be the name of a file'),
         ('{"ID": "273271,c9db000d5146c15", "gtboxes": []}', r"stands in line 1 already"),
-        ('{"ID": "none", "gtboxes": []}', r"line 2: there is no image '.*none.jpg'; add it"),
+        ('{"ID": "none", "gtboxes": []}', r"line 2: found no image '.*none.jpg'; add it"),
     ],
 )
 def test_malformed_line_is_reported(database: Path, tmp_path: Path, line: str, problem: str) -> None:
@@ -194,13 +194,13 @@ def test_all_problems_are_reported_together(database: Path, tmp_path: Path) -> N
 
 
 def test_missing_files_are_reported(database: Path, tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match=r"there is none of annotation_train.odgt, annotation_val.odgt"):
+    with pytest.raises(AnnotationError, match=r"found none of annotation_train.odgt, annotation_val.odgt"):
         convert(tmp_path / "nowhere", tmp_path / "out", progress=False)
     (database / "Images").rename(database / "pictures")
     with pytest.raises(AnnotationError) as caught:
         convert(database, tmp_path / "out", progress=False)
     assert caught.value.problems == (
-        "there is no folder Images; put the images of all archives into it, their sizes are needed",
+        "found no folder Images; put the images of all archives into it, their sizes are needed",
     )
 
 

@@ -59,7 +59,7 @@ def test_every_part_becomes_split(root: Path, tmp_path: Path) -> None:
             _write_frame(root, part, city, [_child("pedestrian")])
     summary = convert(tmp_path, tmp_path / "out", progress=False)  # the folder that holds ECP does as well
     assert [path.stem for path in summary.paths] == ["day_train", "day_validation", "night_train", "night_validation"]
-    assert (summary.images, summary.boxes, summary.ignored, summary.mended) == (8, 8, 0, ())
+    assert (summary.images, summary.boxes, summary.ignored, summary.changes) == (8, 8, 0, ())
     night = read_annotations(summary.paths[3])
     assert [(image.image_id, image.file_name, image.width, image.height) for image in night.images] == [
         (1, "night/img/val/amsterdam/amsterdam_00007.png", 192, 102),
@@ -127,8 +127,8 @@ def test_vehicles_and_depicted_groups_are_dropped_and_counted(root: Path) -> Non
     ]
     _write_frame(root, "day/train", "amsterdam/amsterdam_00000", children)
     summary = convert(root, root.parent / "out", progress=False)
-    assert summary.mended == (
-        "left out 4 objects that are no persons: 2 bicycle, 1 motorbike-group, 1 person-group-far-away (depiction)",
+    assert summary.changes == (
+        "dropped 4 objects that are not persons: 2 bicycle, 1 motorbike-group, 1 person-group-far-away (depiction)",
     )
     assert summary.ignored_by_label == {"rider": 1, "co-rider": 1}
     assert summary.boxes == 3
@@ -143,7 +143,7 @@ def test_boxes_without_area_are_dropped(root: Path) -> None:
     _write_frame(root, "day/train", "a/a_0", [_child("pedestrian", x1=20), _child("pedestrian")])
     summary = convert(root, root.parent / "out", progress=False)
     assert summary.boxes == 1
-    assert summary.mended[0].startswith("day_train: left out 1 of 2 boxes, without area")
+    assert summary.changes[0].startswith("day_train: dropped 1 of 2 boxes, without area")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_boxes_without_area_are_dropped(root: Path) -> None:
         ),
         (
             [_child("pedestrian", "occluded>41")],
-            'children[0]: found tag "occluded>41"; what is hidden is told by occluded>10, occluded>40',
+            'children[0]: found tag "occluded>41"; allowed: occluded>10, occluded>40',
         ),
         ([_child("pedestrian", x0=None)], "children[0]: [x0, y0, x1, y1] is [null, 10, 50, 70]; it must be four"),
         ([_child("pedestrian", y1=float("inf"))], "[x0, y0, x1, y1] is [20, 10, 50, Infinity]; it must be four finite"),
@@ -200,7 +200,7 @@ def test_malformed_files_are_reported_together(root: Path) -> None:
 
 
 def test_missing_files_are_reported(root: Path) -> None:
-    with pytest.raises(AnnotationError, match=r"there is no \{day,night\}/labels/\{train,val\}; name the folder"):
+    with pytest.raises(AnnotationError, match=r"found no \{day,night\}/labels/\{train,val\}; name the folder"):
         convert(root, root.parent / "out", progress=False)
     (root / "night/labels/val").mkdir(parents=True)
     with pytest.raises(AnnotationError, match=r"there is night/labels/val, but no night/img/val; add its images"):

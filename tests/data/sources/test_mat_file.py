@@ -107,7 +107,7 @@ def test_deep_nesting_does_not_recurse(tmp_path: Path) -> None:
         (_HEADER + b"\x0e\x00\x00\x00\xff", "ends too early"),
         (_HEADER + struct.pack("<II", 14, 1 << 30), "announces 1073741824 bytes, more than there are"),
         (_HEADER + _element(9, bytes(8)), "unknown type 9"),
-        (_HEADER + _matrix(_DOUBLE, (0, 0), b"") * 2, "the variable 'v' stands in it twice"),
+        (_HEADER + _matrix(_DOUBLE, (0, 0), b"") * 2, "the variable 'v' occurs twice"),
         (_HEADER + _element(14, _element(6, bytes(4))), "ends too early"),
         (_HEADER + _matrix(_DOUBLE, (1 << 30, 4), bytes(8)), "1073741824 x 4 elements holds only"),
         (_HEADER + _matrix(_DOUBLE, (-1, -1), bytes(8)), "-1 x -1 elements holds only"),

@@ -42,7 +42,7 @@ def database(tmp_path: Path) -> Path:
 def test_corners_become_boxes(database: Path, tmp_path: Path) -> None:
     summary = convert(database, tmp_path / "out", train_images=2, progress=False)
     assert summary.paths == (tmp_path / "out" / "train.json", tmp_path / "out" / "validation.json")
-    assert (summary.images, summary.boxes, summary.ignored, summary.mended) == (3, 6, 0, ())
+    assert (summary.images, summary.boxes, summary.ignored, summary.changes) == (3, 6, 0, ())
     assert str(summary).splitlines()[0] == "3 images, 6 boxes, 0 of them ignored"
     train, validation = (read_annotations(path) for path in summary.paths)
     assert len(train.images) == 2
@@ -131,7 +131,7 @@ def test_problems_of_all_files_are_reported_together(database: Path, tmp_path: P
 
 
 def test_missing_files_are_reported(database: Path, tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match=r"there is no Annotation/\*.txt"):
+    with pytest.raises(AnnotationError, match=r"found no Annotation/\*.txt"):
         convert(tmp_path / "nowhere", tmp_path / "out", progress=False)
     with pytest.raises(AnnotationError, match="train_images is 3; .*from 1 to 2"):
         convert(database, tmp_path / "out", train_images=3, progress=False)
@@ -146,7 +146,7 @@ def test_real_database_is_converted(shared_data: Path, tmp_path: Path) -> None:
         pytest.skip(f"no Penn-Fudan database at {root}")
     summary = convert(root, tmp_path, progress=False)
     # Its readme: 170 images, 345 people labelled first, 78 added later.
-    assert (summary.images, summary.boxes, summary.ignored, summary.mended) == (170, 423, 0, ())
+    assert (summary.images, summary.boxes, summary.ignored, summary.changes) == (170, 423, 0, ())
     train, validation = (read_annotations(path) for path in summary.paths)
     assert (len(train.images), len(validation.images)) == (120, 50)
     # The first file's first person, as written there: (160, 182) - (302, 431).

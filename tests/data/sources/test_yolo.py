@@ -58,9 +58,9 @@ def test_fractions_become_pixels(root: Path, tmp_path: Path) -> None:
     summary = convert(root, tmp_path / "out", progress=False)
     assert [path.name for path in summary.paths] == ["train.json", "validation.json"]
     assert (summary.images, summary.boxes, summary.ignored) == (3, 2, 0)
-    assert summary.mended == (
-        "train: 1 of 2 images have no label file: nobody on them",
-        "train: left out 1 boxes of other classes: 1 bicycle",
+    assert summary.changes == (
+        "train: 1 of 2 images have no label file and count as empty",
+        "train: dropped 1 boxes of other classes: 1 bicycle",
     )
     train, validation = (read_annotations(path) for path in summary.paths)
     assert [(image.file_name, image.width, image.height) for image in train.images] == [
@@ -131,8 +131,8 @@ def test_duplicate_lines_and_empty_boxes_are_dropped(root: Path, tmp_path: Path)
     (root / "labels/val/c.txt").write_text("0 0.5 0.5 0.1 0.1\n0 0.50 0.5 0.1 0.1\n0 0.5 0.5 0 0.1\n")
     summary = convert(root, tmp_path / "out", progress=False)
     assert len(read_annotations(summary.paths[1]).coco_records()) == 1
-    assert summary.mended[2] == "validation: left out 1 lines that repeat another of their file"
-    assert summary.mended[3].startswith("validation: left out 1 of 2 boxes, without area")
+    assert summary.changes[2] == "validation: dropped 1 duplicate lines"
+    assert summary.changes[3].startswith("validation: dropped 1 of 2 boxes, without area")
 
 
 @pytest.mark.parametrize(
@@ -172,9 +172,9 @@ def test_malformed_line_is_reported(root: Path, line: str, problem: str) -> None
         ({"path": "../secret", "train": "a"}, 'train is "a"; it must name'),
         ({"train": {"a": 1}}, 'train is {"a": 1}; it must name'),
         ({"train": ["images/train", 5]}, "train is 5; it must name"),
-        ({"train": "here.txt"}, "here.txt, line 1: there is no image '.' in the data set's folder"),
+        ({"train": "here.txt"}, "here.txt, line 1: found no image '.' in the data set's folder"),
         ({"train": "empty.txt"}, 'data.yaml: train ("empty.txt") holds no image'),
-        ({"train": "list.txt"}, "list.txt, line 2: there is no image '../secret/a.jpg' in the data set's folder"),
+        ({"train": "list.txt"}, "list.txt, line 2: found no image '../secret/a.jpg' in the data set's folder"),
     ],
 )
 def test_malformed_config_is_reported(root: Path, changes: dict[str, Any], problem: str) -> None:
@@ -215,7 +215,7 @@ def test_long_values_are_truncated(root: Path) -> None:
 
 def test_missing_config_is_reported(tmp_path: Path) -> None:
     (tmp_path / "street").mkdir()
-    assert _problem(tmp_path / "street").startswith("there is no data.yaml, and 0 other .yaml files")
+    assert _problem(tmp_path / "street").startswith("found no data.yaml, and 0 other .yaml files")
 
 
 def test_unusable_images_are_reported(root: Path) -> None:

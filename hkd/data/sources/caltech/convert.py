@@ -105,7 +105,7 @@ def convert(
         check_images=not annotations_only,
         problems=problems,
         source=str(root),
-        mended=notes,
+        changes=notes,
         show_progress=progress,
     )
 
@@ -129,22 +129,22 @@ def _read_original(files: CaltechFiles, every: int, problems: list[str], notes: 
             continue
         objects |= {(set_number, video_number, frame): found for frame, found in annotation.objects.items()}
     if len(known) < len(files.annotations):
-        notes.append(f"left out {len(files.annotations) - len(known)} .vbb files of sets beyond {LAST_SET}")
+        notes.append(f"dropped {len(files.annotations) - len(known)} .vbb files of sets beyond {LAST_SET}")
     return objects
 
 
 def _read_new(files: CaltechFiles, every: int, problems: list[str], notes: list[str], progress: bool) -> Objects:
     objects: dict[FrameKey, Sequence[VideoObject]] = {}
-    left_out = 0
+    dropped_classes = 0
     for key, found in _new_annotations(files, problems, notes, progress):
         if key in objects:
             problems.append(f"{frame_name(key)} is annotated twice; keep the text files or the JSON, not both")
         elif key[0] > LAST_SET or (key[2] + 1) % every:
-            left_out += 1
+            dropped_classes += 1
         else:
             objects[key] = found
-    if left_out:
-        notes.append(f"left out {left_out} annotated frames: not one in {every}, or of sets beyond {LAST_SET}")
+    if dropped_classes:
+        notes.append(f"dropped {dropped_classes} annotated frames: not one in {every}, or of sets beyond {LAST_SET}")
     return objects
 
 

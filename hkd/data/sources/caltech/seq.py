@@ -67,7 +67,7 @@ class SeqVideo:
             AnnotationError: there is no such frame, it is damaged, or the file cannot be read.
         """
         if not 0 <= frame < self.frame_count:
-            raise _error(self.path, f"there is no frame {frame}; the video holds frames 0 to {self.frame_count - 1}")
+            raise _error(self.path, f"found no frame {frame}; the video holds frames 0 to {self.frame_count - 1}")
         start, size = self.starts[frame], self.ends[frame] - self.starts[frame]
         try:
             with self.path.open("rb") as file:

@@ -171,7 +171,7 @@ def test_truncated_video_with_all_sampled_frames_is_noted(root: Path, tmp_path: 
     path = root / "annotations" / "set06" / "V000.seq"
     path.write_bytes(compressed_seq([_frame(1)] * 6, (640, 480), announced=9))
     summary = convert(root, tmp_path / "out", every=3, progress=False)
-    assert summary.mended == (f"{path} announces 9 frames and holds 6",)
+    assert summary.changes == (f"{path} announces 9 frames and holds 6",)
 
 
 def test_damaged_frames_leave_no_annotations(root: Path, tmp_path: Path) -> None:
@@ -198,8 +198,8 @@ def test_invisible_boxes_are_dropped_and_counted(root: Path, tmp_path: Path) -> 
     write_vbb(root / "annotations" / "set06" / "V000.vbb", ["person"], [[outside, _PERSON]])
     summary = convert(root, tmp_path / "out", every=1, annotations_only=True, progress=False)
     assert len(_document(tmp_path / "out" / "test.json")["annotations"]) == 1
-    (sentence,) = summary.mended
-    assert sentence.startswith("test: left out 1 of 2 boxes, wholly outside their image")
+    (sentence,) = summary.changes
+    assert sentence.startswith("test: dropped 1 of 2 boxes, completely outside their image")
 
 
 def test_two_files_of_one_video_are_rejected(root: Path, tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_new_annotations_are_read_from_text(tmp_path: Path) -> None:
     (root / "set06_V000_I00029.jpg.txt").write_text(_TEXT)
     (root / "set06_V000_I00031.jpg.txt").write_text(_TEXT)
     summary = convert(root, tmp_path / "out", annotations="new", annotations_only=True, progress=False)
-    assert summary.mended == ("left out 1 annotated frames: not one in 30, or of sets beyond 10",)
+    assert summary.changes == ("dropped 1 annotated frames: not one in 30, or of sets beyond 10",)
     assert _names(summary.paths[0]) == ["set05_V000_I00029.jpg"]
     found = _document(summary.paths[1])["annotations"]
     # 30 x 15 of 30 x 60 pixels; the second is flagged to be ignored.
@@ -272,12 +272,12 @@ def test_new_annotations_are_read_from_json(tmp_path: Path) -> None:
     }
     (root / "new_annotations_test.json").write_text(json.dumps(document))
     summary = convert(root, tmp_path / "out", annotations="new", annotations_only=True, progress=False)
-    (sentence,) = summary.mended
+    (sentence,) = summary.changes
     assert sentence.startswith(f"{root / 'new_annotations_test.json'}: ")
     assert "occlusions" in sentence
     assert "all 2 boxes" in sentence
     found = _document(tmp_path / "out" / "test.json")["annotations"]
-    # What the file does not tell is left out: zeros would stand for somebody wholly visible.
+    # What the file does not tell is dropped: zeros would stand for somebody wholly visible.
     assert [set(one) & {"vis_bbox", "occluded"} for one in found] == [set(), set()]
     assert [one["vis_ratio"] for one in found] == [1, 1]
     # The height is the box's, not that of the image, which the file gives.

@@ -79,9 +79,9 @@ def test_incomplete_frame_is_dropped(tmp_path: Path) -> None:
     data = compressed_seq(frames, _SIZE)
     video = _open(tmp_path, data[: len(data) - 17])  # 16 bytes lie behind the last frame
     assert (video.frame_count, video.announced_frames) == (2, 3)
-    with pytest.raises(AnnotationError, match="there is no frame 2; the video holds frames 0 to 1"):
+    with pytest.raises(AnnotationError, match="found no frame 2; the video holds frames 0 to 1"):
         video.encoded(2)
-    with pytest.raises(AnnotationError, match="there is no frame -1"):
+    with pytest.raises(AnnotationError, match="found no frame -1"):
         video.encoded(-1)
 
 
