@@ -1,4 +1,4 @@
-"""The cluster file against Ray's own schema, and against what it promises."""
+"""ray_cluster.yaml: Ray's schema, node types, open ports, installation and shared folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMAND_KEYS = (
 
 @pytest.fixture(scope="module")
 def cluster() -> dict[str, Any]:
-    """The file, completed as `ray up` does before it asks AWS."""
+    """The file with Ray's defaults, as `ray up` completes it before it calls AWS."""
     from ray.autoscaler._private.util import prepare_config
 
     raw = yaml.safe_load((REPOSITORY / "ray_cluster.yaml").read_text(encoding="utf-8"))
@@ -36,11 +36,11 @@ def _commands(cluster: dict[str, Any]) -> list[str]:
     return [command for key in COMMAND_KEYS for command in cluster[key]]
 
 
-def test_is_valid_by_rays_schema(cluster: dict[str, Any]) -> None:
+def test_file_is_valid_by_rays_schema(cluster: dict[str, Any]) -> None:
     from ray.autoscaler._private.util import validate_config
 
     validate_config(cluster)
-    # The schema does refuse: a misspelt key is an error.
+    # The schema rejects a misspelt key.
     with pytest.raises(Exception, match="max_worker"):
         validate_config({**cluster, "max_worker": 3})
 
@@ -57,49 +57,48 @@ def test_trials_run_on_spot_gpu_workers_only(cluster: dict[str, Any]) -> None:
     assert head["node_config"]["ImageId"] == worker["node_config"]["ImageId"]
 
 
-def test_mlflow_and_dashboard_listen_on_the_head_alone_and_the_rest_is_closed_off(cluster: dict[str, Any]) -> None:
+def test_mlflow_and_dashboard_listen_on_loopback_and_no_port_is_opened(cluster: dict[str, Any]) -> None:
     commands = "\n".join(_commands(cluster))
     assert re.search(r"(?<!\d)0\.0\.0\.0", commands) is None
     assert "mlflow server --host 127.0.0.1 " in commands
     assert "--dashboard-host=127.0.0.1" in commands
-    # Ray's own ports listen on every interface. None is opened beside Ray's default rules: SSH, and traffic between the
-    # nodes.
+    # Ray's ports listen on all interfaces: keep Ray's default rules, which admit SSH and traffic between the nodes.
     assert "security_group" not in cluster["provider"]
 
 
-def test_commands_are_shell(cluster: dict[str, Any]) -> None:
+def test_commands_are_valid_shell(cluster: dict[str, Any]) -> None:
     for command in _commands(cluster):
         checked = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
         assert checked.returncode == 0, f"{command}: {checked.stderr}"
 
 
-def test_installs_this_checkout_everywhere(cluster: dict[str, Any]) -> None:
+def test_checkout_is_installed_on_all_nodes(cluster: dict[str, Any]) -> None:
     mounts = cluster["file_mounts"]
     assert all(remote == f"/home/ubuntu/hkd/{local}" for remote, local in mounts.items())
     with (REPOSITORY / "pyproject.toml").open("rb") as file:
         pyproject = tomllib.load(file)
-    # All that pyproject.toml names: packages and readme.
+    # Everything that pyproject.toml refers to: packages and readme.
     packages = [name for name in pyproject["tool"]["setuptools"]["packages"]["find"]["include"] if "*" not in name]
     assert set(mounts.values()) == {*packages, pyproject["project"]["readme"], "pyproject.toml", "constraints.txt"}
     install = next(command for command in cluster["setup_commands"] if "pip install" in command)
     assert "-c constraints.txt -e ." in install
-    # rsync leaves out whatever has such a name at any depth, unless the pattern begins with a slash.
+    # rsync excludes a name at any depth, unless the pattern starts with a slash.
     sent = [path for local in mounts.values() for path in (REPOSITORY / local, *(REPOSITORY / local).rglob("*"))]
     assert all(path.exists() for path in sent)
-    left_out = {
+    excluded = {
         path.relative_to(REPOSITORY)
         for path in sent
         for part in path.relative_to(REPOSITORY).parts
         if any(fnmatch(part, pattern) for pattern in cluster["rsync_exclude"])
     }
     assert REPOSITORY / "hkd" / "data" / "store.py" in sent
-    assert all("__pycache__" in path.parts for path in left_out)
-    # Setup commands are merged by Ray into the node's own: both kinds of node install.
+    assert all("__pycache__" in path.parts for path in excluded)
+    # Ray appends setup_commands to those of each node type.
     assert install in cluster["head_setup_commands"]
     assert install in cluster["worker_setup_commands"]
 
 
-def test_the_documented_study_finds_what_was_sent() -> None:
+def test_documented_study_finds_uploaded_data() -> None:
     from sweeps.settings.study import load_study
 
     text = (REPOSITORY / "ray_cluster.yaml").read_text(encoding="utf-8")
@@ -109,7 +108,7 @@ def test_the_documented_study_finds_what_was_sent() -> None:
     data = study.base.data
     assert data.train_annotations is not None
     assert data.validation_annotations is not None
-    # `hkd data pennfudan --root ../shared/data/pennfudan --out data/pennfudan` writes the first, and leaves the images.
+    # `hkd data pennfudan --root ../shared/data/pennfudan --out data/pennfudan` writes annotations and copies no images.
     assert sent == [
         ("data/pennfudan", str(data.train_annotations.parent)),
         ("../shared/data/pennfudan/PNGImages", str(data.image_root)),
@@ -119,7 +118,7 @@ def test_the_documented_study_finds_what_was_sent() -> None:
     assert study.resources.gpus_per_trial == 1
 
 
-def test_all_nodes_see_one_folder(cluster: dict[str, Any]) -> None:
+def test_all_nodes_share_one_folder(cluster: dict[str, Any]) -> None:
     mount = cluster["worker_start_ray_commands"][0]
     assert mount.endswith("mount -t nfs4 $RAY_HEAD_IP:/shared /shared")
     assert any("sudo exportfs" in command and "/shared " in command for command in cluster["head_setup_commands"])
