@@ -54,7 +54,7 @@ def knee_index(cost: Points, miss_rate: Points) -> tuple[int, float] | None:
         miss_rate: (N,).
 
     Returns:
-        (index, distance), of equal distances the cheaper point; none with fewer than three different points, or if no
+        (index, distance), of equal distances the cheaper point; None with fewer than three different points, or if no
         point lies below the line: such a front does not bend towards the origin.
     """
     cheapest, best = int(np.argmin(cost)), int(np.argmin(miss_rate))

@@ -28,6 +28,8 @@ class Objective:
     counted: str
     """The unit in a sentence, after a cost's number."""
     is_cost: bool
+    subset: str = ""
+    """Of the pedestrians, for a miss rate."""
 
     def in_unit(self, value: float) -> float:
         """The value as a number of shown units."""
@@ -50,8 +52,18 @@ class Objective:
 
 def _miss_rate(name: str, noun: str) -> Objective:
     subset = name.removeprefix(names.MR2_PREFIX)
-    label = f"log-average miss rate, {subset}, %  (lower is better)"
-    return Objective(name, name, noun, f"{noun} %", label, 0.01, "%", "%", is_cost=False)
+    return Objective(
+        name=name,
+        key=name,
+        noun=noun,
+        column=f"{noun} %",
+        axis_label=f"log-average miss rate, {subset}, %  (lower is better)",
+        unit=0.01,
+        unit_symbol="%",
+        counted="%",
+        is_cost=False,
+        subset=subset,
+    )
 
 
 OBJECTIVES = {

@@ -9,10 +9,10 @@ Points = NDArray[np.float64]
 
 
 def non_dominated(points: Points) -> NDArray[np.bool_]:
-    """Which of the points (N, M) no other point dominates, all M objectives being minimised -> (N,).
+    """Which of the points (N, M) no other point dominates in the M objectives -> (N,).
 
     A point dominates another if it is at most equal in every objective and less in one. Equal points do not dominate
-    each other: both are kept. A point with a NaN is on no front and dominates nothing; +inf is merely very bad.
+    each other: both are kept. A point with a NaN is never kept and dominates nothing; inf is worse than any number.
     """
     at_most = np.all(points[:, None, :] <= points[None, :, :], axis=2)
     less = np.any(points[:, None, :] < points[None, :, :], axis=2)

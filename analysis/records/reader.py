@@ -210,7 +210,7 @@ def _note_unknown_distillation(trials: Sequence[TrialRecord], notes: list[str]) 
     unknown = [trial.trial_id for trial in trials if trial.is_counted and distillation_config(trial.params) is None]
     if unknown:
         notes.append(
-            f"MLflow has no readable distillation settings of {', '.join(unknown)}: each is taken for distilled unless "
+            f"MLflow has no readable distillation settings of {', '.join(unknown)}: each counts as distilled unless "
             f"it is the baseline {names.BASELINE_UNDISTILLED}."
         )
 

@@ -90,7 +90,7 @@ def fetch_histories(runs: Sequence[Run], metric: str, tracking_uri: str) -> dict
 
 @contextmanager
 def _client(tracking_uri: str) -> Iterator[MlflowClient]:
-    # Imported here: it takes seconds, which a mistaken command line or path should not cost.
+    # Imported here: it takes seconds, which a wrong option or path should not cost.
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient

@@ -9,7 +9,7 @@ from html import escape
 
 from analysis.front import REFERENCE_RULE, PairFront
 from analysis.geometry import KNEE_RULE
-from analysis.objectives import listed_nouns
+from analysis.objectives import listed_nouns, miss_rates
 from analysis.records.study_records import StudyRecords
 from analysis.report import sentences, tables
 from analysis.report.summary import versions
@@ -107,11 +107,11 @@ def _front_section(results: StudyResults) -> list[str]:
     front, table = results.front, tables.front_table(results)
     shipped = front.student(results.recommendation.trial_id)
     marked = next(index for index, row in enumerate(table.rows) if row[0] == str(shipped.rank))
-    subsets = ", ".join(f"{each.column} is {each.name}" for each in front.objectives if not each.is_cost)
+    subsets = ", ".join(each.subset for each in miss_rates(front.objectives))
     explanation = (
         f"The students that no other student dominates in {listed_nouns(front.objectives)}, lowest miss rate first; "
-        f"the one to ship is highlighted. Miss rates are log-average miss rates (MR^-2): {subsets}. Gap: percentage "
-        "points above the teacher. "
+        f"the one to ship is highlighted. Miss rates are log-average miss rates (MR^-2); pedestrians: {subsets}. "
+        "Gap: percentage points above the teacher. "
     )
     explanation += "Fewer: the teacher's cost divided by the student's. " if front.costs else ""
     return [
@@ -123,7 +123,7 @@ def _front_section(results: StudyResults) -> list[str]:
 
 def _baseline_section(results: StudyResults) -> list[str]:
     if not results.baselines:
-        return ["<h2>Baselines</h2>", _paragraph("No baseline was trained for all its epochs.")]
+        return ["<h2>Baselines</h2>", _paragraph("None of the compared trials is a baseline.")]
     table = tables.baseline_table(results)
     explanation = (
         "Difference: miss rate of that student minus the baseline's in percentage points; negative where the student "
@@ -183,7 +183,7 @@ def _study_section(records: StudyRecords) -> list[str]:
     common = _common_parameters(records)
     if common:
         table = _html_table(_two_columns("setting", common))
-        parts.append(f"<details><summary>{len(common)} settings that all trials share</summary>{table}</details>")
+        parts.append(f"<details><summary>Settings that all trials share: {len(common)}</summary>{table}</details>")
     return parts
 
 

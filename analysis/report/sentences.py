@@ -72,7 +72,7 @@ def _costs(front: Front, student: Student) -> str:
 
 
 def _miss_rates(front: Front, student: Student) -> str:
-    return " and ".join(_miss_rate(front, student, objective) for objective in miss_rates(front.objectives))
+    return ", and ".join(_miss_rate(front, student, objective) for objective in miss_rates(front.objectives))
 
 
 def _miss_rate(front: Front, student: Student, objective: Objective) -> str:

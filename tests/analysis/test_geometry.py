@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.geometry import Points, hypervolume, knee_index
-from hkd.dominance import non_dominated
 
 # Few different values, so that ties and duplicates are common.
 COORDINATES = st.integers(min_value=0, max_value=4).map(float)
@@ -32,41 +31,8 @@ def volume_by_inclusion_and_exclusion(points: Points, reference: Points) -> floa
     return total
 
 
-class TestNonDominated:
-    def test_keeps_what_no_other_point_betters(self) -> None:
-        # (3, 3) is bettered by (2, 2) in both; (1, 4) and (4, 1) are each best in one.
-        points = np.array([[1.0, 4.0], [2.0, 2.0], [3.0, 3.0], [4.0, 1.0]])
-        assert non_dominated(points).tolist() == [True, True, False, True]
-
-    def test_equal_in_one_and_better_in_another_dominates(self) -> None:
-        assert non_dominated(np.array([[1.0, 2.0], [1.0, 3.0]])).tolist() == [True, False]
-
-    def test_equal_points_are_all_kept(self) -> None:
-        assert non_dominated(np.array([[1.0, 2.0], [1.0, 2.0], [2.0, 3.0]])).tolist() == [True, True, False]
-
-    def test_nan_is_on_no_front_and_dominates_nothing(self) -> None:
-        assert non_dominated(np.array([[np.nan, 0.0], [1.0, 1.0]])).tolist() == [False, True]
-
-    def test_infinity_is_a_very_bad_value(self) -> None:
-        # Bettered by (1, 1), but best of all in its second objective when that is lower.
-        assert non_dominated(np.array([[np.inf, 1.0], [1.0, 1.0]])).tolist() == [False, True]
-        assert non_dominated(np.array([[np.inf, 0.0], [1.0, 1.0]])).tolist() == [True, True]
-
-    def test_no_points(self) -> None:
-        assert non_dominated(np.empty((0, 3))).tolist() == []
-
-    @settings(max_examples=50, deadline=None)
-    @given(point_sets(3))
-    def test_equals_the_definition(self, points: Points) -> None:
-        expected = [
-            not any(all(q <= p) and any(q < p) for q in points)  # some other point betters p
-            for p in points
-        ]
-        assert non_dominated(points).tolist() == expected
-
-
 class TestHypervolume:
-    def test_one_point_is_a_box(self) -> None:
+    def test_one_point_is_box(self) -> None:
         # (4 - 1) * (5 - 2) * (6 - 3) = 27
         assert hypervolume(np.array([[1.0, 2.0, 3.0]]), np.array([4.0, 5.0, 6.0])) == 27.0
 
@@ -86,7 +52,7 @@ class TestHypervolume:
         points = np.array([[3.0, 1.0], [1.0, 3.0], [1.0, 3.0], [3.5, 3.5], [2.0, 2.0]])
         assert hypervolume(points, reference) == 6.0
 
-    def test_points_on_or_beyond_the_reference_add_nothing(self) -> None:
+    def test_points_on_or_beyond_reference_add_nothing(self) -> None:
         points = np.array([[4.0, 0.0], [0.0, 9.0], [2.0, 2.0]])
         assert hypervolume(points, np.array([4.0, 4.0])) == 4.0
 
@@ -98,7 +64,7 @@ class TestHypervolume:
         assert hypervolume(np.empty((0, 3)), np.array([1.0, 1.0, 1.0])) == 0.0
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
-    def test_refuses_a_reference_that_is_not_finite(self, bad: float) -> None:
+    def test_reference_that_is_not_finite_is_error(self, bad: float) -> None:
         with pytest.raises(ValueError, match="reference point must be finite"):
             hypervolume(np.array([[0.0, 0.0]]), np.array([1.0, bad]))
 
@@ -131,7 +97,7 @@ class TestHypervolume:
 
 
 class TestKnee:
-    def test_is_furthest_from_the_line_between_the_ends(self) -> None:
+    def test_is_furthest_from_line_between_ends(self) -> None:
         # Scaled: log10 cost 0, 1/4, 1/2, 1 and miss rate 1, 1/4, 1/5, 0: x + y = 1, 0.5, 0.7, 1. The second point is
         # furthest below x + y = 1, by (1 - 0.5) / sqrt(2).
         cost = np.array([1e4, 1e5, 1e6, 1e8])
@@ -150,7 +116,7 @@ class TestKnee:
         assert found[0] == in_other_units[0] == 1
         assert in_other_units[1] == pytest.approx(found[1], rel=1e-12)
 
-    def test_of_equal_distances_the_cheaper(self) -> None:
+    def test_cheaper_of_equal_distances(self) -> None:
         # Scaled: (0, 1), (0.25, 0.5), (0.5, 0.25), (1, 0).
         found = knee_index(np.array([1.0, 10.0, 100.0, 1e4]), np.array([0.8, 0.4, 0.2, 0.0]))
         assert found is not None
@@ -163,8 +129,8 @@ class TestKnee:
     def test_none_with_fewer_than_three_different_points(self) -> None:
         assert knee_index(np.array([1.0, 10.0, 10.0]), np.array([0.5, 0.2, 0.2])) is None
 
-    def test_none_on_a_straight_front(self) -> None:
+    def test_none_on_straight_front(self) -> None:
         assert knee_index(np.array([1.0, 10.0, 100.0]), np.array([0.6, 0.4, 0.2])) is None
 
-    def test_none_on_a_front_that_bends_outward(self) -> None:
+    def test_none_on_front_that_bends_outward(self) -> None:
         assert knee_index(np.array([1.0, 10.0, 100.0]), np.array([0.6, 0.5, 0.2])) is None

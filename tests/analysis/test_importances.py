@@ -72,7 +72,7 @@ def test_absent_where_no_setting_differs() -> None:
     assert importances_of(records(trials)).absent_because == "the trials do not differ in their settings"
 
 
-def test_absent_where_the_miss_rate_does_not_differ() -> None:
+def test_absent_where_miss_rate_does_not_differ() -> None:
     trials = [record(f"t{index}", 1.0, 1e6, 1e9, params={"a.b": index}) for index in range(FEWEST_TRIALS)]
     assert importances_of(records(trials)).absent_because == "all trials have the same miss rate"
 

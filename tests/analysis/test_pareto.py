@@ -72,7 +72,7 @@ def test_report_follows_objectives_of_study(
     ]
     write_study(client, "demo", runs, objectives=objectives)
     folder = tmp_path / "report"
-    # An absolute path: MLflow keeps the stores of this process by their URI, whatever the working folder is.
+    # An absolute path: MLflow keeps the stores of this process by their URI, also after a change of the working folder.
     assert pareto.main(["--study", "demo", "--tracking-uri", f"sqlite:///{database}", "--out", str(folder)]) == 0
     assert {path.name for path in folder.glob("*.png")} == pictures
     summary = json.loads((folder / "summary.json").read_text())
@@ -161,9 +161,7 @@ def test_out_that_is_file_is_one_message(study: str, tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.usefixtures("without_drawing")
-def test_a_failure_leaves_the_older_report_as_it_was(
-    study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failure_leaves_older_report_unchanged(study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pareto.main(["--study", study]) == 0
     folder = tmp_path / "reports" / "demo"
     before = {path.name: b"older " + path.read_bytes() for path in folder.iterdir()}
@@ -183,7 +181,7 @@ def test_a_failure_leaves_the_older_report_as_it_was(
 
 
 @pytest.mark.usefixtures("without_drawing")
-def test_a_new_report_takes_the_place_of_the_old_one_and_of_nothing_else(
+def test_new_report_replaces_old_one_and_no_other_file(
     study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert pareto.main(["--study", study]) == 0

@@ -86,7 +86,7 @@ def test_sentences_without_costs() -> None:
     small = record("s", 0.4, 5e5, 1e9, metrics={"mr2_small": 0.45})
     results = compute_results(records([trial, small], TEACHER, objectives=("mr2_reasonable", "mr2_small")))
     assert headline(results) == (
-        "Ship t at a miss rate of 30.0 %, 10.0 points worse than the teacher's 20.0 % "
+        "Ship t at a miss rate of 30.0 %, 10.0 points worse than the teacher's 20.0 %, "
         "and a miss rate (small) of 50.0 %."
     )
     assert reasons(results)[1:] == ("Lowest miss rate (small): s (40.0 %, 45.0 %).",)
