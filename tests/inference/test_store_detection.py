@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +12,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from hkd.coco.annotations import Annotations, read_annotations
+from hkd.coco.writing import annotation_document, write_documents
 from hkd.config import EvaluationConfig
+from hkd.data.loader import evaluation_batches
 from hkd.data.prepare import PreparedData
 from hkd.data.store import ImageStore
-from hkd.inference.store_detection import detect_store
+from hkd.evaluation.evaluator import evaluate_files
+from hkd.inference.store_detection import detect_store, detect_validation, evaluate_detector
+from hkd.models.build import build_detector
+from hkd.models.fused import fuse_for_inference
 from hkd.structures import Detections
+from tests.training.tiny import STUDENT
 
 
 class FixedDetector(torch.nn.Module):
@@ -120,3 +130,116 @@ def test_autocast_dtype_is_applied(
         autocast_dtype=dtype,
     )
     assert seen == [dtype is not None]
+
+
+class JitteredTruth(torch.nn.Module):
+    """Finds the people of a data set at shaken places, and some of no one; calls must be in the store's order."""
+
+    def __init__(self, data: PreparedData) -> None:
+        super().__init__()
+        self.data = data
+        self.position = 0
+
+    def detect(self, images: Tensor, *_: Any, **__: Any) -> Detections:
+        generator = np.random.default_rng(self.position)
+        count = 12
+        boxes = np.zeros((len(images), count, 4))
+        for row in range(len(images)):
+            index = self.position + row
+            people = self.data.validation_annotations.boxes_of(index) * self.data.validation_store.scales[index]
+            xywh = np.concatenate([people, generator.uniform(0, 40, (count, 4))])[:count]
+            xywh += generator.normal(0, 2, xywh.shape)
+            boxes[row] = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+        self.position += len(images)
+        scores = generator.uniform(0, 1, (len(images), count)).round(1)  # some are equal
+        return Detections(
+            boxes_xyxy=torch.from_numpy(boxes).float(),
+            scores=torch.from_numpy(scores).float(),
+            labels=torch.ones(len(images), count, dtype=torch.int64),
+            valid=torch.from_numpy(generator.uniform(size=(len(images), count)) < 0.9),
+        )
+
+
+def plain_results(
+    detector: Any, store: ImageStore, annotations: Annotations, evaluation: EvaluationConfig
+) -> list[dict[str, Any]]:
+    """COCO results, box by box."""
+    results = []
+    for images, valid_sizes, indices in evaluation_batches(store, evaluation.batch_size, "cpu"):
+        found = detector.detect(
+            images,
+            valid_sizes,
+            score_threshold=evaluation.score_threshold,
+            nms_iou=evaluation.nms_iou,
+            max_detections=evaluation.max_detections_per_image,
+        )
+        for row, index in enumerate(indices.tolist()):
+            image = annotations.images[index]
+            for box, score, is_valid in zip(found.boxes_xyxy[row], found.scores[row], found.valid[row], strict=True):
+                x1, y1, x2, y2 = (number / float(store.scales[index]) for number in box.tolist())
+                x1, x2 = (min(max(x, 0.0), float(image.width)) for x in (x1, x2))
+                y1, y2 = (min(max(y, 0.0), float(image.height)) for y in (y1, y2))
+                if is_valid and x2 > x1 and y2 > y1:
+                    results.append(
+                        {
+                            "image_id": image.image_id,
+                            "category_id": 1,
+                            "bbox": [x1, y1, x2 - x1, y2 - y1],
+                            "score": score.item(),
+                        }
+                    )
+    return results
+
+
+@pytest.mark.parametrize("kind", ["random network", "near the truth"])
+@torch.no_grad()
+def test_evaluation_by_arrays_equals_evaluation_of_written_files(
+    kind: str, data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Ids that descend in the file's order, fields that protocols ask for, and sizes that do not fit the network's.
+    annotations = data.validation_annotations
+    document = annotation_document(
+        [{**asdict(image), "id": 90 - 7 * position} for position, image in enumerate(annotations.images)],
+        [
+            {**record, "image_id": 90 - 7 * int(position), "occluded": number % 2, "ignore": int(number % 5 == 4)}
+            | ({"label": "people"} if number % 7 == 6 else {})
+            for number, (record, position) in enumerate(
+                zip(annotations.coco_records(), annotations.image_index, strict=True)
+            )
+        ],
+        str(annotations.image_root),
+    )
+    truth_path, results_path = tmp_path / "truth.json", tmp_path / "results.json"
+    write_documents({truth_path: document})
+    store = replace(data.validation_store, scales=np.array([1.0, 0.999, 0.37]))
+    changed = replace(data, validation_annotations=read_annotations(truth_path), validation_store=store)
+    detectors: list[Any] = []
+    for _ in range(2):  # the stand-in counts its calls
+        torch.manual_seed(3)
+        detectors.append(build_detector(STUDENT).eval() if kind == "random network" else JitteredTruth(changed))
+    if kind == "near the truth":
+        monkeypatch.setattr("hkd.inference.store_detection.fuse_for_inference", lambda detector, _: detector)
+    for protocol in ("citypersons", "caltech"):
+        config = EvaluationConfig(protocol=protocol, score_threshold=0.0, batch_size=2)
+        for detector in detectors:
+            detector.position = 0
+        result = evaluate_detector(detectors[0], changed, config, device=torch.device("cpu"))
+        detectors[0].position = 0
+        detections = detect_validation(detectors[0], changed, config, device=torch.device("cpu"))
+        results = plain_results(
+            fuse_for_inference(detectors[1], torch.float32) if kind == "random network" else detectors[1],
+            store,
+            changed.validation_annotations,
+            config,
+        )
+        assert len(results) > 10
+        assert detections.coco_results(changed.validation_annotations.ground_truth().image_ids) == results
+        results_path.write_text(json.dumps(results))
+        expected = evaluate_files(truth_path, results_path, protocol)
+        assert result.as_metrics() == expected.as_metrics()
+        assert result.to_json() == expected.to_json()
+        for ours, theirs in zip(result.subsets, expected.subsets, strict=True):
+            np.testing.assert_array_equal(ours.fppi, theirs.fppi)
+            np.testing.assert_array_equal(ours.miss_rate, theirs.miss_rate)
+    if kind == "near the truth":
+        assert 0 < result.as_metrics()["ap50"] < 1
