@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from hkd.config_yaml import dump_yaml
 from hkd.data.prepare import prepare_data
 from hkd.training.teacher import PreparedTeacher
 from sweeps.checks import check_device, check_files, check_objectives
-from sweeps.console import messages as summary
+from sweeps.console import messages
 from sweeps.console.display import Display, TeacherBoard, TrialBoard
 from sweeps.execution.cache_settings import configured_cache, describe_cache
 from sweeps.execution.cluster import connected, find_address, trial_resources
@@ -27,10 +27,10 @@ from sweeps.interruption import Interruption
 from sweeps.settings.redaction import redacted
 from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.study import StudyConfig
-from sweeps.tracking import store as mlflow_store
+from sweeps.tracking import store
 from sweeps.tracking.reconciliation import close_runs, write_missing_ends
 from sweeps.tracking.tracker import Tracker
-from sweeps.trials.ledger import Ledger, open_ledger
+from sweeps.trials.ledger import open_ledger
 from sweeps.trials.queue import TrialQueue
 from sweeps.trials.teacher_record import teacher_record, write_teacher
 from sweeps.trials.worker import WorkerSettings
@@ -60,36 +60,25 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
         study = _study_to_run(study, folder, display, is_resumed=is_resumed, resume_command=resume_command)
         check_files(study.base, check_images=False)
         address = find_address()
-        client = mlflow_store.connect(study.tracking.uri)
-        uri = study.tracking.uri
-        experiment = mlflow_store.find_experiment(client, uri, study.name, study_exists=folder.study_exists)
-        open_tracker = partial(Tracker, client, uri, study.name, experiment)
-        records = _open_records(study, folder, display) if folder.study_exists else None
-        if records is not None and records.queue.is_empty:
-            session = _Session(study, folder, display, records, open_tracker())
+        open_tracker = _check_tracking(study, folder)
+        queue = _open_queue(study, folder, display) if folder.study_exists else None
+        if queue is not None and queue.is_empty:
             with Interruption() as interruption, interruption.deferred():
-                session.open(None)
-                return session.finish(None)
-        display.say("Data: loading; scenes are generated and images decoded unless they are cached")
+                return _Session(study, folder, display, queue, open_tracker()).finish_again()
+        display.print_line("Data: loading; scenes are generated and images decoded unless they are cached")
         data = prepare_data(study.base.data)
         check_objectives(study, data.validation_annotations)
         with connected(address) as cluster, Interruption() as interruption, display:
+            display.print_line(messages.describe_cluster(cluster))
             resources = trial_resources(study.resources, cluster)
             check_device(study, resources)
-            display.say(summary.describe_cluster(cluster))
-            # Before the teacher, whose hours of training an unusable MLflow would waste.
-            tracker = open_tracker()
+            tracker = open_tracker()  # before the teacher: an unusable MLflow would waste hours of training
             teacher = _prepare_teacher(study, cluster, resources, display)
-            cache = configured_cache(study, resources)
-            if cache is not None:
-                display.say(describe_cache(cache, study.base, resources, len(data.train_annotations.images)))
-            teacher_file = None if teacher is None else teacher.path
-            resources = share_gpus(study, cluster, resources, teacher_file, display)
+            inputs = _trial_inputs(study, cluster, resources, teacher, len(data.train_annotations.images), display)
             with interruption.deferred():
-                # After every check: a name is taken by the first trial, not by a mistake.
-                folder.write_study(study)
-                session = _Session(study, folder, display, records or _open_records(study, folder, display), tracker)
-            return session.run(teacher, TrialInputs(teacher_file, cache, resources), interruption, resume_command)
+                folder.write_study(study)  # after every check: a study that cannot start leaves its name free
+                session = _Session(study, folder, display, queue or _open_queue(study, folder, display), tracker)
+            return session.run(teacher, inputs, interruption, resume_command)
 
 
 def _study_to_run(
@@ -99,13 +88,30 @@ def _study_to_run(
     resolved = folder.check(study)
     if folder.study_exists and not is_resumed:
         ledger = open_ledger(resolved, folder.journal)
-        raise StudyError(summary.describe_existing_study(resolved, folder, ledger, resume_command))
+        raise StudyError(messages.describe_existing_study(resolved, folder, ledger, resume_command))
     if resolved.search.num_trials != study.search.num_trials:
-        display.say(
+        display.print_line(
             f"Resuming with {resolved.search.num_trials} proposed trials, as requested before "
             f"(search.num_trials is now {study.search.num_trials})"
         )
     return resolved
+
+
+def _check_tracking(study: StudyConfig, folder: StudyFolder) -> Callable[[], Tracker]:
+    """Check that MLflow is usable and the study's name free; returns what opens the study's experiment."""
+    uri = study.tracking.uri
+    client = store.connect(uri)
+    experiment = store.find_experiment(client, uri, study.name, study_exists=folder.study_exists)
+    return partial(Tracker, client, uri, study.name, experiment)
+
+
+def _open_queue(study: StudyConfig, folder: StudyFolder, display: Display) -> TrialQueue:
+    def print_exhausted(num_proposed: int) -> None:
+        display.print_line(
+            f"The search space is exhausted: the sampler finds no trial beside the {num_proposed} so far"
+        )
+
+    return TrialQueue(study, open_ledger(study, folder.journal), print_exhausted)
 
 
 def _prepare_teacher(
@@ -114,7 +120,7 @@ def _prepare_teacher(
     base = study.base
     if base.teacher is None:
         return None
-    display.say("Teacher: loading, or training unless it is cached")
+    display.print_line("Teacher: loading, or training unless it is cached")
     # Nothing else runs meanwhile: on a single machine, the teacher uses all CPUs.
     num_cpus = cluster.num_cpus if cluster.address is None else resources.num_cpus
     num_gpus = float(resources.num_gpus > 0)
@@ -126,37 +132,36 @@ def _prepare_teacher(
         num_gpus=num_gpus,
         on_progress=TeacherBoard(display, study.objectives).update,
     )
-    display.say(summary.describe_teacher(teacher_record(teacher), study.objectives))
+    display.print_line(messages.describe_teacher(teacher_record(teacher), study.objectives))
     return teacher
 
 
-@dataclass(frozen=True)
-class _Records:
-    """The ledger of a study and the queue of its trials, opened once per session."""
-
-    ledger: Ledger
-    queue: TrialQueue
-
-
-def _open_records(study: StudyConfig, folder: StudyFolder, display: Display) -> _Records:
-    def print_exhausted(num_proposed: int) -> None:
-        display.say(f"The search space is exhausted: it holds no more than the {num_proposed} trials proposed so far")
-
-    ledger = open_ledger(study, folder.journal)
-    return _Records(ledger, TrialQueue(study, ledger, print_exhausted))
+def _trial_inputs(
+    study: StudyConfig,
+    cluster: Cluster,
+    resources: TrialResources,
+    teacher: PreparedTeacher | None,
+    num_train_images: int,
+    display: Display,
+) -> TrialInputs:
+    teacher_file = None if teacher is None else teacher.path
+    cache = configured_cache(study, resources)
+    if cache is not None:
+        display.print_line(describe_cache(cache, study.base, resources, num_train_images))
+    return TrialInputs(teacher_file, cache, share_gpus(study, cluster, resources, teacher_file, display))
 
 
 class _Session:
     """One session of a study, from its first trial or from where the previous session ended."""
 
     def __init__(
-        self, study: StudyConfig, folder: StudyFolder, display: Display, records: _Records, tracker: Tracker
+        self, study: StudyConfig, folder: StudyFolder, display: Display, queue: TrialQueue, tracker: Tracker
     ) -> None:
         self._study = study
         self._folder = folder
         self._display = display
-        self._ledger = records.ledger
-        self._queue = records.queue
+        self._ledger = queue.ledger
+        self._queue = queue
         self._tracker = tracker
 
     def run(
@@ -165,8 +170,8 @@ class _Session:
         """Run the trials that are left; returns the exit code."""
         try:
             interruption.raise_if_requested()
-            self.open(teacher)
-            self._display.say(summary.describe_trials(self._study, inputs.resources))
+            self._open(teacher)
+            self._display.print_line(messages.describe_trials(self._study, inputs.resources))
             usage = self._run_trials(inputs, interruption)
         except KeyboardInterrupt:
             with interruption.deferred():
@@ -176,13 +181,18 @@ class _Session:
                 close_runs(self._ledger, self._tracker, names.STATUS_FAILED)
             raise
         with interruption.deferred():
-            return self.finish(usage)
+            return self._finish(usage)
 
-    def open(self, teacher: PreparedTeacher | None) -> None:
+    def finish_again(self) -> int:
+        """Bring MLflow up to date and print the results of a finished study; returns the exit code."""
+        self._open(None)
+        return self._finish(None)
+
+    def _open(self, teacher: PreparedTeacher | None) -> None:
         """Open the study's run in MLflow and bring it up to date."""
         study, tracker = self._study, self._tracker
         num_trials = {names.TAG_NUM_TRIALS: str(study.search.num_trials)}
-        tracker.start_study(summary.study_params(study), num_trials, dump_yaml(redacted(study)))
+        tracker.start_study(messages.study_params(study), num_trials, dump_yaml(redacted(study)))
         if teacher is not None:
             write_teacher(self._folder.teacher_file, teacher_record(teacher))
             settings = flatten(study.base).items()
@@ -190,14 +200,14 @@ class _Session:
             tracker.log_teacher(params, teacher.cost, teacher.epochs, teacher.metrics)
         write_missing_ends(study, self._folder.path, self._ledger, tracker)
 
-    def finish(self, usage: str | None) -> int:
+    def _finish(self, usage: str | None) -> int:
         """Close the study's run and print the results; returns the exit code.
 
         Args:
             usage: One line on the memory and time that trials used, where this session ran some.
         """
         self._tracker.end_study(names.STATUS_FINISHED)
-        summary.print_results(self._study, self._folder, self._ledger, self._tracker, self._display, usage)
+        messages.print_results(self._study, self._folder, self._ledger, self._tracker, self._display, usage)
         is_any_finished = any(trial.status == names.STATUS_FINISHED for trial in self._ledger.trials())
         return EXIT_FINISHED if is_any_finished else EXIT_NOTHING_FINISHED
 
@@ -205,8 +215,8 @@ class _Session:
         # Printed first: the user may not wait for MLflow.
         trials, running = self._ledger.trials(), self._ledger.running()
         num_ended = len(trials) - len(running)
-        self._display.say(f"Interrupted: {num_ended} trials ended, {len(running)} resume from their last epoch.")
-        self._display.say(f"Resume with:  {resume_command}")
+        self._display.print_line(f"Interrupted: {num_ended} trials ended, {len(running)} resume from their last epoch.")
+        self._display.print_line(f"Resume with:  {resume_command}")
         close_runs(self._ledger, self._tracker, names.STATUS_STOPPED)
         return EXIT_INTERRUPTED
 
@@ -216,7 +226,7 @@ class _Session:
         board = TrialBoard(
             self._display,
             objectives=study.objectives,
-            total=summary.num_planned_trials(study),
+            total=messages.num_planned_trials(study),
             ended=[trial for trial in self._ledger.trials() if trial.status != names.STATUS_RUNNING],
             epochs_per_trial=study.base.training.total_epochs,
         )

@@ -43,13 +43,13 @@ class Display:
             self._status.stop()
             self._status = None
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a permanent line."""
         # Paths hold no markup, and grep reads the lines, too: they are not wrapped.
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
         self._last_update = time.monotonic()
 
-    def show(self, text: str) -> None:
+    def show_progress(self, text: str) -> None:
         """Show progress: in the live line, or, without a terminal, as a line now and then."""
         pause = _SECONDS_BETWEEN_UPDATES if self._status is not None else SECONDS_BETWEEN_PLAIN_LINES
         if time.monotonic() - self._last_update < pause:
@@ -81,8 +81,8 @@ class TeacherBoard:
         if epoch and (moment.title, epoch) not in self._printed_epochs:
             self._printed_epochs.add((moment.title, epoch))
             if not self._display.console.is_terminal:
-                self._display.say(f"  {moment.title}: {epoch} of {moment.total_epochs} epochs{quality}")
-        self._display.show(
+                self._display.print_line(f"  {moment.title}: {epoch} of {moment.total_epochs} epochs{quality}")
+        self._display.show_progress(
             f"{moment.title}: epoch {moment.epoch} of {moment.total_epochs}{quality}, "
             f"step {moment.step} of {moment.total_steps}"
         )
@@ -121,7 +121,7 @@ class TrialBoard:
         """Show a trial that starts, or resumes after ``epoch`` epochs."""
         self._running[trial_id] = (epoch, total_epochs)
         if epoch:
-            self._display.say(f"  {trial_id} resumes after epoch {epoch} of {total_epochs}")
+            self._display.print_line(f"  {trial_id} resumes after epoch {epoch} of {total_epochs}")
 
     def epoch(self, trial_id: str, epoch: int) -> None:
         """Count a trained epoch."""
@@ -134,7 +134,7 @@ class TrialBoard:
         self._running.pop(trial.trial_id, None)
         self._ended.append(trial)
         line = describe_end(trial, self._objectives)
-        self._display.say(f"  {line}  ({len(self._ended)} of {self._total}{self._time_left()})")
+        self._display.print_line(f"  {line}  ({len(self._ended)} of {self._total}{self._time_left()})")
 
     def update(self) -> None:
         """Refresh the line of progress."""
@@ -145,7 +145,7 @@ class TrialBoard:
         parts += [f"lowest {best}"] if best else []
         running = ", ".join(f"{trial_id} {epoch}/{total}" for trial_id, (epoch, total) in self._running.items())
         parts += [f"epochs of {running}"] if running else []
-        self._display.show("; ".join(parts) + self._time_left())
+        self._display.show_progress("; ".join(parts) + self._time_left())
 
     def _best(self) -> str:
         """The lowest value of the first miss rate among the objectives."""

@@ -74,27 +74,27 @@ def print_results(
     trials = ledger.trials()
     counts = Counter(trial.status for trial in trials)
     by_status = ", ".join(f"{count} {status}" for status, count in counts.items())
-    display.say(f"Study {study.name}: {by_status}; in {folder.path}")
+    display.print_line(f"Study {study.name}: {by_status}; in {folder.path}")
     teacher = read_teacher(folder.teacher_file) if study.base.teacher is not None else None
     best = front(trials, study.objectives)
     if best:
         display.console.print(front_table(best, study.objectives, None if teacher is None else teacher.metrics))
     if usage is not None:
-        display.say(usage)
+        display.print_line(usage)
     if tracker.num_pending:
-        display.say(
+        display.print_line(
             f"Cannot write to MLflow ({tracker.last_error}): {tracker.num_pending} writes are pending. All results are "
             f"in {folder.path}; resume the study (--resume) to write them to MLflow."
         )
     if tracker.rejections:
-        display.say(
+        display.print_line(
             f"Writes rejected by MLflow: {len(tracker.rejections)} ({tracker.rejections[0]}). "
             f"All results are in {folder.path}."
         )
     uri = redacted_uri(study.tracking.uri)
     store = "" if uri == TrackingConfig().uri else f" --tracking-uri {shlex.quote(uri)}"
-    display.say(f"Report:  python {display_path(PARETO)} --study {study.name}{store}")
-    display.say(
+    display.print_line(f"Report:  python {display_path(PARETO)} --study {study.name}{store}")
+    display.print_line(
         f"MLflow:  {uri}" if uri.startswith("http") else f"MLflow:  mlflow ui --backend-store-uri {shlex.quote(uri)}"
     )
 

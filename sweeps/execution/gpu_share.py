@@ -74,7 +74,7 @@ def share_gpus(
     if study.resources.gpus_per_trial != "auto" or not resources.num_gpus:
         return resources
     config = heaviest_trial(study)
-    display.say("Memory: measuring the largest student on a GPU, in two steps and an evaluation")
+    display.print_line("Memory: measuring the largest student on a GPU, in two steps and an evaluation")
     worker = WorkerSettings(resources.num_threads, True, Path.cwd())
     try:
         need = measure_on_cluster(config, teacher_file, worker, num_cpus=resources.num_cpus)
@@ -83,7 +83,7 @@ def share_gpus(
         found = GpuShare(1.0, f"Memory: the largest student will fail: {error}")
     else:
         found = gpu_share(need)
-    display.say(found.reason)
+    display.print_line(found.reason)
     return trial_resources(study.resources, cluster, measured_gpu_share=found.share)
 
 

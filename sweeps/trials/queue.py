@@ -22,7 +22,7 @@ class TrialQueue:
         self, study: StudyConfig, ledger: Ledger, on_exhausted: Callable[[int], None] = lambda _: None
     ) -> None:
         self._study = study
-        self._ledger = ledger
+        self.ledger = ledger
         self._on_exhausted = on_exhausted
         self._interrupted = deque(ledger.running())
         self._is_exhausted = False
@@ -39,12 +39,12 @@ class TrialQueue:
     def next(self) -> LedgerTrial | None:
         """Start the next trial, or another attempt at an interrupted one; None where there is none."""
         if self._interrupted:
-            return self._ledger.restart(self._interrupted.popleft())
+            return self.ledger.restart(self._interrupted.popleft())
         if baselines := self._baselines_left():
-            return self._ledger.start_baseline(baselines[0], self._study.baselines[baselines[0]])
+            return self.ledger.start_baseline(baselines[0], self._study.baselines[baselines[0]])
         if self.is_empty:
             return None
-        proposed = self._ledger.start_proposed()
+        proposed = self.ledger.start_proposed()
         if proposed is None:
             self._is_exhausted = True
             self._on_exhausted(self._num_proposed())
@@ -55,8 +55,8 @@ class TrialQueue:
         self._interrupted.append(trial)
 
     def _baselines_left(self) -> list[str]:
-        started = {trial.baseline for trial in self._ledger.trials()}
+        started = {trial.baseline for trial in self.ledger.trials()}
         return [name for name in self._study.baselines if name not in started]
 
     def _num_proposed(self) -> int:
-        return sum(trial.role == ROLE_TRIAL for trial in self._ledger.trials())
+        return sum(trial.role == ROLE_TRIAL for trial in self.ledger.trials())

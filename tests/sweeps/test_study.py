@@ -86,10 +86,11 @@ class Place:
         def run_trials(study: StudyConfig, _: object, queue: TrialQueue, recorder: Recorder, *__: object) -> None:
             self.trials(TuneDouble(queue, recorder, study))
 
+        empty = SimpleNamespace(images=())
         for name, stand_in in {
             "find_address": lambda: None,
             "connected": connected,
-            "prepare_data": lambda _: type("Data", (), {"validation_annotations": None}),
+            "prepare_data": lambda _: SimpleNamespace(train_annotations=empty, validation_annotations=empty),
             "check_objectives": lambda *_: None,
             "_prepare_teacher": lambda *_: self.order.append("teacher"),
             "run_trials": run_trials,

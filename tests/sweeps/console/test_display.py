@@ -80,10 +80,10 @@ def test_progress_without_terminal_is_printed_once_a_minute(monkeypatch: pytest.
     monkeypatch.setattr("sweeps.console.display.time.monotonic", lambda: clock[0])
     display, out = plain_display()
     with display:
-        display.say("begun")
+        display.print_line("begun")
         for _ in range(100):
             clock[0] += 1.0
-            display.show("under way [x]")
+            display.show_progress("under way [x]")
     # 100 s: one line after 60 s, and the next would come after 120 s.
     assert out.getvalue().splitlines() == ["begun", "under way [x]"]
 
@@ -91,9 +91,9 @@ def test_progress_without_terminal_is_printed_once_a_minute(monkeypatch: pytest.
 def test_terminal_shows_live_line_and_restores_cursor() -> None:
     out = io.StringIO()
     with Display(Console(file=out, force_terminal=True, width=100)) as display:
-        display.say("runs/[demo] of 3")
+        display.print_line("runs/[demo] of 3")
         display._last_update = 0.0
-        display.show("trials: [1] of 3")
+        display.show_progress("trials: [1] of 3")
     text = out.getvalue()
     assert "runs/[demo] of 3" in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
