@@ -126,8 +126,8 @@ def _without_secrets_of(uri: str, text: str) -> str:
     if span is not None:
         user_and_password = uri[span[0] : span[1]]
         password = user_and_password.partition(":")[2]
-        # A password with a slash is split where a parser expects the path.
-        secrets |= {user_and_password, password, *password.split("/")}
+        # A parser splits a password that is not encoded at the delimiters of a URI, and quotes the parts.
+        secrets |= {user_and_password, password, *re.split(r"[/@?#:&=;]", password)}
     for secret in sorted(secrets | {unquote(secret) for secret in secrets}, key=len, reverse=True):
         if secret and secret != REDACTED:
             pattern = re.escape(secret)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hkd.redaction import is_redacted, redacted_setting, redacted_text, redacted_uri
 
@@ -104,6 +106,8 @@ def test_secrets_in_text_without_uri(text: str, redacted: str) -> None:
         ("http://me:a b@h", "cannot open http://me:a b@h.", "cannot open http://***@h."),
         # urllib3 quotes what it takes for a port.
         ("http://me:p/w@h", "port 'p' is not a number", "port '***' is not a number"),
+        # The last @ may be one of the path.
+        ("http://me:hunter2@h/x@y", "port 'hunter2' is not a number", "port '***' is not a number"),
         ("http://me:hunt%2Fer@h", "authentication with hunt/er failed", "authentication with *** failed"),
         ("http://h/?token=abcd", "the server refuses abcd", "the server refuses ***"),
         ("sqlite:////home/me@work/x.db", "no such table in /home/me@work/x.db", "no such table in /home/me@work/x.db"),
@@ -117,3 +121,17 @@ def test_setting_with_secret_name() -> None:
     assert redacted_setting("storage.password", "pw") == "***"
     assert redacted_setting("tracking.uri", "http://me:pw@h") == "http://***@h"
     assert redacted_setting("student.backbone", "resnet18") == "resnet18"
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    before=st.text("aZ9@:/?#%&=;,.+~", max_size=6),
+    after=st.text("aZ9@:/?#%&=;,.+~", max_size=6),
+    scheme=st.sampled_from(["http://", "HTTPS://", "postgresql+psycopg2://", "mssql:///", "s3://", ""]),
+    host=st.sampled_from(["host", "host:5000/a?b=c", "127.0.0.1/x@y", "[::1]:80/#f"]),
+)
+def test_password_of_any_characters_is_removed(before: str, after: str, scheme: str, host: str) -> None:
+    uri = f"{scheme}me:{before}hunter2{after}@{host}"
+    assert "hunter2" not in redacted_uri(uri)
+    assert "hunter2" not in redacted_text(f"cannot open {uri}: refused")
+    assert "hunter2" not in redacted_text(f"cannot open '{uri}'; is sqlite:////a@b/c there?")
