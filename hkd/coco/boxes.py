@@ -122,7 +122,7 @@ def no_boxes() -> AnnotatedBoxes:
 
 
 class PedestrianFields:
-    """What annotations may say of a box, checked; mistakes are noted in the records' problems.
+    """The optional fields of annotations, checked; mistakes are noted in the records' problems.
 
     ``height``, ``vis_ratio``, ``vis_bbox``, ``occluded``, ``label``, ``ignore`` and ``iscrowd``; null is as absent, an
     empty label too. Where a record has ``width`` beside ``height``, as converters by pycococreator write it, both are
@@ -131,7 +131,7 @@ class PedestrianFields:
 
     def __init__(self, records: Records) -> None:
         self._states_image_size = ["width" in row and "height" in row for row in records.rows]
-        # No record may state a height of 0: it stands for an absent one.
+        # 0 means absent: no record may state a height of 0.
         self.heights = records.check(
             '"height"',
             [

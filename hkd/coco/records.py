@@ -74,7 +74,7 @@ class Records:
     def require_known_image(
         self, values: Sequence[object], known: Collection[object], requirement: str, remedy: str
     ) -> None:
-        """Note the rows whose well-formed ``image_id`` is not ``known``; ``requirement`` says what is."""
+        """Note the rows whose well-formed ``image_id`` is not ``known``; ``requirement`` describes what is allowed."""
         unknown = [
             (i, value)
             for i, value in zip(self.positions, values, strict=True)

@@ -1,8 +1,8 @@
 """Batches for training and evaluation, from a store.
 
-An epoch is a pure function of (seed, epoch): a training that was interrupted goes on with the batches it would have
-had. Nothing is prefetched: gathering a batch from the mapped store takes a fraction of a millisecond, and its
-augmentation runs on the training's own device, where a thread beside it would only compete with the training.
+An epoch is a pure function of (seed, epoch): a resumed training gets the same batches as an uninterrupted one. Nothing
+is prefetched: gathering a batch from the mapped store takes a fraction of a millisecond, and its augmentation runs on
+the training's own device, where a thread beside it would only compete with the training.
 """
 
 from __future__ import annotations

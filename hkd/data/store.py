@@ -27,7 +27,7 @@ _IMAGES_AT_A_TIME = 64
 """Decoded images that may wait to be written: bounds the memory of a build."""
 
 _Picture = npt.NDArray[np.uint8] | str
-"""A decoded image, or a sentence that says what is wrong with it."""
+"""A decoded image, or a sentence that describes the error."""
 
 _verified: dict[Path, tuple[int, int]] = {}
 """Stores whose checksum this process has verified, with the (mtime_ns, size) at which it did."""
@@ -52,7 +52,7 @@ class ImageStore:
     image_ids: npt.NDArray[np.int64]
     """(N,) ids of the images in their annotations."""
     checksum: str = ""
-    """SHA-256 of all pixels: tells image sets apart wherever their files lie."""
+    """SHA-256 of all pixels: identifies an image set independently of its path."""
 
 
 def open_store(
@@ -77,7 +77,7 @@ def open_store(
     """
     sizes = np.array([(image.height, image.width) for image in annotations.images], dtype=np.int64)
     scales = np.minimum(image_height / sizes[:, 0], image_width / sizes[:, 1])
-    # Rounded down, so that picture and boxes share one scale exactly; 1e-9 mends 191.99999.
+    # Rounded down, so that picture and boxes share one scale exactly; 1e-9 corrects 191.99999.
     valid_sizes = np.clip((sizes * scales[:, None] + 1e-9).astype(np.int64), 1, (image_height, image_width))
     shape = (len(sizes), image_height, image_width, 3)
     path = cache_dir / f"images-{_key(annotations)}-{image_height}x{image_width}.npy"
@@ -89,7 +89,7 @@ def open_store(
                 images, found = _open_verified(path, shape)  # another process may have built it meanwhile
                 if images is None:
                     if found:
-                        warnings.warn(f"the image store '{path}' {found}: building it anew", stacklevel=2)
+                        warnings.warn(f"the image store '{path}' {found}: rebuilding it", stacklevel=2)
                     _build(path, annotations, scales, valid_sizes, shape, progress)
                     images, found = _open_verified(path, shape)
         except OSError as error:
@@ -189,7 +189,7 @@ def _checksum_path(path: Path) -> Path:
 def _decoded(
     annotations: Annotations, scales: npt.NDArray[np.float64], valid_sizes: npt.NDArray[np.int64]
 ) -> Iterator[npt.NDArray[np.uint8] | str]:
-    """Each image in turn, at its size in the store, or a sentence that says what is wrong with it."""
+    """Each image in turn, at its size in the store, or a sentence that describes the error."""
 
     def decode(index: int) -> npt.NDArray[np.uint8] | str:
         record = annotations.images[index]

@@ -15,7 +15,7 @@ from torch import Tensor
 from hkd.structures import Targets
 
 MINIMUM_SIDE = 1.0
-"""A box with a side of fewer pixels of the network's input is taken out: there is nothing to learn from."""
+"""A box with a side of fewer pixels of the network's input is dropped: there is nothing to learn from."""
 
 _GREY_WEIGHTS = (0.299, 0.587, 0.114)
 """Of red, green and blue (ITU-R BT.601), as torchvision's colour changes weigh them."""
@@ -130,7 +130,7 @@ def _change_pictures(
     contrast: Tensor,
     saturation: Tensor,
 ) -> Tensor:
-    """Samples the images anew and changes their colours by factors (B,); (B, 3, H, W) float32 in [0, 1]."""
+    """Resamples the images and changes their colours by factors (B,); (B, 3, H, W) float32 in [0, 1]."""
     batch, height, width, _ = images_uint8.shape
     pictures = images_uint8.permute(0, 3, 1, 2).to(torch.float32)
     shape = (batch, height, width)

@@ -28,8 +28,8 @@ class AveragePrecision:
 def average_precision(ground_truth: GroundTruth, detections: DetectedBoxes) -> AveragePrecision | None:
     """COCO AP with at most 100 detections an image and people of any size.
 
-    Ignored ground truth goes in as COCO's ``iscrowd``: detections that lie on it are neither right nor wrong. Heights
-    and visibilities have no part in it.
+    Ignored ground truth goes in as COCO's ``iscrowd``: detections that lie on it are neither true nor false positives.
+    Heights and visibilities are not used.
 
     Returns:
         None where no ground truth counts; 0 where some does and there is no detection.
@@ -73,10 +73,10 @@ def _coco_detections(detections: DetectedBoxes) -> COCO:
 
 
 def _coco(annotations: list[dict[str, object]]) -> COCO:
-    """A data set in memory. Ids count from 1, as pycocotools takes a match with id 0 for none."""
+    """A data set in memory. Ids count from 1, because pycocotools reads a match with id 0 as no match."""
     data_set = COCO()
     data_set.dataset = {
-        "images": [],  # the evaluation is told their ids
+        "images": [],  # params.imgIds has their ids
         "categories": [{"id": PEDESTRIAN_ID}],
         "annotations": [
             annotation | {"id": i, "category_id": PEDESTRIAN_ID} for i, annotation in enumerate(annotations, start=1)

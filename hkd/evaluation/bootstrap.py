@@ -1,4 +1,4 @@
-"""How far MR^-2 would move on other images of the same kind: the bootstrap over images.
+"""Uncertainty of MR^-2 over images of the same kind: the bootstrap over images.
 
 A resample draws as many images as there are, with replacement, and keeps each image's people and detections together,
 because boxes of one image are not independent (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, sections
@@ -72,8 +72,8 @@ class MissRateComparison:
     """Lower end of the difference's interval; None as in :class:`MissRateInterval`."""
     high: float | None
     probability_second_better: float | None
-    """Share of the resamples in which the second has the lower MR^-2; equal ones count half. It says how steady the
-    order is over images like these, and is no probability in Bayes' sense. None where no resample has a value."""
+    """Share of the resamples in which the second has the lower MR^-2; equal ones count half. It measures how
+    stable the order is over images like these, and is not a Bayesian probability. None: no resample has a value."""
     confidence: float
     resamples_without_value: int
 
@@ -110,7 +110,7 @@ def resample_miss_rates(
 def intervals(miss_rates: ResampledMissRates, confidence: float = CONFIDENCE) -> tuple[MissRateInterval, ...]:
     """The percentile interval of MR^-2 in each subset.
 
-    On a single image all resamples are the same, and the interval has no width: it then says nothing.
+    On a single image all resamples are the same, and the interval has no width and no meaning.
 
     Args:
         miss_rates: Of :func:`resample_miss_rates`.
@@ -135,7 +135,7 @@ def compare(
         confidence: Share of the resampled differences inside the interval, in (0, 1).
 
     Raises:
-        EvaluationInputError: the two have not the same resamples of the same ground truth.
+        EvaluationInputError: the two were not computed on the same resamples of the same ground truth.
     """
     assert 0 < confidence < 1
     same_resamples = first.seed == second.seed and first.resampled.shape == second.resampled.shape

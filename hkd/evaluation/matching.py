@@ -3,8 +3,8 @@
 The rule is that of the CityPersons script, of COCO's and of Dollar's evalRes, which agree. In each image detections
 choose one after the other, best score first:
 
-* a detection takes, of the ground truth that counts, is still free and overlaps it enough (intersection over union),
-  the one that it overlaps most; between equal overlaps the later record. It is a true positive;
+* a detection matches, of the ground truth that counts, is not matched yet and overlaps it enough (intersection over
+  union), the one that it overlaps most; between equal overlaps the later record. It is a true positive;
 * failing that, if it lies enough on any ignored ground truth (intersection over the detection's own area), it is left
   out, and others may lie there too;
 * failing that, it is a false positive.
@@ -28,7 +28,7 @@ from hkd.evaluation.protocols import Protocol
 FALSE_POSITIVE: Final = 0
 TRUE_POSITIVE: Final = 1
 LEFT_OUT: Final = -1
-"""Neither right nor wrong: on ignored ground truth, or of a height that the subset does not judge."""
+"""Neither right nor wrong: on ignored ground truth, or of a height that the subset leaves out."""
 
 PAIRS_AT_A_TIME: Final = 1 << 17
 """Pairs of boxes compared in one go: bounds memory and stays within the processor's cache."""
@@ -86,9 +86,9 @@ def match(ground_truth: GroundTruth, detections: DetectedBoxes, protocol: Protoc
 
 
 def _rank(detections: DetectedBoxes, max_per_image: int | None) -> IntArray:
-    """Positions of the detections to be judged, best score first: (D,).
+    """Positions of the detections to be evaluated, best score first: (D,).
 
-    Detections are first brought into the order of images, so that stable sorting settles ties by image.
+    Detections are first brought into the order of images, so that stable sorting breaks ties by image.
     """
     by_image = np.lexsort((-detections.scores, detections.image_index))
     if max_per_image is not None:

@@ -19,9 +19,9 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class MissRateCurve:
-    """How the miss rate falls while the score threshold does, one point after each detection that is judged.
+    """Miss rate against false positives per image as the score threshold falls, one point for each evaluated detection.
 
-    A curve without points is that of a detector without detections: it misses everyone.
+    The curve of a detector without detections has no points: it misses everyone.
     """
 
     fppi: FloatArray
@@ -32,7 +32,7 @@ class MissRateCurve:
     def at(self, fppi_points: Sequence[float]) -> FloatArray:
         """The lowest miss rate that is reached at no more than each number of false positives per image: (len,).
 
-        Where the curve begins beyond a point, which happens when the first false positive comes before any person is
+        Where the curve starts beyond a point, which happens when the first false positive comes before any person is
         found and one false positive already is more per image, nothing has been found there: the miss rate is 1, as
         in Dollar's code. (The CityPersons script reads its last recall there, by an index of -1; on its 500 images
         one false positive is 0.002, before the first point, and the two agree.)
@@ -61,14 +61,14 @@ def miss_rate_curve(outcomes: npt.NDArray[np.int8], num_ground_truth: int, num_i
     """The curve of one subset.
 
     Args:
-        outcomes: (D,) verdicts of :mod:`hkd.evaluation.matching`, best score first.
+        outcomes: (D,) of :mod:`hkd.evaluation.matching`, best score first.
         num_ground_truth: Number of boxes that count, above 0.
         num_images: Number of images, with and without people.
     """
     assert num_ground_truth > 0, "the miss rate of an empty subset has no value"
-    judged = outcomes[(outcomes == TRUE_POSITIVE) | (outcomes == FALSE_POSITIVE)]
-    found = np.cumsum(judged == TRUE_POSITIVE)
-    wrong = np.cumsum(judged == FALSE_POSITIVE)
+    evaluated = outcomes[(outcomes == TRUE_POSITIVE) | (outcomes == FALSE_POSITIVE)]
+    found = np.cumsum(evaluated == TRUE_POSITIVE)
+    wrong = np.cumsum(evaluated == FALSE_POSITIVE)
     return MissRateCurve(fppi=wrong / num_images, miss_rate=1.0 - found / num_ground_truth)
 
 

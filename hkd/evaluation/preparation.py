@@ -1,4 +1,4 @@
-"""What a protocol makes of ground truth and detections before they are matched: labels, border, visibility, shapes."""
+"""Ground truth and detections prepared for matching by a protocol: labels, border, visibility, shapes."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class PreparedTruth:
     boxes_xywh: FloatArray
     """(M, 4) their shape where they are ignored."""
     counted_boxes_xywh: FloatArray
-    """(M, 4) their shape where they count; the same array where that is no other."""
+    """(M, 4) their shape where they count; the same array where the protocol does not change it."""
     counting: BoolArray
     """(S, M) whether each counts in each subset; else it is ignored there."""
 
 
 def prepare_ground_truth(truth: GroundTruth, protocol: Protocol) -> PreparedTruth:
-    """Apply what a protocol says of ground truth.
+    """Apply a protocol's rules for ground truth.
 
-    In this order: classes that the protocol does not know are dropped, boxes rounded, heights and visibilities taken,
-    everything that is of an ignored class or not wholly inside the border is ignored, and what is left counts by the
-    ranges of each subset.
+    In this order: classes that the protocol does not know are dropped, boxes rounded, heights and visibilities
+    computed, boxes of an ignored class or not wholly inside the border ignored, and the others count by the ranges of
+    each subset.
     """
     kept = ~_has_label(truth, unknown_labels(truth, protocol))
     boxes = _rounded(truth.boxes_xywh) if protocol.rounds_boxes else truth.boxes_xywh
@@ -76,7 +76,7 @@ def unknown_labels(truth: GroundTruth, protocol: Protocol) -> tuple[str, ...]:
 
 
 def preparation_notes(truth: GroundTruth, protocol: Protocol) -> tuple[str, ...]:
-    """Sentences about what a protocol makes of ground truth that its reader might not expect."""
+    """Sentences about effects of a protocol on the ground truth that a user might not expect."""
     return _dropped_note(truth, protocol) + _border_note(truth, protocol) + _visibility_note(truth, protocol)
 
 

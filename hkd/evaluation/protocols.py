@@ -1,7 +1,7 @@
 """Evaluation protocols as data: which boxes count, how detections are matched, where the curve is read.
 
-A protocol says everything that :mod:`hkd.evaluation.matching` and :mod:`hkd.evaluation.miss_rate` need to know;
-neither asks for a protocol's name. The terms are those of Dollar et al., "Pedestrian Detection: An Evaluation of
+A protocol holds all parameters of :mod:`hkd.evaluation.matching` and :mod:`hkd.evaluation.miss_rate`; neither
+depends on a protocol's name. The terms are those of Dollar et al., "Pedestrian Detection: An Evaluation of
 the State of the Art", PAMI 2012, and Zhang et al., "CityPersons", CVPR 2017. Users' own protocols are read from files
 by :mod:`hkd.evaluation.formats.protocol_files`.
 """
@@ -51,7 +51,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Subset:
-    """The ground truth that one number is about; all other ground truth is ignored, neither hit nor missed."""
+    """The ground truth that one miss rate is computed on; all other ground truth is ignored, neither hit nor missed."""
 
     name: str
     """Ends the metric's name: ``mr2_<name>``."""
@@ -63,7 +63,7 @@ class Subset:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How detections are judged.
+    """How detections are evaluated.
 
     Raises:
         ValueError: no subset, two subsets of one name, or a number outside of what its field allows.
@@ -79,21 +79,21 @@ class Protocol:
     height_filter_ratio: float | None
     """Detections outside [low / ratio, high * ratio) of a subset's heights are left out of it; None keeps all."""
     max_detections_per_image: int | None
-    """Only an image's best detections, this many, are judged; None judges all."""
+    """Only an image's best detections, this many, are evaluated; None evaluates all."""
     miss_rate_floor: float
     """Miss rates below it are raised to it before the logarithm. At 0, one reading of 0 makes the mean 0."""
 
     counted_labels: tuple[str, ...] | None = None
-    """Of labelled ground truth these classes can count, and classes that are in neither list are not there at all, as
-    in Dollar's code; None: every class that is not in ``ignored_labels`` can count. Ground truth without a label is a
-    pedestrian. What a file says to ignore never counts, whatever its class."""
+    """Of labelled ground truth these classes can count, and classes that are in neither list are dropped, as in
+    Dollar's code; None: every class that is not in ``ignored_labels`` can count. Ground truth without a label is a
+    pedestrian. Boxes that the file ignores never count, whatever their class."""
     ignored_labels: tuple[str, ...] = ()
     """Ground truth of these classes is ignored."""
     border_xyxy: tuple[float, float, float, float] | None = None
     """Left, top, right and bottom, pixels: ground truth that is not wholly inside is ignored. None has no border."""
     truth_aspect_ratio: float | None = None
-    """Ground truth that counts gets the width of its height times this, about its centre, when overlaps are taken;
-    ignored ground truth keeps its shape. None leaves all as it is."""
+    """Ground truth that counts is given the width height * ``truth_aspect_ratio``, about its centre, before overlaps
+    are computed; ignored ground truth keeps its shape. None changes no box."""
     detection_aspect_ratio: float | None = None
     """The same for detections, after any scaling of their heights."""
     rounds_boxes: bool = False
@@ -160,7 +160,7 @@ class Protocol:
         )
 
     def admitted(self, heights: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-        """Which of D detections are judged in each subset, by their heights in pixels: (S, D)."""
+        """Which of D detections are evaluated in each subset, by their heights in pixels: (S, D)."""
         ratio = self.height_filter_ratio
         if ratio is None:
             return np.ones((len(self.subsets), len(heights)), dtype=np.bool_)
@@ -255,7 +255,7 @@ ACF: Final = Protocol(
     unoccluded_visibility=1.0,
     visibility_of_equal_boxes=0.0,
 )
-"""Dollar's ``acfTest`` on Caltech-USA, as ``acfDemoCal`` of his toolbox sets it: what ACF's 28.91% stands on."""
+"""Dollar's ``acfTest`` on Caltech-USA, as ``acfDemoCal`` of his toolbox sets it: the protocol of ACF's 28.91%."""
 
 PROTOCOLS: Final[Mapping[str, Protocol]] = MappingProxyType(
     {protocol.name: protocol for protocol in (CITYPERSONS, CITYPERSONS_EXTENDED, CALTECH, ACF)}

@@ -34,7 +34,7 @@ def ground_truth_problems(raw: object) -> tuple[str, ...]:
         ([], 1, [False], (1,)),
     ],
 )
-def test_the_pedestrian_is_a_category_by_name_as_in_training(
+def test_pedestrian_is_a_category_by_name(
     categories: list[tuple[int, str]], pedestrian: int, ignored: list[bool], of_detections: tuple[int, ...]
 ) -> None:
     ids = [0, 1, 2] if len(ignored) == 3 else [pedestrian]

@@ -54,7 +54,7 @@ def test_ground_truth_comes_image_by_image_with_defaults() -> None:
     assert truth.ignore.tolist() == [False, True, False, True]
 
 
-def test_what_a_data_set_says_of_its_boxes_is_kept() -> None:
+def test_label_occlusion_and_visible_box_are_read() -> None:
     people = [
         person(7, [1, 2, 3, 4], label="person", occluded=1, vis_bbox=[1, 2, 3, 1]),
         person(3, [5, 6, 7, 8], label="people", vis_bbox=[0, 0, 0, 0]),
@@ -91,7 +91,7 @@ def test_a_share_that_passes_1_by_rounding_is_1() -> None:
     assert truth.visibilities.tolist() == [1]
 
 
-def test_what_is_not_stated_of_visibility_follows_from_the_visible_box_as_in_training() -> None:
+def test_absent_visibility_follows_from_the_visible_box() -> None:
     # 10 x 60 px, of which 10 x 15 are visible: a quarter. A visible box larger than the body is the whole.
     visible: list[Json] = [
         {"vis_bbox": [0, 0, 10, 15]},

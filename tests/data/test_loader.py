@@ -150,7 +150,7 @@ def test_an_epoch_resumes_at_any_step() -> None:
         _assert_equal(list(loader.epoch(1, start_step=start)), batches[start:])
 
 
-def test_augmentation_is_drawn_anew_at_each_step_and_epoch() -> None:
+def test_augmentation_differs_at_each_step_and_epoch() -> None:
     # All images are alike and as large as their canvas, so that only the draw can tell batches apart.
     annotations, store = _set([[[10, 10, 20, 40]]] * 8)
     store.images[:] = 100

@@ -137,7 +137,7 @@ def test_an_interrupted_drawing_leaves_nothing_that_counts(
     assert {entry.name for entry in path.parent.iterdir()} == {"images", "train.json", "validation.json"}
 
 
-def test_scenes_of_which_part_was_taken_away_are_drawn_again(scenes_config: DataConfig) -> None:
+def test_incomplete_scenes_are_drawn_again(scenes_config: DataConfig) -> None:
     path = prepare_data(scenes_config, progress=False).train_annotations.path
     assert path is not None
     content = json.loads(path.read_text())

@@ -172,14 +172,14 @@ def _flip_a_bit(path: Path) -> None:
         (lambda path: path.with_suffix(".json").write_text("{}"), "cannot be read"),
     ],
 )
-def test_a_damaged_store_is_built_anew(annotations: Annotations, tmp_path: Path, damage: object, reason: str) -> None:
+def test_damaged_store_is_rebuilt(annotations: Annotations, tmp_path: Path, damage: object, reason: str) -> None:
     cache = tmp_path / "cache"
     whole = np.array(_open(annotations, cache).images)
     assert callable(damage)
     damage(_store_file(cache))
     store_module._verified.clear()  # as in a new process
     with pytest.warns(
-        UserWarning, match=rf"the image store '.*{re.escape(_store_file(cache).name)}' {reason}.*building it anew"
+        UserWarning, match=rf"the image store '.*{re.escape(_store_file(cache).name)}' {reason}.*rebuilding it"
     ):
         rebuilt = _open(annotations, cache)
     np.testing.assert_array_equal(rebuilt.images, whole)
@@ -197,7 +197,7 @@ def test_checksum_is_verified_once_a_process(annotations: Annotations, tmp_path:
         _open(annotations, tmp_path / "cache")
 
 
-def test_checksum_tells_pixels_apart_wherever_they_lie(tmp_path: Path) -> None:
+def test_checksum_depends_on_pixels_not_on_paths(tmp_path: Path) -> None:
     here = _open(_annotated(tmp_path / "here", [_noise(64, 64)]), tmp_path / "cache")
     there = _open(_annotated(tmp_path / "there", [_noise(64, 64)]), tmp_path / "cache")
     other = _open(_annotated(tmp_path / "other", [_noise(64, 64, 1)]), tmp_path / "cache")

@@ -1,4 +1,4 @@
-"""Small ground truths and detection lists in COCO's form, and a protocol that judges any size."""
+"""Small ground truths and detection lists in COCO's form, and a protocol for any size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hkd.coco.ground_truth import GroundTruth, parse_ground_truth
 from hkd.evaluation.protocols import CITYPERSONS, Interval, Protocol, Subset
 
 EVERYONE = replace(CITYPERSONS, subsets=(Subset("everyone", Interval(1), Interval(0)),), height_filter_ratio=None)
-"""One subset in which all ground truth counts that is not ignored, and all detections are judged."""
+"""One subset in which all ground truth counts that is not ignored, and all detections are evaluated."""
 
 Json = dict[str, Any]
 

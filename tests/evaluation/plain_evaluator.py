@@ -35,7 +35,7 @@ def plain_match(
     """Verdicts on one image's detections, given best first, against its (box, ignored) ground truth."""
     counting_first = sorted(truths, key=lambda truth: truth[1])
     taken = [False] * len(truths)
-    verdicts = []
+    outcomes = []
     for detection in detections:
         best_overlap, best = iou_threshold, None
         for g, (box, is_ignored) in enumerate(counting_first):
@@ -48,13 +48,13 @@ def plain_match(
                 continue
             best_overlap, best = overlap, g
         if best is None:
-            verdicts.append(FALSE)
+            outcomes.append(FALSE)
         elif counting_first[best][1]:
-            verdicts.append(LEFT_OUT)
+            outcomes.append(LEFT_OUT)
         else:
             taken[best] = True
-            verdicts.append(TRUE)
-    return verdicts
+            outcomes.append(TRUE)
+    return outcomes
 
 
 def plain_rounded(number: float) -> float:
@@ -121,11 +121,11 @@ def plain_contains(interval: Interval, value: float) -> bool:
     return interval.low <= value and below
 
 
-def plain_verdicts(
+def plain_outcomes(
     truth: GroundTruth, detections: DetectedBoxes, protocol: Protocol, subset: Subset
 ) -> tuple[list[tuple[int, int]], int]:
-    """(detection, verdict) of all that are judged, best score first, and the number of boxes that count."""
-    judged: list[tuple[float, int, int]] = []
+    """(detection, outcome) of all that are evaluated, best score first, and the number of boxes that count."""
+    evaluated: list[tuple[float, int, int]] = []
     num_counting = 0
     records: dict[int, list[int]] = {}
     for g in range(len(truth.ignore)):
@@ -142,10 +142,10 @@ def plain_verdicts(
             low, high = subset.height_range.low / ratio, subset.height_range.high * ratio
             own = [d for d in own if low <= detections.boxes_xywh[d, 3] < high]
         boxes = [plain_resized(detections.boxes_xywh[d].tolist(), protocol.detection_aspect_ratio) for d in own]
-        for d, verdict in zip(own, plain_match(boxes, own_truths, protocol.iou_threshold), strict=True):
-            judged.append((detections.scores[d], d, verdict))
-    judged.sort(key=lambda entry: -entry[0])
-    return [(d, verdict) for _, d, verdict in judged], num_counting
+        for d, outcome in zip(own, plain_match(boxes, own_truths, protocol.iou_threshold), strict=True):
+            evaluated.append((detections.scores[d], d, outcome))
+    evaluated.sort(key=lambda entry: -entry[0])
+    return [(d, outcome) for _, d, outcome in evaluated], num_counting
 
 
 def plain_log_average_miss_rate(
@@ -161,14 +161,14 @@ def plain_log_average_miss_rate(
     ``as_the_script`` reads the last recall where the first false positive lies beyond an FPPI point, as the
     CityPersons script does.
     """
-    verdicts, num_counting = plain_verdicts(truth, detections, protocol, subset)
+    outcomes, num_counting = plain_outcomes(truth, detections, protocol, subset)
     if num_counting == 0:
         return None
     found = wrong = 0
     curve: list[tuple[float, float]] = []
-    for _, verdict in verdicts:
-        if verdict != LEFT_OUT:
-            found, wrong = found + (verdict == TRUE), wrong + (verdict == FALSE)
+    for _, outcome in outcomes:
+        if outcome != LEFT_OUT:
+            found, wrong = found + (outcome == TRUE), wrong + (outcome == FALSE)
             curve.append((wrong / len(truth.image_ids), 1.0 - found / num_counting))
     readings = []
     for point in protocol.fppi_points:

@@ -63,7 +63,7 @@ def in_one_image(num_images: int, wrong: int) -> tuple[Json, list[Json]]:
     ],
 )
 @pytest.mark.parametrize("floor", [0.0, 1e-10])
-def test_a_resample_is_judged_as_the_data_set_of_its_copies(
+def test_resample_is_evaluated_as_the_data_set_of_its_copies(
     ground_truth: Json, detections: list[Json], floor: float
 ) -> None:
     protocol = replace(CITYPERSONS, fppi_points=(0.01, 0.1, 0.5, 1.0, 2.0), miss_rate_floor=floor)

@@ -11,7 +11,7 @@ from hkd.evaluation.protocols import CITYPERSONS
 from tests.evaluation.coco_files import coco, crowded_scene, detection, person
 
 
-def test_every_detector_is_judged_as_it_is_alone_and_paired_with_the_first(tmp_path: Path) -> None:
+def test_each_detector_is_evaluated_as_alone_and_compared_with_the_first(tmp_path: Path) -> None:
     ground_truth, first = crowded_scene(seed=8, num_images=20, people=4, detections=10)
     found = {"a": first, "b": first[::2], "c": first}
     for name, content in (("gt", ground_truth), *found.items()):

@@ -94,7 +94,7 @@ def test_one_image() -> None:
     assert result.subsets[0].log_average_miss_rate == pytest.approx(0.5, rel=1e-12)
 
 
-def test_detections_of_one_score_are_taken_image_by_image() -> None:
+def test_detections_of_equal_score_are_ordered_by_image() -> None:
     # Two images, all scores equal. Image 1 comes first though the file has it last: found, then the false positive of
     # image 2 at FPPI 0.5: the miss rate is 0.5 from the start. In the file's order it would be 1 at seven points.
     people = [person(1, BOX), person(2, BOX)]
@@ -194,7 +194,7 @@ def test_another_protocol_needs_no_other_code() -> None:
     assert result.as_metrics()["mr2_reasonable"] == 1.0
 
 
-def test_the_verdicts_come_with_the_result() -> None:
+def test_result_agrees_with_matches() -> None:
     truth, boxes = parse(coco(2, [person(1, BOX)]), [detection(1, BOX, 0.5), detection(2, BOX, 0.9)])
     matches = match(truth, boxes, CITYPERSONS)
     result = evaluate_boxes(truth, boxes, CITYPERSONS, matches)
@@ -206,7 +206,7 @@ def test_the_verdicts_come_with_the_result() -> None:
     assert [s.log_average_miss_rate for s in evaluate_subsets(matches, CITYPERSONS)] == list(values(result).values())
 
 
-def test_what_was_left_out_is_told(tmp_path: Path) -> None:
+def test_notes_list_what_was_left_out(tmp_path: Path) -> None:
     # The text's frame 30 is frame 29 from 0; its frame 31 is not among the images.
     people = [person(1, BOX, label="person"), person(1, BOX, label="rider", width=640, height=480)]
     ground_truth = coco(1, people) | {"images": [{"id": 1, "file_name": "set06_V000_I00029.jpg"}]}

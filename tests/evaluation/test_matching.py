@@ -54,7 +54,7 @@ def test_a_detection_takes_its_best_overlap_and_leaves_the_other() -> None:
     assert verdicts(people, detections[::2]) == [TRUE_POSITIVE, TRUE_POSITIVE]
 
 
-def test_between_equal_overlaps_the_later_record_is_taken() -> None:
+def test_equal_overlaps_match_the_later_record() -> None:
     # At 2..12 both A (0..10) and B (4..14) are overlapped by 8 / 12. The second detection, at -2..8, reaches A only
     # (8 / 12, against 4 / 16 of B), and finds it only if the first took B: B must be the later record.
     a, b = person(1, [0, 0, 10, 50]), person(1, [4, 0, 10, 50])
@@ -80,20 +80,20 @@ def test_a_person_goes_before_an_ignore_region() -> None:
     assert verdicts(people, twice) == [TRUE_POSITIVE, LEFT_OUT]
 
 
-def test_each_subset_ignores_what_it_does_not_count_and_leaves_out_heights_it_does_not_judge() -> None:
+def test_subset_ignores_boxes_that_do_not_count_and_leaves_out_other_heights() -> None:
     # 100 px high, visible by half: counts in heavy and all, is ignored in reasonable and small.
     people = [person(1, [0, 0, 40, 100], vis_ratio=0.5)]
     detections = [detection(1, [0, 0, 40, 100], 0.9), detection(2, [0, 0, 40, 95], 0.8)]
     by_subset = [verdicts(people, detections, CITYPERSONS, subset) for subset in range(4)]
     assert by_subset == [
         [LEFT_OUT, FALSE_POSITIVE],
-        [LEFT_OUT, LEFT_OUT],  # small judges no detection of 93.75 px or more
+        [LEFT_OUT, LEFT_OUT],  # small leaves out detections of 93.75 px or more
         [TRUE_POSITIVE, FALSE_POSITIVE],
         [TRUE_POSITIVE, FALSE_POSITIVE],
     ]
 
 
-def test_a_detection_that_is_not_judged_takes_no_one_from_others() -> None:
+def test_detection_that_is_left_out_matches_no_one() -> None:
     # 60 px high and counted in small; the surer detection is 94 px high, too high for small, though IoU 60 / 94.
     people = [person(1, [0, 0, 20, 60])]
     detections = [detection(1, [0, 0, 20, 94], 0.9), detection(1, [0, 0, 20, 60], 0.8)]
@@ -114,7 +114,7 @@ def test_equal_scores_keep_the_order_of_images_then_of_the_file() -> None:
     ]
 
 
-def test_only_the_best_detections_of_an_image_are_judged() -> None:
+def test_only_best_detections_of_an_image_are_evaluated() -> None:
     box = [0.0, 0.0, 10.0, 50.0]
     detections = [detection(image, box, score) for image, score in ((1, 0.1), (1, 0.3), (1, 0.2), (2, 0.1))]
     truth, boxes = parse(coco(2, []), detections)

@@ -16,7 +16,7 @@ def curve_of(*verdicts: int, people: int, images: int) -> MissRateCurve:
     return miss_rate_curve(np.array(verdicts, dtype=np.int8), people, images)
 
 
-def test_the_curve_has_a_point_after_each_detection_that_is_judged() -> None:
+def test_curve_has_a_point_for_each_evaluated_detection() -> None:
     curve = curve_of(TRUE_POSITIVE, LEFT_OUT, FALSE_POSITIVE, FALSE_POSITIVE, TRUE_POSITIVE, people=4, images=10)
     assert curve.fppi.tolist() == [0.0, 0.1, 0.2, 0.2]
     assert curve.miss_rate.tolist() == [0.75, 0.75, 0.75, 0.5]

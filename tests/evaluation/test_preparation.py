@@ -142,7 +142,7 @@ def test_heights_are_scaled_about_the_centre() -> None:
     assert with_scaled_heights(np.array([[1.0, 10.0, 3.0, 20.0]]), 0.5).tolist() == [[1, 15, 3, 10]]
 
 
-def test_it_is_told_how_many_the_border_ignores() -> None:
+def test_note_counts_boxes_that_the_border_ignores() -> None:
     # One inside, two outside, one of these ignored anyway; a rider is not there, people are ignored.
     outside = [0.0, 100.0, 41.0, 100.0]
     people = [person(1, BOX, vis_ratio=0.9), person(1, outside), person(1, outside, ignore=1)]
@@ -160,7 +160,7 @@ def test_it_is_told_how_many_the_border_ignores() -> None:
     ("size", "fits"),
     [((640, 480), True), ((635, 475), True), ((634, 480), False), ((640, 474), False), ((2048, 1024), False)],
 )
-def test_a_border_that_is_for_other_images_is_told(size: tuple[int, int], fits: bool) -> None:
+def test_note_warns_of_a_border_for_other_image_sizes(size: tuple[int, int], fits: bool) -> None:
     raw = coco(2, [person(1, BOX, vis_ratio=0.9)])
     raw["images"][0] |= {"width": size[0], "height": size[1]}
     notes = preparation_notes(parse_ground_truth(raw, "gt.json"), CALTECH)
@@ -178,7 +178,7 @@ def test_a_border_that_is_for_other_images_is_told(size: tuple[int, int], fits: 
         ({"vis_bbox": BOX}, False),
     ],
 )
-def test_it_is_told_where_no_box_states_its_visibility(more: Json, is_told: bool) -> None:
+def test_note_warns_where_no_box_states_its_visibility(more: Json, is_told: bool) -> None:
     truth = truth_of(person(1, BOX, **more), person(1, BOX))
     for protocol in (CITYPERSONS, CALTECH, ACF):
         notes = preparation_notes(truth, protocol)

@@ -20,9 +20,7 @@ from hkd.evaluation.protocols import ACF, CALTECH, CITYPERSONS, CITYPERSONS_EXTE
         (Interval(math.inf), [False, False, False, False, True], "inf"),
     ],
 )
-def test_an_interval_includes_its_bounds_unless_told_otherwise(
-    interval: Interval, inside: list[bool], text: str
-) -> None:
+def test_interval_includes_its_bounds_unless_excluded(interval: Interval, inside: list[bool], text: str) -> None:
     values = np.array([np.nextafter(50, 0), 50, 75, np.nextafter(75, 100), math.inf])
     assert interval.contains(values).tolist() == inside
     assert str(interval) == text

@@ -1,6 +1,6 @@
 """Reading detections from the files that the field's tools write.
 
-Detections come in three formats, told apart by what the path names:
+Detections come in three formats, distinguished by the path:
 
 * a **folder** with ``set06/V000.txt`` ...: Caltech's text format. A line is ``frame,x,y,w,h,score`` (commas or blanks)
   with frames counted from 1. Images of the ground truth are found by their file names, ``set06_V000_I00029``, whose

@@ -59,7 +59,7 @@ def read_text_file(path: Path, truth: GroundTruth | None) -> DetectedBoxes:
 
     Args:
         path: Of the file.
-        truth: The ground truth. None: images are not looked up, and what is returned has no use.
+        truth: The ground truth. None where it is wrong itself: images are not checked, and the result has no use.
 
     Raises:
         AnnotationError: lines are wrong, or name images that the ground truth does not have.

@@ -1,6 +1,6 @@
 """Protocols by name, and users' own from YAML files.
 
-A protocol file says (all but ``subsets`` may be left out, and is then as here)::
+A protocol file (only ``subsets`` is required; the other keys have the defaults shown here)::
 
     name: my_protocol               # the file's name without its ending
     subsets:                        # at least one
@@ -11,7 +11,7 @@ A protocol file says (all but ``subsets`` may be left out, and is then as here):
         visibility_includes_high: true
     fppi_points: null               # nine, 10^-2 to 10^0, a quarter of a decade apart
     iou_threshold: 0.5
-    height_filter_ratio: 1.25       # detections beyond the heights by this factor are not judged; null: all are
+    height_filter_ratio: 1.25       # detections beyond the heights by this factor are left out; null: none is
     max_detections_per_image: null  # null: no limit
     miss_rate_floor: 1e-10
     counted_labels: null            # [person]: classes in neither list are dropped; null: any other class can count

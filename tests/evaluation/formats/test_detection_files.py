@@ -138,7 +138,7 @@ def test_lines_that_are_wrong(line: str, words: str, tmp_path: Path) -> None:
     assert "line 2 has" in problem
 
 
-def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_of_a_folder_are_reported_together(tmp_path: Path) -> None:
     files = {"set06/V000.txt": "30,1,2,3\n" * 7 + "30,1,2,0,4,nan\n", "set07/V011.txt": "x\n"}
     first, second, third, fourth = problems_of(write_folder(tmp_path, files), truth_of(NAMES))
     assert "line 1 has '30,1,2,3', " in first

@@ -86,7 +86,7 @@ def test_a_file_needs_no_more_than_its_subsets(tmp_path: Path) -> None:
     assert protocol.fppi_points == CALTECH.fppi_points
 
 
-def test_all_mistakes_of_a_file_are_told_together(tmp_path: Path) -> None:
+def test_all_mistakes_of_a_file_are_reported_together(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         """\
@@ -151,7 +151,7 @@ def test_lists_of_fixed_length_say_what_they_take(text: str, problems: list[str]
     assert problems_of(path) == tuple(f"{path}: {problem}" for problem in problems)
 
 
-def test_a_range_says_what_its_ends_are(tmp_path: Path) -> None:
+def test_range_states_its_ends(tmp_path: Path) -> None:
     path = write(tmp_path, "subsets: [{name: a, height: [1]}, {name: b, height: 5}]")
     assert problems_of(path) == (
         f"{path}: subsets[0].height[1]: missing; allowed: number >= 0 or null",
@@ -160,7 +160,7 @@ def test_a_range_says_what_its_ends_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tagged", ["!!bool foo", "!!timestamp foo", "!!float ''", "!!int ''"])
-def test_values_that_are_not_what_their_tag_says(tagged: str, tmp_path: Path) -> None:
+def test_values_that_do_not_fit_their_tag(tagged: str, tmp_path: Path) -> None:
     (problem,) = problems_of(write(tmp_path, f"subsets: [{{name: a, height: [1, 2]}}]\nname: {tagged}"))
     assert "not valid YAML" in problem
 

@@ -29,7 +29,7 @@ def test_the_table_is_in_per_cent() -> None:
     ]
 
 
-def test_notes_on_the_ground_truth_are_told_once_and_those_on_detections_each() -> None:
+def test_notes_on_ground_truth_are_printed_once_and_those_on_detections_each() -> None:
     truth, boxes = parse(coco(1, [person(1, BOX, vis_ratio=0.9)]), [detection(1, BOX, 0.9)])
     truth = replace(truth, notes=("truth: read otherwise.",))
     detectors = tuple(
