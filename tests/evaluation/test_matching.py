@@ -15,7 +15,7 @@ from hkd.evaluation import matching
 from hkd.evaluation.matching import FALSE_POSITIVE, LEFT_OUT, TRUE_POSITIVE, match
 from hkd.evaluation.protocols import CITYPERSONS, Protocol
 from tests.evaluation.coco_files import EVERYONE, Json, coco, crowded_scene, detection, parse, person, tiny_protocol
-from tests.evaluation.plain_evaluator import plain_verdicts
+from tests.evaluation.plain_evaluator import plain_outcomes
 
 
 def verdicts(people: list[Json], detections: list[Json], protocol: Protocol = EVERYONE, subset: int = 0) -> list[int]:
@@ -135,7 +135,7 @@ def test_boxes_that_count_are_numbered_by_image() -> None:
 def assert_equal_to_plain(truth: GroundTruth, boxes: DetectedBoxes, protocol: Protocol) -> None:
     matches = match(truth, boxes, protocol)
     for s, subset in enumerate(protocol.subsets):
-        expected, num_counting = plain_verdicts(truth, boxes, protocol, subset)
+        expected, num_counting = plain_outcomes(truth, boxes, protocol, subset)
         admitted = protocol.admitted(boxes.boxes_xywh[matches.order, 3])[s]
         found = list(zip(matches.order[admitted].tolist(), matches.outcomes[s, admitted].tolist(), strict=True))
         assert found == expected, subset

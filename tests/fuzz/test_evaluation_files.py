@@ -177,7 +177,7 @@ def test_detections_of_another_data_set_are_rejected(folder: Path) -> None:
 
     def check(content: bytes) -> Outcome:
         path.write_bytes(content)
-        outcome, _ = _evaluate(folder, path, r"detections\[\d|were ground truth", detections=path)
+        outcome, _ = _evaluate(folder, path, r"detections\[\d|detections swapped", detections=path)
         return outcome
 
     def moved(step: int) -> bytes:
