@@ -19,24 +19,26 @@ if not __package__:
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 _DESCRIPTION = """\
-Writes the report of one study: reads its trials from MLflow, finds the front of the study's objectives, and recommends
-a student to ship."""
+Write the report of one study: read its trials from MLflow, find the front of
+the study's objectives, and recommend a student to ship."""
 _EPILOG = """\
 examples:
   python analysis/pareto.py --study demo
-  python analysis/pareto.py --study pennfudan --tracking-uri http://mlflow.example:5000 --out reports/tuesday
-  python analysis/pareto.py --study pennfudan --markdown >> README.md
+  python analysis/pareto.py --study demo --tracking-uri http://mlflow.lan:5000
+  python analysis/pareto.py --study demo --markdown >> README.md
 
 files in the report's folder:
-  report.html        recommendation, front, baselines, knee, hypervolume, trials that are not compared; one file
-  front_params.png   miss rate against parameters, where they are an objective of the study
-  front_flops.png    miss rate against floating-point operations for one image (front_gmacs.png: multiply-adds)
+  report.html        recommendation, front, baselines, knee, hypervolume and the
+                     trials that are not compared, in one file
+  front_params.png   miss rate against parameters, if these are an objective
+  front_flops.png    miss rate against FLOPs (front_gmacs.png: multiply-adds)
   front.md           the table of the front in Markdown
   trials.csv         every trial with its metrics and its whole configuration
   summary.json       the results for programs (field schema_version)
 
-Only trials that were trained for all their epochs are compared; failed, stopped and running ones are listed with the
-reason. Exit code: 0, or 2 for a usage error, which leaves an older report unchanged."""
+Only trials that were trained for all their epochs are compared; failed, stopped
+and running ones are listed with the reason. Exit code: 0, or 2 for a usage
+error, which leaves an older report unchanged."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

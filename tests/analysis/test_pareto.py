@@ -199,3 +199,12 @@ def test_new_report_replaces_old_one_and_no_other_file(
 )
 def test_folder_of_study_is_inside_reports(study: str, folder: str) -> None:
     assert pareto._folder_name(study) == folder
+
+
+def test_help_fits_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        pareto.main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "  python analysis/pareto.py --study demo" in lines
