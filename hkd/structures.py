@@ -41,8 +41,6 @@ class Batch:
     valid_sizes: Tensor
     """(B, 2) float32: height and width of each image without its padding, in pixels."""
     targets: Targets
-    indices: Tensor
-    """(B,) int64: position of each image in its store."""
 
 
 @dataclass(frozen=True)

@@ -104,11 +104,11 @@ class BatchLoader:
         other.steps_per_epoch = max(1, len(self._store.image_ids) // batch_size)
         return other
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from ``start_step`` on: the same ones however often, and wherever, it is resumed."""
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch: a pure function of the seed and the epoch."""
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._store.image_ids))
         order = np.resize(order, self.steps_per_epoch * self._batch_size)
-        for step in range(start_step, self.steps_per_epoch):
+        for step in range(self.steps_per_epoch):
             yield self._batch(order[step * self._batch_size : (step + 1) * self._batch_size], epoch, step)
 
     def _batch(self, indices: npt.NDArray[np.int64], epoch: int, step: int) -> Batch:
@@ -118,12 +118,12 @@ class BatchLoader:
         stored = self._targets
         targets = Targets(stored.boxes_xyxy[positions], stored.valid[positions], stored.ignore[positions])
         if self._augmentation is None:
-            return Batch(to_float(images), sizes, targets, positions)
+            return Batch(to_float(images), sizes, targets)
         # step + 1: numpy takes [seed, epoch] and [seed, epoch, 0] for the same seed, which the order has used.
         (seed,) = np.random.SeedSequence([self._seed, epoch, step + 1]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(seed >> np.uint64(1)))
         changed, sizes, targets = augment(images, sizes, targets, generator, **self._augmentation)
-        return Batch(changed, sizes, targets, positions)
+        return Batch(changed, sizes, targets)
 
 
 def evaluation_batches(

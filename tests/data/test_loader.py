@@ -63,8 +63,9 @@ def _loader(count: int, **changes: Any) -> BatchLoader:
     return BatchLoader(store, annotations, **(arguments | changes))
 
 
-def _indices(batches: list[Batch]) -> list[int]:
-    return torch.cat([batch.indices for batch in batches]).tolist()
+def _positions(batches: list[Batch]) -> list[int]:
+    """Position in the store of each image of batches without augmentation: its grey."""
+    return (torch.cat([batch.images[:, 0, 0, 0] for batch in batches]) * 255).round().int().tolist()
 
 
 def _assert_equal(left: list[Batch], right: list[Batch]) -> None:
@@ -73,7 +74,6 @@ def _assert_equal(left: list[Batch], right: list[Batch]) -> None:
         for x, y in (
             (a.images, b.images),
             (a.valid_sizes, b.valid_sizes),
-            (a.indices, b.indices),
             (a.targets.boxes_xyxy, b.targets.boxes_xyxy),
             (a.targets.valid, b.targets.valid),
             (a.targets.ignore, b.targets.ignore),
@@ -113,7 +113,7 @@ def test_boxes_below_a_pixel_are_left_out_and_edges_clipped_to_the_stored_pictur
     assert targets.boxes_xyxy.tolist() == [[[0, 0, 1, 25], [40, 5, 49, 29]]]
 
 
-def test_a_fuller_image_is_refused_with_the_number_needed() -> None:
+def test_too_many_boxes_are_refused_with_required_number() -> None:
     annotations, store = _set([[], [[10, 10, 20, 20]] * 3, [[10, 10, 20, 20]] * 2])
     with pytest.raises(AnnotationError, match=r"image 6 '1.png' holds 3 boxes, more than the 2 slots; .* at least 3"):
         pack_targets(annotations, store, 2)
@@ -124,33 +124,27 @@ def test_a_set_without_boxes() -> None:
     assert not pack_targets(*_set([[], []]), max_objects=2).valid.any()
 
 
-def test_an_epoch_shows_each_image_at_most_once_in_a_new_order() -> None:
-    loader = _loader(10)
+def test_epoch_shows_each_image_at_most_once_in_new_order() -> None:
+    loader = _loader(10, augmentation=None)
     assert loader.steps_per_epoch == 2
-    epochs = [_indices(list(loader.epoch(epoch))) for epoch in range(5)]
-    for indices in epochs:
-        assert len(set(indices)) == 8
-    assert len({tuple(indices) for indices in epochs}) == 5
-    assert set().union(*epochs) == set(range(10))  # nobody sits out every time
+    epochs = [_positions(list(loader.epoch(epoch))) for epoch in range(5)]
+    for positions in epochs:
+        assert len(set(positions)) == 8
+    assert len({tuple(positions) for positions in epochs}) == 5
+    assert set().union(*epochs) == set(range(10))  # no image is left out of every epoch
 
 
-def test_an_epoch_is_a_function_of_seed_and_epoch() -> None:
+def test_epoch_depends_only_on_seed_and_epoch() -> None:
     loader = _loader(10)
     batches = list(loader.epoch(2))
     list(loader.epoch(0))
     _assert_equal(list(loader.epoch(2)), batches)
     _assert_equal(list(_loader(10).epoch(2)), batches)
-    assert _indices(list(_loader(10, seed=4).epoch(2))) != _indices(batches)
+    orders = [_positions(list(_loader(10, seed=seed, augmentation=None).epoch(2))) for seed in (3, 4)]
+    assert orders[0] != orders[1]
 
 
-def test_an_epoch_resumes_at_any_step() -> None:
-    loader = _loader(13)
-    batches = list(loader.epoch(1))
-    for start in range(4):
-        _assert_equal(list(loader.epoch(1, start_step=start)), batches[start:])
-
-
-def test_augmentation_differs_at_each_step_and_epoch() -> None:
+def test_augmentation_differs_between_steps_and_epochs() -> None:
     # All images are alike and as large as their canvas, so that only the draw can tell batches apart.
     annotations, store = _set([[[10, 10, 20, 40]]] * 8)
     store.images[:] = 100
@@ -161,14 +155,16 @@ def test_augmentation_differs_at_each_step_and_epoch() -> None:
     assert len({batch.images.mean().item() for batch in batches}) == 4
 
 
-def test_a_batch_holds_what_its_indices_say() -> None:
-    loader = _loader(8, augmentation=None)
-    for batch in loader.epoch(0):
+def test_images_of_batch_have_their_own_targets() -> None:
+    annotations, store = _set([[[2 * i, 10, 20, 40]] for i in range(8)])
+    loader = BatchLoader(store, annotations, batch_size=4, max_objects=2, seed=3, device="cpu", augmentation=None)
+    batches = list(loader.epoch(0))
+    assert sorted(_positions(batches)) == list(range(8))
+    for batch in batches:
         assert batch.images.shape == (4, 3, 32, 64)
-        assert torch.allclose(batch.images[:, 0, 0, 0] * 255, batch.indices.float())
         assert batch.valid_sizes.tolist() == [[30, 50]] * 4
-        # [10, 10, 20, 40] halved.
-        assert batch.targets.boxes_xyxy[:, 0].tolist() == [[5, 5, 15, 25]] * 4
+        # [2 i, 10, 20, 40] halved.
+        assert batch.targets.boxes_xyxy[:, 0].tolist() == [[i, 5, i + 10, 25] for i in _positions([batch])]
         assert batch.targets.valid.tolist() == [[True, False]] * 4
 
 
@@ -185,18 +181,19 @@ def test_augmented_pictures_keep_their_targets() -> None:
         augmentation=still | {"flip_probability": 1},
     )
     for batch in loader.epoch(0):
-        torch.testing.assert_close(batch.images[:, 0, 0, 0] * 255, batch.indices.float())
-        # Image i's box is [i, i + 10] in the store, mirrored in 50 columns.
-        expected = torch.stack([40 - batch.indices, 50 - batch.indices], dim=1).float()
+        # The colours are not augmented: an image's grey is its position. Image i's box is [i, i + 10] in the store,
+        # mirrored in 50 columns.
+        positions = torch.tensor(_positions([batch]))
+        expected = torch.stack([40 - positions, 50 - positions], dim=1).float()
         torch.testing.assert_close(batch.targets.boxes_xyxy[:, 0, 0::2], expected)
 
 
-def test_a_small_set_fills_its_batch_by_repetition() -> None:
-    loader = _loader(3)
+def test_small_set_fills_batch_by_repetition() -> None:
+    loader = _loader(3, augmentation=None)
     assert loader.steps_per_epoch == 1
     (batch,) = loader.epoch(0)
     assert batch.images.shape[0] == 4
-    counts = np.bincount(batch.indices.numpy(), minlength=3)
+    counts = np.bincount(_positions([batch]), minlength=3)
     assert sorted(counts.tolist()) == [1, 1, 2]
 
 

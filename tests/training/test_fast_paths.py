@@ -82,7 +82,6 @@ def batch_of(images: int, objects: int, height: int, width: int, seed: int) -> B
         images=torch.rand(images, 3, height, width, generator=generator),
         valid_sizes=sizes,
         targets=Targets(boxes * valid[..., None], valid, torch.zeros_like(valid)),
-        indices=torch.arange(images),
     )
 
 

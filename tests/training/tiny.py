@@ -60,7 +60,6 @@ def make_batch(seed: int = 0) -> Batch:
         images=torch.rand(2, 3, HEIGHT, WIDTH, generator=generator),
         valid_sizes=torch.tensor([[HEIGHT, WIDTH], [60.0, 90.0]]),
         targets=Targets(boxes_xyxy=boxes, valid=valid, ignore=torch.zeros_like(valid)),
-        indices=torch.arange(2),
     )
 
 
