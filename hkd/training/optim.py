@@ -12,7 +12,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 
 def trainable_parameters(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
-    """Every parameter of the modules that asks for a gradient, once."""
+    """All parameters of the modules that require a gradient, without duplicates."""
     seen: dict[nn.Parameter, None] = {}
     for module in modules:
         for parameter in module.parameters():
@@ -31,8 +31,8 @@ def build_optimizer(
 ) -> Optimizer:
     """An optimiser over all trainable parameters of the modules (the student and its adapters).
 
-    Weight decay is left off vectors: the biases, and the scales and shifts of norms, for which it is not meant.
-    ``momentum`` is SGD's; AdamW has betas (0.9, 0.999). Both run as one fused kernel, on CPU and GPU.
+    Weight decay is not applied to vectors: biases, and scales and shifts of norms. ``momentum`` is used by SGD; AdamW
+    has betas (0.9, 0.999). Both run as fused kernels, on CPU and GPU.
     """
     parameters = trainable_parameters(modules)
     groups: list[dict[str, Any]] = [
@@ -46,14 +46,14 @@ def build_optimizer(
 
 
 def step_clipped(optimizer: Optimizer, norm: Tensor, largest_norm: float | None) -> None:
-    """One step of a fused optimiser, with all gradients scaled down to ``largest_norm`` where their norm is above it.
+    """One step of a fused optimiser with gradients clipped to a norm.
 
-    As ``torch.nn.utils.clip_grads_with_norm_`` and a step, but in one pass: the fused kernels divide by ``grad_scale``,
-    which is there for gradient scalers, as they read the gradients.
+    Equals ``torch.nn.utils.clip_grads_with_norm_`` followed by a step, but in one pass: the fused kernels divide the
+    gradients by ``grad_scale``, an attribute meant for gradient scalers.
 
     Args:
-        norm: () of all gradients together.
-        largest_norm: None clips nothing.
+        norm: (), of all gradients together.
+        largest_norm: Gradients with a larger norm are scaled to it; None does not clip.
     """
     if largest_norm is not None:
         scaled: Any = optimizer
@@ -66,12 +66,12 @@ def learning_rate_at(
 ) -> float:
     """The learning rate of one step: a linear rise from 0, then half a cosine.
 
-    The rise takes ``warmup = round(warmup_fraction * total_steps)`` steps and reaches the peak at step ``warmup - 1``,
-    so that no step is spent at 0. The cosine (Loshchilov & Hutter, 2017) begins at the peak and reaches
-    ``final_fraction * peak`` at the last step. A function of the step alone, so that resuming needs no more than it.
+    The warm-up takes ``warmup = round(warmup_fraction * total_steps)`` steps and reaches the peak at step
+    ``warmup - 1``, so that no step has rate 0. The cosine (Loshchilov & Hutter, 2017) starts at the peak and reaches
+    ``final_fraction * peak`` at the last step.
 
     Args:
-        step: counted from 0 over the whole training.
+        step: Counted from 0 over the whole training.
     """
     assert 0 <= step < total_steps, f"step {step} of {total_steps}"
     warmup_steps = round(warmup_fraction * total_steps)
@@ -83,21 +83,21 @@ def learning_rate_at(
 
 
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
-    """Give every parameter group this learning rate."""
+    """Set the learning rate of all parameter groups."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
 
 
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, *, step: int, decay: float) -> None:
-    """Move an exponential moving average of a model's weights one step: ``a <- d * a + (1 - d) * w``.
+    """Update an exponential moving average of a model's weights: ``a <- d * a + (1 - d) * w``.
 
-    The decay is warmed up, ``d = min(decay, (1 + step) / (10 + step))``, so that a short training does not carry its
-    random start along. Norm statistics are averaged like weights; counters are copied.
+    The decay is warmed up, ``d = min(decay, (1 + step) / (10 + step))``, so that the random first weights lose their
+    influence in a short training too. Norm statistics are averaged like weights; counters are copied.
 
     Args:
-        average: a copy of ``model``, changed in place.
-        step: optimiser steps taken, counted from 0.
+        average: A copy of ``model``, changed in place.
+        step: Number of earlier optimiser steps.
     """
     decay_now = min(decay, (1 + step) / (10 + step))
     averaged: list[Tensor] = []

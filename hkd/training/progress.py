@@ -1,4 +1,4 @@
-"""How far a training is, for people who wait for it."""
+"""Progress of a training, and its display on a terminal."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from hkd.metric_names import MR2_REASONABLE, TOTAL_LOSS
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """A moment of one training."""
+    """Progress of one training after a step."""
 
     title: str
-    """What is trained."""
+    """Name of what is trained."""
     step: int
-    """Steps done in all epochs."""
+    """Number of steps done, in all epochs."""
     total_steps: int
     epoch: int
-    """The epoch that the step belongs to, counted from 1."""
+    """Epoch of the step, counted from 1."""
     total_epochs: int
     numbers: Mapping[str, float] = field(default_factory=dict)
-    """Loss parts as last looked at, and metrics as last measured."""
+    """Latest loss parts and metrics, by name."""
 
 
 OnProgress = Callable[[TrainingProgress], None]
 
 
 def ignore_progress(_: TrainingProgress) -> None:
-    """For callers who show nothing."""
+    """Show nothing."""
 
 
 @contextmanager
 def progress_bars(console: Console | None = None) -> Iterator[OnProgress]:
-    """Show one bar a title on the terminal, while the context lasts."""
+    """Show a progress bar for each title on the terminal, inside the context."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -51,15 +51,15 @@ def progress_bars(console: Console | None = None) -> Iterator[OnProgress]:
         def show(moment: TrainingProgress) -> None:
             if moment.title not in tasks:
                 tasks[moment.title] = bars.add_task(moment.title, total=moment.total_steps, numbers="")
-            bars.update(tasks[moment.title], completed=moment.step, numbers=_in_words(moment))
+            bars.update(tasks[moment.title], completed=moment.step, numbers=_description(moment))
 
         yield show
 
 
-def _in_words(moment: TrainingProgress) -> str:
-    words = [f"epoch {moment.epoch}/{moment.total_epochs}"]
+def _description(moment: TrainingProgress) -> str:
+    parts = [f"epoch {moment.epoch}/{moment.total_epochs}"]
     if TOTAL_LOSS in moment.numbers:
-        words.append(f"loss {moment.numbers[TOTAL_LOSS]:.3f}")
+        parts.append(f"loss {moment.numbers[TOTAL_LOSS]:.3f}")
     if MR2_REASONABLE in moment.numbers:
-        words.append(f"MR-2 {100 * moment.numbers[MR2_REASONABLE]:.1f} %")
-    return ", ".join(words)
+        parts.append(f"MR-2 {100 * moment.numbers[MR2_REASONABLE]:.1f} %")
+    return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""One training step: from a batch to its loss, in fixed shapes and without making the host wait."""
+"""The loss of one training step, in fixed shapes and without device-to-host synchronization."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hkd.models.detector import Detector
 from hkd.structures import Batch, DetectorOutput
 
 GRADIENT_RATIO = "gradient_ratio_"
-"""Prefix of a distillation level's gradient norm over that of the detection losses."""
+"""Prefix of the metrics of :func:`gradient_ratios`."""
 
 _DISTILLATION = "distill_"
 
@@ -23,18 +23,18 @@ class StepLoss:
     """The loss of one batch; all scalars, fp32, on the device."""
 
     total: Tensor
-    """What is minimised: the sum of the losses below, with its graph."""
+    """The sum of all losses, with its graph."""
     parts: dict[str, Tensor]
-    """Every loss below by name, and ``loss_total``: detached, for the log."""
+    """All losses by name, and ``loss_total``; detached, for the log."""
     detection: dict[str, Tensor]
     """The detector's own losses, with their graphs."""
     distillation: dict[str, Tensor]
-    """``distill_<level>`` -> that level's weighted loss, with its graph; empty without a teacher."""
+    """``distill_<stage>`` -> weighted loss of that distillation stage, with its graph; empty without a teacher."""
 
 
 @dataclass(frozen=True)
 class SamplingNumbers:
-    """How many examples of an image the detection losses are computed on."""
+    """How many samples per image the detection losses are computed on."""
 
     sampled_anchors_per_image: int
     positive_anchor_fraction: float
@@ -56,19 +56,19 @@ def training_loss(
 ) -> StepLoss:
     """The loss of one batch, and its named parts.
 
-    A pure function of its tensors: the random keys come from ``student.draw_sampling_keys``, so that it traces as one
-    graph. The forwards of student and teacher run in ``autocast_dtype``; losses are fp32. The teacher is asked only
-    for what the objective needs, and no gradient reaches it.
+    A pure function of its tensors, which can be traced as one graph: the random keys come from
+    ``student.draw_sampling_keys``. The forwards of student and teacher run in ``autocast_dtype``; losses are fp32. Only
+    the teacher's outputs that the objective needs are computed, without gradients.
 
     Args:
-        teacher: frozen, in eval mode; None where ``objective`` is None.
+        teacher: Frozen, in eval mode; None if ``objective`` is None.
         anchor_keys: (B, A), uniform in [0, 1).
-        region_keys: (B, P + G), likewise.
-        autocast_dtype: None for plain fp32.
-        teacher_pyramid: what :func:`forward_teacher_pyramid` makes of this batch, where the caller has it already: the
-            teacher is then asked for no more than its box head's answers.
+        region_keys: (B, P + G), uniform in [0, 1).
+        autocast_dtype: None for fp32 without autocast.
+        teacher_pyramid: Result of :func:`forward_teacher_pyramid` for this batch if it is known; only the teacher's box
+            head is computed then.
     """
-    assert (teacher is None) == (objective is None), "a teacher and an objective come together"
+    assert (teacher is None) == (objective is None), "a teacher requires an objective, and an objective a teacher"
     with _autocast(batch, autocast_dtype):
         output, detection = student.forward_train(
             batch.images,
@@ -89,27 +89,26 @@ def training_loss(
 
 
 def forward_teacher_pyramid(teacher: Detector, batch: Batch, autocast_dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """The pyramid that a frozen teacher makes of a batch, without a graph; arguments as :func:`training_loss`."""
-    # Not inference_mode: its tensors may not be saved for the student's backward.
+    """The frozen teacher's pyramid of a batch, without a graph; arguments as of :func:`training_loss`."""
+    # Not inference_mode, whose tensors cannot be saved for the student's backward pass.
     with torch.no_grad(), _autocast(batch, autocast_dtype):
         return teacher.forward_pyramid(batch.images, batch.valid_sizes)
 
 
 def gradient_ratios(student: Detector, loss: StepLoss) -> dict[str, Tensor]:
-    """How hard each distillation level pulls, against the detection losses: ratios of gradient norms.
+    """Gradient norm of each distillation stage's weighted loss over that of the detection losses.
 
-    Gradients are taken at the backbone and its pyramid, which all losses share, of the weighted losses. The graph is
-    kept and no ``.grad`` is touched: the step goes on as if nothing had happened. Costs one backward pass a level and
-    one for the detection losses.
+    Both are computed on the parameters of the backbone and its pyramid, which all losses share. The graph is retained
+    and no ``.grad`` is changed. The cost is one backward pass per stage and one for the detection losses.
 
     Returns:
-        ``gradient_ratio_<level>`` -> scalar, for each ``distill_<level>``; infinite where detection has no gradient.
+        ``gradient_ratio_<stage>`` -> scalar, for each ``distill_<stage>``; infinite if detection has no gradient.
     """
     shared = [parameter for parameter in student.backbone.parameters() if parameter.requires_grad]
     reference = _gradient_norm(torch.stack(list(loss.detection.values())).sum(), shared)
     return {
-        GRADIENT_RATIO + name.removeprefix(_DISTILLATION): _gradient_norm(level, shared) / reference
-        for name, level in loss.distillation.items()
+        GRADIENT_RATIO + name.removeprefix(_DISTILLATION): _gradient_norm(stage_loss, shared) / reference
+        for name, stage_loss in loss.distillation.items()
     }
 
 
@@ -122,9 +121,8 @@ def _distillation_losses(
     autocast_dtype: torch.dtype | None,
     teacher_pyramid: Mapping[str, Tensor] | None,
 ) -> dict[str, Tensor]:
-    """The objective's parts; the teacher sees the same images and, for its box head, the student's regions."""
+    """Losses of the objective; the teacher gets the same images and, in its box head, the student's regions."""
     height, width = batch.images.shape[2:]
-    # Regions are pooled from the pyramid: there is no way to them but through it.
     pyramid = teacher_pyramid or forward_teacher_pyramid(teacher, batch, autocast_dtype)
     region = None
     if objective.needs_teacher_region:

@@ -39,7 +39,7 @@ from hkd.training.optim import (
     update_average,
 )
 from hkd.training.pyramid_cache.cache import TeacherCache, open_training_cache
-from hkd.training.pyramid_cache.capacity import CacheRoom
+from hkd.training.pyramid_cache.capacity import CacheBudget
 from hkd.training.state import load_state, save_state
 from hkd.training.step import SamplingNumbers, StepLoss, forward_teacher_pyramid, gradient_ratios, training_loss
 
@@ -78,7 +78,7 @@ class Trainer:
         teacher: Detector | None = None,
         *,
         device: torch.device | str | None = None,
-        teacher_cache: CacheRoom | None = None,
+        teacher_cache: CacheBudget | None = None,
     ) -> None:
         training = config.training
         self.config = config
@@ -308,11 +308,11 @@ class Trainer:
             if name.startswith(sections) and name not in _FREE_SETTINGS
         } | {"steps_per_epoch": self._loader.steps_per_epoch}
 
-    def _open_cache(self, room: CacheRoom | None) -> TeacherCache | None:
-        if self._teacher is None or room is None:
+    def _open_cache(self, budget: CacheBudget | None) -> TeacherCache | None:
+        if self._teacher is None or budget is None:
             return None
         return open_training_cache(
-            room,
+            budget,
             self.config,
             self._data,
             self._teacher,

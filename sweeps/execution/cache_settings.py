@@ -7,7 +7,7 @@ import torch
 from hkd.config import TrialConfig
 from hkd.runtime.device import autocast_dtype
 from hkd.training.pyramid_cache.cache import plan_cache, planned_entry_bytes
-from hkd.training.pyramid_cache.capacity import CacheRoom
+from hkd.training.pyramid_cache.capacity import CacheBudget
 from sweeps.settings.resources import TrialResources
 from sweeps.settings.space import num_configurations, trial_config
 from sweeps.settings.study import StudyConfig
@@ -24,14 +24,14 @@ _DETERMINE_BATCHES = ("training.seed", "training.batch_size", "training.precisio
 _DEFAULT_GIGABYTES_ON_CPUS = 10.0
 
 
-def configured_cache(study: StudyConfig, resources: TrialResources) -> CacheRoom | None:
+def configured_cache(study: StudyConfig, resources: TrialResources) -> CacheBudget | None:
     """Folder and capacity of each node's cache; None where it is turned off or too few trials would read from it."""
     gigabytes = study.resources.teacher_cache_gigabytes
     if gigabytes is None:
         gigabytes = 0.0 if resources.num_gpus else _DEFAULT_GIGABYTES_ON_CPUS
     if not gigabytes or not is_shared(study):
         return None
-    return CacheRoom(study.base.data.cache_dir / FOLDER, int(gigabytes * 1e9))
+    return CacheBudget(study.base.data.cache_dir / FOLDER, int(gigabytes * 1e9))
 
 
 def is_shared(study: StudyConfig) -> bool:
@@ -47,7 +47,7 @@ def is_shared(study: StudyConfig) -> bool:
     return trials + sum(baseline.is_distilled for baseline in baselines) >= 2 * kinds
 
 
-def describe_cache(cache: CacheRoom, base: TrialConfig, resources: TrialResources, num_images: int) -> str:
+def describe_cache(cache: CacheBudget, base: TrialConfig, resources: TrialResources, num_images: int) -> str:
     """One line on the cache of a trial at the study's base, by the precision and the disk of this machine."""
     assert base.teacher is not None
     if resources.num_gpus:  # of other machines, perhaps

@@ -10,7 +10,7 @@ from pathlib import Path
 from ray import tune
 from ray.tune.experiment import Trial
 
-from hkd.training.pyramid_cache.capacity import CacheRoom
+from hkd.training.pyramid_cache.capacity import CacheBudget
 from sweeps.execution.tune_callback import Recorder
 from sweeps.execution.tune_searcher import QueueSearcher
 from sweeps.folder import StudyFolder
@@ -29,7 +29,7 @@ class TrialInputs:
 
     teacher_file: Path | None
     """Weights of the study's teacher; None without one."""
-    teacher_cache: CacheRoom | None
+    teacher_cache: CacheBudget | None
     resources: TrialResources
 
 

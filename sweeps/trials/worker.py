@@ -27,7 +27,7 @@ from hkd.runtime.allocator import release_memory
 from hkd.runtime.device import resolve_device
 from hkd.runtime.process import configure_process
 from hkd.training.fit import STATE_FILE, EpochResult, fit
-from hkd.training.pyramid_cache.capacity import CacheRoom
+from hkd.training.pyramid_cache.capacity import CacheBudget
 from hkd.training.teacher import load_teacher
 from hkd.training.trainer import Trainer
 
@@ -68,7 +68,7 @@ class TrialSpec:
     folder_name: str
     """Of this attempt, in the study's folder."""
     worker: WorkerSettings
-    teacher_cache: CacheRoom | None = None
+    teacher_cache: CacheBudget | None = None
     """Cache of the teacher's pyramids on the worker's node; None caches nothing."""
 
     def __str__(self) -> str:
@@ -166,7 +166,7 @@ class DistillationTrial(tune.Trainable):
             self._failure = error
 
 
-def build_trainer(config: TrialConfig, teacher_file: Path | None, teacher_cache: CacheRoom | None = None) -> Trainer:
+def build_trainer(config: TrialConfig, teacher_file: Path | None, teacher_cache: CacheBudget | None = None) -> Trainer:
     """The trainer of a trial, with the data and the teacher that this process has in memory.
 
     Args:

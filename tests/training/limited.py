@@ -1,4 +1,4 @@
-"""An allocator with a limit, where there is no GPU whose memory could run out."""
+"""A stand-in for a GPU whose memory runs out."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ OUT_OF_MEMORY = partial(torch.OutOfMemoryError, "CUDA out of memory. Tried to al
 def limited_teacher(
     limit: int, error: Callable[[], BaseException] = OUT_OF_MEMORY, *, shape: DetectorConfig | None = None
 ) -> Detector:
-    """A teacher for which the allocator has room up to a number of images; remembers the batches it saw."""
+    """A teacher whose forward raises ``error`` for batches of more than ``limit`` images."""
     teacher = build_detector(shape or TEACHER_SHAPE)
     forward = teacher.forward_pyramid
     batches: list[weakref.ref[Tensor]] = []
 
     def forward_within_limit(images: Tensor, valid_sizes: Tensor) -> dict[str, Tensor]:
-        # What an earlier try computed on is given back before the next: else that would have less room.
+        # Earlier batches must be released: they would take memory from this one.
         sizes = {len(earlier) for reference in batches if (earlier := reference()) is not None}
         assert sizes <= {len(images)}, f"batches of {sizes} are still in memory"
         batches.append(weakref.ref(images))

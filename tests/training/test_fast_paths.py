@@ -33,7 +33,7 @@ def make_the_map(adapter: nn.Module, features: Tensor, kind: str) -> tuple[Tenso
     return adapter(features), None
 
 
-def test_fp32_losses_are_those_of_the_plain_paths_over_20_steps(
+def test_fp32_losses_equal_plain_paths_over_20_steps(
     scenes_dir: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = trial_config(scenes_dir, training__total_epochs=EPOCHS, training__precision="fp32")
@@ -86,9 +86,7 @@ def batch_of(images: int, objects: int, height: int, width: int, seed: int) -> B
 
 
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
-def test_any_batch_has_the_losses_of_the_plain_paths(
-    monkeypatch: pytest.MonkeyPatch, precision: torch.dtype | None
-) -> None:
+def test_losses_of_any_batch_equal_plain_paths(monkeypatch: pytest.MonkeyPatch, precision: torch.dtype | None) -> None:
     # One student and one teacher for all sizes, one after another, as what is laid out for one size must not serve
     # another: one image and many, nobody and 200 people, an image of a few cells, and the first size again.
     student, plain_teacher = build(STUDENT, 0), build(TEACHER_SHAPE, 1).requires_grad_(False).eval()

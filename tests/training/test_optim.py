@@ -14,7 +14,7 @@ from hkd.training.optim import build_optimizer, learning_rate_at, step_clipped, 
 from tests.training.tiny import STUDENT
 
 
-def test_learning_rate_rises_linearly_then_follows_a_cosine() -> None:
+def test_learning_rate_rises_linearly_then_follows_cosine() -> None:
     # 10 steps, 4 of warm-up: 1/4, 2/4, 3/4, 1 of the peak at steps 0..3. The cosine spans steps 3..9, so that step 6
     # is its middle: halfway between 1 and the final fraction 0.2, 0.6; step 9 is its end, 0.2.
     rates = [
@@ -44,7 +44,7 @@ def test_learning_rate_at_the_edges(total_steps: int, warmup_fraction: float, ex
     assert rates == pytest.approx(expected)
 
 
-def test_weight_decay_is_left_off_biases_and_norms() -> None:
+def test_weight_decay_is_not_applied_to_biases_and_norms() -> None:
     detector, adapters = build_detector(STUDENT), nn.Linear(3, 2)
     optimizer = build_optimizer([detector, adapters], name="adamw", learning_rate=1.0, momentum=0.9, weight_decay=0.05)
     decayed, spared = optimizer.param_groups
@@ -58,13 +58,13 @@ def test_weight_decay_is_left_off_biases_and_norms() -> None:
     assert {names[parameter] for parameter in decayed["params"]} == set(names.values()) - expected
 
 
-def test_frozen_parameters_are_left_out() -> None:
+def test_frozen_parameters_are_not_optimised() -> None:
     frozen, free = nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2)
     assert trainable_parameters([frozen, free, free]) == [free.weight, free.bias]
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_fused_kernels_equal_the_plain_loop_on_channels_last_weights(name: Literal["sgd", "adamw"]) -> None:
+def test_fused_kernels_equal_plain_loop_on_channels_last_weights(name: Literal["sgd", "adamw"]) -> None:
     # A fused kernel walks memory: it is right only where weights, gradients and moments are laid out alike.
     def train(fused: bool) -> list[Tensor]:
         torch.manual_seed(0)
@@ -109,7 +109,7 @@ def test_average_follows_its_formula_and_copies_counters() -> None:
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 @pytest.mark.parametrize("largest_norm", [0.5, 1e3, None])
-def test_a_clipped_step_is_clipping_and_a_step(name: Literal["sgd", "adamw"], largest_norm: float | None) -> None:
+def test_clipped_step_equals_clipping_and_step(name: Literal["sgd", "adamw"], largest_norm: float | None) -> None:
     results = []
     for is_ours in (True, False):
         torch.manual_seed(0)

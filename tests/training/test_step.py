@@ -110,7 +110,7 @@ def move_to_fake_gpu(module: torch.nn.Module) -> None:
             setattr(part, name, on_fake_gpu(buffer))
 
 
-def test_step_never_makes_the_host_wait_for_a_gpu() -> None:
+def test_step_has_no_device_to_host_synchronization() -> None:
     # A fake tensor has a device and a shape, but no content: whatever needs a number of it (.item(), nonzero(), a
     # branch on a tensor) raises, and code meant for CUDA alone is what runs.
     student, teacher, batch = build(STUDENT, 0), build_teacher(), make_batch()
@@ -136,7 +136,7 @@ def test_step_never_makes_the_host_wait_for_a_gpu() -> None:
     assert copies.places == set()
 
 
-def test_total_is_the_sum_of_all_parts() -> None:
+def test_total_is_sum_of_all_parts() -> None:
     loss = step(build(STUDENT, 0), build_teacher(), ALL_STAGES, make_batch())
     assert set(loss.detection) == {"rpn_objectness", "rpn_box", "roi_classification", "roi_box"}
     assert set(loss.distillation) == {
@@ -153,7 +153,7 @@ def test_total_is_the_sum_of_all_parts() -> None:
     assert total == loss.total.item()
 
 
-def test_without_teacher_there_are_only_detection_losses_and_they_are_the_same() -> None:
+def test_detection_losses_do_not_depend_on_teacher() -> None:
     batch = make_batch()
     alone = step(build(STUDENT, 0), None, None, batch)
     taught = step(build(STUDENT, 0), build_teacher(), ALL_STAGES, batch)
@@ -176,7 +176,7 @@ def test_forwards_run_in_bf16_and_losses_in_fp32() -> None:
         assert part.item() == pytest.approx(exact.parts[name].item(), rel=0.05), name
 
 
-def test_teacher_is_left_alone_and_gradients_reach_student_and_adapters() -> None:
+def test_gradients_reach_student_and_adapters_but_not_teacher() -> None:
     student, batch = build(STUDENT, 0), make_batch()
     teacher = build(TEACHER_SHAPE, 1).eval()  # not frozen: no gradient may reach it all the same
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
@@ -193,7 +193,7 @@ def test_teacher_is_left_alone_and_gradients_reach_student_and_adapters() -> Non
     assert all(parameter.grad is not None for parameter in objective.parameters())
 
 
-def test_teacher_is_asked_only_for_what_the_objective_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_teacher_outputs_of_objective_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     pyramid_alone = DistillationConfig(region=FeatureStageConfig(weight=0.0), logits=LogitStageConfig(weight=0.0))
     teacher = build_teacher()
 
@@ -214,7 +214,7 @@ def test_teacher_is_asked_only_for_what_the_objective_needs(monkeypatch: pytest.
     assert graphs == [False], "the teacher's forward kept a graph"
 
 
-def test_a_given_pyramid_takes_the_place_of_the_teachers_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_given_pyramid_replaces_forward_of_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     student, teacher, batch = build(STUDENT, 0), build_teacher(), make_batch()
     objective = build_objective(ALL_STAGES, STUDENT, TEACHER_SHAPE, 3)
     keys = student.draw_sampling_keys(batch.images, batch.targets, torch.Generator().manual_seed(1))
@@ -247,7 +247,7 @@ def test_a_given_pyramid_takes_the_place_of_the_teachers_forward(monkeypatch: py
         assert torch.equal(given.parts[name], part), name
 
 
-def test_gradient_ratios_are_ratios_of_norms_and_touch_nothing() -> None:
+def test_gradient_ratios_are_ratios_of_norms_and_change_no_gradient() -> None:
     student, teacher, batch = build(STUDENT, 0), build_teacher(), make_batch()
 
     def norm_at_backbone(name: str | None) -> float:

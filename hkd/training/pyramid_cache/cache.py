@@ -1,25 +1,24 @@
-"""The teacher's pyramids, kept on a node for all trainings that see the same batches.
+"""Cache of the teacher's pyramids on a node's disk, for all trainings on the same batches.
 
-A batch is a pure function of (seed, epoch, step), whatever student learns from it: see :mod:`hkd.data.loader`. So is
-what the frozen teacher makes of it, augmentation and all. The first training that comes to a step computes the
-teacher's pyramid and writes it down; every other one of the same seed, batch size, data and augmentation reads it,
-bit for bit what it would have computed.
+A batch is a pure function of (seed, epoch, step), independent of the student (see :mod:`hkd.data.loader`). So is the
+frozen teacher's pyramid of it, including augmentation. The first training that reaches a step computes the pyramid and
+writes it; every other one with the same seed, batch size, data and augmentation reads it, bit for bit what it would
+have computed.
 
-Only the pyramid is kept. An image of 192 x 256 pixels under a pyramid of 256 channels takes 2.1 MB of it in bf16. The
-regions that a student samples are its own: what the teacher's box head says of them is no other student's, and is
-computed from the pyramid that was read. It would take 25 kB for each sampled region's features (7 x 7 x 256), 1.6 MB
-an image at 64 regions, 131 kB for their embeddings (1,024) and 1.3 kB for their logits and box deltas, and none of it
-would be read again.
+Only the pyramid is cached: for an image of 192 x 256 pixels and 256 channels, 2.1 MB in bf16. The teacher's box head is
+computed from it, because each student samples its own regions. Their outputs would need 25 kB per region's features
+(7 x 7 x 256), 1.6 MB per image of 64 regions, 131 kB for their embeddings (1,024) and 1.3 kB for their logits and box
+deltas, and could not be reused.
 
 Laid out as::
 
-    <folder>/lock                       held while a cache is opened: room is made by one at a time
-    <folder>/<key>/plan.json            what the entries may come to, bytes; its time says when they were last used
-    <folder>/<key>/users/<process>      each locked by a training that uses the entries
+    <folder>/lock                       held while a cache is opened: one process evicts at a time
+    <folder>/<key>/plan.json            planned size in bytes; its modification time is that of the last use
+    <folder>/<key>/users/<process>      each locked by a training that uses the cache
     <folder>/<key>/<epoch>/<step>.pyramid
-    <folder>/<key>/<epoch>/lock         held by the one who computes an entry
+    <folder>/<key>/<epoch>/lock         held by the training that computes an entry
 
-All of it may be removed at any time at which no training uses it.
+All of it may be removed whenever no training uses it.
 """
 
 from __future__ import annotations
@@ -42,42 +41,50 @@ from hkd.data.prepare import PreparedData
 from hkd.models.components.anchors import pyramid_grid_sizes
 from hkd.models.detector import Detector
 from hkd.structures import TabledPyramid
-from hkd.training.pyramid_cache.capacity import PLAN_FILE, CacheRoom, begin_use, cut, end_use, make_room, most_room
+from hkd.training.pyramid_cache.capacity import (
+    PLAN_FILE,
+    CacheBudget,
+    end_use,
+    maximum_capacity,
+    remove_epochs_from,
+    reserve_capacity,
+    start_use,
+)
 from hkd.training.pyramid_cache.entry_file import PyramidFileError, checksum, file_bytes, read_pyramid, write_pyramid
 
 CACHED_FRACTION = "teacher_cached_fraction"
-"""Share of an epoch's steps whose teacher's pyramid was read and not computed."""
+"""Fraction of an epoch's steps whose pyramid was read from the cache."""
 DAMAGED_ENTRIES = "teacher_cache_damaged"
-"""Entries that an epoch found damaged, and computed anew."""
+"""Number of entries that were damaged and recomputed in an epoch."""
 UNWRITTEN_ENTRIES = "teacher_cache_unwritten"
-"""Entries that an epoch computed and could not keep, as the disk is full or gone; told only where there are any."""
+"""Number of entries that could not be written in an epoch, as the disk is full or absent; omitted if 0."""
 
 Pyramid = dict[str, Tensor]
 
-# Part of the key: raise it when the teacher's pyramid or the batches come out otherwise than before.
+# Part of the key: increment it when a change of the code changes the teacher's pyramid or the batches.
 _RECIPE = 2
-# For an entry that another training is computing. That one began earlier, so that waiting takes no longer than to
-# compute it again beside it, and leaves it the machine; but it may have been stopped, or be far slower.
-_PATIENCE_SECONDS = 10.0
+# Wait for an entry that another training computes: it started earlier, and leaving it the machine takes no longer than
+# computing the entry again. The limit is for a training that was stopped or is far slower.
+_MAX_WAIT_SECONDS = 10.0
 _POLL_SECONDS = 0.002
 _LOCK = "lock"
 
 _verified: dict[Path, tuple[int, int]] = {}
-"""Entries that this process has verified, with the (mtime_ns, size) at which it did."""
+"""(mtime_ns, size) of each entry when this process verified it."""
 
 
 @dataclass(frozen=True)
 class CachePlan:
-    """How much of a training's pyramids is kept."""
+    """How many of a training's pyramids are cached."""
 
     entry_bytes: int
     """Of one step."""
     steps_per_epoch: int
     total_epochs: int
     cached_epochs: int
-    """The first ones; of the rest each training computes its own."""
+    """The first epochs; in later ones each training computes the pyramids itself."""
     limit: str = ""
-    """What keeps the others out; nothing where all are kept."""
+    """What limits the number of epochs, as text; empty if all are cached."""
 
     @property
     def epoch_bytes(self) -> int:
@@ -85,7 +92,7 @@ class CachePlan:
         return self.entry_bytes * self.steps_per_epoch
 
     def within(self, available: tuple[int, str]) -> CachePlan:
-        """The plan that keeps what fits into so many bytes; with what bounds them, in words."""
+        """The plan for a capacity in bytes and the text of what limits it."""
         cached_epochs = min(self.total_epochs, available[0] // self.epoch_bytes)
         limit = "" if cached_epochs == self.total_epochs else available[1]
         return replace(self, cached_epochs=cached_epochs, limit=limit)
@@ -96,30 +103,30 @@ class CachePlan:
             f"{self.epoch_bytes * self.total_epochs / 1e9:.2f} GB"
         )
         if self.cached_epochs == self.total_epochs:
-            return f"all are kept: {planned}"
-        kept = f"those of the first {self.cached_epochs} epochs are kept" if self.cached_epochs else "none is kept"
+            return f"all are cached: {planned}"
+        kept = f"those of the first {self.cached_epochs} epochs are cached" if self.cached_epochs else "none is cached"
         return f"{kept}: {planned}, more than {self.limit}"
 
 
 class TeacherCache:
-    """The pyramids of one key, for one training. Made by :func:`open_cache`; used until it is closed or forgotten."""
+    """The pyramids of one key, as used by one training; see :func:`open_cache`. In use until closed or deleted."""
 
     def __init__(self, folder: Path, plan: CachePlan, user: FileLock | None) -> None:
         self.plan = plan
         self._folder = folder
-        self._user = user  # kept: nobody removes a folder of which somebody holds such a lock
+        self._user = user  # a lock: the cache is not evicted while it is held
         self._can_write = True
         self._counts = {"read": 0, "computed": 0, "damaged": 0, "unwritten": 0}
 
     def pyramid(self, epoch: int, step: int, images: Tensor, compute: Callable[[], Pyramid]) -> Pyramid:
-        """The teacher's pyramid of a step's batch: read where it is kept, else computed, and then kept.
+        """The teacher's pyramid of a step's batch: read if it is cached, else computed and written.
 
-        An entry that is damaged, or of other images, is computed anew, and counted. Where writing fails the training
-        goes on without.
+        An entry that is damaged or belongs to other images is recomputed and counted. A failure to write is counted and
+        does not stop the training.
 
         Args:
-            images: the batch's; an entry that this process reads for the first time is held against them.
-            compute: the teacher's forward.
+            images: Of the batch; compared with an entry that this process reads for the first time.
+            compute: The teacher's forward.
 
         Returns:
             Level -> tensor, on the images' device.
@@ -128,11 +135,11 @@ class TeacherCache:
             return self._computed(compute)
         if step == 0:
             with suppress(OSError):
-                os.utime(self._folder / PLAN_FILE)  # least recently used ones are the first to make way
+                os.utime(self._folder / PLAN_FILE)  # of the last use, for eviction
         path = self._folder / str(epoch) / f"{step}.pyramid"
         with suppress(OSError, PyramidFileError):
             return self._read(path, images)
-        lock = FileLock(path.with_name(_LOCK), timeout=_PATIENCE_SECONDS, thread_local=False)
+        lock = FileLock(path.with_name(_LOCK), timeout=_MAX_WAIT_SECONDS, thread_local=False)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(poll_interval=_POLL_SECONDS)
@@ -144,7 +151,7 @@ class TeacherCache:
             lock.release()
 
     def take_counts(self) -> dict[str, float]:
-        """Numbers for an epoch's log: what happened since the last call."""
+        """Counts since the last call, by metric name."""
         steps = self._counts["read"] + self._counts["computed"]
         numbers = {
             CACHED_FRACTION: self._counts["read"] / max(1, steps),
@@ -156,13 +163,13 @@ class TeacherCache:
         return numbers
 
     def close(self) -> None:
-        """Let go of the folder, so that it may be removed when room is needed."""
+        """Stop using the cache, so that it may be evicted."""
         if self._user is not None:
             end_use(self._user)
             self._user = None
 
     def _build(self, path: Path, images: Tensor, compute: Callable[[], Pyramid]) -> Pyramid:
-        """Compute an entry and keep it; read it where another training did so while this one waited."""
+        """Compute and write an entry, or read it if another training wrote it in the meantime."""
         try:
             return self._read(path, images)
         except FileNotFoundError:
@@ -177,7 +184,7 @@ class TeacherCache:
                 write_pyramid(path, path.with_name("partial"), pyramid, self._identity(path, images))
                 _verified[path] = _stamp(path)
             except OSError:
-                self._can_write = False  # the disk is full, or was taken away
+                self._can_write = False  # the disk is full or absent
         self._counts["unwritten"] += not self._can_write
         return pyramid
 
@@ -196,46 +203,46 @@ class TeacherCache:
         return compute()
 
     def _identity(self, path: Path, images: Tensor) -> str:
-        # The images themselves are named, so that nothing that changes how batches come about need be foreseen in the
-        # key: a batch of other images never gets this pyramid.
+        # With a checksum of the images, a change of the batches that the key does not cover is detected.
         return f"{self._folder.name}, epoch {path.parent.name}, {path.name}, images {checksum(images):08x}"
 
 
-def open_cache(room: CacheRoom, key: str, *, entry_bytes: int, steps_per_epoch: int, total_epochs: int) -> TeacherCache:
-    """Open the entries of a key, or begin them; plan how many epochs are kept, and make room for them.
+def open_cache(
+    budget: CacheBudget, key: str, *, entry_bytes: int, steps_per_epoch: int, total_epochs: int
+) -> TeacherCache:
+    """Open the cache of a key, plan how many epochs it keeps, and evict other keys for them.
 
-    Entries of other keys are removed where their room is needed, least recently used first, but none that a training is
-    using. Where the room does not suffice, the first epochs that fit are kept, or none. Never raises for what the disk
-    does: the plan then says why nothing is kept.
+    Keys that a training uses are not evicted. If the capacity is too small for all epochs, the first ones that fit are
+    cached, or none. Errors of the disk are not raised: the plan then states why nothing is cached.
 
     Args:
-        key: see :func:`cache_key`.
-        entry_bytes: of one step; see :func:`planned_entry_bytes`.
+        key: See :func:`cache_key`.
+        entry_bytes: Of one step; see :func:`planned_entry_bytes`.
     """
-    room = replace(room, folder=room.folder.absolute())
-    folder, nothing = room.folder / key, CachePlan(entry_bytes, steps_per_epoch, total_epochs, 0)
-    if room.budget_bytes <= 0:
-        return TeacherCache(folder, nothing.within(most_room(room)), None)
+    budget = replace(budget, folder=budget.folder.absolute())
+    folder, nothing = budget.folder / key, CachePlan(entry_bytes, steps_per_epoch, total_epochs, 0)
+    if budget.max_bytes <= 0:
+        return TeacherCache(folder, nothing.within(maximum_capacity(budget)), None)
     epoch_bytes = nothing.epoch_bytes
     try:
-        room.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(room.folder / _LOCK):
-            available = make_room(room, key, unit_bytes=epoch_bytes, wanted_bytes=epoch_bytes * total_epochs)
+        budget.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(budget.folder / _LOCK):
+            available = reserve_capacity(budget, key, unit_bytes=epoch_bytes, wanted_bytes=epoch_bytes * total_epochs)
             plan = nothing.within(available)
-            cut(folder, available[0] // epoch_bytes)
-            user = begin_use(folder, epoch_bytes * plan.cached_epochs) if plan.cached_epochs else None
+            remove_epochs_from(folder, available[0] // epoch_bytes)
+            user = start_use(folder, epoch_bytes * plan.cached_epochs) if plan.cached_epochs else None
     except OSError as error:
-        return TeacherCache(folder, nothing.within((0, f"can be written to {room.folder} ({error.strerror})")), None)
+        return TeacherCache(folder, nothing.within((0, f"can be written to {budget.folder} ({error.strerror})")), None)
     return TeacherCache(folder, plan, user)
 
 
-def plan_cache(room: CacheRoom, *, entry_bytes: int, steps_per_epoch: int, total_epochs: int) -> CachePlan:
-    """What :func:`open_cache` would plan if no other training's entries were in the way; changes nothing."""
-    return CachePlan(entry_bytes, steps_per_epoch, total_epochs, 0).within(most_room(room))
+def plan_cache(budget: CacheBudget, *, entry_bytes: int, steps_per_epoch: int, total_epochs: int) -> CachePlan:
+    """What :func:`open_cache` would plan if no other key were in use; changes nothing."""
+    return CachePlan(entry_bytes, steps_per_epoch, total_epochs, 0).within(maximum_capacity(budget))
 
 
 def open_training_cache(
-    room: CacheRoom,
+    budget: CacheBudget,
     config: TrialConfig,
     data: PreparedData,
     teacher: Detector,
@@ -244,9 +251,9 @@ def open_training_cache(
     device: torch.device,
     autocast_dtype: torch.dtype | None,
 ) -> TeacherCache:
-    """The cache of a configured training under a teacher."""
+    """Open the cache for a training's configuration and teacher."""
     return open_cache(
-        room,
+        budget,
         cache_key(config, data, teacher, device, autocast_dtype),
         entry_bytes=planned_entry_bytes(config, teacher.pyramid_channels, autocast_dtype),
         steps_per_epoch=steps_per_epoch,
@@ -261,14 +268,14 @@ def cache_key(
     device: torch.device,
     autocast_dtype: torch.dtype | None,
 ) -> str:
-    """Hash of all that determines the teacher's pyramids, to the bit: its weights, the batches, and what computes them.
+    """Hash of all that determines the bits of the teacher's pyramids: its weights, the batches, and the processor.
 
-    What the student, the distillation and the schedule are set to is no part of it.
+    Student, distillation and schedule are not part of it.
     """
     if device.type == "cuda":
         processor: list[object] = [torch.cuda.get_device_name(device)]
     else:
-        # Threads share a sum in parts: with another number of them the last bits differ.
+        # The number of threads determines the order of sums, and with it the last bits.
         processor = [torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), _matrix_instructions()]
     return config_hash(
         {
@@ -298,16 +305,16 @@ def planned_entry_bytes(config: TrialConfig, pyramid_channels: int, autocast_dty
 
 
 def _matrix_instructions() -> list[str]:
-    """Those of this CPU by which oneDNN chooses its kernels, and with them the order of sums; torch's names.
+    """This CPU's instructions by which oneDNN selects kernels, and with them the order of sums, by torch's names.
 
-    torch's own capability does not tell processors with AMX from those with AVX-512 alone.
+    torch's own capability does not distinguish AMX from AVX-512.
     """
-    # Not in the oldest torch that we admit.
+    # Absent from the oldest torch that is supported.
     capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return sorted(
         name
-        for name, is_there in capabilities.items()
-        if is_there is True and (name.startswith("amx") or "bf16" in name or "fp16" in name)
+        for name, is_present in capabilities.items()
+        if is_present is True and (name.startswith("amx") or "bf16" in name or "fp16" in name)
     )
 
 

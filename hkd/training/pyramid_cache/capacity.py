@@ -1,8 +1,8 @@
-"""Room for caches on a node's disk: how much each may take, which one makes way, and which ones are in use.
+"""Capacity of the caches on a node's disk: budget, eviction of the least recently used, and locks of their users.
 
-A cache is a folder, named by a key of 16 hexadecimal digits, with ``plan.json`` (what it may come to, bytes; its time
-says when it was last used), ``users/`` (a file for each training that uses it, locked by it) and a folder for each
-epoch.
+A cache is a folder, named by a key of 16 hexadecimal digits, with ``plan.json`` (planned size in bytes; its
+modification time is that of the last use), ``users/`` (a file for each training that uses the cache, locked by it) and
+a folder for each epoch.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from hkd.files import write_atomically
 PLAN_FILE = "plan.json"
 
 _KEY = re.compile(r"[0-9a-f]{16}")
-# Left free on the disk for all else that a study writes.
+# Left free on the disk for everything else that a study writes.
 _RESERVE_BYTES = 4 * 10**9
 
 
 @dataclass(frozen=True)
-class CacheRoom:
-    """Where pyramids may be kept, and how much of them."""
+class CacheBudget:
+    """Where pyramids may be cached, and how much of them."""
 
     folder: Path
-    budget_bytes: int
-    """For all keys together; 0 keeps nothing."""
+    max_bytes: int
+    """Of all caches together; 0 caches nothing."""
 
 
 @dataclass(frozen=True)
 class _Entries:
-    """What lies under one key."""
+    """The files of one key."""
 
     folder: Path
     present_bytes: int
@@ -47,35 +47,35 @@ class _Entries:
 
     @property
     def claimed_bytes(self) -> int:
-        """What must be reckoned with: entries in use may yet grow to what was planned for them."""
+        """Bytes that this key occupies or may occupy: a cache in use may grow to its planned size."""
         return max(self.present_bytes, self.planned_bytes) if self.is_in_use else self.present_bytes
 
 
-def most_room(room: CacheRoom) -> tuple[int, str]:
-    """What :func:`make_room` would return if all other keys made way; changes nothing."""
-    present = sum(_size(path) for path in room.folder.glob("*/*/*"))
-    existing = next(folder for folder in (room.folder, *room.folder.absolute().parents) if folder.is_dir())
-    return _bounds(room, shutil.disk_usage(existing).free + present, 0)
+def maximum_capacity(budget: CacheBudget) -> tuple[int, str]:
+    """What :func:`reserve_capacity` would return if all other keys could be evicted; changes nothing."""
+    present = sum(_size(path) for path in budget.folder.glob("*/*/*"))
+    existing = next(folder for folder in (budget.folder, *budget.folder.absolute().parents) if folder.is_dir())
+    return _bounds(budget, shutil.disk_usage(existing).free + present, 0)
 
 
-def make_room(room: CacheRoom, key: str, *, unit_bytes: int, wanted_bytes: int) -> tuple[int, str]:
-    """Remove what is in the way of a key: not in use, and least recently used first.
+def reserve_capacity(budget: CacheBudget, key: str, *, unit_bytes: int, wanted_bytes: int) -> tuple[int, str]:
+    """Evict other keys that are not in use, least recently used first, until a key has the capacity it wants.
 
-    Call it under a lock, for which :func:`begin_use` is called as well.
+    Call it under a lock that also covers :func:`start_use`.
 
     Args:
-        unit_bytes: what is of use to the key at all; nothing is removed where not even that can be had.
-        wanted_bytes: what the key may come to.
+        unit_bytes: The least capacity that is useful; nothing is evicted if not even that can be reached.
+        wanted_bytes: The most that the key may need.
 
     Returns:
-        The bytes that the key may take, with what it has; and what bounds them, in words.
+        Capacity of the key in bytes, including its present files; and what limits it, as text.
     """
-    own = _entries(room.folder / key)
-    others = [_entries(path) for path in room.folder.iterdir() if _KEY.fullmatch(path.name) and path.name != key]
-    free = shutil.disk_usage(room.folder).free + own.present_bytes + sum(entries.present_bytes for entries in others)
+    own = _entries(budget.folder / key)
+    others = [_entries(path) for path in budget.folder.iterdir() if _KEY.fullmatch(path.name) and path.name != key]
+    free = shutil.disk_usage(budget.folder).free + own.present_bytes + sum(entries.present_bytes for entries in others)
 
     def available(kept: list[_Entries]) -> tuple[int, str]:
-        return _bounds(room, free, sum(entries.claimed_bytes for entries in kept))
+        return _bounds(budget, free, sum(entries.claimed_bytes for entries in kept))
 
     in_use = [entries for entries in others if entries.is_in_use]
     unused = sorted((entries for entries in others if not entries.is_in_use), key=lambda entries: entries.used_at)
@@ -85,12 +85,12 @@ def make_room(room: CacheRoom, key: str, *, unit_bytes: int, wanted_bytes: int) 
     return available(in_use + unused)
 
 
-def _bounds(room: CacheRoom, free_bytes: int, claimed_bytes: int) -> tuple[int, str]:
-    """What is left of the disk or of the budget, whichever is less, and its name."""
-    by_disk, by_budget = free_bytes - _RESERVE_BYTES - claimed_bytes, room.budget_bytes - claimed_bytes
+def _bounds(budget: CacheBudget, free_bytes: int, claimed_bytes: int) -> tuple[int, str]:
+    """What remains of the disk or of the budget, whichever is less, and its description."""
+    by_disk, by_budget = free_bytes - _RESERVE_BYTES - claimed_bytes, budget.max_bytes - claimed_bytes
     if by_disk < by_budget:
-        return max(0, by_disk), f"the disk has free, less {_RESERVE_BYTES / 1e9:g} GB for all else"
-    return max(0, by_budget), f"the budget of {room.budget_bytes / 1e9:g} GB has room for"
+        return max(0, by_disk), f"the disk has free, less {_RESERVE_BYTES / 1e9:g} GB in reserve"
+    return max(0, by_budget), f"the budget of {budget.max_bytes / 1e9:g} GB allows"
 
 
 def _entries(folder: Path) -> _Entries:
@@ -98,7 +98,7 @@ def _entries(folder: Path) -> _Entries:
     try:
         planned, used_at = int(json.loads(plan.read_text(encoding="utf-8"))["bytes"]), plan.stat().st_mtime
     except (OSError, ValueError, KeyError, TypeError):
-        planned, used_at = 0, 0.0  # half removed: the first to go
+        planned, used_at = 0, 0.0  # partially removed: evicted first
     return _Entries(folder, present, planned, used_at, _is_in_use(folder))
 
 
@@ -106,11 +106,11 @@ def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
-        return 0  # a partial file that was moved to its place meanwhile
+        return 0  # a partial file that was renamed in the meantime
 
 
 def _is_in_use(folder: Path) -> bool:
-    """Whether a training holds its lock; those of processes that were killed are free, and are removed."""
+    """Whether a training holds a lock in it; locks of killed processes are released, and are removed."""
     is_held = False
     for path in folder.glob("users/*"):
         lock = FileLock(path, timeout=0, thread_local=False)
@@ -124,8 +124,8 @@ def _is_in_use(folder: Path) -> bool:
     return is_held
 
 
-def begin_use(folder: Path, planned_bytes: int) -> FileLock:
-    """Take note that a training uses the entries; held until the lock is released, or the process ends."""
+def start_use(folder: Path, planned_bytes: int) -> FileLock:
+    """Register a training as a user, until :func:`end_use` or the end of the process."""
     (folder / "users").mkdir(parents=True, exist_ok=True)
     entries = _entries(folder)
     if entries.is_in_use:
@@ -137,13 +137,13 @@ def begin_use(folder: Path, planned_bytes: int) -> FileLock:
 
 
 def end_use(user: FileLock) -> None:
-    """Let go of what :func:`begin_use` took."""
+    """Release what :func:`start_use` registered."""
     user.release()
     Path(user.lock_file).unlink(missing_ok=True)
 
 
-def cut(folder: Path, epochs: int) -> None:
-    """Remove the epochs from the given one on, for which there is no room since the budget was lowered."""
+def remove_epochs_from(folder: Path, epochs: int) -> None:
+    """Remove the epochs from ``epochs`` on, which exceed a budget that was lowered, unless a training uses them."""
     if not _is_in_use(folder):
         for path in folder.glob("[0-9]*"):
             if path.name.isdecimal() and int(path.name) >= epochs:

@@ -1,8 +1,8 @@
-"""A file that holds the feature pyramid of one batch: written whole, read by mapping it into memory.
+"""A file with the feature pyramid of one batch, written atomically and read by mapping it into memory.
 
-Laid out as a header of one page (4,096 bytes: magic, length and CRC-32 of a JSON text, the text) and the levels, each
-from a page's beginning, their bytes as they lie in memory: what is read back has the strides that were written, so that
-sums over it run in the same order and end in the same bits.
+Layout: a header of one page (4,096 bytes: magic, length and CRC-32 of a JSON text, the text), then the levels, each at
+the start of a page, with their bytes as in memory: a tensor that is read has the strides of the one that was written,
+so that sums over it run in the same order and have the same bits.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torc
 
 
 class PyramidFileError(ValueError):
-    """A file is damaged, or not the pyramid that was asked for."""
+    """A file is damaged, or holds another pyramid than the requested one."""
 
 
 @dataclass(frozen=True)
 class _Level:
-    """Where a level's numbers lie in the file, and how they are to be read."""
+    """Position and format of a level in the file."""
 
     name: str
     dtype: str
@@ -45,19 +45,19 @@ class _Level:
 
 
 def file_bytes(levels: Mapping[str, int]) -> int:
-    """Size of the file for levels of so many bytes."""
+    """Size of the file for levels of these sizes in bytes."""
     return PAGE_BYTES + sum(_whole_pages(size) for size in levels.values())
 
 
 def write_pyramid(path: Path, partial: Path, pyramid: Mapping[str, Tensor], identity: str) -> None:
-    """Write a pyramid to ``partial`` and move it to ``path``, which is at all times absent or whole.
+    """Write a pyramid atomically.
 
-    Not synchronised to the disk: what a power cut leaves incomplete, the checksum finds.
+    Not flushed to the disk: the checksum detects what a power failure leaves incomplete.
 
     Args:
-        partial: in the same folder; overwritten if a killed process left it.
-        pyramid: level -> floating tensor of any strides; kept as they are where the tensor is dense.
-        identity: what this pyramid is of; see :func:`read_pyramid`.
+        partial: Temporary path in the same folder; overwritten if a killed process left it.
+        pyramid: Level -> floating tensor of any strides, which are kept if the tensor is dense.
+        identity: Identifies the pyramid's content; see :func:`read_pyramid`.
 
     Raises:
         OSError: the file cannot be written.
@@ -80,20 +80,20 @@ def write_pyramid(path: Path, partial: Path, pyramid: Mapping[str, Tensor], iden
 
 
 def read_pyramid(path: Path, identity: str | None) -> dict[str, Tensor]:
-    """Map the pyramid of a file: its pages are read when they are used, and stay if the file is removed meanwhile.
+    """Map a file's pyramid: its pages are read on first use, and stay valid if the file is removed.
 
     Args:
-        identity: hold the file against what was given to :func:`write_pyramid`, and its content against its checksum;
-            None trusts both, as is right for a file that this process has verified before.
+        identity: Compared with that of :func:`write_pyramid`, and the content with its checksum; None compares neither,
+            for a file that this process has verified before.
 
     Returns:
-        Level -> tensor on the CPU, a :class:`TabledPyramid` where the levels lie in the file as it has them. Changing
-        it does not change the file.
+        Level -> tensor on the CPU; a :class:`TabledPyramid` if the levels in the file form its table. Changing it does
+        not change the file.
 
     Raises:
-        FileNotFoundError: there is none.
-        OSError: it cannot be read or mapped, or vanished meanwhile.
-        PyramidFileError: it is damaged, or of something else.
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be read or mapped, or was removed in the meantime.
+        PyramidFileError: it is damaged, or has another identity.
     """
     with path.open("rb") as file:
         header = _parse_header(path, file.read(PAGE_BYTES))
@@ -104,7 +104,7 @@ def read_pyramid(path: Path, identity: str | None) -> dict[str, Tensor]:
         raise PyramidFileError(f"{path}: is of {header['identity']}, not of {identity}")
     try:
         content = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
-    except RuntimeError as error:  # torch's word for what the system refuses
+    except RuntimeError as error:  # torch's error for one of the system
         raise OSError(str(error)) from error
     levels = [
         _Level(**{**level, "shape": tuple(level["shape"]), "stride": tuple(level["stride"])})
@@ -119,14 +119,14 @@ def read_pyramid(path: Path, identity: str | None) -> dict[str, Tensor]:
 def checksum(tensor: Tensor) -> int:
     """CRC-32 of the sums of a dense tensor's 64-bit words, by rows and by columns of a table of whole pages.
 
-    Reads at the speed of memory, ten times as fast as a CRC of all bytes. But for one chance in 2^32 it finds damage
-    within one page, damage to one word of several pages, pages that were zeroed, exchanged or taken from another file,
-    and random damage anywhere. It is no defence against somebody who means to deceive.
+    Limited by memory bandwidth, ten times as fast as a CRC of all bytes. With a probability of 1 - 2^-32 it detects
+    damage within one page, damage to one word of several pages, pages that were zeroed, exchanged or copied from
+    another file, and random damage. It does not protect against deliberate manipulation.
     """
     data = _bytes_of(tensor)
     whole = len(data) - len(data) % PAGE_BYTES
     words = data[:whole].view(torch.int64).view(-1, PAGE_BYTES // 8)
-    # Integers wrap around: sums are the same in whatever order threads make them.
+    # Integers wrap around: the sums do not depend on the order of addition.
     sums = torch.cat([words.sum(0), words.sum(1)]).cpu().numpy()
     return zlib.crc32(data[whole:].cpu().numpy().data, zlib.crc32(sums.data))
 
@@ -148,7 +148,7 @@ def _mapped(content: Tensor, level: _Level) -> Tensor:
 
 
 def _as_table(content: Tensor, levels: list[_Level], pyramid: dict[str, Tensor]) -> TabledPyramid | None:
-    """The levels as views of one table, where they lie one after another in its order: they do if each fills pages."""
+    """The levels as views of one table, if they are contiguous in its order, which they are if each fills pages."""
     if not levels or any(len(level.shape) != 4 for level in levels):
         return None
     first = levels[0]
@@ -163,12 +163,12 @@ def _as_table(content: Tensor, levels: list[_Level], pyramid: dict[str, Tensor])
 
 
 def _bytes_of(tensor: Tensor) -> Tensor:
-    """The bytes of a dense tensor, as they lie in memory."""
+    """The bytes of a dense tensor in memory order."""
     return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
 
 
 def _dense(tensor: Tensor) -> Tensor:
-    """The tensor itself where its elements fill its memory without gaps, whatever their order; else a copy."""
+    """The tensor itself if its elements fill memory without gaps, in any order; else a contiguous copy."""
     expected = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if size > 1:

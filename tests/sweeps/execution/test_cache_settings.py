@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hkd.config_io import parse_config
-from hkd.training.pyramid_cache.capacity import CacheRoom
+from hkd.training.pyramid_cache.capacity import CacheBudget
 from sweeps.execution.cache_settings import configured_cache, describe_cache, is_shared
 from sweeps.settings.resources import TrialResources
 from sweeps.settings.study import DEMO, StudyConfig, load_study
@@ -63,10 +63,10 @@ def test_no_cache_without_teacher_or_distilled_trials() -> None:
 
 def test_capacity_is_configured_or_by_default_on_cpus_only() -> None:
     folder = Path("cache/teacher_outputs")
-    assert configured_cache(study(WIDTHS), ON_CPUS) == CacheRoom(folder, 10**10)
+    assert configured_cache(study(WIDTHS), ON_CPUS) == CacheBudget(folder, 10**10)
     assert configured_cache(study(WIDTHS), ON_GPUS) is None
     stated = study(WIDTHS, resources={"teacher_cache_gigabytes": 0.5})
-    assert configured_cache(stated, ON_CPUS) == configured_cache(stated, ON_GPUS) == CacheRoom(folder, 5 * 10**8)
+    assert configured_cache(stated, ON_CPUS) == configured_cache(stated, ON_GPUS) == CacheBudget(folder, 5 * 10**8)
     assert configured_cache(study(WIDTHS, resources={"teacher_cache_gigabytes": 0}), ON_CPUS) is None
 
 
@@ -74,15 +74,15 @@ def test_capacity_is_configured_or_by_default_on_cpus_only() -> None:
 def test_shipped_studies_fit_their_cache(path: Path, num_images: int, tmp_path: Path) -> None:
     shipped = load_study(path)
     assert is_shared(shipped)
-    line = describe_cache(CacheRoom(tmp_path, 10**10), shipped.base, ON_GPUS, num_images)
-    assert "all are kept" in line
+    line = describe_cache(CacheBudget(tmp_path, 10**10), shipped.base, ON_GPUS, num_images)
+    assert "all are cached" in line
 
 
 def test_line_names_size_and_folder(tmp_path: Path) -> None:
     base = study(WIDTHS, base={**tiny_trial(tmp_path), "training": {"batch_size": 4, "precision": "fp32"}}).base
     # 64 x 96 pixels have 512 cells (see test_teacher_cache.py below training/) of 32 channels: 4 images in fp32 take
     # 262,144 bytes, each level whole pages, and a page of header. Nine images are two batches; eight epochs.
-    assert describe_cache(CacheRoom(tmp_path, 10**9), base, ON_CPUS, num_images=9) == (
-        "Teacher's pyramids, for all trials of a node: all are kept: 8 epochs of 2 steps, 0.3 MB each, take 0.00 GB; "
+    assert describe_cache(CacheBudget(tmp_path, 10**9), base, ON_CPUS, num_images=9) == (
+        "Teacher's pyramids, for all trials of a node: all are cached: 8 epochs of 2 steps, 0.3 MB each, take 0.00 GB; "
         f"in {tmp_path}"
     )

@@ -19,7 +19,7 @@ from hkd.models.weights import load_detector, read_metadata
 from hkd.runtime.usage import UsageMeter
 from hkd.training import fit as fit_module
 from hkd.training.memory import BatchTooLargeError
-from hkd.training.pyramid_cache.capacity import CacheRoom
+from hkd.training.pyramid_cache.capacity import CacheBudget
 from hkd.training.teacher import prepare_teacher
 from sweeps.folder import ARTIFACTS
 from sweeps.settings.space import trial_config
@@ -149,7 +149,7 @@ def test_reused_worker_keeps_data_and_teacher_only(spec: TrialSpec, monkeypatch:
 def test_cached_pyramids_do_not_change_results(spec: TrialSpec, tmp_path: Path) -> None:
     trial = worker()
     fractions = []
-    for room in (None, CacheRoom(tmp_path, 10**9), CacheRoom(tmp_path, 10**9)):
+    for room in (None, CacheBudget(tmp_path, 10**9), CacheBudget(tmp_path, 10**9)):
         trial.reset_config({SPEC: replace(spec, teacher_cache=room)})
         metrics = plain_metrics(trial.step())
         fractions.append(metrics.get("teacher_cached_fraction"))
@@ -162,13 +162,13 @@ def test_cached_pyramids_do_not_change_results(spec: TrialSpec, tmp_path: Path) 
 
 def test_worker_releases_cache_of_previous_trial(spec: TrialSpec, tmp_path: Path) -> None:
     trial = worker()
-    trial.setup({SPEC: replace(spec, teacher_cache=CacheRoom(tmp_path, 10**9))})
+    trial.setup({SPEC: replace(spec, teacher_cache=CacheBudget(tmp_path, 10**9))})
     held = trial._trainer  # as an error's traceback may hold it
     assert held is not None
     (user,) = tmp_path.glob("*/users/*")
     trial.reset_config({SPEC: spec})
     assert not user.exists()
-    trial.reset_config({SPEC: replace(spec, teacher_cache=CacheRoom(tmp_path, 10**9))})
+    trial.reset_config({SPEC: replace(spec, teacher_cache=CacheBudget(tmp_path, 10**9))})
     (user,) = tmp_path.glob("*/users/*")
     held = trial._trainer
     trial.cleanup()

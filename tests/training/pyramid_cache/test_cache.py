@@ -22,7 +22,7 @@ from hkd.data.prepare import PreparedData
 from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
 from hkd.training.pyramid_cache import cache as teacher_cache
-from hkd.training.pyramid_cache import capacity as cache_room
+from hkd.training.pyramid_cache import capacity as capacity_module
 from hkd.training.pyramid_cache.cache import (
     CACHED_FRACTION,
     DAMAGED_ENTRIES,
@@ -32,7 +32,7 @@ from hkd.training.pyramid_cache.cache import (
     open_cache,
     plan_cache,
 )
-from hkd.training.pyramid_cache.capacity import CacheRoom
+from hkd.training.pyramid_cache.capacity import CacheBudget
 from hkd.training.pyramid_cache.entry_file import read_pyramid
 from hkd.training.trainer import Trainer
 from tests.training.test_trainer import assert_same_weights
@@ -62,11 +62,11 @@ def teacher() -> Detector:
 
 @pytest.fixture
 def make(scenes_dir: Path, data: PreparedData, teacher: Detector, tmp_path: Path) -> MakeTrainer:
-    """A distilling trainer with room for its cache, its configuration changed as named."""
+    """Builds a distilling trainer with a cache from changes of the configuration."""
 
     def make_trainer(budget: int | None = PLENTY, taught_by: Detector = teacher, **changes: Any) -> Trainer:
-        room = None if budget is None else CacheRoom(tmp_path / "outputs", budget)
-        return Trainer(trial_config(scenes_dir, **changes), data, taught_by, teacher_cache=room)
+        cache = None if budget is None else CacheBudget(tmp_path / "outputs", budget)
+        return Trainer(trial_config(scenes_dir, **changes), data, taught_by, teacher_cache=cache)
 
     return make_trainer
 
@@ -96,7 +96,7 @@ def entries(tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_training_is_the_same_to_the_bit_with_and_without(make: MakeTrainer, tmp_path: Path, precision: str) -> None:
+def test_training_is_equal_with_and_without_cache(make: MakeTrainer, tmp_path: Path, precision: str) -> None:
     plain = make(budget=None, training__precision=precision)
     expected = train(plain)
     assert plain.teacher_cache is None
@@ -113,7 +113,7 @@ def test_a_training_is_the_same_to_the_bit_with_and_without(make: MakeTrainer, t
     assert {path.stat().st_size for path in entries(tmp_path)} == {first.teacher_cache.plan.entry_bytes}
 
 
-def test_another_student_under_other_weights_reads_what_the_first_wrote(make: MakeTrainer) -> None:
+def test_other_student_with_other_weights_reads_entries_of_first(make: MakeTrainer) -> None:
     train(make())
     other = {
         "student__pyramid_channels": 24,
@@ -129,7 +129,7 @@ def test_another_student_under_other_weights_reads_what_the_first_wrote(make: Ma
     assert_same(cached, read, plain, expected)
 
 
-def test_the_teachers_backbone_is_not_asked_for_what_is_kept(make: MakeTrainer, teacher: Detector) -> None:
+def test_teachers_backbone_is_not_run_for_cached_steps(make: MakeTrainer, teacher: Detector) -> None:
     train(make())
 
     def refuse(*_: Any) -> None:
@@ -140,7 +140,7 @@ def test_the_teachers_backbone_is_not_asked_for_what_is_kept(make: MakeTrainer, 
         assert fractions(train(make())) == [1, 1]
 
 
-def test_another_teacher_of_the_same_configuration_has_entries_of_its_own(make: MakeTrainer, tmp_path: Path) -> None:
+def test_other_teacher_of_same_configuration_has_its_own_entries(make: MakeTrainer, tmp_path: Path) -> None:
     train(make())
     other = build(TEACHER_SHAPE, 2)
     plain, cached = make(budget=None, taught_by=other), make(taught_by=other)
@@ -150,7 +150,7 @@ def test_another_teacher_of_the_same_configuration_has_entries_of_its_own(make: 
     assert len(entries(tmp_path)) == 2 * 2 * STEPS
 
 
-def test_a_resumed_training_reads_the_entries_of_its_own_epochs(make: MakeTrainer, tmp_path: Path) -> None:
+def test_resumed_training_reads_entries_of_its_epochs(make: MakeTrainer, tmp_path: Path) -> None:
     straight = make(budget=None)
     expected = train(straight, 3)
     begun = make()
@@ -168,7 +168,7 @@ def test_a_resumed_training_reads_the_entries_of_its_own_epochs(make: MakeTraine
     assert [losses_of(epoch) for epoch in train(without, 2)] == [losses_of(epoch) for epoch in expected[1:]]
 
 
-def test_a_damaged_entry_is_computed_anew_and_counted(make: MakeTrainer, tmp_path: Path) -> None:
+def test_damaged_entry_is_recomputed_and_counted(make: MakeTrainer, tmp_path: Path) -> None:
     expected = train(make())
     victim = entries(tmp_path)[1]
     content = bytearray(victim.read_bytes())
@@ -183,9 +183,7 @@ def test_a_damaged_entry_is_computed_anew_and_counted(make: MakeTrainer, tmp_pat
     assert [epoch[DAMAGED_ENTRIES] for epoch in healed] == [0, 0]
 
 
-def test_an_entry_is_verified_once_a_process(
-    make: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_entry_is_verified_once_per_process(make: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str | None] = []
     original = read_pyramid
 
@@ -204,7 +202,7 @@ def test_an_entry_is_verified_once_a_process(
     assert [identity is None for identity in asked[2:]] == [False, False, True, True]
 
 
-def test_the_first_epochs_that_fit_are_kept(make: MakeTrainer, tmp_path: Path) -> None:
+def test_first_epochs_that_fit_are_cached(make: MakeTrainer, tmp_path: Path) -> None:
     plain = make(budget=None)
     expected = train(plain)
     full = make().teacher_cache
@@ -212,7 +210,7 @@ def test_the_first_epochs_that_fit_are_kept(make: MakeTrainer, tmp_path: Path) -
     assert str(full.plan) == (
         # 64 x 96 pixels: 16 * 24 + 8 * 12 + 4 * 6 + 2 * 3 + 1 * 2 = 512 cells of 16 channels, two images, in 2 or 4
         # bytes; rounded up to pages, with one of header.
-        f"all are kept: 3 epochs of 2 steps, {full.plan.entry_bytes / 1e6:.1f} MB each, take 0.00 GB"
+        f"all are cached: 3 epochs of 2 steps, {full.plan.entry_bytes / 1e6:.1f} MB each, take 0.00 GB"
     )
     full.close()
     budget = 2 * full.plan.epoch_bytes - 1
@@ -220,9 +218,9 @@ def test_the_first_epochs_that_fit_are_kept(make: MakeTrainer, tmp_path: Path) -
         trainer = make(budget)
         assert trainer.teacher_cache is not None
         assert trainer.teacher_cache.plan == replace(
-            full.plan, cached_epochs=1, limit=f"the budget of {budget / 1e9:g} GB has room for"
+            full.plan, cached_epochs=1, limit=f"the budget of {budget / 1e9:g} GB allows"
         )
-        assert str(trainer.teacher_cache.plan).startswith("those of the first 1 epochs are kept: 3 epochs")
+        assert str(trainer.teacher_cache.plan).startswith("those of the first 1 epochs are cached: 3 epochs")
         measured = train(trainer)
         assert fractions(measured) == [fraction, 0]
         assert_same(trainer, measured, plain, expected)
@@ -230,17 +228,17 @@ def test_the_first_epochs_that_fit_are_kept(make: MakeTrainer, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("budget", [0, 1000])
-def test_without_room_nothing_is_kept(make: MakeTrainer, tmp_path: Path, budget: int) -> None:
+def test_nothing_is_cached_without_capacity(make: MakeTrainer, tmp_path: Path, budget: int) -> None:
     plain, trainer = make(budget=None), make(budget)
     expected, measured = train(plain), train(trainer)
     assert fractions(measured) == [0, 0]
     assert_same(trainer, measured, plain, expected)
     assert entries(tmp_path) == []
     assert trainer.teacher_cache is not None
-    assert str(trainer.teacher_cache.plan).startswith("none is kept: 3 epochs of 2 steps")
+    assert str(trainer.teacher_cache.plan).startswith("none is cached: 3 epochs of 2 steps")
 
 
-def test_a_lower_budget_cuts_what_was_kept(make: MakeTrainer, tmp_path: Path) -> None:
+def test_lower_budget_removes_epochs(make: MakeTrainer, tmp_path: Path) -> None:
     first = make()
     train(first)
     assert first.teacher_cache is not None
@@ -249,7 +247,7 @@ def test_a_lower_budget_cuts_what_was_kept(make: MakeTrainer, tmp_path: Path) ->
     assert [path.parent.name for path in entries(tmp_path)] == ["0", "0"]
 
 
-def test_a_training_is_never_stopped_by_the_disk(
+def test_errors_of_disk_do_not_stop_training(
     make: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = train(make(budget=None))
@@ -266,17 +264,17 @@ def test_a_training_is_never_stopped_by_the_disk(
     assert len(tried) == 1, "it went on trying"
     assert [epoch[UNWRITTEN_ENTRIES] for epoch in measured] == [STEPS, STEPS]
     (tmp_path / "file").touch()
-    cache = open_cache(CacheRoom(tmp_path / "file", PLENTY), KEY, entry_bytes=1, steps_per_epoch=1, total_epochs=1)
-    assert str(cache.plan).startswith("none is kept")
+    cache = open_cache(CacheBudget(tmp_path / "file", PLENTY), KEY, entry_bytes=1, steps_per_epoch=1, total_epochs=1)
+    assert str(cache.plan).startswith("none is cached")
     assert "File exists" in cache.plan.limit
 
 
-def test_the_caller_who_forgets_a_trainer_lets_go_of_its_entries(make: MakeTrainer, tmp_path: Path) -> None:
+def test_deleted_trainer_releases_its_cache(make: MakeTrainer, tmp_path: Path) -> None:
     trainer = make()
     (folder,) = (path for path in (tmp_path / "outputs").iterdir() if path.is_dir())
-    assert cache_room._is_in_use(folder)
+    assert capacity_module._is_in_use(folder)
     del trainer
-    assert not cache_room._is_in_use(folder)
+    assert not capacity_module._is_in_use(folder)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +292,7 @@ def test_the_caller_who_forgets_a_trainer_lets_go_of_its_entries(make: MakeTrain
         ({"data__image_width": 128}, False),
     ],
 )
-def test_key_tells_batches_apart_and_nothing_else(
+def test_key_depends_on_batches_only(
     scenes_dir: Path, data: PreparedData, teacher: Detector, changes: dict[str, Any], is_same: bool
 ) -> None:
     cpu = torch.device("cpu")
@@ -302,7 +300,7 @@ def test_key_tells_batches_apart_and_nothing_else(
     assert (cache_key(trial_config(scenes_dir, **changes), data, teacher, cpu, torch.bfloat16) == key) == is_same
 
 
-def test_key_tells_teachers_data_precisions_and_threads_apart(
+def test_key_depends_on_teacher_data_precision_and_threads(
     scenes_dir: Path, data: PreparedData, teacher: Detector
 ) -> None:
     config, cpu = trial_config(scenes_dir), torch.device("cpu")
@@ -322,7 +320,7 @@ def test_key_tells_teachers_data_precisions_and_threads_apart(
     assert cache_key(config, data, build(TEACHER_SHAPE, 1), cpu, torch.bfloat16) == keys[0]
 
 
-def test_key_tells_processors_apart_by_their_matrix_instructions(
+def test_key_depends_on_matrix_instructions_of_processor(
     scenes_dir: Path, data: PreparedData, teacher: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, cpu = trial_config(scenes_dir), torch.device("cpu")
@@ -341,7 +339,7 @@ def test_key_tells_processors_apart_by_their_matrix_instructions(
     cache_key(config, data, teacher, cpu, torch.bfloat16)
 
 
-def test_key_tells_convolutions_apart_that_no_weight_does(
+def test_key_depends_on_convolutions_settings_without_weights(
     scenes_dir: Path, data: PreparedData, teacher: Detector
 ) -> None:
     config, cpu = trial_config(scenes_dir), torch.device("cpu")
@@ -366,10 +364,10 @@ def pyramid_of(epoch: int, step: int) -> dict[str, Tensor]:
 
 def open_plain(folder: Path) -> TeacherCache:
     # 2 * 8 * 8 * 8 * 2 bytes are half a page; with the header two pages.
-    return open_cache(CacheRoom(folder, PLENTY), KEY, entry_bytes=8192, steps_per_epoch=30, total_epochs=2)
+    return open_cache(CacheBudget(folder, PLENTY), KEY, entry_bytes=8192, steps_per_epoch=30, total_epochs=2)
 
 
-def test_other_images_never_get_an_entry(tmp_path: Path) -> None:
+def test_entry_of_other_images_is_not_used(tmp_path: Path) -> None:
     # As if the loader had been changed, and nothing in the key showed it.
     cache = open_plain(tmp_path)
     cache.pyramid(0, 0, images_of(0), lambda: pyramid_of(0, 0))
@@ -379,7 +377,7 @@ def test_other_images_never_get_an_entry(tmp_path: Path) -> None:
     assert cache.take_counts() == {CACHED_FRACTION: 0, DAMAGED_ENTRIES: 1}
 
 
-def test_an_entry_that_vanishes_while_it_is_read_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entry_removed_while_read_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = open_plain(tmp_path)
     cache.pyramid(0, 0, images_of(0), lambda: pyramid_of(0, 0))
     map_file = torch.from_file
@@ -393,10 +391,10 @@ def test_an_entry_that_vanishes_while_it_is_read_is_computed(tmp_path: Path, mon
     assert torch.equal(found["p2"], pyramid_of(0, 0)["p2"])
 
 
-def test_a_training_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_for_other_training_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = open_plain(tmp_path)
     (tmp_path / KEY / "0").mkdir()
-    monkeypatch.setattr(teacher_cache, "_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(teacher_cache, "_MAX_WAIT_SECONDS", 0.01)
     with FileLock(tmp_path / KEY / "0" / "lock"):
         found = cache.pyramid(0, 0, images_of(0), lambda: pyramid_of(0, 0))
     assert torch.equal(found["p2"], pyramid_of(0, 0)["p2"])
@@ -433,7 +431,7 @@ def be_killed_while_writing(folder: Path) -> None:
 
 
 @FORKS
-def test_two_processes_at_once_compute_each_entry_once(tmp_path: Path) -> None:
+def test_concurrent_processes_compute_each_entry_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     results = context.Queue()
     processes = [context.Process(target=train_plainly, args=(tmp_path, results)) for _ in range(2)]
@@ -448,7 +446,7 @@ def test_two_processes_at_once_compute_each_entry_once(tmp_path: Path) -> None:
 
 
 @FORKS
-def test_a_process_killed_while_writing_leaves_nothing_that_is_in_the_way(tmp_path: Path) -> None:
+def test_process_killed_while_writing_blocks_no_other(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     process = context.Process(target=be_killed_while_writing, args=(tmp_path,))
     process.start()
@@ -457,7 +455,7 @@ def test_a_process_killed_while_writing_leaves_nothing_that_is_in_the_way(tmp_pa
     folder = tmp_path / KEY
     assert (folder / "0" / "partial").is_file()
     assert list((folder / "users").iterdir())
-    assert not cache_room._is_in_use(folder), "a dead process holds the entries"
+    assert not capacity_module._is_in_use(folder), "a killed process uses the cache"
     cache = open_plain(tmp_path)
     for step in (0, 1):
         found = cache.pyramid(0, step, images_of(step), lambda of=step: pyramid_of(0, of))  # type: ignore[misc]
@@ -466,9 +464,9 @@ def test_a_process_killed_while_writing_leaves_nothing_that_is_in_the_way(tmp_pa
     assert sorted(path.name for path in (folder / "0").iterdir() if path.name != "lock") == ["0.pyramid", "1.pyramid"]
 
 
-def test_a_plan_changes_nothing(tmp_path: Path) -> None:
-    room = CacheRoom(tmp_path / "none" / "yet", 3 * 30 * 8192)
-    plan = plan_cache(room, entry_bytes=8192, steps_per_epoch=30, total_epochs=4)
-    assert (plan.cached_epochs, plan.limit) == (3, "the budget of 0.00073728 GB has room for")
-    assert plan_cache(room, entry_bytes=8192, steps_per_epoch=30, total_epochs=3).limit == ""
+def test_plan_changes_nothing(tmp_path: Path) -> None:
+    budget = CacheBudget(tmp_path / "none" / "yet", 3 * 30 * 8192)
+    plan = plan_cache(budget, entry_bytes=8192, steps_per_epoch=30, total_epochs=4)
+    assert (plan.cached_epochs, plan.limit) == (3, "the budget of 0.00073728 GB allows")
+    assert plan_cache(budget, entry_bytes=8192, steps_per_epoch=30, total_epochs=3).limit == ""
     assert list(tmp_path.iterdir()) == []

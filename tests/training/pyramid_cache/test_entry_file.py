@@ -49,7 +49,7 @@ def write(path: Path, pyramid: dict[str, Tensor], identity: str = "step 0") -> N
 
 
 @pytest.mark.parametrize("identity", ["step 0", None])
-def test_what_is_read_has_the_bits_types_and_strides_that_were_written(path: Path, identity: str | None) -> None:
+def test_bits_types_and_strides_round_trip(path: Path, identity: str | None) -> None:
     written = make_pyramid()
     write(path, written)
     read = read_pyramid(path, identity)
@@ -61,7 +61,7 @@ def test_what_is_read_has_the_bits_types_and_strides_that_were_written(path: Pat
     assert [entry.name for entry in path.parent.iterdir()] == ["0.pyramid"], "something was left beside it"
 
 
-def test_size_is_known_beforehand(path: Path) -> None:
+def test_file_size_is_predicted(path: Path) -> None:
     pyramid = make_pyramid()
     write(path, pyramid)
     # A page of header; 2 * 16 * 16 * 16 * 2 bytes are four pages; 2 * 16 * 15 * 4 = 1,920 and 2 * 16 * 2 = 64 begin one
@@ -70,7 +70,7 @@ def test_size_is_known_beforehand(path: Path) -> None:
     assert file_bytes({"p2": 16384, "p3": 1920, "p4": 64}) == path.stat().st_size
 
 
-def test_a_tensor_with_gaps_is_kept_without_them(path: Path) -> None:
+def test_tensor_with_gaps_is_written_contiguously(path: Path) -> None:
     whole = torch.arange(48.0).view(1, 2, 4, 6)
     write(path, {"p2": whole[..., :3], "p3": whole[:, :1].expand(2, 2, 4, 6)})
     read = read_pyramid(path, "step 0")
@@ -107,7 +107,7 @@ def test_levels_that_fill_pages_are_read_as_one_table(path: Path, images: int, i
 @pytest.mark.parametrize(
     "other", [torch.zeros(8, 256, 2, 3), torch.zeros(8, 256, 2, 3).half().contiguous(memory_format=torch.channels_last)]
 )
-def test_levels_of_another_layout_or_type_are_no_table(path: Path, other: Tensor) -> None:
+def test_levels_of_other_layout_or_type_are_not_a_table(path: Path, other: Tensor) -> None:
     # All fill pages; what the table would hold of the other level is not what was written.
     first = torch.ones(8, 256, 4, 6).contiguous(memory_format=torch.channels_last)
     for written in ({"p2": first, "p3": other}, {"p2": first, "p3": torch.zeros(1024)}, {}):
@@ -117,14 +117,14 @@ def test_levels_of_another_layout_or_type_are_no_table(path: Path, other: Tensor
         assert all(torch.equal(read[name], level) for name, level in written.items())
 
 
-def test_changing_what_was_read_leaves_the_file_alone(path: Path) -> None:
+def test_changing_read_pyramid_does_not_change_file(path: Path) -> None:
     written = make_pyramid()
     write(path, written)
     read_pyramid(path, None)["p2"].zero_()
     assert torch.equal(read_pyramid(path, "step 0")["p2"], written["p2"])
 
 
-def test_what_was_read_outlives_its_file(path: Path) -> None:
+def test_read_pyramid_outlives_its_file(path: Path) -> None:
     written = make_pyramid()
     write(path, written)
     read = read_pyramid(path, None)
@@ -173,7 +173,7 @@ def cut_end(content: bytearray) -> None:
         (bytearray.clear, "header is damaged"),
     ],
 )
-def test_damage_is_found(path: Path, damage: Callable[[bytearray], None], message: str) -> None:
+def test_damage_is_detected(path: Path, damage: Callable[[bytearray], None], message: str) -> None:
     write(path, make_pyramid())
     content = bytearray(path.read_bytes())
     damage(content)
@@ -182,7 +182,7 @@ def test_damage_is_found(path: Path, damage: Callable[[bytearray], None], messag
         read_pyramid(path, "step 0")
 
 
-def test_a_pyramid_of_something_else_is_refused(path: Path) -> None:
+def test_other_identity_is_refused(path: Path) -> None:
     write(path, make_pyramid(), "step 1")
     with pytest.raises(PyramidFileError, match="is of step 1, not of step 0"):
         read_pyramid(path, "step 0")
@@ -197,7 +197,7 @@ def test_a_pyramid_of_something_else_is_refused(path: Path) -> None:
         (lambda path: os.truncate(path, PAGE_BYTES), "smaller than the required"),
     ],
 )
-def test_what_happens_to_a_file_before_it_is_mapped_is_an_error_of_the_system(
+def test_file_removed_before_mapping_raises_os_error(
     path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], message: str
 ) -> None:
     # torch raises RuntimeError, which a training takes for a defect and ends.
@@ -213,7 +213,7 @@ def test_what_happens_to_a_file_before_it_is_mapped_is_an_error_of_the_system(
         read_pyramid(path, "step 0")
 
 
-def test_checksum_is_of_the_bytes_in_memory_and_not_of_how_they_are_summed() -> None:
+def test_checksum_does_not_depend_on_order_of_sums() -> None:
     level = make_pyramid()["p2"]
     threads = torch.get_num_threads()
     expected = checksum(level)
