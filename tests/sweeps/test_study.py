@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -31,7 +32,7 @@ from sweeps.trials.worker import METRICS, SPEC, TrialSpec, WorkerSettings
 from tests.sweeps.mlflow_double import MlflowDouble, experiment
 from tests.sweeps.tiny import tiny_trial
 
-EPOCH = {"mr2_reasonable": 0.5, "num_params": 10, "flops": 100, "epoch": 1, "budget_fraction": 1}
+EPOCH = {"mr2_reasonable": 0.5, "mr2_all": 0.75, "num_params": 10, "flops": 100, "epoch": 1, "budget_fraction": 1}
 
 
 @dataclass
@@ -271,3 +272,14 @@ def test_writes_rejected_by_mlflow_are_printed_at_the_end(place: Place, monkeypa
     place.trials = TuneDouble.finish_all
     assert place.run() == 0
     assert "rejected by MLflow: 1 (No module named 'boto3')" in place.out.getvalue()
+
+
+def test_closing_table_shows_the_objectives_of_the_study(place: Place) -> None:
+    place.study = place.study.model_copy(update={"objectives": ("mr2_all", "num_params")})
+    place.trials = TuneDouble.finish_all
+    assert place.run() == 0
+    (heading,) = (line for line in place.out.getvalue().splitlines() if "parameters (M)" in line)
+    assert [column.strip() for column in heading.split("  ") if column.strip()] == ["MR^-2 all (%)", "parameters (M)"]
+    # All trials are equal: none dominates another.
+    for trial_id in ("baseline-b", "trial-001", "trial-002"):
+        assert re.search(rf"^ +{trial_id} +75\.0 +0\.00 *$", place.out.getvalue(), re.MULTILINE)

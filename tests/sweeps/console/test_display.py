@@ -80,12 +80,12 @@ def test_progress_without_terminal_is_printed_once_a_minute(monkeypatch: pytest.
     monkeypatch.setattr("sweeps.console.display.time.monotonic", lambda: clock[0])
     display, out = plain_display()
     with display:
-        display.print_line("begun")
+        display.print_line("started")
         for _ in range(100):
             clock[0] += 1.0
             display.show_progress("under way [x]")
     # 100 s: one line after 60 s, and the next would come after 120 s.
-    assert out.getvalue().splitlines() == ["begun", "under way [x]"]
+    assert out.getvalue().splitlines() == ["started", "under way [x]"]
 
 
 def test_terminal_shows_live_line_and_restores_cursor() -> None:
