@@ -79,7 +79,7 @@ def test_symbolic_link_is_replaced_and_its_target_unchanged(tmp_path: Path) -> N
 
 
 def test_file_has_permissions_of_any_new_file(tmp_path: Path) -> None:
-    # In a process of its own: the umask belongs to the whole process.
+    # In a new process, because the umask is a setting of the process.
     code = (
         "import os, sys; from pathlib import Path; from hkd.files import write_atomically; os.umask(0o027);"
         "write_atomically(Path(sys.argv[1]), 'text')"

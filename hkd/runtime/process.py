@@ -1,4 +1,4 @@
-"""Settings of a whole process, to be made by what starts a training in it: a command, a worker, a benchmark."""
+"""Settings of a process, applied by the command, worker or benchmark that starts a training in it."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class EpochResult:
 def fit(
     trainer: Trainer, folder: Path | None = None, *, title: str = "student", progress: OnProgress = ignore_progress
 ) -> Iterator[EpochResult]:
-    """Train the remaining epochs, evaluate where the schedule asks for it, and yield after each epoch.
+    """Train the remaining epochs, evaluate where the schedule requires it, and yield after each epoch.
 
     The last result always has an evaluation. A training that has ended already, as one resumed after its last epoch, is
     only evaluated.

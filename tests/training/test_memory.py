@@ -146,8 +146,8 @@ def test_memory_that_runs_out_in_later_step_is_reported(scenes_dir: Path, data: 
 
 def test_not_even_one_image_fits(scenes_dir: Path, data: PreparedData) -> None:
     trainer = Trainer(trial_config(scenes_dir), data, limited_teacher(0))
-    told = r"GiB\), and neither does a batch of 1: choose smaller images .* \(CUDA out of memory. Tried to .* MiB\)$"
-    with pytest.raises(BatchTooLargeError, match=told):
+    message = r"GiB\), and neither does a batch of 1: choose smaller images .* \(CUDA out of memory. Tried to .* MiB\)$"
+    with pytest.raises(BatchTooLargeError, match=message):
         next(fit(trainer))
 
 
@@ -188,8 +188,8 @@ def test_memory_need_includes_batch_of_evaluation(
         raise OUT_OF_MEMORY()
 
     monkeypatch.setattr(inference, "_detect_batch", fail)
-    told = r"^evaluation.batch_size 3 at 64 x 96 does not fit this machine's .*; set it lower \(CUDA out of memory"
-    with pytest.raises(BatchTooLargeError, match=told):
+    message = r"^evaluation.batch_size 3 at 64 x 96 does not fit this machine's .*; set it lower \(CUDA out of memory"
+    with pytest.raises(BatchTooLargeError, match=message):
         measure_need(Trainer(config, data, limited_teacher(2)))
 
 

@@ -120,7 +120,7 @@ def test_step_has_no_device_to_host_synchronization() -> None:
         for module in (student, teacher, objective):
             move_to_fake_gpu(module)
         images = on_fake_gpu(batch)
-        student.anchors(HEIGHT, WIDTH, images.images.device)  # made once a training
+        student.anchors(HEIGHT, WIDTH, images.images.device)  # computed once per training
         with CopiesThatWait() as copies:
             anchor_keys, region_keys = student.draw_sampling_keys(images.images, images.targets, generator)
             loss = training_loss(
@@ -200,14 +200,14 @@ def test_only_teacher_outputs_of_objective_are_computed(monkeypatch: pytest.Monk
     original = teacher.forward_pyramid
     graphs: list[bool] = []
 
-    def look(*args: Any) -> dict[str, Tensor]:
+    def count(*args: Any) -> dict[str, Tensor]:
         graphs.append(torch.is_grad_enabled())
         return original(*args)
 
     def refuse(*_: Any) -> None:
-        raise AssertionError("the teacher's box head was asked")
+        raise AssertionError("the teacher's box head was computed")
 
-    monkeypatch.setattr(teacher, "forward_pyramid", look)
+    monkeypatch.setattr(teacher, "forward_pyramid", count)
     monkeypatch.setattr(teacher, "forward_regions", refuse)
     loss = step(build(STUDENT, 0), teacher, pyramid_alone, make_batch())
     assert set(loss.distillation) == {"distill_pyramid"}

@@ -45,13 +45,13 @@ STEPS = 2
 
 MakeTrainer = Callable[..., Trainer]
 
-# Children that import torch anew would take ten times as long; these run nothing but single-threaded arithmetic.
+# Processes that import torch again would take ten times as long; these run nothing but single-threaded arithmetic.
 FORKS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
 @pytest.fixture(autouse=True)
 def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if this process had verified no entry yet."""
+    """Start each test without verified entries."""
     monkeypatch.setattr(teacher_cache, "_verified", {})
 
 
@@ -124,7 +124,7 @@ def test_other_student_with_other_weights_reads_entries_of_first(make: MakeTrain
     }
     plain, cached = make(budget=None, **other), make(**other)
     expected, read = train(plain, 3), train(cached, 3)
-    # It trains for longer than the first did, and goes on where that one ended.
+    # It trains longer than the first did, which wrote fewer entries.
     assert fractions(read) == [1, 1, 0]
     assert_same(cached, read, plain, expected)
 
@@ -153,10 +153,10 @@ def test_other_teacher_of_same_configuration_has_its_own_entries(make: MakeTrain
 def test_resumed_training_reads_entries_of_its_epochs(make: MakeTrainer, tmp_path: Path) -> None:
     straight = make(budget=None)
     expected = train(straight, 3)
-    begun = make()
-    measured = train(begun, 1)
-    begun.save(tmp_path / "state.pt")
-    train(begun, 1)  # lost, but for what its cache keeps
+    interrupted = make()
+    measured = train(interrupted, 1)
+    interrupted.save(tmp_path / "state.pt")
+    train(interrupted, 1)  # lost, except for the entries that it wrote
     resumed = make()
     resumed.load(tmp_path / "state.pt")
     again = train(resumed, 2)
@@ -174,32 +174,32 @@ def test_damaged_entry_is_recomputed_and_counted(make: MakeTrainer, tmp_path: Pa
     content = bytearray(victim.read_bytes())
     content[5000] ^= 1
     victim.write_bytes(content)
-    mended = train(make())
-    assert [losses_of(epoch) for epoch in mended] == [losses_of(epoch) for epoch in expected]
-    assert fractions(mended) == [0.5, 1]
-    assert [epoch[DAMAGED_ENTRIES] for epoch in mended] == [1, 0]
+    recomputed = train(make())
+    assert [losses_of(epoch) for epoch in recomputed] == [losses_of(epoch) for epoch in expected]
+    assert fractions(recomputed) == [0.5, 1]
+    assert [epoch[DAMAGED_ENTRIES] for epoch in recomputed] == [1, 0]
     healed = train(make())
     assert fractions(healed) == [1, 1]
     assert [epoch[DAMAGED_ENTRIES] for epoch in healed] == [0, 0]
 
 
 def test_entry_is_verified_once_per_process(make: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str | None] = []
+    identities: list[str | None] = []
     original = read_pyramid
 
     def note(path: Path, identity: str | None) -> dict[str, Tensor]:
-        asked.append(identity)
+        identities.append(identity)
         return original(path, identity)
 
     train(make(), 1)
     monkeypatch.setattr(teacher_cache, "read_pyramid", note)
     # What this process wrote it need not verify.
     train(make(), 1)
-    assert asked == [None, None]
+    assert identities == [None, None]
     teacher_cache._verified.clear()
     train(make(), 1)
     train(make(), 1)
-    assert [identity is None for identity in asked[2:]] == [False, False, True, True]
+    assert [identity is None for identity in identities[2:]] == [False, False, True, True]
 
 
 def test_first_epochs_that_fit_are_cached(make: MakeTrainer, tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ def open_plain(folder: Path) -> TeacherCache:
 
 
 def test_entry_of_other_images_is_not_used(tmp_path: Path) -> None:
-    # As if the loader had been changed, and nothing in the key showed it.
+    # As after a change of the loader that the key does not cover.
     cache = open_plain(tmp_path)
     cache.pyramid(0, 0, images_of(0), lambda: pyramid_of(0, 0))
     teacher_cache._verified.clear()

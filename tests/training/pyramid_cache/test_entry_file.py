@@ -1,4 +1,4 @@
-"""The file of one pyramid: the same bits and strides back, or an error that says what is wrong with it."""
+"""The file of one pyramid: round trips of bits and strides, and errors for damaged files."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_bits_types_and_strides_round_trip(path: Path, identity: str | None) -> 
 def test_file_size_is_predicted(path: Path) -> None:
     pyramid = make_pyramid()
     write(path, pyramid)
-    # A page of header; 2 * 16 * 16 * 16 * 2 bytes are four pages; 2 * 16 * 15 * 4 = 1,920 and 2 * 16 * 2 = 64 begin one
+    # A page of header; 2 * 16 * 16 * 16 * 2 bytes are four pages; 2 * 16 * 15 * 4 = 1,920 and 2 * 16 * 2 = 64 start one
     # each.
     assert path.stat().st_size == (1 + 4 + 1 + 1) * 4096
     assert file_bytes({"p2": 16384, "p3": 1920, "p4": 64}) == path.stat().st_size
