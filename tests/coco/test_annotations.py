@@ -198,6 +198,28 @@ def test_a_category_id_is_used_once(write: Callable[[object], Path]) -> None:
     assert '"id" must be different in each record, but categories[2] has 1' in problem
 
 
+@pytest.mark.parametrize("categories", [None, []])
+def test_without_categories_all_boxes_are_of_category_1(
+    write: Callable[[object], Path], categories: list[object] | None
+) -> None:
+    document = _document() | {"categories": categories}
+    (problem,) = _error(write(document)).problems
+    assert '"category_id" must be 1 (pedestrian)' in problem
+    assert "annotations[1] (id 5, image_id 7) has 2" in problem
+    document["annotations"][1]["category_id"] = 1
+    assert read_annotations(write(document)).ignore.tolist() == [False, False]
+    del document["categories"]
+    assert read_annotations(write(document)).ignore.tolist() == [False, False]
+
+
+def test_annotations_need_no_ids(write: Callable[[object], Path]) -> None:
+    document = _document()
+    expected = read_annotations(write(document)).content_hash()
+    for record in document["annotations"]:
+        del record["id"]
+    assert read_annotations(write(document)).content_hash() == expected
+
+
 def test_image_without_boxes_and_set_without_boxes_are_fine(write: Callable[[object], Path]) -> None:
     annotations = read_annotations(write(_document() | {"annotations": []}))
     assert annotations.boxes_xywh.shape == (0, 4)

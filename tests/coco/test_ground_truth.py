@@ -31,13 +31,6 @@ def ground_truth_problems(raw: object) -> tuple[str, ...]:
     return caught.value.problems
 
 
-def detection_problems(raw: object) -> tuple[str, ...]:
-    with pytest.raises(AnnotationError) as caught:
-        parse_detections(raw, "found.json", TRUTH)
-    assert caught.value.source == "found.json"
-    return caught.value.problems
-
-
 def test_ground_truth_comes_image_by_image_with_defaults() -> None:
     people = [
         person(7, [1, 2, 3, 4], id=30, height=44, vis_ratio=0.5, ignore=0, iscrowd=0),
@@ -138,13 +131,6 @@ def test_whole_numbers_may_be_written_as_fractions() -> None:
     assert found.image_index.tolist() == [0]
 
 
-def test_detections_keep_the_order_of_the_file() -> None:
-    boxes = parse_detections([detection(2, [0, 1, 2, 3], 0.5), detection(1, [0, 1, 2, 4], -7)], "found.json", TRUTH)
-    assert boxes.image_index.tolist() == [1, 0]
-    assert boxes.boxes_xywh.tolist() == [[0, 1, 2, 3], [0, 1, 2, 4]]
-    assert boxes.scores.tolist() == [0.5, -7]
-
-
 def test_images_without_people_and_no_detections_are_fine() -> None:
     truth = parse_ground_truth(coco(2, []), "val.json")
     assert truth.boxes_xywh.shape == (0, 4)
@@ -181,7 +167,9 @@ def test_boxes_that_are_none_are_refused(box: object) -> None:
     (problem,) = ground_truth_problems(raw)
     assert '"bbox" must be [x, y, width, height] in pixels' in problem
     assert "annotations[1] (image_id 2) has " in problem
-    (problem,) = detection_problems([DETECTIONS[0], DETECTIONS[1] | {"bbox": box}])
+    with pytest.raises(AnnotationError) as caught:
+        parse_detections([DETECTIONS[0], DETECTIONS[1] | {"bbox": box}], "found.json", TRUTH)
+    (problem,) = caught.value.problems
     assert '"bbox" must be' in problem
     assert "detections[1] (image_id 2) has " in problem
 
@@ -224,34 +212,6 @@ def test_values_of_annotations_that_are_not_allowed(key: str, value: object, sho
     assert re.search(rf"annotations\[2\] \(.*\) has {re.escape(shown)};", problem)
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "shown", "allowed"),
-    [
-        ("image_id", None, "null", "an integer"),
-        ("image_id", 9, "9", 'the "id" of an image of the ground truth'),
-        ("category_id", 3, "3", "1 (pedestrian)"),
-        ("score", math.nan, "NaN", "a finite number"),
-        ("score", -math.inf, "-Infinity", "a finite number"),
-        ("score", 10**400, "1" + "0" * 37 + "..." + "0" * 38, "a finite number"),
-        ("score", "0.9", '"0.9"', "a finite number"),
-        ("score", True, "true", "a finite number"),
-    ],
-)
-def test_values_of_detections_that_are_not_allowed(key: str, value: object, shown: str, allowed: str) -> None:
-    (problem,) = detection_problems([DETECTIONS[0] | {key: value}, DETECTIONS[1]])
-    assert f'"{key}" must be' in problem
-    assert allowed in problem
-    assert re.search(rf"detections\[0\] \(.*\) has {re.escape(shown)};", problem)
-
-
-@pytest.mark.parametrize("key", ["image_id", "category_id", "bbox", "score"])
-def test_keys_that_detections_need(key: str) -> None:
-    lacking = {name: value for name, value in DETECTIONS[1].items() if name != key}
-    (problem,) = detection_problems([DETECTIONS[0], lacking])
-    assert f'"{key}" must be' in problem
-    assert re.search(r"detections\[1\](| \(image_id 2\)) has none;", problem)
-
-
 @pytest.mark.parametrize("key", ["image_id", "category_id", "bbox"])
 def test_keys_that_annotations_need(key: str) -> None:
     raw = deepcopy(GROUND_TRUTH)
@@ -292,37 +252,6 @@ def test_an_evaluation_needs_images() -> None:
 def test_ground_truth_of_another_shape(raw: object, words: str) -> None:
     (problem,) = ground_truth_problems(raw)
     assert words in problem
-
-
-@pytest.mark.parametrize(
-    ("raw", "words"),
-    [({}, "an object; were annotations and detections swapped?"), (3, "are 3; name a COCO results file")],
-)
-def test_detections_of_another_shape(raw: object, words: str) -> None:
-    (problem,) = detection_problems(raw)
-    assert words in problem
-
-
-def test_all_mistakes_of_a_file_are_reported_together_by_kind() -> None:
-    raw = [detection(1, [0, 0, 1, 1], math.nan) for _ in range(8)]
-    raw[3] |= {"image_id": 77, "bbox": [0, 0, 0, 1]}
-    mixed: list[object] = [*raw, "a string", detection(2, [0, 0, 1, 1], 0.5) | {"category_id": 5}]
-    problems = detection_problems(mixed)
-    assert len(problems) == 5
-    assert 'each record must be an object in braces, but detections[8] has "a string"' in problems[0]
-    assert '"image_id" must be the "id" of an image of the ground truth' in problems[1]
-    assert "detections[3] (image_id 77) has 77" in problems[1]
-    # Counted with the string before it.
-    assert '"category_id" must be 1 (pedestrian)' in problems[2]
-    assert "detections[9] (image_id 2) has 5" in problems[2]
-    assert "detections[3] (image_id 77) has [0, 0, 0, 1]" in problems[3]
-    # Five are named, three more counted.
-    assert problems[4].count(") has NaN") == 5
-    assert "and 3 more records are wrong; correct or remove the detection" in problems[4]
-
-
-def test_images_are_not_looked_up_where_the_ground_truth_is_wrong() -> None:
-    assert len(parse_detections(DETECTIONS, "found.json", None).scores) == 2
 
 
 JUNK = st.recursive(

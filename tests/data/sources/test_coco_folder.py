@@ -148,6 +148,17 @@ def test_pedestrian_fields_are_kept(root: Path, tmp_path: Path) -> None:
     assert record["occluded"] == 1
 
 
+def test_height_beside_a_width_is_not_written(root: Path, tmp_path: Path) -> None:
+    document = _document()
+    document["annotations"][0] |= {"width": 80, "height": 60}  # the image's
+    document["annotations"][0]["image_id"] = float(document["annotations"][0]["image_id"])
+    box_height = document["annotations"][0]["bbox"][3]
+    _write(root, document)
+    summary = convert(root, tmp_path / "out", progress=False)
+    assert read_annotations(summary.paths[0]).heights[0] == box_height
+    assert any("state a width beside their height" in sentence for sentence in summary.changes)
+
+
 def test_visibility_of_a_visible_box_is_written(root: Path, tmp_path: Path) -> None:
     document = _document()
     document["annotations"][0]["vis_bbox"] = [10, 5, 10, 10]

@@ -1,0 +1,94 @@
+"""Detections as checked arrays and as COCO results."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+
+from hkd.coco.detections import no_detections, parse_detections
+from hkd.coco.errors import AnnotationError
+from hkd.coco.ground_truth import parse_ground_truth
+from tests.evaluation.coco_files import coco, detection
+
+DETECTIONS = [detection(1, [0, 0, 20, 60], 0.9), detection(2, [5, 5, 30, 80], 0.5)]
+TRUTH = parse_ground_truth(coco(2, []), "val.json")
+
+
+def detection_problems(raw: object) -> tuple[str, ...]:
+    with pytest.raises(AnnotationError) as caught:
+        parse_detections(raw, "found.json", TRUTH)
+    assert caught.value.source == "found.json"
+    return caught.value.problems
+
+
+def test_detections_keep_the_order_of_the_file() -> None:
+    boxes = parse_detections([detection(2, [0, 1, 2, 3], 0.5), detection(1, [0, 1, 2, 4], -7)], "found.json", TRUTH)
+    assert boxes.image_index.tolist() == [1, 0]
+    assert boxes.boxes_xywh.tolist() == [[0, 1, 2, 3], [0, 1, 2, 4]]
+    assert boxes.scores.tolist() == [0.5, -7]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "shown", "allowed"),
+    [
+        ("image_id", None, "null", "an integer"),
+        ("image_id", 9, "9", 'the "id" of an image of the ground truth'),
+        ("category_id", 3, "3", "1 (pedestrian)"),
+        ("score", math.nan, "NaN", "a finite number"),
+        ("score", -math.inf, "-Infinity", "a finite number"),
+        ("score", 10**400, "1" + "0" * 37 + "..." + "0" * 38, "a finite number"),
+        ("score", "0.9", '"0.9"', "a finite number"),
+        ("score", True, "true", "a finite number"),
+    ],
+)
+def test_values_of_detections_that_are_not_allowed(key: str, value: object, shown: str, allowed: str) -> None:
+    (problem,) = detection_problems([DETECTIONS[0] | {key: value}, DETECTIONS[1]])
+    assert f'"{key}" must be' in problem
+    assert allowed in problem
+    assert re.search(rf"detections\[0\] \(.*\) has {re.escape(shown)};", problem)
+
+
+@pytest.mark.parametrize("key", ["image_id", "category_id", "bbox", "score"])
+def test_keys_that_detections_need(key: str) -> None:
+    lacking = {name: value for name, value in DETECTIONS[1].items() if name != key}
+    (problem,) = detection_problems([DETECTIONS[0], lacking])
+    assert f'"{key}" must be' in problem
+    assert re.search(r"detections\[1\](| \(image_id 2\)) has none;", problem)
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [({}, "an object; were annotations and detections swapped?"), (3, "are 3; name a COCO results file")],
+)
+def test_detections_of_another_shape(raw: object, words: str) -> None:
+    (problem,) = detection_problems(raw)
+    assert words in problem
+
+
+def test_all_mistakes_of_a_file_are_reported_together_by_kind() -> None:
+    raw = [detection(1, [0, 0, 1, 1], math.nan) for _ in range(8)]
+    raw[3] |= {"image_id": 77, "bbox": [0, 0, 0, 1]}
+    mixed: list[object] = [*raw, "a string", detection(2, [0, 0, 1, 1], 0.5) | {"category_id": 5}]
+    problems = detection_problems(mixed)
+    assert len(problems) == 5
+    assert 'each record must be an object in braces, but detections[8] has "a string"' in problems[0]
+    assert '"image_id" must be the "id" of an image of the ground truth' in problems[1]
+    assert "detections[3] (image_id 77) has 77" in problems[1]
+    # Counted with the string before it.
+    assert '"category_id" must be 1 (pedestrian)' in problems[2]
+    assert "detections[9] (image_id 2) has 5" in problems[2]
+    assert "detections[3] (image_id 77) has [0, 0, 0, 1]" in problems[3]
+    # Five are named, three more counted.
+    assert problems[4].count(") has NaN") == 5
+    assert "and 3 more records are wrong; correct or remove the detection" in problems[4]
+
+
+def test_images_are_not_looked_up_where_the_ground_truth_is_wrong() -> None:
+    assert len(parse_detections(DETECTIONS, "found.json", None).scores) == 2
+
+
+def test_coco_results_are_those_that_were_read() -> None:
+    assert parse_detections(DETECTIONS, "found.json", TRUTH).coco_results(TRUTH.image_ids) == DETECTIONS
+    assert no_detections().coco_results(TRUTH.image_ids) == []
