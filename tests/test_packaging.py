@@ -36,7 +36,7 @@ REQUIREMENTS = [
 
 
 @pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda requirement: requirement.name)
-def test_every_requirement_has_a_floor_and_a_pin_that_fits(requirement: Requirement) -> None:
+def test_requirement_has_a_floor_and_a_matching_pin(requirement: Requirement) -> None:
     assert any(clause.operator == ">=" for clause in requirement.specifier)
     assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
 
@@ -48,7 +48,7 @@ def test_every_requirement_has_a_floor_and_a_pin_that_fits(requirement: Requirem
         ("torchvision", ("0.26.0", "0.29.2"), ("0.25.9", "0.30.0")),
     ],
 )
-def test_bounds_of_torch_and_its_partner(name: str, admitted: tuple[str, ...], refused: tuple[str, ...]) -> None:
+def test_bounds_of_torch_and_torchvision(name: str, admitted: tuple[str, ...], refused: tuple[str, ...]) -> None:
     (requirement,) = (one for one in REQUIREMENTS if one.name == name)
     assert [version for version in (*admitted, *refused) if requirement.specifier.contains(version)] == list(admitted)
 
@@ -70,7 +70,7 @@ def test_constraints_are_names_and_versions_only() -> None:
         ("analysis", {"torch", "ray", "mlflow", "pandas"}),
     ],
 )
-def test_light_modules_stay_light(module: str, forbidden: set[str]) -> None:
+def test_light_modules_import_no_heavy_library(module: str, forbidden: set[str]) -> None:
     code = f"import sys, {module}; print(*sorted({forbidden!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -53,18 +53,18 @@ def assert_equals(result: EvaluationResult, reference: dict[str, tuple[float, in
         assert subset.num_ground_truth == num_boxes, subset.name
 
 
-def test_hog_has_the_miss_rates_of_dbeval(caltech: Path, ground_truth: Path) -> None:
+def test_hog_miss_rates_equal_dbeval(caltech: Path, ground_truth: Path) -> None:
     folder = caltech / "detections" / "HOG"
     result = evaluate_files(ground_truth, folder, "caltech", height_scale=100 / 128)
     assert_equals(result, HOG_BY_DBEVAL)
     assert result.num_detections == 33508
-    # dbEval reads four classes, and this is none of them.
+    # Not one of the four classes that dbEval reads.
     assert "Neither counted nor ignored, as caltech does not know their class: 91 person-fa." in result.notes
     # HOG has detections of the training sets, 00 to 05, too.
     assert f"{folder}: 71 of 137 videos are not in the ground truth." in result.notes
 
 
-def test_the_plain_evaluation_of_hog_comes_to_the_same(caltech: Path, ground_truth: Path) -> None:
+def test_plain_evaluator_equals_dbeval_on_hog(caltech: Path, ground_truth: Path) -> None:
     truth = read_ground_truth(ground_truth)
     boxes = read_detections(caltech / "detections" / "HOG", truth, height_scale=100 / 128)
     for subset in CALTECH.subsets:
@@ -72,7 +72,7 @@ def test_the_plain_evaluation_of_hog_comes_to_the_same(caltech: Path, ground_tru
         assert value == pytest.approx(HOG_BY_DBEVAL[subset.name][0], abs=1e-9, rel=0)
 
 
-def test_acf_has_the_miss_rate_of_acf_test(caltech: Path, ground_truth: Path) -> None:
+def test_acf_miss_rate_equals_acf_test(caltech: Path, ground_truth: Path) -> None:
     result = evaluate_files(ground_truth, caltech / "detections" / "AcfCaltechPlus.txt", "acf")
     assert_equals(result, ACF_BY_ACF_TEST)
     assert result.num_detections == 5406

@@ -31,7 +31,7 @@ BY_THE_SCRIPT = {
 
 
 @pytest.mark.parametrize("name", BY_THE_SCRIPT)
-def test_miss_rates_equal_those_of_the_script(name: str, shared_data: Path) -> None:
+def test_miss_rates_equal_citypersons_script(name: str, shared_data: Path) -> None:
     folder = shared_data / "citypersons"
     if not folder.is_dir():
         pytest.skip(f"no CityPersons files at {folder}")
@@ -44,7 +44,7 @@ def test_miss_rates_equal_those_of_the_script(name: str, shared_data: Path) -> N
     assert result.subsets[0].num_ground_truth == 1579
 
 
-def test_the_subsets_of_papers_have_their_plain_values(shared_data: Path) -> None:
+def test_subsets_of_papers_equal_plain_evaluator(shared_data: Path) -> None:
     folder = shared_data / "citypersons"
     if not folder.is_dir():
         pytest.skip(f"no CityPersons files at {folder}")

@@ -35,7 +35,7 @@ def _assert_equals(result: EvaluationResult, expected: dict[str, tuple[int, floa
         assert subset.log_average_miss_rate == pytest.approx(miss_rate, rel=1e-12), subset.name
 
 
-def test_citypersons_json() -> None:
+def test_citypersons_json_gives_derived_miss_rates() -> None:
     # Ground truth, by image: 1: A, 100 pixels high. 2: B, 60, visibility 0.8. 3: C, 100, 0.4. 4: D, 30. 5: an ignore
     # region. 6: F, 120, visibility 0.65 on the bound: counts in reasonable and in heavy. 7: a sitting person, ignored,
     # and I, 100, 0.3. 8: H, 75 on the bound: counts in small.
@@ -83,7 +83,9 @@ def _caltech_truth(annotations: Literal["original", "new"], folder: Path) -> Pat
 
 
 @pytest.mark.parametrize("annotations", ["original", "new"])
-def test_caltech_annotations_and_text_folders(annotations: Literal["original", "new"], tmp_path: Path) -> None:
+def test_caltech_annotations_and_text_folders_give_derived_miss_rates(
+    annotations: Literal["original", "new"], tmp_path: Path
+) -> None:
     # Ground truth, by frame from 0: 0: a, 100 pixels high. 1: b, 60, visibility 0.8. 2: c, 100, 0.5. 3: people,
     # ignored. 4: f, 100, reaches over the border, ignored. 5: g, 44. 6: a person-fa, a class that is not counted at
     # all. 7: i, 100, occluded with a visible box of zeros, which means not occluded.
@@ -114,7 +116,7 @@ def test_caltech_annotations_and_text_folders(annotations: Literal["original", "
     assert "1 person-fa" in " ".join(result.notes)
 
 
-def test_caltech_detections_in_one_text_file_by_acf_rules(tmp_path: Path) -> None:
+def test_caltech_detections_in_one_text_file_give_derived_miss_rate_by_acf_rules(tmp_path: Path) -> None:
     # The same frames; g and c are ignored. Detections, best score first: a false one (20 high, frame 9), which no
     # filter of heights removes; a; a false one; b; c, left out; on the person-fa, false; g, people and f, left out; and
     # a false one. (0.1, 1), (0.1, 2/3) a, (0.2, 2/3), (0.2, 1/3) b, (0.3, 1/3), (0.4, 1/3).

@@ -1,4 +1,4 @@
-"""The guide's table of reference numbers against the references that the other tests of this folder hold."""
+"""The table of reference numbers in docs/evaluation.md equals the references of the other tests in this folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.golden.test_caltech_miss_rates import ACF_BY_ACF_TEST, HOG_BY_DBEVAL
 from tests.golden.test_citypersons_miss_rates import BY_THE_SCRIPT
 
 
-def test_the_guide_states_every_reference_number_and_ours_beside_it() -> None:
+def test_guide_states_every_reference_number_and_ours() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
     _, heading, below = guide.partition("| protocol | detections | subset | boxes | reference | hkd |\n")
     assert heading
