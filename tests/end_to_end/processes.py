@@ -1,4 +1,4 @@
-"""Commands that are interrupted and killed, with everything that they start."""
+"""Commands run in their own process group, so that a test can interrupt or kill them with all that they started."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from typing import Self
 REPOSITORY = Path(__file__).parents[2]
 MARK = "HKD_TEST_MARK"
 PATIENCE_SECONDS = 400.0
-"""The machine may be busy with other things."""
+"""Generous, because the machine may be busy."""
 
 
 class Command:
-    """A command in a process group of its own; its lines are kept as they come.
+    """A command in its own process group, whose output is collected line by line.
 
-    Its environment carries a mark that whatever it starts inherits, so that all of it can be found, and ended.
+    Child processes inherit a mark in the environment, by which they are found and ended.
     """
 
     def __init__(self, arguments: Sequence[str], folder: Path) -> None:
@@ -63,20 +63,20 @@ class Command:
         return "".join(self.lines)
 
     def wait_for(self, pattern: str) -> str:
-        """The first line that matches."""
+        """Wait for a line that matches the pattern, and return it."""
         found: list[str] = []
 
-        def is_there() -> bool:
+        def is_found() -> bool:
             found[:] = [line for line in self.lines if re.search(pattern, line)]
             return bool(found) or not self._reader.is_alive()
 
         with self._news:
-            self._news.wait_for(is_there, PATIENCE_SECONDS)
+            self._news.wait_for(is_found, PATIENCE_SECONDS)
         assert found, f"no line with {pattern!r} in:\n{self.output}"
         return found[0]
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Look again and again until something holds."""
+        """Poll until the condition is true."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not condition():
             assert self._reader.is_alive(), self.output
@@ -84,28 +84,28 @@ class Command:
             time.sleep(0.05)
 
     def send(self, number: int, *, to_group: bool) -> None:
-        """A signal, to the command alone or, as a terminal's Ctrl-C, to its whole group."""
+        """Send a signal to the command alone or, like Ctrl-C in a terminal, to its process group."""
         (os.killpg if to_group else os.kill)(self._process.pid, number)
 
     def end(self) -> int:
-        """Wait for the end; the exit code."""
+        """Wait for the command to end; returns its exit code."""
         code = self._process.wait(PATIENCE_SECONDS)
         self._reader.join(PATIENCE_SECONDS)
         return code
 
     def processes(self) -> list[int]:
-        """Everything alive that the command started, and itself."""
+        """Ids of the command and of all its descendants that are alive."""
         return [pid for pid in _process_ids() if self._mark in _environment(pid)]
 
     def processes_after(self, seconds: float) -> list[int]:
-        """What is still alive after at most so long."""
+        """Ids of the processes that are still alive after at most this time."""
         deadline = time.monotonic() + seconds
         while (alive := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.2)
         return alive
 
     def listening_addresses(self) -> set[str]:
-        """Hex addresses on which anything that the command started takes TCP connections."""
+        """Addresses, in hex as in /proc/net/tcp, on which the command and its descendants listen."""
         sockets = {
             row[9]: row[1].partition(":")[0]
             for table in ("tcp", "tcp6")

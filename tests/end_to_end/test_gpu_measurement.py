@@ -1,4 +1,4 @@
-"""The measurement for ``gpus_per_trial: auto`` as a task of a real Ray, whose GPU is only said to be there."""
+"""The measurement for ``gpus_per_trial: auto`` as a task on a real Ray cluster that declares a GPU."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.sweeps.tiny import tiny_trial
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     with warnings.catch_warnings():
-        # Not ours: what Ray leaves open or is about to change.
+        # Ray's own resource and deprecation warnings.
         warnings.simplefilter("ignore")
         ray.init(
             address="local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False,
@@ -33,12 +33,12 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_worker_measures_and_tells_what_is_wrong(tmp_path: Path) -> None:
+def test_worker_measures_memory_and_raises_user_errors(tmp_path: Path) -> None:
     config = parse_config(TrialConfig, tiny_trial(tmp_path / "cache"), source="tiny")
     alone = config.model_copy(update={"teacher": None})
     worker = WorkerSettings(1, has_gpu=True, working_directory=tmp_path)
     need = measure_on_cluster(alone, None, worker, num_cpus=1)
-    # torch finds no GPU there, and computes on the CPU.
+    # torch finds no GPU and computes on the CPU.
     assert (need.device_type, need.device_bytes) == ("cpu", machine_bytes())
     assert 0 < need.peak_bytes < need.device_bytes
     with pytest.raises(CheckpointError, match=r"nowhere\.safetensors: no such file"):

@@ -1,4 +1,4 @@
-"""The installed `hkd` command, as a user drives it: scenes, an interrupted distillation, evaluation, pictures."""
+"""The installed `hkd` command as a user runs it: scenes, an interrupted distillation, evaluation, detection."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def trained(folder: Path) -> Path:
     return folder / "whole"
 
 
-def test_interrupted_distillation_goes_on_to_the_same_bits(folder: Path, trained: Path) -> None:
+def test_interrupted_distillation_resumes_to_the_same_bits(folder: Path, trained: Path) -> None:
     command = [str(HKD), "train", "trial.yaml", "--out", "broken"]
-    # A shell starts what it puts into the background deaf to SIGINT, and a process hands that on to its children.
-    hearing = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # In a background job of a shell SIGINT is ignored, and child processes inherit that.
+    previous_handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        signal.signal(signal.SIGINT, hearing)
+        signal.signal(signal.SIGINT, previous_handler)
         until = time.monotonic() + TIMEOUT_S
         while not (folder / "broken" / "training_state.pt").is_file() and time.monotonic() < until:
             time.sleep(0.01)
@@ -92,20 +92,20 @@ def test_interrupted_distillation_goes_on_to_the_same_bits(folder: Path, trained
     assert resumed.returncode == 0, resumed.stderr
     for name in ("student.safetensors", "detections.json", "metrics.json"):
         assert (folder / "broken" / name).read_bytes() == (trained / name).read_bytes(), name
-    # Besides its losses, each epoch says how strongly every hierarchy pulled.
+    # Each epoch has its losses, and the gradient ratio of every distillation stage.
     epochs = json.loads((folder / "broken" / "epochs.json").read_text())
     assert len(epochs) == 20
     assert {"distill_pyramid", "distill_region", "distill_logits", "gradient_ratio_pyramid"} <= set(epochs[0])
 
 
 def test_results_can_be_evaluated_and_used(folder: Path, trained: Path) -> None:
-    judged = hkd(
+    evaluated = hkd(
         folder,
-        "evaluate --ground-truth scenes/validation.json --detections whole/detections.json --json judged.json",
+        "evaluate --ground-truth scenes/validation.json --detections whole/detections.json --json evaluated.json",
     )
-    assert judged.returncode == 0, judged.stderr
+    assert evaluated.returncode == 0, evaluated.stderr
     metrics = json.loads((trained / "metrics.json").read_text())
-    (detector,) = json.loads((folder / "judged.json").read_text())["detectors"]
+    (detector,) = json.loads((folder / "evaluated.json").read_text())["detectors"]
     assert detector["result"]["ap"] == pytest.approx(metrics["ap"], abs=1e-12)
 
     drawn = hkd(
@@ -118,7 +118,7 @@ def test_results_can_be_evaluated_and_used(folder: Path, trained: Path) -> None:
         assert picture.size == (128, 96)
 
 
-def test_detections_of_pictures_are_those_of_the_training(folder: Path, trained: Path) -> None:
+def test_detect_command_finds_what_training_found(folder: Path, trained: Path) -> None:
     images = " ".join(f"scenes/images/validation_{i:06}.png" for i in range(4))
     found = hkd(
         folder,
@@ -132,8 +132,8 @@ def test_detections_of_pictures_are_those_of_the_training(folder: Path, trained:
         "--resamples 50 --plot curve.png --json compared.json --subset all",
     )
     assert compared.returncode == 0, compared.stderr
-    trained_there, here = json.loads((folder / "compared.json").read_text())["detectors"]
-    assert here["result"]["num_detections"] == trained_there["result"]["num_detections"] > 0
-    assert here["result"]["ap"] == pytest.approx(trained_there["result"]["ap"], abs=1e-6)
+    of_training, of_command = json.loads((folder / "compared.json").read_text())["detectors"]
+    assert of_command["result"]["num_detections"] == of_training["result"]["num_detections"] > 0
+    assert of_command["result"]["ap"] == pytest.approx(of_training["result"]["ap"], abs=1e-6)
     with Image.open(folder / "curve.png") as picture:
         assert picture.format == "PNG"

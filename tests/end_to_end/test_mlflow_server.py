@@ -1,4 +1,4 @@
-"""A study's results on a real MLflow server, over HTTP; it goes away and comes back in between."""
+"""A study tracked on a real MLflow server that is killed and restarted meanwhile."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def measured(epoch: int) -> dict[str, float]:
     return {"epoch": epoch, "budget_fraction": epoch / 3, "mr2_reasonable": 1 / epoch, "num_params": 1000, "flops": 4e9}
 
 
-def test_a_study_on_a_server_that_goes_away(
+def test_results_reach_a_server_that_was_down_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sweeps.tracking.tracker.RETRY_SECONDS", 0.0)
-    # That a server is away is found out by trying again, which is not what takes time here.
+    # MLflow's own retries would make the test wait.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -98,7 +98,7 @@ def test_a_study_on_a_server_that_goes_away(
         run_id = runs["trial-001"].info.run_id
         history = client.get_metric_history(run_id, "mr2_reasonable")
         assert sorted(point.step for point in history) == [1, 2, 3]
-        # Through the server, which alone knows where they lie.
+        # Listed through the server, which stores them.
         assert [entry.path for entry in client.list_artifacts(run_id)] == ["metrics.json"]
-    # Left to itself, MLflow announces every run that it ends, in the midst of the study's own display.
+    # MLflow prints a line for every run that ends, unless it is silenced.
     assert capsys.readouterr().out == ""

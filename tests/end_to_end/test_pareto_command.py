@@ -1,4 +1,4 @@
-"""The report command as a user starts it: from a checkout, in a process of its own."""
+"""The report command as a user runs it: from a checkout, in its own process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(whole, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_from_a_checkout_and_any_folder(folder: Path) -> None:
+def test_report_from_any_folder(folder: Path) -> None:
     done = run(folder, str(PARETO), "--study", "demo")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-6:] == [
@@ -41,11 +41,11 @@ def test_from_a_checkout_and_any_folder(folder: Path) -> None:
         for name in ("report.html", "front_params.png", "front_flops.png", "front.md", "trials.csv", "summary.json")
     ]
     assert (folder / "reports" / "demo" / "report.html").is_file()
-    # Neither MLflow nor Optuna talks into the report.
+    # MLflow and Optuna are silenced.
     assert done.stderr == ""
 
 
-def test_as_a_module_and_without_torch_or_ray(folder: Path) -> None:
+def test_module_runs_without_torch_or_ray(folder: Path) -> None:
     program = (
         "import runpy, sys\n"
         "sys.argv = ['pareto', '--study', 'demo', '--markdown']\n"
@@ -59,7 +59,7 @@ def test_as_a_module_and_without_torch_or_ray(folder: Path) -> None:
     assert done.stdout.startswith("| rank | trial |")
 
 
-def test_help_teaches_and_a_mistake_exits_with_2(tmp_path: Path) -> None:
+def test_help_shows_an_example_and_a_mistake_exits_with_2(tmp_path: Path) -> None:
     told = run(tmp_path, str(PARETO), "--help")
     assert told.returncode == 0
     assert "python analysis/pareto.py --study demo" in told.stdout

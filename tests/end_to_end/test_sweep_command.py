@@ -1,4 +1,4 @@
-"""A real study: interrupted with Ctrl-C, gone on with, killed, gone on with, and read by the report."""
+"""A real study: interrupted with Ctrl-C, resumed, killed, resumed to its end, and read by the report."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ BROKEN = {"training.learning_rate": 1e30}
 """Diverges at its second step."""
 TOTAL = NUM_TRIALS + 3
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
-"""127.0.0.1, the same as IPv6, and ::1, as the kernel writes them."""
+"""127.0.0.1, the same address mapped to IPv6, and ::1, in the form of /proc/net/tcp."""
 URI = "sqlite:///mlflow.db"
 
 
 @dataclass(frozen=True)
 class Session:
-    """What a session of the study left behind."""
+    """State of the study after one session."""
 
     code: int
     output: str
@@ -42,7 +42,7 @@ class Session:
     listening: set[str]
 
     def ended(self) -> set[str]:
-        """Trials that came to their end by then."""
+        """Trials that have ended."""
         return {
             trial_id
             for trial_id, run in self.runs.items()
@@ -69,7 +69,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
         folder / "cache",
         total_epochs=EPOCHS,
         search={"num_trials": NUM_TRIALS, "startup_trials": 2},
-        # The broken one first: it ends soon, and those that run two at a time no longer go in step.
+        # The broken one first: it fails at once, so that the two trials that run at a time are not in step.
         baselines={"broken": BROKEN, "undistilled": {"distillation.pyramid.weight": 0.0,
                    "distillation.region.weight": 0.0, "distillation.logits.weight": 0.0}, "default-weights": {}},
     )  # fmt: skip
@@ -86,7 +86,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
         to_be_killed.wait_until(lambda: trials_under_way(folder, to_be_killed, done) != set())
         to_be_killed.send(signal.SIGKILL, to_group=False)
         killed = session(folder, to_be_killed.end(), to_be_killed, set())
-        # What is left of it, for a moment, does not get in the way of the next session.
+        # Its workers may still be ending: the next session must not wait for them.
         with Command([*arguments, "--resume"], folder) as command:
             completed = session(folder, command.end(), command, set())
         left = to_be_killed.processes_after(120.0)
@@ -94,15 +94,15 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
 
 
 def trials_under_way(folder: Path, command: Command, ended_before: set[str]) -> set[str]:
-    """Trials that have trained an epoch or more and not ended."""
+    """Trials that have trained at least one epoch and not ended."""
     written = folder.glob("runs/tiny/*/checkpoint_*/config.yaml")
-    begun = {path.parents[1].name.partition("-attempt-")[0] for path in written}
-    return begun - ended_before - set(re.findall(r"^  (\S+) (?:finished|failed)", command.output, re.MULTILINE))
+    started = {path.parents[1].name.partition("-attempt-")[0] for path in written}
+    return started - ended_before - set(re.findall(r"^  (\S+) (?:finished|failed)", command.output, re.MULTILINE))
 
 
 def client_of(folder: Path) -> MlflowClient:
     with warnings.catch_warnings():
-        # Not ours: SQLAlchemy tells MLflow of its old ways when MLflow's SQL store is first imported.
+        # SQLAlchemy warns when MLflow's SQL store is first imported.
         warnings.simplefilter("ignore", DeprecationWarning)
         return MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
 
@@ -116,26 +116,26 @@ def session(folder: Path, code: int, command: Command, listening: set[str]) -> S
     return Session(code, command.output, by_id, len(runs), listening)
 
 
-def test_an_interrupted_study_says_how_to_go_on(story: Story) -> None:
+def test_interrupted_study_prints_how_to_resume(story: Story) -> None:
     session = story.interrupted
     assert session.code == 130
     # The working folder is not the checkout's.
     assert f"Resume with:  python {REPOSITORY / 'sweeps' / 'run.py'} --config tiny.yaml --resume" in session.output
     assert "Traceback" not in session.output
-    # What was running is marked, neither as running nor as failed.
-    cut_off = session.runs.keys() - session.ended() - {"teacher"}
-    assert cut_off
-    for trial_id in cut_off:
+    # Runs of interrupted trials are neither running nor failed.
+    interrupted = session.runs.keys() - session.ended() - {"teacher"}
+    assert interrupted
+    for trial_id in interrupted:
         run = session.runs[trial_id]
         assert (run.data.tags["hkd.status"], run.info.status) == ("stopped", "KILLED")
 
 
-def test_a_killed_study_leaves_no_process_behind(story: Story) -> None:
+def test_killed_study_leaves_no_process_behind(story: Story) -> None:
     assert story.killed.code == -signal.SIGKILL
     assert story.left_after_kill == []
 
 
-def test_the_study_comes_to_its_end(story: Story) -> None:
+def test_resumed_study_finishes(story: Story) -> None:
     assert story.completed.code == 0
     assert len(story.completed.ended()) == TOTAL
     output = story.completed.output
@@ -150,31 +150,31 @@ def test_the_study_comes_to_its_end(story: Story) -> None:
     assert f"mlflow ui --backend-store-uri {URI}" in output
 
 
-def test_trials_that_ended_are_not_run_again(story: Story) -> None:
+def test_ended_trials_are_not_run_again(story: Story) -> None:
     for before, after in ((story.interrupted, story.killed), (story.killed, story.completed)):
         assert before.ended()
         assert before.ended() < after.ended()
         for trial_id in before.ended():
-            # Nothing is told of it but its row in the front.
+            # It is printed only as a row of the front.
             assert not re.search(rf"^  {trial_id} (finished|failed|resumes)", after.output, re.MULTILINE)
-            # Its run in MLflow is the same to the millisecond.
+            # Its MLflow run is unchanged, to the millisecond.
             assert after.runs[trial_id].info.end_time == before.runs[trial_id].info.end_time
             assert after.runs[trial_id].data.metrics == before.runs[trial_id].data.metrics
 
 
-def test_trials_that_were_cut_off_go_on(story: Story) -> None:
+def test_interrupted_trials_resume_in_their_runs(story: Story) -> None:
     for before, after in ((story.interrupted, story.killed), (story.killed, story.completed)):
-        cut_off = before.runs.keys() - before.ended() - {"teacher"}
-        assert cut_off
-        for trial_id in cut_off:
+        interrupted = before.runs.keys() - before.ended() - {"teacher"}
+        assert interrupted
+        for trial_id in interrupted:
             assert after.runs[trial_id].info.run_id == before.runs[trial_id].info.run_id
             assert after.runs[trial_id].data.params == before.runs[trial_id].data.params
-    # At least one of them had a checkpoint, and did not begin anew.
+    # At least one of them had a checkpoint.
     assert "resumes after epoch" in story.killed.output + story.completed.output
 
 
-def test_no_run_is_doubled_and_no_epoch_logged_twice(story: Story) -> None:
-    # The study, its teacher, and one run a trial.
+def test_no_run_is_duplicated_and_no_epoch_logged_twice(story: Story) -> None:
+    # The study, its teacher, and one run per trial.
     assert story.completed.num_runs == 2 + TOTAL
     client = client_of(story.folder)
     for trial_id in story.completed.ended() - {"baseline-broken"}:
@@ -184,14 +184,14 @@ def test_no_run_is_doubled_and_no_epoch_logged_twice(story: Story) -> None:
             assert sorted(point.step for point in history) == list(range(1, EPOCHS + 1))
 
 
-def test_the_teacher_is_trained_once(story: Story) -> None:
+def test_teacher_is_trained_once(story: Story) -> None:
     teachers = list((story.folder / "runs" / "teachers").iterdir())
     assert len(teachers) == 1
     runs = {session.runs["teacher"].info.run_id for session in (story.interrupted, story.killed, story.completed)}
     assert len(runs) == 1
 
 
-def test_a_local_cluster_listens_on_the_loopback_interface_only(story: Story) -> None:
+def test_local_cluster_listens_on_loopback_only(story: Story) -> None:
     assert story.interrupted.listening
     assert story.interrupted.listening <= LOOPBACK
 
@@ -201,7 +201,7 @@ def records(story: Story) -> StudyRecords:
     return read_study("tiny", f"sqlite:///{story.folder / 'mlflow.db'}")
 
 
-def test_the_report_reads_what_was_written(records: StudyRecords) -> None:
+def test_report_reads_the_study(records: StudyRecords) -> None:
     assert records.notes == ()
     assert {trial.trial_id for trial in records.counted} == {
         "baseline-undistilled",
