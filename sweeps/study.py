@@ -11,8 +11,8 @@ from rich.console import Console
 from hkd import metric_names as names
 from hkd.config_io import flatten
 from hkd.config_yaml import dump_yaml
-from hkd.data.prepare import prepare_data
-from hkd.training.teacher import PreparedTeacher
+from hkd.data.prepare import PreparedData, prepare_data
+from hkd.training.teacher import PreparedTeacher, find_teacher
 from sweeps.checks import check_device, check_files, check_objectives
 from sweeps.console import messages
 from sweeps.console.display import Display, TeacherBoard, TrialBoard
@@ -73,7 +73,7 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
             resources = trial_resources(study.resources, cluster)
             check_device(study, resources)
             tracker = open_tracker()  # before the teacher: an unusable MLflow would waste hours of training
-            teacher = _prepare_teacher(study, cluster, resources, display)
+            teacher = _prepare_teacher(study, data, cluster, resources, display)
             inputs = _trial_inputs(study, cluster, resources, teacher, len(data.train_annotations.images), display)
             with interruption.deferred():
                 folder.write_study(study)  # after every check: a study that cannot start leaves its name free
@@ -115,25 +115,34 @@ def _open_queue(study: StudyConfig, folder: StudyFolder, display: Display) -> Tr
 
 
 def _prepare_teacher(
-    study: StudyConfig, cluster: Cluster, resources: TrialResources, display: Display
+    study: StudyConfig, data: PreparedData, cluster: Cluster, resources: TrialResources, display: Display
 ) -> PreparedTeacher | None:
     base = study.base
     if base.teacher is None:
         return None
-    display.print_line("Teacher: loading, or training unless it is cached")
+    # Looked up here first: a worker that only finds the teacher in the cache takes ten seconds to start.
+    teacher = find_teacher(base, data, study.storage_path.absolute())
+    if teacher is None:
+        teacher = _train_teacher(study, cluster, resources, display)
+    display.print_line(messages.describe_teacher(teacher_record(teacher), study.objectives))
+    return teacher
+
+
+def _train_teacher(
+    study: StudyConfig, cluster: Cluster, resources: TrialResources, display: Display
+) -> PreparedTeacher:
+    display.print_line("Teacher: training, or evaluating its checkpoint")
     # Nothing else runs meanwhile: on a single machine, the teacher uses all CPUs.
     num_cpus = cluster.num_cpus if cluster.address is None else resources.num_cpus
     num_gpus = float(resources.num_gpus > 0)
-    teacher = prepare_on_cluster(
-        base,
+    return prepare_on_cluster(
+        study.base,
         study.storage_path.absolute(),
         WorkerSettings(max(resources.num_threads, int(num_cpus)), num_gpus > 0, Path.cwd()),
         num_cpus=num_cpus,
         num_gpus=num_gpus,
         on_progress=TeacherBoard(display, study.objectives).update,
     )
-    display.print_line(messages.describe_teacher(teacher_record(teacher), study.objectives))
-    return teacher
 
 
 def _trial_inputs(

@@ -79,7 +79,7 @@ def prepare_teacher(
     """
     teacher = _teacher_of(config)
     check_teacher_files(config)
-    folder = cache_dir / "teachers" / _key(config, data)
+    folder = _folder(config, data, cache_dir)
     prepared = _read_prepared(folder, teacher)
     if prepared is not None:
         return prepared
@@ -94,6 +94,15 @@ def prepare_teacher(
     prepared = _read_prepared(folder, teacher)
     assert prepared is not None, f"{folder} was just written"
     return prepared
+
+
+def find_teacher(config: TrialConfig, data: PreparedData, cache_dir: Path) -> PreparedTeacher | None:
+    """The teacher that :func:`prepare_teacher` would return, if it is cached; otherwise None. Trains nothing.
+
+    Raises:
+        TeacherError: ``config.teacher`` is null.
+    """
+    return _read_prepared(_folder(config, data, cache_dir), _teacher_of(config))
 
 
 def load_teacher(path: Path, config: TeacherConfig, device: torch.device | str = "cpu") -> Detector:
@@ -143,6 +152,10 @@ def _teacher_of(config: TrialConfig) -> TeacherConfig:
     if config.teacher is None:
         raise TeacherError("teacher is null, so there is none to prepare; describe one under the key teacher")
     return config.teacher
+
+
+def _folder(config: TrialConfig, data: PreparedData, cache_dir: Path) -> Path:
+    return cache_dir / "teachers" / _key(config, data)
 
 
 def _key(config: TrialConfig, data: PreparedData) -> str:

@@ -18,10 +18,14 @@ from optuna.storages.journal import JournalFileBackend
 from ray.tune.experiment import Trial
 from rich.console import Console
 
+from hkd.data.prepare import prepare_data
+from hkd.models.cost import Cost
+from hkd.training.teacher import PreparedTeacher, prepare_teacher
 from sweeps import study as study_module
+from sweeps.console.display import Display
 from sweeps.execution.tune_callback import Recorder
 from sweeps.folder import StudyError, StudyFolder
-from sweeps.settings.resources import Cluster
+from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.space import trial_config
 from sweeps.settings.study import SearchConfig, StudyConfig
 from sweeps.study import run_study
@@ -283,3 +287,28 @@ def test_closing_table_shows_the_objectives_of_the_study(place: Place) -> None:
     # All trials are equal: none dominates another.
     for trial_id in ("baseline-b", "trial-001", "trial-002"):
         assert re.search(rf"^ +{trial_id} +75\.0 +0\.00 *$", place.out.getvalue(), re.MULTILINE)
+
+
+def test_worker_prepares_only_a_teacher_that_is_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = StudyConfig.model_validate({"name": "x", "storage_path": tmp_path, "base": tiny_trial(tmp_path / "cache")})
+    data = prepare_data(study.base.data, progress=False)
+    assert study.base.teacher is not None
+    teacher = PreparedTeacher(tmp_path / "t.safetensors", {}, Cost(10, 100), study.base.teacher, ())
+    on_worker: list[Path] = []
+
+    def prepare_on_cluster(_: object, cache_dir: Path, *__: object, **___: object) -> PreparedTeacher:
+        on_worker.append(cache_dir)
+        return teacher
+
+    monkeypatch.setattr(study_module, "prepare_on_cluster", prepare_on_cluster)
+    cluster, resources = Cluster(None, 2, 0), TrialResources(1, 0, 1, 2)
+    display = Display(Console(file=io.StringIO()))
+
+    def prepare() -> PreparedTeacher | None:
+        return study_module._prepare_teacher(study, data, cluster, resources, display)
+
+    assert prepare() == teacher
+    assert on_worker == [tmp_path]
+    cached = prepare_teacher(study.base, data, tmp_path)
+    assert prepare() == cached
+    assert on_worker == [tmp_path]

@@ -15,7 +15,7 @@ from hkd.data.prepare import PreparedData, prepare_data
 from hkd.models.weights import CheckpointError, read_weights, save_detector
 from hkd.training import teacher as teacher_module
 from hkd.training.progress import TrainingProgress
-from hkd.training.teacher import TeacherError, _key, check_teacher_files, load_teacher, prepare_teacher
+from hkd.training.teacher import TeacherError, _key, check_teacher_files, find_teacher, load_teacher, prepare_teacher
 from hkd.training.trainer import Trainer
 from tests.process_configuration import TrainerBuiltError, record_configuration
 from tests.training.tiny import STUDENT, TEACHER_SHAPE, TRAINING, build, trial_config
@@ -61,12 +61,14 @@ def test_teacher_is_trained_once(
 ) -> None:
     config = trial_config(scenes_dir)
     moments: list[TrainingProgress] = []
+    assert find_teacher(config, data, tmp_path) is None
+    assert not any(tmp_path.iterdir())
     first = prepare_teacher(config, data, tmp_path, moments.append)
     assert epochs_trained == [1, 2, 3]
     assert [(moment.step, moment.epoch) for moment in moments] == [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (6, 3)]
     assert {(moment.total_steps, moment.total_epochs) for moment in moments} == {(6, 3)}
     again = prepare_teacher(config, data, tmp_path)
-    assert again == first
+    assert again == first == find_teacher(config, data, tmp_path)
     assert epochs_trained == [1, 2, 3]
     assert len(first.epochs) == 3
     # As they are logged to MLflow: without the usage of the process that trained it.
