@@ -29,8 +29,8 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hkd.config import TrialConfig
-from hkd.config_io import apply_overrides, config_hash, parse_config, parse_override
-from hkd.config_yaml import load_yaml
+from hkd.config_files.parsing import apply_overrides, config_hash, parse_config, parse_override
+from hkd.config_files.yaml_format import load_yaml
 from hkd.data.prepare import prepare_data
 from hkd.files import write_json
 from hkd.metric_names import AP, MR2_ALL, MR2_REASONABLE

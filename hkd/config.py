@@ -1,7 +1,7 @@
 """The configuration of one trial: a tree of frozen, strict sections.
 
 The dotted name of a setting (``student.width_multiplier``) is its path in YAML, its ``--set`` override, its key in a
-search space and its parameter in MLflow. :mod:`hkd.config_io` reads configurations and reports mistakes.
+search space and its parameter in MLflow. :mod:`hkd.config_files.parsing` reads configurations and reports mistakes.
 """
 
 from __future__ import annotations

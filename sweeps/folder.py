@@ -20,9 +20,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from hkd.config_io import flatten, parse_config
-from hkd.config_problems import ConfigError
-from hkd.config_yaml import dump_yaml, load_yaml
+from hkd.config_files.parsing import flatten, parse_config
+from hkd.config_files.problems import ConfigError
+from hkd.config_files.yaml_format import dump_yaml, load_yaml
 from hkd.files import write_atomically
 from hkd.redaction import redacted_text
 from sweeps.settings.redaction import redacted

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hkd.config import DetectorConfig, TrialConfig
-from hkd.config_yaml import dump_yaml
+from hkd.config_files.yaml_format import dump_yaml
 from hkd.models.cost import Cost, config_cost
 from hkd.redaction import redacted_uri
 from sweeps.checks import check_files, check_objectives

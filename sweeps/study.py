@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from hkd import metric_names as names
-from hkd.config_io import flatten
-from hkd.config_yaml import dump_yaml
+from hkd.config_files.parsing import flatten
+from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.training.teacher import PreparedTeacher, find_teacher
 from sweeps.checks import check_device, check_files, check_objectives

@@ -18,7 +18,7 @@ from hkd.config import (
     TrainingConfig,
     TrialConfig,
 )
-from hkd.config_io import flatten, parse_config
+from hkd.config_files.parsing import flatten, parse_config
 from hkd.data.sources.synthetic import FIRST_VALIDATION_INDEX
 
 

@@ -23,7 +23,7 @@ import sys, torch
 from pathlib import Path
 from hkd.cli import main
 from hkd.config import TrialConfig
-from hkd.config_io import load_config
+from hkd.config_files.parsing import load_config
 from hkd.distillation.pyramid import feature_loss
 from hkd.evaluation.protocols import PROTOCOLS
 from sweeps.settings.study import load_study

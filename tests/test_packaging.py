@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import hkd
-from hkd.config_yaml import load_yaml
+from hkd.config_files.yaml_format import load_yaml
 from tests.conftest import REPOSITORY
 
 PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
@@ -65,7 +65,7 @@ def test_constraints_are_names_and_versions_only() -> None:
     [
         ("hkd", {"torch", "numpy", "pydantic", "yaml"}),
         ("hkd.metric_names", {"torch", "numpy", "pydantic"}),
-        ("hkd.config_io", {"torch", "numpy", "ray", "mlflow"}),
+        ("hkd.config_files.parsing", {"torch", "numpy", "ray", "mlflow"}),
         ("sweeps", {"torch", "ray", "optuna", "mlflow"}),
         ("analysis", {"torch", "ray", "mlflow", "pandas"}),
     ],

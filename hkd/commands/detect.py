@@ -58,7 +58,7 @@ def _run_detect(options: argparse.Namespace) -> None:
         raise CommandError("nothing to write: give a folder with --out, a file with --json, or both")
     if options.annotations is not None and options.json is None:
         raise CommandError("--annotations is used by --json only: give a file with --json, or leave --annotations out")
-    from hkd.config_io import load_config
+    from hkd.config_files.parsing import load_config
 
     config = None if options.config is None else load_config(options.config)
     from hkd.inference.picture_detection import CocoResults, detect_command

@@ -43,7 +43,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_train(options: argparse.Namespace) -> None:
-    from hkd.config_io import load_config
+    from hkd.config_files.parsing import load_config
     from hkd.evaluation.reporting.report_text import format_result
 
     config = load_config(options.config, options.overrides)

@@ -12,7 +12,7 @@ from filelock import FileLock
 from hkd.coco.annotations import Annotations, read_annotations
 from hkd.coco.errors import AnnotationError, collected_problems
 from hkd.config import DataConfig, SyntheticConfig
-from hkd.config_io import config_hash
+from hkd.config_files.parsing import config_hash
 from hkd.data.loader import pack_targets
 from hkd.data.sources import synthetic
 from hkd.data.store import ImageStore, StoreError, open_store

@@ -14,8 +14,8 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from hkd.config import TrialConfig
-from hkd.config_io import flatten, load_config
-from hkd.config_yaml import dump_yaml
+from hkd.config_files.parsing import flatten, load_config
+from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.evaluation.evaluator import EvaluationResult
 from hkd.files import write_atomically, write_json

@@ -12,7 +12,7 @@ import torch
 from filelock import FileLock
 
 from hkd.config import DataConfig, DetectorConfig, DistillationConfig, TeacherConfig, TrialConfig
-from hkd.config_io import config_hash
+from hkd.config_files.parsing import config_hash
 from hkd.data.prepare import PreparedData, prepare_data, scenes_hash
 from hkd.files import write_json
 from hkd.inference.store_detection import evaluate_detector

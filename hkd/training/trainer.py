@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hkd.coco.detections import DetectedBoxes
 from hkd.config import TrialConfig
-from hkd.config_io import flatten
+from hkd.config_files.parsing import flatten
 from hkd.data.loader import BatchLoader
 from hkd.data.prepare import PreparedData
 from hkd.distillation.objective import DistillationObjective, build_objective

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from hkd.config import TrialConfig
-from hkd.config_io import apply_overrides, parse_override
-from hkd.config_problems import ConfigError
+from hkd.config_files.parsing import apply_overrides, parse_override
+from hkd.config_files.problems import ConfigError
 
 
 def overridden(

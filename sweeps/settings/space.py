@@ -17,7 +17,7 @@ from optuna.distributions import (
 from pydantic import Field, model_validator
 
 from hkd.config import PositiveFloat, PositiveInt, Section, TrialConfig
-from hkd.config_io import apply_overrides, parse_config
+from hkd.config_files.parsing import apply_overrides, parse_config
 
 Scalar = bool | int | float | str | None
 

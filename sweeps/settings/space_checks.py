@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterator, Mapping
 
 from hkd.config import TrialConfig
-from hkd.config_io import allowed_values
-from hkd.config_problems import ConfigError
+from hkd.config_files.parsing import allowed_values
+from hkd.config_files.problems import ConfigError
 from sweeps.settings.space import Parameter, ends, num_values, trial_config
 
 SEARCHABLE = ("student.", "distillation.", "training.", "data.augmentation.")

@@ -19,9 +19,9 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, Field, model_validator
 
 from hkd.config import PositiveInt, Section, Seed, TrialConfig
-from hkd.config_io import parse_config
-from hkd.config_problems import ConfigError
-from hkd.config_yaml import load_yaml
+from hkd.config_files.parsing import parse_config
+from hkd.config_files.problems import ConfigError
+from hkd.config_files.yaml_format import load_yaml
 from hkd.metric_names import BASELINE_UNDISTILLED, COSTS, DEFAULT_OBJECTIVES, MISS_RATES
 from hkd.redaction import redacted_text
 from sweeps.settings.overrides import overridden

@@ -22,7 +22,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from hkd import metric_names as names
 from hkd.config import TrialConfig
-from hkd.config_io import flatten
+from hkd.config_files.parsing import flatten
 from hkd.models.cost import Cost
 from sweeps.folder import ARTIFACTS
 from sweeps.tracking.store import artifact_location, is_transient, raising_tracking_errors, short_message

@@ -18,7 +18,7 @@ from ray import tune
 
 from hkd import metric_names as names
 from hkd.config import DataConfig, TeacherConfig, TrialConfig
-from hkd.config_yaml import dump_yaml
+from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.evaluation.evaluator import EvaluationResult
 from hkd.files import write_json

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from hkd.config import TrialConfig
-from hkd.config_io import parse_config
+from hkd.config_files.parsing import parse_config
 from hkd.models.weights import CheckpointError
 from hkd.runtime.memory import machine_bytes
 from sweeps.execution.gpu_share import measure_on_cluster

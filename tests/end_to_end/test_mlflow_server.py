@@ -11,7 +11,7 @@ import pytest
 
 from analysis.records.reader import read_study
 from hkd.config import TrainingConfig, TrialConfig
-from hkd.config_io import flatten
+from hkd.config_files.parsing import flatten
 from hkd.metric_names import TEACHER_TRIAL_ID
 from hkd.models.cost import Cost
 from sweeps.tracking.store import TrackingError, connect, find_experiment

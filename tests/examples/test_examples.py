@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from hkd.cli import main
-from hkd.config_io import flatten, load_config
+from hkd.config_files.parsing import flatten, load_config
 from sweeps.run import main as run_main
 from sweeps.settings.study import load_study
 from tests.conftest import REPOSITORY

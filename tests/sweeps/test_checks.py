@@ -13,7 +13,7 @@ from hkd.coco.annotations import read_annotations
 from hkd.coco.errors import AnnotationError
 from hkd.coco.writing import annotation_document
 from hkd.config import DataConfig, TrialConfig
-from hkd.config_io import parse_config
+from hkd.config_files.parsing import parse_config
 from hkd.data.prepare import prepare_data
 from sweeps.checks import check_device, check_files, check_objectives
 from sweeps.folder import StudyError

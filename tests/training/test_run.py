@@ -13,8 +13,8 @@ from rich.console import Console
 
 from hkd.coco.errors import AnnotationError
 from hkd.config import DataConfig, SyntheticConfig, TrainingConfig, TrialConfig
-from hkd.config_io import load_config
-from hkd.config_problems import ConfigError
+from hkd.config_files.parsing import load_config
+from hkd.config_files.problems import ConfigError
 from hkd.evaluation.evaluator import evaluate_files
 from hkd.models.weights import CheckpointError, load_detector
 from hkd.training import run

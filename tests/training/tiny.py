@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hkd.config import DetectorConfig, DistillationConfig, FeatureStageConfig, LogitStageConfig, TrialConfig
-from hkd.config_io import apply_overrides
+from hkd.config_files.parsing import apply_overrides
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 from hkd.structures import Batch, Targets

@@ -27,8 +27,8 @@ import yaml
 
 from hkd.coco.reading import read_bounded
 from hkd.coco.values import shown
-from hkd.config_problems import ConfigError
-from hkd.config_yaml import parse_yaml
+from hkd.config_files.problems import ConfigError
+from hkd.config_files.yaml_format import parse_yaml
 from hkd.data.sources import conversion
 from hkd.data.sources.conversion import (
     ConversionSummary,

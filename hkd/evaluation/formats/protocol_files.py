@@ -35,9 +35,9 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from hkd.config import Section
-from hkd.config_io import parse_config
-from hkd.config_problems import ConfigError
-from hkd.config_yaml import load_yaml
+from hkd.config_files.parsing import parse_config
+from hkd.config_files.problems import ConfigError
+from hkd.config_files.yaml_format import load_yaml
 from hkd.evaluation.errors import EvaluationInputError
 from hkd.evaluation.protocols import CALTECH, PROTOCOLS, Interval, Protocol, Subset
 

@@ -36,7 +36,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from hkd.config import PYRAMID_LEVELS, TrialConfig
-from hkd.config_io import config_hash
+from hkd.config_files.parsing import config_hash
 from hkd.data.prepare import PreparedData
 from hkd.models.components.anchors import pyramid_grid_sizes
 from hkd.models.detector import Detector

@@ -8,7 +8,7 @@ import pytest
 from analysis.records.reader import parse_parameter
 from analysis.records.study_records import ParameterValue
 from hkd.config import TrialConfig
-from hkd.config_io import flatten
+from hkd.config_files.parsing import flatten
 from tests.analysis.studies import record
 
 NO_STAGES = {stage: {"weight": 0.0} for stage in ("pyramid", "region", "embedding", "logits")}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hkd.config_io import parse_config
+from hkd.config_files.parsing import parse_config
 from hkd.training.pyramid_cache.capacity import CacheBudget
 from sweeps.execution.cache_settings import configured_cache, describe_cache, is_shared
 from sweeps.settings.resources import TrialResources

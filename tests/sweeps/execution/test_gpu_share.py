@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hkd.config import TrialConfig
-from hkd.config_io import parse_config
+from hkd.config_files.parsing import parse_config
 from hkd.training.memory import BatchTooLargeError, MemoryNeed
 from sweeps.execution import gpu_share as packing
 from sweeps.execution.cluster import trial_resources

@@ -6,7 +6,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from hkd.config import TrialConfig
-from hkd.config_problems import ConfigError
+from hkd.config_files.problems import ConfigError
 from sweeps.settings.space import (
     Choices,
     FloatRange,

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from hkd.config import TrialConfig
-from hkd.config_io import parse_config
-from hkd.config_problems import ConfigError
-from hkd.config_yaml import dump_yaml, load_yaml
+from hkd.config_files.parsing import parse_config
+from hkd.config_files.problems import ConfigError
+from hkd.config_files.yaml_format import dump_yaml, load_yaml
 from sweeps.settings.space import FloatRange, IntegerRange
 from sweeps.settings.study import CONFIGS, NO_DISTILLATION, StudyConfig, load_study
 

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from hkd.config import TrialConfig
-from hkd.config_io import flatten
+from hkd.config_files.parsing import flatten
 from hkd.models.cost import Cost
 from sweeps.tracking import tracker as tracking
 from sweeps.tracking.tracker import Tracker

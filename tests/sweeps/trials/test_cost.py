@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hkd.config import TrialConfig
-from hkd.config_io import parse_config
+from hkd.config_files.parsing import parse_config
 from hkd.models.cost import config_cost
 from sweeps.settings.space import trial_config
 from sweeps.trials import cost as cost_module

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hkd.config import TrialConfig
-from hkd.config_io import load_config, parse_config
+from hkd.config_files.parsing import load_config, parse_config
 from hkd.data.prepare import prepare_data
 from hkd.models.weights import load_detector, read_metadata
 from hkd.runtime.usage import UsageMeter

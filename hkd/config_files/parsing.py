@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from hkd.config import TrialConfig
-from hkd.config_problems import (
+from hkd.config_files.problems import (
     ConfigError,
     allowed_at,
     describe_problem,
@@ -28,7 +28,7 @@ from hkd.config_problems import (
     existing_path,
     format_value,
 )
-from hkd.config_yaml import load_yaml, parse_yaml
+from hkd.config_files.yaml_format import load_yaml, parse_yaml
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 

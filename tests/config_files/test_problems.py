@@ -7,8 +7,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from hkd.config import Section, TrialConfig
-from hkd.config_io import parse_config
-from hkd.config_problems import ConfigError
+from hkd.config_files.parsing import parse_config
+from hkd.config_files.problems import ConfigError
 
 SECTIONS = "data, teacher, student, distillation, training, evaluation"
 STAGES = "pyramid, region, embedding, logits, compared_cells"

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from hkd.config_problems import ConfigError, format_value
+from hkd.config_files.problems import ConfigError, format_value
 
 
 class _Loader(yaml.SafeLoader):
@@ -160,6 +160,6 @@ def _node_problems(root: yaml.Node, key_tags: Collection[str]) -> list[str]:
 
 
 def dump_yaml(config: BaseModel) -> str:
-    """Format a configuration as YAML; :func:`load_yaml` and :func:`~hkd.config_io.parse_config` restore it exactly."""
+    """Format a configuration as YAML, which :func:`load_yaml` followed by ``parse_config`` restores exactly."""
     raw = config.model_dump(mode="json")
     return str(yaml.dump(raw, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False))

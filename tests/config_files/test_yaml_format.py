@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hkd.config import TrialConfig
-from hkd.config_io import load_config, parse_config
-from hkd.config_problems import ConfigError
-from hkd.config_yaml import dump_yaml, load_yaml
+from hkd.config_files.parsing import load_config, parse_config
+from hkd.config_files.problems import ConfigError
+from hkd.config_files.yaml_format import dump_yaml, load_yaml
 
 WriteYaml = Callable[[str], Path]
 

@@ -10,8 +10,8 @@ import pytest
 from pydantic import BaseModel
 
 from hkd.config import DetectorConfig, Section, TrainingConfig, TrialConfig
-from hkd.config_io import allowed_values, apply_overrides, config_hash, flatten, load_config, parse_config
-from hkd.config_problems import ConfigError
+from hkd.config_files.parsing import allowed_values, apply_overrides, config_hash, flatten, load_config, parse_config
+from hkd.config_files.problems import ConfigError
 
 WriteYaml = Callable[[str], Path]
 

@@ -1,0 +1,1 @@
+"""Reading, checking and writing configurations: overrides, strict parsing, YAML, error messages."""
