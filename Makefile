@@ -4,7 +4,8 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint unit thorough end_to_end lowest constraints clean FORCE
-# Containers often set it. Without bytecode files, every process compiles torch and mlflow again, which takes seconds.
+# Containers often set this variable. Without bytecode files, every process compiles torch and mlflow again, which
+# takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
@@ -47,7 +48,7 @@ $(STAMP): pyproject.toml constraints.txt $(STALE)
 	    fi; \
 	    echo "Creating $(VENV) with $$("$$found" --version)"; \
 	    "$$found" -m venv --clear $(VENV) || { \
-	        echo "Could not create $(VENV). On Debian and Ubuntu the venv module is a package of its own:" \
+	        echo "Could not create $(VENV). On Debian and Ubuntu the venv module is a separate package:" \
 	            "apt install python3-venv" >&2; \
 	        exit 2; \
 	    }; \
@@ -73,7 +74,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-# By whole files: tests of a file share fixtures that are slow to set up.
+# --dist=loadfile: the tests of a file share fixtures that are slow to set up.
 unit: $(STAMP)
 	$(BIN)/pytest -m "not end_to_end and not thorough" --durations=15 --numprocesses=auto --dist=loadfile
 
@@ -85,7 +86,7 @@ end_to_end: $(STAMP)
 	$(BIN)/pytest -m end_to_end --durations=15 --numprocesses=2 --dist=loadfile
 
 # Without constraints.txt: direct requirements at their floors, everything below them at its newest. Deprecation warnings
-# of old packages about their own dependencies are no failures.
+# of old packages about their own dependencies are not failures.
 $(LOWEST)/installed: pyproject.toml $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
 	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[test]'

@@ -90,7 +90,7 @@ class PairFront:
 
 @dataclass(frozen=True)
 class Front:
-    """The students of a study, and which of them no other dominates."""
+    """The students of a study and their fronts."""
 
     objectives: tuple[Objective, ...]
     """Miss rates, then costs."""
@@ -98,7 +98,7 @@ class Front:
     students: tuple[Student, ...]
     """All that were trained for all their epochs, lowest miss rate first."""
     pairs: tuple[PairFront, ...]
-    """Of every miss rate with every cost; none where the study has no cost among its objectives."""
+    """Of every miss rate with every cost; empty if the study's objectives have no cost."""
     hypervolumes: tuple[Hypervolume, ...]
     """Of each pair, then of all objectives where those are not just one pair."""
 

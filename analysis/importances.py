@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 FEWEST_TRIALS = 8
-"""Below this a forest fits noise."""
+"""With fewer, the random forest fits noise."""
 
 
 @dataclass(frozen=True)

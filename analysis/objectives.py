@@ -33,7 +33,7 @@ class Objective:
 
     def in_unit(self, value: float) -> float:
         """The value as a number of shown units."""
-        # Not divided by 0.01, which would round twice.
+        # Not divided by 0.01: its rounding error would add to that of the division.
         return value / self.unit if self.is_cost else 100 * value
 
     def shown(self, value: float | None) -> str:
@@ -119,13 +119,13 @@ class RecordedObjectives:
     objectives: tuple[Objective, ...]
     """Miss rates, then costs, each in the study's order."""
     note: str | None
-    """In what they differ from the study's record; None where they are as recorded."""
+    """How they differ from the study's record; None if they are equal."""
 
 
 def parse_objectives(recorded: str | None) -> RecordedObjectives:
     """Read the parameter ``objectives`` of a study's parent run, None where the run or the parameter is missing.
 
-    Unknown objectives are left out; without a known miss rate, the default objectives are used.
+    Unknown objectives are ignored; without a known miss rate, the default objectives are used.
     """
     default = ", ".join(objective.name for objective in DEFAULT_OBJECTIVES)
     if recorded is None:

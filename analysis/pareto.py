@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 if not __package__:
-    # Started as a file from a checkout that need not be installed: the packages lie one folder up.
+    # Run as a script, from a checkout that is not installed: the packages are one folder up.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 # Other modules are imported where they are used: MLflow and matplotlib take seconds, which --help should not cost.

@@ -18,7 +18,7 @@ from matplotlib.transforms import Bbox
 from analysis.front import PairFront, Student
 from analysis.results import StudyResults
 
-# Okabe and Ito's palette, which readers with any colour vision tell apart; markers differ as well.
+# Okabe and Ito's palette, distinguishable with any colour vision; markers differ as well.
 _GREY, _BLUE, _ORANGE, _GREEN, _PURPLE, _BLACK = "#8a8a8a", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000"
 _BASELINE_STYLES = (("s", _GREEN), ("D", _PURPLE), ("^", "#56b4e9"), ("v", "#e69f00"))
 _DOTS_PER_INCH = 150
@@ -115,7 +115,7 @@ def _point(values: Mapping[str, float], pair: PairFront) -> tuple[float, float]:
 
 def _teacher_point(results: StudyResults, pair: PairFront) -> tuple[float, float] | None:
     values = results.front.teacher.values if results.front.teacher else {}
-    # A logarithmic axis has no place for a cost of 0.
+    # A logarithmic axis cannot show a cost of 0.
     is_shown = values.get(pair.cost.name) and pair.miss_rate.name in values
     return _point(values, pair) if is_shown else None
 

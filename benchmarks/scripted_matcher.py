@@ -53,7 +53,7 @@ def scripted_log_average_miss_rate(
             person["ignore"] = 1
     low, high = heights.low / protocol.height_filter_ratio, heights.high * protocol.height_filter_ratio
     people_of, found_of = _by_image(people), _by_image(found)
-    scores, is_match, is_left_out = [np.empty(0)], [np.empty(0, dtype=np.bool_)], [np.empty(0, dtype=np.bool_)]
+    scores, is_match, is_on_ignored = [np.empty(0)], [np.empty(0, dtype=np.bool_)], [np.empty(0, dtype=np.bool_)]
     for image in range(num_images):
         own_people, own_found = people_of.get(image, []), found_of.get(image, [])
         own_people = [own_people[i] for i in np.argsort([person["ignore"] for person in own_people], kind="mergesort")]
@@ -62,16 +62,16 @@ def scripted_log_average_miss_rate(
         own_found = [each for each in own_found if low <= each["height"] < high]
         is_ignored = np.array([person["ignore"] == 1 for person in own_people], dtype=np.bool_)
         overlaps = _overlaps(_boxes(own_found), _boxes(own_people), is_ignored)
-        matched, left_out = _matched(overlaps, is_ignored, protocol.iou_threshold)
+        matched, on_ignored = _matched(overlaps, is_ignored, protocol.iou_threshold)
         scores.append(np.array([each["score"] for each in own_found]))
         is_match.append(matched)
-        is_left_out.append(left_out)
+        is_on_ignored.append(on_ignored)
 
     num_counting = sum(person["ignore"] == 0 for person in people)
     if num_counting == 0:
         return None
     order = np.argsort(-np.concatenate(scores), kind="mergesort")
-    order = order[~np.concatenate(is_left_out)[order]]
+    order = order[~np.concatenate(is_on_ignored)[order]]
     return _mean_miss_rate(np.concatenate(is_match)[order], num_counting, num_images, protocol)
 
 
@@ -106,21 +106,21 @@ def _overlaps(found_xywh: FloatArray, people_xywh: FloatArray, is_ignored: BoolA
 def _matched(overlaps: FloatArray, is_ignored: BoolArray, iou_threshold: float) -> tuple[BoolArray, BoolArray]:
     """(D,) bool each: the detection matches ground truth that is not ignored; it matches ignored ground truth."""
     num_found, num_people = overlaps.shape
-    is_taken = np.zeros(num_people, dtype=np.bool_)
-    is_match, is_left_out = np.zeros(num_found, dtype=np.bool_), np.zeros(num_found, dtype=np.bool_)
+    is_used = np.zeros(num_people, dtype=np.bool_)
+    is_match, is_on_ignored = np.zeros(num_found, dtype=np.bool_), np.zeros(num_found, dtype=np.bool_)
     for d in range(num_found):
         best, best_overlap = -1, iou_threshold
         for g in range(num_people):
-            if is_taken[g]:
+            if is_used[g]:
                 continue
             if best >= 0 and is_ignored[g]:
                 break
             if overlaps[d, g] >= best_overlap:
                 best, best_overlap = g, overlaps[d, g]
         if best >= 0:
-            is_left_out[d] = is_ignored[best]
-            is_match[d] = is_taken[best] = not is_ignored[best]
-    return is_match, is_left_out
+            is_on_ignored[d] = is_ignored[best]
+            is_match[d] = is_used[best] = not is_ignored[best]
+    return is_match, is_on_ignored
 
 
 def _mean_miss_rate(is_true: BoolArray, num_counting: int, num_images: int, protocol: Protocol) -> float:

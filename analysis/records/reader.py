@@ -234,7 +234,7 @@ def _readable_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _redacted(texts: Mapping[str, str]) -> dict[str, str]:
-    """Parameters or tags without credentials: whoever logged them may have written a URI with its password."""
+    """Parameters or tags without the credentials that a logged URI may contain."""
     return {key: redacted_setting(key, text) for key, text in texts.items()}
 
 

@@ -19,7 +19,7 @@ _RUNS_PER_PAGE = 500
 
 
 class RecordsError(ValueError):
-    """A study that cannot be read; the message says what was looked for, where, and what to do."""
+    """A study that cannot be read; the message names the store or study, the cause and the remedy."""
 
 
 def check_local_store(tracking_uri: str) -> None:
@@ -49,7 +49,7 @@ def check_local_store(tracking_uri: str) -> None:
 def _check_sqlite_file(path: Path) -> None:
     if not path.is_file():
         raise RecordsError(
-            f"there is no MLflow store at {path} (looked in {path.resolve().parent}); "
+            f"there is no MLflow store at {path} (folder searched: {path.resolve().parent}); "
             "run a study first (python sweeps/run.py), or name the store with --tracking-uri."
         )
     try:
@@ -98,7 +98,7 @@ def _client(tracking_uri: str) -> Iterator[MlflowClient]:
     try:
         yield MlflowClient(tracking_uri)
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError, OSError) as error:
-        # Messages of MLflow and SQLAlchemy have many lines; the first one says what happened.
+        # Messages of MLflow and SQLAlchemy have many lines; the first one states the cause.
         first_line = redacted_text((str(error).strip() or type(error).__name__).splitlines()[0], tracking_uri)
         raise RecordsError(
             f"the MLflow store {redacted_uri(tracking_uri)} cannot be read: {first_line.rstrip('.')}. "

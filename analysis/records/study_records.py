@@ -115,7 +115,7 @@ class StudyRecords:
                 columns[key] = pd.array([row.metrics.get(key) for row in rows], dtype="Float64")
         for key in (names.NUM_PARAMS, names.FLOPS):
             if key in columns:
-                columns[key] = pd.array([_whole(row.metrics.get(key)) for row in rows], dtype="Int64")
+                columns[key] = pd.array([_integer(row.metrics.get(key)) for row in rows], dtype="Int64")
         for key in param_keys:
             # A list of plain values: a column that mixes numbers and names stays as it was logged.
             columns[key] = [row.params.get(key) for row in rows]
@@ -134,7 +134,7 @@ def distillation_config(params: Mapping[str, ParameterValue]) -> TrialConfig | N
     sections: dict[str, Any] = {
         name: {"weight": 0.0} for name, section in DistillationConfig() if isinstance(section, Section)
     }
-    # Keys with a dot first: a foreign plain value in a stage's place is then an error of validation.
+    # Keys with a dot first, so that a plain value recorded for a stage replaces its section and fails validation.
     for key, value in sorted(recorded.items(), key=lambda item: "." not in item[0]):
         stage, _, setting = key.partition(".")
         if setting:
@@ -158,5 +158,5 @@ def _known_first(keys: set[str]) -> list[str]:
     return [key for key in known if key in keys] + sorted(keys - set(known))
 
 
-def _whole(value: float | None) -> int | None:
+def _integer(value: float | None) -> int | None:
     return None if value is None else round(value)

@@ -42,7 +42,7 @@ pre { background: #f5f5f5; padding: .7rem 1rem; overflow-x: auto; }
 
 
 def render_html(records: StudyRecords, results: StudyResults, pictures: Mapping[str, bytes]) -> str:
-    """The whole report, which loads nothing from elsewhere; all names and values are escaped.
+    """The report without external resources; all names and values are escaped.
 
     Args:
         records: What the results were computed from.
@@ -143,7 +143,7 @@ def _measures_section(results: StudyResults) -> list[str]:
     parts = ["<h2>Knee and hypervolume</h2>", f"<p>{escape(sentences.knees(results))}</p>"]
     if results.front.pairs:
         parts.append(
-            _paragraph(f"The knee is {KNEE_RULE}. Straight fronts and those of fewer than three points have none.")
+            _paragraph(f"The knee is {KNEE_RULE}. Straight fronts and those of fewer than three points have no knee.")
         )
     explanation = (
         "Hypervolume: share of the box between zero and the reference point that the front dominates, from 0 to 1; "

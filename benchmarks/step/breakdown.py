@@ -54,17 +54,17 @@ def measure_breakdown(trainer: HkdTrainer, rounds: int, device: torch.device) ->
     places = _places(trainer)
     names = [*dict.fromkeys(name for name, _, _ in places), REST]
     milliseconds: dict[str, list[float]] = {name: [] for name in names}
-    whole = []
+    step_milliseconds = []
     trainer.step()
     for number in range(rounds):
         print_progress(f"breakdown: step {number + 1} of {rounds}")
         spent = dict.fromkeys(names, 0.0)
         with _timed_places(places, spent, device):
-            whole.append(milliseconds_of(trainer.step, device))
-        spent[REST] = whole[-1] - sum(spent.values())
+            step_milliseconds.append(milliseconds_of(trainer.step, device))
+        spent[REST] = step_milliseconds[-1] - sum(spent.values())
         for name in names:
             milliseconds[name].append(spent[name])
-    step = Spread.of(whole)
+    step = Spread.of(step_milliseconds)
     spreads = {name: Spread.of(values) for name, values in milliseconds.items()}
     parts = tuple(Part(name, spread, spread.median / step.median) for name, spread in spreads.items())
     return Breakdown(parts, step)

@@ -45,12 +45,12 @@ class Display:
 
     def print_line(self, text: str) -> None:
         """Print a permanent line."""
-        # Paths hold no markup, and grep reads the lines, too: they are not wrapped.
+        # No markup, because paths may contain brackets; not wrapped, so that grep finds paths in redirected output.
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
         self._last_update = time.monotonic()
 
     def show_progress(self, text: str) -> None:
-        """Show progress: in the live line, or, without a terminal, as a line now and then."""
+        """Show progress: in the live line, or, without a terminal, as a line at most once a minute."""
         pause = _SECONDS_BETWEEN_UPDATES if self._status is not None else SECONDS_BETWEEN_PLAIN_LINES
         if time.monotonic() - self._last_update < pause:
             return
@@ -74,7 +74,7 @@ class TeacherBoard:
         self._printed_epochs: set[tuple[str, int]] = set()
 
     def update(self, moment: TrainingProgress) -> None:
-        """Show a moment of the training."""
+        """Show the progress of the training."""
         epoch = moment.epoch - 1
         measured = phrases(self._objectives, moment.numbers)
         quality = f", {measured}" if measured else ""

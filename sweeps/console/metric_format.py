@@ -44,5 +44,5 @@ def cell(metric: str, metrics: Mapping[str, float]) -> str:
 
 
 def phrases(wanted: Sequence[str], metrics: Mapping[str, float]) -> str:
-    """The values of the wanted metrics that are there, with units, separated by commas."""
+    """The values of the wanted metrics, with units, separated by commas; without those that have no value."""
     return ", ".join(_FORMATS[metric].phrase.format(cell(metric, metrics)) for metric in wanted if metric in metrics)

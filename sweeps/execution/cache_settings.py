@@ -16,7 +16,7 @@ FOLDER = "teacher_outputs"
 """In ``data.cache_dir``, beside a node's decoded images."""
 
 _DETERMINE_BATCHES = ("training.seed", "training.batch_size", "training.precision", "data.augmentation.")
-"""Searchable settings each of whose values gives other batches, or other pyramids of the teacher."""
+"""Searchable settings that change the batches or the teacher's pyramids."""
 # Enough for each shipped study (0.9 and 2.6 GB) and for one at the default settings (4 GB, 8 in fp32), and fits the
 # page cache of a machine with 16 GB, so that entries are read from memory. No cache on GPUs: the pyramids of 16 images
 # of 480 x 640 with 256 channels are 210 MB per step, whose transfer of 20 ms or more is estimated to take longer than

@@ -121,7 +121,7 @@ def trial_resources(
         measured_gpu_share: Replaces ``gpus_per_trial: auto``; None stands for a whole GPU.
 
     Raises:
-        StudyError: a trial needs more than this machine has, and would wait for ever.
+        StudyError: a trial needs more than this machine has, and would never start.
     """
     num_gpus = config.gpus_per_trial
     if num_gpus is None or num_gpus == "auto":

@@ -117,9 +117,9 @@ def gpu_share(need: MemoryNeed) -> GpuShare:
     shared_by = "one trial has a GPU to itself" if fitting == 1 else f"{fitting} trials share a GPU"
     return GpuShare(
         share,
-        f"Memory: the largest student takes {format_bytes(need.peak_bytes)} of a GPU's "
+        f"Memory: the largest student needs {format_bytes(need.peak_bytes)} of a GPU's "
         f"{format_bytes(need.device_bytes)}; "
-        f"with {100 * HEADROOM:.0f} % to spare, {shared_by}",
+        f"with {100 * HEADROOM:.0f} % headroom, {shared_by}",
     )
 
 

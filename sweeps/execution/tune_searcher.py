@@ -17,7 +17,7 @@ from ray.tune.search import Searcher
 from sweeps.trials.worker import SPEC, TrialSpec
 
 NextTrial = Callable[[], TrialSpec | None]
-"""Returns the next trial; None where there is none now."""
+"""Returns the next trial; None if no trial is queued now."""
 
 
 class QueueSearcher(Searcher):

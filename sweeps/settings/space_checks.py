@@ -85,7 +85,7 @@ def _name_problems(key: str, base: TrialConfig) -> list[str]:
 def _prefix_problems(key: str, verb: str) -> list[str]:
     """Why a setting may not differ between trials."""
     if key in GIVEN_BY_STUDY:
-        return [f"{key}: cannot {verb}: all trials are given the same. Set it in base, or see resources"]
+        return [f"{key}: cannot {verb}: all trials have the same value. Set it in base, or see resources"]
     if f"{key}." in SEARCHABLE:
         return [f"{key}: cannot {verb} as a whole; name its settings one by one, as {key}.NAME"]
     if not key.startswith(SEARCHABLE):

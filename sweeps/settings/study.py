@@ -51,7 +51,7 @@ def _check_objectives(objectives: tuple[ObjectiveName, ...]) -> tuple[ObjectiveN
         raise ValueError(f"found {found}; allowed: each objective once")
     if not set(objectives) & set(MISS_RATES):
         raise ValueError(
-            f"found {found}, known of every trial before it is trained; "
+            f"found {found}, all known before training; "
             f"allowed: one or more of {', '.join(MISS_RATES)}, with any of {', '.join(COSTS)}"
         )
     return objectives
@@ -82,7 +82,7 @@ class SchedulerConfig(Section):
     """Whether trials are stopped early."""
 
     type: Literal["fifo"] = "fifo"
-    """``fifo``: none is; trials run in the order of their proposal."""
+    """``fifo``: never; trials run in the order of their proposal."""
 
 
 class TrackingConfig(Section):

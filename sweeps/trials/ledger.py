@@ -1,11 +1,11 @@
-"""The state of every trial of a study, from its proposal to its end. A study is resumed from here alone.
+"""The state of every trial of a study, from its proposal to its end. A study is resumed from this record alone.
 
 The ledger is Optuna's journal storage in the study's folder, written before and after each change of a trial's state.
 Ray Tune writes its own state every ten seconds and not atomically: after a kill it is older than MLflow and the
 checkpoints, or unreadable, and Tune then starts from nothing. It is therefore never read.
 
-Baselines are a second Optuna study in the same file: they lie outside the searched ranges, and samplers that learn from
-complete parameter sets (gp, nsga2) fall back to random sampling if one trial lacks a searched parameter.
+Baselines are a second Optuna study in the same file: their values may be outside the searched ranges, and samplers that
+learn from complete parameter sets (gp, nsga2) fall back to random sampling if one trial lacks a searched parameter.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Ledger:
             return None
         for repetition in range(MAX_PROPOSALS):
             number = len(study.get_trials(deepcopy=False))
-            # A sampler may repeat one known trial for ever: after half of the proposals, sample at random.
+            # A sampler may repeat the same trial indefinitely: after half of the proposals, sample at random.
             study.sampler = self._sampler(number) if repetition < MAX_PROPOSALS // 2 else RandomSampler(seed=number)
             trial = study.ask(self._space)
             if trial.params not in known:
@@ -224,7 +224,7 @@ def open_ledger(study: StudyConfig, journal: Path) -> Ledger:
 
 
 class _KernelLock(JournalFileOpenLock):
-    """Optuna's own locks outlive a killed holder, and the next process waits for them; the kernel's do not."""
+    """The kernel releases the lock of a killed process; Optuna's own lock would delay the next process."""
 
     def __init__(self, journal: Path) -> None:
         super().__init__(str(journal))

@@ -37,7 +37,7 @@ class TrialQueue:
         return self._is_exhausted or self._num_proposed() >= planned
 
     def next(self) -> LedgerTrial | None:
-        """Start the next trial, or another attempt at an interrupted one; None where there is none."""
+        """Start the next trial, or another attempt at an interrupted one; None if no trial is left."""
         if self._interrupted:
             return self.ledger.restart(self._interrupted.popleft())
         if baselines := self._baselines_left():

@@ -44,13 +44,13 @@ class WorkerSettings:
     num_threads: int
     has_gpu: bool
     working_directory: Path
-    """The driver's, from which relative paths of the configuration start."""
+    """The driver's, to which relative paths of the configuration refer."""
 
     def apply(self) -> None:
         """Set up this process. Call it before the first computation."""
         os.chdir(self.working_directory)
         if not self.has_gpu:
-            # Ray hides the other GPUs from a worker that reserves some, but none from a worker that reserves none.
+            # Ray does not hide the GPUs from a worker that reserves no GPU.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         torch.set_num_threads(self.num_threads)
 
@@ -161,7 +161,7 @@ class DistillationTrial(tune.Trainable):
             self._epochs = fit(self._trainer)
             if spec.resume_from is not None:
                 self.load_checkpoint(spec.resume_from)
-        # Ray 2.60 waits for ever for a trial whose reset_config raises, as one that is about to start.
+        # If reset_config raises, Ray 2.60 waits for the start of the trial forever.
         except Exception as error:  # noqa: BLE001 (raised again in step)
             self._failure = error
 

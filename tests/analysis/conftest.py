@@ -13,7 +13,7 @@ from tests.analysis.studies import make_empty_database
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite file with MLflow's tables and nothing in them: making one takes seconds, copying one does not."""
+    """An SQLite file with MLflow's tables and nothing in them: creating one takes seconds, copying does not."""
     path = tmp_path_factory.mktemp("mlflow") / "empty.db"
     make_empty_database(path)
     return path
@@ -21,7 +21,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def database(empty_database: Path, tmp_path: Path) -> Path:
-    """A store of the test's own."""
+    """An empty store for one test."""
     return Path(shutil.copy(empty_database, tmp_path / "mlflow.db"))
 
 

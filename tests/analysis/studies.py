@@ -16,7 +16,7 @@ from hkd import metric_names as names
 
 EPOCHS = 4
 DISTILLED = {"distillation.pyramid.weight": 1.0}
-"""The part of a trial's configuration by which a report knows that it is distilled."""
+"""The settings by which the report recognises a distilled trial."""
 _MLFLOW_STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 

@@ -91,7 +91,7 @@ def test_without_teacher_largest_student_is_reference() -> None:
     front = find_front(records([record("large", 0.2, 4e6, 8e9), record("light", 0.6, 1e6, 2e9)]))
     params = front.hypervolumes[0]
     assert params.reference_point == (1.0, 4e6)
-    # (1 - 0.6) * (4 - 1) / 4 = 0.3; the large one lies on the reference point's edge.
+    # (1 - 0.6) * (4 - 1) / 4 = 0.3; the large one is on the boundary of the box.
     assert params.value == pytest.approx(0.3, rel=1e-12)
     assert params.beyond_reference == 1
     student = front.student("light")
@@ -111,7 +111,7 @@ def test_settings_are_those_in_which_trials_differ() -> None:
 
 
 def test_front_follows_objectives_of_study() -> None:
-    # In (mr2_all, parameters), FEW dominates; the miss rate on reasonable pedestrians and the FLOPs have no say.
+    # In (mr2_all, parameters), FEW dominates; the miss rate on reasonable pedestrians and the FLOPs do not count.
     few = record("few", 0.9, 1e6, 9e9, metrics={"mr2_all": 0.5})
     many = record("many", 0.1, 2e6, 1e9, metrics={"mr2_all": 0.6})
     teacher = record("teacher", 0.9, 4e6, 9e9, role="teacher", metrics={"mr2_all": 0.2})

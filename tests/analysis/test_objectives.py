@@ -35,7 +35,7 @@ def test_default_objectives_where_none_can_be_read(recorded: str | None) -> None
     assert "mr2_reasonable, num_params, flops" in found.note
 
 
-def test_unknown_objective_is_left_out_with_note() -> None:
+def test_unknown_objective_is_ignored_with_note() -> None:
     found = parse_objectives("mr2_all, latency_ms, flops")
     assert [objective.name for objective in found.objectives] == ["mr2_all", "flops"]
     assert found.note is not None

@@ -33,7 +33,7 @@ def test_report_is_written_and_front_printed(study: str, tmp_path: Path, capsys:
     assert pareto.main(["--study", study]) == 0
     folder = tmp_path / "reports" / "demo"
     assert {path.name for path in folder.iterdir()} == FILES
-    # Nothing is left of the folder in which the files were made.
+    # The temporary folder of the files was removed.
     assert [path.name for path in folder.parent.iterdir()] == ["demo"]
     summary = json.loads((folder / "summary.json").read_text())
     assert [student["trial_id"] for student in summary["front"]] == ["00001", "00002"]
@@ -154,10 +154,10 @@ def test_unknown_study_is_one_message(study: str, tmp_path: Path, capsys: pytest
 
 
 def test_out_that_is_file_is_one_message(study: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "taken").write_text("mine")
-    assert pareto.main(["--study", study, "--out", "taken/report"]) == 2
-    assert "--out taken/report: taken is a file; name a folder." in error_of(capsys)
-    assert (tmp_path / "taken").read_text() == "mine"
+    (tmp_path / "occupied").write_text("mine")
+    assert pareto.main(["--study", study, "--out", "occupied/report"]) == 2
+    assert "--out occupied/report: occupied is a file; name a folder." in error_of(capsys)
+    assert (tmp_path / "occupied").read_text() == "mine"
 
 
 @pytest.mark.usefixtures("without_drawing")

@@ -1,1 +1,1 @@
-"""The real commands, as a user drives them."""
+"""The real commands, as a user runs them."""

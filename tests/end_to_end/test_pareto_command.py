@@ -29,8 +29,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    whole = [sys.executable, *command]
-    return subprocess.run(whole, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    command_line = [sys.executable, *command]
+    return subprocess.run(command_line, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_report_from_any_folder(folder: Path) -> None:
@@ -60,9 +60,9 @@ def test_module_runs_without_torch_or_ray(folder: Path) -> None:
 
 
 def test_help_shows_an_example_and_a_mistake_exits_with_2(tmp_path: Path) -> None:
-    told = run(tmp_path, str(PARETO), "--help")
-    assert told.returncode == 0
-    assert "python analysis/pareto.py --study demo" in told.stdout
+    shown = run(tmp_path, str(PARETO), "--help")
+    assert shown.returncode == 0
+    assert "python analysis/pareto.py --study demo" in shown.stdout
     assert run(tmp_path, str(PARETO)).returncode == 2
     missed = run(tmp_path, str(PARETO), "--study", "demo")
     assert missed.returncode == 2

@@ -307,7 +307,7 @@ def test_dry_run_reports_gpu_share_measurement(folder: Path, capsys: pytest.Capt
     assert "how many of its largest trials share one\n" in out
 
 
-def test_dry_run_rejects_what_the_study_would(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_rejects_changed_study(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from sweeps.folder import StudyFolder
     from sweeps.settings.study import load_study
 
@@ -325,8 +325,8 @@ def test_dry_run_table_fits_80_columns(
     name = "a-baseline-of-a-long-name-indeed"
     assert run.main(["--config", "tiny.yaml", "--dry-run", "--set", f"baselines.{name}.training.seed=1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    begin, end = (next(i for i, line in enumerate(lines) if text in line) for text in ("M params", "Dry run"))
-    table = lines[begin:end]
+    start, end = (next(i for i, line in enumerate(lines) if text in line) for text in ("M params", "Dry run"))
+    table = lines[start:end]
     assert table[0].split() == ["backbone", "width", "pyramid", "head", "M", "params", "GFLOPs"]
     assert max(map(len, table)) <= 80
     # Teacher, three baselines, smallest and largest student; long names are folded, not truncated.

@@ -71,7 +71,7 @@ class Experiments(MlflowDouble):
 
 
 class Place:
-    """Runs a study whose trials are what a test does with the double of Tune."""
+    """Runs a study; the function ``trials`` stands for Ray Tune's run."""
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.store = Experiments()

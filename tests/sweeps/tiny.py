@@ -1,4 +1,4 @@
-"""A study as small as one can be that still has pedestrians to miss."""
+"""The smallest study whose validation images have pedestrians."""
 
 from __future__ import annotations
 

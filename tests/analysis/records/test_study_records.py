@@ -25,7 +25,7 @@ NO_STAGES = {stage: {"weight": 0.0} for stage in ("pyramid", "region", "embeddin
         ({"distillation": {**NO_STAGES, "logits": {"weight": 1.0}}, "teacher": None}, False),
     ],
 )
-def test_trial_is_distilled_as_its_configuration_says(settings: Mapping[str, Any], is_distilled: bool) -> None:
+def test_configuration_determines_whether_trial_is_distilled(settings: Mapping[str, Any], is_distilled: bool) -> None:
     config = TrialConfig.model_validate(settings)
     assert config.is_distilled is is_distilled
     logged = {key: parse_parameter(str(value)) for key, value in flatten(config).items()}

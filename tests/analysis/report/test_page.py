@@ -55,7 +55,7 @@ def study_with(name: str = "demo", trial_id: str = "t0") -> StudyRecords:
     return records(trials, TEACHER, study=name)
 
 
-def test_page_loads_nothing_from_elsewhere() -> None:
+def test_page_has_no_external_resources() -> None:
     parsed, html = render(study_with())
     assert parsed.addresses
     assert all(address.startswith("data:image/png;base64,") for address in parsed.addresses)

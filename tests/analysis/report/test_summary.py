@@ -76,7 +76,7 @@ def test_summary_follows_objectives_of_study() -> None:
     assert (student["mr2_all"], student["mr2_small"], student["flops"]) == (0.5, 0.75, 1e9)
     assert (student["gap_to_teacher"], student["gap_to_teacher_mr2_small"]) == (0.25, 0.25)
     assert student["times_fewer_flops"] == 10.0
-    # Not an objective, but known of every trial.
+    # Not an objective, but logged by every trial.
     assert student["num_params"] == 1_000_000
     assert "times_fewer_params" not in student
     assert read["flops_front"] == read["flops_mr2_small_front"] == ["t"]

@@ -58,7 +58,7 @@ def test_share_is_one_over_number_of_trials_that_fit(peak_gib: float, fitting: i
     found = gpu_share(MemoryNeed(int(peak_gib * GIB), 80 * GIB, "cuda"))
     assert found.share == share
     shared_by = "one trial has a GPU to itself" if fitting == 1 else f"{fitting} trials share a GPU"
-    assert found.reason.endswith(f"of a GPU's 80.0 GiB; with 15 % to spare, {shared_by}")
+    assert found.reason.endswith(f"of a GPU's 80.0 GiB; with 15 % headroom, {shared_by}")
     # The study runs this number of trials on one GPU, and not one more.
     resources = ResourcesConfig(gpus_per_trial="auto", cpus_per_trial=0.01)
     assert trial_resources(resources, Cluster(None, 8, 1), measured_gpu_share=share).max_concurrent == fitting
@@ -72,7 +72,7 @@ def test_shares_of_trials_fill_a_gpu(fitting: int) -> None:
     assert fitting * share <= 1 < (fitting + 1) * share
 
 
-def test_worker_whose_gpu_torch_does_not_find_reserves_a_whole_one() -> None:
+def test_trial_reserves_one_gpu_where_torch_finds_none() -> None:
     assert gpu_share(MemoryNeed(GIB, 80 * GIB, "cpu")).share == 1.0
 
 
@@ -103,43 +103,43 @@ def test_baseline_may_be_the_heaviest_trial() -> None:
     wide = {"student.width_multiplier": 1.0}
     assert heaviest_trial(study_of(space=space, baselines={"wide": wide})).student.width_multiplier == 1.0
     # Of two of the same shape, the distilled one, which needs its teacher.
-    undistilled = {f"distillation.{level}.weight": 0 for level in ("pyramid", "region", "logits")}
+    undistilled = {f"distillation.{stage}.weight": 0 for stage in ("pyramid", "region", "logits")}
     study = study_of(baselines={"undistilled": undistilled, "distilled": {}}, base={})
     assert heaviest_trial(study).distillation.is_active
 
 
 @pytest.mark.parametrize(
-    ("asked", "given"),
+    ("configured", "resources"),
     [("auto", replace(WHOLE, num_gpus=0.0)), (None, WHOLE), (0.25, replace(WHOLE, num_gpus=0.25))],
 )
 def test_nothing_is_measured_without_gpus_or_without_auto(
-    monkeypatch: pytest.MonkeyPatch, asked: Any, given: TrialResources
+    monkeypatch: pytest.MonkeyPatch, configured: Any, resources: TrialResources
 ) -> None:
     monkeypatch.setattr(packing, "measure_on_cluster", None)
     display, out = plain_display()
-    study = study_of(resources={"gpus_per_trial": asked})
-    assert share_gpus(study, Cluster(None, 1, float(given.num_gpus > 0)), given, None, display) == given
+    study = study_of(resources={"gpus_per_trial": configured})
+    assert share_gpus(study, Cluster(None, 1, float(resources.num_gpus > 0)), resources, None, display) == resources
     assert out.getvalue() == ""
 
 
 def test_measured_share_is_printed_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[TrialConfig, Path | None, WorkerSettings]] = []
+    calls: list[tuple[TrialConfig, Path | None, WorkerSettings]] = []
 
     def measure(config: TrialConfig, teacher: Path | None, worker: WorkerSettings, *, num_cpus: float) -> MemoryNeed:
-        asked.append((config, teacher, worker))
+        calls.append((config, teacher, worker))
         return MemoryNeed(10 * GIB, 80 * GIB, "cuda")
 
     monkeypatch.setattr(packing, "measure_on_cluster", measure)
     display, out = plain_display()
     study = study_of(resources={"gpus_per_trial": "auto", "max_concurrent_trials": 5})
     cluster = Cluster(None, num_cpus=16, num_gpus=2)
-    whole = trial_resources(study.resources, cluster)
-    assert whole == TrialResources(1.0, 1.0, 1, 2)
-    found = share_gpus(study, cluster, whole, Path("teacher.safetensors"), display)
+    one_per_gpu = trial_resources(study.resources, cluster)
+    assert one_per_gpu == TrialResources(1.0, 1.0, 1, 2)
+    found = share_gpus(study, cluster, one_per_gpu, Path("teacher.safetensors"), display)
     # Twelve would fit two GPUs; the study allows five.
     assert found == TrialResources(1.0, 0.1666, 1, 5)
-    assert "10.0 GiB of a GPU's 80.0 GiB; with 15 % to spare, 6 trials share a GPU" in out.getvalue()
-    ((config, teacher, worker),) = asked
+    assert "10.0 GiB of a GPU's 80.0 GiB; with 15 % headroom, 6 trials share a GPU" in out.getvalue()
+    ((config, teacher, worker),) = calls
     assert (config, teacher, worker.has_gpu) == (heaviest_trial(study), Path("teacher.safetensors"), True)
 
 

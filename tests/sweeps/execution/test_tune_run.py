@@ -1,4 +1,4 @@
-"""What Ray Tune is given to run; with a double of its Tuner."""
+"""The trials and settings with which Ray Tune runs; with a double of its Tuner."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESOURCES = TrialResources(num_cpus=2.0, num_gpus=0.25, num_threads=3, max_concu
 
 
 class RecorderDouble:
-    """Knows which trials were handed to Tune and have not ended."""
+    """Records the trials that are handed to Tune and counts those that have not ended."""
 
     def __init__(self) -> None:
         self.handed_over: list[LedgerTrial] = []
@@ -35,7 +35,7 @@ class RecorderDouble:
 
 
 class TunerDouble:
-    """Takes every suggestion, as Tune does where resources are free."""
+    """Starts every suggested trial, as Tune does where resources are free."""
 
     def __init__(self, recorder: RecorderDouble, tune_config: Any, run_config: Any) -> None:
         self.recorder, self.tune_config, self.run_config = recorder, tune_config, run_config
@@ -51,7 +51,7 @@ class TunerDouble:
         assert searcher.suggest("its id") == Searcher.FINISHED
 
 
-def test_tune_is_given_the_queue_with_checkpoints_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tune_runs_queue_with_checkpoints_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = {"name": "x", "storage_path": tmp_path, "base": {"teacher": None}, "baselines": {"b": {"training.seed": 7}}}
     space = {"training.seed": {"type": "categorical", "choices": [1, 2]}}
     study = StudyConfig.model_validate({**raw, "space": space, "search": {"num_trials": 1}})

@@ -48,7 +48,7 @@ RATE = FloatRange(type="float", low=1e-4, high=1e-2, log=True)
         ("teacher.head_channels", CHANNELS, ["space.teacher.head_channels: cannot be searched"]),
         ("evaluation.nms_iou", RATE, ["space.evaluation.nms_iou: cannot be searched"]),
         ("training.device", Choices(type="categorical", choices=("cpu", "cuda")),
-         ["space.training.device: cannot be searched: all trials are given the same"]),
+         ["space.training.device: cannot be searched: all trials have the same value"]),
         ("training.num_threads", IntegerRange(type="int", low=1, high=2), ["space.training.num_threads: cannot be"]),
     ],
 )  # fmt: skip
@@ -88,7 +88,7 @@ def test_setting_that_breaks_no_rule_is_not_reported() -> None:
 
 
 def test_base_value_of_searched_setting_is_ignored() -> None:
-    # Both ranges lie above the base's scale_max of 1.3, which no trial has.
+    # Both ranges are above the base's scale_max of 1.3, which no trial has.
     assert TrialConfig().data.augmentation.scale_max == 1.3
     assert space_problems(scales((1.4, 1.5), (1.6, 2.0)), TrialConfig()) == []
     # Where scale_max is not searched, each trial has it.

@@ -121,8 +121,8 @@ def test_setting_of_a_trial_outside_base_is_refused(tmp_path: Path) -> None:
         ("name: teachers", "the folder of the teachers"),
         ("name: x\nobjectives: [ap]", "allowed: mr2_reasonable, mr2_small"),
         ("name: x\nobjectives: [mr2_all, mr2_all]", "objectives: found mr2_all, mr2_all; allowed: each objective once"),
-        # Known before training: there would be nothing to find out.
-        ("name: x\nobjectives: [num_params]", "objectives: found num_params, known of every trial before"),
+        # Known before training: such a study needs none.
+        ("name: x\nobjectives: [num_params]", "objectives: found num_params, all known before training"),
         ("name: x\nobjectives: [gmacs, flops]",
          "allowed: one or more of mr2_reasonable, mr2_small, mr2_heavy, mr2_all, with any of num_params, flops, gmacs"),
         ("name: x\nobjectives: []", "objectives: found"),

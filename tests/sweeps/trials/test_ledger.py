@@ -1,4 +1,4 @@
-"""The ledger: what it records of trials, wherever the process is killed."""
+"""The ledger: what it records of trials, also if the process is killed."""
 
 from __future__ import annotations
 

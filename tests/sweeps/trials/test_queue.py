@@ -87,7 +87,7 @@ def test_exhausted_space_is_reported_once(journal: Path, monkeypatch: pytest.Mon
     reported: list[int] = []
     queue = TrialQueue(study, ledger, reported.append)
     next_of(queue)
-    # As where the sampler repeats known trials only.
+    # As if the sampler only repeated earlier trials.
     monkeypatch.setattr(ledger, "start_proposed", lambda: None)
     was_empty = queue.is_empty
     assert queue.next() is None

@@ -85,12 +85,12 @@ def test_trial_from_start_to_artifacts(spec: TrialSpec, tmp_path: Path) -> None:
     assert curves["reasonable"].keys() == {"fppi", "miss_rate"}
 
 
-def test_interrupted_trial_ends_with_the_same_bits(spec: TrialSpec, tmp_path: Path) -> None:
-    whole = worker()
-    whole.setup({SPEC: spec})
-    whole.step()
-    whole.save_checkpoint(str(tmp_path))
-    expected = plain_metrics(whole.step())
+def test_resumed_trial_is_bit_identical(spec: TrialSpec, tmp_path: Path) -> None:
+    uninterrupted = worker()
+    uninterrupted.setup({SPEC: spec})
+    uninterrupted.step()
+    uninterrupted.save_checkpoint(str(tmp_path))
+    expected = plain_metrics(uninterrupted.step())
     resumed = worker()
     resumed.setup({SPEC: replace(spec, resume_from=tmp_path)})
     result = resumed.step()
@@ -149,11 +149,11 @@ def test_reused_worker_keeps_data_and_teacher_only(spec: TrialSpec, monkeypatch:
 def test_cached_pyramids_do_not_change_results(spec: TrialSpec, tmp_path: Path) -> None:
     trial = worker()
     fractions = []
-    for room in (None, CacheBudget(tmp_path, 10**9), CacheBudget(tmp_path, 10**9)):
-        trial.reset_config({SPEC: replace(spec, teacher_cache=room)})
+    for cache in (None, CacheBudget(tmp_path, 10**9), CacheBudget(tmp_path, 10**9)):
+        trial.reset_config({SPEC: replace(spec, teacher_cache=cache)})
         metrics = plain_metrics(trial.step())
         fractions.append(metrics.get("teacher_cached_fraction"))
-        if room is None:
+        if cache is None:
             expected = metrics
         shared = expected.keys() - {"seconds", "images_per_second", "utilisation", "peak_memory_bytes"}
         assert {name: metrics[name] for name in shared} == {name: expected[name] for name in shared}
