@@ -1,4 +1,4 @@
-"""Brings MLflow up to date with the ledger, which is written first and is the record that counts."""
+"""Brings MLflow up to date with the ledger, which is written first and is authoritative."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class Ledger:
         num_configurations: int | None,
         sampler: Callable[[int], BaseSampler],
     ) -> None:
-        # At a lower level it announces every study, and that an optional package would make gp faster.
+        # Optuna would log every study, and a warning that an optional package makes gp faster.
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._objectives = tuple(objectives)
         self._space = dict(space)

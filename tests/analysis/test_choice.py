@@ -56,7 +56,7 @@ def test_baselines_are_compared_with_best_distilled_student_that_is_no_larger() 
     assert not front.student("alone").is_distilled
 
 
-def test_baseline_without_rival_of_its_size() -> None:
+def test_baseline_without_distilled_student_of_same_size() -> None:
     plain = record("b0", 0.5, 1e5, 1e9, role="baseline", baseline="undistilled")
     (comparison,) = compare_baselines(find_front(records([plain, BENT], TEACHER)))
     assert (comparison.best_distilled, comparison.difference) == (None, None)

@@ -119,7 +119,7 @@ def test_error_of_command_line_has_no_credentials(capsys: pytest.CaptureFixture[
 
 @pytest.fixture
 def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes the most time and is tested in test_plots."""
+    """Drawing is slow and is tested in test_plots."""
     monkeypatch.setattr(plots, "draw_front", lambda *_: b"a picture")
 
 

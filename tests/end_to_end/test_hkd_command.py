@@ -57,22 +57,22 @@ def hkd(folder: Path, arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> Path:
-    done = hkd(folder, "train trial.yaml --out whole")
+    done = hkd(folder, "train trial.yaml --out complete")
     assert done.returncode == 0, done.stderr
     assert "teacher: MR^-2 (reasonable)" in done.stderr
     assert "epoch 20/20: loss" in done.stderr
-    assert "results: whole" in done.stdout
-    return folder / "whole"
+    assert "results: complete" in done.stdout
+    return folder / "complete"
 
 
-def test_interrupted_distillation_resumes_to_the_same_bits(folder: Path, trained: Path) -> None:
-    command = [str(HKD), "train", "trial.yaml", "--out", "broken"]
+def test_resumed_distillation_is_bit_identical(folder: Path, trained: Path) -> None:
+    command = [str(HKD), "train", "trial.yaml", "--out", "interrupted"]
     # In a background job of a shell SIGINT is ignored, and child processes inherit that.
     previous_handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         signal.signal(signal.SIGINT, previous_handler)
         until = time.monotonic() + TIMEOUT_S
-        while not (folder / "broken" / "training_state.pt").is_file() and time.monotonic() < until:
+        while not (folder / "interrupted" / "training_state.pt").is_file() and time.monotonic() < until:
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGINT)
         _, stderr = process.communicate(timeout=TIMEOUT_S)
@@ -80,20 +80,20 @@ def test_interrupted_distillation_resumes_to_the_same_bits(folder: Path, trained
     assert stderr.splitlines()[-1].startswith("hkd train: interrupted.")
     assert "--resume" in stderr.splitlines()[-1]
     assert "Traceback" not in stderr
-    assert 1 <= len(json.loads((folder / "broken" / "epochs.json").read_text())) < 20
-    assert not (folder / "broken" / "student.safetensors").exists()
+    assert 1 <= len(json.loads((folder / "interrupted" / "epochs.json").read_text())) < 20
+    assert not (folder / "interrupted" / "student.safetensors").exists()
 
-    refused = hkd(folder, "train trial.yaml --out broken")
-    assert refused.returncode == 2
-    assert "already holds a training" in refused.stderr
-    assert "--resume" in refused.stderr
+    rejected = hkd(folder, "train trial.yaml --out interrupted")
+    assert rejected.returncode == 2
+    assert "already holds a training" in rejected.stderr
+    assert "--resume" in rejected.stderr
 
-    resumed = hkd(folder, "train trial.yaml --out broken --resume")
+    resumed = hkd(folder, "train trial.yaml --out interrupted --resume")
     assert resumed.returncode == 0, resumed.stderr
     for name in ("student.safetensors", "detections.json", "metrics.json"):
-        assert (folder / "broken" / name).read_bytes() == (trained / name).read_bytes(), name
+        assert (folder / "interrupted" / name).read_bytes() == (trained / name).read_bytes(), name
     # Each epoch has its losses, and the gradient ratio of every distillation stage.
-    epochs = json.loads((folder / "broken" / "epochs.json").read_text())
+    epochs = json.loads((folder / "interrupted" / "epochs.json").read_text())
     assert len(epochs) == 20
     assert {"distill_pyramid", "distill_region", "distill_logits", "gradient_ratio_pyramid"} <= set(epochs[0])
 
@@ -101,7 +101,7 @@ def test_interrupted_distillation_resumes_to_the_same_bits(folder: Path, trained
 def test_results_can_be_evaluated_and_used(folder: Path, trained: Path) -> None:
     evaluated = hkd(
         folder,
-        "evaluate --ground-truth scenes/validation.json --detections whole/detections.json --json evaluated.json",
+        "evaluate --ground-truth scenes/validation.json --detections complete/detections.json --json evaluated.json",
     )
     assert evaluated.returncode == 0, evaluated.stderr
     metrics = json.loads((trained / "metrics.json").read_text())
@@ -110,7 +110,7 @@ def test_results_can_be_evaluated_and_used(folder: Path, trained: Path) -> None:
 
     drawn = hkd(
         folder,
-        "detect scenes/images/validation_000000.png --weights whole/student.safetensors --out drawn "
+        "detect scenes/images/validation_000000.png --weights complete/student.safetensors --out drawn "
         "--score-threshold 0.01",
     )
     assert drawn.returncode == 0, drawn.stderr
@@ -118,17 +118,17 @@ def test_results_can_be_evaluated_and_used(folder: Path, trained: Path) -> None:
         assert picture.size == (128, 96)
 
 
-def test_detect_command_finds_what_training_found(folder: Path, trained: Path) -> None:
+def test_detect_command_equals_detections_of_training(folder: Path, trained: Path) -> None:
     images = " ".join(f"scenes/images/validation_{i:06}.png" for i in range(4))
     found = hkd(
         folder,
-        f"detect {images} --weights whole/student.safetensors --json again.json --annotations scenes/validation.json",
+        f"detect {images} --weights complete/student.safetensors --json again.json --annotations scenes/validation.json",
     )
     assert found.returncode == 0, found.stderr
     assert found.stdout == "4 images -> again.json (image ids: scenes/validation.json)\n"
     compared = hkd(
         folder,
-        "evaluate --ground-truth scenes/validation.json --detections trained=whole/detections.json again.json "
+        "evaluate --ground-truth scenes/validation.json --detections trained=complete/detections.json again.json "
         "--resamples 50 --plot curve.png --json compared.json --subset all",
     )
     assert compared.returncode == 0, compared.stderr

@@ -42,7 +42,7 @@ def measured(epoch: int) -> dict[str, float]:
     return {"epoch": epoch, "budget_fraction": epoch / 3, "mr2_reasonable": 1 / epoch, "num_params": 1000, "flops": 4e9}
 
 
-def test_results_reach_a_server_that_was_down_meanwhile(
+def test_pending_results_are_written_after_server_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sweeps.tracking.tracker.RETRY_SECONDS", 0.0)

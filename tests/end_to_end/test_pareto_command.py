@@ -59,7 +59,7 @@ def test_module_runs_without_torch_or_ray(folder: Path) -> None:
     assert done.stdout.startswith("| rank | trial |")
 
 
-def test_help_shows_an_example_and_a_mistake_exits_with_2(tmp_path: Path) -> None:
+def test_help_shows_example_and_wrong_store_exits_with_2(tmp_path: Path) -> None:
     shown = run(tmp_path, str(PARETO), "--help")
     assert shown.returncode == 0
     assert "python analysis/pareto.py --study demo" in shown.stdout

@@ -201,7 +201,7 @@ def records(story: Story) -> StudyRecords:
     return read_study("tiny", f"sqlite:///{story.folder / 'mlflow.db'}")
 
 
-def test_report_reads_the_study(records: StudyRecords) -> None:
+def test_report_reads_study(records: StudyRecords) -> None:
     assert records.notes == ()
     assert {trial.trial_id for trial in records.counted} == {
         "baseline-undistilled",
@@ -217,7 +217,7 @@ def test_report_reads_the_study(records: StudyRecords) -> None:
     assert "distillation.pyramid.weight" in searched
 
 
-def test_artifacts_are_those_of_the_trained_student(story: Story) -> None:
+def test_artifacts_are_of_trained_student(story: Story) -> None:
     client = client_of(story.folder)
     for trial_id in story.completed.ended() - {"baseline-broken"}:
         run = story.completed.runs[trial_id]

@@ -93,7 +93,7 @@ def test_students_differ_only_in_teacher_and_distillation() -> None:
     assert {key.partition(".")[0] for key in different} <= {"teacher", "distillation"}
 
 
-def test_distilled_student_expects_the_detector_of_the_teacher_example() -> None:
+def test_distilled_example_expects_detector_of_teacher_example() -> None:
     trained, expected = load_config(EXAMPLES / "teacher.yaml"), load_config(EXAMPLES / "student_distilled.yaml").teacher
     assert expected is not None
     assert str(expected.checkpoint) == "runs/train/teacher/student.safetensors"
@@ -101,7 +101,7 @@ def test_distilled_student_expects_the_detector_of_the_teacher_example() -> None
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_study_example_passes_a_dry_run(name: str, working_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_study_example_passes_dry_run(name: str, working_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert load_study(EXAMPLES / f"{name}.yaml").base.is_distilled
     tiny = [f"base.{change}" for change in TINY_DATA]
     arguments = ["--config", str(EXAMPLES / f"{name}.yaml"), "--dry-run", *(f"--set={change}" for change in tiny)]

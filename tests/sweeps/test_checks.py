@@ -25,7 +25,7 @@ WITHOUT_GPU = TrialResources(1.0, 0.0, 1, 2)
 WITH_GPU = TrialResources(1.0, 0.25, 1, 2)
 
 
-def test_objective_without_value_on_validation_images_is_refused(tmp_path: Path) -> None:
+def test_objective_without_value_on_validation_images_is_rejected(tmp_path: Path) -> None:
     raw = tiny_trial(tmp_path)
     # So small that no pedestrian is 50 pixels high, as "reasonable" ones are.
     raw["data"]["synthetic"] |= {"height": 64, "width": 96}
@@ -48,7 +48,7 @@ def write_annotations_of(folder: Path, name: str, boxes: list[list[float]]) -> P
     return folder / name
 
 
-def test_validation_images_without_pedestrians_are_refused(tmp_path: Path) -> None:
+def test_validation_images_without_pedestrians_are_rejected(tmp_path: Path) -> None:
     annotations = read_annotations(write_annotations_of(tmp_path, "none.json", []))
     with pytest.raises(StudyError, match=r"no annotated pedestrian.*base\.data\.validation_annotations"):
         check_objectives(StudyConfig(name="x"), annotations)
@@ -82,7 +82,7 @@ def test_images_are_opened_where_requested(tmp_path: Path) -> None:
         ({"teacher": {"training": {"device": "cuda"}}}, "base.teacher.training.device"),
     ],
 )
-def test_device_cuda_needs_a_gpu_per_trial(base: dict[str, Any], setting: str) -> None:
+def test_device_cuda_needs_gpu_per_trial(base: dict[str, Any], setting: str) -> None:
     study = StudyConfig.model_validate({"name": "x", "base": base})
     with pytest.raises(StudyError, match=f"{setting} is cuda.*resources.gpus_per_trial"):
         check_device(study, WITHOUT_GPU)

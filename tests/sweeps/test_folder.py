@@ -85,7 +85,7 @@ def test_invalid_study_file_is_rejected(tmp_path: Path) -> None:
         folder.check(study(tmp_path))
 
 
-def test_study_runs_in_one_process_at_a_time(tmp_path: Path) -> None:
+def test_study_runs_in_one_process_only(tmp_path: Path) -> None:
     requested = study(tmp_path)
     first, second = StudyFolder(requested), StudyFolder(requested)
     with first.locked():

@@ -46,7 +46,7 @@ def files_in(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("command", [["sweeps/run.py"], ["-m", "sweeps.run"]])
-def test_help_runs_as_a_script_and_as_a_module(command: list[str]) -> None:
+def test_help_runs_as_script_and_module(command: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, *command, "--help"], cwd=REPOSITORY, env={**os.environ, "COLUMNS": "80"},
         capture_output=True, text=True, check=True,
@@ -60,7 +60,7 @@ def test_help_runs_as_a_script_and_as_a_module(command: list[str]) -> None:
         assert text in done.stdout
 
 
-def test_script_imports_packages_of_its_own_checkout(tmp_path: Path) -> None:
+def test_script_imports_packages_of_same_checkout(tmp_path: Path) -> None:
     (tmp_path / "sweeps").mkdir()
     shutil.copy(REPOSITORY / "sweeps" / "run.py", tmp_path / "sweeps")
     (tmp_path / "sweeps" / "__init__.py").write_text("raise SystemExit(7)", encoding="utf-8")
@@ -266,7 +266,7 @@ def test_python_warning_options_override_ours(folder: Path) -> None:
         assert text in lines
 
 
-def test_defect_shows_its_traceback(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defect_shows_traceback(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def break_down(*_: object, **__: object) -> None:
         raise ValueError("not about the input")
 

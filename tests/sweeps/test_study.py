@@ -152,7 +152,7 @@ def test_interruption_while_opening_mlflow_completes_that_write(place: Place, mo
     assert "study.yaml" in place.store.named("x").artifacts
 
 
-def test_second_signal_waits_until_all_runs_are_closed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_signal_is_raised_after_all_runs_are_closed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     def trials(tune: TuneDouble) -> None:
         tune.start_one()
         tune.start_one()
@@ -160,13 +160,13 @@ def test_second_signal_waits_until_all_runs_are_closed(place: Place, monkeypatch
 
     set_terminated = place.store.set_terminated
 
-    def impatient(run_id: str, status: str) -> None:
+    def interrupt_again(run_id: str, status: str) -> None:
         if place.store.runs[run_id].name == "baseline-b":
             interrupt()
         set_terminated(run_id, status)
 
     place.trials = trials
-    monkeypatch.setattr(place.store, "set_terminated", impatient)
+    monkeypatch.setattr(place.store, "set_terminated", interrupt_again)
     assert place.run() == 130
     assert place.status == dict.fromkeys(("x", "baseline-b", "trial-001"), ("stopped", "KILLED"))
     assert "0 trials ended, 2 resume" in place.out.getvalue()
@@ -183,7 +183,7 @@ def test_crash_leaves_no_run_open(place: Place) -> None:
     assert place.status == {"x": ("failed", "FAILED"), "baseline-b": ("stopped", "KILLED")}
 
 
-def test_mlflow_is_opened_before_the_teacher_is_trained(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_is_opened_before_teacher_is_trained(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     def create_experiment(*_: Any, **__: Any) -> str:
         place.order.append("experiment")
         return "1"
@@ -207,7 +207,7 @@ def test_study_resumes_with_largest_requested_number_of_trials(place: Place) -> 
         place.run(num_trials=1)
 
 
-def test_study_whose_space_is_exhausted_is_finished(place: Place) -> None:
+def test_study_with_exhausted_space_is_finished(place: Place) -> None:
     place.trials = TuneDouble.finish_all
     # The space holds two trials.
     assert place.run(num_trials=50) == 0
@@ -219,7 +219,7 @@ def test_study_whose_space_is_exhausted_is_finished(place: Place) -> None:
         place.run(num_trials=50)
 
 
-def test_study_started_by_another_process_before_the_lock_is_refused(
+def test_study_started_by_another_process_before_lock_is_rejected(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = place.study.model_copy(update={"objectives": ("mr2_all", "flops")})
@@ -249,7 +249,7 @@ def test_study_is_locked_while_it_is_checked(place: Place, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     "trials", [TuneDouble.finish_all, TuneDouble.start_one], ids=["nothing left", "interrupted trial left"]
 )
-def test_each_session_opens_the_journal_once(
+def test_session_opens_journal_once(
     place: Place, monkeypatch: pytest.MonkeyPatch, trials: Callable[[TuneDouble], object]
 ) -> None:
     opened: list[str] = []
@@ -268,7 +268,7 @@ def test_each_session_opens_the_journal_once(
     assert opened == [str(place.folder.journal)] * 2
 
 
-def test_writes_rejected_by_mlflow_are_printed_at_the_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writes_rejected_by_mlflow_are_printed_at_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     def lacks_a_library(*_: Any) -> None:
         raise ModuleNotFoundError("No module named 'boto3'")
 
@@ -278,7 +278,7 @@ def test_writes_rejected_by_mlflow_are_printed_at_the_end(place: Place, monkeypa
     assert "rejected by MLflow: 1 (No module named 'boto3')" in place.out.getvalue()
 
 
-def test_closing_table_shows_the_objectives_of_the_study(place: Place) -> None:
+def test_closing_table_shows_objectives_of_study(place: Place) -> None:
     place.study = place.study.model_copy(update={"objectives": ("mr2_all", "num_params")})
     place.trials = TuneDouble.finish_all
     assert place.run() == 0
@@ -289,7 +289,7 @@ def test_closing_table_shows_the_objectives_of_the_study(place: Place) -> None:
         assert re.search(rf"^ +{trial_id} +75\.0 +0\.00 *$", place.out.getvalue(), re.MULTILINE)
 
 
-def test_worker_prepares_only_a_teacher_that_is_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_prepares_teacher_only_if_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = StudyConfig.model_validate({"name": "x", "storage_path": tmp_path, "base": tiny_trial(tmp_path / "cache")})
     data = prepare_data(study.base.data, progress=False)
     assert study.base.teacher is not None

@@ -87,12 +87,12 @@ def test_unfinished_trials_are_kept_with_reason(read_back: ReadBack) -> None:
     assert (running.duration_seconds, running.epoch) == (None, 3)
 
 
-def test_finished_trial_without_whole_budget_is_not_counted(read_back: ReadBack) -> None:
+def test_finished_trial_without_full_budget_is_not_counted(read_back: ReadBack) -> None:
     study = read_back(
         Written("good"),
         Written("half", mr2=(0.9, 0.8)),
         Written("unknown", mr2=()),
-        # Its whole budget is logged, but its last evaluation is of an earlier epoch.
+        # Its full budget is logged, but its last evaluation is of an earlier epoch.
         Written("unevaluated", mr2=(0.9, 0.6, 0.5), metrics={"budget_fraction": 1.0}),
     )
     assert why_not(study.not_counted) == {

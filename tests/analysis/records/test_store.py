@@ -20,7 +20,7 @@ def test_missing_sqlite_file_is_error_and_not_created(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_file_that_is_not_a_database_is_error(tmp_path: Path) -> None:
+def test_text_file_is_error(tmp_path: Path) -> None:
     path = tmp_path / "notes.db"
     path.write_text(
         "shopping list, long enough to be mistaken for a header of a database, and then some more of it\n" * 9

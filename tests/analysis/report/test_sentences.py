@@ -43,7 +43,7 @@ def test_headline_without_teacher() -> None:
     )
 
 
-def test_student_that_misses_everyone_is_not_recommended() -> None:
+def test_student_with_miss_rate_near_one_is_not_recommended() -> None:
     sentence = headline(compute_results(records([record("t", 0.9999, 1e6, 1e9)], TEACHER)))
     assert sentence.startswith("No student is ready to ship: t")
 

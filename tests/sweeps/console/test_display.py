@@ -26,7 +26,7 @@ OBJECTIVES = ("mr2_reasonable", "num_params", "flops")
 FINISHED = trial("trial-001", mr2_reasonable=0.25, num_params=1_234_000, flops=2.5e9)
 
 
-def test_end_of_trial_shows_its_objectives() -> None:
+def test_end_of_trial_shows_objectives() -> None:
     expected = "trial-001 finished: MR^-2 reasonable 25.0 %, 1.23 M parameters, 2.50 GFLOPs"
     assert describe_end(FINISHED, OBJECTIVES) == expected
     other = trial("trial-001", mr2_reasonable=0.25, mr2_all=0.5, num_params=1_234_000)
@@ -38,7 +38,7 @@ def test_end_of_stopped_trial_shows_no_miss_rate() -> None:
     assert describe_end(stopped, OBJECTIVES) == "trial-002 stopped: 1.23 M parameters"
 
 
-def test_end_of_failed_trial_shows_last_line_of_its_error() -> None:
+def test_end_of_failed_trial_shows_last_line_of_error() -> None:
     failed = trial("trial-002", status="failed", error="Traceback\n  x\nValueError: boom\n")
     assert describe_end(failed, OBJECTIVES) == "trial-002 failed: ValueError: boom"
     assert describe_end(trial("trial-003", status="failed"), OBJECTIVES).startswith("trial-003 failed: ")
@@ -123,7 +123,7 @@ def test_front_table_holds_teacher_and_front() -> None:
     assert ["trial-001", "25.0", "1.23", "2.50"] in rows
 
 
-def test_columns_of_front_table_are_the_objectives() -> None:
+def test_columns_of_front_table_are_objectives() -> None:
     trials = [trial("trial-001", mr2_all=0.5, num_params=1_234_000, flops=2.5e9, gmacs=1.25)]
     rows = rows_of(("gmacs", "mr2_all"), trials, {"mr2_reasonable": 0.2, "num_params": 4e7})
     assert rows[1] == ["GMACs", "MR^-2 all (%)"]

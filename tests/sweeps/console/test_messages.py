@@ -128,14 +128,14 @@ def test_results_have_counts_front_and_next_commands(tmp_path: Path, monkeypatch
     assert not any("writes are pending" in line or "rejected by MLflow" in line for line in lines)
 
 
-def test_results_have_no_password_and_no_command_for_a_server(tmp_path: Path) -> None:
+def test_results_have_no_password_and_no_server_command(tmp_path: Path) -> None:
     lines = Results(tmp_path, uri="https://me:SECRET@host").lines()
     assert lines[-1].split() == ["MLflow:", "https://***@host"]
     assert lines[-2].endswith("--study x --tracking-uri 'https://***@host'")
     assert "SECRET" not in "".join(lines)
 
 
-def test_commands_quote_uri_for_the_shell(tmp_path: Path) -> None:
+def test_commands_quote_uri_for_shell(tmp_path: Path) -> None:
     lines = Results(tmp_path, uri="sqlite:///my runs/mlflow.db").lines()
     assert lines[-2].endswith("--tracking-uri 'sqlite:///my runs/mlflow.db'")
     assert lines[-1].endswith("--backend-store-uri 'sqlite:///my runs/mlflow.db'")

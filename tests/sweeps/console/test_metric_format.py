@@ -31,7 +31,7 @@ def test_missing_metrics_have_no_phrase() -> None:
     assert phrases(("mr2_all", "mr2_small", "gmacs"), METRICS) == "MR^-2 small 12.3 %, 4.94 GMACs"
 
 
-def test_every_objective_has_a_format() -> None:
+def test_every_objective_has_format() -> None:
     assert get_args(ObjectiveName) == (*names.MISS_RATES, *names.COSTS)
     for metric in get_args(ObjectiveName):
         assert heading(metric)

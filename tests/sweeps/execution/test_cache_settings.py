@@ -80,8 +80,8 @@ def test_shipped_studies_fit_their_cache(path: Path, num_images: int, tmp_path: 
 
 def test_line_names_size_and_folder(tmp_path: Path) -> None:
     base = study(WIDTHS, base={**tiny_trial(tmp_path), "training": {"batch_size": 4, "precision": "fp32"}}).base
-    # 64 x 96 pixels have 512 cells (see test_teacher_cache.py below training/) of 32 channels: 4 images in fp32 take
-    # 262,144 bytes, each level whole pages, and a page of header. Nine images are two batches; eight epochs.
+    # 64 x 96 pixels have 512 cells (tests/training/pyramid_cache/test_cache.py) of 32 channels: 4 images in fp32 take
+    # 262,144 bytes, with each level and the header rounded up to pages. Nine images are two batches; eight epochs.
     assert describe_cache(CacheBudget(tmp_path, 10**9), base, ON_CPUS, num_images=9) == (
         "Teacher's pyramids, for all trials of a node: all are cached: 8 epochs of 2 steps, 0.3 MB each, take 0.00 GB; "
         f"in {tmp_path}"

@@ -50,7 +50,7 @@ def test_no_cluster_means_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_address() is None
 
 
-def test_ray_address_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: str, gone: str) -> None:
+def test_ray_address_has_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: str, gone: str) -> None:
     write_current_cluster(tmp_path, gone)
     monkeypatch.setenv("RAY_ADDRESS", running)
     assert find_address() == running
@@ -71,7 +71,7 @@ def test_file_of_crashed_cluster_is_ignored(tmp_path: Path, gone: str) -> None:
     assert find_address() is None
 
 
-def test_ray_address_without_answer_is_refused(monkeypatch: pytest.MonkeyPatch, gone: str) -> None:
+def test_unreachable_ray_address_is_rejected(monkeypatch: pytest.MonkeyPatch, gone: str) -> None:
     monkeypatch.setenv("RAY_ADDRESS", gone)
     with pytest.raises(StudyError, match=f"RAY_ADDRESS is {gone}, and no Ray cluster answers there"):
         find_address()
@@ -120,12 +120,12 @@ def test_measured_share_replaces_auto_only() -> None:
         (ResourcesConfig(gpus_per_trial=4), "resources.gpus_per_trial is 4, but this machine has 2"),
     ],
 )
-def test_trial_larger_than_the_machine_is_refused(resources: ResourcesConfig, message: str) -> None:
+def test_trial_larger_than_machine_is_rejected(resources: ResourcesConfig, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         trial_resources(resources, LOCAL)
 
 
-def test_start_of_ray_is_retried_after_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_of_ray_is_retried_after_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
     started: list[str] = []

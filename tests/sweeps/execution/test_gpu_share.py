@@ -65,7 +65,7 @@ def test_share_is_one_over_number_of_trials_that_fit(peak_gib: float, fitting: i
 
 
 @pytest.mark.parametrize("fitting", range(1, packing.MAX_TRIALS_PER_GPU + 1))
-def test_shares_of_trials_fill_a_gpu(fitting: int) -> None:
+def test_share_fits_this_many_trials_and_no_more(fitting: int) -> None:
     # Midway between the need at which this number fits and that at which one more does.
     peak = 80 * GIB / (fitting + 0.5) / (1 + packing.HEADROOM)
     share = gpu_share(MemoryNeed(int(peak), 80 * GIB, "cuda")).share
@@ -98,7 +98,7 @@ def test_heaviest_trial_has_upper_ends_of_all_ranges() -> None:
     assert heaviest.distillation.is_active
 
 
-def test_baseline_may_be_the_heaviest_trial() -> None:
+def test_heaviest_trial_may_be_baseline() -> None:
     space = {"student.width_multiplier": {"type": "float", "low": 0.25, "high": 0.5}}
     wide = {"student.width_multiplier": 1.0}
     assert heaviest_trial(study_of(space=space, baselines={"wide": wide})).student.width_multiplier == 1.0
@@ -154,7 +154,7 @@ def test_study_continues_where_largest_student_does_not_fit(monkeypatch: pytest.
     assert "the largest student will fail: training.batch_size 64 does not fit GPU 0" in out.getvalue()
 
 
-def test_measurement_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measurement_on_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a worker; on a CPU, for which a trial reserves a whole GPU."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.chdir(tmp_path)

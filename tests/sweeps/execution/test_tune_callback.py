@@ -118,7 +118,7 @@ def test_concurrent_trials_are_counted_on_workers(scene: Scene, tmp_path: Path) 
     assert scene.recorder.max_concurrent == 2
 
 
-def test_trial_trained_to_its_end_is_finished(scene: Scene) -> None:
+def test_trial_trained_for_all_epochs_is_finished(scene: Scene) -> None:
     scene.call("on_trial_start")
     scene.epoch(1, loss_total=3.0)
     scene.checkpoint(scene.folder.path / "baseline-b" / "checkpoint_000000")
@@ -145,7 +145,7 @@ def test_trial_that_ends_early_is_stopped(scene: Scene) -> None:
     assert scene.store.named("baseline-b").tags["hkd.status"] == "stopped"
 
 
-def test_trial_without_value_of_an_objective_fails(scene: Scene) -> None:
+def test_trial_without_value_of_objective_fails(scene: Scene) -> None:
     scene.call("on_trial_start")
     scene.epoch(2, flops=100)
     scene.call("on_trial_complete")
@@ -162,7 +162,7 @@ def test_trial_that_raises_fails_and_is_not_queued_again(scene: Scene, tmp_path:
     assert "baseline-b failed: ValueError: boom" in scene.out.getvalue()
 
 
-def test_trial_that_loses_its_worker_is_queued_again_a_few_times(scene: Scene, tmp_path: Path) -> None:
+def test_trial_is_queued_again_three_times_after_lost_worker(scene: Scene, tmp_path: Path) -> None:
     scene.call("on_trial_start")
     scene.epoch(1)
     scene.checkpoint(scene.folder.path / "baseline-b" / "checkpoint_000000")
@@ -179,7 +179,9 @@ def test_trial_that_loses_its_worker_is_queued_again_a_few_times(scene: Scene, t
 
 
 @pytest.mark.parametrize("kind", [OutOfMemoryError, NodeDiedError])
-def test_other_losses_of_a_worker_queue_the_trial_again(scene: Scene, tmp_path: Path, kind: type[Exception]) -> None:
+def test_trial_is_queued_again_after_any_error_of_lost_worker(
+    scene: Scene, tmp_path: Path, kind: type[Exception]
+) -> None:
     error = kind("the node is in trouble")
     scene.call("on_trial_start")
     scene.fail(tmp_path, error, str(error))

@@ -26,7 +26,7 @@ BACKBONE = Choices(type="categorical", choices=("resnet18", "resnet50"))
 RATE = FloatRange(type="float", low=1e-4, high=1e-2, log=True)
 
 
-def test_distributions_are_the_ranges() -> None:
+def test_distributions_equal_ranges() -> None:
     space: dict[str, Parameter] = {
         "student.width_multiplier": WIDTH,
         "student.pyramid_channels": CHANNELS,

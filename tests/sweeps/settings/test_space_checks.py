@@ -52,7 +52,7 @@ RATE = FloatRange(type="float", low=1e-4, high=1e-2, log=True)
         ("training.num_threads", IntegerRange(type="int", low=1, high=2), ["space.training.num_threads: cannot be"]),
     ],
 )  # fmt: skip
-def test_every_value_is_checked_against_the_configuration(key: str, parameter: Parameter, problems: list[str]) -> None:
+def test_every_value_is_checked_against_configuration(key: str, parameter: Parameter, problems: list[str]) -> None:
     found = space_problems({key: parameter}, TrialConfig())
     assert len(found) == len(problems), found
     for problem, prefix in zip(found, problems, strict=True):

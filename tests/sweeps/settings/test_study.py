@@ -56,7 +56,7 @@ def test_shipped_studies_are_valid_and_named_after_their_files(path: Path) -> No
     assert study.search.num_trials + len(study.baselines) >= 8
 
 
-def test_gpus_per_trial_may_be_auto_null_or_a_number(tmp_path: Path) -> None:
+def test_gpus_per_trial_may_be_auto_null_or_number(tmp_path: Path) -> None:
     for text, expected in {"auto": "auto", "null": None, "0.25": 0.25, "2": 2.0}.items():
         study = read(tmp_path, "name: x", f"resources.gpus_per_trial={text}")
         assert study.resources.gpus_per_trial == expected
@@ -71,7 +71,7 @@ def test_written_study_reads_as_equal(tmp_path: Path) -> None:
     assert load_study(tmp_path / "written.yaml") == study
 
 
-def test_base_may_be_a_file_relative_to_the_study(tmp_path: Path) -> None:
+def test_base_may_be_file_relative_to_study(tmp_path: Path) -> None:
     (tmp_path / "trial.yaml").write_text("training: {total_epochs: 3}", encoding="utf-8")
     study = read(tmp_path, "name: x\nbase: trial.yaml", "base.training.batch_size=2")
     assert (study.base.training.total_epochs, study.base.training.batch_size) == (3, 2)
@@ -106,7 +106,7 @@ def test_overrides(tmp_path: Path) -> None:
     assert study.baselines == {"default-weights": {}, "small": {"student.width_multiplier": 0.25}}
 
 
-def test_setting_of_a_trial_outside_base_is_refused(tmp_path: Path) -> None:
+def test_trial_setting_outside_base_is_rejected(tmp_path: Path) -> None:
     (problem,) = problems_of(tmp_path, "name: x", "training.total_epochs=2")
     assert problem.startswith("training.total_epochs: unknown key; ")
     assert problem.endswith("did you mean base.training.total_epochs?")
@@ -179,7 +179,7 @@ def test_mistake_is_reported(tmp_path: Path, text: str, problem: str) -> None:
         ("name: x\nbaselines: {a: 5}", "baselines.a.training.seed=3", "baselines.a: found 5, which has no keys"),
     ],
 )
-def test_override_without_effect_is_refused(tmp_path: Path, text: str, override: str, problem: str) -> None:
+def test_override_without_effect_is_rejected(tmp_path: Path, text: str, override: str, problem: str) -> None:
     assert problem in problems_of(tmp_path, text, override)[0]
 
 

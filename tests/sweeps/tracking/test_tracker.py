@@ -114,7 +114,7 @@ def test_trial_status_maps_to_run_status(store: MlflowDouble, status: str, mlflo
     assert (run.tags["hkd.status"], run.status) == (status, mlflow_status)
 
 
-def test_failed_trial_has_its_error(store: MlflowDouble) -> None:
+def test_failed_trial_has_error(store: MlflowDouble) -> None:
     tracker = started_tracker(store)
     tracker.start_trial(TRIAL, TrialConfig(), COST)
     tracker.end_trial(replace(TRIAL, status="failed", error="Traceback:\n  line\nValueError: boom\n"), None)

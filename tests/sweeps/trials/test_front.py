@@ -29,7 +29,7 @@ def test_front_holds_non_dominated_finished_trials_by_first_objective() -> None:
     assert front([], OBJECTIVES) == []
 
 
-def test_front_is_of_the_given_objectives_alone() -> None:
+def test_front_considers_given_objectives_only() -> None:
     trials = [trial_with("good", (0.4, 5.0)), trial_with("small", (0.9, 1.0))]
     assert ids(front(trials, ("mr2_reasonable",))) == ["good"]
     assert ids(front(trials, ("flops",))) == ["small"]

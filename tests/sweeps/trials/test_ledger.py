@@ -133,7 +133,7 @@ def test_partial_last_record_is_removed_on_opening(tmp_path: Path) -> None:
         assert [trial.status for trial in open_ledger(tmp_path).trials()] == ["finished"]
 
 
-def test_lock_of_killed_process_does_not_delay_the_next(tmp_path: Path) -> None:
+def test_lock_of_killed_process_does_not_delay_next_process(tmp_path: Path) -> None:
     proposed(open_ledger(tmp_path))
     # What a process that was killed while writing leaves: a lock file that no process holds.
     held = [path for path in tmp_path.iterdir() if path.name != JOURNAL]

@@ -65,7 +65,7 @@ def test_interrupted_trials_come_first_after_reopening(journal: Path) -> None:
     assert [trial.attempts for trial in started] == [2, 1, 1]
 
 
-def test_trial_that_lost_its_worker_runs_before_new_ones(journal: Path) -> None:
+def test_trial_with_lost_worker_runs_before_new_trials(journal: Path) -> None:
     queue = TrialQueue(study_of(1), open_ledger(study_of(1), journal))
     first = next_of(queue)
     queue.put_back(first)
@@ -96,7 +96,7 @@ def test_exhausted_space_is_reported_once(journal: Path, monkeypatch: pytest.Mon
     assert reported == [1]
 
 
-def test_no_more_trials_are_proposed_than_the_space_holds(journal: Path) -> None:
+def test_number_of_proposals_is_limited_by_space(journal: Path) -> None:
     study = study_of(50, baselines={})
     reported: list[int] = []
     started = drain(TrialQueue(study, open_ledger(study, journal), reported.append))

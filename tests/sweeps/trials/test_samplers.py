@@ -29,7 +29,7 @@ def test_samplers_propose_for_several_objectives(name: str) -> None:
     assert len({trial.params["x"] for trial in study.trials}) > 3
 
 
-def test_each_name_makes_its_sampler() -> None:
+def test_sampler_class_of_each_name() -> None:
     kinds: list[type[BaseSampler]] = [
         type(make_sampler(name, seed=0, startup_trials=3)) for name in ("tpe", "nsga2", "gp", "random")
     ]

@@ -10,7 +10,7 @@ from hkd.training.teacher import PreparedTeacher
 from sweeps.trials.teacher_record import TeacherRecord, read_teacher, teacher_record, write_teacher
 
 
-def test_record_holds_evaluation_and_costs_and_survives_writing(tmp_path: Path) -> None:
+def test_record_has_evaluation_and_costs_and_is_read_as_written(tmp_path: Path) -> None:
     path, cost = tmp_path / "teacher.safetensors", Cost(10, 4 * 10**9)
     prepared = PreparedTeacher(path, {"mr2_all": 0.25}, cost, TeacherConfig(), epochs=())
     expected = {"mr2_all": 0.25, "num_params": 10, "flops": 4 * 10**9, "gmacs": 2.0}

@@ -194,7 +194,7 @@ def test_error_at_start_is_raised_at_first_step(spec: TrialSpec) -> None:
     assert trial.step()[METRICS]["epoch"] == 1
 
 
-def test_peak_memory_is_the_largest_of_all_epochs(spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peak_memory_is_maximum_over_epochs(spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = iter([3e9, 2e9])
 
     class Meter(UsageMeter):
@@ -212,7 +212,7 @@ def test_peak_memory_is_the_largest_of_all_epochs(spec: TrialSpec, monkeypatch: 
     assert plain_metrics(trial.step())["peak_memory_bytes"] == 3e9
 
 
-def test_batch_that_does_not_fit_fails_its_trial_only(spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_that_does_not_fit_fails_only_one_trial(spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = trial_module._teacher
     monkeypatch.setattr(trial_module, "_teacher", lambda *_: limited_teacher(3, shape=spec.config.teacher))
     trial = worker()
