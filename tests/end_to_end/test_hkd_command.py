@@ -122,13 +122,13 @@ def test_detect_command_equals_detections_of_training(folder: Path, trained: Pat
     images = " ".join(f"scenes/images/validation_{i:06}.png" for i in range(4))
     found = hkd(
         folder,
-        f"detect {images} --weights complete/student.safetensors --json again.json --annotations scenes/validation.json",
+        f"detect {images} --weights complete/student.safetensors --json new.json --annotations scenes/validation.json",
     )
     assert found.returncode == 0, found.stderr
-    assert found.stdout == "4 images -> again.json (image ids: scenes/validation.json)\n"
+    assert found.stdout == "4 images -> new.json (image ids: scenes/validation.json)\n"
     compared = hkd(
         folder,
-        "evaluate --ground-truth scenes/validation.json --detections trained=complete/detections.json again.json "
+        "evaluate --ground-truth scenes/validation.json --detections trained=complete/detections.json new.json "
         "--resamples 50 --plot curve.png --json compared.json --subset all",
     )
     assert compared.returncode == 0, compared.stderr
