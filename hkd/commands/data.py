@@ -19,7 +19,7 @@ from hkd.commands.parsing import (
 )
 
 if TYPE_CHECKING:
-    from hkd.data.sources.conversion import ConversionSummary
+    from hkd.data.conversion.summary import ConversionSummary
 
 MAX_PREVIEW_IMAGES = 100
 """The sheet then has 33 million pixels."""
@@ -48,22 +48,22 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         hkd data synthetic --out data/scenes --train-images 200 --preview 12
         hkd data caltech --help""",
     )
-    sources = data.add_subparsers(dest="source", metavar="SOURCE", required=True)
-    _add_pennfudan(sources)
-    _add_caltech(sources)
-    _add_citypersons(sources)
-    _add_crowdhuman(sources)
-    _add_eurocity(sources)
-    _add_coco(sources)
-    _add_yolo(sources)
-    _add_synthetic(sources)
+    data_sets = data.add_subparsers(dest="source", metavar="DATA_SET", required=True)
+    _add_pennfudan(data_sets)
+    _add_caltech(data_sets)
+    _add_citypersons(data_sets)
+    _add_crowdhuman(data_sets)
+    _add_eurocity(data_sets)
+    _add_coco(data_sets)
+    _add_yolo(data_sets)
+    _add_synthetic(data_sets)
 
 
-def _add_source(
-    sources: Commands[argparse.ArgumentParser], name: str, summary: str, description: str, root: str, example: str
+def _add_data_set(
+    data_sets: Commands[argparse.ArgumentParser], name: str, summary: str, description: str, root: str, example: str
 ) -> argparse.ArgumentParser:
-    """Add a source with a folder to read from; ``root`` describes its contents."""
-    parser = add_command(sources, name, summary, description, example)
+    """Add a data set with a folder to read from; ``root`` describes its contents."""
+    parser = add_command(data_sets, name, summary, description, example)
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help=root)
     _add_output(parser)
     return parser
@@ -108,7 +108,7 @@ def _draw_previews(paths: Sequence[Path], num_images: int | None) -> None:
     if num_images is None:
         return
     from hkd.coco.annotations import read_annotations
-    from hkd.data.sources.preview import draw_preview
+    from hkd.data.conversion.preview import draw_preview
 
     for path in paths:
         preview = path.with_name(f"preview_{path.stem}.png")
@@ -116,9 +116,9 @@ def _draw_previews(paths: Sequence[Path], num_images: int | None) -> None:
         print(f"wrote {preview}")
 
 
-def _add_pennfudan(sources: Commands[argparse.ArgumentParser]) -> None:
-    parser = _add_source(
-        sources,
+def _add_pennfudan(data_sets: Commands[argparse.ArgumentParser]) -> None:
+    parser = _add_data_set(
+        data_sets,
         "pennfudan",
         "Penn-Fudan: 170 photographs",
         """\
@@ -147,9 +147,9 @@ def _run_pennfudan(options: argparse.Namespace) -> None:
     )
 
 
-def _add_caltech(sources: Commands[argparse.ArgumentParser]) -> None:
-    parser = _add_source(
-        sources,
+def _add_caltech(data_sets: Commands[argparse.ArgumentParser]) -> None:
+    parser = _add_data_set(
+        data_sets,
         "caltech",
         "Caltech-USA: videos",
         """\
@@ -188,9 +188,9 @@ def _run_caltech(options: argparse.Namespace) -> None:
     _print_summary(summary, options)
 
 
-def _add_citypersons(sources: Commands[argparse.ArgumentParser]) -> None:
-    parser = _add_source(
-        sources,
+def _add_citypersons(data_sets: Commands[argparse.ArgumentParser]) -> None:
+    parser = _add_data_set(
+        data_sets,
         "citypersons",
         "CityPersons: .mat files, or val_gt.json",
         """\
@@ -210,9 +210,9 @@ def _run_citypersons(options: argparse.Namespace) -> None:
     _print_summary(convert(options.root, options.out, annotations_only=options.annotations_only), options)
 
 
-def _add_crowdhuman(sources: Commands[argparse.ArgumentParser]) -> None:
-    parser = _add_source(
-        sources,
+def _add_crowdhuman(data_sets: Commands[argparse.ArgumentParser]) -> None:
+    parser = _add_data_set(
+        data_sets,
         "crowdhuman",
         "CrowdHuman: .odgt files",
         """\
@@ -230,9 +230,9 @@ def _run_crowdhuman(options: argparse.Namespace) -> None:
     _print_summary(convert(options.root, options.out), options)
 
 
-def _add_eurocity(sources: Commands[argparse.ArgumentParser]) -> None:
-    parser = _add_source(
-        sources,
+def _add_eurocity(data_sets: Commands[argparse.ArgumentParser]) -> None:
+    parser = _add_data_set(
+        data_sets,
         "eurocity",
         "EuroCity Persons: JSON files",
         """\
@@ -250,9 +250,9 @@ def _run_eurocity(options: argparse.Namespace) -> None:
     _print_summary(convert(options.root, options.out), options)
 
 
-def _add_coco(sources: Commands[argparse.ArgumentParser]) -> None:
-    parser = _add_source(
-        sources,
+def _add_coco(data_sets: Commands[argparse.ArgumentParser]) -> None:
+    parser = _add_data_set(
+        data_sets,
         "coco",
         "a folder in COCO's layout, filtered to people",
         """\
@@ -271,9 +271,9 @@ def _run_coco(options: argparse.Namespace) -> None:
     _print_summary(convert(options.root, options.out, person_names=options.person or DEFAULT_PERSON_NAMES), options)
 
 
-def _add_yolo(sources: Commands[argparse.ArgumentParser]) -> None:
-    parser = _add_source(
-        sources,
+def _add_yolo(data_sets: Commands[argparse.ArgumentParser]) -> None:
+    parser = _add_data_set(
+        data_sets,
         "yolo",
         "a folder in YOLO's layout, filtered to people",
         "Convert the splits listed in data.yaml (images, and labels in labels/*.txt) and keep the boxes of people.",
@@ -292,9 +292,9 @@ def _run_yolo(options: argparse.Namespace) -> None:
     _print_summary(convert(options.root, options.out, person_names=options.person or DEFAULT_PERSON_NAMES), options)
 
 
-def _add_synthetic(sources: Commands[argparse.ArgumentParser]) -> None:
+def _add_synthetic(data_sets: Commands[argparse.ArgumentParser]) -> None:
     parser = add_command(
-        sources,
+        data_sets,
         "synthetic",
         "generated street scenes",
         """\

@@ -1,1 +1,1 @@
-"""Where images come from: each source writes the annotation format of hkd.coco."""
+"""Data sets: one converter each, and the generated scenes; all write the annotation format of hkd.coco."""

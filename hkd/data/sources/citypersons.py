@@ -18,9 +18,11 @@ from hkd.coco.annotations import read_annotations
 from hkd.coco.boxes import FloatArray
 from hkd.coco.errors import AnnotationError
 from hkd.coco.values import LARGEST_COORDINATE, shown
-from hkd.data.sources import conversion
-from hkd.data.sources.conversion import ConversionSummary, Split, drop_unusable_boxes, write_splits
-from hkd.data.sources.mat_file import MatArray, MatFileError, read_mat
+from hkd.data.conversion.mat_file import MatArray, MatFileError, read_mat
+from hkd.data.conversion.progress import track_progress
+from hkd.data.conversion.splits import Split, drop_unusable_boxes
+from hkd.data.conversion.summary import ConversionSummary
+from hkd.data.conversion.writing import write_splits
 
 IMAGE_WIDTH, IMAGE_HEIGHT = 2048, 1024
 """Size of every image of Cityscapes, pixels."""
@@ -113,7 +115,7 @@ def _read_mat(path: Path, name: str, problems: list[str], progress: bool) -> Spl
     split = Split(name, [], [])
     seen: set[str] = set()
     num_rows = 0
-    for number, cell in enumerate(conversion.progress(cells, f"Reading {path.name}", shown=progress), 1):
+    for number, cell in enumerate(track_progress(cells, f"Reading {path.name}", shown=progress), 1):
         where = f"{path}, image {number}"
         try:
             city, file_name, boxes = _image(cell)

@@ -27,7 +27,9 @@ from hkd.coco.images import IMAGE_NAMES, ImageRecord, read_image_ids, read_image
 from hkd.coco.reading import read_json
 from hkd.coco.records import Records
 from hkd.coco.values import COORDINATES_REQUIREMENT, is_coordinates, is_integer
-from hkd.data.sources.conversion import ConversionSummary, Split, drop_unusable_boxes, format_counts, write_splits
+from hkd.data.conversion.splits import Split, drop_unusable_boxes
+from hkd.data.conversion.summary import ConversionSummary, format_counts
+from hkd.data.conversion.writing import write_splits
 
 DEFAULT_PERSON_NAMES = ("person", "pedestrian")
 _REMEDY = "correct or remove the annotation"

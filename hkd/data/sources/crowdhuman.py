@@ -21,15 +21,11 @@ from typing import Any
 from hkd.coco.errors import AnnotationError
 from hkd.coco.reading import parse_json, read_bounded
 from hkd.coco.values import shown
-from hkd.data.sources import conversion
-from hkd.data.sources.conversion import (
-    ConversionSummary,
-    Split,
-    box_at,
-    drop_unusable_boxes,
-    upright_size,
-    write_splits,
-)
+from hkd.data.conversion.progress import track_progress
+from hkd.data.conversion.splits import Split, drop_unusable_boxes
+from hkd.data.conversion.summary import ConversionSummary
+from hkd.data.conversion.values import box_at, upright_size
+from hkd.data.conversion.writing import write_splits
 
 _FILES = {"train": "annotation_train.odgt", "validation": "annotation_val.odgt"}
 
@@ -74,7 +70,7 @@ def _read_split(name: str, root: Path, file: str, progress: bool, problems: list
     except OSError as error:
         problems.append(f"{file}: cannot be read ({error.strerror})")
         return split
-    for number, line in enumerate(conversion.progress(lines, f"Reading {file}", shown=progress), 1):
+    for number, line in enumerate(track_progress(lines, f"Reading {file}", shown=progress), 1):
         where = f"{file}, line {number}"
         if not line.strip():
             continue

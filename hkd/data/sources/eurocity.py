@@ -24,8 +24,11 @@ from typing import Any
 from hkd.coco.errors import AnnotationError
 from hkd.coco.reading import read_json
 from hkd.coco.values import shown
-from hkd.data.sources import conversion
-from hkd.data.sources.conversion import ConversionSummary, Split, box_at, drop_unusable_boxes, write_splits
+from hkd.data.conversion.progress import track_progress
+from hkd.data.conversion.splits import Split, drop_unusable_boxes
+from hkd.data.conversion.summary import ConversionSummary
+from hkd.data.conversion.values import box_at
+from hkd.data.conversion.writing import write_splits
 
 _TIMES = ("day", "night")
 _PARTS = {"train": "train", "val": "validation"}
@@ -92,7 +95,7 @@ def _read_split(
     files = sorted(labels.glob("*/*.json"))
     if not files:
         problems.append(f"there is no {time}/labels/{part}/CITY/*.json")
-    for path in conversion.progress(files, f"Reading {time} {part}", shown=progress):
+    for path in track_progress(files, f"Reading {time} {part}", shown=progress):
         name = path.relative_to(labels).with_suffix("")
         where = f"{time}/labels/{part}/{name.as_posix()}.json"
         try:

@@ -14,8 +14,10 @@ import numpy as np
 
 from hkd.coco.errors import AnnotationError
 from hkd.coco.reading import read_bounded
-from hkd.data.sources import conversion
-from hkd.data.sources.conversion import ConversionSummary, Split, write_splits
+from hkd.data.conversion.progress import track_progress
+from hkd.data.conversion.splits import Split
+from hkd.data.conversion.summary import ConversionSummary
+from hkd.data.conversion.writing import write_splits
 
 LARGEST_FILE_BYTES = 1 << 20
 """Of the annotation file of one image."""
@@ -82,7 +84,7 @@ def _read(root: Path, progress: bool, problems: list[str]) -> tuple[list[dict[st
         problems.append("found no Annotation/*.txt; name the folder that holds Annotation and PNGImages")
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for path in conversion.progress(files, "Reading annotations", shown=progress):
+    for path in track_progress(files, "Reading annotations", shown=progress):
         read = _read_file(path, problems)
         if read is not None:
             images.append({"id": len(images) + 1, **read[0]})

@@ -27,7 +27,7 @@ from PIL import Image, ImageFilter
 from hkd.coco.errors import AnnotationError
 from hkd.coco.reading import read_json
 from hkd.coco.writing import annotation_document, write_documents
-from hkd.data.sources import conversion
+from hkd.data.conversion.progress import track_progress
 from hkd.data.sources.scene.canvas import Canvas, Footprint, PixelBox, noise, smooth_noise
 from hkd.data.sources.scene.composition import Light, compose, paint
 from hkd.data.sources.scene.street import draw_street, sample_camera, sample_street
@@ -263,7 +263,7 @@ def _draw_all(
     # PNG compression releases the GIL: one thread compresses while this one draws.
     with ThreadPoolExecutor(max_workers=1) as compressor:
         unwritten: deque[Future[None]] = deque()
-        for split, index in conversion.progress(scenes, "drawing street scenes", shown=progress):
+        for split, index in track_progress(scenes, "drawing street scenes", shown=progress):
             scene = draw_scene(settings["seed"], index, settings["height"], settings["width"], style)
             name = f"{split}_{index - splits[split].start:06d}.png"
             unwritten.append(compressor.submit(_write_png, scene.image, folder / name))

@@ -29,16 +29,11 @@ from hkd.coco.reading import read_bounded
 from hkd.coco.values import shown
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import parse_yaml
-from hkd.data.sources import conversion
-from hkd.data.sources.conversion import (
-    ConversionSummary,
-    Split,
-    decimal,
-    drop_unusable_boxes,
-    format_counts,
-    upright_size,
-    write_splits,
-)
+from hkd.data.conversion.progress import track_progress
+from hkd.data.conversion.splits import Split, drop_unusable_boxes
+from hkd.data.conversion.summary import ConversionSummary, format_counts
+from hkd.data.conversion.values import decimal, upright_size
+from hkd.data.conversion.writing import write_splits
 
 DEFAULT_PERSON_NAMES = ("person", "pedestrian")
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
@@ -99,7 +94,7 @@ def convert(
         notes = _Notes()
         split = Split(_SPLITS[key], [], [])
         images = _images(root, config.get("path"), entry, f"{file}: {key}", problems)
-        for image in conversion.progress(images, f"Reading {key}", shown=progress):
+        for image in track_progress(images, f"Reading {key}", shown=progress):
             _read_image(root, image, split, names, person_names, notes, problems)
         split, dropped = drop_unusable_boxes(split)
         splits.append(split)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from hkd.coco.reading import read_bounded
 from hkd.coco.values import LARGEST_COORDINATE
+from hkd.data.conversion.values import decimal
 from hkd.data.sources.caltech.vbb import VideoObject
-from hkd.data.sources.conversion import decimal
 
 LARGEST_FILE_BYTES = 1 << 20
 """A line has about 50 bytes."""

@@ -18,7 +18,10 @@ from typing import Any, Literal
 
 from hkd.coco.annotations import read_annotations
 from hkd.coco.errors import AnnotationError
-from hkd.data.sources import conversion
+from hkd.data.conversion.progress import track_progress
+from hkd.data.conversion.splits import Split, drop_unusable_boxes
+from hkd.data.conversion.summary import ConversionSummary
+from hkd.data.conversion.writing import write_splits
 from hkd.data.sources.caltech.bbgt import read_bbgt
 from hkd.data.sources.caltech.files import (
     FRAME_FOLDER,
@@ -31,7 +34,6 @@ from hkd.data.sources.caltech.files import (
     place_frames,
 )
 from hkd.data.sources.caltech.vbb import VideoObject, read_vbb
-from hkd.data.sources.conversion import ConversionSummary, Split, drop_unusable_boxes, write_splits
 
 FRAME_WIDTH, FRAME_HEIGHT = 640, 480
 """Size of every frame, pixels."""
@@ -121,7 +123,7 @@ def _nothing_found(annotations: str, every: int) -> str:
 def _read_original(files: CaltechFiles, every: int, problems: list[str], notes: list[str], progress: bool) -> Objects:
     objects: dict[FrameKey, Sequence[VideoObject]] = {}
     known = [(video, path) for video, path in sorted(files.annotations.items()) if video[0] <= LAST_SET]
-    for (set_number, video_number), path in conversion.progress(known, "Reading annotations", shown=progress):
+    for (set_number, video_number), path in track_progress(known, "Reading annotations", shown=progress):
         try:
             annotation = read_vbb(path, every)
         except AnnotationError as error:
@@ -151,7 +153,7 @@ def _read_new(files: CaltechFiles, every: int, problems: list[str], notes: list[
 def _new_annotations(
     files: CaltechFiles, problems: list[str], notes: list[str], progress: bool
 ) -> Iterator[tuple[FrameKey, Sequence[VideoObject]]]:
-    for key, path in conversion.progress(sorted(files.new_texts.items()), "Reading annotations", shown=progress):
+    for key, path in track_progress(sorted(files.new_texts.items()), "Reading annotations", shown=progress):
         yield key, read_bbgt(path, problems)
     for path in files.new_documents:
         try:

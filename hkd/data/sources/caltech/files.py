@@ -16,8 +16,8 @@ from typing import TypeVar
 
 from hkd.coco.errors import AnnotationError
 from hkd.coco.reading import read_bounded
+from hkd.data.conversion.progress import track_progress
 from hkd.data.sources.caltech.seq import LARGEST_FRAME_BYTES, SeqVideo, open_seq
-from hkd.data.sources.conversion import progress
 from hkd.files import write_atomically
 
 VideoKey = tuple[int, int]
@@ -137,7 +137,7 @@ def place_frames(
         return root, {}, notes
     names: dict[FrameKey, str] = {}
     images = out / FRAME_FOLDER
-    for video, keys in progress(by_video.items(), "Collecting frames", total=len(by_video), shown=shown):
+    for video, keys in track_progress(by_video.items(), "Collecting frames", total=len(by_video), shown=shown):
         source = sources[video]
         for key in keys:
             suffix = files.frames[key].suffix.lower() if source is None else source.suffix

@@ -15,7 +15,7 @@ import numpy as np
 
 from hkd.coco.errors import AnnotationError
 from hkd.coco.values import LARGEST_COORDINATE
-from hkd.data.sources.mat_file import MatArray, MatFileError, read_mat
+from hkd.data.conversion.mat_file import MatArray, MatFileError, read_mat
 
 Box = tuple[float, float, float, float]
 """x, y, width, height in pixels."""

@@ -12,8 +12,8 @@ from PIL import Image, ImageColor
 from hkd.coco.annotations import Annotations, parse_annotations
 from hkd.coco.errors import AnnotationError
 from hkd.coco.writing import annotation_document
-from hkd.data.sources import preview
-from hkd.data.sources.preview import choose_images, draw_preview
+from hkd.data.conversion import preview
+from hkd.data.conversion.preview import choose_images, draw_preview
 
 
 def _annotations(root: Path, boxes: dict[int, list[dict[str, Any]]], size: tuple[int, int] = (320, 240)) -> Annotations:

@@ -1,4 +1,4 @@
-"""What all converters share: checking, writing, and what is told."""
+"""Splits are checked, written and counted together."""
 
 from __future__ import annotations
 
@@ -11,15 +11,9 @@ from PIL import Image
 
 from hkd.coco.annotations import read_annotations
 from hkd.coco.errors import AnnotationError
-from hkd.coco.values import shown
-from hkd.data.sources.conversion import (
-    ConversionSummary,
-    Split,
-    box_at,
-    drop_unusable_boxes,
-    upright_size,
-    write_splits,
-)
+from hkd.data.conversion.splits import Split
+from hkd.data.conversion.summary import ConversionSummary
+from hkd.data.conversion.writing import write_splits
 
 
 def _split(name: str, *annotations: dict[str, Any], width: int = 40) -> Split:
@@ -158,53 +152,3 @@ def test_number_of_lost_images_is_reported(image_root: Path) -> None:
 def test_unchecked_images_may_be_missing(tmp_path: Path) -> None:
     summary = _write([_split("train", {"bbox": [1, 2, 3, 4]})], tmp_path / "nowhere", check_images=False)
     assert json.loads(summary.paths[0].read_text())["info"]["image_root"] == "../nowhere"
-
-
-def test_empty_and_outside_boxes_are_dropped() -> None:
-    split = _split(
-        "train",
-        {"bbox": [0, 0, 1, 1]},
-        {"bbox": [5, 5, 0, 9]},
-        {"bbox": [5, 5, 9, -1]},
-        {"bbox": [5, 5, 1e-300, 9]},  # 5 + 1e-300 is 5
-        {"bbox": [40, 0, 5, 5]},  # begins where the image ends
-        {"bbox": [-5, 0, 5, 5]},  # ends where the image begins
-        {"bbox": [0, 30, 5, 5]},
-        {"bbox": [-5, 0, 5.5, 5]},
-    )
-    kept, told = drop_unusable_boxes(split)
-    assert [annotation["bbox"] for annotation in kept.annotations] == [[0, 0, 1, 1], [-5, 0, 5.5, 5]]
-    assert told == [
-        "train: dropped 3 of 8 boxes, without area (first: image 'train.png', bbox [5, 5, 0, 9])",
-        "train: dropped 3 of 8 boxes, completely outside their image (first: image 'train.png', bbox [40, 0, 5, 5])",
-    ]
-    assert drop_unusable_boxes(kept) == (kept, [])
-
-
-@pytest.mark.parametrize(
-    "value", [None, [1, 2, 3], [1, 2, 3, "4"], [1, 2, 3, float("nan")], [1, 2, 3, -float("inf")], [1, 2, 3, 1.1e9]]
-)
-def test_invalid_box_is_reported(value: object) -> None:
-    problems: list[str] = []
-    assert box_at(value, "line 3: fbox", problems) is None
-    assert problems == [f"line 3: fbox is {shown(value)}; it must be four finite numbers, none beyond 1e9"]
-
-
-def test_rotated_and_damaged_images_are_reported(tmp_path: Path) -> None:
-    image = Image.new("RGB", (40, 30))
-    image.save(tmp_path / "upright.jpg")
-    exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: a quarter turn
-    image.save(tmp_path / "turned.jpg", exif=exif)
-    (tmp_path / "damaged.jpg").write_bytes(b"no image")
-    problems: list[str] = []
-    assert upright_size(tmp_path / "upright.jpg", "line 1", problems) == (40, 30)
-    assert problems == []
-    for name, words in (
-        ("turned.jpg", "is stored turned (EXIF orientation 6)"),
-        ("damaged.jpg", "does not open as an image"),
-        ("none.jpg", "found no image"),
-    ):
-        assert upright_size(tmp_path / name, "line 1", problems) is None
-        assert problems[-1].startswith("line 1: ")
-        assert words in problems[-1]

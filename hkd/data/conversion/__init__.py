@@ -1,0 +1,1 @@
+"""What converters of data sets share: records of splits, their checks and their writing; readers of file formats."""

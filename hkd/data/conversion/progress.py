@@ -1,0 +1,19 @@
+"""Progress bar of a conversion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track
+
+ItemT = TypeVar("ItemT")
+
+
+def track_progress(
+    items: Iterable[ItemT], description: str, *, total: int | None = None, shown: bool = True
+) -> Iterator[ItemT]:
+    """Iterate over items with a progress bar on stderr; ``total`` is the length of an iterable without one."""
+    is_empty = isinstance(items, Sized) and len(items) == 0
+    yield from track(items, description, total=total, console=Console(stderr=True), disable=is_empty or not shown)

@@ -1,0 +1,55 @@
+"""Records of one split of a data set, as a converter collects them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set as COCO records; see :func:`hkd.coco.writing.annotation_document`."""
+
+    name: str
+    """Name of the output file, without ``.json``."""
+    images: list[dict[str, Any]]
+    """Each with ``id``, ``file_name`` relative to the image root, ``height`` and ``width``."""
+    annotations: list[dict[str, Any]]
+    """Each with ``image_id``, ``bbox`` [x, y, width, height] as annotated, and optional fields."""
+
+
+def drop_unusable_boxes(split: Split) -> tuple[Split, list[str]]:
+    """Drop boxes without area and boxes completely outside their image.
+
+    Published data sets contain a few of them, which a user cannot correct. Boxes must be four numbers; other mistakes
+    of boxes and images remain for the checks to report.
+
+    Returns:
+        The split without these boxes, and a sentence for each of the two kinds that occurred.
+    """
+    images = {image["id"]: image for image in split.images}
+    kept = []
+    empty: list[str] = []
+    outside: list[str] = []
+    for annotation in split.annotations:
+        x, y, width, height = annotation["bbox"]
+        image = images.get(annotation["image_id"], {})
+        image_width, image_height = image.get("width"), image.get("height")
+        if x + width <= x or y + height <= y:  # also where floating point is too coarse for the width
+            group = empty
+        elif (
+            isinstance(image_width, int)
+            and isinstance(image_height, int)
+            and (x >= image_width or y >= image_height or x + width <= 0 or y + height <= 0)
+        ):
+            group = outside
+        else:
+            kept.append(annotation)
+            continue
+        group.append(f"image '{image.get('file_name')}', bbox {annotation['bbox']}")
+    notes = [
+        f"{split.name}: dropped {len(group)} of {len(split.annotations)} boxes, {what} (first: {group[0]})"
+        for group, what in ((empty, "without area"), (outside, "completely outside their image"))
+        if group
+    ]
+    return replace(split, annotations=kept), notes

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from hkd.data.conversion.splits import Split, drop_unusable_boxes
+
+
+def test_empty_and_outside_boxes_are_dropped() -> None:
+    boxes = [
+        [0, 0, 1, 1],
+        [5, 5, 0, 9],
+        [5, 5, 9, -1],
+        [5, 5, 1e-300, 9],  # 5 + 1e-300 is 5
+        [40, 0, 5, 5],  # begins where the image ends
+        [-5, 0, 5, 5],  # ends where the image begins
+        [0, 30, 5, 5],
+        [-5, 0, 5.5, 5],
+    ]
+    image = {"id": 1, "file_name": "train.png", "height": 30, "width": 40}
+    split = Split("train", [image], [{"image_id": 1, "bbox": box} for box in boxes])
+    kept, notes = drop_unusable_boxes(split)
+    assert [annotation["bbox"] for annotation in kept.annotations] == [[0, 0, 1, 1], [-5, 0, 5.5, 5]]
+    assert notes == [
+        "train: dropped 3 of 8 boxes, without area (first: image 'train.png', bbox [5, 5, 0, 9])",
+        "train: dropped 3 of 8 boxes, completely outside their image (first: image 'train.png', bbox [40, 0, 5, 5])",
+    ]
+    assert drop_unusable_boxes(kept) == (kept, [])
