@@ -1,26 +1,29 @@
-"""Names of metrics, parameters and tags that are written by one package and read by another.
+"""Names of metrics, parameters, tags and files that one package writes and another reads.
 
 Miss rates and average precisions are fractions in [0, 1]; reports show them in per cent.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal, get_args
+
+MissRateName = Literal["mr2_reasonable", "mr2_small", "mr2_heavy", "mr2_all"]
+CostName = Literal["num_params", "flops", "gmacs"]
 
 MR2_PREFIX: Final = "mr2_"
 """Followed by the name of a protocol's subset."""
-MR2_REASONABLE: Final = "mr2_reasonable"
-MR2_SMALL: Final = "mr2_small"
-MR2_HEAVY: Final = "mr2_heavy"
-MR2_ALL: Final = "mr2_all"
+MR2_REASONABLE: Final[MissRateName] = "mr2_reasonable"
+MR2_SMALL: Final[MissRateName] = "mr2_small"
+MR2_HEAVY: Final[MissRateName] = "mr2_heavy"
+MR2_ALL: Final[MissRateName] = "mr2_all"
 AP: Final = "ap"
 """COCO average precision over IoU 0.50:0.05:0.95."""
 AP50: Final = "ap50"
-NUM_PARAMS: Final = "num_params"
+NUM_PARAMS: Final[CostName] = "num_params"
 """Parameters of the deployed student, without adapters and teacher."""
-FLOPS: Final = "flops"
+FLOPS: Final[CostName] = "flops"
 """Floating-point operations of the deployed student for one image, 2 per multiply-add."""
-GMACS: Final = "gmacs"
+GMACS: Final[CostName] = "gmacs"
 EPOCH: Final = "epoch"
 """Epochs trained, counted from 1."""
 TOTAL_LOSS: Final = "loss_total"
@@ -31,14 +34,23 @@ PEAK_MEMORY_BYTES: Final = "peak_memory_bytes"
 UTILISATION: Final = "utilisation"
 """Share of time in [0, 1] in which the training's CPU threads computed, or in which its GPU did for any process."""
 
-MISS_RATES: Final = (MR2_REASONABLE, MR2_SMALL, MR2_HEAVY, MR2_ALL)
+MISS_RATES: Final[tuple[MissRateName, ...]] = get_args(MissRateName)
 """Objectives that a training measures."""
-COSTS: Final = (NUM_PARAMS, FLOPS, GMACS)
+COSTS: Final[tuple[CostName, ...]] = get_args(CostName)
 """Objectives that are exact before training."""
 DEFAULT_OBJECTIVES: Final = (MR2_REASONABLE, NUM_PARAMS, FLOPS)
 """What a study minimises where its file names no objectives."""
 PARAM_OBJECTIVES: Final = "objectives"
 """Parameter of the parent run: the study's objectives, separated by commas."""
+PARAM_TOTAL_EPOCHS: Final = "training.total_epochs"
+"""Parameter of the runs of trials and baselines: epochs planned."""
+
+ARTIFACT_CONFIG: Final = "config.yaml"
+"""File of a training's folder, and artifact of a trial's run: the resolved configuration."""
+ARTIFACT_WEIGHTS: Final = "student.safetensors"
+ARTIFACT_METRICS: Final = "metrics.json"
+ARTIFACT_CURVE: Final = "miss_rate_curve.json"
+"""Miss rate against FPPI, per subset."""
 
 TAG_STUDY: Final = "hkd.study"
 TAG_ROLE: Final = "hkd.role"

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from hkd import metric_names as names
 from hkd.config_files.parsing import flatten, parse_config
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import dump_yaml, load_yaml
@@ -31,7 +32,7 @@ from sweeps.settings.study import StudyConfig
 FREE_SETTINGS = ("search.num_trials", "resources.", "storage_path")
 """Settings that may change when a study is resumed."""
 
-ARTIFACTS = ("config.yaml", "student.safetensors", "metrics.json", "miss_rate_curve.json")
+ARTIFACTS = (names.ARTIFACT_CONFIG, names.ARTIFACT_WEIGHTS, names.ARTIFACT_METRICS, names.ARTIFACT_CURVE)
 """Files of a trial's checkpoint that are logged to MLflow; the others are only needed to resume."""
 
 LOCK = "lock"

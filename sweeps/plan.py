@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from hkd import metric_names as names
 from hkd.config import DetectorConfig, TrialConfig
 from hkd.config_files.yaml_format import dump_yaml
 from hkd.models.cost import Cost, config_cost
@@ -90,7 +91,7 @@ def _steps_of_start(study: StudyConfig) -> list[str]:
     base, search = study.base, study.search
     data = "generated scenes" if base.data.train_annotations is None else str(base.data.train_annotations)
     proposed = num_proposals(study.space, search.num_trials)
-    epochs = "a searched number of" if "training.total_epochs" in study.space else str(base.training.total_epochs)
+    epochs = "a searched number of" if names.PARAM_TOTAL_EPOCHS in study.space else str(base.training.total_epochs)
     state = "exists; see --resume" if StudyFolder(study).study_exists else "is new"
     return [
         "Dry run: nothing was started. The study would",

@@ -16,9 +16,10 @@ from hkd.training.teacher import PreparedTeacher, find_teacher
 from sweeps.checks import check_device, check_files, check_objectives
 from sweeps.console import messages
 from sweeps.console.display import Display, TeacherBoard, TrialBoard
+from sweeps.console.usage import describe_usage, summarise_usage
 from sweeps.execution.cache_settings import configured_cache, describe_cache
 from sweeps.execution.cluster import connected, find_address, trial_resources
-from sweeps.execution.gpu_share import describe_usage, share_gpus, summarise_usage
+from sweeps.execution.gpu_share import share_gpus
 from sweeps.execution.teacher_task import prepare_on_cluster
 from sweeps.execution.tune_callback import Recorder
 from sweeps.execution.tune_run import TrialInputs, run_trials
@@ -29,6 +30,7 @@ from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking import store
 from sweeps.tracking.reconciliation import close_runs, write_missing_ends
+from sweeps.tracking.study_params import study_params
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.ledger import open_ledger
 from sweeps.trials.queue import TrialQueue
@@ -64,7 +66,7 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
         queue = _open_queue(study, folder, display) if folder.study_exists else None
         if queue is not None and queue.is_empty:
             with Interruption() as interruption, interruption.deferred():
-                return _Session(study, folder, display, queue, open_tracker()).finish_again()
+                return _Session(study, folder, display, queue, open_tracker()).report_finished_study()
         display.print_line("Data: loading; scenes are generated and images decoded unless they are cached")
         data = prepare_data(study.base.data)
         check_objectives(study, data.validation_annotations)
@@ -192,7 +194,7 @@ class _Session:
         with interruption.deferred():
             return self._finish(usage)
 
-    def finish_again(self) -> int:
+    def report_finished_study(self) -> int:
         """Bring MLflow up to date and print the results of a finished study; returns the exit code."""
         self._open(None)
         return self._finish(None)
@@ -201,7 +203,7 @@ class _Session:
         """Open the study's run in MLflow and bring it up to date."""
         study, tracker = self._study, self._tracker
         num_trials = {names.TAG_NUM_TRIALS: str(study.search.num_trials)}
-        tracker.start_study(messages.study_params(study), num_trials, dump_yaml(redacted(study)))
+        tracker.start_study(study_params(study), num_trials, dump_yaml(redacted(study)))
         if teacher is not None:
             write_teacher(self._folder.teacher_file, teacher_record(teacher))
             settings = flatten(study.base).items()

@@ -22,7 +22,6 @@ from hkd.redaction import redacted_setting, redacted_text, redacted_uri
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-TOTAL_EPOCHS_PARAMETER = "training.total_epochs"
 _TRAINED_ROLES = (names.ROLE_BASELINE, names.ROLE_TRIAL)
 _STATUSES = (names.STATUS_RUNNING, names.STATUS_FINISHED, names.STATUS_STOPPED, names.STATUS_FAILED)
 _STATUS_OF_MLFLOW = {
@@ -76,7 +75,7 @@ def read_study(study: str, tracking_uri: str) -> StudyRecords:
         tracking_uri=redacted_uri(tracking_uri),
         objectives=objectives,
         trials=trials,
-        teacher=_the_teacher(records_of(names.ROLE_TEACHER), objectives, notes),
+        teacher=_finished_teacher(records_of(names.ROLE_TEACHER), objectives, notes),
         settings=settings,
         tags=_readable_tags(parents[-1].data.tags) if parents else {},
         notes=tuple(notes),
@@ -149,7 +148,7 @@ def _why_not_counted(
     if budget_fraction != 1:
         found = "missing" if budget_fraction is None else f"{budget_fraction:g}"
         return f"{names.BUDGET_FRACTION} is {found}, not 1: it was not trained for all its epochs"
-    total_epochs = params.get(TOTAL_EPOCHS_PARAMETER)
+    total_epochs = params.get(names.PARAM_TOTAL_EPOCHS)
     if isinstance(total_epochs, int) and epoch is not None and epoch != total_epochs:
         return f"its last evaluation is of epoch {epoch} of {total_epochs}"
     return next((problem for objective in objectives if (problem := _value_problem(objective, metrics))), None)
@@ -181,7 +180,9 @@ def _one_record_per_trial(records: Iterable[TrialRecord], notes: list[str]) -> t
     return tuple(chosen.values())
 
 
-def _the_teacher(teachers: list[TrialRecord], objectives: Sequence[Objective], notes: list[str]) -> TrialRecord | None:
+def _finished_teacher(
+    teachers: list[TrialRecord], objectives: Sequence[Objective], notes: list[str]
+) -> TrialRecord | None:
     finished = [teacher for teacher in teachers if teacher.status == names.STATUS_FINISHED]
     if not teachers:
         notes.append("The study has no teacher run: the report has no gaps and ratios to a teacher.")

@@ -15,6 +15,7 @@ from analysis.report import sentences, tables
 from analysis.report.summary import versions
 from analysis.report.tables import Table
 from analysis.results import StudyResults
+from hkd import metric_names as names
 from hkd.redaction import REDACTED, is_redacted
 
 _CAUTION = (
@@ -196,9 +197,9 @@ def _reproduce_section(records: StudyRecords, results: StudyResults) -> list[str
         *([f"# {REDACTED}: insert the credentials"] if is_redacted(records.tracking_uri) else []),
         "# the weights of the student to ship, and the configuration that trains it",
         f"export MLFLOW_TRACKING_URI={uri}",
-        f"{download} --artifact-path student.safetensors",
-        f"{download} --artifact-path config.yaml",
-        "hkd train shipped/config.yaml",
+        f"{download} --artifact-path {names.ARTIFACT_WEIGHTS}",
+        f"{download} --artifact-path {names.ARTIFACT_CONFIG}",
+        f"hkd train shipped/{names.ARTIFACT_CONFIG}",
         "# this report",
         f"python analysis/pareto.py --study {study} --tracking-uri {uri}",
         "# all runs",

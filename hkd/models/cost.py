@@ -8,6 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hkd.config import DetectorConfig
+from hkd.metric_names import FLOPS, GMACS, NUM_PARAMS
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 
@@ -25,6 +26,10 @@ class Cost:
     def gmacs(self) -> float:
         """Billions of multiply-adds, which is half the FLOPs."""
         return self.flops / 2e9
+
+    def as_metrics(self) -> dict[str, float]:
+        """The costs by metric name."""
+        return {NUM_PARAMS: self.num_params, FLOPS: self.flops, GMACS: self.gmacs}
 
 
 def detector_cost(detector: Detector, image_height: int, image_width: int) -> Cost:

@@ -19,7 +19,14 @@ from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.evaluation.evaluator import EvaluationResult
 from hkd.files import write_atomically, write_json
-from hkd.metric_names import FLOPS, GMACS, MR2_REASONABLE, NUM_PARAMS, TOTAL_LOSS
+from hkd.metric_names import (
+    ARTIFACT_CONFIG,
+    ARTIFACT_CURVE,
+    ARTIFACT_METRICS,
+    ARTIFACT_WEIGHTS,
+    MR2_REASONABLE,
+    TOTAL_LOSS,
+)
 from hkd.models.cost import Cost
 from hkd.runtime.device import resolve_device
 from hkd.runtime.process import configure_process
@@ -29,21 +36,17 @@ from hkd.training.progress import OnProgress, progress_bars
 from hkd.training.teacher import check_teacher_files, load_teacher, prepare_teacher
 from hkd.training.trainer import SECONDS, Trainer
 
-CONFIG_FILE = "config.yaml"
-WEIGHTS_FILE = "student.safetensors"
-METRICS_FILE = "metrics.json"
 ORIGIN_FILE = "origin.json"
-CURVE_FILE = "miss_rate_curve.json"
 DETECTIONS_FILE = "detections.json"
 
 _LOCK_FILE = ".lock"
 _ALL_FILES = (
-    CONFIG_FILE,
+    ARTIFACT_CONFIG,
     STATE_FILE,
     LOG_FILE,
-    WEIGHTS_FILE,
-    METRICS_FILE,
-    CURVE_FILE,
+    ARTIFACT_WEIGHTS,
+    ARTIFACT_METRICS,
+    ARTIFACT_CURVE,
     DETECTIONS_FILE,
     ORIGIN_FILE,
 )
@@ -108,7 +111,7 @@ def train_command(
             configure_process(device, config.training.num_threads)
             trainer = Trainer(config, data, teacher, device=device)
             # A folder with these files holds a training.
-            write_atomically(out / CONFIG_FILE, dump_yaml(config))
+            write_atomically(out / ARTIFACT_CONFIG, dump_yaml(config))
             write_json(out / ORIGIN_FILE, origin)
             evaluated = _train(trainer, out, progress, console)
         results = evaluated.detections.coco_results(data.validation_annotations.ground_truth().image_ids)
@@ -146,11 +149,11 @@ def _check_folder(out: Path, config: TrialConfig, resume: bool) -> None:
         raise TrainingFolderError(
             f"{out}: already holds a training; resume it with --resume, or name another folder with --out"
         )
-    if not (out / CONFIG_FILE).is_file():
+    if not (out / ARTIFACT_CONFIG).is_file():
         raise TrainingFolderError(
-            f"{out}: cannot be resumed, it has no {CONFIG_FILE}; name the folder of a training with --out"
+            f"{out}: cannot be resumed, it has no {ARTIFACT_CONFIG}; name the folder of a training with --out"
         )
-    saved, wanted = flatten(load_config(out / CONFIG_FILE)), flatten(config)
+    saved, wanted = flatten(load_config(out / ARTIFACT_CONFIG)), flatten(config)
     different = [
         f"{name} was {saved.get(name)} and is {wanted.get(name)}"
         for name in sorted(saved.keys() | wanted.keys())
@@ -219,11 +222,10 @@ def _train(trainer: Trainer, out: Path, progress: OnProgress, console: Console) 
 
 def _write_results(trainer: Trainer, evaluation: EvaluationResult, results: list[dict[str, Any]], out: Path) -> None:
     metrics = evaluation.as_metrics()
-    cost = {NUM_PARAMS: trainer.cost.num_params, FLOPS: trainer.cost.flops, GMACS: trainer.cost.gmacs}
-    trainer.export_student(out / WEIGHTS_FILE, metrics)
+    trainer.export_student(out / ARTIFACT_WEIGHTS, metrics)
     write_atomically(out / DETECTIONS_FILE, json.dumps(results, allow_nan=False))
-    write_json(out / CURVE_FILE, evaluation.curves())
-    write_json(out / METRICS_FILE, {**metrics, **cost})
+    write_json(out / ARTIFACT_CURVE, evaluation.curves())
+    write_json(out / ARTIFACT_METRICS, {**metrics, **trainer.cost.as_metrics()})
 
 
 def _format_numbers(numbers: Mapping[str, float]) -> str:

@@ -73,18 +73,18 @@ class TeacherBoard:
         self._objectives = tuple(objectives)
         self._printed_epochs: set[tuple[str, int]] = set()
 
-    def update(self, moment: TrainingProgress) -> None:
+    def update(self, progress: TrainingProgress) -> None:
         """Show the progress of the training."""
-        epoch = moment.epoch - 1
-        measured = phrases(self._objectives, moment.numbers)
+        epoch = progress.epoch - 1
+        measured = phrases(self._objectives, progress.numbers)
         quality = f", {measured}" if measured else ""
-        if epoch and (moment.title, epoch) not in self._printed_epochs:
-            self._printed_epochs.add((moment.title, epoch))
+        if epoch and (progress.title, epoch) not in self._printed_epochs:
+            self._printed_epochs.add((progress.title, epoch))
             if not self._display.console.is_terminal:
-                self._display.print_line(f"  {moment.title}: {epoch} of {moment.total_epochs} epochs{quality}")
+                self._display.print_line(f"  {progress.title}: {epoch} of {progress.total_epochs} epochs{quality}")
         self._display.show_progress(
-            f"{moment.title}: epoch {moment.epoch} of {moment.total_epochs}{quality}, "
-            f"step {moment.step} of {moment.total_steps}"
+            f"{progress.title}: epoch {progress.epoch} of {progress.total_epochs}{quality}, "
+            f"step {progress.step} of {progress.total_steps}"
         )
 
 
@@ -129,6 +129,10 @@ class TrialBoard:
         self._epochs_trained += max(0, epoch - before)
         self._running[trial_id] = (epoch, total)
 
+    def lose_worker(self, trial_id: str, reason: str, num_lost: int, limit: int) -> None:
+        """Print that a trial lost its worker and is queued again, for the ``num_lost``-th time of ``limit``."""
+        self._display.print_line(f"  {trial_id}: worker lost ({reason}); queued again ({num_lost} of {limit})")
+
     def end(self, trial: LedgerTrial) -> None:
         """Print how a trial ended."""
         self._running.pop(trial.trial_id, None)
@@ -165,7 +169,9 @@ class TrialBoard:
         return f"; about {duration(seconds)} left" if epochs_left > 0 else ""
 
 
-def front_table(front: Sequence[LedgerTrial], objectives: Sequence[str], teacher: Mapping[str, float] | None) -> Table:
+def closing_table(
+    front: Sequence[LedgerTrial], objectives: Sequence[str], teacher: Mapping[str, float] | None
+) -> Table:
     """The front, a column for each objective; the teacher's metrics in the first row, for comparison."""
     table = Table(box=box.SIMPLE_HEAD, title="Front", title_justify="left")
     table.add_column("")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hkd import metric_names as names
 from hkd.redaction import redacted_uri
-from sweeps.console.display import Display, front_table
+from sweeps.console.display import Display, closing_table
 from sweeps.console.metric_format import phrases
 from sweeps.folder import StudyFolder, display_path
 from sweeps.settings.resources import Cluster, TrialResources
@@ -78,7 +78,7 @@ def print_results(
     teacher = read_teacher(folder.teacher_file) if study.base.teacher is not None else None
     best = front(trials, study.objectives)
     if best:
-        display.console.print(front_table(best, study.objectives, None if teacher is None else teacher.metrics))
+        display.console.print(closing_table(best, study.objectives, None if teacher is None else teacher.metrics))
     if usage is not None:
         display.print_line(usage)
     if tracker.num_pending:
@@ -97,23 +97,3 @@ def print_results(
     display.print_line(
         f"MLflow:  {uri}" if uri.startswith("http") else f"MLflow:  mlflow ui --backend-store-uri {shlex.quote(uri)}"
     )
-
-
-def study_params(study: StudyConfig) -> dict[str, object]:
-    """MLflow parameters of the parent run: search, objectives, baselines and search space."""
-    params: dict[str, object] = {
-        names.PARAM_OBJECTIVES: ", ".join(study.objectives),
-        "search.sampler": study.search.sampler,
-        "search.startup_trials": study.search.startup_trials,
-        "search.seed": study.search.seed,
-        "scheduler.type": study.scheduler.type,
-        "baselines": ", ".join(study.baselines),
-    }
-    for key, parameter in study.space.items():
-        if parameter.type == "categorical":
-            params[f"space.{key}"] = " | ".join(str(choice) for choice in parameter.choices)
-        else:
-            scale = ", logarithmic" if parameter.log else ""
-            step = f", step {parameter.step:g}" if parameter.step not in (None, 1) else ""
-            params[f"space.{key}"] = f"{parameter.low:g} .. {parameter.high:g}{scale}{step}"
-    return params

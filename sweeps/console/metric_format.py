@@ -24,7 +24,7 @@ def _miss_rate(metric: str) -> _Format:
     return _Format(f"{name} (%)", f"{name} {{}} %", 100.0, 1)
 
 
-_FORMATS = {
+_FORMATS: dict[str, _Format] = {
     **{metric: _miss_rate(metric) for metric in names.MISS_RATES},
     names.NUM_PARAMS: _Format("parameters (M)", "{} M parameters", 1e-6, 2),
     names.FLOPS: _Format("GFLOPs", "{} GFLOPs", 1e-9, 2),

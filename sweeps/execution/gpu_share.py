@@ -1,4 +1,4 @@
-"""How many trials share a GPU (``resources.gpus_per_trial: auto``), and what trials used."""
+"""How many trials share a GPU (``resources.gpus_per_trial: auto``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import ray
 
-from hkd import metric_names as names
 from hkd.config import TrialConfig
 from hkd.runtime.device import resolve_device
 from hkd.runtime.memory import format_bytes
@@ -22,7 +21,6 @@ from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.space import Parameter, trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.cost import student_cost
-from sweeps.trials.ledger import LedgerTrial
 from sweeps.trials.worker import WorkerSettings, build_trainer
 
 HEADROOM = 0.15
@@ -48,18 +46,6 @@ class GpuShare:
     share: float
     reason: str
     """One line for the console."""
-
-
-@dataclass(frozen=True)
-class StudyUsage:
-    """What the trials of a study used, as far as they reported it."""
-
-    peak_bytes: float
-    """Largest peak of memory of any trial."""
-    utilisation: float | None
-    """Mean over trials."""
-    max_concurrent: int
-    """Largest number of trials that ran at the same time."""
 
 
 def share_gpus(
@@ -142,29 +128,6 @@ def measure_on_cluster(
         raise (error.cause if isinstance(error.cause, ValueError) else error) from None
     assert isinstance(need, MemoryNeed)
     return need
-
-
-def summarise_usage(trials: Sequence[LedgerTrial], max_concurrent: int) -> StudyUsage | None:
-    """What trials used by their reported metrics; None where no trial reported any."""
-    peaks = [trial.metrics[names.PEAK_MEMORY_BYTES] for trial in trials if names.PEAK_MEMORY_BYTES in trial.metrics]
-    utilisations = [trial.metrics[names.UTILISATION] for trial in trials if names.UTILISATION in trial.metrics]
-    if not peaks:
-        return None
-    mean = sum(utilisations) / len(utilisations) if utilisations else None
-    return StudyUsage(max(peaks), mean, max_concurrent)
-
-
-def describe_usage(usage: StudyUsage, *, num_threads: int, is_on_gpu: bool) -> str:
-    """One line on the memory and utilisation of trials, and on their number at a time."""
-    memory = format_bytes(usage.peak_bytes)
-    share = "" if usage.utilisation is None else f"{100 * usage.utilisation:.0f} %"
-    at_a_time = f"{usage.max_concurrent} ran at a time"
-    if is_on_gpu:
-        busy = share and f"; the GPUs computed {share} of the time"
-        return f"A trial used at most {memory} of GPU memory{busy}; {at_a_time}"
-    threads = f"{num_threads} CPU thread{'s' if num_threads > 1 else ''}"
-    busy = share and f" and {share} of its {threads}"
-    return f"A trial used at most {memory} of memory{busy}; {at_a_time}"
 
 
 def _heaviest(key: str, parameter: Parameter) -> object:

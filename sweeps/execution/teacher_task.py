@@ -59,11 +59,11 @@ def _prepare(
     reports: queue.Queue[TrainingProgress | PreparedTeacher | Exception] = queue.Queue()
     reported_at = 0.0
 
-    def report(moment: TrainingProgress) -> None:
+    def report(progress: TrainingProgress) -> None:
         nonlocal reported_at
         if time.monotonic() - reported_at >= _SECONDS_BETWEEN_REPORTS:
             reported_at = time.monotonic()
-            reports.put(moment)
+            reports.put(progress)
 
     def work() -> None:
         try:

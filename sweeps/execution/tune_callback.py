@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle
-from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError
+from ray.exceptions import NodeDiedError, RayActorError
+from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
 from ray.tune import Callback, Checkpoint
 from ray.tune.experiment import Trial
 
@@ -20,12 +21,14 @@ from sweeps.folder import StudyFolder
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.cost import student_cost
 from sweeps.trials.ledger import Ledger, LedgerTrial
-from sweeps.trials.worker import SPEC, TrialSpec, plain_metrics
+from sweeps.trials.worker import SPEC, TrialSpec, reported_metrics
 
-WORKER_LOST = (RayActorError, OutOfMemoryError, NodeDiedError)
+WORKER_LOST = (RayActorError, RayOutOfMemoryError, NodeDiedError)
 """Ray's exceptions for a lost worker; the latter two are no sub-classes of the first."""
 MAX_LOST_WORKERS = 3
-"""How often a trial is queued again after its worker was lost (spot instance reclaimed, memory exhausted)."""
+"""How often a session queues a trial again after its worker was lost (spot instance reclaimed, memory exhausted).
+
+A resumed study counts from 0."""
 
 
 class Recorder(Callback):
@@ -90,7 +93,7 @@ class Recorder(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Called by Tune after each epoch."""
-        trial_id, metrics = _spec(trial).trial_id, plain_metrics(result)
+        trial_id, metrics = _spec(trial).trial_id, reported_metrics(result)
         self._known[trial_id] = self._ledger.record_metrics(self._known[trial_id], metrics)
         self._tracker.log_epoch(trial_id, metrics)
         self._board.epoch(trial_id, int(metrics[names.EPOCH]))
@@ -120,12 +123,15 @@ class Recorder(Callback):
         """Called by Tune when a trial raised, or its worker was lost."""
         known = self._known[_spec(trial).trial_id]
         self._on_workers.discard(known.trial_id)
-        self._lost_workers[known.trial_id] = self._lost_workers.get(known.trial_id, 0) + _is_worker_lost(trial)
-        if _is_worker_lost(trial) and self._lost_workers[known.trial_id] <= MAX_LOST_WORKERS:
-            del self._known[known.trial_id]
-            self._put_back(known)
-        else:
+        reason = _worker_loss(trial)
+        num_lost = self._lost_workers.get(known.trial_id, 0) + 1
+        if reason is None or num_lost > MAX_LOST_WORKERS:
             self._close(self._ledger.fail(known, _error_text(trial)))
+            return
+        self._lost_workers[known.trial_id] = num_lost
+        self._board.lose_worker(known.trial_id, reason, num_lost, MAX_LOST_WORKERS)
+        del self._known[known.trial_id]
+        self._put_back(known)
 
     def _close(self, trial: LedgerTrial) -> None:
         del self._known[trial.trial_id]
@@ -150,8 +156,9 @@ def _error_text(trial: Trial) -> str:
     return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else "Tune reported no error message"
 
 
-def _is_worker_lost(trial: Trial) -> bool:
-    """Whether the worker died, rather than the training raised."""
+def _worker_loss(trial: Trial) -> str | None:
+    """The name of Ray's exception if the worker was lost; None if the training raised."""
     file = Path(trial.pickled_error_file or "")
     # This process wrote the file a moment ago.
-    return file.is_file() and isinstance(cloudpickle.loads(file.read_bytes()), WORKER_LOST)
+    error = cloudpickle.loads(file.read_bytes()) if file.is_file() else None
+    return type(error).__name__ if isinstance(error, WORKER_LOST) else None

@@ -22,7 +22,7 @@ from hkd.config import PositiveInt, Section, Seed, TrialConfig
 from hkd.config_files.parsing import parse_config
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import load_yaml
-from hkd.metric_names import BASELINE_UNDISTILLED, COSTS, DEFAULT_OBJECTIVES, MISS_RATES
+from hkd.metric_names import BASELINE_UNDISTILLED, COSTS, DEFAULT_OBJECTIVES, MISS_RATES, CostName, MissRateName
 from hkd.redaction import redacted_text
 from sweeps.settings.overrides import overridden
 from sweeps.settings.resources import ResourcesConfig
@@ -32,7 +32,7 @@ from sweeps.settings.space_checks import baseline_problems, space_problems
 CONFIGS = Path(__file__).parents[1] / "configs"
 DEMO = CONFIGS / "demo.yaml"
 
-ObjectiveName = Literal["mr2_reasonable", "mr2_small", "mr2_heavy", "mr2_all", "num_params", "flops", "gmacs"]
+ObjectiveName = Literal[MissRateName, CostName]
 
 TEACHERS_FOLDER = "teachers"
 DEFAULT_WEIGHTS = "default-weights"

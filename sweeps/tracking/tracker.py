@@ -268,7 +268,7 @@ class Tracker:
         if len(run.data.params) < len(params):
             self._log_params(run, params)
         if names.GMACS not in run.data.metrics:
-            self._log_metrics(run, _cost_metrics(cost), step=0, time_ms=time_ms)
+            self._log_metrics(run, cost.as_metrics(), step=0, time_ms=time_ms)
 
     def _log_params(self, run: Run, params: Mapping[str, object]) -> None:
         entries = [Param(name, str(value)) for name, value in params.items()]
@@ -306,7 +306,3 @@ class _NoParentError(Exception):
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
-
-
-def _cost_metrics(cost: Cost) -> dict[str, float]:
-    return {names.NUM_PARAMS: cost.num_params, names.FLOPS: cost.flops, names.GMACS: cost.gmacs}

@@ -42,7 +42,7 @@ MAX_PROPOSALS = 40
 _STATUS = {
     TrialState.RUNNING: STATUS_RUNNING,
     TrialState.COMPLETE: STATUS_FINISHED,
-    # With several objectives, Optuna's samplers learn from COMPLETE trials only.
+    # Without values: nsga2 and gp ignore PRUNED trials, tpe ranks them behind all COMPLETE ones.
     TrialState.PRUNED: STATUS_STOPPED,
     TrialState.FAIL: STATUS_FAILED,
 }
@@ -166,7 +166,11 @@ class Ledger:
         return self._read(trial)
 
     def stop(self, trial: LedgerTrial) -> LedgerTrial:
-        """Record a trial that ended before its planned epochs; the sampler never sees its values."""
+        """Record a trial that ended before its planned epochs: as PRUNED, without values.
+
+        Optuna's tpe counts it among the trials before which it samples at random, and its parameters as worse than
+        those of all finished trials; the other samplers ignore it.
+        """
         self._studies[trial.role].tell(trial.number, state=TrialState.PRUNED)
         return self._read(trial)
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hkd import metric_names as names
 from hkd.files import write_atomically
 from hkd.training.teacher import PreparedTeacher
 
@@ -23,9 +22,7 @@ class TeacherRecord:
 
 def teacher_record(prepared: PreparedTeacher) -> TeacherRecord:
     """The record of a teacher that is ready."""
-    cost = prepared.cost
-    costs = {names.NUM_PARAMS: cost.num_params, names.FLOPS: cost.flops, names.GMACS: cost.gmacs}
-    return TeacherRecord(prepared.path, {**prepared.metrics, **costs})
+    return TeacherRecord(prepared.path, {**prepared.metrics, **prepared.cost.as_metrics()})
 
 
 def write_teacher(file: Path, teacher: TeacherRecord) -> None:

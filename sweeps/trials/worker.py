@@ -112,9 +112,7 @@ class DistillationTrial(tune.Trainable):
             **measured,
             names.EPOCH: trainer.epoch,
             names.BUDGET_FRACTION: trainer.epoch / trainer.total_epochs,
-            names.NUM_PARAMS: trainer.cost.num_params,
-            names.FLOPS: trainer.cost.flops,
-            names.GMACS: trainer.cost.gmacs,
+            **trainer.cost.as_metrics(),
         }
         reported = {key: self._metrics[key] for key in (*measured, names.EPOCH, names.BUDGET_FRACTION)}
         is_done = trainer.epoch >= trainer.total_epochs
@@ -125,18 +123,18 @@ class DistillationTrial(tune.Trainable):
         folder, trainer = Path(checkpoint_dir), self._trainer
         assert trainer is not None
         trainer.save(folder / STATE_FILE)
-        (folder / "config.yaml").write_text(dump_yaml(trainer.config), encoding="utf-8")
-        trainer.export_student(folder / "student.safetensors", self._metrics)
-        write_json(folder / "metrics.json", self._metrics)
+        (folder / names.ARTIFACT_CONFIG).write_text(dump_yaml(trainer.config), encoding="utf-8")
+        trainer.export_student(folder / names.ARTIFACT_WEIGHTS, self._metrics)
+        write_json(folder / names.ARTIFACT_METRICS, self._metrics)
         if self._evaluation is not None:
-            write_json(folder / "miss_rate_curve.json", self._evaluation.curves())
+            write_json(folder / names.ARTIFACT_CURVE, self._evaluation.curves())
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Resume from a checkpoint folder."""
         folder = Path(checkpoint)
         assert self._trainer is not None
         self._trainer.load(folder / STATE_FILE)
-        self._metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        self._metrics = json.loads((folder / names.ARTIFACT_METRICS).read_text(encoding="utf-8"))
 
     def cleanup(self) -> None:
         """Called by Tune when the worker ends."""
@@ -161,8 +159,8 @@ class DistillationTrial(tune.Trainable):
             self._epochs = fit(self._trainer)
             if spec.resume_from is not None:
                 self.load_checkpoint(spec.resume_from)
-        # If reset_config raises, Ray 2.60 waits for the start of the trial forever.
-        except Exception as error:  # noqa: BLE001 (raised again in step)
+        # Ray 2.60 hangs if reset_config raises: step raises instead.
+        except Exception as error:  # noqa: BLE001
             self._failure = error
 
 
@@ -193,6 +191,6 @@ def _teacher(path: Path, config: TeacherConfig, device: torch.device) -> Detecto
     return load_teacher(path, config, device)
 
 
-def plain_metrics(result: Mapping[str, Any]) -> dict[str, float]:
+def reported_metrics(result: Mapping[str, Any]) -> dict[str, float]:
     """Our metrics in one of Tune's results."""
     return {name: float(value) for name, value in result.get(METRICS, {}).items()}

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from hkd.training.progress import TrainingProgress
-from sweeps.console.display import Display, TeacherBoard, TrialBoard, describe_end, duration, front_table
+from sweeps.console.display import Display, TeacherBoard, TrialBoard, closing_table, describe_end, duration
 from sweeps.trials.ledger import LedgerTrial
 
 
@@ -112,18 +112,18 @@ def test_epochs_of_teacher_are_printed_once() -> None:
 
 def rows_of(objectives: tuple[str, ...], front: list[LedgerTrial], teacher: dict[str, float] | None) -> list[list[str]]:
     out = io.StringIO()
-    Console(file=out, width=80).print(front_table(front, objectives, teacher))
+    Console(file=out, width=80).print(closing_table(front, objectives, teacher))
     return [re.split(r"\s{2,}", line.strip()) for line in out.getvalue().splitlines() if line.strip()]
 
 
-def test_front_table_holds_teacher_and_front() -> None:
+def test_closing_table_holds_teacher_and_front() -> None:
     rows = rows_of(OBJECTIVES, [FINISHED], {"mr2_reasonable": 0.2, "num_params": 4e7, "flops": 1e10})
     assert ["MR^-2 reasonable (%)", "parameters (M)", "GFLOPs"] in rows
     assert ["teacher", "20.0", "40.00", "10.00"] in rows
     assert ["trial-001", "25.0", "1.23", "2.50"] in rows
 
 
-def test_columns_of_front_table_are_objectives() -> None:
+def test_columns_of_closing_table_are_objectives() -> None:
     trials = [trial("trial-001", mr2_all=0.5, num_params=1_234_000, flops=2.5e9, gmacs=1.25)]
     rows = rows_of(("gmacs", "mr2_all"), trials, {"mr2_reasonable": 0.2, "num_params": 4e7})
     assert rows[1] == ["GMACs", "MR^-2 all (%)"]

@@ -15,7 +15,6 @@ from sweeps.console.messages import (
     describe_trials,
     num_planned_trials,
     print_results,
-    study_params,
 )
 from sweeps.folder import StudyFolder
 from sweeps.settings.resources import Cluster, TrialResources
@@ -158,30 +157,3 @@ def test_results_report_pending_and_rejected_writes(tmp_path: Path, monkeypatch:
     (rejected,) = (line for line in lines if "rejected by MLflow" in line)
     for fact in ("1 (No module named 'boto3')", str(tmp_path / "x")):
         assert fact in rejected
-
-
-def test_params_of_parent_run_have_search_and_space(tmp_path: Path) -> None:
-    study = make_study(tmp_path)
-    space = StudyConfig.model_validate(
-        {
-            **study.model_dump(),
-            "space": {
-                "student.width_multiplier": {"type": "float", "low": 0.25, "high": 1.0, "step": 0.25},
-                "distillation.pyramid.weight": {"type": "float", "low": 0.1, "high": 10.0, "log": True},
-                "student.pyramid_channels": {"type": "int", "low": 8, "high": 32},
-                "distillation.pyramid.loss": {"type": "categorical", "choices": ["pearson", "mse"]},
-            },
-        }
-    )
-    assert study_params(space) == {
-        "objectives": "mr2_reasonable, num_params, flops",
-        "search.sampler": "random",
-        "search.startup_trials": 10,
-        "search.seed": 0,
-        "scheduler.type": "fifo",
-        "baselines": "undistilled",
-        "space.student.width_multiplier": "0.25 .. 1, step 0.25",
-        "space.distillation.pyramid.weight": "0.1 .. 10, logarithmic",
-        "space.student.pyramid_channels": "8 .. 32",
-        "space.distillation.pyramid.loss": "pearson | mse",
-    }

@@ -1,4 +1,4 @@
-"""How many trials share a GPU, and what they used; without a GPU and without Ray."""
+"""How many trials share a GPU; without a GPU and without Ray."""
 
 from __future__ import annotations
 
@@ -13,20 +13,12 @@ from hkd.config_files.parsing import parse_config
 from hkd.training.memory import BatchTooLargeError, MemoryNeed
 from sweeps.execution import gpu_share as packing
 from sweeps.execution.cluster import trial_resources
-from sweeps.execution.gpu_share import (
-    GpuShare,
-    StudyUsage,
-    describe_usage,
-    gpu_share,
-    heaviest_trial,
-    share_gpus,
-    summarise_usage,
-)
+from sweeps.execution.gpu_share import GpuShare, gpu_share, heaviest_trial, share_gpus
 from sweeps.settings.resources import Cluster, ResourcesConfig, TrialResources
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.worker import WorkerSettings
 from tests.process_configuration import TrainerBuiltError, record_configuration
-from tests.sweeps.console.test_display import plain_display, trial
+from tests.sweeps.console.test_display import plain_display
 from tests.sweeps.tiny import tiny_trial
 
 GIB = 2**30
@@ -173,28 +165,3 @@ def test_process_is_configured_for_memory_measurement(tmp_path: Path, monkeypatc
     with pytest.raises(TrainerBuiltError):
         packing._measure(config, None, WorkerSettings(1, True, tmp_path))
     assert configured == [("cpu", 3)]
-
-
-def test_usage_is_largest_peak_and_mean_utilisation() -> None:
-    trials = [
-        trial("a", peak_memory_bytes=1.0 * GIB, utilisation=0.5),
-        trial("b", peak_memory_bytes=3.0 * GIB, utilisation=0.75),
-        # Of an earlier version, or failed in its first epoch.
-        trial("c", mr2_reasonable=0.5),
-        # On a GPU without the driver's package.
-        trial("d", peak_memory_bytes=2.0 * GIB),
-    ]
-    assert summarise_usage(trials, 2) == StudyUsage(3.0 * GIB, 0.625, 2)
-    assert summarise_usage(trials[3:], 1) == StudyUsage(2.0 * GIB, None, 1)
-    assert summarise_usage(trials[2:3], 1) is None
-
-
-def test_usage_line() -> None:
-    usage = StudyUsage(1.25 * GIB, 0.934, 2)
-    on_cpu = describe_usage(usage, num_threads=1, is_on_gpu=False)
-    assert on_cpu == "A trial used at most 1.2 GiB of memory and 93 % of its 1 CPU thread; 2 ran at a time"
-    assert "93 % of its 3 CPU threads;" in describe_usage(usage, num_threads=3, is_on_gpu=False)
-    on_gpu = describe_usage(usage, num_threads=1, is_on_gpu=True)
-    assert on_gpu == "A trial used at most 1.2 GiB of GPU memory; the GPUs computed 93 % of the time; 2 ran at a time"
-    without_utilisation = describe_usage(replace(usage, utilisation=None), num_threads=1, is_on_gpu=True)
-    assert without_utilisation == "A trial used at most 1.2 GiB of GPU memory; 2 ran at a time"

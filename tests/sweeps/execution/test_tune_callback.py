@@ -9,7 +9,8 @@ from typing import Any, cast
 
 import pytest
 from optuna.samplers import RandomSampler
-from ray.exceptions import ActorDiedError, NodeDiedError, OutOfMemoryError
+from ray.exceptions import ActorDiedError, NodeDiedError
+from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
@@ -175,10 +176,11 @@ def test_trial_is_queued_again_three_times_after_lost_worker(scene: Scene, tmp_p
         assert scene.known.checkpoint == Path("baseline-b/checkpoint_000000")
     scene.fail(tmp_path, ActorDiedError(), "The actor died unexpectedly")
     assert scene.known.status == "failed"
+    assert scene.known.error == "The actor died unexpectedly"
     assert len(scene.put_back) == MAX_LOST_WORKERS
 
 
-@pytest.mark.parametrize("kind", [OutOfMemoryError, NodeDiedError])
+@pytest.mark.parametrize("kind", [RayOutOfMemoryError, NodeDiedError])
 def test_trial_is_queued_again_after_any_error_of_lost_worker(
     scene: Scene, tmp_path: Path, kind: type[Exception]
 ) -> None:
@@ -187,6 +189,19 @@ def test_trial_is_queued_again_after_any_error_of_lost_worker(
     scene.fail(tmp_path, error, str(error))
     assert scene.known.status == "running"
     assert len(scene.put_back) == 1
+
+
+def test_each_lost_worker_is_printed_with_its_reason(scene: Scene, tmp_path: Path) -> None:
+    for kind in (RayOutOfMemoryError, NodeDiedError):
+        scene.call("on_trial_start")
+        scene.fail(tmp_path, kind("the node is in trouble"), "the node is in trouble")
+        scene.hand_over(scene.ledger.restart(scene.put_back[-1]))
+    scene.fail(tmp_path, ValueError("boom"), "ValueError: boom")
+    lost = [line.strip() for line in scene.out.getvalue().splitlines() if "worker lost" in line]
+    assert lost == [
+        "baseline-b: worker lost (OutOfMemoryError); queued again (1 of 3)",
+        "baseline-b: worker lost (NodeDiedError); queued again (2 of 3)",
+    ]
 
 
 def test_earlier_attempts_are_removed_after_first_checkpoint_of_new_one(scene: Scene) -> None:

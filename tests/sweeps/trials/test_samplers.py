@@ -44,3 +44,21 @@ def test_proposal_depends_on_seed_and_number_alone() -> None:
 
     assert drawn(0, 0) == drawn(0, 0)
     assert len({drawn(0, 0), drawn(0, 1), drawn(1, 0), drawn(1, 1)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "is_used"), [("tpe", True), ("nsga2", False), pytest.param("gp", False, marks=pytest.mark.end_to_end)]
+)
+def test_only_tpe_uses_parameters_of_stopped_trials(name: str, is_used: bool) -> None:
+    def proposal(state: TrialState) -> float:
+        space: dict[str, BaseDistribution] = {"x": FloatDistribution(0.0, 1.0)}
+        study = optuna.create_study(
+            directions=["minimize", "minimize"], sampler=make_sampler(name, seed=0, startup_trials=3)
+        )
+        for x in (0.1, 0.3, 0.5, 0.9):
+            study.add_trial(optuna.create_trial(params={"x": x}, distributions=space, values=[x, 1 - x]))
+        study.add_trial(optuna.create_trial(state=state, params={"x": 0.7}, distributions=space))
+        return float(study.ask(space).params["x"])
+
+    # No sampler uses failed trials.
+    assert (proposal(TrialState.PRUNED) != proposal(TrialState.FAIL)) == is_used

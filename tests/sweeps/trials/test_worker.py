@@ -24,7 +24,7 @@ from hkd.training.teacher import prepare_teacher
 from sweeps.folder import ARTIFACTS
 from sweeps.settings.space import trial_config
 from sweeps.trials import worker as trial_module
-from sweeps.trials.worker import METRICS, SPEC, DistillationTrial, TrialSpec, WorkerSettings, plain_metrics
+from sweeps.trials.worker import METRICS, SPEC, DistillationTrial, TrialSpec, WorkerSettings, reported_metrics
 from tests.process_configuration import TrainerBuiltError, record_configuration
 from tests.sweeps.tiny import tiny_trial
 from tests.training.limited import limited_teacher
@@ -64,12 +64,12 @@ def test_trial_from_start_to_artifacts(spec: TrialSpec, tmp_path: Path) -> None:
     trial.setup({SPEC: spec})
     first, second = trial.step(), trial.step()
     assert (first["done"], second["done"]) == (False, True)
-    metrics = plain_metrics(first)
+    metrics = reported_metrics(first)
     assert (metrics["epoch"], metrics["budget_fraction"]) == (1, 0.5)
     assert {"loss_total", "distill_pyramid", "mr2_reasonable", "ap"} <= metrics.keys()
     assert all(math.isfinite(value) for value in metrics.values())
     # The last result is complete, including the costs.
-    final = plain_metrics(second)
+    final = reported_metrics(second)
     assert final["budget_fraction"] == 1
     assert trial._trainer is not None
     assert final["num_params"] == trial._trainer.cost.num_params
@@ -90,13 +90,13 @@ def test_resumed_trial_is_bit_identical(spec: TrialSpec, tmp_path: Path) -> None
     uninterrupted.setup({SPEC: spec})
     uninterrupted.step()
     uninterrupted.save_checkpoint(str(tmp_path))
-    expected = plain_metrics(uninterrupted.step())
+    expected = reported_metrics(uninterrupted.step())
     resumed = worker()
     resumed.setup({SPEC: replace(spec, resume_from=tmp_path)})
     result = resumed.step()
     timings = ("seconds", "images_per_second", "peak_memory_bytes", "utilisation")
     assert result["done"]
-    assert {name: value for name, value in plain_metrics(result).items() if name not in timings} == {
+    assert {name: value for name, value in reported_metrics(result).items() if name not in timings} == {
         name: value for name, value in expected.items() if name not in timings
     }
 
@@ -105,13 +105,13 @@ def test_trial_interrupted_after_last_checkpoint_only_reports(spec: TrialSpec, t
     trial = worker()
     trial.setup({SPEC: spec})
     trial.step()
-    expected = plain_metrics(trial.step())
+    expected = reported_metrics(trial.step())
     trial.save_checkpoint(str(tmp_path))
     resumed = worker()
     resumed.setup({SPEC: replace(spec, resume_from=tmp_path)})
     result = resumed.step()
     assert result["done"]
-    assert plain_metrics(result) == expected
+    assert reported_metrics(result) == expected
 
 
 def test_reused_worker_keeps_data_and_teacher_only(spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_reused_worker_keeps_data_and_teacher_only(spec: TrialSpec, monkeypatch:
     count("load_teacher")
     trial = worker()
     trial.setup({SPEC: spec})
-    fresh = plain_metrics(trial.step())
+    fresh = reported_metrics(trial.step())
     other = changed(spec, student__pyramid_channels=24, data__augmentation__flip_probability=0.0)
     assert trial.reset_config({SPEC: other})
     # The settings of the next trial apply, those of augmentation included.
@@ -141,7 +141,7 @@ def test_reused_worker_keeps_data_and_teacher_only(spec: TrialSpec, monkeypatch:
     assert trial._metrics == {}
     # A trial on a reused worker gives the same result as on a new one.
     trial.reset_config({SPEC: spec})
-    again = plain_metrics(trial.step())
+    again = reported_metrics(trial.step())
     assert again["loss_total"] == fresh["loss_total"]
     assert read == ["prepare_data", "load_teacher"]
 
@@ -151,7 +151,7 @@ def test_cached_pyramids_do_not_change_results(spec: TrialSpec, tmp_path: Path) 
     fractions = []
     for cache in (None, CacheBudget(tmp_path, 10**9), CacheBudget(tmp_path, 10**9)):
         trial.reset_config({SPEC: replace(spec, teacher_cache=cache)})
-        metrics = plain_metrics(trial.step())
+        metrics = reported_metrics(trial.step())
         fractions.append(metrics.get("teacher_cached_fraction"))
         if cache is None:
             expected = metrics
@@ -207,9 +207,9 @@ def test_peak_memory_is_maximum_over_epochs(spec: TrialSpec, monkeypatch: pytest
     monkeypatch.setattr(fit_module, "UsageMeter", Meter)
     trial = worker()
     trial.setup({SPEC: spec})
-    assert plain_metrics(trial.step())["peak_memory_bytes"] == 3e9
+    assert reported_metrics(trial.step())["peak_memory_bytes"] == 3e9
     # The second epoch needs less: the trial's peak is the first epoch's.
-    assert plain_metrics(trial.step())["peak_memory_bytes"] == 3e9
+    assert reported_metrics(trial.step())["peak_memory_bytes"] == 3e9
 
 
 def test_batch_that_does_not_fit_fails_only_one_trial(spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,26 @@
+"""The MLflow parameters of a study's parent run."""
+
+from __future__ import annotations
+
+from hkd import metric_names as names
+from sweeps.settings.study import StudyConfig
+
+
+def study_params(study: StudyConfig) -> dict[str, object]:
+    """Objectives, search, scheduler, baselines and search space, by parameter name."""
+    params: dict[str, object] = {
+        names.PARAM_OBJECTIVES: ", ".join(study.objectives),
+        "search.sampler": study.search.sampler,
+        "search.startup_trials": study.search.startup_trials,
+        "search.seed": study.search.seed,
+        "scheduler.type": study.scheduler.type,
+        "baselines": ", ".join(study.baselines),
+    }
+    for key, parameter in study.space.items():
+        if parameter.type == "categorical":
+            params[f"space.{key}"] = " | ".join(str(choice) for choice in parameter.choices)
+        else:
+            scale = ", logarithmic" if parameter.log else ""
+            step = f", step {parameter.step:g}" if parameter.step not in (None, 1) else ""
+            params[f"space.{key}"] = f"{parameter.low:g} .. {parameter.high:g}{scale}{step}"
+    return params

@@ -1,0 +1,34 @@
+"""The parameters of a study's parent run in MLflow."""
+
+from __future__ import annotations
+
+from sweeps.settings.study import StudyConfig
+from sweeps.tracking.study_params import study_params
+
+
+def test_params_of_parent_run_have_search_and_space() -> None:
+    study = StudyConfig.model_validate(
+        {
+            "name": "x",
+            "search": {"sampler": "random"},
+            "baselines": {"undistilled": {}},
+            "space": {
+                "student.width_multiplier": {"type": "float", "low": 0.25, "high": 1.0, "step": 0.25},
+                "distillation.pyramid.weight": {"type": "float", "low": 0.1, "high": 10.0, "log": True},
+                "student.pyramid_channels": {"type": "int", "low": 8, "high": 32},
+                "distillation.pyramid.loss": {"type": "categorical", "choices": ["pearson", "mse"]},
+            },
+        }
+    )
+    assert study_params(study) == {
+        "objectives": "mr2_reasonable, num_params, flops",
+        "search.sampler": "random",
+        "search.startup_trials": 10,
+        "search.seed": 0,
+        "scheduler.type": "fifo",
+        "baselines": "undistilled",
+        "space.student.width_multiplier": "0.25 .. 1, step 0.25",
+        "space.distillation.pyramid.weight": "0.1 .. 10, logarithmic",
+        "space.student.pyramid_channels": "8 .. 32",
+        "space.distillation.pyramid.loss": "pearson | mse",
+    }
