@@ -37,8 +37,8 @@ files in the report's folder:
   summary.json       the results for programs (field schema_version)
 
 Only trials that were trained for all their epochs are compared; failed, stopped
-and running ones are listed with the reason. Exit code: 0, or 2 for a usage
-error, which leaves an older report unchanged."""
+and running ones are listed with the reason. Exit code: 0, or 2 if there is no
+report; an older report is then unchanged."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,12 +69,14 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="pareto",
+        prog="python analysis/pareto.py",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--study", required=True, metavar="NAME", help="name of the study, as in its config")
+    parser.add_argument(
+        "--study", required=True, metavar="NAME", help="name of the study (as in its config, or --name)"
+    )
     parser.add_argument(
         "--tracking-uri",
         default=DEFAULT_TRACKING_URI,

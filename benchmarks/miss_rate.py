@@ -47,7 +47,8 @@ def main() -> int:
         "--data",
         type=Path,
         default=Path(os.environ.get("HKD_SHARED_DATA", "../shared/data")),
-        help="folder with citypersons/ and caltech/ (default: $HKD_SHARED_DATA or ../shared/data)",
+        help="folder with citypersons/ and caltech/, as described in CONTRIBUTING.md; missing data sets are skipped "
+        "(default: $HKD_SHARED_DATA or ../shared/data)",
     )
     parser.add_argument("--repeats", type=int, default=9, help="repetitions of hkd's (default: %(default)s)")
     parser.add_argument(

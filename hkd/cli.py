@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=examples_section(
             """\
             hkd data pennfudan --root downloads/PennFudanPed --out data/pennfudan
-            hkd train student.yaml --out runs/student
+            hkd train examples/student_alone.yaml --out runs/student
             hkd detect street.jpg --weights runs/student/student.safetensors --out drawn
             hkd evaluate --ground-truth val_gt.json --detections val_dt.json"""
         ),

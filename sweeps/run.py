@@ -26,8 +26,8 @@ Run a study: train a teacher once, then distill it into many light students, to
 find out how much accuracy each size of student costs. Optuna proposes the
 students, Ray Tune trains them, MLflow records them.
 
-Without --config, run the demo study: generated street scenes, about six minutes
-on two CPU cores."""
+Without --config, run the demo study: generated street scenes, about five minutes
+on two CPU cores with AMX."""
 
 EXAMPLES = """\
 examples:
@@ -43,7 +43,7 @@ examples:
         --set space.student.width_multiplier.high=1.0
 
 results of the study NAME:
-  the front, printed when the study ends
+  the Pareto front, printed when the study ends
   <storage_path>/NAME (default: runs/NAME): weights and metrics of every trial
   MLflow experiment NAME in tracking.uri (default: sqlite:///mlflow.db)
   report: python analysis/pareto.py --study NAME

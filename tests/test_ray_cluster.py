@@ -108,10 +108,10 @@ def test_documented_study_finds_uploaded_data() -> None:
     data = study.base.data
     assert data.train_annotations is not None
     assert data.validation_annotations is not None
-    # `hkd data pennfudan --root ../shared/data/pennfudan --out data/pennfudan` writes annotations and copies no images.
+    # `hkd data pennfudan --root downloads/PennFudanPed --out data/pennfudan` writes annotations and copies no images.
     assert sent == [
         ("data/pennfudan", str(data.train_annotations.parent)),
-        ("../shared/data/pennfudan/PNGImages", str(data.image_root)),
+        ("downloads/PennFudanPed/PNGImages", str(data.image_root)),
     ]
     assert data.validation_annotations.parent == data.train_annotations.parent
     assert study.storage_path.is_relative_to("/shared")

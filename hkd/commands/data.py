@@ -64,18 +64,18 @@ def _add_data_set(
 ) -> argparse.ArgumentParser:
     """Add a data set with a folder to read from; ``root`` describes its contents."""
     parser = add_command(data_sets, name, summary, description, example)
-    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help=root)
+    parser.add_argument("--root", type=Path, required=True, metavar="ROOT", help=root)
     _add_output(parser)
     return parser
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the annotation files")
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder of the annotation files")
     parser.add_argument(
         "--preview",
         type=partial(integer_between, 1, MAX_PREVIEW_IMAGES),
         metavar="N",
-        help=f"draw N images of each split (at most {MAX_PREVIEW_IMAGES}) with their boxes to DIR/preview_SPLIT.png",
+        help=f"draw N images of each split (at most {MAX_PREVIEW_IMAGES}) with their boxes to OUT/preview_SPLIT.png",
     )
 
 
@@ -90,7 +90,7 @@ def _add_persons(parser: argparse.ArgumentParser) -> None:
         "--person",
         action="append",
         metavar="NAME",
-        help="name of a class of people; may be repeated (default: person and pedestrian)",
+        help="name of a class of people; repeatable (default: person and pedestrian)",
     )
 
 
@@ -299,7 +299,7 @@ def _add_synthetic(data_sets: Commands[argparse.ArgumentParser]) -> None:
         "generated street scenes",
         """\
         Draw street scenes with pedestrians. A scene depends on the seed, its number and its size alone. The output
-        folder may already contain scenes of the same size and seed, but no other annotations.""",
+        folder may already contain scenes of the same number, size and seed, but no other annotations.""",
         """\
         hkd data synthetic --out data/scenes --preview 12
         hkd data synthetic --out data/small --train-images 200 --height 192""",

@@ -15,6 +15,8 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         "detect",
         "detect pedestrians in images: draw them or write COCO results",
         """\
+        Detect pedestrians in images. At least one of --out and --json is needed.
+
         With --out, write each image with its detections' boxes and scores (per cent) to DIR, and a list of all to
         DIR/detections.json. With --json, write COCO results (image_id, category_id, bbox, score), as read by
         `hkd evaluate` and pycocotools. Images are rotated to their EXIF orientation.""",

@@ -60,8 +60,9 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     evaluate.add_argument(
         "--protocol",
         default="citypersons",
-        metavar="NAME",
-        help="citypersons, citypersons_extended, caltech, acf, or the path of a YAML file (default: citypersons)",
+        metavar="NAME|FILE",
+        help="citypersons, citypersons_extended, caltech, acf, or a YAML file as described in docs/evaluation.md "
+        "(default: citypersons)",
     )
     evaluate.add_argument(
         "--height-scale",

@@ -17,14 +17,13 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         """\
         Train the student that CONFIG describes. It is distilled if CONFIG has a teacher and a distillation weight above
         0, and trained alone otherwise. The teacher is trained first, unless it has a checkpoint or a cached result in
-        data.cache_dir. DIR receives the results (student.safetensors, metrics.json, detections.json,
-        miss_rate_curve.json, epochs.json, config.yaml) and the checkpoint of the training.""",
+        data.cache_dir. DIR receives the results (student.safetensors, the weights of whatever is trained; metrics.json,
+        detections.json, miss_rate_curve.json, epochs.json, config.yaml) and the checkpoint of the training.""",
         """\
-        hkd train student.yaml
-        hkd train student.yaml --set teacher=null            # the student alone
-        hkd train student.yaml --out runs/narrow \\
-            --set student.width_multiplier=0.25 --set training.learning_rate=1e-3
-        hkd train student.yaml --out runs/narrow --resume    # after an interruption""",
+        hkd train examples/student_alone.yaml
+        hkd train examples/student_alone.yaml --resume       # after an interruption
+        hkd train examples/student_distilled.yaml --out runs/narrow \\
+            --set student.width_multiplier=0.25 --set training.learning_rate=1e-3""",
     )
     train.add_argument("config", type=Path, metavar="CONFIG", help="YAML file; settings not in it have their defaults")
     train.add_argument(
@@ -33,7 +32,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         action="append",
         default=[],
         metavar="SECTION.KEY=VALUE",
-        help="override one setting; may be repeated",
+        help="override one setting; repeatable",
     )
     train.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: runs/train/<CONFIG>)")
     train.add_argument("--resume", action="store_true", help="resume the training in DIR")

@@ -83,8 +83,9 @@ def print_results(
         display.print_line(usage)
     if tracker.num_pending:
         display.print_line(
-            f"Cannot write to MLflow ({tracker.last_error}): {tracker.num_pending} writes are pending. All results are "
-            f"in {folder.path}; resume the study (--resume) to write them to MLflow."
+            f"Cannot write to MLflow ({tracker.last_error}): {tracker.num_pending} pending writes are lost. All "
+            f"results are in {folder.path}. Resuming the study (--resume) writes parameters, costs, last metrics, "
+            "artifacts and status to MLflow, but not the curves of the pending epochs."
         )
     if tracker.rejections:
         display.print_line(

@@ -114,7 +114,7 @@ def test_no_output_has_credentials(
 def test_error_of_command_line_has_no_credentials(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         pareto.main(["--study", "demo", "http://anna:hunter2@host"])
-    assert "hunter2" not in error_of(capsys, lines=2)
+    assert "hunter2" not in error_of(capsys, lines=3)
 
 
 @pytest.fixture

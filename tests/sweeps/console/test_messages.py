@@ -124,7 +124,7 @@ def test_results_have_counts_front_and_next_commands(tmp_path: Path, monkeypatch
     assert "usage of the trials" in lines
     assert lines[-2].split(maxsplit=1) == ["Report:", "python analysis/pareto.py --study x"]
     assert lines[-1].split(maxsplit=1) == ["MLflow:", "mlflow ui --backend-store-uri sqlite:///mlflow.db"]
-    assert not any("writes are pending" in line or "rejected by MLflow" in line for line in lines)
+    assert not any("Cannot write to MLflow" in line or "rejected by MLflow" in line for line in lines)
 
 
 def test_results_have_no_password_and_no_server_command(tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_results_report_pending_and_rejected_writes(tmp_path: Path, monkeypatch:
     results.store.is_unreachable = True
     results.tracker.end_study("finished")
     lines = results.lines()
-    (pending,) = (line for line in lines if "writes are pending" in line)
-    for fact in ("connection refused", "1 writes", str(tmp_path / "x"), "--resume"):
+    (pending,) = (line for line in lines if "Cannot write to MLflow" in line)
+    for fact in ("connection refused", "1 pending writes", str(tmp_path / "x"), "--resume", "curves"):
         assert fact in pending
     (rejected,) = (line for line in lines if "rejected by MLflow" in line)
     for fact in ("1 (No module named 'boto3')", str(tmp_path / "x")):
