@@ -26,7 +26,7 @@ from hkd.coco.errors import AnnotationError
 from hkd.coco.images import IMAGE_NAMES, ImageRecord, read_image_ids, read_image_records
 from hkd.coco.reading import read_json
 from hkd.coco.records import Records
-from hkd.coco.values import COORDINATES_REQUIREMENT, is_coordinates, is_integer
+from hkd.coco.values import COORDINATES_REQUIREMENT, is_box, is_coordinates, is_integer
 from hkd.data.conversion.splits import Split, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary, format_counts
 from hkd.data.conversion.writing import write_splits
@@ -185,6 +185,10 @@ def _annotations(
     ]
     people = records.where([is_person for _, is_person in of_category])
     boxes = people.column("bbox", is_coordinates, COORDINATES_REQUIREMENT, _REMEDY)
+    is_empty = [is_coordinates(box) and not is_box(box) for box in boxes]
+    # Boxes without area are dropped later; their height and visibility may be zero or undefined as well.
+    empty = people.where(is_empty)
+    people = people.where([not is_dropped for is_dropped in is_empty])
     fields = PedestrianFields(people)
     if problems:
         return []
@@ -193,10 +197,15 @@ def _annotations(
     if dropped_classes:
         counts = format_counts(dropped_classes, "categories")
         changes.append(f"{split}: dropped {dropped_classes.total()} boxes of other categories: {counts}")
-    visibilities = fields.visible_shares(np.array(boxes, dtype=np.float64).reshape(-1, 4)).tolist()
+    boxes_xywh = np.array([row["bbox"] for row in people.rows], dtype=np.float64).reshape(-1, 4)
     return [
-        _annotation(row, height, visibility)
-        for row, height, visibility in zip(people.rows, fields.heights, visibilities, strict=True)
+        *(
+            _annotation(row, height, visibility)
+            for row, height, visibility in zip(
+                people.rows, fields.heights, fields.visible_shares(boxes_xywh).tolist(), strict=True
+            )
+        ),
+        *map(_image_and_box, empty.rows),
     ]
 
 
@@ -209,4 +218,8 @@ def _annotation(row: Mapping[str, Any], height: object, visibility: float) -> di
         stated["height"] = height
     if "vis_bbox" in stated:
         stated["vis_ratio"] = visibility
-    return {"image_id": int(row["image_id"]), "bbox": list(map(float, row["bbox"])), **stated}
+    return {**_image_and_box(row), **stated}
+
+
+def _image_and_box(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"image_id": int(row["image_id"]), "bbox": list(map(float, row["bbox"]))}

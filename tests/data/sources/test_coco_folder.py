@@ -159,6 +159,21 @@ def test_height_beside_a_width_is_not_written(root: Path, tmp_path: Path) -> Non
     assert any("state a width beside their height" in sentence for sentence in summary.changes)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"height": 0}, {"vis_ratio": float("nan")}, {"vis_bbox": [10, 5, -1, 0]}],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_box_without_area_is_dropped_whatever_its_fields(root: Path, tmp_path: Path, fields: dict[str, Any]) -> None:
+    # Writers that derive these fields from the box derive zeros, or divide by them.
+    document = _document()
+    document["annotations"].append({"id": 905, "image_id": 42, "category_id": 1, "bbox": [10, 5, 3, 0], **fields})
+    _write(root, document)
+    summary = convert(root, tmp_path / "out", progress=False)
+    assert summary.boxes == 2
+    assert any("dropped 1 of 3 boxes, without area" in sentence for sentence in summary.changes)
+
+
 def test_visibility_of_a_visible_box_is_written(root: Path, tmp_path: Path) -> None:
     document = _document()
     document["annotations"][0]["vis_bbox"] = [10, 5, 10, 10]
