@@ -2,9 +2,9 @@
 
 COCO JSON with the fields that CityPersons and its followers use. An annotation has ``bbox`` [x, y, width, height] of
 the full body in pixels, and optionally ``vis_bbox`` (the visible part), ``vis_ratio`` in [0, 1], ``height`` in pixels,
-``ignore`` and ``iscrowd`` (0/1, or false/true). Two more say what the data set itself calls a box, for protocols that
-ask: ``label``, the data set's own class ("person", "people", "rider" ...; absent for a pedestrian), and ``occluded``
-(0/1). :class:`hkd.coco.boxes.BoxColumns` has the rules.
+``ignore`` and ``iscrowd`` (0/1, or false/true). Two more fields are used by some protocols:
+``label``, the data set's own class ("person", "people", "rider" ...; absent for a pedestrian), and ``occluded`` (0/1).
+:class:`hkd.coco.boxes.BoxColumns` has the rules.
 
 An image has ``id``, ``file_name`` (``im_name`` is read too, as CityPersons writes it), ``height`` and ``width``.
 ``info.image_root`` names the folder of the images: absolute, or relative to the JSON file's own folder, which is also
@@ -37,7 +37,7 @@ _ROUNDING_PIXELS = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """Checked annotations of one set of images, in the file's order; the arrays hold one row a box."""
+    """Checked annotations of one set of images, in the file's order; the arrays hold one row per box."""
 
     path: Path | None
     """The file they were read from."""
@@ -51,7 +51,7 @@ class Annotations:
     """The same boxes as annotated: what evaluation reads, because CityPersons' protocol matches full bodies that reach
     out of the image."""
     repaired: tuple[str, ...] = ()
-    """What reading changed, one sentence each."""
+    """Changes made while reading, one sentence each."""
 
     @property
     def heights(self) -> FloatArray:
@@ -65,7 +65,7 @@ class Annotations:
 
     @property
     def ignore(self) -> BoolArray:
-        """(N,): counted neither for nor against a detector: flagged so, a crowd, or of another category."""
+        """(N,): counted neither for nor against a detector; see :class:`hkd.coco.boxes.AnnotatedBoxes`."""
         return self.annotated.ignore
 
     def boxes_of(self, index: int) -> FloatArray:
@@ -92,13 +92,13 @@ class Annotations:
         return self.annotated.coco_records()
 
     def content_hash(self) -> str:
-        """32 hex digits that change with any image record or box, but not with where the files lie."""
+        """32 hex digits that change with any image record or box, but not with the location of the files."""
         images = [(image.image_id, image.file_name, image.height, image.width) for image in self.images]
         return hashlib.sha256(json.dumps([images, self.coco_records()]).encode()).hexdigest()[:32]
 
 
 def read_annotations(path: Path, image_root: Path | None = None, *, check_images: bool = True) -> Annotations:
-    """Reads and checks a COCO-style annotation file.
+    """Read and check a COCO-style annotation file.
 
     Args:
         path: the JSON file.
@@ -115,7 +115,7 @@ def read_annotations(path: Path, image_root: Path | None = None, *, check_images
 def parse_annotations(
     document: object, path: Path, image_root: Path | None = None, *, check_images: bool = True
 ) -> Annotations:
-    """As :func:`read_annotations`, for a document that is (to be) written to ``path``."""
+    """As :func:`read_annotations`, for the parsed document of ``path``, which need not exist yet."""
     source = str(path)
     columns = DocumentColumns(document, source)
     assert isinstance(document, dict)

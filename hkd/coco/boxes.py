@@ -106,7 +106,7 @@ class AnnotatedBoxes:
 
 
 def no_boxes() -> AnnotatedBoxes:
-    """Boxes of images of which nothing is known."""
+    """Zero boxes, for images without annotations."""
     return AnnotatedBoxes(
         image_ids=np.zeros(0, dtype=np.int64),
         boxes_xywh=np.zeros((0, 4)),
@@ -124,9 +124,9 @@ def no_boxes() -> AnnotatedBoxes:
 class PedestrianFields:
     """The optional fields of annotations, checked; mistakes are noted in the records' problems.
 
-    ``height``, ``vis_ratio``, ``vis_bbox``, ``occluded``, ``label``, ``ignore`` and ``iscrowd``; null is as absent, an
-    empty label too. Where a record has ``width`` beside ``height``, as converters by pycococreator write it, both are
-    the image's, and the height is that of the box.
+    ``height``, ``vis_ratio``, ``vis_bbox``, ``occluded``, ``label``, ``ignore`` and ``iscrowd``; null counts as absent,
+    as does an empty label. Where a record has ``width`` beside ``height``, as pycococreator writes them, both are the
+    image's, and the height of the box is used.
     """
 
     def __init__(self, records: Records) -> None:
@@ -153,7 +153,7 @@ class PedestrianFields:
         self.crowd = records.column("iscrowd", is_flag, FLAG_REQUIREMENT, _REMEDY, default=0)
 
     def visible_shares(self, boxes_xywh: FloatArray) -> FloatArray:
-        """(N,) the stated shares; where one is not, that of the visible box, and 1 where there is no such box."""
+        """(N,) the stated shares; if absent, those of the visible boxes, else 1."""
         stated = np.array(self.visibilities, dtype=np.float64)
         visible = self.visible_boxes_xywh()
         area = boxes_xywh[:, 2] * boxes_xywh[:, 3]
@@ -168,7 +168,7 @@ class PedestrianFields:
         return np.array(self.visible_boxes, dtype=np.float64).reshape(-1, 4)
 
     def notes(self) -> tuple[str, ...]:
-        """Sentences about what was read in another way than written."""
+        """Sentences about fields that were not read as written."""
         count = sum(self._states_image_size)
         if count == 0:
             return ()
@@ -184,8 +184,8 @@ class BoxColumns:
 
     Args:
         records: the annotations.
-        image_ids: ids of all images; None where they are wrong themselves.
-        categories: None where they are wrong themselves, which is then not repeated for their boxes.
+        image_ids: ids of all images; None if they are invalid.
+        categories: None if they are invalid, which is then not reported again for each box.
     """
 
     def __init__(self, records: Records, image_ids: list[object] | None, categories: Categories | None) -> None:
@@ -204,7 +204,7 @@ class BoxColumns:
         self.fields = PedestrianFields(records)
 
     def annotated_boxes(self) -> AnnotatedBoxes:
-        """All of them as arrays, in the file's order; only for records without problems."""
+        """All boxes as arrays, in the file's order; only for records without problems."""
         boxes_xywh = np.array(self.boxes, dtype=np.float64).reshape(-1, 4)
         stated = self.fields
         heights = np.array(stated.heights, dtype=np.float64)

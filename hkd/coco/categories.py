@@ -1,4 +1,4 @@
-"""Which category of a COCO file is the pedestrian's."""
+"""The pedestrian category of a COCO file."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ class Categories:
     """Ids of those whose boxes are ignored."""
 
     def has(self, value: object) -> bool:
-        """Whether it is the id of a category."""
+        """Whether the value is the id of a category."""
         return is_integer(value) and (value == self.pedestrian or value in self.others)
 
     @property
     def requirement(self) -> str:
-        """What an annotation's category may be, in words."""
+        """The allowed categories of an annotation, for messages."""
         if self.others:
             return f'{self.pedestrian} (pedestrian) or another of the "categories", which is ignored'
         return f'{self.pedestrian} (pedestrian), the only one of the "categories"'
 
     def of_detections(self) -> tuple[int, ...]:
-        """Ids that stand for pedestrians in detections: this file's, and what hkd writes if that means nothing else."""
+        """Ids of pedestrians in detections: this file's, and hkd's unless it is another category here."""
         if PEDESTRIAN_ID in self.others:
             return (self.pedestrian,)
         return tuple(dict.fromkeys([self.pedestrian, PEDESTRIAN_ID]))
 
 
 def read_categories(values: object, problems: list[str]) -> Categories | None:
-    """The ``categories`` of a COCO document; None where they are wrong, with sentences in ``problems``.
+    """The ``categories`` of a COCO document; None if they are invalid, with sentences in ``problems``.
 
-    The pedestrian's is named ``pedestrian``, else ``person`` (case and outer blanks do not matter); a single category
-    of another name is, if its id is 1. Without categories (absent, null or an empty list) the pedestrian's id is 1 and
+    The pedestrian category is the one named ``pedestrian``, else ``person`` (case and outer blanks do not matter), else
+    the only category if its id is 1. Without categories (absent, null or an empty list) the pedestrian's id is 1 and
     there are no others.
     """
     if values is None or values == []:
@@ -71,7 +71,7 @@ def read_categories(values: object, problems: list[str]) -> Categories | None:
 
 
 def read_category_names(values: list[object], problems: list[str]) -> dict[int, str] | None:
-    """Name of each category id, in the file's order; None where a record is wrong, with sentences in ``problems``."""
+    """Name of each category id, in the file's order; None if a record is invalid, with sentences in ``problems``."""
     num_problems = len(problems)
     records = Records(values, "categories", problems)
     ids = records.column("id", is_integer, "an integer", "number the categories")
@@ -83,5 +83,5 @@ def read_category_names(values: list[object], problems: list[str]) -> dict[int, 
 
 
 def normalized_name(name: str) -> str:
-    """A category's name as names are compared: case and outer blanks do not matter."""
+    """A category's name for comparisons: lower case, without outer blanks."""
     return name.strip().lower()

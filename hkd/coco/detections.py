@@ -26,9 +26,9 @@ class DetectedBoxes:
     boxes_xywh: FloatArray
     """(D, 4) pixels of the original image."""
     scores: FloatArray
-    """(D,) higher is surer; any finite number."""
+    """(D,) any finite number; higher means more confident."""
     notes: tuple[str, ...] = ()
-    """What of the file is not among them, a sentence each."""
+    """Detections of the file that were left out, one sentence for each reason."""
 
     def coco_results(self, image_ids: IntArray) -> list[dict[str, Any]]:
         """The detections as COCO results; ``image_ids`` are those that ``image_index`` refers to."""
@@ -41,7 +41,7 @@ class DetectedBoxes:
 
 
 def no_detections() -> DetectedBoxes:
-    """Of a detector that finds no one."""
+    """An empty set of detections."""
     return DetectedBoxes(image_index=np.zeros(0, dtype=np.int64), boxes_xywh=np.zeros((0, 4)), scores=np.zeros(0))
 
 
@@ -51,8 +51,8 @@ def parse_detections(raw: object, source: str, truth: GroundTruth | None) -> Det
     Args:
         raw: the parsed JSON.
         source: the file of the detections; for messages.
-        truth: the ground truth. None where it is wrong itself: all but the images and categories is checked, and what
-            is returned has no use.
+        truth: the ground truth. None if it is invalid: images and categories are then not checked, and the result must
+            not be used.
 
     Raises:
         AnnotationError: naming every kind of mistake and its records.

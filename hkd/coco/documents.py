@@ -1,4 +1,4 @@
-"""What :mod:`hkd.coco.ground_truth` and :mod:`hkd.coco.annotations` have in common: the parts of a COCO document."""
+"""The lists of a COCO document, read for :mod:`hkd.coco.ground_truth` and :mod:`hkd.coco.annotations` alike."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class DocumentColumns:
         source: the document's file; for messages.
 
     Raises:
-        AnnotationError: the document is no object with the lists ``images`` and ``annotations``. What is wrong with
-            their records is kept in ``problems``.
+        AnnotationError: the document is not an object with the lists ``images`` and ``annotations``. Mistakes in their
+            records are added to ``problems``.
     """
 
     def __init__(self, document: object, source: str) -> None:

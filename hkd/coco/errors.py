@@ -17,7 +17,7 @@ class InputError(ValueError):
     """Files that a user gave cannot be used; ``problems`` holds every sentence, ``str()`` the first 20."""
 
     def __init__(self, problems: Sequence[str], source: str = "") -> None:
-        """``source``: the file that all problems are in; empty where each problem names its own."""
+        """``source``: the file of all problems; empty if each problem names its own."""
         # Both are args, so that the error can be pickled by a worker process.
         super().__init__(tuple(problems), source)
         self.problems = tuple(problems)

@@ -29,7 +29,7 @@ class GroundTruth:
     boxes_xywh: FloatArray
     """(N, 4) pixels of the original image."""
     heights: FloatArray
-    """(N,) height of the full body, pixels; see :class:`hkd.coco.boxes.AnnotatedBoxes`, also for what follows."""
+    """(N,) height of the full body, pixels; see :class:`hkd.coco.boxes.AnnotatedBoxes`, also for the fields below."""
     visibilities: FloatArray
     """(N,) visible share of the full body."""
     visible_boxes_xywh: FloatArray
@@ -43,11 +43,11 @@ class GroundTruth:
     ignore: BoolArray
     """(N,) ignored in every subset."""
     pedestrian_ids: tuple[int, ...] = (PEDESTRIAN_ID,)
-    """Categories by which detections name pedestrians."""
+    """Category ids of pedestrians in detections."""
     largest_image_wh: tuple[float, float] | None = None
     """The largest width and the largest height that images state, pixels; None where none states both."""
     notes: tuple[str, ...] = ()
-    """What was read in another way than written, a sentence each."""
+    """Fields that were not read as written, one sentence each."""
 
 
 def read_ground_truth(path: Path | str) -> GroundTruth:
@@ -62,9 +62,9 @@ def read_ground_truth(path: Path | str) -> GroundTruth:
 def parse_ground_truth(document: object, source: str) -> GroundTruth:
     """Ground truth from a COCO dictionary with ``images`` and ``annotations``.
 
-    Of an image ``id`` is needed, and its name (``file_name`` or ``im_name``), ``width`` and ``height`` are read if it
-    has them. :class:`hkd.coco.boxes.BoxColumns` has the rules for annotations,
-    :func:`hkd.coco.categories.read_categories` those for ``categories``.
+    An image needs ``id``; its name (``file_name`` or ``im_name``), ``width`` and ``height`` are read if present.
+    :class:`hkd.coco.boxes.BoxColumns` has the rules for annotations, :func:`hkd.coco.categories.read_categories` those
+    for ``categories``.
 
     Args:
         document: the parsed JSON.
@@ -96,7 +96,7 @@ def sorted_ground_truth(
     largest_image_wh: tuple[float, float] | None,
     notes: tuple[str, ...] = (),
 ) -> GroundTruth:
-    """Ground truth of boxes and images in any order; ``names`` are those of the images of ``image_ids``."""
+    """Ground truth of boxes and images in any order; ``names`` are in the order of ``image_ids``."""
     by_id = np.argsort(image_ids)
     sorted_ids = image_ids[by_id]
     image_index = np.searchsorted(sorted_ids, boxes.image_ids)

@@ -44,7 +44,7 @@ def read_image_ids(records: Records) -> list[object]:
 
 
 def read_image_records(records: Records, ids: list[object]) -> list[ImageRecord]:
-    """The images that are well formed: what is needed to find their files and to clip boxes to them."""
+    """The well-formed images, with the fields needed to find their files and to clip boxes."""
     names = [_file_name(row) for row in records.rows]
     subject = '"file_name"'
     records.check(subject, names, _is_file_name, "text, the path of the image's file", _REMEDY)
@@ -101,7 +101,7 @@ def _stays_in_root(name: object) -> bool:
 
 
 def check_image_files(images: Iterable[ImageRecord], root: Path, problems: list[str]) -> None:
-    """Whether every image exists, opens and has the stated size; only headers are read."""
+    """Check that every image exists, opens and has the stated size; only headers are read."""
     try:
         state = None if any(root.iterdir()) else "is empty"
     except OSError as error:

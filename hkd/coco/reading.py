@@ -1,4 +1,4 @@
-"""Reading of files from elsewhere: a bounded number of bytes, and JSON in which no object repeats a key."""
+"""Reading of users' files: a bounded number of bytes, and JSON in which no object repeats a key."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any, Final
 from hkd.coco.errors import AnnotationError
 
 LARGEST_FILE_BYTES: Final = 4 << 30
-"""Larger files are refused unread: tens of millions of detections, or ten times COCO's training annotations, fit."""
+"""Larger files are not read; tens of millions of detections, or ten times COCO's training annotations, fit."""
 LARGEST_STREAM_BYTES: Final = 1 << 30
 """The limit for pipes and devices, which do not state their size."""
 _CHUNK_BYTES: Final = 1 << 20
 
 
 class RepeatedKeyError(ValueError):
-    """An object of a JSON file has a key twice; Python's reader would silently keep the last value."""
+    """An object in a JSON file repeats a key; Python's reader would silently keep the last value."""
 
 
 def read_bounded(path: Path, largest_bytes: int | None = None) -> bytes:
@@ -28,11 +28,11 @@ def read_bounded(path: Path, largest_bytes: int | None = None) -> bytes:
 
     Args:
         path: of the file.
-        largest_bytes: the limit; by default :data:`LARGEST_FILE_BYTES`. Of what is no regular file at most
-            :data:`LARGEST_STREAM_BYTES` are read.
+        largest_bytes: the limit; by default :data:`LARGEST_FILE_BYTES`. At most :data:`LARGEST_STREAM_BYTES` for pipes
+            and devices.
 
     Raises:
-        OSError: it cannot be read, or holds more bytes than allowed (``EFBIG``); ``strerror`` says so.
+        OSError: it cannot be read, or holds more bytes than allowed (``EFBIG``).
     """
     limit = LARGEST_FILE_BYTES if largest_bytes is None else largest_bytes
     with path.open("rb") as file:
@@ -99,7 +99,7 @@ def parse_json(content: bytes, source: str) -> object:
     except MemoryError:
         problem = "reading it takes more memory than available; name a smaller file"
     except (ValueError, RecursionError) as error:
-        # Bytes that are not text, integers of thousands of digits, brackets nested without end.
+        # Bytes that are not text, integers of thousands of digits, brackets nested too deeply.
         problem = f"not valid JSON ({type(error).__name__}: {error}); the file must be JSON in UTF-8"
     raise AnnotationError([problem], source)
 

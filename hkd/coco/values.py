@@ -30,7 +30,7 @@ class Absent:
 
 
 ABSENT: Final = Absent()
-"""Value of a key that a record lacks."""
+"""Value of a key that is missing in a record."""
 
 
 def is_integer(value: object) -> TypeGuard[int | float]:
@@ -85,7 +85,7 @@ def is_box(value: object) -> TypeGuard[list[float]]:
 
 
 def is_visible_box(value: object) -> bool:
-    """Whether it is [x, y, width, height], finite; without an area where nothing is visible, or nothing hidden."""
+    """Whether it is [x, y, width, height], finite, with or without an area."""
     return is_coordinates(value) and value[2] >= 0 and value[3] >= 0
 
 
@@ -95,7 +95,7 @@ def is_text(value: object) -> bool:
 
 
 def kind_of(value: object) -> str:
-    """The kind of a value in JSON's words."""
+    """The JSON name of a value's type."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):

@@ -14,13 +14,13 @@ from hkd.files import write_all_atomically
 def annotation_document(
     images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]], image_root: str
 ) -> dict[str, Any]:
-    """The COCO JSON document of some pedestrians.
+    """A COCO JSON document of pedestrians.
 
     Args:
         images: each with ``id``, ``file_name``, ``height``, ``width``.
-        annotations: each with ``image_id`` and ``bbox``; what else is absent becomes: id counted from 1, pedestrian,
-            wholly visible (unless there is a ``vis_bbox``, from which readers derive the share), as high as its box,
-            neither ignored nor a crowd.
+        annotations: each with ``image_id`` and ``bbox``. Defaults of other keys: ids from 1; category pedestrian;
+            ``vis_ratio`` 1 unless there is a ``vis_bbox``, from which readers derive it; ``height`` of the box; neither
+            ignored nor a crowd.
         image_root: folder of the images, relative to the file that will hold the document, or absolute.
     """
     return {
@@ -45,7 +45,7 @@ def annotation_document(
 def write_annotations(
     path: Path, images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]], image_root: str
 ) -> None:
-    """Writes :func:`annotation_document` to ``path`` atomically."""
+    """Write :func:`annotation_document` to ``path`` atomically."""
     write_documents({path: annotation_document(images, annotations, image_root)})
 
 

@@ -40,7 +40,7 @@ def _write_obstacle(path: Path) -> str | None:
     """Why a file cannot be written; ``None`` if it probably can."""
     folder = next(parent for parent in path.parents if parent.exists())
     try:
-        # Permissions do not tell whether the disk is full or the file system read-only.
+        # Permissions do not show whether the disk is full or the file system read-only.
         with tempfile.TemporaryFile(dir=folder):
             return None
     except OSError as error:

@@ -1,1 +1,1 @@
-"""Images and boxes: one annotation format inside, converted to once by each source."""
+"""Data sets: conversion, decoded image stores, batches and augmentation."""

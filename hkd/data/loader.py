@@ -2,7 +2,7 @@
 
 An epoch is a pure function of (seed, epoch): a resumed training gets the same batches as an uninterrupted one. Nothing
 is prefetched: gathering a batch from the mapped store takes a fraction of a millisecond, and its augmentation runs on
-the training's own device, where a thread beside it would only compete with the training.
+the training's own device, where a prefetching thread would compete with it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def pack_targets(annotations: Annotations, store: ImageStore, max_objects: int) 
         )
         raise AnnotationError([problem], str(annotations.path))
     order = np.argsort(image_index, kind="stable")
-    # Position of each box among those of its own image.
+    # Position of each box among those of its image.
     slot = np.arange(len(order)) - (np.cumsum(counts) - counts)[image_index[order]]
     place = (image_index[order], slot)
     boxes = np.zeros((len(counts), max_objects, 4), dtype=np.float32)
@@ -61,15 +61,15 @@ def pack_targets(annotations: Annotations, store: ImageStore, max_objects: int) 
 
 
 class BatchLoader:
-    """Shuffled, augmented batches of one size; images that do not fill a batch sit out the epoch.
+    """Shuffled, augmented batches of one size; images that do not fill a batch are left out of the epoch.
 
     Args:
         store: the images.
         annotations: their boxes, in the same order.
-        batch_size: images a batch (B); a set smaller than that fills its one batch by repetition.
-        max_objects: ground-truth slots an image (G).
+        batch_size: images per batch (B); images of a smaller set are repeated to fill one batch.
+        max_objects: ground-truth slots per image (G).
         seed: of the order and of all augmentation.
-        device: where batches are made.
+        device: device of the batches.
         augmentation: arguments of :func:`hkd.data.transforms.augment`; None leaves images as they are.
 
     Raises:
@@ -98,7 +98,7 @@ class BatchLoader:
         self.steps_per_epoch = max(1, len(store.image_ids) // batch_size)
 
     def with_batch_size(self, batch_size: int) -> BatchLoader:
-        """The same images, which are shared, in batches of another size."""
+        """A loader of the same images, which are shared, with another batch size."""
         other = copy.copy(self)
         other._batch_size = batch_size
         other.steps_per_epoch = max(1, len(self._store.image_ids) // batch_size)
@@ -119,7 +119,7 @@ class BatchLoader:
         targets = Targets(stored.boxes_xyxy[positions], stored.valid[positions], stored.ignore[positions])
         if self._augmentation is None:
             return Batch(to_float(images), sizes, targets)
-        # step + 1: numpy takes [seed, epoch] and [seed, epoch, 0] for the same seed, which the order has used.
+        # step + 1: NumPy treats [seed, epoch] and [seed, epoch, 0] as the same seed, which the order uses.
         (seed,) = np.random.SeedSequence([self._seed, epoch, step + 1]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(seed >> np.uint64(1)))
         changed, sizes, targets = augment(images, sizes, targets, generator, **self._augmentation)
@@ -130,7 +130,7 @@ def evaluation_batches(
     store: ImageStore, batch_size: int, device: torch.device | str
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Every image once, in order, unchanged: images (B, 3, H, W) float32, valid sizes (B, 2) and positions in the
-    store (B,). The last batch holds what is left.
+    store (B,). The last batch may be smaller.
     """
     device = torch.device(device)
     for first in range(0, len(store.image_ids), batch_size):
@@ -144,4 +144,4 @@ def evaluation_batches(
 def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cpu":
         return tensor
-    return tensor.pin_memory().to(device, non_blocking=True)  # from unpinned memory the host would wait
+    return tensor.pin_memory().to(device, non_blocking=True)  # a copy from unpinned memory is synchronous

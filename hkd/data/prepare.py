@@ -20,7 +20,7 @@ from hkd.data.store import ImageStore, StoreError, open_store
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Everything that training and evaluation read."""
+    """Annotations and image stores of training and validation."""
 
     train_annotations: Annotations
     validation_annotations: Annotations
@@ -30,13 +30,13 @@ class PreparedData:
 
 
 def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
-    """Reads and checks the annotations, and opens the image stores, building what is not there yet.
+    """Read and check the annotations, and open the image stores, building missing ones.
 
-    Where no annotations are named, street scenes are generated once, in ``cache_dir``.
+    Without annotation files, street scenes are generated once, in ``cache_dir``.
 
     Args:
-        config: which images, at what size.
-        progress: whether long work shows a bar on stderr.
+        config: images and the network's input size.
+        progress: show progress bars on stderr.
 
     Raises:
         AnnotationError: listing what is wrong with the annotations or images of both sets, or that a training image
@@ -83,9 +83,9 @@ def read_both(
 
 
 def scenes_hash(config: SyntheticConfig) -> str:
-    """Hash of all that determines the generated scenes.
+    """Hash of everything that determines the generated scenes.
 
-    The drawing code is among it, so that nothing made of old pictures outlives a change to it.
+    It includes the drawing code, so that a change of the code invalidates everything computed from older pictures.
     """
     sources = Path(synthetic.__file__).parent
     code = {
@@ -106,7 +106,7 @@ def _scenes(config: SyntheticConfig, cache_dir: Path, progress: bool) -> tuple[P
                 if not all((folder / name).is_file() for name in names):
                     partial = folder.with_name(f"{folder.name}.partial")
                     shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
-                    shutil.rmtree(folder, ignore_errors=True)  # somebody took part of it away
+                    shutil.rmtree(folder, ignore_errors=True)  # part of it was removed
                     synthetic.write_scenes(
                         partial,
                         train_images=config.train_images,
@@ -120,6 +120,6 @@ def _scenes(config: SyntheticConfig, cache_dir: Path, progress: bool) -> tuple[P
         except OSError as error:
             raise StoreError(
                 f"cannot write generated scenes to '{folder}' ({error});"
-                " make room, or name another folder (data.cache_dir)"
+                " free some space, or name another folder (data.cache_dir)"
             ) from error
     return folder / names[0], folder / names[1]

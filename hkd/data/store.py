@@ -20,7 +20,7 @@ from hkd.coco.errors import AnnotationError
 from hkd.files import replace_atomically, write_atomically
 
 _FORMAT = 1
-"""Part of every store's name: raise it when the same images would be stored otherwise."""
+"""Part of every store's name: increment it when a change of the code stores the same images differently."""
 
 _DECODE_THREADS = 2
 _IMAGES_AT_A_TIME = 64
@@ -39,14 +39,14 @@ class StoreError(ValueError):
 
 @dataclass(frozen=True)
 class ImageStore:
-    """``N`` images at one size, in the order of their annotations. A pixel of the original at (x, y) lies at
-    (x * scale, y * scale) in the store; a box found in the store is divided by ``scales`` to get back.
+    """``N`` images at one size, in the order of their annotations. A pixel of the original at (x, y) is at (x * scale,
+    y * scale) in the store; boxes in the store divided by ``scales`` are in pixels of the original.
     """
 
     images: npt.NDArray[np.uint8]
     """(N, H, W, 3) RGB, read-only; each picture at the top left, zeros at its bottom and right."""
     scales: npt.NDArray[np.float64]
-    """(N,) pixels here for one of the original, the same for both axes."""
+    """(N,) pixels of the store per pixel of the original, the same for both axes."""
     valid_sizes: npt.NDArray[np.int64]
     """(N, 2) height and width of the picture in its H x W."""
     image_ids: npt.NDArray[np.int64]
@@ -58,18 +58,18 @@ class ImageStore:
 def open_store(
     annotations: Annotations, image_height: int, image_width: int, cache_dir: Path, progress: bool = True
 ) -> ImageStore:
-    """Opens the store of these images at this size; builds it where there is none, or a damaged one.
+    """Open the store of these images at this size; build it if it is absent or damaged.
 
     The file's name is a hash of what determines it: the images' names, ids, sizes and modification times, and the
     target size. One process builds, under a lock, while others wait; a file is complete or absent. The checksum of its
-    pixels is verified once a process.
+    pixels is verified once per process.
 
     Args:
-        annotations: which images, in which order.
+        annotations: images and their order.
         image_height: H, pixels.
         image_width: W, pixels.
-        cache_dir: folder of the stores; made if needed.
-        progress: whether a build shows a bar on stderr.
+        cache_dir: folder of the stores; created if missing.
+        progress: show a progress bar on stderr.
 
     Raises:
         AnnotationError: naming every image that is missing, does not decode or is not of its stated size.
@@ -95,7 +95,7 @@ def open_store(
         except OSError as error:
             raise StoreError(
                 f"cannot write the image store '{path}' ({error}); it needs {np.prod(shape) / 2**20:.0f} MiB:"
-                " make room, or name another folder (data.cache_dir)"
+                " free some space, or name another folder (data.cache_dir)"
             ) from error
         if images is None:
             raise StoreError(f"the image store '{path}' {found} just after it was written; is its disk faulty?")
@@ -104,7 +104,7 @@ def open_store(
 
 
 def _key(annotations: Annotations) -> str:
-    """Hash of the images and their files. Boxes are left out: correcting one needs no image decoded again."""
+    """Hash of the images and their files. Boxes are excluded: correcting one must not decode the images again."""
     described: list[object] = [_FORMAT, str(annotations.image_root.resolve())]
     problems = []
     for image in annotations.images:
@@ -123,7 +123,7 @@ def _key(annotations: Annotations) -> str:
 
 
 def _open_verified(path: Path, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.uint8] | None, str]:
-    """The mapped images and their checksum; or None and what is wrong with the store, nothing where there is none."""
+    """The mapped images and their checksum; or None and a description of the damage, empty if there is no store."""
     if not path.exists():
         return None, ""
     try:
@@ -149,11 +149,11 @@ def _build(
     shape: tuple[int, ...],
     progress: bool,
 ) -> None:
-    """Writes the store and its checksum beside it, each whole or not at all."""
+    """Write the store, and its checksum next to it, each atomically."""
     checksum = hashlib.sha256()
     problems: list[str] = []
     decoded = _decoded(annotations, scales, valid_sizes)
-    # The caller holds a lock: a fixed name lets this build overwrite what a killed one left.
+    # The caller holds a lock: a fixed name lets this build overwrite the partial file of a killed one.
     with replace_atomically(path, partial=path.with_name(f"{path.name}.partial")) as partial:
         # Written, not mapped: a full disk is then an error and not a bus error.
         with partial.open("wb") as file:
@@ -200,13 +200,13 @@ def _decoded(
                 if image.size != (record.width, record.height):
                     found = f"{image.width} x {image.height}"
                     return f"image {record.image_id} '{path}' is {found} pixels, not {record.width} x {record.height}"
-                # The part of the original that whole pixels of the store cover.
+                # The part of the original that is covered by complete pixels of the store.
                 window = (0, 0, min(record.width, width / scales[index]), min(record.height, height / scales[index]))
                 # Pillow's bilinear filter widens as it reduces: no aliasing.
                 fitted = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR, box=window)
                 return np.asarray(fitted)
         except Exception as error:  # noqa: BLE001 (a decoder may raise anything on a damaged file)
-            return f"image {record.image_id} '{path}' does not decode ({error}); replace it, or take it out"
+            return f"image {record.image_id} '{path}' does not decode ({error}); replace it, or remove it"
 
     with ThreadPoolExecutor(_DECODE_THREADS) as threads:
         for first in range(0, len(scales), _IMAGES_AT_A_TIME):

@@ -1,7 +1,7 @@
-"""Random changes to a batch of training images: mirror, zoom, window and colour, without a loop or a wait for the host.
+"""Augmentation of a batch of images on the device: mirror, zoom, window and colour, without a loop over images.
 
-One affine sampling grid an image does mirror, zoom and window at once. The three colour changes are affine in RGB, so
-they too are one 3 x 3 matrix and one offset an image.
+One affine sampling grid per image computes mirror, zoom and window at once. The three colour changes are affine in RGB,
+so that they are one 3 x 3 matrix and one offset per image.
 """
 
 from __future__ import annotations
@@ -40,29 +40,29 @@ def augment(
     saturation: float,
     minimum_visible_fraction: float,
 ) -> tuple[Tensor, Tensor, Targets]:
-    """Draws one change for each image of a batch and applies it to picture and boxes alike.
+    """Sample one change for each image of a batch and apply it to picture and boxes.
 
-    An image is zoomed by a factor uniform in [scale_min, scale_max]. What then exceeds the H x W canvas is cut to a
-    random window; what falls short is padded with zeros at the bottom and right, so that pictures stay at the top left.
-    Colour factors are uniform in [1 - strength, 1 + strength] and are applied as torchvision's ``adjust_brightness``,
+    An image is zoomed by a factor uniform in [scale_min, scale_max]. A larger result is cropped to a random H x W
+    window; a smaller one is padded with zeros at the bottom and right, so that pictures stay at the top left. Colour
+    factors are uniform in [1 - strength, 1 + strength] and are applied as torchvision's ``adjust_brightness``,
     ``adjust_contrast`` and ``adjust_saturation``, in this order, but clamped to [0, 1] once, at the end.
 
     Args:
         images_uint8: (B, H, W, 3) uint8 RGB.
         valid_sizes: (B, 2) height and width of each picture on its canvas.
-        targets: boxes of the images, as they are before.
-        generator: on the CPU; the only source of chance.
-        flip_probability: chance of a mirror image.
+        targets: boxes of the images before the change.
+        generator: on the CPU; the only source of random numbers.
+        flip_probability: probability of a mirror image.
         scale_min: smallest zoom.
         scale_max: largest zoom.
         brightness: strength in [0, 1].
         contrast: strength in [0, 1]; the pivot is the mean grey of the whole picture.
         saturation: strength in [0, 1].
-        minimum_visible_fraction: a box of whose area less than this is left in the window becomes an ignore region.
+        minimum_visible_fraction: a box with a smaller fraction of its area inside the window becomes an ignore region.
 
     Returns:
-        Images (B, 3, H, W) float32 in [0, 1]; new valid sizes (B, 2) float32; targets, in which boxes of which less
-        than :data:`MINIMUM_SIDE` is left are no longer valid.
+        Images (B, 3, H, W) float32 in [0, 1]; new valid sizes (B, 2) float32; targets, in which boxes with a side below
+        :data:`MINIMUM_SIDE` are not valid.
     """
     batch, height, width, _ = images_uint8.shape
     # One draw, one transfer. Columns: mirror, zoom, row and column of the window, brightness, contrast, saturation.
@@ -82,22 +82,22 @@ def augment(
 
 @dataclass(frozen=True)
 class _Axis:
-    """What becomes of the rows, or of the columns, of each image; every tensor is (B,)."""
+    """The change of the rows, or of the columns, of each image; every tensor is (B,)."""
 
     old_size: Tensor
     """Pixels of the picture before."""
     start: Tensor
-    """Where the window begins, in pixels before."""
+    """Start of the window, in pixels before."""
     size: Tensor
     """Pixels of the picture after: a whole number, at most the canvas."""
     scale: Tensor
-    """Pixels after for one before: the zoom, but for the rounding of ``size``."""
+    """Pixels after per pixel before: the zoom, up to the rounding of ``size``."""
     is_mirrored: Tensor
     canvas: int
 
     @classmethod
     def draw(cls, old_size: Tensor, zoom: Tensor, place: Tensor, is_mirrored: Tensor, canvas: int) -> _Axis:
-        """The window of ``canvas`` / ``zoom`` pixels, or of all there are, at the fraction ``place`` of its freedom."""
+        """A window of at most ``canvas`` / ``zoom`` pixels; ``place`` in [0, 1] moves it from one end to the other."""
         window = torch.minimum(old_size, canvas / zoom)
         size = (window * zoom).round().clamp(1, canvas)
         return cls(old_size, place * (old_size - window), size, size / window, is_mirrored, canvas)
@@ -107,7 +107,7 @@ class _Axis:
         return torch.arange(self.canvas, device=self.size.device) + 0.5
 
     def grid(self) -> Tensor:
-        """(B, canvas) where each pixel after takes its value, as grid_sample counts: -1 to 1 over the canvas."""
+        """(B, canvas) position before of each pixel after, in grid_sample's units: -1 to 1 over the canvas."""
         centres = torch.where(self.is_mirrored[:, None], self.size[:, None] - self.centres(), self.centres())
         source = self.start[:, None] + centres / self.scale[:, None]
         # Kept half a pixel inside, so that no padding is blended into the picture's edge.
@@ -130,7 +130,7 @@ def _change_pictures(
     contrast: Tensor,
     saturation: Tensor,
 ) -> Tensor:
-    """Resamples the images and changes their colours by factors (B,); (B, 3, H, W) float32 in [0, 1]."""
+    """Resample the images and change their colours by factors (B,); (B, 3, H, W) float32 in [0, 1]."""
     batch, height, width, _ = images_uint8.shape
     pictures = images_uint8.permute(0, 3, 1, 2).to(torch.float32)
     shape = (batch, height, width)

@@ -61,5 +61,5 @@ def _description(moment: TrainingProgress) -> str:
     if TOTAL_LOSS in moment.numbers:
         parts.append(f"loss {moment.numbers[TOTAL_LOSS]:.3f}")
     if MR2_REASONABLE in moment.numbers:
-        parts.append(f"MR-2 {100 * moment.numbers[MR2_REASONABLE]:.1f} %")
+        parts.append(f"MR^-2 {100 * moment.numbers[MR2_REASONABLE]:.1f} %")
     return ", ".join(parts)

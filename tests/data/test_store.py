@@ -231,7 +231,7 @@ def test_all_images_that_do_not_decode_are_named_and_nothing_is_left(annotations
         _open(annotations, tmp_path / "cache")
     assert len(caught.value.problems) == 2
     for problem, name in zip(caught.value.problems, ("image 10 .*0.png", "image 12 .*2.png"), strict=True):
-        assert re.match(rf"{name}' does not decode \(.*\); replace it, or take it out", problem)
+        assert re.match(rf"{name}' does not decode \(.*\); replace it, or remove it", problem)
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
@@ -247,7 +247,7 @@ def test_images_that_changed_since_they_were_annotated(annotations: Annotations,
 def test_a_folder_that_cannot_be_written(annotations: Annotations, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(
-        StoreError, match=r"cannot write the image store '.*' .* it needs 0 MiB: make room, or name another"
+        StoreError, match=r"cannot write the image store '.*' .* it needs 0 MiB: free some space, or name another"
     ):
         _open(annotations, tmp_path / "file")
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.thorough
 
 RECORD = (
     r"line \d|(images|annotations|categories|children|gtboxes)\[\d|image |category|must be a|twice|is missing|"
-    'not valid JSON|stands in line|ID |"images" must list at least|image_root|none of|the lists "images"|is repeated'
+    'not valid JSON|duplicate ID|ID |"images" must list at least|image_root|none of|the lists "images"|is repeated'
 )
 COCO: dict[str, Any] = {
     "images": [

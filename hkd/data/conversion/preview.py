@@ -43,7 +43,7 @@ def draw_preview(annotations: Annotations, path: Path, count: int) -> None:
         ValueError: ``count`` is below 1.
     """
     if count < 1:
-        raise ValueError(f"a preview of {count} images was asked for; it needs at least 1")
+        raise ValueError(f"a preview of {count} images was requested; allowed: at least 1")
     records: dict[int, list[dict[str, Any]]] = {}
     for record in annotations.coco_records():
         records.setdefault(record["image_id"], []).append(record)

@@ -1,7 +1,7 @@
-"""What all converters share: splits of a data set are checked as a reader would, then written, all or none of them.
+"""Checking and writing of converted splits, shared by all converters: either all splits are written or none.
 
-A converter collects COCO records of each split and a sentence for every fault it meets; :func:`write_splits` adds what
-the checks of :mod:`hkd.coco.annotations` find, and raises everything together.
+A converter collects COCO records of each split and a sentence for every fault it meets; :func:`write_splits` adds the
+problems that :mod:`hkd.coco.annotations` finds, and raises all of them together.
 """
 
 from __future__ import annotations

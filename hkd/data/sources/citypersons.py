@@ -196,7 +196,7 @@ def _read_json(path: Path, name: str, problems: list[str], progress: bool) -> Sp
         city, separator, _ = image.file_name.partition("_")
         if not separator or "/" in image.file_name:
             problems.append(
-                f"{path}: image '{image.file_name}' does not begin with its city, as in 'lindau_000000_...'"
+                f"{path}: image '{image.file_name}' does not start with its city, as in 'lindau_000000_...'"
             )
         images.append(
             {

@@ -59,9 +59,7 @@ def convert(
         problems.append("found neither annotations/*.json nor SPLIT/_annotations.coco.json; name the set's folder")
     for name, path in files.items():
         if path.resolve() == (Path(out) / f"{name}.json").resolve():
-            problems.append(
-                f"{path.relative_to(root)} would be replaced by what is made of it; write to another folder"
-            )
+            problems.append(f"{path.relative_to(root)} would be overwritten by the conversion; write to another folder")
         split = _read_split(name, path, root, person_names, problems, changes)
         if split is not None:
             split, dropped = drop_unusable_boxes(split)
@@ -111,7 +109,7 @@ def _read_split(
     found: list[str] = []
     image_records = Records(document["images"], "images", found, named_by=IMAGE_NAMES)
     image_ids = read_image_ids(image_records)
-    # Where ids are wrong themselves, the boxes of their images are not reported as well.
+    # If image ids are invalid, the boxes of these images are not reported as well.
     known_ids = None if found else set(image_ids)
     images = read_image_records(image_records, image_ids)
     categories = _categories(document["categories"], person_names, found)
@@ -148,7 +146,7 @@ def _image_folder(root: Path, name: str, images: Sequence[ImageRecord]) -> Path 
 
 
 def _categories(records: list[Any], person_names: Sequence[str], problems: list[str]) -> dict[int, tuple[str, bool]]:
-    """Name of each category id, and whether its boxes are people; empty where a category is wrong itself."""
+    """Name of each category id, and whether its boxes are people; empty if a category is invalid."""
     names = read_category_names(records, problems)
     if names is None:
         return {}
@@ -210,7 +208,7 @@ def _annotations(
 
 
 def _annotation(row: Mapping[str, Any], height: object, visibility: float) -> dict[str, Any]:
-    """One person as it is written; ``height`` is 0 where none is stated, ``visibility`` is derived where it is not."""
+    """The output record of one person; ``height`` is 0 if not stated, ``visibility`` is stated or derived."""
     stated = {key: row[key] for key in _KEPT if row.get(key) not in (None, "")}
     if stated.get("iscrowd") in (1, True):
         stated = {"label": "crowd", **stated, "ignore": 1}

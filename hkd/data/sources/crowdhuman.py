@@ -86,7 +86,7 @@ def _read_split(name: str, root: Path, file: str, progress: bool, problems: list
         elif not image or any(character in image for character in "/\\\0"):
             problems.append(f"{where}: ID {shown(image)} must be the name of a file in Images, without .jpg")
         elif image in seen:
-            problems.append(f"{where}: ID '{image}' stands in line {seen[image]} already")
+            problems.append(f"{where}: duplicate ID '{image}', first in line {seen[image]}")
         else:
             seen[image] = number
             size = upright_size(root / "Images" / f"{image}.jpg", where, problems)
@@ -101,7 +101,7 @@ def _read_split(name: str, root: Path, file: str, progress: bool, problems: list
         problems.append(f"{file}: holds no image; each line must be an object of one")
     if without_area:
         changes.append(
-            f"{name}: took {len(without_area)} visible boxes of negative size for empty ones (first: {without_area[0]})"
+            f"{name}: treated {len(without_area)} visible boxes of negative size as empty (first: {without_area[0]})"
         )
     return split
 

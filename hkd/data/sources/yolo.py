@@ -115,7 +115,7 @@ def _read_config(root: Path, problems: list[str]) -> tuple[dict[Any, Any], str]:
         problems.append(f"{files[0].name}: cannot be read ({error.strerror})")
         return {}, files[0].name
     if _has_aliases(content):
-        problems.append(f"{files[0].name}: has an alias (*name); write out what it stands for")
+        problems.append(f"{files[0].name}: has an alias (*name); replace it by its value")
         return {}, files[0].name
     try:
         config = parse_yaml(content, files[0].name, integer_keys=True)

@@ -1,4 +1,4 @@
-"""MAT-files: the same as scipy reads, and refused where damaged."""
+"""MAT-files: equal to scipy's result, and rejected if damaged."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_decompression_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_too_large_array_is_rejected(tmp_path: Path) -> None:
-    # An empty cell takes eight bytes, which pack to nearly none, but an object of its own once it is read.
+    # An empty cell takes eight bytes, which compress to nearly none, but a separate object when it is read.
     empty = struct.pack("<II", 14, 0)
     for cells, is_read in ((mat_file.LARGEST_ARRAY, True), (mat_file.LARGEST_ARRAY + 1, False)):
         (tmp_path / "a.mat").write_bytes(_compressed(_matrix(_CELL, (1, cells), empty * cells)))
@@ -176,7 +176,7 @@ def test_too_large_struct_is_rejected(tmp_path: Path) -> None:
         (_matrix(_CHAR, (1, 1), _element(16, b"\xff")), "text", "a text is not utf-8"),
         (_matrix(_CELL, (1, 2), _matrix(_CELL, (0, 0), b"")), "cells", "ends too early"),
         (_matrix(_CELL, (1, 1), _element(9, bytes(8))), "cells", "found an element of type 9"),
-        # A damaged size: what is there must not read as nobody.
+        # A damaged size: existing boxes must not be read as none.
         (_matrix(_DOUBLE, (0, 1), _element(9, bytes(8))), "numbers", "an array without elements holds 8 bytes"),
         (_matrix(_CELL, (0, 1), _matrix(_CELL, (0, 0), b"")), "cells", "an array without elements holds"),
         (

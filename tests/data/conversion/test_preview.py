@@ -17,7 +17,7 @@ from hkd.data.conversion.preview import choose_images, draw_preview
 
 
 def _annotations(root: Path, boxes: dict[int, list[dict[str, Any]]], size: tuple[int, int] = (320, 240)) -> Annotations:
-    """One grey image a key, with these annotations."""
+    """One grey image per key, with these annotations."""
     width, height = size
     images = []
     for image_id in boxes:
@@ -28,7 +28,7 @@ def _annotations(root: Path, boxes: dict[int, list[dict[str, Any]]], size: tuple
 
 
 def _colour_at(sheet: Path, x: int, y: int) -> str:
-    """Colour of a pixel of the first tile, whose picture begins below the header and right of the margin."""
+    """Colour of a pixel of the first tile, whose picture starts below the header and right of the margin."""
     with Image.open(sheet) as opened:
         pixel = opened.getpixel((preview._MARGIN + x, preview._HEADER_HEIGHT * 2 + y))
     assert isinstance(pixel, tuple)
@@ -58,8 +58,8 @@ def test_boxes_are_drawn_in_place_and_colour(tmp_path: Path) -> None:
     [
         ({"bbox": [100, 50, 40, 100], "label": "rider"}, (200, 86, 230, 98)),
         ({"bbox": [100, 50, 40, 100], "vis_ratio": 0.5}, (200, 86, 226, 98)),
-        ({"bbox": [100, -20, 40, 100], "label": "rider"}, (200, 0, 230, 14)),  # begins above the picture
-        ({"bbox": [315, 50, 40, 100], "label": "rider"}, (612, 86, 638, 98)),  # has no room on its right
+        ({"bbox": [100, -20, 40, 100], "label": "rider"}, (200, 0, 230, 14)),  # starts above the picture
+        ({"bbox": [315, 50, 40, 100], "label": "rider"}, (612, 86, 638, 98)),  # would not fit on its right
     ],
 )
 def test_label_and_visibility_are_drawn_above_box(
@@ -72,10 +72,10 @@ def test_label_and_visibility_are_drawn_above_box(
     pixels = [np.asarray(Image.open(sheet), dtype=int) for sheet in sheets]
     changed = np.argwhere((pixels[0] != pixels[1]).any(axis=2)) - [preview._HEADER_HEIGHT * 2, preview._MARGIN]
     left, top, right, bottom = region_xyxy
-    # The words' strokes reach two pixels around them; what they say must lie where it can be read.
+    # Outlines of the text extend two pixels around it; the text itself must be inside the picture.
     assert (changed.min(axis=0) >= [top - 3, left - 3]).all()
     assert (changed.max(axis=0) <= [bottom + 3, right + 3]).all()
-    assert np.ptp(changed, axis=0)[1] >= 20  # nothing is cut off
+    assert np.ptp(changed, axis=0)[1] >= 20  # complete
 
 
 def test_box_far_outside_image_is_clipped(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_images_with_people_are_chosen_first_and_evenly(tmp_path: Path) -> None:
     # Of two halves of the four with people, the second of each: positions 3 and 7.
     assert choose_images(annotations, 2) == [3, 7]
     assert choose_images(annotations, 4) == [1, 3, 5, 7]
-    assert choose_images(annotations, 5) == [1, 3, 4, 5, 7]  # then who has boxes at all
+    assert choose_images(annotations, 5) == [1, 3, 4, 5, 7]  # then images with any boxes
     assert choose_images(annotations, 6) == [1, 2, 3, 4, 5, 7]  # then, of 0, 2 and 6, the middle
     assert choose_images(annotations, 99) == list(range(8))
 
@@ -143,5 +143,5 @@ def test_long_names_are_truncated_at_start() -> None:
 
 
 def test_preview_of_zero_images_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="a preview of 0 images was asked for"):
+    with pytest.raises(ValueError, match="a preview of 0 images was requested"):
         draw_preview(_annotations(tmp_path, {1: []}), tmp_path / "preview.png", 0)

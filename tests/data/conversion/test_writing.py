@@ -70,7 +70,7 @@ def test_splits_are_written_and_counted(image_root: Path) -> None:
 
 def test_summary_escapes_labels(image_root: Path) -> None:
     summary = _write([_split("train", {"bbox": [1, 2, 3, 4], "ignore": 1, "label": "\ud800é\x1b[31m\n"})], image_root)
-    # A control sequence would colour the terminal, a line break feign a line of ours.
+    # A control sequence would colour the terminal, a line break would imitate a line of ours.
     assert str(summary).splitlines()[1] == "  ignored as \\ud800é\\x1b[31m\\n  1"
     assert str(AnnotationError(["image '\x1b[31m.png' is absent"], "a\nb")) == (
         "a\\nb: image '\\x1b[31m.png' is absent"

@@ -1,4 +1,4 @@
-"""Writes small files in Caltech's formats, as MATLAB and Norpix' tools lay them out."""
+"""Writes small files in Caltech's formats, in the layout of MATLAB and Norpix' tools."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def video_object(identity: int, box: Sequence[float], occluded: int = 0, visible
 
 
 def write_vbb(path: Path, labels: Sequence[str], frames: Sequence[Sequence[Any]], **replaced: Any) -> None:
-    """A ``.vbb`` of some frames, each a list of :func:`video_object`; ``replaced`` fields of ``A`` stand in place."""
+    """A ``.vbb`` of some frames, each a list of :func:`video_object`; ``replaced`` overrides fields of ``A``."""
     lists = np.empty((1, len(frames)), dtype=object)
     for number, objects in enumerate(frames):
         lists[0, number] = _structs(objects) if objects else np.zeros((0, 0))
@@ -60,7 +60,7 @@ def seq_header(size: tuple[int, int], image_format: int, num_frames: int, step: 
 def compressed_seq(
     frames: Sequence[bytes], size: tuple[int, int], image_format: int = 201, padding: int = 8, announced: int = -1
 ) -> bytes:
-    """A whole ``.seq`` of JPEG or PNG files, with ``padding`` empty bytes behind each time stamp."""
+    """A complete ``.seq`` of JPEG or PNG files, with ``padding`` empty bytes behind each time stamp."""
     body = b"".join(
         struct.pack("<I", len(frame) + 4) + frame + struct.pack("<IHH", number + 1, 0, 0) + bytes(padding)
         for number, frame in enumerate(frames)

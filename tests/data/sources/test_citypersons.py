@@ -23,7 +23,7 @@ _ULM = "ulm_000001_000019_leftImg8bit.png"
 
 
 def _write_mat(path: Path, images: Sequence[tuple[Any, Any, Any]]) -> None:
-    """One cell an image, with a struct of city, file name and rows."""
+    """One cell per image, with a struct of city, file name and rows."""
     cells = np.empty((1, len(images)), dtype=object)
     for number, (city, name, rows) in enumerate(images):
         one = np.empty((1, 1), dtype=[("cityname", object), ("im_name", object), ("bbs", object)])
@@ -70,7 +70,8 @@ def test_classes_boxes_and_paths_are_converted(root: Path, tmp_path: Path) -> No
     # 60 of 90 rows are visible: 2/3 to twelve digits, as val_gt.json has it.
     assert (pedestrian["height"], pedestrian["vis_ratio"]) == (90, 0.666666666667)
     assert len(read_annotations(summary.paths[1]).images) == 2
-    # The first box reaches 10 pixels out of the image on the left: it stands as annotated, and the reader tells.
+    # The first box reaches 10 pixels out of the image on the left: it is written as annotated, and the reader reports
+    # it.
     assert train["annotations"][0]["bbox"] == [-10, 20, 40, 90]
     assert "clipped 1 of 6 boxes that reach outside their image, by up to 10 pixels" in summary.changes[0]
 
@@ -93,7 +94,7 @@ def test_val_gt_json_replaces_mat_file(root: Path, tmp_path: Path) -> None:
     assert (read.ignore.tolist(), read.visibilities.tolist(), read.heights.tolist()) == ([True], [0.5], [4])
     document["images"][0]["im_name"] = "lindau.png"
     (root / "annotations" / "val_gt.json").write_text(json.dumps(document))
-    with pytest.raises(AnnotationError, match="image 'lindau.png' does not begin with its city"):
+    with pytest.raises(AnnotationError, match="image 'lindau.png' does not start with its city"):
         convert(root, tmp_path / "out", progress=False)
 
 

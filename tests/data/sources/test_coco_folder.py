@@ -1,4 +1,4 @@
-"""Folders in COCO's layout, made here as its documentation has them; the real files were not at hand."""
+"""Folders in COCO's layout, written here after its documentation; the real files were not available."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_input_file_is_not_overwritten(tmp_path: Path) -> None:
     path = _write(tmp_path, _document(), "annotations/street.json")
     before = path.read_bytes()
     _write_images(tmp_path / "street")
-    with pytest.raises(AnnotationError, match=r"annotations/street.json would be replaced by what is made of it"):
+    with pytest.raises(AnnotationError, match=r"annotations/street.json would be overwritten by the conversion"):
         convert(tmp_path, tmp_path / "annotations", progress=False)
     assert path.read_bytes() == before
 

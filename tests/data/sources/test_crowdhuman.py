@@ -1,4 +1,4 @@
-"""The CrowdHuman converter, on files that follow crowdhuman.org/download.html; the real ones were not at hand."""
+"""The CrowdHuman converter, on files that follow crowdhuman.org/download.html; the real files were not available."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_boxes_and_images_are_read(database: Path, tmp_path: Path) -> None:
     assert summary.ignored_by_label == {"mask": 1, "ignore": 1}
     (clipped,) = summary.changes
     assert clipped.startswith("train: clipped 1 of 5 boxes that reach outside their image, by up to 30 pixels")
-    train = read_annotations(summary.paths[0])  # every image is where the file says
+    train = read_annotations(summary.paths[0])  # every image is at the path in the file
     assert [(image.file_name, image.width, image.height) for image in train.images] == [
         ("Images/273271,c9db000d5146c15.jpg", 200, 150),
         ("Images/273278,1a2b.jpg", 200, 150),
@@ -103,27 +103,27 @@ def test_missing_final_newline_and_crlf_are_accepted(database: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("box", "told"),
+    ("box", "change"),
     [
         ([10, 20, 0, 100], "train: dropped 1 of 1 boxes, without area (first: image 'Images/273278,1a2b.jpg'"),
         ([200, 20, 40, 100], "train: dropped 1 of 1 boxes, completely outside their image (first: image 'Images/2"),
     ],
 )
-def test_invisible_boxes_are_dropped(database: Path, tmp_path: Path, box: list[int], told: str) -> None:
+def test_invisible_boxes_are_dropped(database: Path, tmp_path: Path, box: list[int], change: str) -> None:
     (database / "annotation_val.odgt").unlink()
     (database / "annotation_train.odgt").write_text(json.dumps({"ID": "273278,1a2b", "gtboxes": [_person(fbox=box)]}))
     summary = convert(database, tmp_path / "out", progress=False)
     assert summary.boxes == 0
-    assert summary.changes[0].startswith(told)
+    assert summary.changes[0].startswith(change)
 
 
 def test_visible_box_of_negative_size_becomes_empty(database: Path) -> None:
     (record,) = _convert_one(database, _person(vbox=[10, 20, -1, 50]))
     assert (record["vis_bbox"], record["vis_ratio"]) == ([10, 20, 0, 50], 0)
     summary = convert(database, database.parent / "out", progress=False)
-    (told,) = summary.changes
-    assert told.startswith("train: took 1 visible boxes of negative size for empty ones (first: annotation_train.odgt,")
-    assert told.endswith("line 1, gtboxes[0], vbox [10.0, 20.0, -1.0, 50.0])")
+    (change,) = summary.changes
+    assert change.startswith("train: treated 1 visible boxes of negative size as empty (first: annotation_train.odgt,")
+    assert change.endswith("line 1, gtboxes[0], vbox [10.0, 20.0, -1.0, 50.0])")
 
 
 def test_file_without_lines_is_reported(database: Path, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_mask_is_ignored(database: Path) -> None:
         ('{"ID": "a"}', r'and a list "gtboxes"'),
         ('{"ID": "../a", "gtboxes": []}', r'ID "../a" must be the name of a file in Images'),
         ('{"ID": "", "gtboxes": []}', r'ID "" must be the name of a file'),
-        ('{"ID": "273271,c9db000d5146c15", "gtboxes": []}', r"stands in line 1 already"),
+        ('{"ID": "273271,c9db000d5146c15", "gtboxes": []}', r"duplicate ID '273271,c9db000d5146c15', first in line 1"),
         ('{"ID": "none", "gtboxes": []}', r"line 2: found no image '.*none.jpg'; add it"),
     ],
 )

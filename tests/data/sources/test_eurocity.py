@@ -1,4 +1,4 @@
-"""The EuroCity Persons converter, on files as its paper and evaluation code have them; the real were not at hand."""
+"""The EuroCity Persons converter, on files as its paper and evaluation code have them; not the real ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders in YOLO's layout, made here as docs.ultralytics.com/datasets/detect has them."""
+"""Folders in YOLO's layout, written here after docs.ultralytics.com/datasets/detect."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_malformed_config_is_reported(root: Path, changes: dict[str, Any], probl
         ("names: {0: car, 1: bus, +00: person}", 'data.yaml: line 1: duplicate key "0", first given in line 1'),
         ("train: !!int ''", "data.yaml: not valid YAML"),
         ("train: !!timestamp foo", "data.yaml: not valid YAML"),
-        ("a: &a [x]\ntrain: *a", "data.yaml: has an alias (*name); write out what it stands for"),
+        ("a: &a [x]\ntrain: *a", "data.yaml: has an alias (*name); replace it by its value"),
         ("train: " + "x" * (1 << 20), "data.yaml: cannot be read (it is larger than 1 MiB"),
         ("\x00", "data.yaml: not valid YAML"),
     ],

@@ -31,7 +31,7 @@ def read_bbgt(path: Path, problems: list[str]) -> tuple[VideoObject, ...]:
         problems.append(f"{path}: the file cannot be read ({error.strerror})")
         return ()
     except UnicodeDecodeError:
-        problems.append(f"{path}: it is no text in UTF-8")
+        problems.append(f"{path}: it is not UTF-8 text")
         return ()
     head = _HEAD.fullmatch(lines[0])
     if head is None or head[1] != _VERSION:

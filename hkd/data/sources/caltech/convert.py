@@ -115,8 +115,7 @@ def convert(
 def _nothing_found(annotations: str, every: int) -> str:
     wanted = "setNN/VNNN.vbb" if annotations == "original" else "setNN_VNNN_INNNNN.txt or new_annotations*.json"
     return (
-        f"no annotation of one in {every} frames is there; name a folder below which are {wanted}, of sets 00 to"
-        f" {LAST_SET}"
+        f"found no annotation of one in {every} frames; name a folder that contains {wanted}, of sets 00 to {LAST_SET}"
     )
 
 

@@ -95,7 +95,7 @@ def find_files(root: Path, out: Path, problems: list[str]) -> CaltechFiles:
 
 def _add(found: dict[KeyT, Path], key: KeyT, path: Path, problems: list[str]) -> None:
     if key in found:
-        problems.append(f"'{found[key]}' and '{path}' are for the same thing; keep one, or name a narrower folder")
+        problems.append(f"'{found[key]}' and '{path}' are the same video or frame; keep one, or name a narrower folder")
     found.setdefault(key, path)
 
 
@@ -178,8 +178,8 @@ def _source(
     beyond = [key for key in keys if key[2] >= source.frame_count]
     if beyond:
         problems.append(
-            f"{source.path}: it holds {source.frame_count} frames, but {len(beyond)} annotated ones lie beyond (first:"
-            f" frame {beyond[0][2]}, counted from 0); is the file truncated?"
+            f"{source.path}: it holds {source.frame_count} frames, but {len(beyond)} annotated ones come after them"
+            f" (first: frame {beyond[0][2]}, counted from 0); is the file truncated?"
         )
     elif source.announced_frames > source.frame_count:
         notes.append(f"{source.path} announces {source.announced_frames} frames and holds {source.frame_count}")

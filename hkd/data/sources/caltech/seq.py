@@ -79,9 +79,9 @@ class SeqVideo:
             raise _error(self.path, f"frame {frame} ends too early; the file is truncated")
         if self.raw_mode is not None:
             return self._png(data, self.raw_mode)
-        begins, ends = _BRACKETS[self.suffix]
-        if not (data.startswith(begins) and data.endswith(ends)):
-            raise _error(self.path, f"frame {frame} is no whole {self.suffix} image; the file is damaged")
+        start, end = _BRACKETS[self.suffix]
+        if not (data.startswith(start) and data.endswith(end)):
+            raise _error(self.path, f"frame {frame} is not a complete {self.suffix} image; the file is damaged")
         return data
 
     def _png(self, data: bytes, mode: str) -> bytes:
@@ -114,7 +114,7 @@ def open_seq(path: Path) -> SeqVideo:
 def _index(path: Path, file: BinaryIO, file_bytes: int) -> SeqVideo:
     header = file.read(_HEADER_BYTES)
     if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
-        raise _error(path, "it does not begin with the header of a Norpix .seq; is it a video of Caltech?")
+        raise _error(path, "it does not start with the header of a Norpix .seq; is it a video of Caltech?")
     width, height, _, channel_bits, image_bytes, image_format, announced, _, step = struct.unpack_from(
         "<9I", header, _FIELDS_AT
     )
@@ -127,8 +127,8 @@ def _index(path: Path, file: BinaryIO, file_bytes: int) -> SeqVideo:
         raw_mode, pixel_bytes = _RAW[image_format]
         if image_bytes != width * height * pixel_bytes or step < image_bytes or image_bytes > LARGEST_FRAME_BYTES:
             raise _error(path, f"frames of {image_bytes} bytes, {step} apart, do not fit {width} x {height} pixels")
-        whole = max(0, (file_bytes - _HEADER_BYTES - image_bytes) // step + 1)
-        count = min(whole, announced) if announced else whole
+        complete = max(0, (file_bytes - _HEADER_BYTES - image_bytes) // step + 1)
+        count = min(complete, announced) if announced else complete
         # Ranges need no memory, even if a sparse file has billions of tiny frames.
         starts: Sequence[int] = range(_HEADER_BYTES, _HEADER_BYTES + count * step, step)
         ends: Sequence[int] = range(starts[0] + image_bytes, starts[-1] + image_bytes + 1, step) if starts else ()
@@ -140,7 +140,7 @@ def _index(path: Path, file: BinaryIO, file_bytes: int) -> SeqVideo:
         allowed = sorted((*_RAW, *_JPEG_FORMATS, *_PNG_FORMATS))
         raise _error(path, f"its frames are of format {image_format}; read are {allowed} (grey or colour, not Bayer)")
     if not starts:
-        raise _error(path, "it holds no whole frame; the file is truncated")
+        raise _error(path, "it holds no complete frame; the file is truncated")
     return SeqVideo(path, width, height, suffix, announced, starts, ends, raw_mode)
 
 

@@ -42,7 +42,7 @@ class VideoAnnotation:
     """The annotation of some frames of one video."""
 
     frame_count: int
-    """Frames of the whole video."""
+    """Number of frames of the video, sampled or not."""
     objects: Mapping[int, tuple[VideoObject, ...]]
     """Objects by frame, counted from 0, for all sampled frames, including empty ones."""
 
@@ -114,7 +114,7 @@ def _object(record: Mapping[str, MatArray], labels: list[str]) -> VideoObject:
     if occluded not in (0, 1):
         raise MatFileError(f"occl is {occluded}; it must be 0 or 1")
     posv = _variable(record, "posv")
-    is_given = posv.size != 1 or posv.numbers().any()  # a single 0 stands for zeros
+    is_given = posv.size != 1 or posv.numbers().any()  # a single 0 means zeros
     visible = _box(posv, "posv") if is_given else _NO_BOX
     if min(visible[2:]) < 0:
         raise MatFileError(f"posv is {list(visible)}; width and height must not be below 0")

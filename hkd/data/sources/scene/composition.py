@@ -56,14 +56,14 @@ class Plan:
         self._height, self._width = height, width
         self.unit = height / REFERENCE_HEIGHT
         """Pixels of this picture per pixel of the style."""
-        self._taken: list[tuple[float, float, float]] = []
+        self._occupied: list[tuple[float, float, float]] = []
         self.standing: list[Standing] = []
         self.crowds: set[int] = set()
         self._next_identity = 1
 
     def _new_identity(self) -> int:
         identity = self._next_identity
-        assert identity < 256, "more figures in a scene than the identity map can tell apart"
+        assert identity < 256, "more figures in a scene than the identity map can distinguish"
         self._next_identity += 1
         return identity
 
@@ -84,7 +84,7 @@ class Plan:
     def _is_free(self, x: float, ground_y: float, body: float) -> bool:
         return all(
             abs(x - other_x) > 0.2 * (body + other_body) or abs(ground_y - other_y) > 0.6 * max(body, other_body)
-            for other_x, other_y, other_body in self._taken
+            for other_x, other_y, other_body in self._occupied
         )
 
     def _between_walls(self, ground_y: float) -> float:
@@ -115,7 +115,7 @@ class Plan:
             self._occlude(x, ground_y, body)
 
     def _put_pedestrian(self, x: float, ground_y: float, body: float) -> None:
-        self._taken.append((x, ground_y, body))
+        self._occupied.append((x, ground_y, body))
         self.standing.append(
             Standing(x, ground_y, functools.partial(draw_pedestrian, height_px=body), self._new_identity())
         )

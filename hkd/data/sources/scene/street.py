@@ -19,7 +19,7 @@ class Camera:
     """A level pinhole camera above flat ground.
 
     A point of the ground seen in row ``y`` is at such a distance that a metre there is
-    ``(y - horizon_y) / height_m`` pixels: the ground lies ``height_m`` below the horizon everywhere.
+    ``(y - horizon_y) / height_m`` pixels: the ground is ``height_m`` below the horizon everywhere.
     """
 
     height_m: float
@@ -130,7 +130,7 @@ def _draw_facades(
     haze: Colour,
     nearest: float,
 ) -> None:
-    """One side's row of houses, far to near; a house lies between two scales (pixels per metre), up to ``nearest``."""
+    """One side's row of houses, far to near; a house spans two scales (pixels per metre), up to ``nearest``."""
     far = street.end_scale
     while far < nearest:
         near = far * rng.uniform(1.35, 2.2)

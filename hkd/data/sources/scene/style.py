@@ -12,7 +12,7 @@ SMALLEST_SIDE = 64
 
 @dataclass(frozen=True)
 class SceneStyle:
-    """How scenes are distributed, hence how hard they are. Lengths are pixels of a picture of 288 rows.
+    """The distribution of scenes, which determines how hard they are. Lengths are pixels of a picture of 288 rows.
 
     Ranges ``(low, high)`` are sampled uniformly, a scene or a figure at a time; counts include both ends.
     """

@@ -41,7 +41,7 @@ def test_file_without_objects_is_read(tmp_path: Path) -> None:
         ("", "line 1: found nothing; it must be '% bbGt version=3'"),
         ("person 1 2 3 4 0 0 0 0 0 0 0\n", "line 1: found 'person 1 2 3 4 0 0 0 0 0 0 0'; it must be"),
         ("% bbGt version=2\n", "line 1: found '% bbGt version=2'; it must be"),
-        (b"\xff\xfe\x00", "it is no text in UTF-8"),
+        (b"\xff\xfe\x00", "it is not UTF-8 text"),
         (_HEAD + "person 1 2 3 4\n", "line 2: found 5 columns; it must be 12: label x y"),
         (_HEAD + "person 1 2 three 4 0 0 0 0 0 0 0\n", "line 2: found 'person 1 2 three 4 .*finite numbers"),
         (_HEAD + "person 1_0 2 3 4 0 0 0 0 0 0 0\n", "line 2: .*all but the label must be finite numbers"),

@@ -110,7 +110,7 @@ def test_frames_are_collected_from_video_and_folders(root: Path, tmp_path: Path)
     folder.mkdir(parents=True)
     for number in (2, 5):
         (folder / f"I{number:05d}.jpg").write_bytes(_frame(20 + number))
-    for _ in range(2):  # what the first made is not in the second's way, though it lies below root
+    for _ in range(2):  # the first output, inside root, does not change the second
         convert(root, root / "converted", every=3, progress=False)
     images = root / "converted" / "images"
     made = {path.name: path.read_bytes() for path in images.iterdir()}
@@ -160,8 +160,8 @@ def test_missing_frames_are_reported_by_video(root: Path, tmp_path: Path) -> Non
         " video or its frames, or convert the annotations only"
     )
     assert short == (
-        f"{root / 'set06' / 'V000.seq'}: it holds 5 frames, but 1 annotated ones lie beyond (first: frame 5, counted"
-        " from 0); is the file truncated?"
+        f"{root / 'set06' / 'V000.seq'}: it holds 5 frames, but 1 annotated ones come after them (first: frame 5,"
+        " counted from 0); is the file truncated?"
     )
     assert not (tmp_path / "out").exists()
 
@@ -204,7 +204,7 @@ def test_invisible_boxes_are_dropped_and_counted(root: Path, tmp_path: Path) -> 
 
 def test_two_files_of_one_video_are_rejected(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "annotations", root / "again")
-    with pytest.raises(AnnotationError, match="are for the same thing; keep one, or name a narrower folder") as caught:
+    with pytest.raises(AnnotationError, match="are the same video or frame; .* narrower folder") as caught:
         convert(root, tmp_path / "out", annotations_only=True, progress=False)
     assert len(caught.value.problems) == 2
 
@@ -230,7 +230,7 @@ def test_damaged_annotations_are_reported_together(root: Path, tmp_path: Path) -
 
 
 def test_root_without_annotations_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match="no annotation of one in 30 frames is there; .* setNN/VNNN.vbb"):
+    with pytest.raises(AnnotationError, match="found no annotation of one in 30 frames; .* setNN/VNNN.vbb"):
         convert(tmp_path / "nowhere", tmp_path / "out", progress=False)
     with pytest.raises(AnnotationError, match=r"setNN_VNNN_INNNNN.txt or new_annotations\*.json"):
         convert(tmp_path, tmp_path / "out", annotations="new", progress=False)
@@ -277,7 +277,7 @@ def test_new_annotations_are_read_from_json(tmp_path: Path) -> None:
     assert "occlusions" in sentence
     assert "all 2 boxes" in sentence
     found = _document(tmp_path / "out" / "test.json")["annotations"]
-    # What the file does not tell is dropped: zeros would stand for somebody wholly visible.
+    # Fields that the file does not have are dropped: zeros would mean completely visible.
     assert [set(one) & {"vis_bbox", "occluded"} for one in found] == [set(), set()]
     assert [one["vis_ratio"] for one in found] == [1, 1]
     # The height is the box's, not that of the image, which the file gives.
@@ -338,7 +338,7 @@ def test_real_test_set_is_converted(shared_data: Path, tmp_path: Path) -> None:
         ((50, math.inf), (0.2, 0.65), 273),
     ):
         assert _benchmarks_count(document["annotations"], height, visibility) == count
-    # AcfCaltechPlus.txt numbers its images by set, video and frame: ours must stand in the same order.
+    # AcfCaltechPlus.txt numbers its images by set, video and frame: ours must have the same order.
     names = _names(tmp_path / "test.json")
     assert names == sorted(names)
     assert (names[0], names[-1][:5]) == ("set06_V000_I00029.jpg", "set10")

@@ -56,7 +56,7 @@ def test_many_small_frames_need_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "V000.seq"
     path.write_bytes(seq_header((1, 1), 100, 0, 1))
     with path.open("r+b") as file:
-        file.truncate(1024 + (1 << 33))  # a hole, which takes no place on the disk
+        file.truncate(1024 + (1 << 33))  # a hole, which occupies no disk space
     video = open_seq(path)
     assert video.frame_count == 1 << 33
     assert np.asarray(Image.open(io.BytesIO(video.encoded((1 << 33) - 1)))).tolist() == [[0]]
@@ -77,7 +77,7 @@ def test_frames_are_counted_if_header_has_no_number(tmp_path: Path) -> None:
 def test_incomplete_frame_is_dropped(tmp_path: Path) -> None:
     frames = [encoded(picture, "JPEG") for picture in _pictures(3)]
     data = compressed_seq(frames, _SIZE)
-    video = _open(tmp_path, data[: len(data) - 17])  # 16 bytes lie behind the last frame
+    video = _open(tmp_path, data[: len(data) - 17])  # 16 bytes follow the last frame
     assert (video.frame_count, video.announced_frames) == (2, 3)
     with pytest.raises(AnnotationError, match="found no frame 2; the video holds frames 0 to 1"):
         video.encoded(2)
@@ -88,17 +88,17 @@ def test_incomplete_frame_is_dropped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"", "does not begin with the header of a Norpix"),
-        (seq_header(_SIZE, 201, 1)[:1000], "does not begin with the header of a Norpix"),
-        (bytes(2000), "does not begin with the header of a Norpix"),
+        (b"", "does not start with the header of a Norpix"),
+        (seq_header(_SIZE, 201, 1)[:1000], "does not start with the header of a Norpix"),
+        (bytes(2000), "does not start with the header of a Norpix"),
         (seq_header((0, 4), 201, 1) + bytes(100), "frames of 0 x 4 pixels are announced"),
         (seq_header((1 << 20, 4), 201, 1) + bytes(100), "frames of 1048576 x 4 pixels are announced"),
         (seq_header(_SIZE, 201, 1, bits=10) + bytes(100), "pixels of 10 bits"),
         (seq_header(_SIZE, 101, 1) + bytes(100), "its frames are of format 101"),
         (seq_header(_SIZE, 200, 1, step=5) + bytes(100), "frames of 72 bytes, 5 apart, do not fit 6 x 4"),
-        (seq_header(_SIZE, 200, 1, step=80) + bytes(60), "holds no whole frame"),
-        (seq_header(_SIZE, 201, 1) + struct.pack("<I", 1 << 31) + bytes(100), "holds no whole frame"),
-        (seq_header(_SIZE, 201, 1) + struct.pack("<I", 3) + bytes(100), "holds no whole frame"),
+        (seq_header(_SIZE, 200, 1, step=80) + bytes(60), "holds no complete frame"),
+        (seq_header(_SIZE, 201, 1) + struct.pack("<I", 1 << 31) + bytes(100), "holds no complete frame"),
+        (seq_header(_SIZE, 201, 1) + struct.pack("<I", 3) + bytes(100), "holds no complete frame"),
     ],
 )
 def test_damaged_header_is_reported(tmp_path: Path, data: bytes, problem: str) -> None:
@@ -110,7 +110,7 @@ def test_damaged_frame_and_missing_file_are_reported(tmp_path: Path) -> None:
     frames = [encoded(picture, "JPEG") for picture in _pictures(2)]
     video = _open(tmp_path, compressed_seq([frames[0], frames[1][:-2]], _SIZE))
     assert video.encoded(0) == frames[0]
-    with pytest.raises(AnnotationError, match="frame 1 is no whole .jpg image"):
+    with pytest.raises(AnnotationError, match="frame 1 is not a complete .jpg image"):
         video.encoded(1)
     video.path.write_bytes(b"short")
     with pytest.raises(AnnotationError, match="frame 0 ends too early"):
@@ -144,12 +144,12 @@ def test_real_sample_is_read(shared_data: Path) -> None:
     if not path.is_file():
         pytest.skip(f"no {path}")
     video = open_seq(path)
-    # As its header says: 30 colour JPEG frames of 640 x 480 pixels.
+    # Of its header: 30 colour JPEG frames of 640 x 480 pixels.
     assert (video.width, video.height, video.suffix) == (640, 480, ".jpg")
     assert (video.frame_count, video.announced_frames) == (30, 30)
     for number in (0, 15, 29):
         with Image.open(io.BytesIO(video.encoded(number))) as image:
             image.load()
             assert image.size == (640, 480)
-    # Behind the last frame lie its time stamp and padding alone.
+    # Only the time stamp and padding follow the last frame.
     assert video.ends[-1] + 16 == path.stat().st_size
