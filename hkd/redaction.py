@@ -57,7 +57,7 @@ def redacted_text(text: str, *known_uris: str) -> str:
 
 
 def redacted_setting(name: str, value: str) -> str:
-    """The value of a setting without credentials; nothing of it where the setting's name is that of a secret."""
+    """The value of a setting without credentials; removed completely if the setting's name is that of a secret."""
     return REDACTED if _SECRET_NAME.search(name) else redacted_text(value)
 
 
@@ -72,7 +72,7 @@ def _without_user(uri: str) -> str:
 
 
 def _user_span(uri: str) -> tuple[int, int] | None:
-    """Where user and password stand: up to the last @, because passwords with @, / and ? are often not encoded."""
+    """Position of user and password, up to the last @, because passwords with @, / and ? are often not encoded."""
     has_scheme = False
     for match in _SCHEME.finditer(uri):
         has_scheme = True
@@ -97,7 +97,7 @@ def _is_file_scheme(scheme: str) -> bool:
 
 
 def _secret_value_spans(text: str, value: re.Pattern[str]) -> list[tuple[int, int]]:
-    """Where the values of secret parameters stand."""
+    """Positions of the values of secret parameters."""
     spans: list[tuple[int, int]] = []
     for parameter in _PARAMETER.finditer(text):
         found = value.match(text, parameter.end())

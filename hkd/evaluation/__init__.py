@@ -1,1 +1,1 @@
-"""How good detections are: log-average miss rate by a pedestrian protocol, COCO average precision."""
+"""Evaluation of detections: log-average miss rate by a pedestrian protocol, COCO average precision."""

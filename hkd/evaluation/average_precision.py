@@ -26,9 +26,9 @@ class AveragePrecision:
 
 
 def average_precision(ground_truth: GroundTruth, detections: DetectedBoxes) -> AveragePrecision | None:
-    """COCO AP with at most 100 detections an image and people of any size.
+    """COCO AP with at most 100 detections per image and people of any size.
 
-    Ignored ground truth goes in as COCO's ``iscrowd``: detections that lie on it are neither true nor false positives.
+    Ignored ground truth goes in as COCO's ``iscrowd``: detections on it are neither true nor false positives.
     Heights and visibilities are not used.
 
     Returns:
@@ -41,7 +41,7 @@ def average_precision(ground_truth: GroundTruth, detections: DetectedBoxes) -> A
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(_coco_ground_truth(ground_truth), _coco_detections(detections), iouType="bbox")
         evaluation.params.imgIds = list(range(len(ground_truth.image_ids)))
-        # Only what is asked for: the other sizes and numbers of detections would take twelve times as long.
+        # Only the reported numbers: the other sizes and numbers of detections would take twelve times as long.
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0.0, float("inf")]], ["all"]
         evaluation.params.maxDets = [100]
         evaluation.evaluate()

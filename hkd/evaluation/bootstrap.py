@@ -2,11 +2,11 @@
 
 A resample draws as many images as there are, with replacement, and keeps each image's people and detections together,
 because boxes of one image are not independent (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, sections
-8.3 and 13.3). Intervals are percentile intervals. Two detectors are compared on the same resamples, so that what makes
-an image hard for both cancels out.
+8.3 and 13.3). Intervals are percentile intervals. Two detectors are compared on the same resamples, so that the
+difficulty of an image cancels out.
 
 An image that is drawn k times counts as k images, which take its place in the order of detections. A resample in which
-no ground truth counts has no MR^-2: it is left out of the interval, and counted.
+no ground truth counts has no MR^-2: it is excluded from the interval, and counted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RESAMPLES: Final = 1000
 CONFIDENCE: Final = 0.95
 
 ELEMENTS_AT_A_TIME: Final = 1 << 22
-"""Numbers of resamples times images, or detections, that are held at once: bounds memory."""
+"""Resamples times images (or detections) per block: bounds memory."""
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -34,23 +34,23 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class ResampledMissRates:
-    """MR^-2 of one set of detections in S subsets: on the images as they are, and on R resamples of them."""
+    """MR^-2 of one set of detections in S subsets: on the images themselves, and on R resamples of them."""
 
     subsets: tuple[str, ...]
     """Their names."""
     values: FloatArray
-    """(S,) on the images as they are, fractions; NaN where no ground truth counts."""
+    """(S,) on the images themselves, fractions; NaN where no ground truth counts."""
     resampled: FloatArray
     """(S, R) on each resample, fractions; NaN where none of a resample's ground truth counts."""
     counted_per_image: IntArray
-    """(S, I) ground truth that counts: what two sets of detections must share to be compared."""
+    """(S, I) number of boxes that count; only sets of detections with equal numbers can be compared."""
     seed: int
-    """Of the resamples; the same seed and number of images give the same ones."""
+    """Seed of the resamples, which depend on it and the number of images only."""
 
 
 @dataclass(frozen=True)
 class MissRateInterval:
-    """Where MR^-2 of one subset lies, with the stated confidence."""
+    """A confidence interval of the MR^-2 of one subset."""
 
     subset: str
     low: float | None
@@ -84,9 +84,9 @@ def resample_miss_rates(
     """MR^-2 in every subset of a protocol on random resamples of the images.
 
     Args:
-        matches: Verdicts of :func:`hkd.evaluation.matching.match` by the same protocol.
-        protocol: Says where curves are read, and the floor of a reading.
-        resamples: Number of resamples; 0 gives the values on the images as they are alone.
+        matches: Result of :func:`hkd.evaluation.matching.match` by the same protocol.
+        protocol: Defines the FPPI points and the floor of the miss rate.
+        resamples: Number of resamples; 0 computes only the values on the images themselves.
         seed: The same seed gives the same resamples for any detections on as many images.
     """
     assert resamples >= 0
@@ -110,11 +110,11 @@ def resample_miss_rates(
 def intervals(miss_rates: ResampledMissRates, confidence: float = CONFIDENCE) -> tuple[MissRateInterval, ...]:
     """The percentile interval of MR^-2 in each subset.
 
-    On a single image all resamples are the same, and the interval has no width and no meaning.
+    On a single image all resamples are equal, so that the interval has width 0 and no meaning.
 
     Args:
         miss_rates: Of :func:`resample_miss_rates`.
-        confidence: Share of the resamples that lie inside, in (0, 1).
+        confidence: Share of the resamples inside the interval, in (0, 1).
     """
     assert 0 < confidence < 1
     found = []
@@ -127,7 +127,7 @@ def intervals(miss_rates: ResampledMissRates, confidence: float = CONFIDENCE) ->
 def compare(
     first: ResampledMissRates, second: ResampledMissRates, confidence: float = CONFIDENCE
 ) -> tuple[MissRateComparison, ...]:
-    """How much lower, or higher, the second's MR^-2 is than the first's in each subset.
+    """MR^-2 of the second minus that of the first, with its interval, in each subset.
 
     Args:
         first: Of :func:`resample_miss_rates`.
@@ -185,7 +185,7 @@ def _image_weights(num_images: int, resamples: int, seed: int) -> Iterator[IntAr
 
 
 class _SubsetReader:
-    """Reads MR^-2 of one subset where images count more or less than once."""
+    """Computes MR^-2 of one subset on weighted images."""
 
     def __init__(self, matches: Matches, protocol: Protocol, index: int) -> None:
         outcomes = matches.outcomes[index]
@@ -218,21 +218,21 @@ class _SubsetReader:
         np.cumsum(weights[:, right], axis=1, out=found_so_far[:, 1:])
         found = np.take_along_axis(found_so_far, self.right_before[first_beyond], axis=1)
         people = weights @ self.counted
-        # What has no value is NaN, and a miss rate of 0 makes the geometric mean 0: neither is worth a warning.
+        # NaN for no value, and a geometric mean of 0 at a miss rate of 0, are expected: no warning.
         with np.errstate(divide="ignore", invalid="ignore"):
             readings = 1.0 - found / people[:, None]
             rates: FloatArray = np.exp(np.log(np.maximum(readings, self.floor)).mean(axis=1))
         return rates
 
     def _first_beyond(self, weights: IntArray) -> IntArray:
-        """Which false positive is the first that each FPPI point no longer allows, F where none: (r, points)."""
+        """Index of the first false positive beyond each FPPI point, F if there is none: (r, points)."""
         length = self._first_guess()
         while True:
             wrong_so_far = np.cumsum(weights[:, self.wrong_images[:length]], axis=1)
             if length >= len(self.wrong_images) or wrong_so_far[:, -1].min() > self.allowed[-1]:
                 break
             length *= 2
-        # All rows in one search: each is lifted above the one before.
+        # One search for all rows: an offset makes each row greater than the one before.
         step = max(int(wrong_so_far.max(initial=0)), int(self.allowed[-1])) + 1
         lift = step * np.arange(len(weights))[:, None]
         places = np.searchsorted((wrong_so_far + lift).ravel(), self.allowed + lift, side="right")
@@ -240,12 +240,12 @@ class _SubsetReader:
         return beyond
 
     def _first_guess(self) -> int:
-        """False positives that suffice as a rule: those that the last FPPI point allows, and some for chance."""
+        """A number of false positives that usually suffices: those within the last FPPI point and a margin."""
         return min(len(self.wrong_images), int(1.15 * self.allowed[-1]) + 64)
 
 
 def _most_within(fppi_points: FloatArray, num_images: int) -> IntArray:
-    """The most false positives, on this many images, that are no more an image than each point has it: (points,)."""
+    """Largest number of false positives on ``num_images`` images within each FPPI point: (points,)."""
     # By the same division as the curve's: a product with the number of images may round to the other side. Points
     # beyond any number of detections stay within what integers hold.
     near = np.floor(np.minimum(fppi_points * num_images, 2.0**40))[:, None] + np.arange(-1, 2)

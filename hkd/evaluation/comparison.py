@@ -1,4 +1,4 @@
-"""Several detectors on one ground truth: each one's numbers with intervals, and each against the first."""
+"""Several detectors on one ground truth: metrics with intervals, and differences from the first detector."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from hkd.evaluation.protocols import Protocol
 
 @dataclass(frozen=True)
 class DetectorFile:
-    """Where one detector's detections are."""
+    """The file of one detector's detections."""
 
     name: str
     path: Path
     """Any format of :func:`hkd.evaluation.formats.detection_files.read_detections`."""
     height_scale: float = 1.0
-    """Heights are multiplied by it first."""
+    """Factor on the heights of the detections."""
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluationInputs:
-    """All that an evaluation reads, checked."""
+    """The checked inputs of an evaluation."""
 
     protocol: Protocol
     ground_truth_path: Path
@@ -57,7 +57,7 @@ class DetectorReport:
     detector: DetectorFile
     result: EvaluationResult
     intervals: tuple[MissRateInterval, ...]
-    """One a subset, in their order; empty where no resamples were asked for."""
+    """One per subset, in the protocol's order; empty without resamples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,21 +67,21 @@ class PairReport:
     first: str
     second: str
     comparisons: tuple[MissRateComparison, ...]
-    """One a subset, in their order."""
+    """One per subset, in the protocol's order."""
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluationReport:
-    """All detectors' numbers on one ground truth by one protocol."""
+    """Metrics of all detectors on one ground truth by one protocol."""
 
     protocol: str
     ground_truth_path: Path
     detectors: tuple[DetectorReport, ...]
     """In the order given, at least one."""
     pairs: tuple[PairReport, ...]
-    """Each further detector against the first; without resamples the differences alone."""
+    """Each further detector against the first; without resamples only the differences."""
     resamples: int
-    """Of the images, for intervals and comparisons; 0 for none."""
+    """Number of resamples of the images."""
     seed: int
     confidence: float
 
@@ -116,9 +116,9 @@ def read_inputs(
 
     Args:
         ground_truth: COCO-style JSON.
-        detectors: At least one, each with a name of its own.
+        detectors: At least one; names must differ.
         protocol_name: A built-in protocol, or the path of a YAML file.
-        subset: A subset that the protocol must have, if one is asked for.
+        subset: A subset that the protocol must have; None: not checked.
 
     Raises:
         EvaluationInputError: naming all problems of all files and of the protocol.
@@ -130,7 +130,7 @@ def read_inputs(
         truth = collect(lambda: read_ground_truth(ground_truth))
         found = []
         for detector in detectors:
-            # Called at once, while the loop's variable is this one.
+            # Called immediately, while the loop variable still has this value.
             boxes = collect(lambda: read_detections(detector.path, truth, height_scale=detector.height_scale))  # noqa: B023 (called here)
             if boxes is not None:
                 found.append((detector, boxes))
@@ -140,7 +140,7 @@ def read_inputs(
 
 
 def require_curve(inputs: EvaluationInputs, subset: str | None) -> None:
-    """That there will be a curve of a subset, the protocol's first unless named; before anything is computed.
+    """Check that a subset (default: the protocol's first) has a curve, before anything is computed.
 
     Raises:
         EvaluationInputError: no ground truth counts in it.
@@ -164,8 +164,8 @@ def evaluate_detectors(
 
     Args:
         inputs: Of :func:`read_inputs`.
-        resamples: Number of bootstrap resamples of the images; 0 leaves out intervals, and all of comparisons but the
-            differences.
+        resamples: Number of bootstrap resamples of the images; 0 computes no intervals, and only the differences of
+            comparisons.
         seed: Of the resamples, which are the same for all detectors.
         confidence: Of the intervals, in (0, 1).
         on_step: Called with a description of the next step.

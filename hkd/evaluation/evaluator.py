@@ -40,14 +40,14 @@ class SubsetResult:
 
     name: str
     height_range: Interval
-    """Of the ground truth that counts, pixels."""
+    """Heights of the boxes that count, pixels."""
     visibility_range: Interval
     num_ground_truth: int
     """Number of boxes that count."""
     log_average_miss_rate: float | None
     """MR^-2, a fraction in [0, 1]; None ("no value") where no box counts."""
     curve: MissRateCurve
-    """Without points where there is no value."""
+    """No points if there is no value."""
 
     @property
     def fppi(self) -> FloatArray:
@@ -73,12 +73,12 @@ class EvaluationResult:
     num_images: int
     num_detections: int
     num_ground_truth: int
-    """Boxes that are not ignored, of any height and visibility: what the average precision is over."""
+    """Boxes that are not ignored, of any height and visibility: those of the average precision."""
     notes: tuple[str, ...] = ()
-    """What of the inputs was left out or read in another way than written, a sentence each."""
+    """Inputs that were left out or not read as written, one sentence each."""
 
     def as_metrics(self) -> dict[str, float]:
-        """``mr2_<subset>``, ``ap`` and ``ap50`` as fractions. What has no value is left out."""
+        """``mr2_<subset>``, ``ap`` and ``ap50`` as fractions. Metrics without a value are left out."""
         values = {f"{metric_names.MR2_PREFIX}{subset.name}": subset.log_average_miss_rate for subset in self.subsets}
         values |= {metric_names.AP: self.ap, metric_names.AP50: self.ap50}
         return {name: value for name, value in values.items() if value is not None}
@@ -149,7 +149,7 @@ def evaluate(ground_truth: dict[str, Any], detections: list[dict[str, Any]], pro
 
     Args:
         ground_truth: COCO dictionary (see :func:`hkd.coco.ground_truth.parse_ground_truth`); not changed.
-        detections: COCO results list; not changed. An empty one is a detector that finds no one.
+        detections: COCO results list; not changed. May be empty.
         protocol: One of :data:`hkd.evaluation.protocols.PROTOCOLS`, or one's own.
 
     Raises:
@@ -158,7 +158,7 @@ def evaluate(ground_truth: dict[str, Any], detections: list[dict[str, Any]], pro
     with collected_problems(EvaluationInputError) as collect:
         truth = collect(lambda: parse_ground_truth(ground_truth, "ground truth"))
         boxes = collect(lambda: parse_detections(detections, "detections", truth))
-    # Else their problems were raised.
+    # Otherwise their problems were raised.
     assert truth is not None
     assert boxes is not None
     return evaluate_boxes(truth, boxes, protocol)
@@ -173,7 +173,7 @@ def evaluate_files(
         ground_truth_path: COCO-style JSON.
         detections_path: Any of the formats of :func:`hkd.evaluation.formats.detection_files.read_detections`.
         protocol_name: A built-in protocol, or the path of a YAML file (see :func:`load_protocol`).
-        height_scale: The detections' heights are multiplied by it first.
+        height_scale: Factor on the heights of the detections.
 
     Raises:
         EvaluationInputError: naming all problems of both and of the protocol.
@@ -182,7 +182,7 @@ def evaluate_files(
         protocol = collect(lambda: load_protocol(protocol_name))
         truth = collect(lambda: read_ground_truth(ground_truth_path))
         boxes = collect(lambda: read_detections(detections_path, truth, height_scale=height_scale))
-    # Else their problems were raised.
+    # Otherwise their problems were raised.
     assert protocol is not None
     assert truth is not None
     assert boxes is not None
@@ -236,7 +236,7 @@ def _evaluate_subset(matches: Matches, protocol: Protocol, index: int) -> Subset
 
 
 def _interval_to_json(interval: Interval) -> dict[str, float | bool | None]:
-    # JSON has no infinity: null stands for it, at the upper end and at both.
+    # JSON has no infinity: null represents it, as upper bound or as both bounds.
     low, high = (bound if math.isfinite(bound) else None for bound in (interval.low, interval.high))
     return {"low": low, "high": high, "includes_high": interval.includes_high}
 

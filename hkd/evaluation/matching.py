@@ -1,12 +1,12 @@
-"""Which detections find a person, for all subsets of a protocol and all images at once.
+"""Matching of detections with ground truth, for all subsets of a protocol and all images at once.
 
-The rule is that of the CityPersons script, of COCO's and of Dollar's evalRes, which agree. In each image detections
-choose one after the other, best score first:
+The rule is that of the CityPersons script, of COCO's and of Dollar's evalRes, which agree. In each image detections are
+matched one after the other, best score first:
 
 * a detection matches, of the ground truth that counts, is not matched yet and overlaps it enough (intersection over
   union), the one that it overlaps most; between equal overlaps the later record. It is a true positive;
-* failing that, if it lies enough on any ignored ground truth (intersection over the detection's own area), it is left
-  out, and others may lie there too;
+* failing that, if it overlaps any ignored ground truth enough (intersection over the detection's own area), it is left
+  out; several detections may match the same ignored ground truth;
 * failing that, it is a false positive.
 
 Between equal scores the earlier image (by ascending id) comes first, and in an image the earlier record.
@@ -28,7 +28,7 @@ from hkd.evaluation.protocols import Protocol
 FALSE_POSITIVE: Final = 0
 TRUE_POSITIVE: Final = 1
 LEFT_OUT: Final = -1
-"""Neither right nor wrong: on ignored ground truth, or of a height that the subset leaves out."""
+"""Neither true nor false positive: on ignored ground truth, or of a height that the subset leaves out."""
 
 PAIRS_AT_A_TIME: Final = 1 << 17
 """Pairs of boxes compared in one go: bounds memory and stays within the processor's cache."""
@@ -40,12 +40,12 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Verdicts on D detections, best score first, in S subsets over I images."""
+    """Outcomes of D detections, best score first, in S subsets over I images."""
 
     outcomes: npt.NDArray[np.int8]
     """(S, D): TRUE_POSITIVE, FALSE_POSITIVE or LEFT_OUT."""
     order: IntArray
-    """(D,) position of each detection in what was given; those beyond an image's maximum are not among them."""
+    """(D,) position of each detection in the input; those beyond an image's maximum are excluded."""
     image_index: IntArray
     """(D,) position of each detection's image among the I images."""
     counted_per_image: IntArray
@@ -65,7 +65,7 @@ class _Pairs:
 
 
 def match(ground_truth: GroundTruth, detections: DetectedBoxes, protocol: Protocol) -> Matches:
-    """Judge detections in every subset of a protocol."""
+    """Match detections with ground truth in every subset of a protocol."""
     num_images = len(ground_truth.image_ids)
     truth = prepare_ground_truth(ground_truth, protocol)
     order = _rank(detections, protocol.max_detections_per_image)
@@ -78,7 +78,7 @@ def match(ground_truth: GroundTruth, detections: DetectedBoxes, protocol: Protoc
     outcomes = np.where(admitted, FALSE_POSITIVE, LEFT_OUT).astype(np.int8)
     subset, pair = np.nonzero(~truth.counting[:, on_ignored.ground_truth])
     outcomes[subset, on_ignored.detection[pair]] = LEFT_OUT
-    # Comes last: a match with ground truth that counts goes before one with ignored.
+    # Last, because a match with ground truth that counts takes precedence over ignored ground truth.
     outcomes[_true_positives(on_counted, truth.counting, admitted)] = TRUE_POSITIVE
 
     counted = [np.bincount(truth.image_index[counts], minlength=num_images) for counts in truth.counting]
@@ -108,7 +108,7 @@ def _overlapping_pairs(
 
     Args:
         truth: M boxes of ground truth, image by image.
-        first_box: (I + 1,) where each image's ground truth begins, and the last one's ends.
+        first_box: (I + 1,) start of each image's ground truth, and the end of the last.
         boxes_xywh: (D, 4) detections.
         image_index: (D,) their images.
         threshold: Least overlap.
@@ -141,16 +141,16 @@ def _overlapping_pairs(
 
 
 def _corners(boxes_xywh: FloatArray) -> FloatArray:
-    """(4, N) left, top, right and bottom: each a row, to be picked from fast."""
+    """(4, N) left, top, right and bottom: one row each, which is fast to index."""
     return np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1).T.copy()
 
 
 def _intersections(
     truth: FloatArray, g: IntArray, boxes: FloatArray, d: IntArray
 ) -> tuple[IntArray, IntArray, FloatArray]:
-    """Of pairs (d, g) of boxes given by :func:`_corners`, those that meet, with the area of their intersections."""
+    """Of pairs (d, g) of boxes given by :func:`_corners`, those that intersect, with their intersection areas."""
     intersection = np.ones(len(d))
-    # Axis by axis: most pairs part at the first.
+    # Axis by axis: most pairs are disjoint along the first.
     for axis in (0, 1):
         right = np.minimum(boxes[axis + 2][d], truth[axis + 2][g])
         intersection = intersection * (right - np.maximum(boxes[axis][d], truth[axis][g]))
@@ -169,7 +169,7 @@ def _joined(blocks: list[tuple[IntArray, IntArray, FloatArray]]) -> _Pairs:
 
 
 def _true_positives(pairs: _Pairs, counting: BoolArray, admitted: BoolArray) -> BoolArray:
-    """Which detections take ground truth that counts, in each subset: (S, D)."""
+    """Which detections match ground truth that counts, in each subset: (S, D)."""
     num_subsets, num_truth = counting.shape
     num_detections = admitted.shape[1]
     # The order in which each detection prefers ground truth; negated, the later of two equals comes first.
@@ -179,38 +179,38 @@ def _true_positives(pairs: _Pairs, counting: BoolArray, admitted: BoolArray) -> 
     chooser, candidate = np.unique(subset * num_detections + detection[pair], return_inverse=True)
     holds = _choose_in_turn(candidate, subset * num_truth + truth[pair], num_subsets * num_truth)
 
-    taken = np.zeros(num_subsets * num_detections, dtype=np.bool_)
-    taken[chooser[holds]] = True
-    return taken.reshape(num_subsets, num_detections)
+    is_matched = np.zeros(num_subsets * num_detections, dtype=np.bool_)
+    is_matched[chooser[holds]] = True
+    return is_matched.reshape(num_subsets, num_detections)
 
 
 def _choose_in_turn(chooser: IntArray, wanted: IntArray, num_wanted: int) -> IntArray:
-    """The choosers that get something when each in turn, 0 first, takes the first still free thing of its list.
+    """The choosers that get an item if each in turn, 0 first, takes the first free item of its list.
 
-    Found without going through the turns. All choosers ask for their favourite at once; of those who ask for one thing
-    the first in turn holds it, and the others, with a holder who is displaced, ask for their next. Once no one asks,
-    the result is the one of choosing in turn: deferred acceptance (Gale and Shapley, 1962) ends in a stable
-    assignment, and where all things rank the choosers alike only choosing in turn is stable.
+    Computed by deferred acceptance (Gale and Shapley, 1962). All choosers propose to their first choice at once; each
+    item keeps the lowest chooser, and the others, including one that is displaced, propose to their next choice, until
+    there are no proposals. The result is a stable assignment. Because all items rank the choosers equally, there is
+    only one: that of choosing in turn.
 
     Args:
-        chooser: (P,) ascending, 0 .. C - 1 with none left out.
-        wanted: (P,) what is on their lists, in 0 .. num_wanted - 1, each list in order of preference.
-        num_wanted: Number of things.
+        chooser: (P,) ascending, 0 .. C - 1, each at least once.
+        wanted: (P,) the items on their lists, in 0 .. num_wanted - 1, each list in order of preference.
+        num_wanted: Number of items.
     """
     num_choosers = int(chooser[-1]) + 1 if len(chooser) else 0
     bounds = np.searchsorted(chooser, np.arange(num_choosers + 1))
     place, end = bounds[:-1].copy(), bounds[1:]
     nobody = num_choosers
     holder = np.full(num_wanted, nobody)
-    asking = np.arange(num_choosers)
-    while asking.size:
-        thing = wanted[place[asking]]
-        before = holder[thing]
-        np.minimum.at(holder, thing, asking)
-        after = holder[thing]
-        displaced = before[(after == asking) & (before != nobody)]
-        refused = np.concatenate([asking[after != asking], displaced])
+    proposing = np.arange(num_choosers)
+    while proposing.size:
+        item = wanted[place[proposing]]
+        before = holder[item]
+        np.minimum.at(holder, item, proposing)
+        after = holder[item]
+        displaced = before[(after == proposing) & (before != nobody)]
+        refused = np.concatenate([proposing[after != proposing], displaced])
         place[refused] += 1
-        asking = refused[place[refused] < end[refused]]
+        proposing = refused[place[refused] < end[refused]]
     holders: IntArray = holder[holder != nobody]
     return holders

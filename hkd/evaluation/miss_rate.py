@@ -1,7 +1,7 @@
 """Miss rate against false positives per image, and its log-average MR^-2.
 
 MR^-2 is the geometric mean of the miss rate at nine FPPI points evenly spaced in log space over [10^-2, 10^0]
-(Dollar et al., PAMI 2012, section 4.3). Lower is better; 1 is a detector that finds no one.
+(Dollar et al., PAMI 2012, section 4.3). Lower is better; 1 means that no person is detected.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class MissRateCurve:
-    """Miss rate against false positives per image as the score threshold falls, one point for each evaluated detection.
+    """Miss rate against false positives per image as the score threshold decreases, one point for each evaluated
+    detection.
 
-    The curve of a detector without detections has no points: it misses everyone.
+    Without detections the curve has no points, and the miss rate is 1.
     """
 
     fppi: FloatArray
@@ -42,7 +43,7 @@ class MissRateCurve:
         return np.concatenate([self.miss_rate, [1.0]])[last]
 
     def downsampled(self, fppi_points: Sequence[float], max_points: int = 200) -> MissRateCurve:
-        """At most about ``max_points`` of its points, evenly spaced in log FPPI, for drawing and storing.
+        """The curve with at most about ``max_points`` points, evenly spaced in log FPPI, for drawing and storing.
 
         Reading it at ``fppi_points`` gives exactly what the full curve gives.
         """
@@ -50,7 +51,7 @@ class MissRateCurve:
             return self
         positive = self.fppi[self.fppi > 0]
         grid = np.geomspace(positive[0], positive[-1], max_points) if positive.size else np.empty(0)
-        # The ends as they are, free of geomspace's rounding.
+        # The exact ends, without geomspace's rounding.
         wanted = np.concatenate([[0.0], positive[:1], grid[1:-1], positive[-1:], fppi_points])
         kept = np.unique(np.searchsorted(self.fppi, wanted, side="right") - 1)
         kept = np.unique(np.concatenate([[0], kept[kept >= 0]]))

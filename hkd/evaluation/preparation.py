@@ -32,7 +32,7 @@ class PreparedTruth:
 def prepare_ground_truth(truth: GroundTruth, protocol: Protocol) -> PreparedTruth:
     """Apply a protocol's rules for ground truth.
 
-    In this order: classes that the protocol does not know are dropped, boxes rounded, heights and visibilities
+    In this order: classes that the protocol does not list are dropped, boxes rounded, heights and visibilities
     computed, boxes of an ignored class or not wholly inside the border ignored, and the others count by the ranges of
     each subset.
     """
@@ -55,13 +55,13 @@ def with_aspect_ratio(boxes_xywh: FloatArray, aspect_ratio: float | None) -> Flo
     if aspect_ratio is None:
         return boxes_xywh
     x, y, width, height = boxes_xywh.T
-    # Term by term as bbApply's "resize" of Dollar's toolbox: reference numbers are met to the last bit.
+    # Term by term as bbApply's "resize" of Dollar's toolbox, for bit-identical reference numbers.
     growth = height * aspect_ratio - width
     return np.stack([x - growth / 2, y, width + growth, height], axis=1)
 
 
 def with_scaled_heights(boxes_xywh: FloatArray, height_scale: float) -> FloatArray:
-    """(N, 4) boxes with heights times ``height_scale`` about the same centre, widths as they are."""
+    """(N, 4) boxes with heights times ``height_scale`` about the same centre, widths unchanged."""
     x, y, width, height = boxes_xywh.T
     growth = (height_scale - 1) * height
     return np.stack([x, y - growth / 2, width, height + growth], axis=1)
@@ -84,7 +84,7 @@ def _dropped_note(truth: GroundTruth, protocol: Protocol) -> tuple[str, ...]:
     counts = [f"{int(_has_label(truth, (name,)).sum()):,} {name}" for name in unknown_labels(truth, protocol)]
     if not counts:
         return ()
-    return (f"Neither counted nor ignored, as {protocol.name} does not know their class: {', '.join(counts)}.",)
+    return (f"Neither counted nor ignored, as {protocol.name} does not list their class: {', '.join(counts)}.",)
 
 
 def _border_note(truth: GroundTruth, protocol: Protocol) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ def _border_note(truth: GroundTruth, protocol: Protocol) -> tuple[str, ...]:
 
 
 def _fits(border_xyxy: tuple[float, float, float, float], image_wh: tuple[float, float]) -> bool:
-    """Whether a border is inside an image and leaves more of it than it takes."""
+    """Whether a border is inside an image and contains more than half of it."""
     left, top, right, bottom = border_xyxy
     width, height = image_wh
     return right <= width and bottom <= height and (right - left) * (bottom - top) > width * height / 2
@@ -119,8 +119,8 @@ def _visibility_note(truth: GroundTruth, protocol: Protocol) -> tuple[str, ...]:
     if not asks_for_it or len(states_it) == 0 or states_it.any():
         return ()
     note = (
-        f"No ground-truth box states a visible part: {protocol.name} takes all for wholly visible, and its subsets by "
-        "visibility say nothing of occlusion."
+        f"No ground-truth box states a visible part: {protocol.name} treats all as completely visible, and its subsets "
+        "by visibility do not measure occlusion."
     )
     return (note,)
 

@@ -51,10 +51,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Subset:
-    """The ground truth that one miss rate is computed on; all other ground truth is ignored, neither hit nor missed."""
+    """The ground truth that one miss rate is computed on; all other ground truth is ignored."""
 
     name: str
-    """Ends the metric's name: ``mr2_<name>``."""
+    """Suffix of the metric's name, ``mr2_<name>``."""
     height_range: Interval
     """Height of the full body, pixels of the original image."""
     visibility_range: Interval
@@ -66,7 +66,7 @@ class Protocol:
     """How detections are evaluated.
 
     Raises:
-        ValueError: no subset, two subsets of one name, or a number outside of what its field allows.
+        ValueError: no subset, two subsets of one name, or a number outside its field's range.
     """
 
     name: str
@@ -77,9 +77,9 @@ class Protocol:
     """Least overlap of a match, in (0, 1]: intersection over union with ground truth that counts, intersection over
     the detection's own area with ignored ground truth."""
     height_filter_ratio: float | None
-    """Detections outside [low / ratio, high * ratio) of a subset's heights are left out of it; None keeps all."""
+    """Detections outside [low / ratio, high * ratio) of a subset's heights are left out of it; None: all are kept."""
     max_detections_per_image: int | None
-    """Only an image's best detections, this many, are evaluated; None evaluates all."""
+    """Number of best detections of an image that are evaluated; None: all."""
     miss_rate_floor: float
     """Miss rates below it are raised to it before the logarithm. At 0, one reading of 0 makes the mean 0."""
 
@@ -90,29 +90,29 @@ class Protocol:
     ignored_labels: tuple[str, ...] = ()
     """Ground truth of these classes is ignored."""
     border_xyxy: tuple[float, float, float, float] | None = None
-    """Left, top, right and bottom, pixels: ground truth that is not wholly inside is ignored. None has no border."""
+    """Left, top, right and bottom, pixels: ground truth that is not completely inside is ignored. None: no border."""
     truth_aspect_ratio: float | None = None
     """Ground truth that counts is given the width height * ``truth_aspect_ratio``, about its centre, before overlaps
-    are computed; ignored ground truth keeps its shape. None changes no box."""
+    are computed; ignored ground truth keeps its shape. None: no change."""
     detection_aspect_ratio: float | None = None
-    """The same for detections, after any scaling of their heights."""
+    """The same for detections, after scaling of their heights."""
     rounds_boxes: bool = False
     """Whether x, y, width and height of ground truth and of visible boxes are rounded to whole pixels before anything
     else. Heights are then those of the rounded boxes."""
     unoccluded_visibility: float | None = None
     """None: visibility is the stated share (``vis_ratio``). Else it is the share of the full box that the visible box
     covers, and this number where ground truth is not occluded or its visible box is of zeros. Ground truth that
-    states no visible box keeps its stated share below 1, and is not occluded for want of it."""
+    states no visible box keeps its stated share below 1, and otherwise counts as not occluded."""
     visibility_of_equal_boxes: float | None = None
-    """Visibility where the visible box of occluded ground truth equals the full one; None has no such exception. Only
-    with ``unoccluded_visibility``."""
+    """Visibility where the visible box of occluded ground truth equals the full one; None: no exception. Only with
+    ``unoccluded_visibility``."""
 
     def __post_init__(self) -> None:
         names = [subset.name for subset in self.subsets]
         points = self.fppi_points
         requirements = (
             (len(names) > 0, "at least one subset"),
-            (len(set(names)) == len(names), f"a name of its own for each subset (found {', '.join(names)})"),
+            (len(set(names)) == len(names), f"distinct names of subsets (found {', '.join(names)})"),
             (len(points) > 0 and points[0] > 0, "fppi_points above 0"),
             (all(a < b for a, b in pairwise(points)), "ascending fppi_points"),
             (0 < self.iou_threshold <= 1, "an iou_threshold in (0, 1]"),
@@ -150,7 +150,7 @@ class Protocol:
     ) -> npt.NDArray[np.bool_]:
         """Which of N ground-truth boxes count in each subset: (S, N). The others are ignored there.
 
-        Labels, the border and how visibility is derived come before this (:mod:`hkd.evaluation.preparation`).
+        Labels, border and visibility are applied before (:mod:`hkd.evaluation.preparation`).
         """
         return np.stack(
             [
@@ -205,7 +205,7 @@ CITYPERSONS_EXTENDED: Final = replace(
     ),
 )
 """The same with the subsets of other papers (Wang et al., "Repulsion Loss", CVPR 2018; Liu et al., "CSP", CVPR 2019):
-heavy occlusion from 0 on, partial and bare. Bounds are included on both sides, as the benchmark's script has it: a
+heavy occlusion from 0 on, partial and bare. Bounds are included on both sides, as in the benchmark's script: a
 visibility of exactly 0.65 or 0.9 counts in both neighbours."""
 
 # 10^(-2 + k/4), as Dollar's code computes them.

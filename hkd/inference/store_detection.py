@@ -49,7 +49,7 @@ def detect_validation(
     device: torch.device,
     autocast_dtype: torch.dtype | None = None,
 ) -> DetectedBoxes:
-    """Detections on the validation images, of a detector as it would be deployed; it is not changed."""
+    """Detections on the validation images, by the detector's deployed form; the detector is not changed."""
     return detect_store(
         fuse_for_inference(detector, autocast_dtype or torch.float32),
         data.validation_store,
@@ -69,7 +69,7 @@ def try_detection(
     device: torch.device,
     autocast_dtype: torch.dtype | None = None,
 ) -> None:
-    """The first batch of :func:`detect_validation`, for the memory it takes: later ones take no more."""
+    """The first batch of :func:`detect_validation`, to measure its memory: later batches need no more."""
     fused = fuse_for_inference(detector, autocast_dtype or torch.float32)
     images, valid_sizes, _ = next(evaluation_batches(data.validation_store, evaluation.batch_size, device))
     _detect_batch(fused, images, valid_sizes, evaluation, autocast_dtype)
@@ -138,6 +138,6 @@ def _in_original_pixels(
     corners = np.clip(corners / store.scales[positions][:, None], 0.0, limits)
     sides = corners[:, 2:] - corners[:, :2]
     scores = detections.scores.float().cpu().numpy()[valid].astype(np.float64)
-    # The network's last column may lie beyond the original image: clipped, nothing of such a box is left.
+    # The network's last column may be outside the original image: such a box has no area after clipping.
     has_area = (sides > 0).all(axis=1)
     return positions[has_area], np.concatenate([corners[:, :2], sides], axis=1)[has_area], scores[has_area]

@@ -1,4 +1,4 @@
-"""What a training uses of its device: peak memory, and the fraction of time in which the device computes."""
+"""Device usage of a training: peak memory, and the fraction of time in which the device computes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ UtilisationReader = Callable[[], float]
 
 
 class UsageMeter:
-    """Measures what is done in its ``with`` block.
+    """Measures its ``with`` block.
 
     Args:
         device: Device of the training. Entering the block resets the process' peak memory on it, so that blocks must
             not overlap.
         read_gpu_utilisation: Sampled instead of the CPU's clock. The default on a GPU is NVIDIA's driver through torch
-            and the package ``nvidia-ml-py``; where that is not installed utilisation is left out.
+            and the package ``nvidia-ml-py``; without it utilisation is not measured.
     """
 
     def __init__(self, device: torch.device, *, read_gpu_utilisation: UtilisationReader | None = None) -> None:
@@ -65,7 +65,7 @@ class UsageMeter:
             self._measured[UTILISATION] = utilisation
 
     def read(self) -> dict[str, float]:
-        """What was measured, after the block.
+        """The measurements, after the block.
 
         Returns:
             ``peak_memory_bytes``: on a GPU torch's peak allocation (weights, teacher, activations, without the CUDA

@@ -209,7 +209,7 @@ def test_control_characters_in_names_and_labels_are_escaped(folder: Path) -> Non
     assert b"\x1b" not in ended.stdout
     lines = ended.stdout.decode().splitlines()
     assert lines[0] == r"caltech: 1 images, \udcff\x1b[2J$x: 0 detections"
-    dropped = "Neither counted nor ignored, as caltech does not know their class: "
+    dropped = "Neither counted nor ignored, as caltech does not list their class: "
     assert rf"{dropped}1 \x1b[31mred\nX, 1 \ud800person." in lines
     # Error messages are escaped, too.
     ended = subprocess.run(

@@ -220,7 +220,7 @@ def test_notes_list_what_was_left_out(tmp_path: Path) -> None:
     assert result.as_metrics()["mr2_tall"] == pytest.approx(1e-10)
     assert [note.removeprefix(str(tmp_path)).split(":")[0] for note in result.notes] == [
         "/val.json",
-        "Neither counted nor ignored, as mine does not know their class",
+        "Neither counted nor ignored, as mine does not list their class",
         "",
     ]
     assert all(note in format_result(result).splitlines() for note in result.notes)

@@ -36,7 +36,7 @@ def test_classes_count_are_ignored_or_are_not_there() -> None:
     named = replace(EVERYONE, name="mine", counted_labels=("person",), ignored_labels=("people",))
     assert counting(people, named) == [True, False, True]
     assert preparation_notes(truth_of(*people), named) == (
-        "Neither counted nor ignored, as mine does not know their class: 1 rider.",
+        "Neither counted nor ignored, as mine does not list their class: 1 rider.",
     )
     assert preparation_notes(truth_of(*people), EVERYONE) == ()
     assert preparation_notes(truth_of(*people[:2]), named) == ()

@@ -34,7 +34,7 @@ def test_an_interval_without_order_is_refused(low: float, high: float) -> None:
 
 def test_all_mistakes_of_a_protocol_are_reported_together() -> None:
     twice = (CITYPERSONS.subsets[0], CITYPERSONS.subsets[0])
-    with pytest.raises(ValueError, match="a name of its own") as caught:
+    with pytest.raises(ValueError, match="distinct names") as caught:
         replace(
             CITYPERSONS,
             subsets=twice,

@@ -59,7 +59,7 @@ def test_hog_miss_rates_equal_dbeval(caltech: Path, ground_truth: Path) -> None:
     assert_equals(result, HOG_BY_DBEVAL)
     assert result.num_detections == 33508
     # Not one of the four classes that dbEval reads.
-    assert "Neither counted nor ignored, as caltech does not know their class: 91 person-fa." in result.notes
+    assert "Neither counted nor ignored, as caltech does not list their class: 91 person-fa." in result.notes
     # HOG has detections of the training sets, 00 to 05, too.
     assert f"{folder}: 71 of 137 videos are not in the ground truth." in result.notes
 

@@ -1,4 +1,4 @@
-"""Reading detections from the files that the field's tools write.
+"""Reading detections from files of common tools.
 
 Detections come in three formats, distinguished by the path:
 
@@ -27,7 +27,7 @@ from hkd.evaluation.preparation import with_scaled_heights
 TEXT_ENDINGS: Final = (".txt", ".csv")
 SMALLEST_SCALE: Final = 0.01
 LARGEST_SCALE: Final = 100.0
-"""No detector's boxes are further off, and areas stay finite."""
+"""Allowed height scales: wider than any known detector needs, and areas stay finite."""
 
 
 def read_detections(path: Path | str, truth: GroundTruth | None, *, height_scale: float = 1.0) -> DetectedBoxes:
@@ -35,8 +35,8 @@ def read_detections(path: Path | str, truth: GroundTruth | None, *, height_scale
 
     Args:
         path: Of the file or folder.
-        truth: The ground truth whose images they are of. None where it is wrong itself: all but the images is
-            checked, and what is returned has no use.
+        truth: The ground truth whose images they are of. None if it is invalid: images are then not checked, and the
+            result must not be used.
         height_scale: Heights are multiplied by it about the centre before anything else is done (HOG's boxes on
             Caltech have a margin, and come with 100 / 128).
 

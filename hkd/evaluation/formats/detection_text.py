@@ -1,4 +1,4 @@
-"""Detections as the text that Caltech's tools write: a line a detection, ``frame,x,y,w,h,score``."""
+"""Detections in the text format of Caltech's tools: one line per detection, ``frame,x,y,w,h,score``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FRAME_NAME: Final = re.compile(r"set([0-9]{2})_V([0-9]{3})_I([0-9]{5})", re.ASCI
 """Set, video and frame counted from 0, as images of Caltech are named."""
 NUM_COLUMNS: Final = 6
 LARGEST_NUMBER: Final = 2**53
-"""Whole numbers up to it are exact as floating point; no video has as many frames."""
+"""Integers up to it are exact in float64; no video has as many frames."""
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -36,7 +36,8 @@ def read_caltech_folder(folder: Path, truth: GroundTruth | None) -> DetectedBoxe
 
     Args:
         folder: The folder.
-        truth: Images named after :data:`FRAME_NAME`. None: every file is checked, and what is returned has no use.
+        truth: Images named after :data:`FRAME_NAME`. None if the ground truth is invalid: every file is checked, and
+            the result must not be used.
 
     Raises:
         AnnotationError: the folder has no such files, or not those of all videos of the ground truth; images
@@ -59,7 +60,7 @@ def read_text_file(path: Path, truth: GroundTruth | None) -> DetectedBoxes:
 
     Args:
         path: Of the file.
-        truth: The ground truth. None where it is wrong itself: images are not checked, and the result has no use.
+        truth: The ground truth. None if it is invalid: images are then not checked, and the result must not be used.
 
     Raises:
         AnnotationError: lines are wrong, or name images that the ground truth does not have.
@@ -132,7 +133,7 @@ def _on_images(
     """The rows on frames of the ground truth; a note counts the others.
 
     Raises:
-        AnnotationError: all are on others: frames are counted in another way, or they are of other videos' frames.
+        AnnotationError: there is none: frames are counted from 0, or belong to other videos.
     """
     all_rows = np.concatenate([np.empty((0, NUM_COLUMNS)), *rows.values()])
     positions = [
@@ -142,7 +143,7 @@ def _on_images(
     ]
     image_index = np.array(positions, dtype=np.int64)
     used = image_index >= 0
-    # Without images the ground truth itself was wrong.
+    # Without images, the ground truth is invalid.
     if image_of and len(used) > 0 and not used.any():
         problem = (
             f"none of {len(used):,} detections is on a frame of the ground truth, such as frame "
@@ -161,7 +162,7 @@ def _on_images(
 
 
 def _read_rows(path: Path, first_column: str, num_images: int | None = None) -> FloatArray:
-    """(R, 6) numbers of a text file, each line checked; blank lines are passed over.
+    """(R, 6) numbers of a text file, each line checked; blank lines are skipped.
 
     Raises:
         AnnotationError: naming every kind of mistake and its lines.
@@ -169,7 +170,7 @@ def _read_rows(path: Path, first_column: str, num_images: int | None = None) -> 
     try:
         text = read_input(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        problem = f"is no text (byte {error.start}); give lines of {first_column},x,y,w,h,score"
+        problem = f"is not text (byte {error.start}); give lines of {first_column},x,y,w,h,score"
         raise AnnotationError([problem], str(path)) from None
     lines: list[int] = []
     numbers: list[list[float]] = []
@@ -179,7 +180,7 @@ def _read_rows(path: Path, first_column: str, num_images: int | None = None) -> 
         if not cells:
             continue
         try:
-            # Python would take 1_0 for ten, and digits of other scripts.
+            # Python's float() also accepts 1_0 and digits of other scripts.
             row = [float(cell) for cell in cells] if content.isascii() and "_" not in content else []
         except ValueError:
             row = []
@@ -227,7 +228,7 @@ def _value_problems(rows: FloatArray, lines: list[int], first_column: str, num_i
 
 
 def _some(items: Sequence[str]) -> str:
-    """The first few, and how many more there are."""
+    """The first few items, and the number of the others."""
     more = [] if len(items) <= RECORDS_NAMED else [f"and {len(items) - RECORDS_NAMED:,} more"]
     return ", ".join([*items[:RECORDS_NAMED], *more])
 

@@ -11,7 +11,7 @@ A protocol file (only ``subsets`` is required; the other keys have the defaults 
         visibility_includes_high: true
     fppi_points: null               # nine, 10^-2 to 10^0, a quarter of a decade apart
     iou_threshold: 0.5
-    height_filter_ratio: 1.25       # detections beyond the heights by this factor are left out; null: none is
+    height_filter_ratio: 1.25       # detections outside the heights by more than this factor are left out; null: none
     max_detections_per_image: null  # null: no limit
     miss_rate_floor: 1e-10
     counted_labels: null            # [person]: classes in neither list are dropped; null: any other class can count
@@ -19,7 +19,7 @@ A protocol file (only ``subsets`` is required; the other keys have the defaults 
     border_xyxy: null               # [5, 5, 635, 475]: boxes not wholly inside are ignored
     truth_aspect_ratio: null        # 0.41: width over height that boxes which count are given
     detection_aspect_ratio: null
-    rounds_boxes: false             # true: ground truth goes to whole pixels first
+    rounds_boxes: false             # true: ground truth is first rounded to whole pixels
     unoccluded_visibility: null     # .inf or 1: derive visibility from vis_bbox, this where nothing is hidden
     visibility_of_equal_boxes: null # 0: where vis_bbox equals bbox, with unoccluded_visibility
 
@@ -41,7 +41,7 @@ from hkd.config_files.yaml_format import load_yaml
 from hkd.evaluation.errors import EvaluationInputError
 from hkd.evaluation.protocols import CALTECH, PROTOCOLS, Interval, Protocol, Subset
 
-# Infinity has a meaning here: the visibility of those whom nothing hides.
+# Infinity is allowed here: it is the visibility of people without occlusion.
 _NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=True)]
 _Positive = Annotated[float, Field(gt=0.0)]
 _AspectRatio = Annotated[float, Field(ge=0.01, le=100.0)]

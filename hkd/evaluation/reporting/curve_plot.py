@@ -1,4 +1,4 @@
-"""Draws miss rate against false positives per image as the field's papers do. Takes curves, computes none.
+"""Plot of miss rate against false positives per image, in the layout of the field's papers.
 
 The axes are those of Dollar's ``plotRoc``: both logarithmic, miss rates labelled .05 .10 .20 ... .64 .80 1, the legend
 from the worst detector to the best, which is the order of the curves from top to bottom.
@@ -30,7 +30,7 @@ _DASHES = ("-", "--", "-.", ":")
 _FPPI_LIMITS = (3.1e-3, 1e1)
 _MISS_RATE_TICKS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.64, 0.8, 1.0)
 _MISS_RATE_TICKS_BELOW = (0.001, 0.002, 0.005, 0.01, 0.02)
-"""For detectors better than those that the usual ticks were chosen for."""
+"""Additional ticks for detectors with lower miss rates."""
 _LONGEST_NAME = 44
 _SIZE_INCHES = (6.4, 5.4)
 _DOTS_PER_INCH = 150
@@ -48,11 +48,11 @@ class NamedCurve:
 
 
 def draw_curves(curves: Sequence[NamedCurve], title: str, file_format: str = "png") -> bytes:
-    """Miss rate against false positives per image, one line a detector, its MR^-2 in the legend.
+    """Miss rate against false positives per image, one line per detector, with its MR^-2 in the legend.
 
     Args:
         curves: At least one, in any order.
-        title: Stands above the axes.
+        title: Title of the plot.
         file_format: One of :data:`FORMATS`.
 
     Returns:
@@ -65,12 +65,12 @@ def draw_curves(curves: Sequence[NamedCurve], title: str, file_format: str = "pn
     axes = figure.add_subplot()
     axes.set_title(_as_text(title, 80), fontsize=11)
     _set_up(axes, curves)
-    # A detector keeps its colour whatever the others' miss rates are: it goes by the order in which they are given.
+    # Colours follow the order of the arguments, so that they do not depend on other detectors' miss rates.
     worst_first = sorted(range(len(curves)), key=lambda i: -curves[i].log_average_miss_rate)
     for i in worst_first:
         axes.plot(
             *_visible(curves[i].curve, axes),
-            # Between two detections nothing is found: the miss rate stays.
+            # The miss rate is constant between two detections.
             drawstyle="steps-post",
             color=_COLOURS[i % len(_COLOURS)],
             linestyle=_DASHES[i % len(_DASHES)],
@@ -104,16 +104,16 @@ def _set_up(axes: Axes, curves: Sequence[NamedCurve]) -> None:
 
 
 def _lower_limit(curves: Sequence[NamedCurve]) -> float:
-    """The usual one, or the tick below the lowest miss rate that can be seen, where that lies below it."""
+    """The usual lower limit or, if less, the tick below the lowest visible miss rate."""
     lowest = min(curve.curve.at([_FPPI_LIMITS[1]]).item() for curve in curves)
     ticks = np.array([*_MISS_RATE_TICKS_BELOW, _MISS_RATE_TICKS[0]])
     return float(ticks[max(0, int(np.searchsorted(ticks, lowest, side="right")) - 1)])
 
 
 def _visible(curve: MissRateCurve, axes: Axes) -> tuple[np.ndarray, np.ndarray]:
-    """FPPI and miss rate from the axes' left end on; what logarithmic axes cannot show lies just outside of them."""
+    """FPPI and miss rate for logarithmic axes: values that these cannot show are moved just outside the limits."""
     outside_x, outside_y = axes.get_xlim()[0] / 10, axes.get_ylim()[0] / 10
-    # Before the first detection all are missed.
+    # Before the first detection the miss rate is 1.
     fppi = np.concatenate([[outside_x], np.maximum(curve.fppi, outside_x)])
     miss_rate = np.concatenate([[1.0], np.maximum(curve.miss_rate, outside_y)])
     return fppi, miss_rate
@@ -125,7 +125,7 @@ def _tick_label(value: float, _position: int) -> str:
 
 
 def _as_text(name: str, longest: int) -> str:
-    # No font has control characters, and matplotlib takes no halves of characters.
+    # No font has control characters, and matplotlib rejects surrogates.
     name = printable(name)
     shown = name if len(name) <= longest else name[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
     # A dollar sign would start a formula.

@@ -1,4 +1,4 @@
-"""An evaluation's numbers as tables for people, in per cent."""
+"""The metrics of an evaluation as text tables, in per cent."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _comparisons(report: EvaluationReport) -> list[str]:
 def _notes(report: EvaluationReport) -> Iterator[str]:
     if report.resamples > 0:
         yield f"intervals: percentile bootstrap over images, {report.resamples:,} resamples, seed {report.seed}"
-        # The same for all detectors: it is the ground truth that counts.
+        # The same for all detectors, because it depends on the ground truth only.
         for interval in report.detectors[0].intervals:
             if 0 < interval.resamples_without_value < report.resamples:
                 yield (
@@ -124,7 +124,7 @@ def _missing_values(result: EvaluationResult) -> list[str]:
 
 
 def _table(rows: Sequence[Sequence[str]], left: set[int]) -> list[str]:
-    """Columns two blanks apart; those in ``left`` are words and begin at the left."""
+    """Columns two blanks apart; those in ``left`` are text and left-aligned."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [

@@ -154,7 +154,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "found.txt"
     path.write_bytes(b"1,2,3,4,5,6\n\xff\xfe")
     (problem,) = problems_of(path, truth_of(NAMES))
-    assert "is no text (byte 12)" in problem
+    assert "is not text (byte 12)" in problem
     assert "cannot be read (No such file or directory)" in problems_of(tmp_path / "absent.txt", truth_of(NAMES))[0]
 
 

@@ -124,7 +124,7 @@ fppi_points: [0]
         ("subsets: [", "not valid YAML"),
         ("subsets: !!python/object/apply:os.getcwd []", "not valid YAML"),
         ("subsets: []", "subsets"),
-        ("subsets: [{name: a, height: [1, 2]}, {name: a, height: [1, 3]}]", "a name of its own for each subset"),
+        ("subsets: [{name: a, height: [1, 2]}, {name: a, height: [1, 3]}]", "distinct names of subsets"),
         ("subsets: [{name: a, height: [1, 2]}]\nfppi_points: [1, 0.1]", "ascending fppi_points"),
         ("subsets: [{name: a, height: [1, 2]}]\nborder_xyxy: [5, 5, 1, 9]", "left < right"),
         ("subsets: [{name: a, height: [1, 2]}]\nvisibility_of_equal_boxes: 0", "needs unoccluded_visibility"),

@@ -79,8 +79,8 @@ class SeqVideo:
             raise _error(self.path, f"frame {frame} ends too early; the file is truncated")
         if self.raw_mode is not None:
             return self._png(data, self.raw_mode)
-        start, end = _BRACKETS[self.suffix]
-        if not (data.startswith(start) and data.endswith(end)):
+        first_bytes, last_bytes = _BRACKETS[self.suffix]
+        if not (data.startswith(first_bytes) and data.endswith(last_bytes)):
             raise _error(self.path, f"frame {frame} is not a complete {self.suffix} image; the file is damaged")
         return data
 
