@@ -3,7 +3,7 @@ from __future__ import annotations
 from hkd.terminal_text import printable
 
 
-def test_what_a_terminal_would_obey_or_not_encode_is_escaped() -> None:
+def test_control_characters_and_surrogates_are_escaped() -> None:
     assert printable("\x1b[31mred\n\ud800 \udcff\r\t\x7f") == r"\x1b[31mred\n\ud800 \udcff\r\t\x7f"
     assert printable("a\nb\rc", keep="\n") == "a\nb\\rc"
     # Any script stays.

@@ -36,7 +36,7 @@ def _document() -> dict[str, Any]:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[object], Path]:
-    """Writes a document beside two images that fit :func:`_document`; returns its path."""
+    """Write a document and two images that fit :func:`_document`; return its path."""
     (tmp_path / "pictures" / "sub").mkdir(parents=True)
     Image.new("RGB", (60, 40)).save(tmp_path / "pictures" / "a.png")
     Image.new("RGB", (20, 30)).save(tmp_path / "pictures" / "sub" / "b.png")
@@ -142,14 +142,14 @@ def test_label_and_occlusion_are_kept(write: Callable[[object], Path], tmp_path:
     assert read_annotations(path).coco_records() == annotations.coco_records()
 
 
-def test_a_width_beside_the_height_is_the_images(write: Callable[[object], Path]) -> None:
+def test_width_and_height_of_annotation_are_those_of_image(write: Callable[[object], Path]) -> None:
     document = _document()
     document["annotations"][0] |= {"width": 20, "height": 30}
     annotations = read_annotations(write(document))
     # The box of 10 x 20 pixels in an image of 20 x 30; the other annotation states a person's height alone.
     assert annotations.heights.tolist() == [20, 12]
-    (told,) = annotations.repaired
-    assert told.startswith("1 annotations state a width beside their height")
+    (note,) = annotations.repaired
+    assert note.startswith("1 annotations state a width beside their height")
 
 
 def test_flags_may_be_true_and_false(write: Callable[[object], Path]) -> None:
@@ -183,7 +183,7 @@ def test_category_is_found_by_name(
     assert read_annotations(write(_document() | {"categories": categories})).ignore.tolist() == ignored
 
 
-def test_an_only_category_needs_no_known_name(write: Callable[[object], Path]) -> None:
+def test_single_category_may_have_any_name(write: Callable[[object], Path]) -> None:
     document = _document() | {"categories": [{"id": 1, "name": "walker"}]}
     document["annotations"][1]["category_id"] = 1
     assert read_annotations(write(document)).ignore.tolist() == [False, False]
@@ -191,7 +191,7 @@ def test_an_only_category_needs_no_known_name(write: Callable[[object], Path]) -
     assert 'must be named pedestrian or person, but they are "walker", "car"' in str(_error(write(document)))
 
 
-def test_a_category_id_is_used_once(write: Callable[[object], Path]) -> None:
+def test_duplicate_category_id_is_rejected(write: Callable[[object], Path]) -> None:
     document = _document()
     document["categories"].append({**document["categories"][0], "name": "car"})
     (problem,) = _error(write(document)).problems
@@ -220,7 +220,7 @@ def test_annotations_need_no_ids(write: Callable[[object], Path]) -> None:
     assert read_annotations(write(document)).content_hash() == expected
 
 
-def test_image_without_boxes_and_set_without_boxes_are_fine(write: Callable[[object], Path]) -> None:
+def test_images_and_sets_without_boxes_are_read(write: Callable[[object], Path]) -> None:
     annotations = read_annotations(write(_document() | {"annotations": []}))
     assert annotations.boxes_xywh.shape == (0, 4)
     assert annotations.boxes_of(1).shape == (0, 4)
@@ -254,18 +254,18 @@ def test_image_root_override_and_citypersons_image_names(write: Callable[[object
         ([1, 2, 10, 10**400], "[1, 2, 10, 1000"),
     ],
 )
-def test_bad_box(write: Callable[[object], Path], box: object, shown: str) -> None:
+def test_invalid_box_is_reported(write: Callable[[object], Path], box: object, shown: str) -> None:
     document = _document()
     document["annotations"][0]["bbox"] = box
     (problem,) = _error(write(document)).problems
     assert f'"bbox" must be {BOX_REQUIREMENT}, but annotations[0] (id 0, image_id 3) has {shown}' in problem
 
 
-# The image is 20 pixels wide and 30 high; the last box starts where a double no longer tells its width.
+# The image is 20 pixels wide and 30 high; the last box starts where float64 no longer resolves its width.
 @pytest.mark.parametrize(
     "box", [[20, 2, 10, 20], [-10, 2, 10, 20], [1, 30, 5, 5], [-1e9, 2, 1e9, 20], [1, 2, 1e-17, 9]]
 )
-def test_box_outside_its_image(write: Callable[[object], Path], box: list[float]) -> None:
+def test_box_outside_its_image_is_reported(write: Callable[[object], Path], box: list[float]) -> None:
     document = _document()
     document["annotations"][0]["bbox"] = box
     (problem,) = _error(write(document)).problems
@@ -314,7 +314,9 @@ def test_box_outside_its_image(write: Callable[[object], Path], box: list[float]
         (("images",), {}, '"images" (an object); lists "images" and "annotations"'),
     ],
 )
-def test_bad_record(write: Callable[[object], Path], place: tuple[Any, ...], value: object, facts: str) -> None:
+def test_invalid_record_is_reported(
+    write: Callable[[object], Path], place: tuple[Any, ...], value: object, facts: str
+) -> None:
     document = _document()
     part: Any = document
     for key in place[:-1]:
@@ -325,7 +327,7 @@ def test_bad_record(write: Callable[[object], Path], place: tuple[Any, ...], val
 
 
 @pytest.mark.parametrize("key", ["images", "annotations"])
-def test_missing_key(write: Callable[[object], Path], key: str) -> None:
+def test_missing_key_is_reported(write: Callable[[object], Path], key: str) -> None:
     document = _document()
     del document[key]
     (problem,) = _error(write(document)).problems
@@ -348,20 +350,20 @@ def test_missing_key(write: Callable[[object], Path], key: str) -> None:
         (b"[" * 100_000, "not valid JSON (RecursionError"),
     ],
 )
-def test_file_that_is_no_document(tmp_path: Path, content: bytes, problem: str) -> None:
+def test_file_without_document_is_reported(tmp_path: Path, content: bytes, problem: str) -> None:
     path = tmp_path / "annotations.json"
     path.write_bytes(content)
     assert problem in str(_error(path))
 
 
-def test_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_file_is_reported(tmp_path: Path) -> None:
     error = _error(tmp_path / "none.json")
     assert "cannot be read (No such file" in str(error)
     assert "`hkd data`" in str(error)
     assert "cannot be read (Is a directory" in str(_error(tmp_path))
 
 
-def test_image_that_does_not_open(write: Callable[[object], Path]) -> None:
+def test_image_that_does_not_open_is_reported(write: Callable[[object], Path]) -> None:
     path = write(_document())
     (path.parent / "pictures" / "a.png").write_bytes(b"not a picture")
     (sentence,) = _error(path).problems
@@ -369,7 +371,7 @@ def test_image_that_does_not_open(write: Callable[[object], Path]) -> None:
     assert len(read_annotations(path, check_images=False).images) == 2
 
 
-def test_visibility_may_pass_one_by_rounding(write: Callable[[object], Path]) -> None:
+def test_visibility_above_one_by_rounding_is_accepted(write: Callable[[object], Path]) -> None:
     document = _document()
     document["annotations"][1]["vis_ratio"] = 1 + 1e-9
     annotations = read_annotations(write(document))
@@ -377,7 +379,7 @@ def test_visibility_may_pass_one_by_rounding(write: Callable[[object], Path]) ->
     assert annotations.coco_records()[1]["vis_ratio"] == 1
 
 
-def test_missing_and_empty_image_folder(write: Callable[[object], Path], tmp_path: Path) -> None:
+def test_missing_and_empty_image_folder_are_reported(write: Callable[[object], Path], tmp_path: Path) -> None:
     path = write(_document())
     with pytest.raises(AnnotationError, match=r"folder '.*nowhere' cannot be listed .*set image_root"):
         read_annotations(path, tmp_path / "nowhere")
@@ -386,7 +388,7 @@ def test_missing_and_empty_image_folder(write: Callable[[object], Path], tmp_pat
         read_annotations(path, tmp_path / "empty")
 
 
-def test_all_problems_come_together_by_kind(write: Callable[[object], Path]) -> None:
+def test_all_problems_are_reported_together_by_kind(write: Callable[[object], Path]) -> None:
     document = _document()
     document["images"][0]["width"] = 61
     document["annotations"] = [
@@ -404,13 +406,13 @@ def test_all_problems_come_together_by_kind(write: Callable[[object], Path]) -> 
     assert "25 more" in boxes
 
 
-def test_a_faulty_image_is_not_reported_again_at_its_boxes(write: Callable[[object], Path]) -> None:
+def test_invalid_image_is_not_reported_again_for_its_boxes(write: Callable[[object], Path]) -> None:
     document = _document()
     document["images"][0]["height"] = -1
     assert len(_error(write(document)).problems) == 1
 
 
-def test_content_hash_follows_content_not_place(write: Callable[[object], Path], tmp_path: Path) -> None:
+def test_content_hash_depends_on_content_not_on_path(write: Callable[[object], Path], tmp_path: Path) -> None:
     def digest(document: dict[str, Any]) -> str:
         return read_annotations(write(document), check_images=False).content_hash()
 
@@ -422,7 +424,7 @@ def test_content_hash_follows_content_not_place(write: Callable[[object], Path],
         assert digest(changed) != first
 
 
-def test_what_is_written_reads_back_completed(tmp_path: Path) -> None:
+def test_written_annotations_are_read_back_with_defaults(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "train.json"
     images = [{"id": 1, "file_name": "a.png", "height": 40, "width": 60}]
     write_annotations(
@@ -439,7 +441,7 @@ def test_what_is_written_reads_back_completed(tmp_path: Path) -> None:
     assert annotations.ignore.tolist() == [False, True]
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+def test_failed_write_keeps_previous_file(tmp_path: Path) -> None:
     path = tmp_path / "train.json"
     path.write_text("old")
     with pytest.raises(ValueError, match="not JSON compliant"):
@@ -456,7 +458,7 @@ def citypersons(shared_data: Path) -> tuple[Annotations, dict[str, Any]]:
     return read_annotations(path, check_images=False), json.loads(path.read_text())
 
 
-def test_citypersons_is_read_as_its_evaluation_server_has_it(citypersons: tuple[Annotations, dict[str, Any]]) -> None:
+def test_citypersons_ground_truth_of_evaluation_server_is_read(citypersons: tuple[Annotations, dict[str, Any]]) -> None:
     annotations, document = citypersons
     assert len(annotations.images) == 500
     assert annotations.boxes_xywh.shape == (5795, 4)
@@ -476,7 +478,7 @@ def test_citypersons_boxes_beyond_the_image_are_clipped(citypersons: tuple[Annot
     assert high.max(axis=0).tolist() == [2048, 1023]
 
 
-def test_the_improved_caltech_annotations_are_read(shared_data: Path) -> None:
+def test_improved_caltech_annotations_are_read(shared_data: Path) -> None:
     path = shared_data / "caltech" / "new_annotations_test.json"
     if not path.is_file():
         pytest.skip(f"no improved Caltech annotations at {path}")
@@ -487,12 +489,12 @@ def test_the_improved_caltech_annotations_are_read(shared_data: Path) -> None:
     assert annotations.ignore.tolist() == [record["iscrowd"] for record in document["annotations"]]
 
 
-def test_visibility_of_a_visible_box_is_not_written_as_whole(tmp_path: Path) -> None:
+def test_visibility_is_not_written_beside_visible_box(tmp_path: Path) -> None:
     image = {"id": 1, "file_name": "a.png", "height": 40, "width": 60}
     boxes = [
         {"image_id": 1, "bbox": [1, 2, 10, 20], "vis_bbox": [1, 2, 10, 5]},
         {"image_id": 1, "bbox": [1, 2, 10, 20]},
     ]
     write_annotations(tmp_path / "a.json", [image], boxes, ".")
-    # 10 x 5 of 10 x 20 pixels; and 1 where nothing is known.
+    # 10 x 5 of 10 x 20 pixels; 1 for the box without visibility.
     assert read_annotations(tmp_path / "a.json", check_images=False).visibilities.tolist() == [0.25, 1]

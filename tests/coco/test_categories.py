@@ -34,7 +34,7 @@ def ground_truth_problems(raw: object) -> tuple[str, ...]:
         ([], 1, [False], (1,)),
     ],
 )
-def test_pedestrian_is_a_category_by_name(
+def test_pedestrian_category_is_found_by_name(
     categories: list[tuple[int, str]], pedestrian: int, ignored: list[bool], of_detections: tuple[int, ...]
 ) -> None:
     ids = [0, 1, 2] if len(ignored) == 3 else [pedestrian]
@@ -69,12 +69,12 @@ def test_pedestrian_is_a_category_by_name(
         (["person"], "each record must be an object in braces, but categories[0]"),
     ],
 )
-def test_categories_that_are_wrong(categories: object, words: str) -> None:
+def test_invalid_categories_are_reported(categories: object, words: str) -> None:
     (problem,) = ground_truth_problems(GROUND_TRUTH | {"categories": categories})
     assert words in problem
 
 
-def test_a_box_is_of_one_of_the_categories() -> None:
+def test_box_of_unknown_category_is_reported() -> None:
     raw = GROUND_TRUTH | {"categories": [{"id": 0, "name": "person"}, {"id": 4, "name": "rider"}]}
     problem = ground_truth_problems(raw)[0]
     assert '"category_id" must be 0 (pedestrian) or another of the "categories", which is ignored' in problem

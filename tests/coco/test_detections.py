@@ -43,7 +43,7 @@ def test_detections_keep_the_order_of_the_file() -> None:
         ("score", True, "true", "a finite number"),
     ],
 )
-def test_values_of_detections_that_are_not_allowed(key: str, value: object, shown: str, allowed: str) -> None:
+def test_invalid_values_of_detections_are_reported(key: str, value: object, shown: str, allowed: str) -> None:
     (problem,) = detection_problems([DETECTIONS[0] | {key: value}, DETECTIONS[1]])
     assert f'"{key}" must be' in problem
     assert allowed in problem
@@ -51,7 +51,7 @@ def test_values_of_detections_that_are_not_allowed(key: str, value: object, show
 
 
 @pytest.mark.parametrize("key", ["image_id", "category_id", "bbox", "score"])
-def test_keys_that_detections_need(key: str) -> None:
+def test_missing_keys_of_detections_are_reported(key: str) -> None:
     lacking = {name: value for name, value in DETECTIONS[1].items() if name != key}
     (problem,) = detection_problems([DETECTIONS[0], lacking])
     assert f'"{key}" must be' in problem
@@ -62,7 +62,7 @@ def test_keys_that_detections_need(key: str) -> None:
     ("raw", "words"),
     [({}, "an object; were annotations and detections swapped?"), (3, "are 3; name a COCO results file")],
 )
-def test_detections_of_another_shape(raw: object, words: str) -> None:
+def test_detections_that_are_not_a_list_are_reported(raw: object, words: str) -> None:
     (problem,) = detection_problems(raw)
     assert words in problem
 
@@ -85,10 +85,10 @@ def test_all_mistakes_of_a_file_are_reported_together_by_kind() -> None:
     assert "and 3 more records are wrong; correct or remove the detection" in problems[4]
 
 
-def test_images_are_not_looked_up_where_the_ground_truth_is_wrong() -> None:
+def test_images_are_not_checked_without_valid_ground_truth() -> None:
     assert len(parse_detections(DETECTIONS, "found.json", None).scores) == 2
 
 
-def test_coco_results_are_those_that_were_read() -> None:
+def test_coco_results_round_trip() -> None:
     assert parse_detections(DETECTIONS, "found.json", TRUTH).coco_results(TRUTH.image_ids) == DETECTIONS
     assert no_detections().coco_results(TRUTH.image_ids) == []

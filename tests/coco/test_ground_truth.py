@@ -31,7 +31,7 @@ def ground_truth_problems(raw: object) -> tuple[str, ...]:
     return caught.value.problems
 
 
-def test_ground_truth_comes_image_by_image_with_defaults() -> None:
+def test_boxes_are_ordered_by_image_and_completed_by_defaults() -> None:
     people = [
         person(7, [1, 2, 3, 4], id=30, height=44, vis_ratio=0.5, ignore=0, iscrowd=0),
         person(3, [5.5, 6, 7, 8], id=10),
@@ -61,7 +61,7 @@ def test_label_occlusion_and_visible_box_are_read() -> None:
     assert truth.label_names == ("people", "person")
     # Image 3 first; -1 has no label.
     assert truth.label_index.tolist() == [0, 1, 1, -1, -1]
-    # Where the flag is absent, an area of the visible box says so.
+    # Without the flag, a visible box with an area means occluded.
     assert truth.occluded.tolist() == [False, False, True, True, False]
     assert truth.visible_boxes_xywh[:4].tolist() == [[0, 0, 0, 0], [5, 6, 7, 1], [1, 2, 3, 1], [1, 2, 2, 4]]
     assert np.isnan(truth.visible_boxes_xywh[4]).all()
@@ -69,7 +69,7 @@ def test_label_occlusion_and_visible_box_are_read() -> None:
     assert truth.notes == ()
 
 
-def test_a_height_beside_a_width_is_the_images() -> None:
+def test_height_beside_width_is_that_of_image() -> None:
     # As pycococreator writes it: every person would be 480 px high.
     people = [person(1, [0, 0, 10, 60], width=640, height=480), person(1, [0, 0, 10, 70], height=71)]
     truth = parse_ground_truth(coco(1, people), "val.json")
@@ -78,14 +78,14 @@ def test_a_height_beside_a_width_is_the_images() -> None:
     assert note.startswith("val.json: 1 annotations state a width beside their height")
 
 
-def test_a_share_that_passes_1_by_rounding_is_1() -> None:
+def test_visible_share_above_one_by_rounding_is_clamped() -> None:
     # It would fall out of a subset that goes up to 1.
     truth = parse_ground_truth(coco(1, [person(1, [0, 0, 10, 60], vis_ratio=1 + 1e-7)]), "val.json")
     assert truth.visibilities.tolist() == [1]
 
 
-def test_absent_visibility_follows_from_the_visible_box() -> None:
-    # 10 x 60 px, of which 10 x 15 are visible: a quarter. A visible box larger than the body is the whole.
+def test_absent_visibility_is_derived_from_visible_box() -> None:
+    # 10 x 60 px, of which 10 x 15 are visible: a quarter. A visible box larger than the body counts as all of it.
     visible: list[Json] = [
         {"vis_bbox": [0, 0, 10, 15]},
         {"vis_bbox": [0, 0, 10, 15], "vis_ratio": None},
@@ -104,25 +104,25 @@ def test_absent_visibility_follows_from_the_visible_box() -> None:
     assert trained.visibilities.tolist() == parse_ground_truth(raw, "val.json").visibilities.tolist()
 
 
-def test_null_is_as_absent_where_a_key_may_be() -> None:
+def test_null_of_optional_key_counts_as_absent() -> None:
     keys = ("height", "vis_ratio", "vis_bbox", "label", "occluded", "ignore", "iscrowd")
     truth = parse_ground_truth(coco(1, [person(1, [0, 0, 10, 60], **dict.fromkeys(keys))]), "val.json")
     assert (truth.heights.tolist(), truth.visibilities.tolist(), truth.ignore.tolist()) == ([60], [1], [False])
     assert truth.label_names == ()
 
 
-def test_empty_label_is_as_absent() -> None:
+def test_empty_label_counts_as_absent() -> None:
     truth = parse_ground_truth(coco(1, [person(1, [0, 0, 10, 60], label=label) for label in ("", "rider")]), "a.json")
     assert (truth.label_names, truth.label_index.tolist()) == (("rider",), [-1, 0])
 
 
-def test_height_that_is_the_images_is_not_checked() -> None:
+def test_height_of_image_is_not_checked() -> None:
     truth = parse_ground_truth(coco(1, [person(1, [0, 0, 10, 60], width=640, height=0)]), "val.json")
     assert truth.heights.tolist() == [60]
 
 
-def test_whole_numbers_may_be_written_as_fractions() -> None:
-    # An id that no floating point number holds stays as it is beside one that is.
+def test_integers_may_be_written_as_floats() -> None:
+    # An integer id beyond the precision of float64 is not changed by a float id beside it.
     people = [person(2**62 + 1, [0, 0, 10, 60], id=1.0, ignore=1.0), person(1, [0, 0, 10, 70], category_id=1.0)]
     truth = parse_ground_truth({"images": [{"id": 1.0}, {"id": 2**62 + 1}], "annotations": people[:1]}, "val.json")
     assert truth.image_ids.tolist() == [1, 2**62 + 1]
@@ -131,7 +131,7 @@ def test_whole_numbers_may_be_written_as_fractions() -> None:
     assert found.image_index.tolist() == [0]
 
 
-def test_images_without_people_and_no_detections_are_fine() -> None:
+def test_images_without_people_and_empty_detections_are_read() -> None:
     truth = parse_ground_truth(coco(2, []), "val.json")
     assert truth.boxes_xywh.shape == (0, 4)
     assert len(truth.image_ids) == 2
@@ -161,7 +161,7 @@ BAD_BOXES = [
 
 
 @pytest.mark.parametrize("box", BAD_BOXES)
-def test_boxes_that_are_none_are_refused(box: object) -> None:
+def test_invalid_boxes_are_reported(box: object) -> None:
     raw = deepcopy(GROUND_TRUTH)
     raw["annotations"][1]["bbox"] = box
     (problem,) = ground_truth_problems(raw)
@@ -201,7 +201,7 @@ def test_boxes_that_are_none_are_refused(box: object) -> None:
         ("iscrowd", 0.5, "0.5", "0 or 1"),
     ],
 )
-def test_values_of_annotations_that_are_not_allowed(key: str, value: object, shown: str, allowed: str) -> None:
+def test_invalid_values_of_annotations_are_reported(key: str, value: object, shown: str, allowed: str) -> None:
     raw = deepcopy(GROUND_TRUTH)
     for i, annotation in enumerate(raw["annotations"]):
         annotation["id"] = i
@@ -213,14 +213,14 @@ def test_values_of_annotations_that_are_not_allowed(key: str, value: object, sho
 
 
 @pytest.mark.parametrize("key", ["image_id", "category_id", "bbox"])
-def test_keys_that_annotations_need(key: str) -> None:
+def test_missing_keys_of_annotations_are_reported(key: str) -> None:
     raw = deepcopy(GROUND_TRUTH)
     del raw["annotations"][0][key]
     (problem,) = ground_truth_problems(raw)
     assert re.search(r"annotations\[0\](| \(image_id 1\)) has none;", problem)
 
 
-def test_ids_must_not_repeat() -> None:
+def test_duplicate_ids_are_reported() -> None:
     raw = {"images": [{"id": 4}, {"id": 5}, {"id": 4}], "annotations": []}
     (problem,) = ground_truth_problems(raw)
     assert '"id" must be different in each record, but images[2] (id 4) has 4;' in problem
@@ -233,7 +233,7 @@ def test_ids_must_not_repeat() -> None:
     assert "annotations[1] (image_id 1) has none; number all annotations, or none" in problem
 
 
-def test_an_evaluation_needs_images() -> None:
+def test_ground_truth_without_images_is_reported() -> None:
     (problem,) = ground_truth_problems({"images": [], "annotations": []})
     assert "must list at least one image" in problem
 
@@ -249,7 +249,7 @@ def test_an_evaluation_needs_images() -> None:
         ({"images": [], "annotations": {}}, '"annotations" (an object);'),
     ],
 )
-def test_ground_truth_of_another_shape(raw: object, words: str) -> None:
+def test_document_without_lists_is_reported(raw: object, words: str) -> None:
     (problem,) = ground_truth_problems(raw)
     assert words in problem
 
@@ -279,7 +279,7 @@ def replaced(value: Any, path: tuple[Any, ...], junk: object) -> Any:
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.data(), junk=JUNK)
-def test_junk_anywhere_is_a_sentence_or_is_read(data: st.DataObject, junk: object) -> None:
+def test_junk_in_any_place_is_reported_or_read(data: st.DataObject, junk: object) -> None:
     full = deepcopy(GROUND_TRUTH)
     full["annotations"][0] |= {"height": 60, "vis_ratio": 0.5, "ignore": 0, "iscrowd": 0}
     full["annotations"][1] |= {"label": "person", "occluded": 1, "vis_bbox": [5, 5, 10, 10]}
@@ -294,13 +294,13 @@ def test_junk_anywhere_is_a_sentence_or_is_read(data: st.DataObject, junk: objec
         assert np.isfinite(boxes.scores).all()
         assert (boxes.boxes_xywh[:, 2:] > 0).all()
 
-    whole: Json | list[Json]
+    valid: Json | list[Json]
     parse: Callable[[object], None]
-    for whole, parse in ((full, parse_truth), (DETECTIONS, parse_found)):
-        path = data.draw(st.sampled_from(places_in(whole)))
+    for valid, parse in ((full, parse_truth), (DETECTIONS, parse_found)):
+        path = data.draw(st.sampled_from(places_in(valid)))
         problems: tuple[str, ...] = ()
         try:
-            parse(json.loads(json.dumps(replaced(whole, path, junk))))
+            parse(json.loads(json.dumps(replaced(valid, path, junk))))
         except AnnotationError as error:
             problems = error.located_problems or ("no problem",)
         assert all(problem.startswith("val.json: ") for problem in problems)

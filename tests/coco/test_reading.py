@@ -15,17 +15,17 @@ from hkd.coco.errors import AnnotationError
 from hkd.coco.reading import RepeatedKeyError, load_json, parse_json, read_bounded, read_input, read_json
 
 
-def test_endless_and_too_large_files_are_refused(tmp_path: Path) -> None:
+def test_endless_and_too_large_files_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(bytes(5))
     assert read_bounded(tmp_path / "a.json", 5) == bytes(5)
     with pytest.raises(OSError, match="larger than 4 bytes"):
         read_bounded(tmp_path / "a.json", 4)
-    # A device states no size, and yields without end.
+    # A device states no size and has no end.
     with pytest.raises(OSError, match="larger than 1 MiB"):
         read_bounded(Path("/dev/zero"), 1 << 20)
 
 
-def test_file_of_several_chunks_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_of_several_chunks_is_read_completely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "_CHUNK_BYTES", 3)
     path = tmp_path / "pipe"
     os.mkfifo(path)
@@ -38,7 +38,7 @@ def test_file_of_several_chunks_is_read_whole(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("read", [read_input, read_json])
-def test_too_large_files_are_refused_unread(
+def test_too_large_files_are_rejected_without_reading(
     read: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "found.json"
@@ -51,7 +51,7 @@ def test_too_large_files_are_refused_unread(
 def test_pipes_are_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    # Opened for both, so that no one waits for the other end; it never ends.
+    # Opened for reading and writing, so that opening does not block; reading reaches no end.
     both_ends = os.open(path, os.O_RDWR)
     os.write(both_ends, b"[1, 2]")
     monkeypatch.setattr(reading, "LARGEST_STREAM_BYTES", 5)
@@ -61,7 +61,7 @@ def test_pipes_are_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("name", ["absent.json", "."])
-def test_files_that_cannot_be_read(name: str, tmp_path: Path) -> None:
+def test_unreadable_files_are_reported(name: str, tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=r"cannot be read \((No such file|Is a directory)"):
         read_json(tmp_path / name)
 
@@ -81,7 +81,7 @@ def test_files_that_cannot_be_read(name: str, tmp_path: Path) -> None:
     ],
     ids=["empty", "truncated", "no text", "key twice", "nested", "huge number"],
 )
-def test_files_that_hold_no_json(content: bytes, words: str, tmp_path: Path) -> None:
+def test_invalid_json_is_reported(content: bytes, words: str, tmp_path: Path) -> None:
     path = tmp_path / "broken.json"
     path.write_bytes(content)
     with pytest.raises(AnnotationError) as caught:
@@ -106,7 +106,7 @@ def test_exhausted_memory_is_reported(tmp_path: Path, monkeypatch: pytest.Monkey
         read_json(path)
 
 
-def test_byte_order_mark_is_no_error(tmp_path: Path) -> None:
+def test_byte_order_mark_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "found.json"
     path.write_bytes(b"\xef\xbb\xbf[]")
     assert read_json(path) == []

@@ -81,7 +81,7 @@ def _assert_equal(left: list[Batch], right: list[Batch]) -> None:
             assert torch.equal(x, y)
 
 
-def test_targets_are_in_pixels_of_the_store() -> None:
+def test_targets_are_in_pixels_of_store() -> None:
     boxes: list[list[list[float]]] = [[[10, 20, 30, 40], [0, 0, 100, 60]], [], [[1, 2, 3, 4]]]
     targets = pack_targets(*_set(boxes, ignored=frozenset({1})), max_objects=3)
     # Halved, and as corners.
@@ -106,21 +106,21 @@ def test_targets_of_annotations_in_any_order() -> None:
     assert torch.equal(pack_targets(shuffled, store, 2).boxes_xyxy, expected.boxes_xyxy)
 
 
-def test_boxes_below_a_pixel_are_left_out_and_edges_clipped_to_the_stored_picture() -> None:
+def test_boxes_below_one_pixel_are_dropped_and_others_clipped_to_stored_picture() -> None:
     annotations, store = _set([[[0, 0, 1.9, 50], [0, 0, 2, 50], [80, 10, 20, 50]]])
     store = ImageStore(store.images, store.scales, np.array([[29, 49]]), store.image_ids)
     targets = pack_targets(annotations, store, 2)
     assert targets.boxes_xyxy.tolist() == [[[0, 0, 1, 25], [40, 5, 49, 29]]]
 
 
-def test_too_many_boxes_are_refused_with_required_number() -> None:
+def test_too_many_boxes_are_rejected_with_required_number() -> None:
     annotations, store = _set([[], [[10, 10, 20, 20]] * 3, [[10, 10, 20, 20]] * 2])
     with pytest.raises(AnnotationError, match=r"image 6 '1.png' holds 3 boxes, more than the 2 slots; .* at least 3"):
         pack_targets(annotations, store, 2)
     assert pack_targets(annotations, store, 3).valid.sum(1).tolist() == [0, 3, 2]
 
 
-def test_a_set_without_boxes() -> None:
+def test_set_without_boxes_has_empty_slots() -> None:
     assert not pack_targets(*_set([[], []]), max_objects=2).valid.any()
 
 
@@ -206,7 +206,7 @@ def test_evaluation_shows_every_image_once_in_order() -> None:
     assert [sizes.tolist() for _, sizes, _ in batches] == [[[30, 50]] * 2, [[30, 50]] * 2, [[30, 50]]]
 
 
-def test_batches_of_a_read_only_store_may_be_written_to() -> None:
+def test_batches_of_read_only_store_are_writable() -> None:
     annotations, store = _set([[[10, 10, 20, 40]]] * 4)
     store.images.flags.writeable = False
     loader = BatchLoader(store, annotations, batch_size=4, max_objects=1, seed=0, device="cpu", augmentation=None)
@@ -215,7 +215,7 @@ def test_batches_of_a_read_only_store_may_be_written_to() -> None:
     assert store.images[3, 0, 0].tolist() == [3, 3, 3]
 
 
-def test_batches_of_another_size_are_those_of_a_loader_made_for_it() -> None:
+def test_loader_with_other_batch_size_equals_new_loader() -> None:
     loader = _loader(9)
     before = list(loader.epoch(1))
     other = loader.with_batch_size(2)

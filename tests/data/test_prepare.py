@@ -49,7 +49,7 @@ def scenes_config(tmp_path: Path) -> DataConfig:
     )
 
 
-def test_named_annotations(config: DataConfig) -> None:
+def test_configured_annotations_are_read(config: DataConfig) -> None:
     data = prepare_data(config, progress=False)
     assert data.config is config
     assert len(data.train_annotations.ignore) == 2
@@ -59,14 +59,14 @@ def test_named_annotations(config: DataConfig) -> None:
         assert store.scales.tolist() == [0.5]
 
 
-def test_image_root_holds_for_both_sets(config: DataConfig, tmp_path: Path) -> None:
+def test_image_root_applies_to_both_sets(config: DataConfig, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     (tmp_path / "train").rename(moved)
     data = prepare_data(config.model_copy(update={"image_root": moved}), progress=False)
     assert {data.train_annotations.image_root, data.validation_annotations.image_root} == {moved}
 
 
-def test_problems_of_both_sets_come_together(config: DataConfig, tmp_path: Path) -> None:
+def test_problems_of_both_sets_are_reported_together(config: DataConfig, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "train")
     assert config.validation_annotations is not None
     config.validation_annotations.write_text("{}")
@@ -84,13 +84,13 @@ def test_problems_of_one_set_name_its_file(config: DataConfig, tmp_path: Path) -
         prepare_data(config, progress=False)
 
 
-def test_too_few_slots_are_refused_before_training(config: DataConfig) -> None:
+def test_too_few_slots_are_rejected_before_training(config: DataConfig) -> None:
     config = config.model_copy(update={"max_objects_per_image": 1})
     with pytest.raises(AnnotationError, match=r"holds 2 boxes, .* set data.max_objects_per_image to at least 2"):
         prepare_data(config, progress=False)
 
 
-def test_a_training_set_without_pedestrians_is_refused(config: DataConfig, tmp_path: Path) -> None:
+def test_training_set_without_pedestrians_is_rejected(config: DataConfig, tmp_path: Path) -> None:
     path = _write_set(tmp_path / "other", "crowds", [[10, 10, 20, 50]], ignore=1)
     with pytest.raises(AnnotationError, match=r"crowds.json: none of its 1 boxes counts"):
         prepare_data(config.model_copy(update={"train_annotations": path}), progress=False)
@@ -112,14 +112,14 @@ def test_scenes_are_generated_once(scenes_config: DataConfig, monkeypatch: pytes
     assert not list(folder.parent.glob("*.partial"))
 
 
-def test_other_scenes_get_another_folder(scenes_config: DataConfig) -> None:
+def test_other_scenes_have_another_folder(scenes_config: DataConfig) -> None:
     prepare_data(scenes_config, progress=False)
     other = scenes_config.model_copy(update={"synthetic": scenes_config.synthetic.model_copy(update={"seed": 1})})
     prepare_data(other, progress=False)
     assert len([path for path in scenes_config.cache_dir.glob("scenes-*") if path.is_dir()]) == 2
 
 
-def test_an_interrupted_drawing_leaves_nothing_that_counts(
+def test_interrupted_drawing_leaves_no_complete_scenes(
     scenes_config: DataConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -146,7 +146,7 @@ def test_incomplete_scenes_are_drawn_again(scenes_config: DataConfig) -> None:
     assert json.loads(path.read_text()) == content
 
 
-def test_a_cache_that_cannot_be_written(scenes_config: DataConfig, tmp_path: Path) -> None:
+def test_unwritable_cache_is_reported(scenes_config: DataConfig, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("in the way")
     with pytest.raises(StoreError, match=r"cannot write generated scenes to .* name another folder \(data.cache_dir\)"):
         prepare_data(scenes_config, progress=False)

@@ -52,7 +52,7 @@ def _store_file(cache: Path) -> Path:
     return path
 
 
-def test_sizes_and_scales(annotations: Annotations, tmp_path: Path) -> None:
+def test_sizes_and_scales_of_pictures(annotations: Annotations, tmp_path: Path) -> None:
     store = _open(annotations, tmp_path / "cache")
     assert store.images.shape == (3, 64, 64, 3)
     assert store.images.dtype == np.uint8
@@ -66,7 +66,7 @@ def test_sizes_and_scales(annotations: Annotations, tmp_path: Path) -> None:
         assert image[:height, :width].any(axis=2).mean() > 0.99  # noise is hardly ever black
 
 
-def test_pixels_are_those_of_the_picture(tmp_path: Path) -> None:
+def test_pixels_equal_those_of_picture(tmp_path: Path) -> None:
     # At scale 1 a picture is copied; halving blocks of one colour leaves them so, but for where they meet.
     same = _noise(64, 48)
     blocks = Image.fromarray(np.kron(np.array([[10, 200], [90, 0]], dtype=np.uint8), np.ones((64, 64), dtype=np.uint8)))
@@ -75,7 +75,7 @@ def test_pixels_are_those_of_the_picture(tmp_path: Path) -> None:
     assert store.images[1, ::40, ::40].tolist() == [[[10] * 3, [200] * 3], [[90] * 3, [0] * 3]]
 
 
-def test_scale_is_exact_to_the_far_edge(tmp_path: Path) -> None:
+def test_scale_is_exact_up_to_far_edge(tmp_path: Path) -> None:
     # Brightness rises by one a column and is sampled at x / scale: column i of the store shows original column
     # (i + 1/2) / scale - 1/2 to within the rounding of a byte. 100 columns fit 64 at 0.64; 75 rows give 48.
     ramp = Image.fromarray(np.broadcast_to(np.arange(100, dtype=np.uint8), (75, 100)).copy())
@@ -111,13 +111,15 @@ def test_small_pictures_are_enlarged(tmp_path: Path) -> None:
     assert (store.images[0, :32] == [5, 6, 7]).all()
 
 
-def test_a_thread_of_a_picture_keeps_a_pixel(tmp_path: Path) -> None:
+def test_very_narrow_picture_keeps_one_pixel(tmp_path: Path) -> None:
     store = _open(_annotated(tmp_path, [Image.new("RGB", (1000, 2), (5, 6, 7))]), tmp_path / "cache")
     assert store.valid_sizes.tolist() == [[1, 64]]  # 2 * 64 / 1000 = 0.128 rows
     assert (store.images[0, 0] == [5, 6, 7]).all()
 
 
-def test_is_read_only_and_built_once(annotations: Annotations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_is_read_only_and_built_once(
+    annotations: Annotations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = _open(annotations, tmp_path / "cache")
     with pytest.raises(ValueError, match="read-only"):
         first.images[0, 0, 0, 0] = 1
@@ -130,7 +132,7 @@ def test_is_read_only_and_built_once(annotations: Annotations, tmp_path: Path, m
     assert names == {".npy", ".json", ".lock"}
 
 
-def test_boxes_do_not_rebuild_but_images_and_sizes_do(annotations: Annotations, tmp_path: Path) -> None:
+def test_store_is_rebuilt_for_other_images_and_sizes_but_not_boxes(annotations: Annotations, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
 
     def stores() -> int:
@@ -185,7 +187,7 @@ def test_damaged_store_is_rebuilt(annotations: Annotations, tmp_path: Path, dama
     np.testing.assert_array_equal(rebuilt.images, whole)
 
 
-def test_checksum_is_verified_once_a_process(annotations: Annotations, tmp_path: Path) -> None:
+def test_checksum_is_verified_once_per_process(annotations: Annotations, tmp_path: Path) -> None:
     _open(annotations, tmp_path / "cache")
     path = _store_file(tmp_path / "cache")
     state = path.stat()
@@ -204,7 +206,7 @@ def test_checksum_depends_on_pixels_not_on_paths(tmp_path: Path) -> None:
     assert here.checksum == there.checksum != other.checksum
 
 
-def test_one_builds_while_others_wait(
+def test_one_process_builds_while_others_wait(
     annotations: Annotations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     builds = []
@@ -222,7 +224,7 @@ def test_one_builds_while_others_wait(
     assert all((store.images == stores[0].images).all() for store in stores)
 
 
-def test_all_images_that_do_not_decode_are_named_and_nothing_is_left(annotations: Annotations, tmp_path: Path) -> None:
+def test_all_undecodable_images_are_reported_and_no_store_is_left(annotations: Annotations, tmp_path: Path) -> None:
     for name in ("0.png", "2.png"):  # headers stay whole: reading the annotations has nothing to complain of
         path = tmp_path / "images" / name
         path.write_bytes(path.read_bytes()[:200])
@@ -235,7 +237,7 @@ def test_all_images_that_do_not_decode_are_named_and_nothing_is_left(annotations
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
-def test_images_that_changed_since_they_were_annotated(annotations: Annotations, tmp_path: Path) -> None:
+def test_images_changed_since_annotation_are_reported(annotations: Annotations, tmp_path: Path) -> None:
     _noise(63, 64).save(tmp_path / "images" / "2.png")
     with pytest.raises(AnnotationError, match=r"image 12 '.*2.png' is 63 x 64 pixels, not 64 x 64"):
         _open(annotations, tmp_path / "cache")
@@ -244,7 +246,7 @@ def test_images_that_changed_since_they_were_annotated(annotations: Annotations,
         _open(annotations, tmp_path / "cache")
 
 
-def test_a_folder_that_cannot_be_written(annotations: Annotations, tmp_path: Path) -> None:
+def test_unwritable_folder_is_reported(annotations: Annotations, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(
         StoreError, match=r"cannot write the image store '.*' .* it needs 0 MiB: free some space, or name another"

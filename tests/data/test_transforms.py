@@ -81,7 +81,7 @@ def test_to_float() -> None:
     torch.testing.assert_close(result, images.permute(0, 3, 1, 2).float() / 255)
 
 
-def test_no_change_leaves_all_as_it_is() -> None:
+def test_no_augmentation_changes_nothing() -> None:
     images, valid = _images(3, (40, 50)), (40, 50)
     targets = _targets(3, (1, 2, 11, 32), (3, 3, 50, 40), ignore=(False, True))
     result, sizes, boxes = _augment(images, _sizes(3, valid), targets)
@@ -93,7 +93,7 @@ def test_no_change_leaves_all_as_it_is() -> None:
     assert (result.dtype, sizes.dtype, boxes.boxes_xyxy.dtype) == (torch.float32,) * 3
 
 
-def test_mirror_keeps_the_picture_at_the_top_left() -> None:
+def test_mirrored_picture_stays_at_top_left() -> None:
     images = _images(2, (40, 50))
     result, sizes, targets = _augment(images, _sizes(2, (40, 50)), _targets(2, (1, 2, 11, 32)), flip_probability=1)
     expected = to_float(images)
@@ -105,7 +105,7 @@ def test_mirror_keeps_the_picture_at_the_top_left() -> None:
     assert not targets.boxes_xyxy[:, 1].any()
 
 
-def test_mirrors_as_often_as_asked() -> None:
+def test_images_are_mirrored_with_configured_probability() -> None:
     images = _ramps(400)
     result = _augment(images, _sizes(400), _targets(400), flip_probability=0.3)[0]
     share = (result[:, 0, 5, 5] > result[:, 0, 5, 50]).float().mean().item()
@@ -117,7 +117,7 @@ def test_mirrors_as_often_as_asked() -> None:
     ("scale", "valid"),
     [(1.4, (HEIGHT, WIDTH)), (1.4, (40, 30)), (1.1, (HEIGHT, 33)), (0.7, (HEIGHT, WIDTH)), (0.55, (31, 64))],
 )
-def test_boxes_go_where_the_picture_goes(flip_probability: float, scale: float, valid: tuple[int, int]) -> None:
+def test_boxes_move_with_picture(flip_probability: float, scale: float, valid: tuple[int, int]) -> None:
     batch = 16
     targets = _targets(batch, (10, 12, 22, 28))
     images, sizes, moved = _augment(
@@ -171,7 +171,7 @@ def test_zoom_and_window_differ_from_image_to_image() -> None:
         assert len(set(origins)) > 5
 
 
-def test_boxes_cut_by_the_window_are_ignored_and_those_outside_are_gone() -> None:
+def test_boxes_cut_by_window_are_ignored_and_boxes_outside_dropped() -> None:
     # Zoomed twice, the window holds 24 x 32 of 48 x 64 original pixels, anywhere.
     box = (20.0, 10, 30, 30)
     _, sizes, moved = _augment(_images(200), _sizes(200), _targets(200, box), scale_min=2, scale_max=2)
@@ -192,13 +192,13 @@ def test_boxes_cut_by_the_window_are_ignored_and_those_outside_are_gone() -> Non
     assert (found[kept][:, 2:] - found[kept][:, :2]).min() >= 1
 
 
-def test_a_box_shrunk_below_a_pixel_is_gone() -> None:
+def test_box_below_one_pixel_is_dropped() -> None:
     targets = _targets(1, (10, 10, 11.9, 30), (10, 10, 12.1, 30))
     moved = _augment(_images(1), _sizes(1), targets, scale_min=0.5, scale_max=0.5)[2]
     assert moved.valid.tolist() == [[False, True, False]]  # 0.95 and 1.05 pixels wide
 
 
-def test_an_ignore_region_stays_one() -> None:
+def test_ignore_region_is_kept() -> None:
     targets = _targets(8, (10, 10, 30, 30), ignore=(True,))
     moved = _augment(_images(8), _sizes(8), targets, flip_probability=0.5, scale_min=0.8, scale_max=1.1)[2]
     assert moved.ignore[:, 0].all()
@@ -218,7 +218,7 @@ def _factor(name: str, images: Tensor, index: int) -> float:
     return float(((changed[0] - changed[2]).flatten() @ difference) / (difference @ difference))
 
 
-def test_colours_change_as_torchvision_changes_them() -> None:
+def test_colour_changes_equal_torchvision() -> None:
     images = _images(6, low=100, high=150)  # far from 0 and 255: torchvision clamps after each change
     result = _augment(images, _sizes(6), _targets(6), brightness=0.3, contrast=0.3, saturation=0.3)[0]
     factors = {name: [_factor(name, images, i) for i in range(6)] for name in ("brightness", "contrast", "saturation")}
@@ -243,7 +243,7 @@ def test_colours_stay_in_range_and_leave_padding_black() -> None:
     assert not result[:, :, :, 50:].any()
 
 
-def test_contrast_pivots_on_the_picture_without_its_padding() -> None:
+def test_contrast_pivot_excludes_padding() -> None:
     # A flat picture has no contrast to change, wherever it ends.
     images = torch.zeros(8, HEIGHT, WIDTH, 3, dtype=torch.uint8)
     images[:, :20, :30] = 120
@@ -251,7 +251,7 @@ def test_contrast_pivots_on_the_picture_without_its_padding() -> None:
     torch.testing.assert_close(result[:, :, :20, :30], torch.full((8, 3, 20, 30), 120 / 255))
 
 
-def test_all_chance_comes_from_the_generator() -> None:
+def test_all_random_numbers_come_from_generator() -> None:
     arguments = (_images(4), _sizes(4), _targets(4, (10, 10, 30, 40)))
     changes: dict[str, Any] = {
         "flip_probability": 0.5,
@@ -268,7 +268,7 @@ def test_all_chance_comes_from_the_generator() -> None:
     assert not torch.equal(first[0], other[0])
 
 
-def test_changes_are_drawn_image_by_image_not_by_batch() -> None:
+def test_change_of_image_does_not_depend_on_rest_of_batch() -> None:
     """No image's change depends on what else is in the batch: the same place gets the same change."""
     images, targets = _images(4), _targets(4, (10, 10, 30, 40))
     changes: dict[str, Any] = {"flip_probability": 0.5, "scale_min": 0.8, "scale_max": 1.3, "contrast": 0.3}
@@ -278,7 +278,7 @@ def test_changes_are_drawn_image_by_image_not_by_batch() -> None:
     assert torch.equal(_augment(darker, _sizes(4), targets, **changes)[0][0], whole[0])
 
 
-def test_the_host_never_waits_for_the_device() -> None:
+def test_augmentation_has_no_device_to_host_synchronization() -> None:
     """Fake tensors on a fake GPU have no values: whatever would read one back to the host raises."""
     with FakeTensorMode():
         images = torch.empty(4, HEIGHT, WIDTH, 3, dtype=torch.uint8, device="cuda")

@@ -30,7 +30,7 @@ def by_pycocotools(ground_truth: Json, detections: list[Json]) -> AveragePrecisi
     return AveragePrecision(ap=float(evaluation.stats[0]), ap50=float(evaluation.stats[1]))
 
 
-def test_one_box_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_box_equals_hand_computation(capsys: pytest.CaptureFixture[str]) -> None:
     # IoU 0.82 is a match at 0.50, 0.55 ... 0.80: at 7 of the 10 thresholds the precision is 1, at the others 0.
     truth, boxes = parse(coco(1, [person(1, [0, 0, 100, 100])]), [detection(1, [0, 0, 82, 100], 0.9)])
     result = average_precision(truth, boxes)
@@ -40,7 +40,7 @@ def test_one_box_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == ""
 
 
-def test_what_lies_on_ignored_ground_truth_is_neither_right_nor_wrong() -> None:
+def test_detections_on_ignored_ground_truth_are_neither_true_nor_false_positives() -> None:
     person_and_region = [person(1, [0, 0, 100, 100]), person(1, [200, 0, 100, 100], ignore=1)]
     on_region = [detection(1, [200, 0, 50, 50], 0.9), detection(1, [250, 0, 50, 50], 0.8)]
     truth, boxes = parse(coco(1, person_and_region), [*on_region, detection(1, [0, 0, 100, 100], 0.7)])
@@ -55,17 +55,17 @@ def test_what_lies_on_ignored_ground_truth_is_neither_right_nor_wrong() -> None:
 
 
 @pytest.mark.parametrize("people", [[], [person(1, [0, 0, 9, 9], ignore=1)]])
-def test_without_ground_truth_that_counts_there_is_no_value(people: list[Json]) -> None:
+def test_no_value_without_counted_ground_truth(people: list[Json]) -> None:
     for detections in ([], [detection(1, [0, 0, 9, 9], 0.9)]):
         assert average_precision(*parse(coco(1, people), detections)) is None
 
 
-def test_without_detections_it_is_zero() -> None:
+def test_precision_is_zero_without_detections() -> None:
     assert average_precision(*parse(coco(1, [person(1, [0, 0, 9, 9])]), [])) == AveragePrecision(ap=0.0, ap50=0.0)
 
 
 @pytest.mark.parametrize(("num_images", "people", "detections"), [(12, 6, 10), (2, 20, 150)])
-def test_it_equals_pycocotools_own_summary(num_images: int, people: int, detections: int) -> None:
+def test_equals_summary_of_pycocotools(num_images: int, people: int, detections: int) -> None:
     # The second has more than COCO's 100 detections an image.
     ground_truth, found = crowded_scene(5, num_images, people, detections)
     expected = by_pycocotools(ground_truth, found)

@@ -63,9 +63,7 @@ def in_one_image(num_images: int, wrong: int) -> tuple[Json, list[Json]]:
     ],
 )
 @pytest.mark.parametrize("floor", [0.0, 1e-10])
-def test_resample_is_evaluated_as_the_data_set_of_its_copies(
-    ground_truth: Json, detections: list[Json], floor: float
-) -> None:
+def test_resample_equals_data_set_of_copied_images(ground_truth: Json, detections: list[Json], floor: float) -> None:
     protocol = replace(CITYPERSONS, fppi_points=(0.01, 0.1, 0.5, 1.0, 2.0), miss_rate_floor=floor)
     detections = unequal_scores(detections)
     found = resample_miss_rates(matched(ground_truth, detections, protocol), protocol, resamples=RESAMPLES, seed=7)
@@ -77,7 +75,7 @@ def test_resample_is_evaluated_as_the_data_set_of_its_copies(
         np.testing.assert_allclose(of_resample, values, rtol=1e-12, atol=0)
 
 
-def test_values_are_those_of_the_evaluation() -> None:
+def test_values_equal_evaluation() -> None:
     ground_truth, detections = crowded_scene(seed=1, num_images=40, people=4, detections=15)
     found = resample_miss_rates(matched(ground_truth, detections), CITYPERSONS, resamples=1)
     expected = evaluate(ground_truth, detections, CITYPERSONS)
@@ -86,7 +84,7 @@ def test_values_are_those_of_the_evaluation() -> None:
     np.testing.assert_allclose(found.values, values, rtol=1e-14, atol=0)
 
 
-def test_fppi_points_allow_as_many_false_positives_as_the_curve_reads() -> None:
+def test_fppi_points_allow_same_false_positives_as_curve() -> None:
     # Products round to either side: 0.58 * 50 is below 29, though 29 / 50 is 0.58; 0.8333333333333333 * 6 is 5, though
     # 5 / 6 is the next number above it.
     points = np.array([0.1, 0.29, 0.58, 0.7, 0.8333333333333333, 1.0])
@@ -98,7 +96,7 @@ def test_fppi_points_allow_as_many_false_positives_as_the_curve_reads() -> None:
     assert bootstrap._most_within(np.array([1e300]), 500).tolist() == [2**40 + 1]
 
 
-def test_the_seed_decides_and_the_size_of_blocks_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resamples_depend_on_seed_and_not_on_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     matches = matched(*crowded_scene(seed=1, num_images=20, people=4, detections=9))
     first = resample_miss_rates(matches, CITYPERSONS, resamples=50, seed=1).resampled
     assert not np.array_equal(first, resample_miss_rates(matches, CITYPERSONS, resamples=50, seed=2).resampled)
@@ -106,7 +104,7 @@ def test_the_seed_decides_and_the_size_of_blocks_does_not(monkeypatch: pytest.Mo
     np.testing.assert_array_equal(first, resample_miss_rates(matches, CITYPERSONS, resamples=50, seed=1).resampled)
 
 
-def test_the_interval_of_a_share_is_as_wide_as_theory_has_it() -> None:
+def test_interval_of_proportion_has_theoretical_width() -> None:
     # One person in each of 400 images, every other one found, nothing else: MR^-2 is the share of the missed, 0.5,
     # with a standard error of sqrt(0.5 * 0.5 / 400) = 0.025. The interval is 0.5 +- 1.96 * 0.025 = [0.451, 0.549].
     people = [person(i + 1, BOX) for i in range(400)]
@@ -123,14 +121,14 @@ def by_hand(*resampled: float, value: float = 0.5, seed: int = 0) -> ResampledMi
     return ResampledMissRates(("everyone",), np.array([value]), np.array([resampled]), np.ones((1, 3), np.int64), seed)
 
 
-def test_the_interval_leaves_out_equal_shares_at_both_ends() -> None:
+def test_interval_excludes_equal_shares_at_both_ends() -> None:
     # 0.00, 0.01 ... 1.00: the quantiles are the probabilities themselves.
     (interval,) = intervals(by_hand(*np.linspace(0, 1, 101)), confidence=0.9)
     assert interval.low == pytest.approx(0.05)
     assert interval.high == pytest.approx(0.95)
 
 
-def test_resamples_without_ground_truth_are_left_out_and_counted() -> None:
+def test_resamples_without_ground_truth_are_excluded_and_counted() -> None:
     # The one person is in one of two images, missed. A resample draws the other image twice with probability 1/4.
     matches = matched(coco(2, [person(1, BOX)]), [], EVERYONE)
     miss_rates = resample_miss_rates(matches, EVERYONE, resamples=400, seed=0)
@@ -143,7 +141,7 @@ def test_resamples_without_ground_truth_are_left_out_and_counted() -> None:
     assert comparison.resamples_without_value == without
 
 
-def test_without_ground_truth_there_is_no_interval() -> None:
+def test_no_interval_without_ground_truth() -> None:
     matches = matched(coco(3, [person(1, BOX, ignore=1)]), [detection(2, BOX, 0.5)], EVERYONE)
     miss_rates = resample_miss_rates(matches, EVERYONE, resamples=10)
     (interval,) = intervals(miss_rates)
@@ -153,14 +151,14 @@ def test_without_ground_truth_there_is_no_interval() -> None:
     assert comparison.probability_second_better is None
 
 
-def test_one_image_has_an_interval_of_no_width() -> None:
+def test_one_image_has_interval_of_width_zero() -> None:
     people = [person(1, BOX), person(1, [100, 0, 20, 60])]
     matches = matched(coco(1, people), [detection(1, BOX, 0.9)], EVERYONE)
     (interval,) = intervals(resample_miss_rates(matches, EVERYONE, resamples=20))
     assert interval.low == interval.high == pytest.approx(0.5, rel=1e-12)
 
 
-def test_the_comparison_is_of_the_second_with_the_first_resample_by_resample() -> None:
+def test_comparison_is_paired_by_resample() -> None:
     # Differences: -0.1, 0 (half), +0.2, none: the second is better in 1.5 of 3.
     first, second = by_hand(0.4, 0.5, 0.6, math.nan), by_hand(0.3, 0.5, 0.8, math.nan, value=0.55)
     (comparison,) = compare(first, second, confidence=0.5)
@@ -174,7 +172,7 @@ def test_the_comparison_is_of_the_second_with_the_first_resample_by_resample() -
     assert back.difference == pytest.approx(-0.05)
 
 
-def test_pairing_cancels_what_makes_images_hard_for_both() -> None:
+def test_pairing_cancels_difficulty_of_images() -> None:
     # Every other person is missed by both, and one more by the second: always at least as bad, though the single
     # intervals overlap by far.
     people = [person(i + 1, BOX) for i in range(100)]
@@ -189,7 +187,7 @@ def test_pairing_cancels_what_makes_images_hard_for_both() -> None:
     assert comparison.low >= 0
 
 
-def test_only_the_same_resamples_can_be_compared() -> None:
+def test_comparison_of_different_resamples_is_rejected() -> None:
     one = by_hand(0.1, 0.2)
     others = [by_hand(0.1, 0.2, seed=1), by_hand(0.1), replace(one, counted_per_image=np.zeros((1, 3), np.int64))]
     for other in others:

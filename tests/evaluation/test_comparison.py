@@ -11,7 +11,7 @@ from hkd.evaluation.protocols import CITYPERSONS
 from tests.evaluation.coco_files import coco, crowded_scene, detection, person
 
 
-def test_each_detector_is_evaluated_as_alone_and_compared_with_the_first(tmp_path: Path) -> None:
+def test_each_detector_is_evaluated_separately_and_compared_with_first(tmp_path: Path) -> None:
     ground_truth, first = crowded_scene(seed=8, num_images=20, people=4, detections=10)
     found = {"a": first, "b": first[::2], "c": first}
     for name, content in (("gt", ground_truth), *found.items()):
@@ -40,7 +40,7 @@ def test_each_detector_is_evaluated_as_alone_and_compared_with_the_first(tmp_pat
     ]
 
 
-def test_all_problems_of_all_inputs_are_one_error(tmp_path: Path) -> None:
+def test_all_problems_of_all_inputs_are_reported_together(tmp_path: Path) -> None:
     truth = tmp_path / "gt.json"
     truth.write_text(json.dumps(coco(1, [person(1, [0, 0, 0, 1])])))
     bad = tmp_path / "bad.json"

@@ -29,7 +29,7 @@ def values(result: EvaluationResult) -> dict[str, float | None]:
     return {subset.name: subset.log_average_miss_rate for subset in result.subsets}
 
 
-def test_each_subset_has_its_plain_value() -> None:
+def test_subsets_equal_plain_evaluator() -> None:
     ground_truth, detections = crowded_scene(seed=2, num_images=30, people=6, detections=9)
     result = evaluate(ground_truth, detections, CITYPERSONS)
     truth, boxes = parse(ground_truth, detections)
@@ -45,14 +45,14 @@ def test_each_subset_has_its_plain_value() -> None:
     assert result.num_ground_truth == sum(annotation["ignore"] == 0 for annotation in ground_truth["annotations"])
 
 
-def test_what_is_given_is_not_changed() -> None:
+def test_inputs_are_not_modified() -> None:
     ground_truth, detections = crowded_scene(seed=2, num_images=2, people=3, detections=3)
     before = deepcopy((ground_truth, detections))
     evaluate(ground_truth, detections, CITYPERSONS)
     assert (ground_truth, detections) == before
 
 
-def test_without_detections_everyone_is_missed() -> None:
+def test_miss_rate_is_one_without_detections() -> None:
     # 60 px and wholly visible: counts in all subsets but heavy.
     result = evaluate(coco(3, [person(1, BOX)]), [], CITYPERSONS)
     assert values(result) == {"reasonable": 1.0, "small": 1.0, "heavy": None, "all": 1.0}
@@ -61,7 +61,7 @@ def test_without_detections_everyone_is_missed() -> None:
 
 
 @pytest.mark.parametrize("people", [[], [person(1, BOX, ignore=1)], [person(1, BOX, iscrowd=1)]])
-def test_without_ground_truth_that_counts_there_is_no_value(people: list[Json]) -> None:
+def test_no_value_without_counted_ground_truth(people: list[Json]) -> None:
     for detections in ([], [detection(1, BOX, 0.9), detection(2, BOX, 0.9)]):
         result = evaluate(coco(2, people), detections, CITYPERSONS)
         assert values(result) == {"reasonable": None, "small": None, "heavy": None, "all": None}
@@ -72,7 +72,7 @@ def test_without_ground_truth_that_counts_there_is_no_value(people: list[Json]) 
         assert "- no value: no ground-truth box counts" in format_result(result)
 
 
-def test_a_subset_without_ground_truth_has_no_value_beside_one_that_has() -> None:
+def test_subset_without_ground_truth_has_no_value() -> None:
     # 20 % visible: only heavy and all.
     result = evaluate(coco(1, [person(1, BOX, vis_ratio=0.2)]), [detection(1, BOX, 0.9)], CITYPERSONS)
     assert values(result) == {"reasonable": None, "small": None, "heavy": 0.0, "all": 0.0}
@@ -80,7 +80,7 @@ def test_a_subset_without_ground_truth_has_no_value_beside_one_that_has() -> Non
     assert sorted(result.curves()) == ["all", "heavy"]
 
 
-def test_one_image() -> None:
+def test_one_image_equals_hand_computation() -> None:
     # Two people; best first: one found, a false positive, the other found. On one image the first false positive is
     # FPPI 1: the miss rate is 0.5 up to there, and 0 at the last point, which makes the mean 0.
     people = [person(1, BOX), person(1, [100, 0, 20, 60])]
@@ -103,7 +103,7 @@ def test_detections_of_equal_score_are_ordered_by_image() -> None:
     assert result.subsets[0].log_average_miss_rate == pytest.approx(0.5, rel=1e-12)
 
 
-def test_json_gives_the_result_back() -> None:
+def test_result_round_trips_through_json() -> None:
     ground_truth, detections = crowded_scene(seed=3, num_images=40, people=4, detections=30)
     result = evaluate(ground_truth, detections, CITYPERSONS)
     text = result.to_json()
@@ -124,7 +124,7 @@ def test_json_gives_the_result_back() -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda protocol: protocol.name)
-def test_json_keeps_the_bounds_of_every_protocols_subsets(protocol: Protocol) -> None:
+def test_json_keeps_subset_bounds_of_every_protocol(protocol: Protocol) -> None:
     # Caltech's scales are of those whom nothing hides: a visibility of infinity, which JSON has not.
     read = EvaluationResult.from_json(evaluate(coco(1, [person(1, BOX)]), [], protocol).to_json())
     assert [(s.height_range, s.visibility_range) for s in read.subsets] == [
@@ -132,19 +132,19 @@ def test_json_keeps_the_bounds_of_every_protocols_subsets(protocol: Protocol) ->
     ]
 
 
-def test_json_keeps_no_value() -> None:
+def test_json_keeps_missing_values() -> None:
     result = evaluate(coco(1, []), [], CITYPERSONS)
     assert json.loads(result.to_json())["subsets"][0]["log_average_miss_rate"] is None
     assert EvaluationResult.from_json(result.to_json()).as_metrics() == {}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"subsets": 3}', '{"subsets": [], "fppi_points": [1], "x": 1}'])
-def test_other_json_is_no_result(text: str) -> None:
+def test_other_json_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="not the JSON of an evaluation result"):
         EvaluationResult.from_json(text)
 
 
-def test_files_give_what_memory_gives(tmp_path: Path) -> None:
+def test_evaluation_of_files_equals_evaluation_in_memory(tmp_path: Path) -> None:
     ground_truth, detections = crowded_scene(seed=4, num_images=5, people=4, detections=6)
     (tmp_path / "val.json").write_text(json.dumps(ground_truth))
     (tmp_path / "found.json").write_text(json.dumps(detections))
@@ -152,7 +152,7 @@ def test_files_give_what_memory_gives(tmp_path: Path) -> None:
     assert result.to_json() == evaluate(ground_truth, detections, CITYPERSONS).to_json()
 
 
-def test_problems_of_both_files_and_of_the_protocol_are_reported_together(tmp_path: Path) -> None:
+def test_problems_of_files_and_protocol_are_reported_together(tmp_path: Path) -> None:
     truth_path, found_path = tmp_path / "val.json", tmp_path / "found.json"
     truth_path.write_text(json.dumps(coco(1, [person(1, [0, 0, 0, 1])])))
     found_path.write_text(json.dumps([detection(1, [0, 0, 1, 1], math.nan)]))
@@ -166,7 +166,7 @@ def test_problems_of_both_files_and_of_the_protocol_are_reported_together(tmp_pa
     assert caught.value.problems[2].startswith(f'{found_path}: "score" must be')
 
 
-def test_a_cut_off_file_does_not_hide_the_other_ones_problems(tmp_path: Path) -> None:
+def test_truncated_file_does_not_hide_problems_of_other_file(tmp_path: Path) -> None:
     truth_path, found_path = tmp_path / "val.json", tmp_path / "found.json"
     truth_path.write_text('{"images": [')
     found_path.write_text(json.dumps([detection(5, [0, 0, 1, 1], math.nan)]))
@@ -178,13 +178,13 @@ def test_a_cut_off_file_does_not_hide_the_other_ones_problems(tmp_path: Path) ->
     assert f'{found_path}: "score" must be' in caught.value.problems[1]
 
 
-def test_memory_is_checked_as_files_are() -> None:
+def test_inputs_in_memory_are_checked_like_files() -> None:
     with pytest.raises(EvaluationInputError) as caught:
         evaluate(coco(1, [person(2, BOX)]), [detection(1, BOX, math.inf)], CITYPERSONS)
     assert [problem.split(":")[0] for problem in caught.value.problems] == ["ground truth", "detections"]
 
 
-def test_another_protocol_needs_no_other_code() -> None:
+def test_custom_protocol_changes_matching() -> None:
     # Judged at IoU 0.75 nothing matches at 0.6: the same detection turns into a false positive.
     strict = replace(CITYPERSONS, name="strict", iou_threshold=0.75, subsets=CITYPERSONS.subsets[:1])
     ground_truth, detections = coco(1, [person(1, BOX)]), [detection(1, [0, 0, 12, 60], 0.9)]
@@ -206,7 +206,7 @@ def test_result_agrees_with_matches() -> None:
     assert [s.log_average_miss_rate for s in evaluate_subsets(matches, CITYPERSONS)] == list(values(result).values())
 
 
-def test_notes_list_what_was_left_out(tmp_path: Path) -> None:
+def test_notes_list_dropped_inputs(tmp_path: Path) -> None:
     # The text's frame 30 is frame 29 from 0; its frame 31 is not among the images.
     people = [person(1, BOX, label="person"), person(1, BOX, label="rider", width=640, height=480)]
     ground_truth = coco(1, people) | {"images": [{"id": 1, "file_name": "set06_V000_I00029.jpg"}]}

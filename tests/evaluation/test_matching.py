@@ -26,7 +26,7 @@ def verdicts(people: list[Json], detections: list[Json], protocol: Protocol = EV
     return [int(matches.outcomes[subset, matches.order.tolist().index(d)]) for d in range(len(detections))]
 
 
-def test_one_person_is_found_once() -> None:
+def test_person_is_matched_once() -> None:
     box = [0.0, 0.0, 10.0, 20.0]
     # The better score takes it, wherever it stands in the file.
     assert verdicts([person(1, box)], [detection(1, box, 0.5), detection(1, box, 0.9)]) == [
@@ -37,13 +37,13 @@ def test_one_person_is_found_once() -> None:
     assert verdicts([person(1, box)], [detection(2, box, 0.9)]) == [FALSE_POSITIVE]
 
 
-def test_an_overlap_of_the_threshold_is_enough() -> None:
+def test_overlap_equal_to_threshold_matches() -> None:
     # 10 x 10 inside 10 x 20: IoU 100 / 200.
     assert verdicts([person(1, [0, 0, 10, 20])], [detection(1, [0, 0, 10, 10], 0.9)]) == [TRUE_POSITIVE]
     assert verdicts([person(1, [0, 0, 10, 20.001])], [detection(1, [0, 0, 10, 10], 0.9)]) == [FALSE_POSITIVE]
 
 
-def test_a_detection_takes_its_best_overlap_and_leaves_the_other() -> None:
+def test_detection_matches_box_of_highest_overlap() -> None:
     # A spans 0..10, B 3..13. The first detection, at 2..12, overlaps A by 8 / 12 and B by 9 / 11: it takes B.
     # The second, at 3..13, has B as its favourite (1), gone, and takes A (7 / 13). For the third nothing is left.
     people = [person(1, [0, 0, 10, 50]), person(1, [3, 0, 10, 50])]
@@ -63,7 +63,7 @@ def test_equal_overlaps_match_the_later_record() -> None:
     assert verdicts([b, a], detections) == [TRUE_POSITIVE, FALSE_POSITIVE]
 
 
-def test_ignored_ground_truth_excuses_any_number_by_their_own_area() -> None:
+def test_ignored_ground_truth_matches_any_number_of_detections_by_their_area() -> None:
     # A 10 x 10 detection wholly inside a 100 x 100 region: own overlap 1, IoU 0.01.
     region = person(1, [0, 0, 100, 100], ignore=1)
     inside = [detection(1, [10 * i, 0, 10, 10], 0.9) for i in range(4)]
@@ -73,7 +73,7 @@ def test_ignored_ground_truth_excuses_any_number_by_their_own_area() -> None:
     assert verdicts([region], at_edge) == [LEFT_OUT, FALSE_POSITIVE]
 
 
-def test_a_person_goes_before_an_ignore_region() -> None:
+def test_person_takes_precedence_over_ignore_region() -> None:
     # The detection lies wholly on the region, and on the person by 100 / 180 only: it takes the person all the same.
     people = [person(1, [0, 0, 100, 100], iscrowd=1), person(1, [0, 0, 10, 18])]
     twice = [detection(1, [0, 0, 10, 10], 0.9), detection(1, [0, 0, 10, 10], 0.8)]
@@ -93,7 +93,7 @@ def test_subset_ignores_boxes_that_do_not_count_and_leaves_out_other_heights() -
     ]
 
 
-def test_detection_that_is_left_out_matches_no_one() -> None:
+def test_left_out_detection_does_not_match() -> None:
     # 60 px high and counted in small; the surer detection is 94 px high, too high for small, though IoU 60 / 94.
     people = [person(1, [0, 0, 20, 60])]
     detections = [detection(1, [0, 0, 20, 94], 0.9), detection(1, [0, 0, 20, 60], 0.8)]
@@ -156,7 +156,7 @@ FOUND = st.tuples(st.integers(1, 3), BOXES, st.sampled_from([0.1, 0.5, 0.5, 0.9]
     max_detections=st.sampled_from([None, 1, 3]),
     ratio=st.sampled_from([None, 1.25]),
 )
-def test_the_fast_matcher_equals_the_plain_one(
+def test_matcher_equals_plain_matcher(
     people: list[tuple[int, tuple[int, ...], float, int]],
     found: list[tuple[int, tuple[int, ...], float]],
     max_detections: int | None,
@@ -211,7 +211,7 @@ def labelled_person(
 
 @settings(max_examples=400, deadline=None)
 @given(people=st.lists(LABELLED, max_size=8), found=st.lists(FOUND, max_size=10), protocol=DRAWN_PROTOCOLS)
-def test_the_fast_matcher_equals_the_plain_one_by_any_rule(
+def test_matcher_equals_plain_matcher_for_any_protocol(
     people: list[tuple[int, tuple[float, ...], str, bool, str | None, bool]],
     found: list[tuple[int, tuple[int, ...], float]],
     protocol: Protocol,
@@ -222,7 +222,7 @@ def test_the_fast_matcher_equals_the_plain_one_by_any_rule(
     assert_equal_to_plain(truth, boxes, protocol)
 
 
-def test_a_box_that_counts_has_another_shape_than_where_it_is_ignored() -> None:
+def test_ignored_box_keeps_shape_that_counted_box_changes() -> None:
     # 100 px high and 10 wide: where it counts its width is 41, about the same centre, from -15.5 to 25.5. The detection
     # of 41 x 100 there takes it (overlap 1 after, 10 / 41 before).
     protocol = replace(EVERYONE, truth_aspect_ratio=0.41)
@@ -233,7 +233,7 @@ def test_a_box_that_counts_has_another_shape_than_where_it_is_ignored() -> None:
     assert verdicts([person(1, [0, 0, 10, 100], ignore=1)], [wide], protocol) == [FALSE_POSITIVE]
 
 
-def test_detections_are_given_their_shape_first() -> None:
+def test_detections_are_resized_before_matching() -> None:
     # 10 x 100 becomes 41 x 100 about its centre, at 5.
     narrow = detection(1, [0, 0, 10, 100], 0.9)
     people = [person(1, [-15.5, 0, 41, 100])]
@@ -242,7 +242,9 @@ def test_detections_are_given_their_shape_first() -> None:
 
 
 @pytest.mark.parametrize("pairs_at_a_time", [None, 7, 1000])
-def test_in_crowds_too_and_in_blocks_of_any_size(pairs_at_a_time: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matcher_equals_plain_matcher_in_crowds_for_any_block_size(
+    pairs_at_a_time: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # 15 people in 60 x 60 px with 40 detections: long chains of who displaces whom.
     if pairs_at_a_time is not None:
         monkeypatch.setattr(matching, "PAIRS_AT_A_TIME", pairs_at_a_time)

@@ -22,12 +22,12 @@ def test_curve_has_a_point_for_each_evaluated_detection() -> None:
     assert curve.miss_rate.tolist() == [0.75, 0.75, 0.75, 0.5]
 
 
-def test_the_curve_is_read_at_the_last_point_within() -> None:
+def test_curve_is_read_at_last_point_within_fppi() -> None:
     curve = curve_of(TRUE_POSITIVE, FALSE_POSITIVE, TRUE_POSITIVE, FALSE_POSITIVE, people=4, images=10)
     assert curve.at([0.05, 0.1, 0.19, 0.2, 5.0]).tolist() == [0.75, 0.5, 0.5, 0.5, 0.5]
 
 
-def test_the_mean_is_geometric() -> None:
+def test_mean_is_geometric() -> None:
     # 100 images: the first false positive is at FPPI 0.01, the 50th at 0.5. Found by then 1, afterwards 3 of 4:
     # miss rate 0.75 at seven points (to 0.3162), 0.25 at the last two.
     verdicts = [TRUE_POSITIVE] + 50 * [FALSE_POSITIVE] + 2 * [TRUE_POSITIVE]
@@ -36,7 +36,7 @@ def test_the_mean_is_geometric() -> None:
     assert log_average_miss_rate(curve, POINTS) == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_miss_rate_of_zero_makes_the_mean_zero_unless_it_is_floored() -> None:
+def test_miss_rate_of_zero_makes_mean_zero_without_floor() -> None:
     # One image: everyone is found after one false positive, so 0 at FPPI 1 and 0.5 at the eight points before.
     curve = curve_of(TRUE_POSITIVE, FALSE_POSITIVE, TRUE_POSITIVE, people=2, images=1)
     assert log_average_miss_rate(curve, POINTS) == 0.0
@@ -44,13 +44,13 @@ def test_a_miss_rate_of_zero_makes_the_mean_zero_unless_it_is_floored() -> None:
     assert floored == pytest.approx((0.5**8 * 1e-10) ** (1 / 9), rel=1e-12)
 
 
-def test_without_detections_everyone_is_missed() -> None:
+def test_miss_rate_is_one_without_detections() -> None:
     curve = curve_of(people=3, images=5)
     assert log_average_miss_rate(curve, POINTS) == 1.0
     assert log_average_miss_rate(curve_of(LEFT_OUT, people=3, images=5), POINTS) == 1.0
 
 
-def test_where_the_first_false_positive_lies_beyond_a_point_nothing_is_found_there() -> None:
+def test_miss_rate_is_one_below_fppi_of_first_point() -> None:
     """The quirk of the CityPersons script, and what is counted here instead, as in Dollar's code."""
     # Two images, two people. Best first: a false positive (FPPI 1 / 2), then one of the two people, found.
     # Up to FPPI 0.3162, seven points, no threshold exists at which anything is found: the miss rate is 1. At 0.5623
@@ -70,14 +70,14 @@ def test_where_the_first_false_positive_lies_beyond_a_point_nothing_is_found_the
     assert scripts == pytest.approx(0.5, rel=1e-12)
 
 
-def test_a_person_found_before_any_false_positive_counts_at_every_point() -> None:
+def test_person_found_before_any_false_positive_counts_at_every_point() -> None:
     # The same with the scores exchanged: found at FPPI 0.
     curve = curve_of(TRUE_POSITIVE, FALSE_POSITIVE, people=2, images=2)
     assert log_average_miss_rate(curve, POINTS) == pytest.approx(0.5, rel=1e-12)
 
 
 @pytest.mark.parametrize(("num_images", "people"), [(1, 80), (4, 30), (40, 8)])
-def test_it_equals_the_plain_evaluation(num_images: int, people: int) -> None:
+def test_equals_plain_evaluator(num_images: int, people: int) -> None:
     truth, boxes = parse(*crowded_scene(seed=num_images, num_images=num_images, people=people, detections=people + 4))
     matches = match(truth, boxes, CITYPERSONS)
     for s, subset in enumerate(CITYPERSONS.subsets):
@@ -91,7 +91,7 @@ def long_curve() -> MissRateCurve:
     return curve_of(*verdicts.tolist(), people=1500, images=500)
 
 
-def test_a_downsampled_curve_reads_the_same_at_the_points() -> None:
+def test_downsampled_curve_is_unchanged_at_fppi_points() -> None:
     full = long_curve()
     short = full.downsampled(POINTS, max_points=50)
     assert 40 <= len(short.fppi) <= 50 + len(POINTS) + 2
@@ -102,14 +102,14 @@ def test_a_downsampled_curve_reads_the_same_at_the_points() -> None:
     assert (short.fppi[-1], short.miss_rate[-1]) == (full.fppi[-1], full.miss_rate[-1])
 
 
-def test_downsampling_again_changes_nothing() -> None:
+def test_downsampling_twice_changes_nothing() -> None:
     once = long_curve().downsampled(POINTS, max_points=50)
     again = once.downsampled(POINTS, max_points=50)
     assert once.fppi.tolist() == again.fppi.tolist()
     assert once.miss_rate.tolist() == again.miss_rate.tolist()
 
 
-def test_downsampling_does_without_false_positives() -> None:
+def test_curve_without_false_positives_can_be_downsampled() -> None:
     curve = curve_of(*[TRUE_POSITIVE] * 300, people=400, images=10)
     short = curve.downsampled(POINTS, max_points=50)
     assert short.fppi.tolist() == [0.0, 0.0]

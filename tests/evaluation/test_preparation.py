@@ -27,7 +27,7 @@ def counting(people: list[Json], protocol: Protocol, subset: int = 0) -> list[bo
     return [bool(counts) for counts in prepare_ground_truth(truth_of(*people), protocol).counting[subset]]
 
 
-def test_classes_count_are_ignored_or_are_not_there() -> None:
+def test_classes_are_counted_ignored_or_dropped() -> None:
     people = [person(1, BOX, **more) for more in ({"label": "person"}, {"label": "people"}, {"label": "rider"}, {})]
     # Any class counts; one does not.
     assert counting(people, EVERYONE) == [True] * 4
@@ -42,7 +42,7 @@ def test_classes_count_are_ignored_or_are_not_there() -> None:
     assert preparation_notes(truth_of(*people[:2]), named) == ()
 
 
-def test_what_a_file_ignores_counts_in_no_class() -> None:
+def test_ignored_boxes_never_count() -> None:
     people = [person(1, BOX, label="person", ignore=1), person(1, BOX, label="person", iscrowd=1)]
     assert counting(people, replace(EVERYONE, counted_labels=("person",))) == [False, False]
 
@@ -59,7 +59,7 @@ def test_what_a_file_ignores_counts_in_no_class() -> None:
         ([100, 375.01, 41, 100], False),
     ],
 )
-def test_boxes_that_reach_over_the_border_are_ignored(box: list[float], is_inside: bool) -> None:
+def test_boxes_across_border_are_ignored(box: list[float], is_inside: bool) -> None:
     # To x 635 and y 475.
     assert counting([person(1, box)], CALTECH) == [is_inside]
     assert counting([person(1, box)], CITYPERSONS) == [True]
@@ -93,7 +93,7 @@ def test_boxes_that_reach_over_the_border_are_ignored(box: list[float], is_insid
         ({"vis_bbox": [100, 100, 41, 50], "vis_ratio": 0.9}, 0.5, 0.5),
     ],
 )
-def test_visibility_by_rule(more: Json, caltech: float, acf: float) -> None:
+def test_visibility_follows_protocol(more: Json, caltech: float, acf: float) -> None:
     truth = truth_of(person(1, BOX, **more))
     # CityPersons: as stated, else of the visible box, whatever the flag says; BOX has 41 x 100 px.
     visible = more.get("vis_bbox", BOX)
@@ -112,7 +112,7 @@ def test_visibility_by_rule(more: Json, caltech: float, acf: float) -> None:
         assert ranges[found][0] <= expected <= ranges[found][1]
 
 
-def test_boxes_are_rounded_number_by_number_halves_away_from_zero() -> None:
+def test_coordinates_are_rounded_half_away_from_zero() -> None:
     # Heights of 49.5 and more become 50 and count; the stated height has no part in it.
     heights = [49.4, 49.5, 50.4]
     people = [person(1, [10.5, -2.5, 20.5, height], height=60) for height in heights]
@@ -128,7 +128,7 @@ def test_boxes_are_rounded_number_by_number_halves_away_from_zero() -> None:
     assert counting([nothing], ACF) == [False]
 
 
-def test_boxes_that_count_are_resized_about_their_centre() -> None:
+def test_counted_boxes_are_resized_about_centre() -> None:
     # 100 high, 10 wide from 100 to 110: 41 wide from 84.5 to 125.5.
     prepared = prepare_ground_truth(truth_of(person(1, [100, 100, 10, 100])), CALTECH)
     assert prepared.counted_boxes_xywh.tolist() == [[84.5, 100, 41, 100]]
@@ -138,11 +138,11 @@ def test_boxes_that_count_are_resized_about_their_centre() -> None:
     assert with_aspect_ratio(prepared.boxes_xywh, None) is prepared.boxes_xywh
 
 
-def test_heights_are_scaled_about_the_centre() -> None:
+def test_heights_are_scaled_about_centre() -> None:
     assert with_scaled_heights(np.array([[1.0, 10.0, 3.0, 20.0]]), 0.5).tolist() == [[1, 15, 3, 10]]
 
 
-def test_note_counts_boxes_that_the_border_ignores() -> None:
+def test_note_counts_boxes_ignored_by_border() -> None:
     # One inside, two outside, one of these ignored anyway; a rider is not there, people are ignored.
     outside = [0.0, 100.0, 41.0, 100.0]
     people = [person(1, BOX, vis_ratio=0.9), person(1, outside), person(1, outside, ignore=1)]
@@ -178,7 +178,7 @@ def test_note_warns_of_a_border_for_other_image_sizes(size: tuple[int, int], fit
         ({"vis_bbox": BOX}, False),
     ],
 )
-def test_note_warns_where_no_box_states_its_visibility(more: Json, is_told: bool) -> None:
+def test_note_warns_if_no_box_states_visibility(more: Json, is_told: bool) -> None:
     truth = truth_of(person(1, BOX, **more), person(1, BOX))
     for protocol in (CITYPERSONS, CALTECH, ACF):
         notes = preparation_notes(truth, protocol)

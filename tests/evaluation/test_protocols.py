@@ -27,7 +27,7 @@ def test_interval_includes_its_bounds_unless_excluded(interval: Interval, inside
 
 
 @pytest.mark.parametrize(("low", "high"), [(2, 1), (math.nan, 1), (0, math.nan)])
-def test_an_interval_without_order_is_refused(low: float, high: float) -> None:
+def test_interval_with_reversed_bounds_is_rejected(low: float, high: float) -> None:
     with pytest.raises(ValueError, match="low <= high"):
         Interval(low, high)
 
@@ -64,7 +64,7 @@ def test_all_mistakes_of_a_protocol_are_reported_together() -> None:
         replace(CITYPERSONS, subsets=(), fppi_points=())
 
 
-def test_citypersons_is_offered_with_the_subsets_that_metrics_are_named_after() -> None:
+def test_citypersons_has_subsets_of_metric_names() -> None:
     assert PROTOCOLS["citypersons"] is CITYPERSONS
     named = {metric_names.MR2_REASONABLE, metric_names.MR2_SMALL, metric_names.MR2_HEAVY, metric_names.MR2_ALL}
     assert {f"mr2_{subset.name}" for subset in CITYPERSONS.subsets} == named
@@ -94,7 +94,7 @@ def test_boxes_count_by_height_visibility_and_ignore() -> None:
     assert counting.T.astype(int).tolist() == [case[3] for case in cases]
 
 
-def test_detections_are_admitted_up_to_a_quarter_beyond_the_heights() -> None:
+def test_detections_up_to_factor_beyond_heights_are_evaluated() -> None:
     # 50 / 1.25 = 40 is inside, 75 * 1.25 = 93.75 is not; all: 20 / 1.25 = 16.
     heights = np.array([15.9, 16, 39.9, 40, 93.7, 93.75, 1000])
     admitted = CITYPERSONS.admitted(heights).astype(int)
@@ -104,7 +104,7 @@ def test_detections_are_admitted_up_to_a_quarter_beyond_the_heights() -> None:
     assert replace(CITYPERSONS, height_filter_ratio=None).admitted(heights).all()
 
 
-def test_the_extended_protocol_adds_the_subsets_of_papers() -> None:
+def test_extended_protocol_adds_subsets_of_papers() -> None:
     assert CITYPERSONS_EXTENDED.subsets[:4] == CITYPERSONS.subsets
     assert [(s.name, str(s.height_range), str(s.visibility_range)) for s in CITYPERSONS_EXTENDED.subsets[4:]] == [
         ("heavy_all", "[50, inf)", "[0, 0.65]"),
@@ -113,7 +113,7 @@ def test_the_extended_protocol_adds_the_subsets_of_papers() -> None:
     ]
 
 
-def test_every_built_in_protocol_is_found_by_its_name_and_has_a_reasonable_subset() -> None:
+def test_built_in_protocols_have_their_names_and_reasonable_subset() -> None:
     assert {name: protocol.name for name, protocol in PROTOCOLS.items()} == {name: name for name in PROTOCOLS}
     assert set(PROTOCOLS) == {"citypersons", "citypersons_extended", "caltech", "acf"}
     for protocol in PROTOCOLS.values():

@@ -54,7 +54,7 @@ def test_epochs_are_those_of_trainer_and_evaluated_by_schedule(make: MakeTrainer
     assert results[0].metrics == {}
 
 
-def test_trainer_stands_after_epoch_that_was_yielded(make: MakeTrainer) -> None:
+def test_trainer_is_not_ahead_of_yielded_epoch(make: MakeTrainer) -> None:
     # A trial is saved by its caller between two results.
     trainer = make()
     epochs = fit(trainer)

@@ -43,7 +43,7 @@ def problems_of(path: Path, truth: GroundTruth | None) -> tuple[str, ...]:
     return problems
 
 
-def test_a_folder_of_caltechs_text_goes_with_images_by_name(tmp_path: Path) -> None:
+def test_caltech_text_folder_matches_images_by_name(tmp_path: Path) -> None:
     # Commas or blanks, frames in any order, blank lines; frame 31 and set10 are not in the ground truth.
     files = {
         "set06/V000.txt": "60,1,2,3,4,-7\n\n30 5 6 7 8 1e-1\r\n31,1,1,1,1,1\n30,\t9,  9,9,9,.5",
@@ -60,14 +60,14 @@ def test_a_folder_of_caltechs_text_goes_with_images_by_name(tmp_path: Path) -> N
     )
 
 
-def test_each_video_must_have_its_file(tmp_path: Path) -> None:
+def test_missing_file_of_video_is_reported(tmp_path: Path) -> None:
     (problem,) = problems_of(write_folder(tmp_path, {"set06/V000.txt": LINE}), truth_of(NAMES))
     assert "there is no set07/V011.txt; where nothing was detected in a video, make an empty file" in problem
     (problem,) = problems_of(write_folder(tmp_path / "empty", {"notes.txt": ""}), truth_of(NAMES))
     assert "must hold a text file for each video, such as set06/V000.txt, but holds none" in problem
 
 
-def test_detections_of_which_none_fits_are_not_an_empty_detector(tmp_path: Path) -> None:
+def test_detections_without_matching_frame_are_rejected(tmp_path: Path) -> None:
     # Counted from 0, as the images are: one too low in every file.
     files = {"set06/V000.txt": "29,1,2,3,4,0.5\n59,1,2,3,4,0.5\n", "set07/V011.txt": ""}
     (problem,) = problems_of(write_folder(tmp_path, files), truth_of(NAMES))
@@ -78,7 +78,7 @@ def test_detections_of_which_none_fits_are_not_an_empty_detector(tmp_path: Path)
     assert (listed(boxes), boxes.notes) == ([], ())
 
 
-def test_a_folder_goes_only_with_images_named_by_frame(tmp_path: Path) -> None:
+def test_text_folder_requires_images_named_by_frame(tmp_path: Path) -> None:
     write_folder(tmp_path, {"set06/V000.txt": LINE})
     (problem,) = problems_of(tmp_path, truth_of({1: "set06_V000_I00029.jpg", 2: "street.jpg"}))
     assert "but the ground truth has 'street'; give detections as COCO results" in problem
@@ -88,7 +88,7 @@ def test_a_folder_goes_only_with_images_named_by_frame(tmp_path: Path) -> None:
     assert "must have each frame once, but repeats 'set06_V000_I00029'" in problem
 
 
-def test_a_text_file_numbers_images_by_ascending_id(tmp_path: Path) -> None:
+def test_text_file_numbers_images_by_ascending_id(tmp_path: Path) -> None:
     path = tmp_path / "found.txt"
     path.write_text("3,1,2,3,4,0.5\n1,5,6,7,8,9\n")
     assert listed(read_detections(path, truth_of(NAMES))) == [(2, [1, 2, 3, 4], 0.5), (0, [5, 6, 7, 8], 9)]
@@ -125,7 +125,7 @@ def test_a_text_file_numbers_images_by_ascending_id(tmp_path: Path) -> None:
         ("1,1,2,3,4,1e999", "score must be a finite number"),
     ],
 )
-def test_lines_that_are_wrong(line: str, words: str, tmp_path: Path) -> None:
+def test_invalid_lines_are_reported(line: str, words: str, tmp_path: Path) -> None:
     path = tmp_path / "found.txt"
     path.write_text(f"1,1,2,3,4,5\n{line}\n")
     (problem,) = problems_of(path, truth_of(NAMES))
@@ -150,7 +150,7 @@ def test_all_mistakes_of_a_folder_are_reported_together(tmp_path: Path) -> None:
     assert len(problems_of(tmp_path, None)) == 4
 
 
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+def test_files_that_are_not_text_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "found.txt"
     path.write_bytes(b"1,2,3,4,5,6\n\xff\xfe")
     (problem,) = problems_of(path, truth_of(NAMES))
@@ -158,13 +158,13 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     assert "cannot be read (No such file or directory)" in problems_of(tmp_path / "absent.txt", truth_of(NAMES))[0]
 
 
-def test_coco_results_are_any_other_file(tmp_path: Path) -> None:
+def test_any_other_file_is_read_as_coco_results(tmp_path: Path) -> None:
     path = tmp_path / "found"
     path.write_text(json.dumps([detection(9, [1, 2, 3, 4], 0.5)]))
     assert listed(read_detections(path, truth_of(NAMES))) == [(2, [1, 2, 3, 4], 0.5)]
 
 
-def test_heights_are_scaled_about_the_centre(tmp_path: Path) -> None:
+def test_heights_are_scaled_about_centre(tmp_path: Path) -> None:
     path = tmp_path / "found.txt"
     path.write_text("1,10,100,50,128,0.5\n")
     # 128 px become 100: 14 px less above and below.
@@ -192,7 +192,7 @@ JUNK = st.binary(max_size=4) | st.sampled_from(
 
 @settings(max_examples=300)
 @given(junk=JUNK, start=st.integers(0, len(TEXT)), length=st.integers(0, 12))
-def test_junk_anywhere_in_a_text_file_is_a_sentence_or_is_read(
+def test_junk_in_text_file_is_reported_or_read(
     junk: bytes, start: int, length: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     content = TEXT.encode()

@@ -44,11 +44,11 @@ def problems_of(path: Path | str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_built_in_protocols_go_by_name(name: str) -> None:
+def test_built_in_protocols_are_found_by_name(name: str) -> None:
     assert load_protocol(name) is PROTOCOLS[name]
 
 
-def test_a_file_can_say_what_the_built_in_ones_do(tmp_path: Path) -> None:
+def test_files_can_define_built_in_protocols(tmp_path: Path) -> None:
     assert load_protocol(write(tmp_path, CALTECH_FILE)) == CALTECH
     acf = """\
         name: acf
@@ -75,7 +75,7 @@ def test_a_file_can_say_what_the_built_in_ones_do(tmp_path: Path) -> None:
     assert load_protocol(write(tmp_path, citypersons, "citypersons.yaml")) == CITYPERSONS
 
 
-def test_a_file_needs_no_more_than_its_subsets(tmp_path: Path) -> None:
+def test_only_subsets_are_required(tmp_path: Path) -> None:
     protocol = load_protocol(write(tmp_path, "subsets: [{name: tall, height: [100, 200]}]", "tall_people.yaml"))
     assert protocol.name == "tall_people"
     (subset,) = protocol.subsets
@@ -86,7 +86,7 @@ def test_a_file_needs_no_more_than_its_subsets(tmp_path: Path) -> None:
     assert protocol.fppi_points == CALTECH.fppi_points
 
 
-def test_all_mistakes_of_a_file_are_reported_together(tmp_path: Path) -> None:
+def test_all_mistakes_of_file_are_reported_together(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         """\
@@ -130,7 +130,7 @@ fppi_points: [0]
         ("subsets: [{name: a, height: [1, 2]}]\nvisibility_of_equal_boxes: 0", "needs unoccluded_visibility"),
     ],
 )
-def test_files_that_say_no_protocol(text: str, words: str, tmp_path: Path) -> None:
+def test_inconsistent_protocol_is_reported(text: str, words: str, tmp_path: Path) -> None:
     path = write(tmp_path, text)
     (problem,) = problems_of(path)
     assert problem.startswith(f"{path}: ")
@@ -146,12 +146,12 @@ def test_files_that_say_no_protocol(text: str, words: str, tmp_path: Path) -> No
         ("border_xyxy: [1, 2, 3, x]", ['border_xyxy[3]: found "x" (str); allowed: number']),
     ],
 )
-def test_lists_of_fixed_length_say_what_they_take(text: str, problems: list[str], tmp_path: Path) -> None:
+def test_fixed_length_list_is_reported_with_allowed_items(text: str, problems: list[str], tmp_path: Path) -> None:
     path = write(tmp_path, f"{text}\nsubsets: [{{name: a, height: [1, 2]}}]")
     assert problems_of(path) == tuple(f"{path}: {problem}" for problem in problems)
 
 
-def test_range_states_its_ends(tmp_path: Path) -> None:
+def test_incomplete_range_is_reported_with_allowed_bounds(tmp_path: Path) -> None:
     path = write(tmp_path, "subsets: [{name: a, height: [1]}, {name: b, height: 5}]")
     assert problems_of(path) == (
         f"{path}: subsets[0].height[1]: missing; allowed: number >= 0 or null",
@@ -160,24 +160,24 @@ def test_range_states_its_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tagged", ["!!bool foo", "!!timestamp foo", "!!float ''", "!!int ''"])
-def test_values_that_do_not_fit_their_tag(tagged: str, tmp_path: Path) -> None:
+def test_value_that_does_not_match_its_tag_is_reported(tagged: str, tmp_path: Path) -> None:
     (problem,) = problems_of(write(tmp_path, f"subsets: [{{name: a, height: [1, 2]}}]\nname: {tagged}"))
     assert "not valid YAML" in problem
 
 
-def test_protocols_that_do_not_exist(tmp_path: Path) -> None:
+def test_unknown_protocol_is_reported(tmp_path: Path) -> None:
     (problem,) = problems_of("cityperson")
     assert "name one of: acf, caltech, citypersons, citypersons_extended; or a YAML file of your own" in problem
     (problem,) = problems_of(tmp_path / "absent.yaml")
     assert "no such file" in problem
 
 
-def test_the_documentation_names_every_key() -> None:
+def test_documentation_lists_every_key() -> None:
     documentation = protocol_files.__doc__ or ""
     assert all(f"    {field.name}:" in documentation for field in fields(Protocol))
 
 
-def test_the_guide_shows_every_key_with_its_default(tmp_path: Path) -> None:
+def test_guide_states_every_key_with_its_default(tmp_path: Path) -> None:
     guide = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text(encoding="utf-8")
     example = guide.partition("```yaml\n")[2].partition("```")[0]
     shown = load_protocol(write(tmp_path, example))

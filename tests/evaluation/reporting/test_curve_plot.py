@@ -44,20 +44,20 @@ def ticks(axes: Axes) -> list[str]:
     return [label.get_text() for place, label in inside if low <= place <= high]
 
 
-def test_the_legend_goes_from_the_worst_to_the_best(axes: list[Axes]) -> None:
+def test_legend_is_ordered_from_worst_to_best(axes: list[Axes]) -> None:
     draw_curves([GOOD, BAD], "reasonable")
     assert legend(axes[0]) == [r"68.46% _bad \$1", "11.35% good"]
     assert axes[0].get_title() == "reasonable"
 
 
-def test_a_detector_keeps_its_colour_beside_a_worse_or_a_better_one(axes: list[Axes]) -> None:
+def test_colour_depends_on_order_of_arguments_only(axes: list[Axes]) -> None:
     draw_curves([GOOD], "a")
     draw_curves([GOOD, BAD], "b")
     colours = [{str(line.get_label()).split("% ")[1]: line.get_color() for line in each.get_lines()} for each in axes]
     assert colours[0]["good"] == colours[1]["good"] != colours[1][r"_bad \$1"]
 
 
-def test_axes_are_those_of_the_fields_papers(axes: list[Axes]) -> None:
+def test_axes_are_logarithmic_with_usual_ticks(axes: list[Axes]) -> None:
     draw_curves([GOOD, BAD], "reasonable")
     assert (axes[0].get_xscale(), axes[0].get_yscale()) == ("log", "log")
     assert axes[0].get_xlim() == (3.1e-3, 10.0)
@@ -65,7 +65,7 @@ def test_axes_are_those_of_the_fields_papers(axes: list[Axes]) -> None:
     assert ticks(axes[0]) == [".05", ".10", ".20", ".30", ".40", ".50", ".64", ".80", "1"]
 
 
-def test_axes_reach_down_to_the_curve_of_a_better_detector(axes: list[Axes]) -> None:
+def test_axes_extend_to_lower_miss_rates(axes: list[Axes]) -> None:
     # 1.5 % is missed: the tick below is 0.01.
     best = NamedCurve("best", 0.03, MissRateCurve(np.array([0.0, 0.002, 0.002]), np.array([0.2, 0.2, 0.015])))
     draw_curves([best, BAD], "reasonable")
@@ -73,7 +73,7 @@ def test_axes_reach_down_to_the_curve_of_a_better_detector(axes: list[Axes]) -> 
     assert ticks(axes[0])[:3] == [".01", ".02", ".05"]
 
 
-def test_lines_read_as_the_curves_do(axes: list[Axes]) -> None:
+def test_lines_equal_curves(axes: list[Axes]) -> None:
     draw_curves([GOOD, BAD], "reasonable")
     lines = {str(line.get_label()).split("% ")[1]: line for line in axes[0].get_lines()}
     for name, curve in (("good", GOOD.curve), (r"_bad \$1", BAD.curve)):
@@ -85,7 +85,7 @@ def test_lines_read_as_the_curves_do(axes: list[Axes]) -> None:
             assert y[np.searchsorted(x, fppi, side="right") - 1] == curve.at([fppi]).item()
 
 
-def test_nobody_missed_and_nobody_found_can_be_drawn(axes: list[Axes]) -> None:
+def test_miss_rates_of_zero_and_one_can_be_drawn(axes: list[Axes]) -> None:
     # Warnings, such as of the logarithm of 0, are errors here.
     perfect = NamedCurve("perfect", 0.0, MissRateCurve(np.array([0.0]), np.array([0.0])))
     blind = NamedCurve("blind", 1.0, MissRateCurve(np.empty(0), np.empty(0)))
@@ -95,12 +95,12 @@ def test_nobody_missed_and_nobody_found_can_be_drawn(axes: list[Axes]) -> None:
 
 
 @pytest.mark.parametrize(("file_format", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
-def test_equal_curves_make_equal_files_of_the_format_asked_for(file_format: str, start: bytes) -> None:
+def test_equal_curves_give_equal_files_in_requested_format(file_format: str, start: bytes) -> None:
     first = draw_curves([GOOD, BAD], "reasonable", file_format)
     assert first.startswith(start)
     assert first == draw_curves([GOOD, BAD], "reasonable", file_format)
 
 
-def test_a_picture_is_wide_enough_for_print() -> None:
+def test_picture_is_wide_enough_for_print() -> None:
     with Image.open(io.BytesIO(draw_curves([GOOD, BAD], "reasonable"))) as picture:
         assert picture.size == (960, 810)

@@ -12,7 +12,7 @@ from tests.evaluation.coco_files import coco, detection, parse, person
 BOX = [0.0, 0.0, 20.0, 60.0]
 
 
-def test_the_table_is_in_per_cent() -> None:
+def test_table_is_in_per_cent() -> None:
     # One of two found, no false positive: 50 %; heavy is empty.
     people = [person(1, BOX, vis_ratio=0.9), person(2, [0, 0, 40, 100]), person(2, BOX, ignore=1)]
     result = evaluate(coco(2, people), [detection(1, BOX, 0.9)], CITYPERSONS)
@@ -29,7 +29,7 @@ def test_the_table_is_in_per_cent() -> None:
     ]
 
 
-def test_notes_on_ground_truth_are_printed_once_and_those_on_detections_each() -> None:
+def test_notes_on_ground_truth_are_printed_once_and_on_detections_per_detector() -> None:
     truth, boxes = parse(coco(1, [person(1, BOX, vis_ratio=0.9)]), [detection(1, BOX, 0.9)])
     truth = replace(truth, notes=("truth: read otherwise.",))
     detectors = tuple(
