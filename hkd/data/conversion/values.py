@@ -10,7 +10,7 @@ from hkd.coco.values import is_coordinates, shown
 
 
 def box_at(value: object, where: str, problems: list[str]) -> list[float] | None:
-    """Four finite numbers, at most 1e9 in size; else ``None``, and a sentence that begins with ``where``."""
+    """Four finite numbers, at most 1e9 in size; else ``None``, and a sentence that starts with ``where``."""
     if not is_coordinates(value):
         problems.append(f"{where} is {shown(value)}; it must be four finite numbers, none beyond 1e9")
         return None
@@ -24,7 +24,7 @@ def decimal(text: str) -> float:
         ValueError: the text is not a number; unlike ``float()``, also for ``1_0`` and digits of other scripts.
     """
     if "_" in text or not text.isascii():
-        raise ValueError(f"{text!r} is no number")
+        raise ValueError(f"{text!r} is not a number")
     return float(text)
 
 
@@ -44,7 +44,7 @@ def upright_size(path: Path, where: str, problems: list[str]) -> tuple[int, int]
         if orientation == 1:
             return size
         problems.append(
-            f"{where}: '{path}' is stored turned (EXIF orientation {orientation}); store it upright, and see that its"
+            f"{where}: '{path}' is stored rotated (EXIF orientation {orientation}); store it upright, and see that its"
             " boxes fit"
         )
     return None

@@ -29,7 +29,7 @@ def test_rotated_and_damaged_images_are_reported(tmp_path: Path) -> None:
     assert upright_size(tmp_path / "upright.jpg", "line 1", problems) == (40, 30)
     assert problems == []
     for name, words in (
-        ("turned.jpg", "is stored turned (EXIF orientation 6)"),
+        ("turned.jpg", "is stored rotated (EXIF orientation 6)"),
         ("damaged.jpg", "does not open as an image"),
         ("none.jpg", "found no image"),
     ):
