@@ -24,6 +24,11 @@ PYRAMID_LEVELS = ("p2", "p3", "p4", "p5", "p6")
 PYRAMID_STRIDES = (4, 8, 16, 32, 64)
 """Stride of each level, pixels."""
 
+FeatureLoss = Literal["pearson", "mse"]
+"""``pearson`` compares channels up to scale and offset, ``mse`` compares values."""
+ComparedCells = Literal["sample", "all"]
+"""``sample``: one in 3 to 11 cells of large maps, see :mod:`hkd.distillation.cells`; ``all``: every cell."""
+
 
 class Section(BaseModel):
     """A part of the configuration: immutable; unknown keys are errors."""
@@ -205,7 +210,7 @@ class TeacherConfig(DetectorConfig):
 class FeatureStageConfig(Section):
     """A distillation stage that compares features."""
 
-    loss: Literal["pearson", "mse"] = "pearson"
+    loss: FeatureLoss = "pearson"
     """``pearson``: 1 - correlation per channel (PKD, NeurIPS 2022); ``mse``: mean squared difference."""
     weight: NonNegativeFloat = 1.0
     """Weight of the loss; 0 disables the stage at no cost."""
@@ -230,7 +235,7 @@ class DistillationConfig(Section):
     region: FeatureStageConfig = FeatureStageConfig()
     embedding: FeatureStageConfig = FeatureStageConfig(weight=0.0)
     logits: LogitStageConfig = LogitStageConfig()
-    compared_cells: Literal["sample", "all"] = "sample"
+    compared_cells: ComparedCells = "sample"
     """Cells at which pyramid and region features are compared. ``sample`` takes one cell in up to 11 of a large map, at
     least 1,000 per batch: faster, for an equally good student (benchmarks/NOTES.md)."""
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from hkd.cli import main
 from hkd.config import TrialConfig
 from hkd.config_files.parsing import load_config
-from hkd.distillation.pyramid import feature_loss
+from hkd.distillation.feature_losses import feature_loss
 from hkd.evaluation.protocols import PROTOCOLS
 from sweeps.settings.study import load_study
 from sweeps.trials.samplers import sampler_of_proposal

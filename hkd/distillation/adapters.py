@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hkd.config import PYRAMID_LEVELS
-from hkd.distillation.pyramid import FeatureLoss
+from hkd.config import PYRAMID_LEVELS, FeatureLoss
 
 
 class Adapter(nn.Module):
@@ -41,8 +40,8 @@ class Adapters(nn.Module):
     """The adapters of all distilled stages: one per pyramid level, one for region features, one for the embedding.
 
     Each adapter's initial weights depend on ``seed`` and on its own stage and level only: the global generator keeps
-    its state, and removing one stage does not change another. Adapters have a bias for ``mse`` only, because
-    ``pearson`` subtracts every channel's mean.
+    its state, and removing one stage does not change the initial weights of another. Adapters have a bias, except for
+    ``pearson``, which subtracts every channel's mean.
 
     Args:
         student_channels: channels of the student's pyramid and region features.
@@ -87,4 +86,4 @@ class Adapters(nn.Module):
 def _adapter(in_channels: int, out_channels: int, loss: FeatureLoss, seed: int) -> nn.Module:
     if in_channels == out_channels:
         return nn.Identity()
-    return Adapter(in_channels, out_channels, bias=loss == "mse", seed=seed)
+    return Adapter(in_channels, out_channels, bias=loss != "pearson", seed=seed)

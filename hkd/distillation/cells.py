@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from hkd.config import ComparedCells
 from hkd.distillation.moments import cell_rows
-
-ComparedCells = Literal["sample", "all"]
-"""``sample``: one in 3 to 11 cells of large maps, see :func:`sampling_stride`; ``all``: every cell."""
 
 # Strides by descending size, each with its prime factor.
 _STRIDES = ((11, 11), (9, 3), (7, 7), (5, 5), (3, 3))

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from hkd.config import DetectorConfig, DistillationConfig
+from hkd.config import ComparedCells, DetectorConfig, DistillationConfig, FeatureLoss
 from hkd.distillation.adapters import Adapter, Adapters
-from hkd.distillation.cells import ComparedCells
 from hkd.distillation.logits import box_delta_loss, kl_distillation_loss
-from hkd.distillation.pyramid import FeatureLoss, pyramid_distillation_loss
+from hkd.distillation.pyramid import pyramid_distillation_loss
 from hkd.distillation.region import embedding_distillation_loss, region_distillation_loss
 from hkd.metric_names import TOTAL_LOSS
 from hkd.structures import DetectorOutput, RegionOutput

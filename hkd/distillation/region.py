@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hkd.distillation.cells import ComparedCells, compared_maps, is_known_full
-from hkd.distillation.pyramid import FeatureLoss, feature_loss
+from hkd.config import ComparedCells, FeatureLoss
+from hkd.distillation.cells import compared_maps, is_known_full
+from hkd.distillation.feature_losses import feature_loss
 
 
 def region_distillation_loss(
@@ -26,7 +27,7 @@ def region_distillation_loss(
         teacher: (R, C, 7, 7), for the same regions; receives no gradient.
         valid: (R,) bool; if no region is valid, the loss is 0.
         kind: the feature loss.
-        adapter_weight: see :func:`hkd.distillation.pyramid.pearson_loss`.
+        adapter_weight: see :func:`hkd.distillation.feature_losses.pearson_loss`.
         cells: cells to compare, see :func:`hkd.distillation.cells.compared_maps`.
 
     Returns:
@@ -46,7 +47,7 @@ def embedding_distillation_loss(
         teacher: (R, D), for the same regions; receives no gradient.
         valid: (R,) bool; if no region is valid, the loss is 0.
         kind: the feature loss.
-        adapter_weight: see :func:`hkd.distillation.pyramid.pearson_loss`.
+        adapter_weight: see :func:`hkd.distillation.feature_losses.pearson_loss`.
 
     Returns:
         () float32.

@@ -31,8 +31,8 @@ from benchmarks.step.timing import Spread, ratios, time_interleaved
 from benchmarks.step.torchvision_trainer import TEMPERATURE, TorchvisionTrainer, logit_loss, pkd_loss
 from benchmarks.step.workload import STUDENT, TEACHER, Workload
 from hkd.data.prepare import prepare_data
+from hkd.distillation.feature_losses import pearson_loss
 from hkd.distillation.logits import kl_distillation_loss
-from hkd.distillation.pyramid import pearson_loss
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 from hkd.training.step import GRADIENT_RATIO, forward_teacher_pyramid

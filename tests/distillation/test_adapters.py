@@ -57,12 +57,15 @@ def test_undistilled_stages_have_no_adapters() -> None:
     assert adapters.embedding is None
 
 
-def test_only_adapters_for_mse_have_bias() -> None:
-    names = {name for name, _ in _adapters(region="mse", embedding="mse").named_parameters() if name.endswith("bias")}
-    assert names == {"region.bias", "embedding.bias"}
-    assert {name for name, _ in _adapters(pyramid="mse").named_parameters() if name.endswith("bias")} == {
-        f"pyramid.{level}.bias" for level in PYRAMID_LEVELS
-    }
+def test_adapters_have_bias_except_for_pearson() -> None:
+    # The second stands for any further loss: most see a channel's offset, which a bias corrects.
+    for loss in ("mse", "smooth_l1"):
+        adapters = _adapters(region=loss, embedding=loss)
+        names = {name for name, _ in adapters.named_parameters() if name.endswith("bias")}
+        assert names == {"region.bias", "embedding.bias"}
+        assert {name for name, _ in _adapters(pyramid=loss).named_parameters() if name.endswith("bias")} == {
+            f"pyramid.{level}.bias" for level in PYRAMID_LEVELS
+        }
 
 
 def test_initial_weights_depend_on_seed_and_not_on_global_generator() -> None:

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hkd.distillation.cells import ComparedCells, compared_maps, is_known_full, sampling_stride
-from hkd.distillation.pyramid import FeatureLoss, feature_loss, pyramid_distillation_loss, valid_cell_mask
+from hkd.config import ComparedCells, FeatureLoss
+from hkd.distillation.cells import compared_maps, is_known_full, sampling_stride
+from hkd.distillation.feature_losses import feature_loss
+from hkd.distillation.pyramid import pyramid_distillation_loss, valid_cell_mask
 from hkd.distillation.region import region_distillation_loss
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from hkd.distillation.feature_losses import pearson_loss
 from hkd.distillation.moments import Moments, adapted_moments, channel_moments
-from hkd.distillation.pyramid import pearson_loss, pyramid_distillation_loss
+from hkd.distillation.pyramid import pyramid_distillation_loss
 
 
 def _normal(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:

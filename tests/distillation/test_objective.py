@@ -8,11 +8,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hkd.config import DetectorConfig, DistillationConfig, FeatureStageConfig, LogitStageConfig, TeacherConfig
+from hkd.config import (
+    ComparedCells,
+    DetectorConfig,
+    DistillationConfig,
+    FeatureLoss,
+    FeatureStageConfig,
+    LogitStageConfig,
+    TeacherConfig,
+)
 from hkd.distillation import cells
 from hkd.distillation.logits import box_delta_loss, kl_distillation_loss
 from hkd.distillation.objective import DistillationObjective, build_objective, total_loss
-from hkd.distillation.pyramid import FeatureLoss, pyramid_distillation_loss
+from hkd.distillation.pyramid import pyramid_distillation_loss
 from hkd.distillation.region import embedding_distillation_loss, region_distillation_loss
 from hkd.structures import DetectorOutput, RegionOutput, Regions, RegionTaps, RpnOutput, SampledRegions
 
@@ -128,7 +136,7 @@ class TestParts:
         monkeypatch.setattr(cells, "_MINIMUM_CELLS", 10)  # these maps are small
         (pyramid, region), (teacher_pyramid, teacher) = _features(STUDENT, seed=0), _features(TEACHER, seed=1)
         found: dict[str, list[float]] = {"distill_pyramid": [], "distill_region": []}
-        asked: tuple[cells.ComparedCells, ...] = ("sample", "all")
+        asked: tuple[ComparedCells, ...] = ("sample", "all")
         for compared_cells in asked:
             distillation = _distillation(ALL_STAGES, kind).model_copy(update={"compared_cells": compared_cells})
             objective = build_objective(distillation, STUDENT, TEACHER, seed=0)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hkd.distillation.pyramid import FeatureLoss
+from hkd.config import FeatureLoss
 from hkd.distillation.region import embedding_distillation_loss, region_distillation_loss
 
 VALID = torch.tensor([True, True, False, True, False, True, True, True])
