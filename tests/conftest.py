@@ -1,4 +1,4 @@
-"""What all tests share: where real data lies, and an environment in which nothing draws, phones home or hogs cores."""
+"""Fixtures of all tests: the folder of real data, and an environment without displays, telemetry and extra threads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ END_TO_END = Path(__file__).parent / "end_to_end"
 TEST_THREADS = 1
 """Networks in tests are tiny: more threads only wait for each other, and times stay comparable on big machines."""
 
-# The same examples in every run: a change is judged by what it changes.
+# The same examples in every run: results of two revisions are comparable.
 settings.register_profile("hkd", derandomize=True, deadline=None)
 settings.load_profile("hkd")
 
@@ -34,7 +34,7 @@ def shared_data() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test in end_to_end/ belongs to that tier whether or not its author thought of the marker."""
+    """Mark all tests in end_to_end/."""
     for item in items:
         if END_TO_END in item.path.parents:
             item.add_marker(pytest.mark.end_to_end)

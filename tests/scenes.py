@@ -1,4 +1,4 @@
-"""Generated scenes that several folders of tests share as fixtures: reading them is not what they test."""
+"""Generated scenes as fixtures of several folders of tests."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def test_epoch_depends_only_on_seed_and_epoch() -> None:
 
 
 def test_augmentation_differs_between_steps_and_epochs() -> None:
-    # All images are alike and as large as their canvas, so that only the draw can tell batches apart.
+    # All images are alike and as large as their canvas, so that batches differ by their augmentation only.
     annotations, store = _set([[[10, 10, 20, 40]]] * 8)
     store.images[:] = 100
     loader = BatchLoader(

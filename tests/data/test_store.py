@@ -193,7 +193,7 @@ def test_checksum_is_verified_once_per_process(annotations: Annotations, tmp_pat
     state = path.stat()
     _flip_a_bit(path)
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
-    _open(annotations, tmp_path / "cache")  # not looked at again: this would warn
+    _open(annotations, tmp_path / "cache")  # not verified again, which would warn
     store_module._verified.clear()
     with pytest.warns(UserWarning, match="does not have the checksum"):
         _open(annotations, tmp_path / "cache")
@@ -225,7 +225,7 @@ def test_one_process_builds_while_others_wait(
 
 
 def test_all_undecodable_images_are_reported_and_no_store_is_left(annotations: Annotations, tmp_path: Path) -> None:
-    for name in ("0.png", "2.png"):  # headers stay whole: reading the annotations has nothing to complain of
+    for name in ("0.png", "2.png"):  # headers stay valid, so that reading the annotations succeeds
         path = tmp_path / "images" / name
         path.write_bytes(path.read_bytes()[:200])
     annotations = read_annotations(tmp_path / "set.json")

@@ -71,7 +71,7 @@ def scenes() -> list[Scene]:
 
 
 def _slab(width: int, height: int) -> Sprite:
-    """An opaque red rectangle that stands on the middle of its lower edge."""
+    """An opaque red rectangle whose foot is the middle of its lower edge."""
     return Sprite(Image.new("RGBA", (width, height), (255, 0, 0, 255)), width // 2, height)
 
 
@@ -112,7 +112,7 @@ def test_row_of_feet_determines_height(look: int) -> None:
 
 
 def test_visibility_of_half_occluded_figure() -> None:
-    # A 20 x 80 figure, its lower 40 rows behind a wider slab that stands lower: half of its box is left.
+    # A 20 x 80 figure, its lower 40 rows behind a wider slab with a lower foot: half of its box is visible.
     canvas = Canvas(Image.new("RGB", (100, 150), BACKGROUND))
     full = canvas.paste(_slab(20, 80), 50, 100, identity=1)
     assert full is not None
@@ -251,7 +251,7 @@ def test_equal_seed_and_index_give_equal_bytes_in_another_process() -> None:
 
 
 def test_golden_boxes() -> None:
-    # A scene as it was when its picture was looked at; a style of its own, so that tuning the default keeps it.
+    # A scene whose picture was inspected; with a fixed style, so that tuning the default does not change it.
     boxes = draw_scene(0, GOLDEN_INDEX, style=GOLDEN_STYLE).boxes
     assert [(box.ignore, box.is_crowd) for box in boxes] == [(ignore, crowd) for _, _, ignore, crowd in GOLDEN_BOXES]
     # Edges of polygons may move by a pixel with the drawing library's version.
@@ -445,7 +445,7 @@ def test_interrupted_drawing_leaves_previous_files_unchanged(tmp_path: Path, mon
     def interrupted(seed: int, index: int, *arguments: Any) -> Scene:
         if index == FIRST_VALIDATION_INDEX:
             raise KeyboardInterrupt
-        # Another picture than the one that is there, as a later version of the code might draw.
+        # A different picture than the existing one, as a later version of the code might draw.
         return draw_scene(seed + 1, index, *arguments)
 
     monkeypatch.setattr(synthetic, "draw_scene", interrupted)

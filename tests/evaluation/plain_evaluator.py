@@ -1,4 +1,4 @@
-"""The evaluation as its definition reads: box by box and image by image, in plain Python.
+"""The evaluation by its definition, box by box and image by image, in plain Python.
 
 Follows the steps of the CityPersons script, including its habit of going through sorted ground truth with the best
 overlap so far, and what Dollar's code does to boxes before; slow, and easy to check against them.
@@ -32,14 +32,14 @@ def plain_overlap(detection: list[float], truth: list[float], is_ignored: bool) 
 def plain_match(
     detections: list[list[float]], truths: list[tuple[list[float], bool]], iou_threshold: float
 ) -> list[int]:
-    """Verdicts on one image's detections, given best first, against its (box, ignored) ground truth."""
+    """Outcomes of one image's detections, given best first, against its (box, ignored) ground truth."""
     counting_first = sorted(truths, key=lambda truth: truth[1])
-    taken = [False] * len(truths)
+    is_matched = [False] * len(truths)
     outcomes = []
     for detection in detections:
         best_overlap, best = iou_threshold, None
         for g, (box, is_ignored) in enumerate(counting_first):
-            if taken[g]:
+            if is_matched[g]:
                 continue
             if best is not None and is_ignored:
                 break
@@ -52,7 +52,7 @@ def plain_match(
         elif counting_first[best][1]:
             outcomes.append(LEFT_OUT)
         else:
-            taken[best] = True
+            is_matched[best] = True
             outcomes.append(TRUE)
     return outcomes
 
@@ -84,7 +84,7 @@ def plain_visibility(truth: GroundTruth, g: int, box: list[float], visible: list
     return visible[2] * visible[3] / (box[2] * box[3])
 
 
-def plain_lies_inside(box: list[float], protocol: Protocol) -> bool:
+def plain_is_inside(box: list[float], protocol: Protocol) -> bool:
     """Whether a box is wholly inside the border."""
     if protocol.border_xyxy is None:
         return True
@@ -108,7 +108,7 @@ def plain_truth(truth: GroundTruth, protocol: Protocol, subset: Subset, g: int) 
     counts = (
         not truth.ignore[g]
         and label not in ignored
-        and plain_lies_inside(box, protocol)
+        and plain_is_inside(box, protocol)
         and plain_contains(subset.height_range, height)
         and plain_contains(subset.visibility_range, visibility)
     )
@@ -158,7 +158,7 @@ def plain_log_average_miss_rate(
 ) -> float | None:
     """MR^-2 of a subset.
 
-    ``as_the_script`` reads the last recall where the first false positive lies beyond an FPPI point, as the
+    ``as_the_script`` reads the last recall where the first false positive is beyond an FPPI point, as the
     CityPersons script does.
     """
     outcomes, num_counting = plain_outcomes(truth, detections, protocol, subset)

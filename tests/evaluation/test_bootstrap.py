@@ -28,7 +28,7 @@ def unequal_scores(detections: list[Json]) -> list[Json]:
 
 
 def copied(ground_truth: Json, detections: list[Json], weights: np.ndarray) -> tuple[Json, list[Json]]:
-    """The data set in which image i + 1 stands ``weights[i]`` times, copies beside each other."""
+    """The data set with ``weights[i]`` adjacent copies of image i + 1."""
     people: list[Json] = []
     found: list[Json] = []
     number = 0
@@ -47,7 +47,7 @@ def drawn(num_images: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def in_one_image(num_images: int, wrong: int) -> tuple[Json, list[Json]]:
-    """Everyone is found late, after the false positives, which all lie in image 1."""
+    """Every person is found after the false positives, which are all in image 1."""
     people = [person(i + 1, BOX) for i in range(num_images)]
     found = [detection(1, ELSEWHERE, 0.9) for _ in range(wrong)]
     return coco(num_images, people), found + [detection(i + 1, BOX, 0.5) for i in range(num_images)]
@@ -164,7 +164,7 @@ def test_comparison_is_paired_by_resample() -> None:
     (comparison,) = compare(first, second, confidence=0.5)
     assert comparison.difference == pytest.approx(0.05)
     assert comparison.probability_second_better == pytest.approx(0.5)
-    # Quantiles 1/4 and 3/4 of three lie half-way between neighbours.
+    # Quantiles 1/4 and 3/4 of three values are half-way between neighbours.
     assert comparison.low == pytest.approx(-0.05)
     assert comparison.high == pytest.approx(0.1)
     assert comparison.resamples_without_value == 1

@@ -125,7 +125,7 @@ def test_result_round_trips_through_json() -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda protocol: protocol.name)
 def test_json_keeps_subset_bounds_of_every_protocol(protocol: Protocol) -> None:
-    # Caltech's scales are of those whom nothing hides: a visibility of infinity, which JSON has not.
+    # Caltech's scales count people of infinite visibility, which JSON cannot express.
     read = EvaluationResult.from_json(evaluate(coco(1, [person(1, BOX)]), [], protocol).to_json())
     assert [(s.height_range, s.visibility_range) for s in read.subsets] == [
         (s.height_range, s.visibility_range) for s in protocol.subsets
@@ -185,7 +185,7 @@ def test_inputs_in_memory_are_checked_like_files() -> None:
 
 
 def test_custom_protocol_changes_matching() -> None:
-    # Judged at IoU 0.75 nothing matches at 0.6: the same detection turns into a false positive.
+    # At a threshold of 0.75 an IoU of 0.6 is no match: the same detection is a false positive.
     strict = replace(CITYPERSONS, name="strict", iou_threshold=0.75, subsets=CITYPERSONS.subsets[:1])
     ground_truth, detections = coco(1, [person(1, BOX)]), [detection(1, [0, 0, 12, 60], 0.9)]
     assert evaluate(ground_truth, detections, CITYPERSONS).as_metrics()["mr2_reasonable"] == 0.0
@@ -198,7 +198,7 @@ def test_result_agrees_with_matches() -> None:
     truth, boxes = parse(coco(2, [person(1, BOX)]), [detection(1, BOX, 0.5), detection(2, BOX, 0.9)])
     matches = match(truth, boxes, CITYPERSONS)
     result = evaluate_boxes(truth, boxes, CITYPERSONS, matches)
-    # Best first. In heavy the person is ignored, and who lies on it left out.
+    # Best first. In heavy the person is ignored, and the detection on it left out.
     assert matches.outcomes.tolist() == [[0, 1], [0, 1], [0, -1], [0, 1]]
     assert (
         [s.num_ground_truth for s in result.subsets] == matches.counted_per_image.sum(axis=1).tolist() == [1, 1, 0, 1]

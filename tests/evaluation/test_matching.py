@@ -18,8 +18,10 @@ from tests.evaluation.coco_files import EVERYONE, Json, coco, crowded_scene, det
 from tests.evaluation.plain_evaluator import plain_outcomes
 
 
-def verdicts(people: list[Json], detections: list[Json], protocol: Protocol = EVERYONE, subset: int = 0) -> list[int]:
-    """The verdict on each detection, in the order given."""
+def outcomes_of(
+    people: list[Json], detections: list[Json], protocol: Protocol = EVERYONE, subset: int = 0
+) -> list[int]:
+    """The outcome of each detection, in the order given."""
     truth, boxes = parse(coco(3, people), detections)
     matches = match(truth, boxes, protocol)
     assert len(matches.order) == len(detections)
@@ -28,19 +30,19 @@ def verdicts(people: list[Json], detections: list[Json], protocol: Protocol = EV
 
 def test_person_is_matched_once() -> None:
     box = [0.0, 0.0, 10.0, 20.0]
-    # The better score takes it, wherever it stands in the file.
-    assert verdicts([person(1, box)], [detection(1, box, 0.5), detection(1, box, 0.9)]) == [
+    # The higher score matches, whatever its position in the file.
+    assert outcomes_of([person(1, box)], [detection(1, box, 0.5), detection(1, box, 0.9)]) == [
         FALSE_POSITIVE,
         TRUE_POSITIVE,
     ]
     # In another image there is no one.
-    assert verdicts([person(1, box)], [detection(2, box, 0.9)]) == [FALSE_POSITIVE]
+    assert outcomes_of([person(1, box)], [detection(2, box, 0.9)]) == [FALSE_POSITIVE]
 
 
 def test_overlap_equal_to_threshold_matches() -> None:
     # 10 x 10 inside 10 x 20: IoU 100 / 200.
-    assert verdicts([person(1, [0, 0, 10, 20])], [detection(1, [0, 0, 10, 10], 0.9)]) == [TRUE_POSITIVE]
-    assert verdicts([person(1, [0, 0, 10, 20.001])], [detection(1, [0, 0, 10, 10], 0.9)]) == [FALSE_POSITIVE]
+    assert outcomes_of([person(1, [0, 0, 10, 20])], [detection(1, [0, 0, 10, 10], 0.9)]) == [TRUE_POSITIVE]
+    assert outcomes_of([person(1, [0, 0, 10, 20.001])], [detection(1, [0, 0, 10, 10], 0.9)]) == [FALSE_POSITIVE]
 
 
 def test_detection_matches_box_of_highest_overlap() -> None:
@@ -48,10 +50,10 @@ def test_detection_matches_box_of_highest_overlap() -> None:
     # The second, at 3..13, has B as its favourite (1), gone, and takes A (7 / 13). For the third nothing is left.
     people = [person(1, [0, 0, 10, 50]), person(1, [3, 0, 10, 50])]
     detections = [detection(1, [x, 0, 10, 50], score) for x, score in ((2, 0.9), (3, 0.8), (0, 0.7))]
-    assert verdicts(people, detections) == [TRUE_POSITIVE, TRUE_POSITIVE, FALSE_POSITIVE]
+    assert outcomes_of(people, detections) == [TRUE_POSITIVE, TRUE_POSITIVE, FALSE_POSITIVE]
     # Had the first taken A, the last, at -1..9, would find only B, too far (6 / 14).
     detections[2] = detection(1, [-1, 0, 10, 50], 0.85)
-    assert verdicts(people, detections[::2]) == [TRUE_POSITIVE, TRUE_POSITIVE]
+    assert outcomes_of(people, detections[::2]) == [TRUE_POSITIVE, TRUE_POSITIVE]
 
 
 def test_equal_overlaps_match_the_later_record() -> None:
@@ -59,32 +61,32 @@ def test_equal_overlaps_match_the_later_record() -> None:
     # (8 / 12, against 4 / 16 of B), and finds it only if the first took B: B must be the later record.
     a, b = person(1, [0, 0, 10, 50]), person(1, [4, 0, 10, 50])
     detections = [detection(1, [2, 0, 10, 50], 0.9), detection(1, [-2, 0, 10, 50], 0.8)]
-    assert verdicts([a, b], detections) == [TRUE_POSITIVE, TRUE_POSITIVE]
-    assert verdicts([b, a], detections) == [TRUE_POSITIVE, FALSE_POSITIVE]
+    assert outcomes_of([a, b], detections) == [TRUE_POSITIVE, TRUE_POSITIVE]
+    assert outcomes_of([b, a], detections) == [TRUE_POSITIVE, FALSE_POSITIVE]
 
 
 def test_ignored_ground_truth_matches_any_number_of_detections_by_their_area() -> None:
     # A 10 x 10 detection wholly inside a 100 x 100 region: own overlap 1, IoU 0.01.
     region = person(1, [0, 0, 100, 100], ignore=1)
     inside = [detection(1, [10 * i, 0, 10, 10], 0.9) for i in range(4)]
-    assert verdicts([region], inside) == [LEFT_OUT] * 4
+    assert outcomes_of([region], inside) == [LEFT_OUT] * 4
     # Half of it inside is enough, less is not.
     at_edge = [detection(1, [95, 0, 10, 10], 0.9), detection(1, [95.1, 0, 10, 10], 0.9)]
-    assert verdicts([region], at_edge) == [LEFT_OUT, FALSE_POSITIVE]
+    assert outcomes_of([region], at_edge) == [LEFT_OUT, FALSE_POSITIVE]
 
 
 def test_person_takes_precedence_over_ignore_region() -> None:
     # The detection lies wholly on the region, and on the person by 100 / 180 only: it takes the person all the same.
     people = [person(1, [0, 0, 100, 100], iscrowd=1), person(1, [0, 0, 10, 18])]
     twice = [detection(1, [0, 0, 10, 10], 0.9), detection(1, [0, 0, 10, 10], 0.8)]
-    assert verdicts(people, twice) == [TRUE_POSITIVE, LEFT_OUT]
+    assert outcomes_of(people, twice) == [TRUE_POSITIVE, LEFT_OUT]
 
 
 def test_subset_ignores_boxes_that_do_not_count_and_leaves_out_other_heights() -> None:
     # 100 px high, visible by half: counts in heavy and all, is ignored in reasonable and small.
     people = [person(1, [0, 0, 40, 100], vis_ratio=0.5)]
     detections = [detection(1, [0, 0, 40, 100], 0.9), detection(2, [0, 0, 40, 95], 0.8)]
-    by_subset = [verdicts(people, detections, CITYPERSONS, subset) for subset in range(4)]
+    by_subset = [outcomes_of(people, detections, CITYPERSONS, subset) for subset in range(4)]
     assert by_subset == [
         [LEFT_OUT, FALSE_POSITIVE],
         [LEFT_OUT, LEFT_OUT],  # small leaves out detections of 93.75 px or more
@@ -97,8 +99,8 @@ def test_left_out_detection_does_not_match() -> None:
     # 60 px high and counted in small; the surer detection is 94 px high, too high for small, though IoU 60 / 94.
     people = [person(1, [0, 0, 20, 60])]
     detections = [detection(1, [0, 0, 20, 94], 0.9), detection(1, [0, 0, 20, 60], 0.8)]
-    assert verdicts(people, detections, CITYPERSONS, subset=1) == [LEFT_OUT, TRUE_POSITIVE]
-    assert verdicts(people, detections, CITYPERSONS, subset=0) == [TRUE_POSITIVE, FALSE_POSITIVE]
+    assert outcomes_of(people, detections, CITYPERSONS, subset=1) == [LEFT_OUT, TRUE_POSITIVE]
+    assert outcomes_of(people, detections, CITYPERSONS, subset=0) == [TRUE_POSITIVE, FALSE_POSITIVE]
 
 
 def test_equal_scores_keep_the_order_of_images_then_of_the_file() -> None:
@@ -227,25 +229,25 @@ def test_ignored_box_keeps_shape_that_counted_box_changes() -> None:
     # of 41 x 100 there takes it (overlap 1 after, 10 / 41 before).
     protocol = replace(EVERYONE, truth_aspect_ratio=0.41)
     wide = detection(1, [-15.5, 0, 41, 100], 0.9)
-    assert verdicts([person(1, [0, 0, 10, 100])], [wide], protocol) == [TRUE_POSITIVE]
-    assert verdicts([person(1, [0, 0, 10, 100])], [wide]) == [FALSE_POSITIVE]
+    assert outcomes_of([person(1, [0, 0, 10, 100])], [wide], protocol) == [TRUE_POSITIVE]
+    assert outcomes_of([person(1, [0, 0, 10, 100])], [wide]) == [FALSE_POSITIVE]
     # Ignored it stays 10 wide, and covers 10 / 41 of the detection.
-    assert verdicts([person(1, [0, 0, 10, 100], ignore=1)], [wide], protocol) == [FALSE_POSITIVE]
+    assert outcomes_of([person(1, [0, 0, 10, 100], ignore=1)], [wide], protocol) == [FALSE_POSITIVE]
 
 
 def test_detections_are_resized_before_matching() -> None:
     # 10 x 100 becomes 41 x 100 about its centre, at 5.
     narrow = detection(1, [0, 0, 10, 100], 0.9)
     people = [person(1, [-15.5, 0, 41, 100])]
-    assert verdicts(people, [narrow], replace(EVERYONE, detection_aspect_ratio=0.41)) == [TRUE_POSITIVE]
-    assert verdicts(people, [narrow]) == [FALSE_POSITIVE]
+    assert outcomes_of(people, [narrow], replace(EVERYONE, detection_aspect_ratio=0.41)) == [TRUE_POSITIVE]
+    assert outcomes_of(people, [narrow]) == [FALSE_POSITIVE]
 
 
 @pytest.mark.parametrize("pairs_at_a_time", [None, 7, 1000])
 def test_matcher_equals_plain_matcher_in_crowds_for_any_block_size(
     pairs_at_a_time: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # 15 people in 60 x 60 px with 40 detections: long chains of who displaces whom.
+    # 15 people in 60 x 60 px with 40 detections: long chains of displacements.
     if pairs_at_a_time is not None:
         monkeypatch.setattr(matching, "PAIRS_AT_A_TIME", pairs_at_a_time)
     truth, boxes = parse(*crowded_scene(seed=1, num_images=8, people=15, detections=40))

@@ -51,10 +51,10 @@ def test_miss_rate_is_one_without_detections() -> None:
 
 
 def test_miss_rate_is_one_below_fppi_of_first_point() -> None:
-    """The quirk of the CityPersons script, and what is counted here instead, as in Dollar's code."""
+    """The CityPersons script differs here; hkd follows Dollar's code."""
     # Two images, two people. Best first: a false positive (FPPI 1 / 2), then one of the two people, found.
     # Up to FPPI 0.3162, seven points, no threshold exists at which anything is found: the miss rate is 1. At 0.5623
-    # and 1 it is 0.5. The script reads the last recall at those seven as well, and comes to 0.5.
+    # and 1 it is 0.5. The script reads the last recall at those seven as well, which gives 0.5.
     box = [0.0, 0.0, 20.0, 60.0]
     people = [person(1, box), person(2, box)]
     detections = [detection(1, [200, 0, 20, 60], 0.9), detection(2, box, 0.8)]

@@ -78,14 +78,14 @@ def test_boxes_across_border_are_ignored(box: list[float], is_inside: bool) -> N
         ({"vis_bbox": [100, 100, 0, 50], "occluded": 1}, 0.0, 0.0),
         # Occluded, but the visible box is the whole: for acfTest hardly visible.
         ({"vis_bbox": BOX, "occluded": 1}, 1.0, 0.0),
-        # Without the flag, a visible box with an area says that something is hidden.
+        # Without the flag, a visible box with an area means occluded.
         ({"vis_bbox": [100, 100, 41, 75]}, 0.75, 0.75),
         ({"vis_bbox": [0, 0, 0, 0]}, math.inf, 1.0),
         # Without a visible box, the stated share, unless it is whole or not stated.
         ({"vis_ratio": 0.25}, 0.25, 0.25),
         ({"vis_ratio": 1.0}, math.inf, 1.0),
         ({}, math.inf, 1.0),
-        # Said to be occluded, though nothing says how much: not for want of a visible box.
+        # Flagged as occluded, without a visible box: counts as not occluded.
         ({"occluded": 1}, math.inf, 1.0),
         ({"occluded": 1, "vis_ratio": 1.0}, math.inf, 1.0),
         ({"occluded": 1, "vis_ratio": 0.25}, 0.25, 0.25),
@@ -133,7 +133,7 @@ def test_counted_boxes_are_resized_about_centre() -> None:
     prepared = prepare_ground_truth(truth_of(person(1, [100, 100, 10, 100])), CALTECH)
     assert prepared.counted_boxes_xywh.tolist() == [[84.5, 100, 41, 100]]
     assert prepared.boxes_xywh.tolist() == [[100, 100, 10, 100]]
-    # The border is asked of the box as it stands: resized this one would reach to 650.5.
+    # The border applies to the box before resizing: afterwards it would reach to 650.5.
     assert counting([person(1, [625, 100, 10, 100])], CALTECH) == [True]
     assert with_aspect_ratio(prepared.boxes_xywh, None) is prepared.boxes_xywh
 
@@ -169,7 +169,7 @@ def test_note_warns_of_a_border_for_other_image_sizes(size: tuple[int, int], fit
 
 
 @pytest.mark.parametrize(
-    ("more", "is_told"),
+    ("more", "is_noted"),
     [
         ({}, True),
         ({"vis_ratio": 1}, True),
@@ -178,11 +178,11 @@ def test_note_warns_of_a_border_for_other_image_sizes(size: tuple[int, int], fit
         ({"vis_bbox": BOX}, False),
     ],
 )
-def test_note_warns_if_no_box_states_visibility(more: Json, is_told: bool) -> None:
+def test_note_warns_if_no_box_states_visibility(more: Json, is_noted: bool) -> None:
     truth = truth_of(person(1, BOX, **more), person(1, BOX))
     for protocol in (CITYPERSONS, CALTECH, ACF):
         notes = preparation_notes(truth, protocol)
-        assert [note.startswith("No ground-truth box states a visible part") for note in notes] == [True] * is_told
-    # Nobody asks for it, or nobody is there.
+        assert [note.startswith("No ground-truth box states a visible part") for note in notes] == [True] * is_noted
+    # No subset uses visibility, or there is no box.
     assert preparation_notes(truth, EVERYONE) == ()
     assert preparation_notes(truth_of(), CITYPERSONS) == ()

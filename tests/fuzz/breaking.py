@@ -1,4 +1,4 @@
-"""Ways to break a file, as hypothesis strategies that start from what a test wrote well."""
+"""Ways to break a file, as hypothesis strategies that start from a valid file."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ NUMBERS = (
     ),
     *("\u0661", '"7"', '""', "null", "true", "[1]", "{}", "!!bool x", "!!int ''"),
 )
-"""What stands in place of a number in text: some are numbers still, which must then be read as they stand."""
+"""Replacements of a number in text; those that are numbers must be read as written."""
 VALUES: tuple[Any, ...] = (
     *(float("nan"), float("inf"), -float("inf"), 1e308, -1e308, 1e9 + 1, 10**400, 2**63, -(2**63) - 1, -1, 0, -0.0),
     *(0.5, 1, 1.0, 2, 3.5, 17, "7", "", "x" * 300, "\ud800", "a/../../b", "/etc", "\0", None, True, False),
     *([], [1], [1, 2, 3], [1, 2, 3, 4, 5], ["a", 1, 2, 3], [[1, 2, 3, 4]], {}, {"a": 1}),
 )
-"""What stands in place of a value of JSON."""
+"""Replacements of a value of JSON."""
 
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _MEMBER = re.compile(r'"(\w+)": (-?[0-9.]+|"[^"]*"|\[[-0-9., ]*\])')
 
 
 def broken_bytes(content: bytes) -> Bytes:
-    """Cut off anywhere; bits flipped, bytes put in, taken out or repeated."""
+    """Truncated anywhere; bits flipped, bytes inserted, removed or repeated."""
     positions = st.integers(0, len(content) - 1)
     return st.one_of(
         positions.map(lambda end: content[:end]),
@@ -56,7 +56,7 @@ def broken_bytes(content: bytes) -> Bytes:
 
 
 def replaced_words(content: bytes) -> Bytes:
-    """A word of four bytes replaced: sizes, types and counts of binary formats lie on such."""
+    """A word of four bytes replaced: sizes, types and counts in binary formats are such words."""
     words = st.tuples(
         st.integers(0, len(content) // 4 - 1),
         st.sampled_from((0, 0, 1, 2, 3, 6, 8, 9, 14, 15, 64, 1 << 16, 1 << 30, (1 << 31) - 1, (1 << 32) - 1)),
@@ -65,13 +65,13 @@ def replaced_words(content: bytes) -> Bytes:
 
 
 def broken_text(content: bytes) -> Bytes:
-    """As :func:`broken_bytes`; or a number replaced, or a line's columns or whole lines changed."""
+    """As :func:`broken_bytes`; or a number replaced, or columns or lines changed."""
     # What is drawn from is one flat list of ways: numbers would be one of ten.
     return st.one_of(broken_bytes(content), *[replaced_numbers(content)] * 4, changed_lines(content))
 
 
 def replaced_numbers(content: bytes) -> Bytes:
-    """One or two numbers replaced by what is none, or by others."""
+    """One or two numbers replaced by other text or other numbers."""
     spans = [match.span() for match in _NUMBER.finditer(content)]
 
     def replaced(changes: list[tuple[tuple[int, int], str]]) -> bytes:

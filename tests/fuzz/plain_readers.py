@@ -1,4 +1,4 @@
-"""The formats' documented rules, read as simply as can be: what a broken file says, if it says anything."""
+"""Simple readers of the formats' documented rules, the reference for the content of broken files."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _DECIMAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
 def plain_json(content: bytes) -> Any:
-    """The document, in which no key stands twice."""
+    """The document; duplicate keys are malformed."""
 
     def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(members)) < len(members):
-            raise MalformedError(f"a key stands twice in {members}")
+            raise MalformedError(f"duplicate key in {members}")
         return dict(members)
 
     try:
@@ -44,7 +44,7 @@ def plain_rows(content: bytes, columns: int = 6) -> list[list[float]]:
 
 
 def plain_detections_json(content: bytes) -> list[tuple[int, list[float], float]]:
-    """Image id, box and score of each record, as they stand."""
+    """Image id, box and score of each record, as written."""
     return [(one["image_id"], one["bbox"], one["score"]) for one in plain_json(content)]
 
 
@@ -92,11 +92,11 @@ def _unless_none(value: Any, otherwise: Any) -> Any:
 
 def _unique(values: list[Any]) -> None:
     if any(values.count(value) > 1 for value in values):
-        raise MalformedError(f"one stands twice in {values}")
+        raise MalformedError(f"duplicate in {values}")
 
 
 def plain_coco(content: bytes) -> Found:
-    """People of a COCO file whose images lie in ``val``; crowds are ignored."""
+    """People of a COCO file whose images are in ``val``; crowds are ignored."""
     document = plain_json(content)
     _unique([one["id"] for one in document["categories"]])
     people = {one["id"] for one in document["categories"] if one["name"].strip().lower() in ("person", "pedestrian")}
@@ -113,13 +113,13 @@ def plain_coco(content: bytes) -> Found:
 
 
 def plain_citypersons_json(content: bytes) -> Found:
-    """All boxes of ``val_gt.json``; its images lie in folders of cities."""
+    """All boxes of ``val_gt.json``; its images are in folders of cities."""
     document = plain_json(content)
     return _plain_annotations(document, lambda name: f"val/{name.split('_')[0]}/{name}")
 
 
 def plain_caltech_json(content: bytes) -> Found:
-    """Frames that the names tell, of 640 x 480 pixels whatever the file says; ignored ones are labelled so."""
+    """Frames by file name, of 640 x 480 pixels whatever size the file states; ignored boxes are labelled so."""
     document = plain_json(content)
 
     def named(name: str) -> str:
@@ -172,7 +172,7 @@ def plain_crowdhuman(content: bytes) -> Found:
 
 
 def plain_eurocity(content: bytes) -> Found:
-    """The persons of the frame ``ulm_00001``, children's children too."""
+    """The persons of the frame ``ulm_00001``, including nested children."""
     frame = plain_json(content)
     name = "day/img/train/ulm/ulm_00001.png"
     boxes: list[Box] = []
@@ -297,21 +297,21 @@ def _elements(data: bytes) -> list[Element]:
     found = []
     while data:
         if len(data) < 8:
-            raise MalformedError("an element is cut off")
+            raise MalformedError("an element is truncated")
         kind, size = struct.unpack("<II", data[:8])
         if kind >> 16:
             found.append((kind & 0xFFFF, data[4 : 4 + (kind >> 16)]))
-            is_whole, data = kind >> 16 <= 4, data[8:]
+            is_complete, data = kind >> 16 <= 4, data[8:]
         else:
             found.append((kind, data[8 : 8 + size]))
-            is_whole, data = len(data) >= 8 + size, data[8 + size + (0 if kind == 15 else -size % 8) :]
-        if not is_whole:
-            raise MalformedError("an element is cut off")
+            is_complete, data = len(data) >= 8 + size, data[8 + size + (0 if kind == 15 else -size % 8) :]
+        if not is_complete:
+            raise MalformedError("an element is truncated")
     return found
 
 
 def _array(element: Element) -> tuple[int, int, list[Element]]:
-    """Class, number of elements and content of an array; what it holds in turn is not looked at."""
+    """Class, number of elements and content of an array; nested arrays are not read."""
     if not element[1]:
         return 6, 0, []
     flags, dimensions, _, *rest = _elements(element[1])
@@ -361,10 +361,10 @@ def _text(element: Element) -> str:
 
 
 def _variables(content: bytes) -> list[Element]:
-    whole = [_elements(zlib.decompress(c))[0] if kind == 15 else (kind, c) for kind, c in _elements(content[128:])]
-    if len({_elements(c)[2][1] for _, c in whole}) < len(whole):
-        raise MalformedError("a variable stands twice")
-    return whole
+    variables = [_elements(zlib.decompress(c))[0] if kind == 15 else (kind, c) for kind, c in _elements(content[128:])]
+    if len({_elements(c)[2][1] for _, c in variables}) < len(variables):
+        raise MalformedError("duplicate variable")
+    return variables
 
 
 def plain_vbb(content: bytes) -> Found:

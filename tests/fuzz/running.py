@@ -1,4 +1,4 @@
-"""Runs ``hkd`` on many broken files and holds each outcome to one of two: refused in words, or read as it stands."""
+"""Runs ``hkd`` on many broken files; each must be rejected with a message or read as written."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from hkd.cli import main
 
 REFUSED = 2
 FACTOR = int(os.environ.get("HKD_FUZZ_FACTOR", "1"))
-"""Of the number of examples, to search longer than the tests do."""
+"""Factor on the number of examples."""
 
 
 class MalformedError(Exception):
-    """A plain reader of a test finds that a file does not say what its format asks for."""
+    """A plain reader found that a file violates its format."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Outcome:
 
 @dataclass
 class Tally:
-    """How the examples of one test ended: a test that refuses all, or reads all, would show little."""
+    """Outcomes of the examples of one test; both must occur."""
 
     contents: set[bytes] = field(default_factory=set)
     refused: int = 0
@@ -46,7 +46,7 @@ class Tally:
 
 
 def run_hkd(*arguments: str | Path) -> Outcome:
-    """The command in this process, with streams that take what a terminal takes."""
+    """Run the command in this process, with streams of a terminal's encoding."""
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
     err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -60,7 +60,7 @@ def run_hkd(*arguments: str | Path) -> Outcome:
 
 
 def fuzz(broken: st.SearchStrategy[bytes], check: Callable[[bytes], Outcome], examples: int) -> Tally:
-    """Calls ``check`` on so many broken files; the same ones in every run."""
+    """Call ``check`` on this many broken files, the same ones in every run."""
     tally = Tally()
 
     def counted(content: bytes) -> None:
@@ -70,7 +70,7 @@ def fuzz(broken: st.SearchStrategy[bytes], check: Callable[[bytes], Outcome], ex
             tally.read += outcome.code == 0
         tally.contents.add(content)
 
-    # Breaking is cheap and its result is shown whole: no need to look for a smaller one than the second found.
+    # Generation is cheap and failures are printed completely: shrinking further is not worth its time.
     chosen = settings(
         max_examples=examples * FACTOR,
         derandomize=True,
@@ -91,7 +91,7 @@ def assert_refused(outcome: Outcome, command: str, named: str, record: str, not_
     bars, start, message = outcome.err.partition(f"hkd {command}: ")
     assert start, outcome.err
     assert all(line.startswith(("Reading ", "Checking ", "Bringing ")) for line in bars.splitlines()), bars
-    # What is wrong between annotations and images is told of the image, by its number and path.
+    # Mismatches between annotations and images name the image, by number and path.
     assert named in message or re.search(r"image -?\d+ '.*/", message), message
     assert re.search(record, message), message
     assert "Traceback" not in outcome.err
@@ -108,7 +108,7 @@ def check_conversion(
     record: str,
     named: str | None = None,
 ) -> Outcome:
-    """Converts a data set in which ``file`` is broken.
+    """Convert a data set in which ``file`` is broken.
 
     Args:
         root: The data set.
@@ -121,7 +121,7 @@ def check_conversion(
         named: How a refusal names the file; by its name unless given.
     """
     out = root.parent / f"{root.name}-out"
-    whole = file.read_bytes()
+    original = file.read_bytes()
     file.write_bytes(content)
     try:
         outcome = run_hkd("data", *command, "--root", root, "--out", out)
@@ -134,7 +134,7 @@ def check_conversion(
             raise AssertionError(f"was read, though {error}:\n{outcome.out}") from error
         _assert_written(out, images, boxes, outcome)
     finally:
-        file.write_bytes(whole)
+        file.write_bytes(original)
         remove(out)
     return outcome
 
@@ -158,7 +158,7 @@ def _assert_written(out: Path, images: list[Any], boxes: list[Any], outcome: Out
 
 
 def remove(folder: Path) -> None:
-    """Take a folder away, if it is there."""
+    """Remove a folder, if it exists."""
     shutil.rmtree(folder, ignore_errors=True)
 
 

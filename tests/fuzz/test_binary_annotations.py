@@ -36,7 +36,7 @@ def _vbb(path: Path, numbers: list[float]) -> bytes:
     return path.read_bytes()
 
 
-WHOLE = [100.0, 20.0, 30.5, 60.0, 1.0, 1.0, 10.0, 20.0, 30.0, 30.0]
+VALID = [100.0, 20.0, 30.5, 60.0, 1.0, 1.0, 10.0, 20.0, 30.0, 30.0]
 
 
 def _with_one(numbers: list[float]) -> st.SearchStrategy[list[float]]:
@@ -46,7 +46,7 @@ def _with_one(numbers: list[float]) -> st.SearchStrategy[list[float]]:
 
 def _replaced_sizes(content: bytes) -> list[st.SearchStrategy[bytes]]:
     """A size of an array replaced, where the file is not compressed; three times, to be chosen as often."""
-    # Two sizes of four bytes lie behind the head of an element of 8 bytes of type 5.
+    # Two sizes of four bytes follow the head of an element of 8 bytes of type 5.
     heads = [found.end() for found in re.finditer(rb"\x05\0\0\0\x08\0\0\0", content)]
     place = st.tuples(st.sampled_from([*heads, *(end + 4 for end in heads)]), st.sampled_from((0, 0, 1, 2, 3, 1 << 20)))
     sizes = place.map(lambda p: content[: p[0]] + struct.pack("<I", p[1]) + content[p[0] + 4 :])
@@ -58,7 +58,7 @@ def test_mutated_vbb(tmp_path: Path, is_compressed: bool) -> None:
     root = tmp_path / "caltech"
     file = root / "set06" / "V000.vbb"
     written = tmp_path / "written.vbb"
-    _vbb(file, WHOLE)
+    _vbb(file, VALID)
     if is_compressed:
         scipy.io.savemat(file, _loaded(file), appendmat=False, do_compression=True)
 
@@ -67,7 +67,7 @@ def test_mutated_vbb(tmp_path: Path, is_compressed: bool) -> None:
         return check_conversion(root, file, content, command, plain_vbb, "", "V000.vbb")
 
     words = [replaced_words(file.read_bytes()), *_replaced_sizes(file.read_bytes())]
-    strange = _with_one(WHOLE).map(lambda numbers: _vbb(written, numbers))
+    strange = _with_one(VALID).map(lambda numbers: _vbb(written, numbers))
     tally = fuzz(st.one_of(broken_bytes(file.read_bytes()), *words, strange, strange), check, 150)
     assert tally.refused > len(tally.contents) // 3
     assert tally.read >= 3
@@ -110,12 +110,12 @@ def test_mutated_mat_file(tmp_path: Path, is_compressed: bool) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_mutated_seq(tmp_path: Path, kind: str) -> None:
-    """Frames are written as they stand, or the video is refused: pixels inside an image are its format's own matter."""
+    """Frames are copied unchanged, or the video is rejected; pixels inside an image are not checked."""
     root, out = tmp_path / "caltech", tmp_path / "out"
     file = root / "set06" / "V000.seq"
-    _vbb(root / "set06" / "V000.vbb", WHOLE)
+    _vbb(root / "set06" / "V000.vbb", VALID)
     pictures = [encoded(np.full((480, 640), 3 * number, dtype=np.uint8), kind) for number in range(60)]
-    whole = compressed_seq(pictures, (640, 480), 102 if kind == "JPEG" else 1)
+    valid = compressed_seq(pictures, (640, 480), 102 if kind == "JPEG" else 1)
 
     def check(content: bytes) -> Outcome:
         file.write_bytes(content)
@@ -138,10 +138,10 @@ def test_mutated_seq(tmp_path: Path, kind: str) -> None:
         return outcome
 
     head = st.tuples(st.integers(548, 584), st.integers(0, 255)).map(
-        lambda p: whole[: p[0]] + bytes([p[1]]) + whole[p[0] + 1 :]
+        lambda p: valid[: p[0]] + bytes([p[1]]) + valid[p[0] + 1 :]
     )
     tally = fuzz(
-        st.one_of(broken_bytes(whole), head, broken_bytes(whole[:2000]).map(lambda b: b + whole[2000:])), check, 40
+        st.one_of(broken_bytes(valid), head, broken_bytes(valid[:2000]).map(lambda b: b + valid[2000:])), check, 40
     )
     assert tally.refused >= 10
     assert tally.read >= 3

@@ -81,7 +81,7 @@ def _evaluate(
     detections: Path | None = None,
     protocol: Path | str = "citypersons",
 ) -> tuple[Outcome, Any]:
-    """The command on the folder's files where no other is given, and the one detector's result."""
+    """Run the command, by default on the folder's files; return its outcome and the one detector's result."""
     result = folder / "result.json"
     result.unlink(missing_ok=True)
     outcome = run_hkd(
@@ -107,7 +107,7 @@ def _rewritten(path: Path, document: Any) -> Path:
 def _held_to_plain_detections(
     folder: Path, broken: Path, record: str, plain: Callable[[], list[tuple[int, list[float], float]]]
 ) -> Outcome:
-    """What is read is what a plain reader reads, and evaluates as that does when written as COCO results."""
+    """Detections equal a plain reader's, and evaluate like these written as COCO results."""
     outcome, result = _evaluate(folder, broken, record, detections=broken)
     if result is None:
         return outcome
@@ -172,7 +172,7 @@ def test_mutated_caltech_detection_folders(folder: Path) -> None:
 
 
 def test_detections_of_another_data_set_are_rejected(folder: Path) -> None:
-    """Ids moved, whole files of other images, ground truth and detections swapped."""
+    """Shifted ids, files of other images, ground truth and detections swapped."""
     path = folder / "other.json"
 
     def check(content: bytes) -> Outcome:
@@ -259,7 +259,7 @@ def _number(value: Any) -> float | None:
 
 
 def _some_of_each(tally: Tally) -> None:
-    """Both outcomes occur: neither half of the property is shown on nothing."""
+    """Both outcomes occur, so that neither half of the property is vacuous."""
     assert tally.refused > len(tally.contents) // 3
     assert tally.read >= 3
 

@@ -154,7 +154,7 @@ def test_mutated_val_gt_json(tmp_path: Path) -> None:
 
 
 def test_mutated_annotations(tmp_path: Path) -> None:
-    """What training reads, without a command: refused by our own error, or every number as it stands."""
+    """The reader of trainings, without a command: rejected by our own error, or every number as written."""
     file = tmp_path / "train.json"
 
     def check(content: bytes) -> Outcome:
@@ -204,8 +204,8 @@ def test_mutated_eurocity_labels(tmp_path: Path) -> None:
     _some_of_each(fuzz(broken_json(FRAME), check, 90))
 
 
-@pytest.mark.parametrize("is_whole_file", [True, False])
-def test_mutated_crowdhuman_lines(tmp_path: Path, is_whole_file: bool) -> None:
+@pytest.mark.parametrize("is_file_broken", [True, False])
+def test_mutated_crowdhuman_lines(tmp_path: Path, is_file_broken: bool) -> None:
     """Broken as a file of lines, or the first line as JSON."""
     root = tmp_path / "crowdhuman"
     _pictures(root / "Images", *(f"{record['ID']}.jpg" for record in CROWD))
@@ -214,7 +214,7 @@ def test_mutated_crowdhuman_lines(tmp_path: Path, is_whole_file: bool) -> None:
     file.write_text("\n".join(lines))
 
     def check(content: bytes) -> Outcome:
-        whole = content if is_whole_file else content.replace(b"\n", b" ") + b"\n" + lines[1].encode()
-        return check_conversion(root, file, whole, ("crowdhuman",), plain_crowdhuman, RECORD)
+        broken = content if is_file_broken else content.replace(b"\n", b" ") + b"\n" + lines[1].encode()
+        return check_conversion(root, file, broken, ("crowdhuman",), plain_crowdhuman, RECORD)
 
-    _some_of_each(fuzz(broken_text(file.read_bytes()) if is_whole_file else broken_json(CROWD[0]), check, 60))
+    _some_of_each(fuzz(broken_text(file.read_bytes()) if is_file_broken else broken_json(CROWD[0]), check, 60))

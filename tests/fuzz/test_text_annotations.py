@@ -94,7 +94,7 @@ def test_mutated_yolo_labels(tmp_path: Path) -> None:
 
 
 def test_mutated_yolo_data_yaml(tmp_path: Path) -> None:
-    """A class or a split that is lost is not read otherwise: it is an error, or as if the file never had it."""
+    """A lost class or split is an error, or is absent from the result."""
     root = _street(tmp_path)
     file = root / "data.yaml"
 

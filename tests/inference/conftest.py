@@ -1,4 +1,4 @@
-"""Data that the tests of this folder share: reading it is not what they test."""
+"""Data shared by the tests of this folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes a step fast must not move its result: the fast ways against the plain ones, step by step."""
+"""Fast paths of a step do not change its result: compared with plain paths, step by step."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_losses_of_any_batch_equal_plain_paths(monkeypatch: pytest.MonkeyPatch, 
                     autocast_dtype=precision,
                     teacher_pyramid=pyramid,
                 )
-            # The student's levels are joined for RoIAlign, and the teacher's where they lie apart.
+            # The student's levels are concatenated for RoIAlign, and the teacher's where they are separate.
             assert joined.call_count == (1 if way == "kept" else 2)
             gradients = torch.autograd.grad(loss.total, list(student.parameters()))
             parts = torch.stack(list(loss.parts.values()))

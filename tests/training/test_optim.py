@@ -30,7 +30,7 @@ def test_learning_rate_rises_linearly_then_follows_cosine() -> None:
 @pytest.mark.parametrize(
     ("total_steps", "warmup_fraction", "expected"),
     [
-        (1, 0.0, [1.0]),  # a single step is taken at the peak
+        (1, 0.0, [1.0]),  # a single step has the peak rate
         (3, 0.0, [1.0, 0.5, 0.0]),  # no warm-up: the cosine spans all steps
         (2, 1.0, [0.5, 1.0]),  # nothing but warm-up
         (2, 0.1, [1.0, 0.0]),  # a warm-up that rounds to no step

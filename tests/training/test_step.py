@@ -76,7 +76,7 @@ def test_step_traces_as_one_graph() -> None:
 
 
 class CopiesThatWait(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    """Notes where the host hands a GPU something and waits until it has arrived."""
+    """Records synchronous copies from the host to a GPU."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -235,7 +235,7 @@ def test_number_of_synchronizations_does_not_grow_with_steps(
 
         with reads, monkeypatch.context() as patch:
             patch.setattr(Tensor, "tolist", tolist)
-            for losses in (pyramid, region):  # on a CPU, where nothing waits, masks are read
+            for losses in (pyramid, region):  # on a CPU masks are read, without synchronization
                 patch.setattr(losses, "is_known_full", lambda _: False)
             trainer.train_epoch()
         return reads.count
