@@ -163,7 +163,7 @@ def test_boxes_move_with_picture(flip_probability: float, scale: float, valid: t
 def test_zoom_and_window_differ_from_image_to_image() -> None:
     images, sizes, _ = _augment(_ramps(64), _sizes(64), _targets(64), scale_min=0.5, scale_max=2)
     small = sizes[:, 0] < HEIGHT
-    # A third of [0.5, 2] is below 1; what is zoomed in begins anywhere.
+    # A third of [0.5, 2] is below 1; windows of enlarged pictures start anywhere.
     assert abs(small.float().mean().item() - 1 / 3) < 4 * (2 / 9 / 64) ** 0.5
     assert len({tuple(size) for size in sizes[small].tolist()}) > 10
     top_left = (images[~small][:, :2, 0, 0] * 255 / 4).round()

@@ -58,7 +58,7 @@ def test_undistilled_stages_have_no_adapters() -> None:
 
 
 def test_adapters_have_bias_except_for_pearson() -> None:
-    # The second stands for any further loss: most see a channel's offset, which a bias corrects.
+    # The second represents any further loss: most see a channel's offset, which a bias corrects.
     for loss in ("mse", "smooth_l1"):
         adapters = _adapters(region=loss, embedding=loss)
         names = {name for name, _ in adapters.named_parameters() if name.endswith("bias")}

@@ -12,8 +12,8 @@ from tests.evaluation.plain_evaluator import plain_log_average_miss_rate
 POINTS = CITYPERSONS.fppi_points
 
 
-def curve_of(*verdicts: int, people: int, images: int) -> MissRateCurve:
-    return miss_rate_curve(np.array(verdicts, dtype=np.int8), people, images)
+def curve_of(*outcomes: int, people: int, images: int) -> MissRateCurve:
+    return miss_rate_curve(np.array(outcomes, dtype=np.int8), people, images)
 
 
 def test_curve_has_a_point_for_each_evaluated_detection() -> None:
@@ -30,8 +30,8 @@ def test_curve_is_read_at_last_point_within_fppi() -> None:
 def test_mean_is_geometric() -> None:
     # 100 images: the first false positive is at FPPI 0.01, the 50th at 0.5. Found by then 1, afterwards 3 of 4:
     # miss rate 0.75 at seven points (to 0.3162), 0.25 at the last two.
-    verdicts = [TRUE_POSITIVE] + 50 * [FALSE_POSITIVE] + 2 * [TRUE_POSITIVE]
-    curve = curve_of(*verdicts, people=4, images=100)
+    outcomes = [TRUE_POSITIVE] + 50 * [FALSE_POSITIVE] + 2 * [TRUE_POSITIVE]
+    curve = curve_of(*outcomes, people=4, images=100)
     expected = (0.75**7 * 0.25**2) ** (1 / 9)
     assert log_average_miss_rate(curve, POINTS) == pytest.approx(expected, rel=1e-12)
 
@@ -87,8 +87,8 @@ def test_equals_plain_evaluator(num_images: int, people: int) -> None:
 
 
 def long_curve() -> MissRateCurve:
-    verdicts = np.random.default_rng(0).choice([TRUE_POSITIVE, FALSE_POSITIVE], 5000, p=[0.2, 0.8])
-    return curve_of(*verdicts.tolist(), people=1500, images=500)
+    outcomes = np.random.default_rng(0).choice([TRUE_POSITIVE, FALSE_POSITIVE], 5000, p=[0.2, 0.8])
+    return curve_of(*outcomes.tolist(), people=1500, images=500)
 
 
 def test_downsampled_curve_is_unchanged_at_fppi_points() -> None:

@@ -104,11 +104,11 @@ def test_class_predictor_of_more_classes_is_cut_to_background_and_person(tmp_pat
     torch.save({"model": weights} if wrap else weights, tmp_path / "coco.pth")
     ours = build_detector(STUDENT)
     load_weights(ours, tmp_path / "coco.pth")
-    theirs, taken = coco.roi_heads.box_predictor, ours.roi_heads.box_predictor
-    assert torch.equal(taken.cls_score.weight, theirs.cls_score.weight[:2])
-    assert torch.equal(taken.cls_score.bias, theirs.cls_score.bias[:2])
-    assert torch.equal(taken.bbox_pred.weight, theirs.bbox_pred.weight[:8])
-    assert torch.equal(taken.bbox_pred.bias, theirs.bbox_pred.bias[:8])
+    theirs, loaded = coco.roi_heads.box_predictor, ours.roi_heads.box_predictor
+    assert torch.equal(loaded.cls_score.weight, theirs.cls_score.weight[:2])
+    assert torch.equal(loaded.cls_score.bias, theirs.cls_score.bias[:2])
+    assert torch.equal(loaded.bbox_pred.weight, theirs.bbox_pred.weight[:8])
+    assert torch.equal(loaded.bbox_pred.bias, theirs.bbox_pred.bias[:8])
     assert torch.equal(ours.backbone.body.conv1.weight, coco.backbone.body.conv1.weight)
 
 

@@ -124,11 +124,11 @@ def checksum(tensor: Tensor) -> int:
     another file, and random damage. It does not protect against deliberate manipulation.
     """
     data = _bytes_of(tensor)
-    whole = len(data) - len(data) % PAGE_BYTES
-    words = data[:whole].view(torch.int64).view(-1, PAGE_BYTES // 8)
+    aligned = len(data) - len(data) % PAGE_BYTES
+    words = data[:aligned].view(torch.int64).view(-1, PAGE_BYTES // 8)
     # Integers wrap around: the sums do not depend on the order of addition.
     sums = torch.cat([words.sum(0), words.sum(1)]).cpu().numpy()
-    return zlib.crc32(data[whole:].cpu().numpy().data, zlib.crc32(sums.data))
+    return zlib.crc32(data[aligned:].cpu().numpy().data, zlib.crc32(sums.data))
 
 
 def _parse_header(path: Path, page: bytes) -> dict[str, Any]:

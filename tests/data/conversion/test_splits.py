@@ -10,7 +10,7 @@ def test_empty_and_outside_boxes_are_dropped() -> None:
         [5, 5, 9, -1],
         [5, 5, 1e-300, 9],  # 5 + 1e-300 is 5
         [40, 0, 5, 5],  # starts where the image ends
-        [-5, 0, 5, 5],  # ends where the image begins
+        [-5, 0, 5, 5],  # ends where the image starts
         [0, 30, 5, 5],
         [-5, 0, 5.5, 5],
     ]

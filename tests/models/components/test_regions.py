@@ -63,7 +63,7 @@ def test_region_levels_follow_equation_1_of_fpn() -> None:
 
 
 def test_table_rows_above_2_to_24_are_exact() -> None:
-    # 255 images whose p2 has 257 x 257 cells: p3 begins at row 255 * 257 * 257 = 16,842,495, which fp32 rounds to
+    # 255 images whose p2 has 257 x 257 cells: p3 starts at row 255 * 257 * 257 = 16,842,495, which fp32 rounds to
     # 16,842,496. A region of 112 pixels is p3's; that at the origin of the first image reads its first cells.
     levels = [torch.empty(255, 1, side, side, device="meta") for side in (257, 129, 65, 33)]
     boxes = torch.zeros(255, 1, 4)
