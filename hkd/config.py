@@ -263,7 +263,7 @@ class EvaluationConfig(Section):
 
 
 class TrialConfig(Section):
-    """All settings of one trial."""
+    """All settings of one training (in a study: of a trial)."""
 
     data: DataConfig = DataConfig()
     teacher: TeacherConfig | None = TeacherConfig()

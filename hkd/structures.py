@@ -94,7 +94,10 @@ class SampledRegions:
 
 @dataclass(frozen=True)
 class RegionTaps:
-    """Cells that RoIAlign reads: each of R * 49 bins is a weighted sum of 16 cells of p2..p5."""
+    """Cells that RoIAlign reads and their weights, called taps as those of a filter.
+
+    Each of R * 49 bins is a weighted sum of 16 cells of p2..p5.
+    """
 
     cells: Tensor
     """(R * 49, 16) int32: rows of the cell table of :func:`hkd.models.components.regions.region_table`."""

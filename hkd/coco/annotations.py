@@ -60,7 +60,7 @@ class Annotations:
 
     @property
     def visibilities(self) -> FloatArray:
-        """(N,) visible share of the full body, 1 where unknown."""
+        """(N,) visible fraction of the full body, 1 where unknown."""
         return self.annotated.visibilities
 
     @property

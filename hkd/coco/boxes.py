@@ -17,8 +17,8 @@ from hkd.coco.values import (
     VISIBLE_BOX_REQUIREMENT,
     is_box,
     is_flag,
+    is_fraction,
     is_integer,
-    is_share,
     is_size,
     is_text,
     is_visible_box,
@@ -44,7 +44,7 @@ class AnnotatedBoxes:
     heights: FloatArray
     """(N,) height of the full body, pixels: the record's ``height``, else that of its box."""
     visibilities: FloatArray
-    """(N,) visible share of the full body: the record's ``vis_ratio``, else that of its ``vis_bbox``, else 1."""
+    """(N,) visible fraction of the full body: the record's ``vis_ratio``, else that of its ``vis_bbox``, else 1."""
     visible_boxes_xywh: FloatArray
     """(N, 4) the record's ``vis_bbox``, NaN where it has none. Caltech writes zeros where nothing is hidden."""
     occlusion_flags: npt.NDArray[np.int8]
@@ -143,7 +143,7 @@ class PedestrianFields:
             _REMEDY,
             default=0.0,
         )
-        self.visibilities = records.column("vis_ratio", is_share, "a number from 0 to 1", _REMEDY, default=np.nan)
+        self.visibilities = records.column("vis_ratio", is_fraction, "a number from 0 to 1", _REMEDY, default=np.nan)
         self.visible_boxes = records.column(
             "vis_bbox", is_visible_box, VISIBLE_BOX_REQUIREMENT, _REMEDY, default=[np.nan] * 4
         )
@@ -152,16 +152,16 @@ class PedestrianFields:
         self.ignore = records.column("ignore", is_flag, FLAG_REQUIREMENT, _REMEDY, default=0)
         self.crowd = records.column("iscrowd", is_flag, FLAG_REQUIREMENT, _REMEDY, default=0)
 
-    def visible_shares(self, boxes_xywh: FloatArray) -> FloatArray:
-        """(N,) the stated shares; if absent, those of the visible boxes, else 1."""
+    def visible_fractions(self, boxes_xywh: FloatArray) -> FloatArray:
+        """(N,) the stated fractions; if absent, those of the visible boxes, else 1."""
         stated = np.array(self.visibilities, dtype=np.float64)
         visible = self.visible_boxes_xywh()
         area = boxes_xywh[:, 2] * boxes_xywh[:, 3]
         # An area may underflow to 0.
-        of_boxes = visible[:, 2] * visible[:, 3] / np.where(area > 0, area, np.nan)
-        shares = np.where(np.isnan(stated), of_boxes, stated)
+        from_boxes = visible[:, 2] * visible[:, 3] / np.where(area > 0, area, np.nan)
+        fractions = np.where(np.isnan(stated), from_boxes, stated)
         # A ratio of two areas may pass 1 by a rounding error.
-        return np.minimum(np.where(np.isnan(shares), 1.0, shares), 1.0)
+        return np.minimum(np.where(np.isnan(fractions), 1.0, fractions), 1.0)
 
     def visible_boxes_xywh(self) -> FloatArray:
         """(N, 4), NaN where there is none."""
@@ -215,7 +215,7 @@ class BoxColumns:
             image_ids=np.array(self.image_ids, dtype=np.int64),
             boxes_xywh=boxes_xywh,
             heights=np.where(heights > 0, heights, boxes_xywh[:, 3]),
-            visibilities=stated.visible_shares(boxes_xywh),
+            visibilities=stated.visible_fractions(boxes_xywh),
             visible_boxes_xywh=stated.visible_boxes_xywh(),
             occlusion_flags=np.array(stated.occluded, dtype=np.int8),
             label_names=label_names,

@@ -31,7 +31,7 @@ class GroundTruth:
     heights: FloatArray
     """(N,) height of the full body, pixels; see :class:`hkd.coco.boxes.AnnotatedBoxes`, also for the fields below."""
     visibilities: FloatArray
-    """(N,) visible share of the full body."""
+    """(N,) visible fraction of the full body."""
     visible_boxes_xywh: FloatArray
     """(N, 4) NaN where a box has none."""
     occluded: BoolArray

@@ -31,7 +31,7 @@ class Records:
         others = [(i, value) for i, value in enumerate(values) if not isinstance(value, dict)]
         self.note("each record", "an object in braces", others, "correct or remove it")
 
-    def where(self, chosen: Sequence[bool]) -> Records:
+    def selected(self, chosen: Sequence[bool]) -> Records:
         """The chosen rows, with their positions in the whole list and the same list of problems."""
         records = Records([], self.place, self.problems, self._named_by)
         records.rows = [row for row, is_chosen in zip(self.rows, chosen, strict=True) if is_chosen]

@@ -62,8 +62,8 @@ def is_pixel_count(value: object) -> bool:
     return is_integer(value) and value >= 1
 
 
-def is_share(value: object) -> bool:
-    """Whether it is a share from 0 to 1."""
+def is_fraction(value: object) -> bool:
+    """Whether it is a fraction from 0 to 1."""
     return is_number(value, 0, 1 + _ROUNDING)
 
 

@@ -47,10 +47,10 @@ def _run_train(options: argparse.Namespace) -> None:
 
     config = load_config(options.config, options.overrides)
     # Imported after the configuration is read, so that its mistakes are reported without delay.
-    from hkd.training.run import train_command
+    from hkd.training.run import train_into_folder
 
     out = options.out or Path("runs/train") / options.config.stem
-    summary = train_command(config, out, resume=options.resume)
+    summary = train_into_folder(config, out, resume=options.resume)
     print(format_result(summary.evaluation))
     print(f"student: {summary.cost.num_params / 1e6:.3f}M parameters, {summary.cost.gmacs:.3f} GMACs an image")
     print(f"results: {summary.folder}")

@@ -52,7 +52,7 @@ def adapted_moments(
         Moments of (L, C_t).
     """
     moments = [_cross_moments(*maps) for maps in zip(students, teachers, masks, strict=True)]
-    covariances, teacher_variance = (torch.stack(of_maps) for of_maps in zip(*moments, strict=True))
+    covariances, teacher_variance = (torch.stack(per_map) for per_map in zip(*moments, strict=True))
     weight = torch.stack(list(weights)).to(covariances.dtype)
     channels = weight.shape[-1]
     within, across = covariances[..., :channels], covariances[..., channels:]

@@ -20,7 +20,7 @@ LOG_FILE = "epochs.json"
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class Evaluation:
     """An evaluation on the validation images, with the detections it was computed from."""
 
     result: EvaluationResult
@@ -37,13 +37,13 @@ class EpochResult:
     """See :meth:`hkd.training.trainer.Trainer.train_epoch`; empty if the training had ended before."""
     usage: Mapping[str, float] = field(default_factory=dict)
     """Memory and utilisation, of training and evaluation; see :class:`hkd.runtime.usage.UsageMeter`."""
-    evaluated: Evaluated | None = None
+    evaluation: Evaluation | None = None
     """None where no evaluation was due."""
 
     @property
     def metrics(self) -> dict[str, float]:
         """Metrics of the evaluation; empty where none was due."""
-        return {} if self.evaluated is None else self.evaluated.result.as_metrics()
+        return {} if self.evaluation is None else self.evaluation.result.as_metrics()
 
     @property
     def measured(self) -> dict[str, float]:
@@ -70,7 +70,7 @@ def fit(
         BatchTooLargeError: a step does not fit the memory; with the largest batch that does.
     """
     if trainer.epoch == trainer.total_epochs:
-        yield EpochResult(trainer.epoch, evaluated=_evaluate(trainer))
+        yield EpochResult(trainer.epoch, evaluation=_evaluate(trainer))
         return
     log = read_log(folder)[: trainer.epoch] if folder is not None and trainer.epoch else []
     metrics: dict[str, float] = {}
@@ -90,8 +90,8 @@ def fit(
     while trainer.epoch < trainer.total_epochs:
         with UsageMeter(trainer.device) as meter:
             training = _train_epoch(trainer, on_step)
-            evaluated = _evaluate(trainer) if trainer.is_evaluation_due else None
-        result = EpochResult(trainer.epoch, training, meter.read(), evaluated)
+            evaluation = _evaluate(trainer) if trainer.is_evaluation_due else None
+        result = EpochResult(trainer.epoch, training, meter.read(), evaluation)
         metrics = result.metrics or metrics
         if folder is not None:
             log.append(result.measured)
@@ -131,6 +131,6 @@ def _train_epoch(trainer: Trainer, on_step: OnStep) -> dict[str, float]:
     raise batch_too_large(trainer, reason)
 
 
-def _evaluate(trainer: Trainer) -> Evaluated:
+def _evaluate(trainer: Trainer) -> Evaluation:
     detections = trainer.detect()
-    return Evaluated(trainer.evaluate(detections), detections)
+    return Evaluation(trainer.evaluate(detections), detections)

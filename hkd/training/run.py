@@ -30,11 +30,11 @@ from hkd.metric_names import (
 from hkd.models.cost import Cost
 from hkd.runtime.device import resolve_device
 from hkd.runtime.process import configure_process
-from hkd.training.fit import LOG_FILE, STATE_FILE, Evaluated, fit
+from hkd.training.fit import LOG_FILE, STATE_FILE, Evaluation, fit
 from hkd.training.fit import resume as resume_fit
 from hkd.training.progress import OnProgress, progress_bars
 from hkd.training.teacher import check_teacher_files, load_teacher, prepare_teacher
-from hkd.training.trainer import SECONDS, Trainer
+from hkd.training.trainer import FREE_SETTINGS, SECONDS, Trainer
 
 ORIGIN_FILE = "origin.json"
 DETECTIONS_FILE = "detections.json"
@@ -50,8 +50,6 @@ _ALL_FILES = (
     DETECTIONS_FILE,
     ORIGIN_FILE,
 )
-# Settings that do not change what a training computes: it may be resumed with other values.
-_FREE_SETTINGS = ("training.device", "training.num_threads", "training.evaluate_every_epochs", "data.cache_dir")
 _MAX_REPAIRS_SHOWN = 3
 
 
@@ -70,7 +68,7 @@ class TrainingSummary:
     """Holds config.yaml, student.safetensors, metrics.json, miss_rate_curve.json, detections.json, epochs.json."""
 
 
-def train_command(
+def train_into_folder(
     config: TrialConfig, out: Path, *, resume: bool = False, console: Console | None = None
 ) -> TrainingSummary:
     """Train one detector, distilled from its teacher or alone, and write all results to a folder.
@@ -113,10 +111,10 @@ def train_command(
             # A folder with these files holds a training.
             write_atomically(out / ARTIFACT_CONFIG, dump_yaml(config))
             write_json(out / ORIGIN_FILE, origin)
-            evaluated = _train(trainer, out, progress, console)
-        results = evaluated.detections.coco_results(data.validation_annotations.ground_truth().image_ids)
-        _write_results(trainer, evaluated.result, results, out)
-    return TrainingSummary(evaluated.result, trainer.cost, out)
+            evaluation = _train(trainer, out, progress, console)
+        results = evaluation.detections.coco_results(data.validation_annotations.ground_truth().image_ids)
+        _write_results(trainer, evaluation.result, results, out)
+    return TrainingSummary(evaluation.result, trainer.cost, out)
 
 
 @contextmanager
@@ -154,10 +152,11 @@ def _check_folder(out: Path, config: TrialConfig, resume: bool) -> None:
             f"{out}: cannot be resumed, it has no {ARTIFACT_CONFIG}; name the folder of a training with --out"
         )
     saved, wanted = flatten(load_config(out / ARTIFACT_CONFIG)), flatten(config)
+    free = FREE_SETTINGS | {"data.cache_dir"}
     different = [
         f"{name} was {saved.get(name)} and is {wanted.get(name)}"
         for name in sorted(saved.keys() | wanted.keys())
-        if saved.get(name) != wanted.get(name) and name not in _FREE_SETTINGS
+        if saved.get(name) != wanted.get(name) and name not in free
     ]
     if different:
         raise TrainingFolderError(
@@ -207,7 +206,7 @@ def _check_origin(out: Path, origin: dict[str, str]) -> None:
             )
 
 
-def _train(trainer: Trainer, out: Path, progress: OnProgress, console: Console) -> Evaluated:
+def _train(trainer: Trainer, out: Path, progress: OnProgress, console: Console) -> Evaluation:
     """Train or resume to the end; returns the evaluation of the last epoch."""
     if resume_fit(trainer, out):
         console.print(f"resuming after epoch {trainer.epoch} of {trainer.total_epochs}", markup=False, highlight=False)
@@ -215,9 +214,9 @@ def _train(trainer: Trainer, out: Path, progress: OnProgress, console: Console) 
         if result.training:
             line = f"epoch {result.epoch}/{trainer.total_epochs}: {_format_numbers(result.measured)}"
             console.print(line, markup=False, highlight=False)
-        evaluated = result.evaluated
-    assert evaluated is not None, "the last epoch is always evaluated"
-    return evaluated
+        evaluation = result.evaluation
+    assert evaluation is not None, "the last epoch is always evaluated"
+    return evaluation
 
 
 def _write_results(trainer: Trainer, evaluation: EvaluationResult, results: list[dict[str, Any]], out: Path) -> None:

@@ -26,7 +26,7 @@ from hkd.runtime.process import configure_process
 from hkd.training.fit import LOG_FILE, STATE_FILE, fit, read_log, resume
 from hkd.training.memory import BatchTooLargeError
 from hkd.training.progress import OnProgress, ignore_progress
-from hkd.training.trainer import Trainer
+from hkd.training.trainer import FREE_TRAINING_SETTINGS, Trainer
 
 _USAGE = (PEAK_MEMORY_BYTES, UTILISATION)
 _WEIGHTS_FILE = "teacher.safetensors"
@@ -166,7 +166,7 @@ def _key(config: TrialConfig, data: PreparedData) -> str:
     if teacher.checkpoint is not None:
         del settings["training"]
     for schedule in (settings.get("training"), settings.get("init_from_synthetic")):
-        for free in ("device", "num_threads", "evaluate_every_epochs"):
+        for free in FREE_TRAINING_SETTINGS:
             if schedule is not None:
                 del schedule[free]
     data_settings = {"image_height", "image_width", "max_objects_per_image", "augmentation"}

@@ -52,8 +52,10 @@ IMAGES_PER_SECOND = "images_per_second"
 OnStep = Callable[[int, int, Mapping[str, float]], None]
 """Called after each step with (steps done in this epoch, steps per epoch, latest loss parts on the host)."""
 
-# Settings that do not change what a training computes: a state may be resumed with other values.
-_FREE_SETTINGS = ("training.device", "training.num_threads", "training.evaluate_every_epochs")
+FREE_TRAINING_SETTINGS = ("device", "num_threads", "evaluate_every_epochs")
+"""Fields of :class:`hkd.config.TrainingConfig` that do not change the result: they may differ on resume."""
+FREE_SETTINGS = frozenset(f"training.{name}" for name in FREE_TRAINING_SETTINGS)
+"""The same by dotted name."""
 
 
 class Trainer:
@@ -305,7 +307,7 @@ class Trainer:
         return {
             name: value
             for name, value in flatten(self.config).items()
-            if name.startswith(sections) and name not in _FREE_SETTINGS
+            if name.startswith(sections) and name not in FREE_SETTINGS
         } | {"steps_per_epoch": self._loader.steps_per_epoch}
 
     def _open_cache(self, budget: CacheBudget | None) -> TeacherCache | None:

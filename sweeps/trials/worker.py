@@ -105,8 +105,8 @@ class DistillationTrial(tune.Trainable):
         if names.PEAK_MEMORY_BYTES in measured:
             earlier = self._metrics.get(names.PEAK_MEMORY_BYTES, 0.0)
             measured[names.PEAK_MEMORY_BYTES] = max(measured[names.PEAK_MEMORY_BYTES], earlier)
-        if result.evaluated is not None:
-            self._evaluation = result.evaluated.result
+        if result.evaluation is not None:
+            self._evaluation = result.evaluation.result
         self._metrics = {
             **self._metrics,
             **measured,

@@ -26,7 +26,7 @@ def test_records_are_named_by_position_and_keys() -> None:
 
 def test_chosen_rows_keep_their_positions_and_problems() -> None:
     problems: list[str] = []
-    chosen = Records([3, {"a": 0}, {"a": "x"}], "items", problems).where([False, True])
+    chosen = Records([3, {"a": 0}, {"a": "x"}], "items", problems).selected([False, True])
     assert chosen.column("a", is_integer, "an integer", "correct it") == ["x"]
     assert [problem for problem in problems if 'items[2] has "x"' in problem] == problems[1:]
     assert len(problems) == 2

@@ -43,13 +43,13 @@ def test_epochs_are_those_of_trainer_and_evaluated_by_schedule(make: MakeTrainer
     results = list(fit(make(training__evaluate_every_epochs=2)))
     assert [result.epoch for result in results] == [1, 2, 3]
     assert without_times([dict(result.training) for result in results]) == without_times(trained)
-    assert [result.evaluated is not None for result in results] == [False, True, True]
+    assert [result.evaluation is not None for result in results] == [False, True, True]
     assert all(result.usage.keys() == USAGE for result in results)
     expected = plain.evaluate(plain.detect())
     last = results[-1]
-    assert last.evaluated is not None
-    assert last.metrics == last.evaluated.result.as_metrics() == expected.as_metrics()
-    assert len(last.evaluated.detections.scores) == expected.num_detections
+    assert last.evaluation is not None
+    assert last.metrics == last.evaluation.result.as_metrics() == expected.as_metrics()
+    assert len(last.evaluation.detections.scores) == expected.num_detections
     assert last.measured == {**last.training, **last.metrics, **last.usage}
     assert results[0].metrics == {}
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hkd.config_files.problems import ConfigError
 from hkd.evaluation.evaluator import evaluate_files
 from hkd.models.weights import CheckpointError, load_detector
 from hkd.training import run
-from hkd.training.run import TrainingFolderError, train_command
+from hkd.training.run import TrainingFolderError, train_into_folder
 from tests.process_configuration import TrainerBuiltError, record_configuration
 from tests.training.tiny import HEIGHT, STUDENT, WIDTH
 
@@ -41,7 +42,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> TrialConfig:
 @pytest.fixture(scope="module")
 def finished(config: TrialConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finished") / "new" / "folders"
-    train_command(config, out, console=silent())
+    train_into_folder(config, out, console=silent())
     return out
 
 
@@ -114,20 +115,20 @@ def test_detections_file_is_readable_by_pycocotools(config: TrialConfig, finishe
 def test_finished_training_is_only_evaluated(config: TrialConfig, finished: Path) -> None:
     before = contents(finished)
     with pytest.raises(TrainingFolderError, match="already holds a training.*--resume.*--out"):
-        train_command(config, finished, console=silent())
+        train_into_folder(config, finished, console=silent())
     assert contents(finished) == before
-    summary = train_command(config, finished, resume=True, console=silent())
+    summary = train_into_folder(config, finished, resume=True, console=silent())
     assert contents(finished) == before
     assert summary.evaluation.as_metrics().items() <= json.loads(before["metrics.json"]).items()
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(config: TrialConfig, finished: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train_command(config, tmp_path, console=InterruptAfter("epoch 1/2"))
+        train_into_folder(config, tmp_path, console=InterruptAfter("epoch 1/2"))
     assert not (tmp_path / "student.safetensors").exists()
     assert len(json.loads((tmp_path / "epochs.json").read_text())) == 1
     console = silent()
-    train_command(config, tmp_path, resume=True, console=console)
+    train_into_folder(config, tmp_path, resume=True, console=console)
     assert isinstance(console.file, io.StringIO)
     assert "resuming after epoch 1 of 2" in console.file.getvalue()
     once, resumed = contents(finished), contents(tmp_path)
@@ -136,7 +137,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(config: TrialConfig, finis
 
 
 def test_resume_without_training_starts_one(config: TrialConfig, finished: Path, tmp_path: Path) -> None:
-    train_command(config, tmp_path / "new", resume=True, console=silent())
+    train_into_folder(config, tmp_path / "new", resume=True, console=silent())
     assert contents(tmp_path / "new")["student.safetensors"] == contents(finished)["student.safetensors"]
 
 
@@ -144,9 +145,19 @@ def test_resume_with_other_settings_is_refused(config: TrialConfig, finished: Pa
     before = contents(finished)
     other = changed(changed(config, "training", seed=5), "evaluation", nms_iou=0.4)
     with pytest.raises(TrainingFolderError) as caught:
-        train_command(other, finished, resume=True, console=silent())
+        train_into_folder(other, finished, resume=True, console=silent())
     assert "evaluation.nms_iou was 0.5 and is 0.4; training.seed was 0 and is 5." in str(caught.value)
     assert contents(finished) == before
+
+
+def test_settings_without_effect_on_result_may_differ_on_resume(
+    config: TrialConfig, finished: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(finished, tmp_path / "out")
+    other = changed(changed(config, "training", evaluate_every_epochs=2), "data", cache_dir=tmp_path / "cache")
+    train_into_folder(other, out, resume=True, console=silent())
+    for name in ("student.safetensors", "metrics.json"):
+        assert contents(out)[name] == contents(finished)[name], name
 
 
 def test_resume_with_other_data_is_refused(
@@ -156,24 +167,24 @@ def test_resume_with_other_data_is_refused(
     origin = json.loads(before["origin.json"])
     monkeypatch.setattr(run, "_origin", lambda _: {**origin, "training images": "changed"})
     with pytest.raises(TrainingFolderError, match="training images"):
-        train_command(config, finished, resume=True, console=silent())
+        train_into_folder(config, finished, resume=True, console=silent())
     assert contents(finished) == before
 
 
 def test_folder_in_use_is_refused(config: TrialConfig, tmp_path: Path) -> None:
     with FileLock(tmp_path / ".lock"), pytest.raises(TrainingFolderError, match="another process is training there"):
-        train_command(config, tmp_path, console=silent())
+        train_into_folder(config, tmp_path, console=silent())
 
 
 def test_existing_files_are_not_overwritten(config: TrialConfig, tmp_path: Path) -> None:
     (tmp_path / "student.safetensors").write_text("precious")
     with pytest.raises(TrainingFolderError, match="already holds a training"):
-        train_command(config, tmp_path, console=silent())
+        train_into_folder(config, tmp_path, console=silent())
     with pytest.raises(TrainingFolderError, match=r"has no config\.yaml.*--out"):
-        train_command(config, tmp_path, resume=True, console=silent())
+        train_into_folder(config, tmp_path, resume=True, console=silent())
     (tmp_path / "config.yaml").write_text("studnet: {}")
     with pytest.raises(ConfigError, match="did you mean student"):
-        train_command(config, tmp_path, resume=True, console=silent())
+        train_into_folder(config, tmp_path, resume=True, console=silent())
     assert (tmp_path / "student.safetensors").read_text() == "precious"
 
 
@@ -181,11 +192,11 @@ def test_refused_inputs_leave_no_files(config: TrialConfig, tmp_path: Path) -> N
     missing = Path("missing.json")
     without_data = changed(config, "data", train_annotations=missing, validation_annotations=missing)
     with pytest.raises(AnnotationError, match="missing.json"):
-        train_command(without_data, tmp_path, console=silent())
+        train_into_folder(without_data, tmp_path, console=silent())
     without_teacher = config.model_copy(update={"teacher": TrialConfig().teacher})
     without_teacher = changed(without_teacher, "teacher", checkpoint=Path("missing.safetensors"))
     with pytest.raises(CheckpointError, match="missing.safetensors"):
-        train_command(without_teacher, tmp_path, console=silent())
+        train_into_folder(without_teacher, tmp_path, console=silent())
     assert set(contents(tmp_path)) <= {".lock"}
 
 
@@ -194,5 +205,5 @@ def test_process_is_configured_before_training(
 ) -> None:
     configured = record_configuration(monkeypatch, run)
     with pytest.raises(TrainerBuiltError):
-        train_command(changed(config, "training", num_threads=3), tmp_path, console=silent())
+        train_into_folder(changed(config, "training", num_threads=3), tmp_path, console=silent())
     assert configured == [("cpu", 3)]

@@ -64,21 +64,30 @@ def write_splits(
     paths = tuple(out / f"{split.name}.json" for split in splits)
     replaced = _replaced(dict(zip(paths, documents, strict=True)), source)
     write_documents(dict(zip(paths, documents, strict=True)))
+    return _summary(splits, checked, changes, replaced, paths)
+
+
+def _summary(
+    splits: Sequence[Split],
+    checked: Sequence[Annotations],
+    changes: Sequence[str],
+    replaced: Sequence[str],
+    paths: tuple[Path, ...],
+) -> ConversionSummary:
     ignored_labels = Counter(
         label or UNLABELLED
-        for part in checked
-        for label, is_ignored in zip(part.annotated.labels(), part.ignore.tolist(), strict=True)
+        for annotations in checked
+        for label, is_ignored in zip(annotations.annotated.labels(), annotations.ignore.tolist(), strict=True)
         if is_ignored
     )
-    several = len(splits) > 1
     clipped = [
-        f"{split.name}: {sentence}" if several else sentence
-        for split, part in zip(splits, checked, strict=True)
-        for sentence in part.repaired
+        f"{split.name}: {sentence}" if len(splits) > 1 else sentence
+        for split, annotations in zip(splits, checked, strict=True)
+        for sentence in annotations.repaired
     ]
     return ConversionSummary(
-        images=sum(len(part.images) for part in checked),
-        boxes=sum(len(part.ignore) for part in checked),
+        images=sum(len(annotations.images) for annotations in checked),
+        boxes=sum(len(annotations.ignore) for annotations in checked),
         ignored=ignored_labels.total(),
         ignored_by_label=dict(ignored_labels.most_common()),
         changes=(*changes, *clipped, *replaced),

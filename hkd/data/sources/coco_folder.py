@@ -181,12 +181,12 @@ def _annotations(
     of_category = [
         categories.get(int(value), ("", False)) if is_integer(value) else ("", False) for value in category_ids
     ]
-    people = records.where([is_person for _, is_person in of_category])
+    people = records.selected([is_person for _, is_person in of_category])
     boxes = people.column("bbox", is_coordinates, COORDINATES_REQUIREMENT, _REMEDY)
     is_empty = [is_coordinates(box) and not is_box(box) for box in boxes]
     # Boxes without area are dropped later; their height and visibility may be zero or undefined as well.
-    empty = people.where(is_empty)
-    people = people.where([not is_dropped for is_dropped in is_empty])
+    empty = people.selected(is_empty)
+    people = people.selected([not is_dropped for is_dropped in is_empty])
     fields = PedestrianFields(people)
     if problems:
         return []
@@ -200,7 +200,7 @@ def _annotations(
         *(
             _annotation(row, height, visibility)
             for row, height, visibility in zip(
-                people.rows, fields.heights, fields.visible_shares(boxes_xywh).tolist(), strict=True
+                people.rows, fields.heights, fields.visible_fractions(boxes_xywh).tolist(), strict=True
             )
         ),
         *map(_image_and_box, empty.rows),

@@ -4,10 +4,10 @@ He et al., "Mask R-CNN", ICCV 2017, section 3. Values equal torchvision's ``Mult
 ``sampling_ratio=2`` and ``aligned=False``.
 
 A pooled bin is the mean of 2 x 2 sample points, each interpolated bilinearly from four cells, hence a weighted sum of
-16 rows of a table of all cells of all levels. Pooling is therefore one weighted ``embedding_bag``, and its gradient
-another one with the transposed weights. On a CPU this is several times faster than torchvision's kernel, which iterates
-over channels. It needs neither a loop over levels nor a data-dependent selection of regions per level, which would
-synchronize with the host.
+16 rows of a table of all cells of all levels: these rows and their weights are the bin's *taps*. Pooling is therefore
+one weighted ``embedding_bag``, and its gradient another one with the transposed weights. On a CPU this is several times
+faster than torchvision's kernel, which iterates over channels. It needs neither a loop over levels nor a data-dependent
+selection of regions per level, which would synchronize with the host.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def region_taps(levels: Sequence[Tensor], boxes_xyxy: Tensor, image_height: int,
     """
     batch = len(boxes_xyxy)
     level_of_region = region_levels(boxes_xyxy, canonical_size, 2, 1 + len(levels))
-    scales, grids = (of_levels[level_of_region] for of_levels in _level_geometry(levels, image_height, boxes_xyxy))
+    scales, grids = (by_level[level_of_region] for by_level in _level_geometry(levels, image_height, boxes_xyxy))
     rows, columns, offsets = grids[..., 0:1], grids[..., 1:2], grids[..., 2:3]
     row_taps, row_weights = _axis_taps(boxes_xyxy[..., 1], boxes_xyxy[..., 3], scales, rows)  # (B, R, 7, 4)
     column_taps, column_weights = _axis_taps(boxes_xyxy[..., 0], boxes_xyxy[..., 2], scales, columns)

@@ -4,7 +4,7 @@ The rules are those of Faster R-CNN (Ren et al., NeurIPS 2015, section 3.1.2) as
 batch in fixed shapes. In addition, boxes inside ignore regions (crowds, riders, posters) are neither positive nor
 negative.
 
-Randomness enters as *keys*, uniform numbers drawn by the caller: the examples with the largest keys are sampled.
+Random numbers are arguments (*keys*), uniform and drawn by the caller: the examples with the largest keys are sampled.
 Sampling is therefore a pure function, with the same result on every device and in a traced graph.
 """
 

@@ -93,13 +93,7 @@ def convert(
         notes += frame_notes
     if problems:
         raise AnnotationError(problems, str(root))
-    splits = []
-    for name, is_test in (("train", False), ("test", True)):
-        chosen = [key for key in keys if (key[0] >= _FIRST_TEST_SET) == is_test]
-        if chosen:
-            split, dropped = drop_unusable_boxes(_split(name, chosen, objects, names))
-            splits.append(split)
-            notes += dropped
+    splits = _splits(objects, names, notes)
     return write_splits(
         splits,
         out,
@@ -110,6 +104,18 @@ def convert(
         changes=notes,
         show_progress=progress,
     )
+
+
+def _splits(objects: Objects, names: Mapping[FrameKey, str], notes: list[str]) -> list[Split]:
+    """The training and test split, if they have frames, without unusable boxes, which are reported in ``notes``."""
+    splits = []
+    for name, is_test in (("train", False), ("test", True)):
+        chosen = [key for key in sorted(objects) if (key[0] >= _FIRST_TEST_SET) == is_test]
+        if chosen:
+            split, dropped = drop_unusable_boxes(_split(name, chosen, objects, names))
+            splits.append(split)
+            notes += dropped
+    return splits
 
 
 def _nothing_found(annotations: str, every: int) -> str:
