@@ -27,7 +27,7 @@ class Importances:
 
 
 def importances_of(records: StudyRecords) -> Importances:
-    """Importances of the searched settings for the first miss rate, over trials (not baselines) that are compared."""
+    """Importances of the searched settings for the first miss rate, over trials (not baselines) that are counted."""
     miss_rate = records.objectives[0].name
     trials = [trial for trial in records.counted if trial.role == names.ROLE_TRIAL]
     searched = [key for key in records.searched_parameters() if len({trial.params.get(key) for trial in trials}) > 1]

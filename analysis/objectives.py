@@ -25,7 +25,7 @@ class Objective:
     unit: float
     """One shown unit in the metric's own unit: 0.01 for a fraction in per cent."""
     unit_symbol: str
-    counted: str
+    phrase_unit: str
     """The unit in a sentence, after a cost's number."""
     is_cost: bool
     subset: str = ""
@@ -47,7 +47,7 @@ class Objective:
 
     def in_sentence(self, value: float) -> str:
         """The value with its unit and what it counts: '1.00 M parameters', 'miss rate of 30.0 %'."""
-        return f"{self.shown(value)} {self.counted}" if self.is_cost else f"{self.noun} of {self.shown(value)} %"
+        return f"{self.shown(value)} {self.phrase_unit}" if self.is_cost else f"{self.noun} of {self.shown(value)} %"
 
 
 def _miss_rate(name: str, noun: str) -> Objective:
@@ -60,7 +60,7 @@ def _miss_rate(name: str, noun: str) -> Objective:
         axis_label=f"log-average miss rate, {subset}, %  (lower is better)",
         unit=0.01,
         unit_symbol="%",
-        counted="%",
+        phrase_unit="%",
         is_cost=False,
         subset=subset,
     )
@@ -81,7 +81,7 @@ OBJECTIVES = {
             axis_label="parameters of the deployed student, millions (log scale)",
             unit=1e6,
             unit_symbol="M",
-            counted="M parameters",
+            phrase_unit="M parameters",
             is_cost=True,
         ),
         Objective(
@@ -92,7 +92,7 @@ OBJECTIVES = {
             axis_label="GFLOPs for one image (log scale; 2 per multiply-add)",
             unit=1e9,
             unit_symbol="GFLOPs",
-            counted="GFLOPs an image",
+            phrase_unit="GFLOPs an image",
             is_cost=True,
         ),
         Objective(
@@ -103,7 +103,7 @@ OBJECTIVES = {
             axis_label="GMACs for one image (log scale; billions of multiply-adds)",
             unit=1.0,
             unit_symbol="GMACs",
-            counted="GMACs an image",
+            phrase_unit="GMACs an image",
             is_cost=True,
         ),
     )

@@ -29,14 +29,14 @@ examples:
 
 files in the report's folder:
   report.html        recommendation, front, baselines, knee, hypervolume and the
-                     trials that are not compared, in one file
+                     trials that are not counted, in one file
   front_params.png   miss rate against parameters, if these are an objective
   front_flops.png    miss rate against FLOPs (front_gmacs.png: multiply-adds)
   front.md           the table of the front in Markdown
   trials.csv         every trial with its metrics and its whole configuration
   summary.json       the results for programs (field schema_version)
 
-Only trials that were trained for all their epochs are compared; failed, stopped
+Only trials that were trained for all their epochs are counted; failed, stopped
 and running ones are listed with the reason. Exit code: 0, or 2 if there is no
 report; an older report is then unchanged."""
 

@@ -23,7 +23,7 @@ class StudyResults:
     baselines: tuple[BaselineComparison, ...]
     importances: Importances
     count_by_status: Mapping[str, int]
-    """Of all trials and baselines; ``incomplete`` are finished ones that are not compared."""
+    """Of all trials and baselines; ``incomplete`` are finished ones that are not counted."""
 
 
 def compute_results(records: StudyRecords) -> StudyResults:

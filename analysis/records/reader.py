@@ -166,7 +166,7 @@ def _value_problem(objective: Objective, metrics: Mapping[str, float]) -> str | 
 
 
 def _one_record_per_trial(records: Iterable[TrialRecord], notes: list[str]) -> tuple[TrialRecord, ...]:
-    """One record per trial id: of several runs one that is compared, of several such the one that started last."""
+    """One record per trial id: of several runs one that is counted, of several such the one that started last."""
     chosen: dict[str, TrialRecord] = {}
     counts: Counter[str] = Counter()
     for record in records:

@@ -32,7 +32,7 @@ class TrialRecord:
     status: str
     """``running``, ``finished``, ``stopped`` or ``failed``."""
     not_counted_because: str | None
-    """Why the trial is not compared with others; None if it was trained for all its epochs and has all objectives."""
+    """Why the trial is not counted; None if it was trained for all its epochs and has all objectives."""
     epoch: int | None
     """The epoch of the last evaluation, counted from 1."""
     budget_fraction: float | None
@@ -48,7 +48,7 @@ class TrialRecord:
 
     @property
     def is_counted(self) -> bool:
-        """Whether the trial is compared with others."""
+        """Whether the trial is compared with others: it was trained for all its epochs and has all objectives."""
         return self.not_counted_because is None
 
     @property
@@ -60,7 +60,7 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class StudyRecords:
-    """Everything that MLflow has of one study. No trial is dropped: one that is not compared has a reason."""
+    """Everything that MLflow has of one study. No trial is dropped: one that is not counted has a reason."""
 
     study: str
     tracking_uri: str
@@ -79,7 +79,7 @@ class StudyRecords:
 
     @property
     def counted(self) -> tuple[TrialRecord, ...]:
-        """Trials and baselines that are compared."""
+        """Trials and baselines that are counted."""
         return tuple(trial for trial in self.trials if trial.is_counted)
 
     @property

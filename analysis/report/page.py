@@ -13,7 +13,7 @@ from analysis.objectives import listed_nouns, miss_rates
 from analysis.records.study_records import StudyRecords
 from analysis.report import sentences, tables
 from analysis.report.summary import versions
-from analysis.report.tables import Table
+from analysis.report.tables import Column, Table, make_table
 from analysis.results import StudyResults
 from hkd import metric_names as names
 from hkd.redaction import REDACTED, is_redacted
@@ -88,13 +88,14 @@ def _figure(png: bytes, pair: PairFront) -> str:
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
-def _html_table(table: Table, *, number_columns: Sequence[int] = (), marked: int | None = None) -> str:
+def _html_table(table: Table) -> str:
+    classes = [' class="number"' if is_number else "" for is_number in table.is_number]
+
     def cells(row: Sequence[str], tag: str) -> str:
-        classes = [' class="number"' if column in number_columns else "" for column in range(len(row))]
         return "".join(f"<{tag}{of}>{escape(cell)}</{tag}>" for cell, of in zip(row, classes, strict=True))
 
     rows = [
-        f'<tr class="marked">{cells(row, "td")}</tr>' if index == marked else f"<tr>{cells(row, 'td')}</tr>"
+        f'<tr class="marked">{cells(row, "td")}</tr>' if index == table.marked_row else f"<tr>{cells(row, 'td')}</tr>"
         for index, row in enumerate(table.rows)
     ]
     return f'<div class="wide"><table><tr>{cells(table.header, "th")}</tr>{"".join(rows)}</table></div>'
@@ -105,9 +106,7 @@ def _paragraph(text: str) -> str:
 
 
 def _front_section(results: StudyResults) -> list[str]:
-    front, table = results.front, tables.front_table(results)
-    shipped = front.student(results.recommendation.trial_id)
-    marked = next(index for index, row in enumerate(table.rows) if row[0] == str(shipped.rank))
+    front = results.front
     subsets = ", ".join(each.subset for each in miss_rates(front.objectives))
     explanation = (
         f"The students that no other student dominates in {listed_nouns(front.objectives)}, lowest miss rate first; "
@@ -117,25 +116,23 @@ def _front_section(results: StudyResults) -> list[str]:
     explanation += "Fewer: the teacher's cost divided by the student's. " if front.costs else ""
     return [
         "<h2>The front</h2>",
-        _html_table(table, number_columns=range(2, len(table.header) - 1), marked=marked),
-        _paragraph(explanation + "Baselines are compared as well."),
+        _html_table(tables.front_table(results)),
+        _paragraph(explanation + "Baselines are candidates too."),
     ]
 
 
 def _baseline_section(results: StudyResults) -> list[str]:
     if not results.baselines:
-        return ["<h2>Baselines</h2>", _paragraph("None of the compared trials is a baseline.")]
-    table = tables.baseline_table(results)
+        return ["<h2>Baselines</h2>", _paragraph("None of the counted trials is a baseline.")]
     explanation = (
         "Difference: miss rate of that student minus the baseline's in percentage points; negative where the student "
         "is better. That student is the best of many trials, the baseline is a single one. The fair measure of "
         "distillation is the default-weights baseline against the undistilled one, which differ only in the "
         "distillation weights."
     )
-    numbers = (*range(1, len(table.header) - 3), len(table.header) - 2, len(table.header) - 1)
     return [
         "<h2>Baselines against distilled students</h2>",
-        _html_table(table, number_columns=numbers),
+        _html_table(tables.baseline_table(results)),
         _paragraph(explanation),
     ]
 
@@ -150,8 +147,7 @@ def _measures_section(results: StudyResults) -> list[str]:
         "Hypervolume: share of the box between zero and the reference point that the front dominates, from 0 to 1; "
         f"higher is better. The reference point is {REFERENCE_RULE}. Points beyond it add nothing."
     )
-    table = _html_table(tables.hypervolume_table(results), number_columns=(1, 3))
-    return [*parts, table, _paragraph(explanation)]
+    return [*parts, _html_table(tables.hypervolume_table(results)), _paragraph(explanation)]
 
 
 def _importances_section(results: StudyResults) -> list[str]:
@@ -159,18 +155,21 @@ def _importances_section(results: StudyResults) -> list[str]:
     heading = "<h2>Which settings the miss rate depends on</h2>"
     if found.absent_because is not None:
         return [heading, _paragraph(f"Not available: {found.absent_because}.")]
-    table = Table(("setting", "share"), tuple((name, f"{share:.2f}") for name, share in found.values.items()))
+    columns: list[Column[tuple[str, float]]] = [
+        Column("setting", lambda item: item[0]),
+        Column("share", lambda item: f"{item[1]:.2f}", is_number=True),
+    ]
     explanation = (
         f"Share of the variation of the {results.front.miss_rate.noun} that each setting explains alone (fANOVA over "
         f"{found.num_trials} trials, without baselines). With few trials this is only a hint."
     )
-    return [heading, _html_table(table, number_columns=(1,)), _paragraph(explanation)]
+    return [heading, _html_table(make_table(columns, found.values.items())), _paragraph(explanation)]
 
 
 def _not_counted_section(records: StudyRecords) -> list[str]:
-    parts = ["<h2>Trials that are not compared</h2>"]
+    parts = ["<h2>Trials that are not counted</h2>"]
     if records.not_counted:
-        parts.append(_html_table(tables.not_counted_table(records), number_columns=(2,)))
+        parts.append(_html_table(tables.not_counted_table(records)))
     else:
         parts.append(_paragraph("None: every trial was trained for all its epochs."))
     return parts
@@ -214,7 +213,8 @@ def _reproduce_section(records: StudyRecords, results: StudyResults) -> list[str
 
 
 def _two_columns(first: str, pairs: Mapping[str, object]) -> Table:
-    return Table((first, "value"), tuple((key, str(pairs[key])) for key in sorted(pairs)))
+    columns: list[Column[str]] = [Column(first, str), Column("value", lambda key: str(pairs[key]))]
+    return make_table(columns, sorted(pairs))
 
 
 def _common_parameters(records: StudyRecords) -> dict[str, object]:

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import pandas as pd
 
-from analysis.front import Student
+from analysis.choice import BaselineComparison
+from analysis.front import Hypervolume, Student, Teacher
 from analysis.objectives import ABSENT, Objective
-from analysis.records.study_records import ParameterValue, StudyRecords
+from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord
 from analysis.results import StudyResults
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Column(Generic[Item]):
+    """One column of a table, which has a row for each item."""
+
+    header: str
+    value: Callable[[Item], str]
+    """The text of an item's cell."""
+    is_number: bool = False
+    """Whether its cells are aligned to the right, in HTML."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +35,10 @@ class Table:
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    is_number: tuple[bool, ...]
+    """For each column."""
+    marked_row: int | None = None
+    """The row that HTML highlights."""
 
     def as_text(self) -> str:
         """Columns aligned by spaces, for a terminal."""
@@ -34,12 +53,22 @@ class Table:
         return "\n".join("| " + " | ".join(_markdown_cell(cell) for cell in row) + " |" for row in cells)
 
 
-def points(difference: float | None) -> str:
+def make_table(columns: Sequence[Column[Item]], items: Iterable[Item], *, marked_row: int | None = None) -> Table:
+    """A table of the items, a row each."""
+    return Table(
+        header=tuple(column.header for column in columns),
+        rows=tuple(tuple(column.value(item) for column in columns) for item in items),
+        is_number=tuple(column.is_number for column in columns),
+        marked_row=marked_row,
+    )
+
+
+def in_points(difference: float | None) -> str:
     """A difference of miss rates in percentage points, signed."""
     return ABSENT if difference is None else f"{100 * difference:+.1f}"
 
 
-def times(ratio: float | None) -> str:
+def as_ratio(ratio: float | None) -> str:
     """The teacher's cost divided by the student's."""
     return ABSENT if ratio is None else f"{ratio:.2g}x" if ratio < 1 else f"{ratio:.1f}x"
 
@@ -70,84 +99,91 @@ def label(student: Student) -> str:
 
 
 def front_table(results: StudyResults, *, with_settings: bool = True) -> Table:
-    """The teacher, then the front by rank; a terminal is too narrow for the searched settings."""
+    """The teacher, then the front by rank, with the student to ship marked.
+
+    Args:
+        with_settings: Whether to add the searched settings, for which a terminal is too narrow.
+    """
     front = results.front
-    rows: list[tuple[str, ...]] = []
-    header: list[str] = ["rank", "trial"]
+    knee_id = front.knee.trial_id if front.knee else None
+
+    def trial(detector: Teacher | Student) -> str:
+        if isinstance(detector, Teacher):
+            return "teacher"
+        return label(detector) + (" (knee)" if detector.trial_id == knee_id else "")
+
+    columns: list[Column[Teacher | Student]] = [Column("rank", _rank), Column("trial", trial)]
     for objective in front.objectives:
-        header += [objective.column, "fewer" if objective.is_cost else "gap"]
-    if front.teacher:
-        values = front.teacher.values
-        cells = [
-            cell for objective in front.objectives for cell in (objective.shown(values.get(objective.name)), ABSENT)
-        ]
-        rows.append((ABSENT, "teacher", *cells, ""))
-    for student in front.members:
-        knee = front.knee is not None and front.knee.trial_id == student.trial_id
-        cells = [cell for objective in front.objectives for cell in _value_and_comparison(student, objective)]
-        rows.append(
-            (
-                str(student.rank),
-                label(student) + (" (knee)" if knee else ""),
-                *cells,
-                ", ".join(settings(student)),
-            )
-        )
-    if not with_settings:
-        return Table(tuple(header), tuple(row[:-1] for row in rows))
-    return Table((*header, "searched settings"), tuple(rows))
+        columns += [_value_column(objective), _comparison_column(objective)]
+    if with_settings:
+        columns.append(Column("searched settings", _settings))
+    detectors: list[Teacher | Student] = [*([front.teacher] if front.teacher else []), *front.members]
+    shipped = front.student(results.recommendation.trial_id)
+    return make_table(columns, detectors, marked_row=detectors.index(shipped))
 
 
 def baseline_table(results: StudyResults) -> Table:
     """Each baseline with the best distilled student that costs no more."""
     front = results.front
     miss_rate, costs = front.miss_rate, front.costs
-    rows = []
-    for comparison in results.baselines:
-        baseline = front.student(comparison.trial_id)
-        rival = front.student(comparison.best_distilled) if comparison.best_distilled else None
-        rows.append(
-            (
-                comparison.name,
-                *_value_and_comparison(baseline, miss_rate),
-                *(cost.shown(baseline.values[cost.name]) for cost in costs),
-                label(rival) if rival else "none is as small",
-                miss_rate.shown(rival.values[miss_rate.name] if rival else None),
-                points(comparison.difference),
-            )
-        )
+
+    def baseline_column(column: Column[Teacher | Student]) -> Column[BaselineComparison]:
+        return Column(column.header, lambda each: column.value(front.student(each.trial_id)), column.is_number)
+
+    def rival(comparison: BaselineComparison) -> Student | None:
+        return front.student(comparison.best_distilled) if comparison.best_distilled else None
+
+    def rival_label(comparison: BaselineComparison) -> str:
+        student = rival(comparison)
+        return label(student) if student else "none is as small"
+
+    def rival_miss_rate(comparison: BaselineComparison) -> str:
+        student = rival(comparison)
+        return miss_rate.shown(student.values[miss_rate.name] if student else None)
+
     best = f"best distilled student with no more {costs[0].noun}" if costs else "best distilled student"
-    header = ("baseline", miss_rate.column, "gap", *(cost.column for cost in costs))
-    return Table((*header, best, f"its {miss_rate.column}", "difference"), tuple(rows))
+    columns = [
+        Column[BaselineComparison]("baseline", lambda each: each.name),
+        baseline_column(_value_column(miss_rate)),
+        baseline_column(_comparison_column(miss_rate)),
+        *(baseline_column(_value_column(cost)) for cost in costs),
+        Column(best, rival_label),
+        Column(f"its {miss_rate.column}", rival_miss_rate, is_number=True),
+        Column("difference", lambda each: in_points(each.difference), is_number=True),
+    ]
+    return make_table(columns, results.baselines)
 
 
 def not_counted_table(records: StudyRecords) -> Table:
-    """Every trial that is not compared, and why."""
+    """Every trial that is not counted, and why."""
     miss_rate = records.objectives[0]
-    rows = tuple(
-        (
-            trial.trial_id,
-            trial.status,
-            miss_rate.shown(trial.metrics.get(miss_rate.name)),
-            trial.not_counted_because or "",
-        )
-        for trial in records.not_counted
-    )
-    return Table(("trial", "status", f"last {miss_rate.column}", "reason"), rows)
+    columns: list[Column[TrialRecord]] = [
+        Column("trial", lambda trial: trial.trial_id),
+        Column("status", lambda trial: trial.status),
+        Column(
+            f"last {miss_rate.column}",
+            lambda trial: miss_rate.shown(trial.metrics.get(miss_rate.name)),
+            is_number=True,
+        ),
+        Column("reason", lambda trial: trial.not_counted_because or ""),
+    ]
+    return make_table(columns, records.not_counted)
 
 
 def hypervolume_table(results: StudyResults) -> Table:
     """The hypervolume of each set of objectives, with its reference point."""
-    rows = tuple(
-        (
-            ", ".join(objective.noun for objective in each.objectives),
-            f"{each.value:.4f}",
-            ", ".join(o.in_sentence(value) for o, value in zip(each.objectives, each.reference_point, strict=True)),
-            str(each.beyond_reference),
-        )
-        for each in results.front.hypervolumes
-    )
-    return Table(("front in", "hypervolume", "reference point", "points beyond it"), rows)
+
+    def reference_point(each: Hypervolume) -> str:
+        values = zip(each.objectives, each.reference_point, strict=True)
+        return ", ".join(objective.in_sentence(value) for objective, value in values)
+
+    columns: list[Column[Hypervolume]] = [
+        Column("front in", lambda each: ", ".join(objective.noun for objective in each.objectives)),
+        Column("hypervolume", lambda each: f"{each.value:.4f}", is_number=True),
+        Column("reference point", reference_point),
+        Column("points beyond it", lambda each: str(each.beyond_reference), is_number=True),
+    ]
+    return make_table(columns, results.front.hypervolumes)
 
 
 def trials_table(records: StudyRecords, results: StudyResults) -> pd.DataFrame:
@@ -163,11 +199,31 @@ def trials_table(records: StudyRecords, results: StudyResults) -> pd.DataFrame:
     return table
 
 
-def _value_and_comparison(student: Student, objective: Objective) -> tuple[str, str]:
-    """A value, and how it compares with the teacher's."""
-    name = objective.name
-    comparison = times(student.times_fewer.get(name)) if objective.is_cost else points(student.gaps.get(name))
-    return objective.shown(student.values[name]), comparison
+def _rank(detector: Teacher | Student) -> str:
+    return ABSENT if isinstance(detector, Teacher) else str(detector.rank)
+
+
+def _settings(detector: Teacher | Student) -> str:
+    return "" if isinstance(detector, Teacher) else ", ".join(settings(detector))
+
+
+def _value_column(objective: Objective) -> Column[Teacher | Student]:
+    return Column(
+        objective.column, lambda detector: objective.shown(detector.values.get(objective.name)), is_number=True
+    )
+
+
+def _comparison_column(objective: Objective) -> Column[Teacher | Student]:
+    """How a student's value compares with the teacher's."""
+
+    def comparison(detector: Teacher | Student) -> str:
+        if isinstance(detector, Teacher):
+            return ABSENT
+        if objective.is_cost:
+            return as_ratio(detector.times_fewer.get(objective.name))
+        return in_points(detector.gaps.get(objective.name))
+
+    return Column("fewer" if objective.is_cost else "gap", comparison, is_number=True)
 
 
 def _markdown_cell(text: str) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from html.parser import HTMLParser
 
 from analysis.records.study_records import StudyRecords
@@ -80,11 +81,18 @@ def test_page_has_recommendation_and_uncounted_trials() -> None:
     assert "mlflow artifacts download --run-id run-of-t1" in text
 
 
+def test_student_to_ship_is_highlighted_and_numbers_are_aligned() -> None:
+    _, html = render(study_with())
+    (row,) = re.findall(r'<tr class="marked">(.*?)</tr>', html)
+    assert row.startswith('<td>1</td><td>t1</td><td class="number">25.0</td><td class="number">+5.0</td>')
+    assert row.endswith("<td>name=y</td>")
+
+
 def test_page_of_study_with_single_trial() -> None:
     parsed, _ = render(records([record("only", 0.3, 1e6, 1e9)]))
     text = " ".join(parsed.text)
     assert "only student on the front" in text
-    assert "None of the compared trials is a baseline." in text
+    assert "None of the counted trials is a baseline." in text
     assert "None: every trial was trained for all its epochs." in text
 
 

@@ -22,6 +22,9 @@ def test_front_table() -> None:
         ("3", "small", "80.0", "+60.0", "0.500", "12.0x", "0.600", "16.7x", "logits.weight=2, width_multiplier=0.25"),
     )  # fmt: skip
     assert len(table.header) == 9
+    assert table.is_number == (False, False, True, True, True, True, True, True, False)
+    # The knee is the student to ship.
+    assert table.marked_row == 2
 
 
 def test_front_table_for_terminal_has_no_settings() -> None:
@@ -40,6 +43,26 @@ def test_baseline_table() -> None:
     assert table.rows == (("undistilled", "50.0", "+30.0", "1.00", "1.00", "bent", "30.0", "-20.0"),)
     alone = tables.baseline_table(compute_results(records([PLAIN], TEACHER)))
     assert alone.rows == (("undistilled", "50.0", "+30.0", "1.00", "1.00", "none is as small", "-", "-"),)
+
+
+def test_numbers_of_each_table_are_aligned() -> None:
+    study = records([PLAIN, BENT], TEACHER)
+    results = compute_results(study)
+    numbers = {
+        header
+        for table in (
+            tables.baseline_table(results),
+            tables.not_counted_table(study),
+            tables.hypervolume_table(results),
+        )
+        for header, is_number in zip(table.header, table.is_number, strict=True)
+        if is_number
+    }
+    assert numbers == {
+        *("miss rate %", "gap", "params M", "GFLOPs", "its miss rate %", "difference"),
+        "last miss rate %",
+        *("hypervolume", "points beyond it"),
+    }
 
 
 def test_tables_follow_objectives_of_study() -> None:
@@ -96,13 +119,12 @@ def test_short_names_are_unique() -> None:
 
 
 def test_as_text_aligns_columns() -> None:
-    assert Table(("a", "long header"), (("wide cell", "1"), ("b", ""))).as_text() == (
-        "a          long header\nwide cell  1\nb"
-    )
+    table = Table(("a", "long header"), (("wide cell", "1"), ("b", "")), (False, True))
+    assert table.as_text() == "a          long header\nwide cell  1\nb"
 
 
 def test_as_markdown_escapes_cells() -> None:
-    assert Table(("a",), (("x|y\n<b>",),)).as_markdown() == "| a |\n| --- |\n| x\\|y &lt;b> |"
+    assert Table(("a",), (("x|y\n<b>",),), (False,)).as_markdown() == "| a |\n| --- |\n| x\\|y &lt;b> |"
 
 
 def test_label_has_name_of_baseline_once() -> None:
