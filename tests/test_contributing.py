@@ -30,6 +30,7 @@ from sweeps.settings.study import load_study
 from sweeps.trials.samplers import sampler_of_proposal
 
 assert main(["data", "table", "--root", "images", "--out", "converted"]) == 0
+assert main(["data", "table", "--root", "malformed", "--out", "nothing"]) == 2
 maps = torch.rand(2, 3, 4, 5)
 assert abs(feature_loss(maps, maps, None, "cosine")) < 1e-6
 assert abs(feature_loss(maps, -maps, torch.ones(2, 1, 4, 5, dtype=torch.bool), "cosine") - 2) < 1e-6
@@ -69,6 +70,8 @@ def test_examples_work(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         Image.new("RGB", (64, 48)).save(tmp_path / "images" / name)
     (tmp_path / "images" / "boxes.csv").write_text("a.png,1,2,10,24\na.png,20,2,10,24\nb.png,5,5,10,24.5\n")
+    (tmp_path / "malformed").mkdir()
+    (tmp_path / "malformed" / "boxes.csv").write_text("a.png,1,2,ten,24\n\nb.png,1,2,10,24\n")
     done = subprocess.run(
         [sys.executable, "-c", RUNS],
         cwd=tmp_path,
@@ -79,6 +82,8 @@ def test_examples_work(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "2 images, 3 boxes" in done.stdout
+    for fact in ("malformed", "row 1", "row 2", "row 3", "b.png"):
+        assert fact in done.stderr
     assert done.stdout.splitlines()[-1] == "NSGAIIISampler"
 
 

@@ -33,7 +33,7 @@ LABELS = {
     BASELINE_BF16: "torchvision, bf16 autocast and channels_last",
     OURS: "hkd, distilled",
     OURS_CACHED: "hkd, distilled, teacher's pyramids read from the cache",
-    OURS_SHARED: f"hkd, distilled, {SHARING_STUDENTS} students to one teacher forward, each",
+    OURS_SHARED: f"hkd, {SHARING_STUDENTS} students per teacher forward, time per student",
     OURS_ALONE: "hkd, student alone",
 }
 BASELINES = (BASELINE_FP32, BASELINE_BF16)

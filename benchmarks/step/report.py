@@ -64,7 +64,13 @@ def step_table(rows: Sequence[StepRow], rounds: int) -> str:
         ]
         for row in rows
     ]
-    header = ["one step", "ms, median (quartiles)", "images/s", "speed over torchvision fp32", "cost of student alone"]
+    header = [
+        "one step",
+        "ms, median (quartiles)",
+        "images/s",
+        "speed over torchvision fp32",
+        "time / time of the student alone",
+    ]
     note = f"{rounds} rounds of one step of each, in one process; ratios are medians of the ratios within a round."
     return "\n\n".join([_table(header, lines), note])
 
