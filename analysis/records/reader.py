@@ -96,13 +96,13 @@ def parse_parameter(text: str) -> ParameterValue:
 
 
 def _record(run: Run, history: History, objectives: Sequence[Objective]) -> TrialRecord:
-    data, info, followed = run.data, run.info, objectives[0].name
+    data, info, ranked_metric = run.data, run.info, objectives[0].name
     tags = _redacted(data.tags)
     metrics = {key: value for key, value in data.metrics.items() if _is_finite(value)}
     if history:
-        metrics.pop(followed, None)
+        metrics.pop(ranked_metric, None)
         if _is_finite(history[-1][1]):
-            metrics[followed] = history[-1][1]
+            metrics[ranked_metric] = history[-1][1]
     params = {key: parse_parameter(text) for key, text in _redacted(data.params).items()}
     status = tags.get(names.TAG_STATUS) or _STATUS_OF_MLFLOW.get(info.status, info.status)
     epoch = history[-1][0] if history else None

@@ -111,10 +111,10 @@ class _CrossMoments(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        of_covariances, _ = gradients
+        covariances_gradient, _ = gradients
         joined, cells = ctx.saved_tensors
-        channels = len(of_covariances)
-        factor = of_covariances.T / cells
+        channels = len(covariances_gradient)
+        factor = covariances_gradient.T / cells
         factor[:channels] += factor[:channels].T.clone()
         # One product without autocast: near a correlation of 1 the two terms cancel, and would leave rounding errors.
         with torch.autocast(joined.device.type, enabled=False):
@@ -143,9 +143,9 @@ class _ChannelMoments(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         student_variance_gradient, _, covariance_gradient = gradients
         student, teacher, cells = ctx.saved_tensors
-        of_student = (2.0 * student_variance_gradient / cells)[None, :, None, None]
-        of_teacher = (covariance_gradient / cells)[None, :, None, None]
-        return (student * of_student).addcmul_(teacher, of_teacher), None, None
+        student_factor = (2.0 * student_variance_gradient / cells)[None, :, None, None]
+        teacher_factor = (covariance_gradient / cells)[None, :, None, None]
+        return (student * student_factor).addcmul_(teacher, teacher_factor), None, None
 
 
 def count_cells(features: Tensor, mask: Tensor | None) -> Tensor:

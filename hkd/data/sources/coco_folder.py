@@ -178,10 +178,10 @@ def _annotations(
         'the "id" of one of the "categories"',
         _REMEDY,
     )
-    of_category = [
+    row_categories = [
         categories.get(int(value), ("", False)) if is_integer(value) else ("", False) for value in category_ids
     ]
-    people = records.selected([is_person for _, is_person in of_category])
+    people = records.selected([is_person for _, is_person in row_categories])
     boxes = people.column("bbox", is_coordinates, COORDINATES_REQUIREMENT, _REMEDY)
     is_empty = [is_coordinates(box) and not is_box(box) for box in boxes]
     # Boxes without area are dropped later; their height and visibility may be zero or undefined as well.
@@ -191,7 +191,7 @@ def _annotations(
     if problems:
         return []
     changes += [f"{split}: {note}" for note in fields.notes()]
-    dropped_classes = Counter(name for name, is_person in of_category if not is_person)
+    dropped_classes = Counter(name for name, is_person in row_categories if not is_person)
     if dropped_classes:
         counts = format_counts(dropped_classes, "categories")
         changes.append(f"{split}: dropped {dropped_classes.total()} boxes of other categories: {counts}")
