@@ -498,3 +498,10 @@ def test_visibility_is_not_written_beside_visible_box(tmp_path: Path) -> None:
     write_annotations(tmp_path / "a.json", [image], boxes, ".")
     # 10 x 5 of 10 x 20 pixels; 1 for the box without visibility.
     assert read_annotations(tmp_path / "a.json", check_images=False).visibilities.tolist() == [0.25, 1]
+
+
+def test_content_hash_does_not_change_between_versions(write: Callable[[object], Path]) -> None:
+    # A training is resumed only if the hash of its annotations is the same.
+    document = _document()
+    document["annotations"][0] |= {"height": 21, "iscrowd": 1, "occluded": 1, "label": "rider"}
+    assert read_annotations(write(document)).content_hash() == "c83b32a95ff91b18b42541c2adf47923"

@@ -304,3 +304,30 @@ def test_junk_in_any_place_is_reported_or_read(data: st.DataObject, junk: object
         except AnnotationError as error:
             problems = error.located_problems or ("no problem",)
         assert all(problem.startswith("val.json: ") for problem in problems)
+
+
+def test_width_alone_is_not_size_of_image() -> None:
+    truth = parse_ground_truth(coco(1, [person(1, [0, 0, 10, 60], width=640)]), "val.json")
+    assert truth.notes == ()
+
+
+def test_boxes_of_image_keep_order_of_file() -> None:
+    # It decides between equal overlaps. So many boxes that a sort that is not stable changes it.
+    people = [person(2 - k % 2, [k, 0, 10, 60]) for k in range(400)]
+    truth = parse_ground_truth(coco(2, people), "val.json")
+    assert truth.boxes_xywh[:, 0].tolist() == [*range(1, 400, 2), *range(0, 400, 2)]
+
+
+def test_box_whose_area_underflows_is_visible() -> None:
+    tiny = [0, 0, 1e-200, 1e-200]
+    truth = parse_ground_truth(coco(1, [person(1, tiny, vis_bbox=tiny)]), "val.json")
+    assert truth.visibilities.tolist() == [1.0]
+
+
+def test_file_name_is_preferred_to_im_name_and_first_pedestrian_category_to_later_ones() -> None:
+    document = coco(1, [person(1, [0, 0, 10, 60], category_id=3), person(1, [0, 0, 10, 60], category_id=1)])
+    document["images"][0] |= {"file_name": "a.png", "im_name": "b.png"}
+    document["categories"] = [{"id": 3, "name": "Person"}, {"id": 1, "name": "person"}]
+    truth = parse_ground_truth(document, "val.json")
+    assert truth.image_names == ("a",)
+    assert truth.ignore.tolist() == [False, True]
