@@ -19,8 +19,12 @@ _SECRET_NAME = re.compile(_NAMES, re.IGNORECASE)
 _SECRET_NAME_IN_QUERY = re.compile(rf"{_NAMES}|pass|key$|^sig$|^auth|^pw$", re.IGNORECASE)
 
 _TOKEN = re.compile(r"""[^\s'"]+""")
-_SCHEME = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)?(?P<separator>:/{2,}|%3a%2f%2f)", re.IGNORECASE)
-_BEFORE_USER = re.compile(r"\W*(?:[\w.-]+=)?")
+# Possessive, and from the start of a name only: otherwise long texts without a separator take quadratic time.
+_SCHEME = re.compile(
+    r"(?:(?<![a-z0-9+.-])[0-9+.-]*+(?P<scheme>[a-z][a-z0-9+.-]*+))?(?P<separator>:/{2,}|%3a%2f%2f)", re.IGNORECASE
+)
+# Without *, so that a redacted URI stays as it is.
+_BEFORE_USER = re.compile(r"[^\w*]*(?:[\w.-]+=)?")
 # The delimiters also in their percent-encoded form: a URI may be a parameter of another.
 _PARAMETER = re.compile(
     r"(?:[?&#;]|%3f|%26|%23|%3b)(?P<name>(?:(?!%3d|%3f|%26)[^=&?#;\s'\"])*)(?:=|%3d)", re.IGNORECASE
@@ -28,10 +32,15 @@ _PARAMETER = re.compile(
 _VALUE_IN_URI = re.compile(r"[^&]*")
 _VALUE_IN_TEXT = re.compile(r"""[^&\s'"]*""")
 _ASSIGNMENT = re.compile(
-    rf"""(?P<start>(?:{_NAMES})[\w.-]*["']?\s*[=:]\s*)(?P<value>"[^"]*"|'[^']*'|[^\s&'"]+)""", re.IGNORECASE
+    rf"""(?P<start>(?:{_NAMES})[\w.-]*+["']?\s*(?:=>|[=:])\s*(?:b(?=["']))?)"""
+    # In quotation marks, which may be escaped inside; else up to white space.
+    r"""(?P<value>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|"[^"]*"|'[^']*'|["']?[^\s&'"]+)""",
+    re.IGNORECASE,
 )
 _AUTHORIZATION = re.compile(
-    r"""(?P<start>authorization["']?\s*[=:]\s*["']?)(?:(?:basic|bearer)\s+)?[^\s'"]+""", re.IGNORECASE
+    r"""(?P<start>authorization["']?\s*[=:]\s*(?:b?["'])?)(?:(?:basic|bearer|digest|token|api-?key|negotiate)\s+)?"""
+    r"""[^\s'"]+""",
+    re.IGNORECASE,
 )
 _SHORTEST_DISTINCT_SECRET = 4
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,8 +87,17 @@ def test_every_uri_of_text_is_redacted() -> None:
         ("MLFLOW_TRACKING_TOKEN = abc", "MLFLOW_TRACKING_TOKEN = ***"),
         ("{'password': 'p w', 'a': 1}", "{'password': '***', 'a': 1}"),
         ('{"api_key":"k","a":1}', '{"api_key":"***","a":1}'),
+        (r'{"password": "p\"w", "a": 1}', '{"password": "***", "a": 1}'),
+        ("{'password' => 'pw'}, password => pw", "{'password' => '***'}, password => ***"),
+        ("{b'token': b'abc'}", "{b'token': b'***'}"),
         ("Authorization: Bearer abc.def failed", "Authorization: *** failed"),
+        ("Authorization: Digest abc failed", "Authorization: *** failed"),
+        ("Authorization: Token abc, x-api-key: k", "Authorization: *** x-api-key: ***"),
+        ("{'Authorization': b'Basic abc'}", "{'Authorization': b'***'}"),
         ("secret: s3cr3t", "secret: ***"),
+        ("secret: bcd", "secret: ***"),
+        ('password="p w\\" failed', 'password="***" failed'),
+        ('password="pw failed', 'password="***" failed'),
         ("--set tracking.uri=me:pw@host", "--set tracking.uri=***@host"),
         ("(me:pw@host)", "(***@host)"),
         # Nothing to hide.
@@ -123,6 +134,21 @@ def test_setting_with_secret_name() -> None:
     assert redacted_setting("student.backbone", "resnet18") == "resnet18"
 
 
+@pytest.mark.parametrize("uri", [":pw@host:5000", "(:pw@host)", "://:pw@host", "':a@b@c"])
+def test_uri_without_user_stays_after_redaction(uri: str) -> None:
+    assert redacted_uri(redacted_uri(uri)) == redacted_uri(uri)
+    assert "pw" not in redacted_uri(uri)
+
+
+@pytest.mark.parametrize("word", ["a", "token", "key.", "-+1"])
+def test_long_text_is_redacted_in_linear_time(word: str) -> None:
+    # Quadratic time would be minutes.
+    text = word * (100_000 // len(word))
+    started = time.monotonic()
+    assert redacted_uri(text) == text
+    assert time.monotonic() - started < 10
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     before=st.text("aZ9@:/?#%&=;,.+~", max_size=6),
@@ -133,5 +159,7 @@ def test_setting_with_secret_name() -> None:
 def test_password_of_any_characters_is_removed(before: str, after: str, scheme: str, host: str) -> None:
     uri = f"{scheme}me:{before}hunter2{after}@{host}"
     assert "hunter2" not in redacted_uri(uri)
+    # A study's file has the redacted URI, which is redacted again when the study is resumed.
+    assert redacted_uri(redacted_uri(uri)) == redacted_uri(uri)
     assert "hunter2" not in redacted_text(f"cannot open {uri}: refused")
     assert "hunter2" not in redacted_text(f"cannot open '{uri}'; is sqlite:////a@b/c there?")
