@@ -115,6 +115,7 @@ class StudyFolder:
         lock = FileLock(self.path / LOCK, timeout=0)
         try:
             with self._folder_errors():
+                created = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
                 self.path.mkdir(parents=True, exist_ok=True)
                 lock.acquire()
         except Timeout:
@@ -128,7 +129,8 @@ class StudyFolder:
                 # The study did not start: leave no empty folder behind.
                 (self.path / LOCK).unlink(missing_ok=True)
                 with suppress(OSError):
-                    self.path.rmdir()
+                    for folder in dict.fromkeys((self.path, *created)):
+                        folder.rmdir()
             lock.release()
 
     def _is_empty(self) -> bool:

@@ -103,6 +103,14 @@ def test_study_that_does_not_start_leaves_no_folder(tmp_path: Path) -> None:
     assert not folder.path.exists()
 
 
+def test_study_that_does_not_start_removes_only_folders_that_it_created(tmp_path: Path) -> None:
+    existing = tmp_path / "existing"
+    existing.mkdir()
+    with pytest.raises(RuntimeError), StudyFolder(study(tmp_path, storage_path=existing / "a" / "b")).locked():
+        raise RuntimeError
+    assert list(tmp_path.rglob("*")) == [existing]
+
+
 def test_folders_of_earlier_attempts_are_removed(tmp_path: Path) -> None:
     folder = StudyFolder(study(tmp_path))
     attempts = [folder.attempt_folder("trial-001", attempt) for attempt in (1, 2, 3)]

@@ -42,7 +42,9 @@ def input_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def files_in(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    """Files, and folders without files."""
+    paths = [path for path in folder.rglob("*") if path.is_file() or not any(path.iterdir())]
+    return {str(path.relative_to(folder)) for path in paths}
 
 
 @pytest.mark.parametrize("command", [["sweeps/run.py"], ["-m", "sweeps.run"]])
@@ -305,6 +307,25 @@ def test_dry_run_reports_gpu_share_measurement(folder: Path, capsys: pytest.Capt
     assert run.main(["--config", "tiny.yaml", "--dry-run", "--set", "resources.gpus_per_trial=auto"]) == 0
     out = capsys.readouterr().out
     assert "how many of its largest trials share one\n" in out
+
+
+def test_dry_run_checks_objectives_on_annotations(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (96, 64)).save(folder / "a.png")
+    images = [{"id": 1, "file_name": "a.png", "height": 64, "width": 96}]
+    document = annotation_document(images, [{"image_id": 1, "bbox": [1, 1, 12, 30]}], ".")
+    (folder / "set.json").write_text(json.dumps(document), encoding="utf-8")
+    given = [f"base.data.{which}_annotations=set.json" for which in ("train", "validation")]
+    flags = [word for setting in given for word in ("--set", setting)]
+    # The only pedestrian is smaller than reasonable ones.
+    assert "objectives: mr2_reasonable " in input_error(capsys, *flags, "--dry-run")
+
+
+def test_dry_run_prints_no_password(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--set", "tracking.uri=http://me:SECRET@host"]
+    assert run.main(["--config", "tiny.yaml", "--dry-run", *flags]) == 0
+    out = capsys.readouterr().out
+    assert "SECRET" not in out
+    assert out.count("http://***@host") == 2
 
 
 def test_dry_run_rejects_changed_study(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
