@@ -43,19 +43,25 @@ def check_objectives(study: StudyConfig, validation_annotations: Annotations) ->
         StudyError: naming the objectives that cannot be measured.
     """
     protocol = load_protocol(study.base.evaluation.protocol)
+    subsets = [subset.name for subset in protocol.subsets]
+    wanted = [name for name in study.objectives if name in names.MISS_RATES]
+    undefined = [name for name in wanted if name.removeprefix(names.MR2_PREFIX) not in subsets]
+    if undefined:
+        raise StudyError(
+            f"objectives: {', '.join(undefined)} cannot be measured: the protocol {study.base.evaluation.protocol} has "
+            f"no such subset, only {', '.join(subsets)}; change objectives or base.evaluation.protocol"
+        )
     available = evaluate_boxes(validation_annotations.ground_truth(), no_detections(), protocol).as_metrics()
-    missing = [name for name in study.objectives if name in names.MISS_RATES and name not in available]
+    missing = [name for name in wanted if name not in available]
     if not missing:
         return
     usable = [name for name in names.MISS_RATES if name in available]
-    if not usable:
-        raise StudyError(
-            f"objectives: {', '.join(missing)} cannot be measured: the validation images have no annotated pedestrian; "
-            "annotate them, or set base.data.validation_annotations to others"
-        )
+    remedy = "annotate some, or set base.data.validation_annotations to other images"
+    if usable:
+        remedy = f"allowed: one or more of {', '.join(usable)}, with any of {', '.join(names.COSTS)}"
     raise StudyError(
         f"objectives: {', '.join(missing)} cannot be measured: the validation images have no pedestrian of that "
-        f"subset; allowed: one or more of {', '.join(usable)}, with any of {', '.join(names.COSTS)}"
+        f"subset; {remedy}"
     )
 
 

@@ -224,6 +224,11 @@ def _nothing_counts(study: str, trials: tuple[TrialRecord, ...]) -> str:
         )
     reasons = Counter(trial.not_counted_because for trial in trials)
     listed = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))
+    if any(trial.status == names.STATUS_FINISHED and trial.budget_fraction == 1 for trial in trials):
+        return (
+            f"study {study!r} has no trial with valid values of all its objectives ({listed}). Run it under another "
+            "name, with objectives that can be measured on its validation images."
+        )
     return (
         f"study {study!r} has no finished trials: none of its {len(trials)} was trained for all its epochs "
         f"({listed}). Let it finish, or resume it with sweeps/run.py --resume."

@@ -50,8 +50,26 @@ def write_annotations_of(folder: Path, name: str, boxes: list[list[float]]) -> P
 
 def test_validation_images_without_pedestrians_are_rejected(tmp_path: Path) -> None:
     annotations = read_annotations(write_annotations_of(tmp_path, "none.json", []))
-    with pytest.raises(StudyError, match=r"no annotated pedestrian.*base\.data\.validation_annotations"):
+    with pytest.raises(StudyError, match=r"no pedestrian of that subset.*base\.data\.validation_annotations"):
         check_objectives(StudyConfig(name="x"), annotations)
+
+
+def test_objective_without_subset_of_the_protocol_is_refused(tmp_path: Path) -> None:
+    annotations = read_annotations(write_annotations_of(tmp_path, "one.json", [[1, 1, 24, 60]]))
+    for protocol, objective, subsets in (
+        ("acf", "mr2_all", "reasonable"),
+        ("caltech", "mr2_heavy", "reasonable, all,"),
+    ):
+        study = StudyConfig.model_validate(
+            {"name": "x", "objectives": [objective, "flops"], "base": {"evaluation": {"protocol": protocol}}}
+        )
+        with pytest.raises(StudyError) as caught:
+            check_objectives(study, annotations)
+        # The images do have a pedestrian.
+        assert "pedestrian" not in str(caught.value)
+        assert f"objectives: {objective} " in str(caught.value)
+        assert f"the protocol {protocol} has no such subset, only {subsets}" in str(caught.value)
+        assert "base.evaluation.protocol" in str(caught.value)
 
 
 def test_mistakes_of_both_sets_are_reported_together(tmp_path: Path) -> None:

@@ -238,6 +238,16 @@ def test_second_miss_rate_must_be_valid_as_well(read_back: ReadBack) -> None:
     assert why_not(study.not_counted) == {"bad": "mr2_small is 1.5, outside [0, 1]"}
 
 
+def test_error_names_objective_that_no_trained_trial_has(read_back: ReadBack) -> None:
+    with pytest.raises(RecordsError) as caught:
+        read_back(Written("t0"), Written("t1"), objectives=("mr2_reasonable", "mr2_small"))
+    assert "2 x mr2_small is missing or not finite" in str(caught.value)
+    assert "all its objectives" in str(caught.value)
+    # Both were trained for all their epochs: resuming the study adds nothing.
+    assert "--resume" not in str(caught.value)
+    assert "epochs" not in str(caught.value)
+
+
 def test_default_objectives_with_note_where_none_are_recorded(read_back: ReadBack) -> None:
     study = read_back(TEACHER, Written("t0"), objectives=None)
     assert [objective.name for objective in study.objectives] == ["mr2_reasonable", "num_params", "flops"]
