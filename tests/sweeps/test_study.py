@@ -15,9 +15,12 @@ from typing import Any, cast
 
 import pytest
 from optuna.storages.journal import JournalFileBackend
+from ray import cloudpickle
+from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
 from rich.console import Console
 
+from hkd.config import TeacherConfig
 from hkd.data.prepare import prepare_data
 from hkd.models.cost import Cost
 from hkd.training.teacher import PreparedTeacher, prepare_teacher
@@ -27,11 +30,12 @@ from sweeps.execution.tune_callback import Recorder
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.space import trial_config
-from sweeps.settings.study import SearchConfig, StudyConfig
+from sweeps.settings.study import SearchConfig, StudyConfig, TrackingConfig
 from sweeps.study import run_study
 from sweeps.tracking import store as mlflow_store
 from sweeps.trials import ledger as ledger_module
 from sweeps.trials.queue import TrialQueue
+from sweeps.trials.teacher_record import read_teacher, teacher_record
 from sweeps.trials.worker import METRICS, SPEC, TrialSpec, WorkerSettings
 from tests.sweeps.mlflow_double import MlflowDouble, experiment
 from tests.sweeps.tiny import tiny_trial
@@ -192,6 +196,65 @@ def test_mlflow_is_opened_before_teacher_is_trained(place: Place, monkeypatch: p
     place.trials = TuneDouble.finish_all
     assert place.run() == 0
     assert place.order == ["experiment", "teacher"]
+
+
+def test_study_that_fails_a_check_leaves_its_name_free(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.trials = lambda _: pytest.fail("a trial was run")
+
+    def refuse(*_: object) -> None:
+        raise StudyError("refused")
+
+    for check in ("check_objectives", "check_device", "_prepare_teacher"):
+        with monkeypatch.context() as patched:
+            patched.setattr(study_module, check, refuse)
+            with pytest.raises(StudyError, match="refused"):
+                place.run()
+        assert not place.folder.path.exists(), check
+
+
+def test_end_that_mlflow_lacks_is_written_on_resume(place: Place) -> None:
+    place.trials = TuneDouble.finish_all
+    place.run()
+    # As if the process had been killed after the ledger was written.
+    place.store.named("trial-001").tags["hkd.status"] = "running"
+    place.run(is_resumed=True)
+    assert place.status["trial-001"] == ("finished", "FINISHED")
+
+
+def test_teacher_is_recorded_in_folder_and_mlflow(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = PreparedTeacher(Path("t.safetensors"), {"mr2_all": 0.25}, Cost(10, 100), TeacherConfig(), ())
+    monkeypatch.setattr(study_module, "_prepare_teacher", lambda *_: teacher)
+    place.trials = TuneDouble.finish_all
+    place.run()
+    assert read_teacher(place.folder.teacher_file) == teacher_record(teacher)
+    assert place.status["teacher"] == ("finished", "FINISHED")
+    sections = {name.partition(".")[0] for name in place.store.named("teacher").params}
+    assert sections <= {"teacher", "data"}
+    assert "data" in sections
+
+
+def test_study_in_mlflow_has_no_password(place: Place) -> None:
+    uri = "http://me:SECRET@host"
+    place.study = place.study.model_copy(update={"tracking": TrackingConfig(uri=uri)})
+    place.trials = TuneDouble.finish_all
+    place.run()
+    written = place.store.named("x").artifacts["study.yaml"]
+    assert "http://***@host" in written
+    assert "SECRET" not in written
+
+
+def test_trial_that_lost_its_worker_is_finished_in_the_same_session(place: Place, tmp_path: Path) -> None:
+    def lose_first_worker(tune: TuneDouble) -> None:
+        trial = tune.start_one()
+        assert trial is not None
+        (tmp_path / "lost.pkl").write_bytes(cloudpickle.dumps(RayActorError()))
+        trial.pickled_error_file, trial.error_file = str(tmp_path / "lost.pkl"), None  # type: ignore[misc]
+        tune.recorder.on_trial_error(iteration=0, trials=[trial], trial=trial)
+        tune.finish_all()
+
+    place.trials = lose_first_worker
+    assert place.run() == 0
+    assert set(place.status.values()) == {("finished", "FINISHED")}
 
 
 def test_study_resumes_with_largest_requested_number_of_trials(place: Place) -> None:

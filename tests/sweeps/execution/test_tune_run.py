@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from ray import tune
 from ray.tune.search import Searcher
 
+from hkd.training.pyramid_cache.capacity import CacheBudget
 from sweeps.execution.tune_callback import Recorder
 from sweeps.execution.tune_run import TrialInputs, run_trials
 from sweeps.folder import StudyFolder
@@ -62,12 +64,14 @@ def test_tune_runs_queue_with_checkpoints_and_folders(tmp_path: Path, monkeypatc
     recorder = RecorderDouble()
     tuners: list[TunerDouble] = []
 
-    def make_tuner(_: object, **given: Any) -> TunerDouble:
+    def make_tuner(trainable: Any, **given: Any) -> TunerDouble:
+        assert trainable.default_resource_request({}).required_resources == {"CPU": 2.0, "GPU": 0.25}
         tuners.append(TunerDouble(recorder, **given))
         return tuners[-1]
 
     monkeypatch.setattr(tune, "Tuner", make_tuner)
-    inputs = TrialInputs(Path("teacher.safetensors"), None, RESOURCES)
+    cache = CacheBudget(tmp_path / "pyramids", 10**9)
+    inputs = TrialInputs(Path("teacher.safetensors"), cache, RESOURCES)
     run_trials(study, folder, TrialQueue(study, ledger), cast("Recorder", recorder), inputs, Interruption())
     (tuner,) = tuners
     resumed, proposed = tuner.specs
@@ -77,7 +81,12 @@ def test_tune_runs_queue_with_checkpoints_and_folders(tmp_path: Path, monkeypatc
     assert (proposed.trial_id, proposed.folder_name, proposed.resume_from) == ("trial-001", "trial-001", None)
     assert [trial.trial_id for trial in recorder.handed_over] == ["baseline-b", "trial-001"]
     for spec in tuner.specs:
-        assert spec.teacher == Path("teacher.safetensors")
+        assert (spec.teacher, spec.teacher_cache) == (Path("teacher.safetensors"), cache)
+        tune_trial = SimpleNamespace(config={SPEC: spec})
+        assert tuner.tune_config.trial_dirname_creator(tune_trial) == spec.folder_name
         assert (spec.worker.num_threads, spec.worker.has_gpu) == (3, True)
     assert (tuner.run_config.name, tuner.run_config.storage_path) == ("x", str(tmp_path))
     assert tuner.tune_config.max_concurrent_trials == 4
+    # Every epoch can be resumed from, and the disk has one checkpoint per trial.
+    checkpoints = tuner.run_config.checkpoint_config
+    assert (checkpoints.checkpoint_frequency, checkpoints.num_to_keep) == (1, 1)
