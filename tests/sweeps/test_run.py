@@ -268,6 +268,19 @@ def test_python_warning_options_override_ours(folder: Path) -> None:
         assert text in lines
 
 
+def test_error_has_no_password(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sweeps import study as study_module
+    from sweeps.folder import StudyError
+
+    def refuse(*_: object, **__: object) -> None:
+        raise StudyError("cannot use http://me:SECRET@host")
+
+    monkeypatch.setattr(study_module, "run_study", refuse)
+    assert input_error(capsys) == "error: cannot use http://***@host\n"
+
+
 def test_defect_shows_traceback(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def break_down(*_: object, **__: object) -> None:
         raise ValueError("not about the input")

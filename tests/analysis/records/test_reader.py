@@ -168,6 +168,13 @@ def test_trial_with_duplicate_runs_is_one_record_with_note(read_back: ReadBack) 
     assert trial.run_id in note
 
 
+def test_later_of_two_unfinished_runs_is_used(read_back: ReadBack) -> None:
+    study = read_back(
+        Written("t0"), Written("t1", mr2=(0.9,), status="stopped"), Written("t1", mr2=(0.9,), status="failed")
+    )
+    assert why_not(study.not_counted) == {"t1": "failed after 25 % of its epochs"}
+
+
 def test_later_of_two_finished_runs_is_used(read_back: ReadBack) -> None:
     study = read_back(Written("t0", mr2=(0.9, 0.8, 0.7, 0.3)), Written("t0", mr2=(0.9, 0.8, 0.7, 0.5)))
     assert [trial.metrics["mr2_reasonable"] for trial in study.trials] == [0.5]

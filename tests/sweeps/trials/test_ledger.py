@@ -166,5 +166,12 @@ def test_finite_space_is_proposed_once_each_and_then_exhausted(tmp_path: Path) -
     assert ledger.start_proposed() is None
 
 
+def test_sampler_that_repeats_one_trial_is_replaced_by_random_sampling(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / JOURNAL, OBJECTIVES, SPACE, None, lambda _: RandomSampler(seed=0))
+    first, second = proposed(ledger), proposed(ledger)
+    assert (first.trial_id, second.trial_id) == ("trial-001", "trial-002")
+    assert first.params != second.params
+
+
 def test_empty_space_proposes_nothing(tmp_path: Path) -> None:
     assert open_ledger(tmp_path, {}).start_proposed() is None
