@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -15,7 +16,6 @@ from typing import Any, cast
 
 import pytest
 from optuna.storages.journal import JournalFileBackend
-from ray import cloudpickle
 from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
 from rich.console import Console
@@ -247,7 +247,7 @@ def test_trial_that_lost_its_worker_is_finished_in_the_same_session(place: Place
     def lose_first_worker(tune: TuneDouble) -> None:
         trial = tune.start_one()
         assert trial is not None
-        (tmp_path / "lost.pkl").write_bytes(cloudpickle.dumps(RayActorError()))
+        (tmp_path / "lost.pkl").write_bytes(pickle.dumps(RayActorError()))
         trial.pickled_error_file, trial.error_file = str(tmp_path / "lost.pkl"), None  # type: ignore[misc]
         tune.recorder.on_trial_error(iteration=0, trials=[trial], trial=trial)
         tune.finish_all()
