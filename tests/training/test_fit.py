@@ -142,3 +142,21 @@ def test_progress_shows_latest_losses_and_metrics(make: MakeTrainer) -> None:
     assert all("loss_total" in moment.numbers for moment in moments)
     # The second epoch is evaluated, and its metrics are shown until the next evaluation.
     assert ["mr2_all" in moment.numbers for moment in moments] == [False] * 4 + [True] * 2
+
+
+def test_progress_keeps_metrics_of_latest_evaluation(make: MakeTrainer) -> None:
+    moments: list[TrainingProgress] = []
+    list(fit(make(training__total_epochs=4, training__evaluate_every_epochs=2), progress=moments.append))
+    # The third epoch is not evaluated: in the fourth the metrics of the second are shown.
+    assert ["mr2_all" in moment.numbers for moment in moments] == [False] * 4 + [True] * 4
+
+
+def test_log_is_written_before_state(make: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A state without its log could not be resumed.
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        next(fit(make(), tmp_path))
+    assert len(read_log(tmp_path)) == 1
