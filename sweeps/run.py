@@ -26,8 +26,8 @@ Run a study: train a teacher once, then distill it into many light students, to
 find out how much accuracy each size of student costs. Optuna proposes the
 students, Ray Tune trains them, MLflow records them.
 
-Without --config, run the demo study: generated street scenes, about five minutes
-on two CPU cores with AMX."""
+Without --config, run the demo study: generated street scenes, about five
+minutes on two CPU cores with AMX."""
 
 EXAMPLES = """\
 examples:
