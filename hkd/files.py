@@ -1,7 +1,8 @@
 """Atomic writing of files: a reader finds the previous content or all of the new one, never a part of it.
 
 A file is written under a temporary name in the folder of its destination and renamed to it. Files get the permissions
-of any other new file; a symbolic link at the destination is replaced, not followed.
+of any other new file; a symbolic link at the destination is replaced, not followed. Devices and pipes, such as
+/dev/stdout, are written directly: a renamed file would take their place.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ def replace_atomically(path: Path, *, partial: Path | None = None, durable: bool
         durable: Flush to the disk (fsync) before renaming. Without it the file survives a killed process; after a power
             failure it may be empty, which is acceptable where it can be computed again.
     """
+    if _is_device_or_pipe(path):
+        yield path
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial or path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
@@ -66,6 +70,13 @@ def write_json(path: Path, content: object, indent: int | None = 2) -> None:
     """
     plain = asdict(content) if is_dataclass(content) and not isinstance(content, type) else content
     write_atomically(path, json.dumps(plain, indent=indent, sort_keys=True, allow_nan=False) + "\n")
+
+
+def _is_device_or_pipe(path: Path) -> bool:
+    if not path.exists() or path.is_dir():
+        return False
+    # /dev/stdout is a link, to a regular file where the output is redirected to one.
+    return not path.is_file() or path.absolute().parent == Path("/dev")
 
 
 def _encoded(content: str | bytes) -> bytes:

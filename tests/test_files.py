@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from hkd.files import replace_atomically, write_all_atomically, write_atomically, write_json
+from tests.conftest import REPOSITORY
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,29 @@ def test_symbolic_link_is_replaced_and_its_target_unchanged(tmp_path: Path) -> N
     write_atomically(tmp_path / "link", "new")
     assert not (tmp_path / "link").is_symlink()
     assert (tmp_path / "target").read_text() == "target"
+
+
+def test_pipe_is_written_directly_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_bytes)
+        write_atomically(pipe, "text")
+        assert read.result(timeout=60) == b"text"
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_standard_output_redirected_to_a_file_and_devices_count_as_devices(tmp_path: Path) -> None:
+    # Only the decision is tested: wrong code that wrote there as root would replace the machine's devices.
+    program = (
+        "import sys; from pathlib import Path; from hkd.files import _is_device_or_pipe as check; "
+        "print([check(Path(name)) for name in ('/dev/stdout', '/dev/null', '/dev', '/dev/absent', sys.executable)])"
+    )
+    out = tmp_path / "out"
+    with out.open("wb") as file:
+        subprocess.run([sys.executable, "-c", program], stdout=file, check=True, cwd=REPOSITORY)
+    assert out.read_text() == "[True, True, False, False, False]\n"
 
 
 def test_file_has_permissions_of_any_new_file(tmp_path: Path) -> None:
