@@ -125,15 +125,14 @@ def _prepare_teacher(
     # Looked up here first: a worker that only finds the teacher in the cache takes ten seconds to start.
     teacher = find_teacher(base, data, study.storage_path.absolute())
     if teacher is None:
-        teacher = _train_teacher(study, cluster, resources, display)
+        checkpoint = base.teacher.checkpoint
+        display.print_line("Teacher: training" if checkpoint is None else f"Teacher: evaluating {checkpoint}")
+        teacher = _make_teacher(study, cluster, resources, display)
     display.print_line(messages.describe_teacher(teacher_record(teacher), study.objectives))
     return teacher
 
 
-def _train_teacher(
-    study: StudyConfig, cluster: Cluster, resources: TrialResources, display: Display
-) -> PreparedTeacher:
-    display.print_line("Teacher: training, or evaluating its checkpoint")
+def _make_teacher(study: StudyConfig, cluster: Cluster, resources: TrialResources, display: Display) -> PreparedTeacher:
     # Nothing else runs meanwhile: on a single machine, the teacher uses all CPUs.
     num_cpus = cluster.num_cpus if cluster.address is None else resources.num_cpus
     num_gpus = float(resources.num_gpus > 0)

@@ -24,12 +24,12 @@ import numpy as np
 
 from hkd.coco.boxes import AnnotatedBoxes, BoolArray, FloatArray, IntArray
 from hkd.coco.documents import DocumentColumns
-from hkd.coco.errors import AnnotationError
 from hkd.coco.ground_truth import GroundTruth, sorted_ground_truth
 from hkd.coco.images import ImageRecord, check_image_files, name_of_image, read_image_records
-from hkd.coco.reading import read_json
-from hkd.coco.records import Records
-from hkd.coco.values import is_box, is_integer, shown
+from hkd.coco.parsing.errors import AnnotationError
+from hkd.coco.parsing.reading import read_json
+from hkd.coco.parsing.records import Records
+from hkd.coco.parsing.values import is_box, is_integer, shown
 
 _REMEDY = "name the COCO-style JSON of a data set, or convert one with `hkd data`"
 _ROUNDING_PIXELS = 1e-6

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hkd.coco.categories import PEDESTRIAN_ID, Categories
-from hkd.coco.records import Records
-from hkd.coco.values import (
+from hkd.coco.parsing.records import Records
+from hkd.coco.parsing.values import (
     ABSENT,
     BOX_REQUIREMENT,
     FLAG_REQUIREMENT,

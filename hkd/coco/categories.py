@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from hkd.coco.records import RECORDS_NAMED, Records
-from hkd.coco.values import is_integer, is_text, kind_of, shown
+from hkd.coco.parsing.records import RECORDS_NAMED, Records
+from hkd.coco.parsing.values import is_integer, is_text, kind_of, shown
 
 PEDESTRIAN_ID: Final = 1
 """Category of all boxes that hkd writes."""

@@ -9,10 +9,10 @@ import numpy as np
 
 from hkd.coco.boxes import FloatArray, IntArray
 from hkd.coco.categories import PEDESTRIAN_ID
-from hkd.coco.errors import AnnotationError
 from hkd.coco.ground_truth import GroundTruth
-from hkd.coco.records import Records
-from hkd.coco.values import BOX_REQUIREMENT, is_box, is_finite, is_integer, kind_of
+from hkd.coco.parsing.errors import AnnotationError
+from hkd.coco.parsing.records import Records
+from hkd.coco.parsing.values import BOX_REQUIREMENT, is_box, is_finite, is_integer, kind_of
 
 _REMEDY = "correct or remove the detection"
 

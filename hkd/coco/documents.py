@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from hkd.coco.boxes import BoxColumns
 from hkd.coco.categories import Categories, read_categories
-from hkd.coco.errors import AnnotationError
 from hkd.coco.images import IMAGE_NAMES, read_image_ids
-from hkd.coco.records import Records
-from hkd.coco.values import kind_of, shown
+from hkd.coco.parsing.errors import AnnotationError
+from hkd.coco.parsing.records import Records
+from hkd.coco.parsing.values import kind_of, shown
 
 
 class DocumentColumns:

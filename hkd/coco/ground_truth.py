@@ -11,9 +11,9 @@ import numpy as np
 from hkd.coco.boxes import AnnotatedBoxes, BoolArray, FloatArray, IntArray
 from hkd.coco.categories import PEDESTRIAN_ID
 from hkd.coco.documents import DocumentColumns
-from hkd.coco.errors import AnnotationError
 from hkd.coco.images import image_names, largest_image
-from hkd.coco.reading import read_json
+from hkd.coco.parsing.errors import AnnotationError
+from hkd.coco.parsing.reading import read_json
 
 
 @dataclass(frozen=True, eq=False)

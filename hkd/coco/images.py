@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from PIL import Image
 
-from hkd.coco.records import Records
-from hkd.coco.values import ABSENT, is_integer, is_pixel_count, is_size
+from hkd.coco.parsing.records import Records
+from hkd.coco.parsing.values import ABSENT, is_integer, is_pixel_count, is_size
 
 IMAGE_NAMES = ("id", "file_name", "im_name")
 """Keys that name an image in messages."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hkd.coco.annotations import Annotations
-from hkd.coco.errors import AnnotationError
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.data.store import ImageStore
 from hkd.data.transforms import MINIMUM_SIDE, augment, to_float
 from hkd.structures import Batch, Targets

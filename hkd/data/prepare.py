@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from hkd.coco.annotations import Annotations, read_annotations
-from hkd.coco.errors import AnnotationError, collected_problems
+from hkd.coco.parsing.errors import AnnotationError, collected_problems
 from hkd.config import DataConfig, SyntheticConfig
 from hkd.config_files.parsing import config_hash
 from hkd.data.loader import pack_targets

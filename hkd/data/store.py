@@ -16,7 +16,7 @@ from filelock import FileLock
 from PIL import Image
 
 from hkd.coco.annotations import Annotations
-from hkd.coco.errors import AnnotationError
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.files import replace_atomically, write_atomically
 
 _FORMAT = 1

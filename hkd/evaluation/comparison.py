@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hkd.coco.detections import DetectedBoxes
-from hkd.coco.errors import collected_problems
 from hkd.coco.ground_truth import GroundTruth, read_ground_truth
+from hkd.coco.parsing.errors import collected_problems
 from hkd.evaluation.bootstrap import (
     CONFIDENCE,
     MissRateComparison,

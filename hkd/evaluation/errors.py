@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hkd.coco.errors import InputError
+from hkd.coco.parsing.errors import InputError
 
 
 class EvaluationInputError(InputError):

@@ -12,8 +12,8 @@ import numpy as np
 
 from hkd import metric_names
 from hkd.coco.detections import DetectedBoxes, parse_detections
-from hkd.coco.errors import collected_problems
 from hkd.coco.ground_truth import GroundTruth, parse_ground_truth, read_ground_truth
+from hkd.coco.parsing.errors import collected_problems
 from hkd.evaluation.average_precision import average_precision
 from hkd.evaluation.errors import EvaluationInputError
 from hkd.evaluation.formats.detection_files import read_detections

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from hkd.coco.annotations import Annotations, read_annotations
-from hkd.coco.errors import AnnotationError
 from hkd.coco.ground_truth import GroundTruth, read_ground_truth
-from hkd.coco.values import BOX_REQUIREMENT
+from hkd.coco.parsing.errors import AnnotationError
+from hkd.coco.parsing.values import BOX_REQUIREMENT
 from hkd.coco.writing import write_annotations
 
 

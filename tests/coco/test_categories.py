@@ -6,8 +6,8 @@ import pytest
 
 from hkd.coco.annotations import parse_annotations
 from hkd.coco.detections import parse_detections
-from hkd.coco.errors import AnnotationError
 from hkd.coco.ground_truth import parse_ground_truth
+from hkd.coco.parsing.errors import AnnotationError
 from tests.evaluation.coco_files import coco, detection, person
 
 GROUND_TRUTH = coco(2, [person(1, [0, 0, 20, 60]), person(2, [5, 5, 30, 90]), person(2, [50, 5, 30, 90])])

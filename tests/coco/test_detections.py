@@ -8,8 +8,8 @@ import re
 import pytest
 
 from hkd.coco.detections import no_detections, parse_detections
-from hkd.coco.errors import AnnotationError
 from hkd.coco.ground_truth import parse_ground_truth
+from hkd.coco.parsing.errors import AnnotationError
 from tests.evaluation.coco_files import coco, detection
 
 DETECTIONS = [detection(1, [0, 0, 20, 60], 0.9), detection(2, [5, 5, 30, 80], 0.5)]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hkd.coco.annotations import Annotations, parse_annotations
-from hkd.coco.errors import AnnotationError
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.writing import annotation_document
 from hkd.data.loader import BatchLoader, evaluation_batches, pack_targets
 from hkd.data.store import ImageStore

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hkd.coco.errors import AnnotationError
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.writing import write_annotations
 from hkd.config import DataConfig
 from hkd.data.prepare import prepare_data

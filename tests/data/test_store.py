@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from hkd.coco.annotations import Annotations, read_annotations
-from hkd.coco.errors import AnnotationError
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.writing import write_annotations
 from hkd.data import store as store_module
 from hkd.data.store import ImageStore, StoreError, open_store

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from hkd.coco.annotations import read_annotations
-from hkd.coco.errors import AnnotationError
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.data.sources import synthetic
 from hkd.data.sources.scene.canvas import Canvas, Sprite
 from hkd.data.sources.scene.composition import Light, Plan, Standing, paint

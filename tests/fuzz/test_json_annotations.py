@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from hkd.coco.annotations import read_annotations
-from hkd.coco.errors import AnnotationError
+from hkd.coco.parsing.errors import AnnotationError
 from tests.fuzz.breaking import broken_json, broken_text
 from tests.fuzz.plain_readers import (
     plain_caltech_json,

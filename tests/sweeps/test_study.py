@@ -365,13 +365,17 @@ def test_worker_prepares_teacher_only_if_not_cached(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(study_module, "prepare_on_cluster", prepare_on_cluster)
     cluster, resources = Cluster(None, 2, 0), TrialResources(1, 0, 1, 2)
-    display = Display(Console(file=io.StringIO()))
+    out = io.StringIO()
+    display = Display(Console(file=out))
 
     def prepare() -> PreparedTeacher | None:
         return study_module._prepare_teacher(study, data, cluster, resources, display)
 
     assert prepare() == teacher
     assert on_worker == [tmp_path]
+    assert out.getvalue().startswith("Teacher: training\n")
+    out.truncate(0)
     cached = prepare_teacher(study.base, data, tmp_path)
     assert prepare() == cached
     assert on_worker == [tmp_path]
+    assert "training" not in out.getvalue()

@@ -12,7 +12,7 @@ from filelock import FileLock
 from pycocotools.coco import COCO
 from rich.console import Console
 
-from hkd.coco.errors import AnnotationError
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.config import DataConfig, SyntheticConfig, TrainingConfig, TrialConfig
 from hkd.config_files.parsing import load_config
 from hkd.config_files.problems import ConfigError

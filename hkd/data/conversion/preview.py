@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from hkd.coco.annotations import Annotations
-from hkd.coco.errors import AnnotationError
 from hkd.coco.images import ImageRecord
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.files import replace_atomically
 
 _TILE_WIDTH, _TILE_HEIGHT = 640, 480

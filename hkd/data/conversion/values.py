@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from hkd.coco.values import is_coordinates, shown
+from hkd.coco.parsing.values import is_coordinates, shown
 
 
 def box_at(value: object, where: str, problems: list[str]) -> list[float] | None:

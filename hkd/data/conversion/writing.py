@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hkd.coco.annotations import Annotations, parse_annotations
-from hkd.coco.errors import AnnotationError
 from hkd.coco.images import check_image_files, parse_images
-from hkd.coco.reading import read_json
+from hkd.coco.parsing.errors import AnnotationError
+from hkd.coco.parsing.reading import read_json
 from hkd.coco.writing import annotation_document, write_documents
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split

@@ -16,8 +16,8 @@ import numpy as np
 
 from hkd.coco.annotations import read_annotations
 from hkd.coco.boxes import FloatArray
-from hkd.coco.errors import AnnotationError
-from hkd.coco.values import LARGEST_COORDINATE, shown
+from hkd.coco.parsing.errors import AnnotationError
+from hkd.coco.parsing.values import LARGEST_COORDINATE, shown
 from hkd.data.conversion.mat_file import MatArray, MatFileError, read_mat
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split, drop_unusable_boxes

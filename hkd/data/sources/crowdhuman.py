@@ -18,9 +18,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hkd.coco.errors import AnnotationError
-from hkd.coco.reading import parse_json, read_bounded
-from hkd.coco.values import shown
+from hkd.coco.parsing.errors import AnnotationError
+from hkd.coco.parsing.reading import parse_json, read_bounded
+from hkd.coco.parsing.values import shown
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary

@@ -21,9 +21,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from hkd.coco.errors import AnnotationError
-from hkd.coco.reading import read_json
-from hkd.coco.values import shown
+from hkd.coco.parsing.errors import AnnotationError
+from hkd.coco.parsing.reading import read_json
+from hkd.coco.parsing.values import shown
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from hkd.coco.errors import AnnotationError
-from hkd.coco.reading import read_json
+from hkd.coco.parsing.errors import AnnotationError
+from hkd.coco.parsing.reading import read_json
 from hkd.coco.writing import annotation_document, write_documents
 from hkd.data.conversion.progress import track_progress
 from hkd.data.sources.scene.canvas import Canvas, Footprint, PixelBox, noise, smooth_noise

@@ -25,8 +25,8 @@ from typing import Any
 
 import yaml
 
-from hkd.coco.reading import read_bounded
-from hkd.coco.values import shown
+from hkd.coco.parsing.reading import read_bounded
+from hkd.coco.parsing.values import shown
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import parse_yaml
 from hkd.data.conversion.progress import track_progress

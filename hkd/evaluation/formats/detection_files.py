@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Final
 
 from hkd.coco.detections import DetectedBoxes, parse_detections
-from hkd.coco.errors import AnnotationError
 from hkd.coco.ground_truth import GroundTruth
-from hkd.coco.reading import read_json
+from hkd.coco.parsing.errors import AnnotationError
+from hkd.coco.parsing.reading import read_json
 from hkd.evaluation.formats.detection_text import read_caltech_folder, read_text_file
 from hkd.evaluation.preparation import with_scaled_heights
 

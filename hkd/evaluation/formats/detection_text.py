@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hkd.coco.detections import DetectedBoxes
-from hkd.coco.errors import AnnotationError, collected_problems
 from hkd.coco.ground_truth import GroundTruth
-from hkd.coco.reading import read_input
-from hkd.coco.records import RECORDS_NAMED
-from hkd.coco.values import LARGEST_COORDINATE
+from hkd.coco.parsing.errors import AnnotationError, collected_problems
+from hkd.coco.parsing.reading import read_input
+from hkd.coco.parsing.records import RECORDS_NAMED
+from hkd.coco.parsing.values import LARGEST_COORDINATE
 
 FRAME_NAME: Final = re.compile(r"set([0-9]{2})_V([0-9]{3})_I([0-9]{5})", re.ASCII)
 """Set, video and frame counted from 0, as images of Caltech are named."""

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageColor
 
 from hkd.coco.annotations import Annotations, parse_annotations
-from hkd.coco.errors import AnnotationError
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.writing import annotation_document
 from hkd.data.conversion import preview
 from hkd.data.conversion.preview import choose_images, draw_preview

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hkd.coco.values import shown
+from hkd.coco.parsing.values import shown
 from hkd.data.conversion.values import box_at, upright_size
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from hkd.coco.annotations import read_annotations
-from hkd.coco.errors import AnnotationError
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.data.conversion.splits import Split
 from hkd.data.conversion.summary import ConversionSummary
 from hkd.data.conversion.writing import write_splits

@@ -14,7 +14,7 @@ import scipy.io
 from PIL import Image
 
 from hkd.coco.annotations import read_annotations
-from hkd.coco.errors import AnnotationError
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.data.sources import citypersons
 from hkd.data.sources.citypersons import convert
 

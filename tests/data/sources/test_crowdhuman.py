@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from hkd.coco.annotations import read_annotations
-from hkd.coco.errors import AnnotationError
-from hkd.coco.reading import read_bounded
+from hkd.coco.parsing.errors import AnnotationError
+from hkd.coco.parsing.reading import read_bounded
 from hkd.data.sources import crowdhuman
 from hkd.data.sources.crowdhuman import convert
 

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from hkd.coco.annotations import read_annotations
-from hkd.coco.errors import AnnotationError
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.data.sources.yolo import convert
 
 _CONFIG = {

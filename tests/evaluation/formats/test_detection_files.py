@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hkd.coco.detections import DetectedBoxes
-from hkd.coco.errors import AnnotationError
 from hkd.coco.ground_truth import GroundTruth, parse_ground_truth, read_ground_truth
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.evaluation.formats.detection_files import read_detections
 from tests.evaluation.coco_files import Json, detection
 

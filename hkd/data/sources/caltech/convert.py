@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hkd.coco.annotations import read_annotations
-from hkd.coco.errors import AnnotationError
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from hkd.coco.errors import AnnotationError
-from hkd.coco.reading import read_bounded
+from hkd.coco.parsing.errors import AnnotationError
+from hkd.coco.parsing.reading import read_bounded
 from hkd.data.conversion.progress import track_progress
 from hkd.data.sources.caltech.seq import LARGEST_FRAME_BYTES, SeqVideo, open_seq
 from hkd.files import write_atomically

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from hkd.coco.errors import AnnotationError
+from hkd.coco.parsing.errors import AnnotationError
 
 LARGEST_FRAME_BYTES = 1 << 26
 LARGEST_SIDE = 1 << 14

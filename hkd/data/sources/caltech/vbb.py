@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hkd.coco.errors import AnnotationError
-from hkd.coco.values import LARGEST_COORDINATE
+from hkd.coco.parsing.errors import AnnotationError
+from hkd.coco.parsing.values import LARGEST_COORDINATE
 from hkd.data.conversion.mat_file import MatArray, MatFileError, read_mat
 
 Box = tuple[float, float, float, float]

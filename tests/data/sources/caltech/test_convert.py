@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from hkd.coco.annotations import read_annotations
-from hkd.coco.errors import AnnotationError
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.data.sources.caltech.convert import convert
 from tests.data.sources.caltech_writers import compressed_seq, encoded, video_object, write_vbb
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hkd.coco.errors import AnnotationError
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.data.sources.caltech.seq import SeqVideo, open_seq
 from tests.data.sources.caltech_writers import ImageArray, compressed_seq, encoded, seq_header
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hkd.coco.errors import AnnotationError
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.data.sources.caltech.vbb import VideoObject, read_vbb, sampled_frames
 from tests.data.sources.caltech_writers import video_object, write_vbb
 

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from hkd.coco.errors import AnnotationError, InputError, collected_problems
+from hkd.coco.parsing.errors import AnnotationError, InputError, collected_problems
 
 
 def test_error_of_one_file_starts_with_it() -> None:

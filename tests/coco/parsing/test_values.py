@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hkd.coco.values import ABSENT, shown
+from hkd.coco.parsing.values import ABSENT, shown
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hkd.coco.records import Records
-from hkd.coco.values import is_integer
+from hkd.coco.parsing.records import Records
+from hkd.coco.parsing.values import is_integer
 
 
 def test_column_has_a_value_for_each_object() -> None:

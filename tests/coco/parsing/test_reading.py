@@ -10,9 +10,9 @@ from threading import Thread
 
 import pytest
 
-from hkd.coco import reading
-from hkd.coco.errors import AnnotationError
-from hkd.coco.reading import RepeatedKeyError, load_json, parse_json, read_bounded, read_input, read_json
+from hkd.coco.parsing import reading
+from hkd.coco.parsing.errors import AnnotationError
+from hkd.coco.parsing.reading import RepeatedKeyError, load_json, parse_json, read_bounded, read_input, read_json
 
 
 def test_endless_and_too_large_files_are_rejected(tmp_path: Path) -> None:

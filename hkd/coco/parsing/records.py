@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from hkd.coco.values import ABSENT, is_integer, shown
+from hkd.coco.parsing.values import ABSENT, is_integer, shown
 
 RECORDS_NAMED: Final = 5
 """How many records a sentence names; the others are counted."""

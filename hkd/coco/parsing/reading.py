@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
-from hkd.coco.errors import AnnotationError
+from hkd.coco.parsing.errors import AnnotationError
 
 LARGEST_FILE_BYTES: Final = 4 << 30
 """Larger files are not read; tens of millions of detections, or ten times COCO's training annotations, fit."""
