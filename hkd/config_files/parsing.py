@@ -207,7 +207,7 @@ def _key_path(raw: Any, detail: ErrorDetails) -> tuple[str, ...]:
         return ()
     path = existing_path(raw, detail["loc"])
     # An invalid item removes its whole list.
-    return tuple(itertools.takewhile(lambda part: isinstance(part, str), path))  # type: ignore[arg-type]
+    return tuple(map(str, itertools.takewhile(lambda part: isinstance(part, str), path)))
 
 
 def _follows_from(raw: Any, detail: ErrorDetails, removed: set[tuple[str, ...]]) -> bool:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,7 @@ from pydantic import BaseModel
 from hkd.config import DetectorConfig, Section, TrainingConfig, TrialConfig
 from hkd.config_files.parsing import allowed_values, apply_overrides, config_hash, flatten, load_config, parse_config
 from hkd.config_files.problems import ConfigError
-
-WriteYaml = Callable[[str], Path]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> WriteYaml:
-    def write_text(text: str) -> Path:
-        path = tmp_path / "trial.yaml"
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write_text
+from tests.config_files.conftest import WriteYaml
 
 
 def problems_of(raw: Any, model: type[BaseModel] = TrialConfig) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,18 +11,7 @@ from hkd.config import TrialConfig
 from hkd.config_files.parsing import load_config, parse_config
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import dump_yaml, load_yaml
-
-WriteYaml = Callable[[str], Path]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> WriteYaml:
-    def write_text(text: str) -> Path:
-        path = tmp_path / "trial.yaml"
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write_text
+from tests.config_files.conftest import WriteYaml
 
 
 @pytest.mark.parametrize(
