@@ -1,8 +1,7 @@
-"""Reading, checking and writing of annotations."""
+"""Reading and checking of annotations."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -10,54 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from hkd.coco.annotations import Annotations, read_annotations
+from hkd.coco.annotations import read_annotations
 from hkd.coco.ground_truth import GroundTruth, read_ground_truth
-from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.values import BOX_REQUIREMENT
 from hkd.coco.writing import write_annotations
-
-
-def _document() -> dict[str, Any]:
-    return {
-        "info": {"image_root": "pictures"},
-        "images": [
-            {"id": 7, "file_name": "a.png", "height": 40, "width": 60},
-            {"id": 3, "file_name": "sub/b.png", "height": 30, "width": 20},
-        ],
-        "categories": [{"id": 1, "name": "pedestrian"}, {"id": 2, "name": "rider"}],
-        "annotations": [
-            {"id": 0, "image_id": 3, "category_id": 1, "bbox": [1, 2, 10, 20], "vis_bbox": [1, 2, 10, 5]},
-            {"id": 5, "image_id": 7, "category_id": 2, "bbox": [0, 0, 5, 10], "vis_ratio": 0.75, "height": 12},
-        ],
-    }
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[object], Path]:
-    """Write a document and two images that fit :func:`_document`; return its path."""
-    (tmp_path / "pictures" / "sub").mkdir(parents=True)
-    Image.new("RGB", (60, 40)).save(tmp_path / "pictures" / "a.png")
-    Image.new("RGB", (20, 30)).save(tmp_path / "pictures" / "sub" / "b.png")
-
-    def write_document(document: object) -> Path:
-        path = tmp_path / "annotations.json"
-        path.write_text(json.dumps(document), encoding="utf-8")
-        return path
-
-    return write_document
-
-
-def _error(path: Path) -> AnnotationError:
-    with pytest.raises(AnnotationError) as caught:
-        read_annotations(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    return caught.value
+from tests.coco.conftest import document_of_two_images, reading_error
 
 
 def test_reads_every_field(write: Callable[[object], Path]) -> None:
-    path = write(_document())
+    path = write(document_of_two_images())
     annotations = read_annotations(path)
     assert annotations.path == path
     assert annotations.image_root == path.parent / "pictures"
@@ -76,7 +37,7 @@ def test_reads_every_field(write: Callable[[object], Path]) -> None:
 
 
 def test_coco_records_are_complete_and_of_one_category(write: Callable[[object], Path]) -> None:
-    annotations = read_annotations(write(_document()))
+    annotations = read_annotations(write(document_of_two_images()))
     records = annotations.coco_records()
     assert records == [
         {
@@ -104,7 +65,7 @@ def test_coco_records_are_complete_and_of_one_category(write: Callable[[object],
 
 
 def test_ground_truth_is_what_evaluation_reads_from_the_same_file(write: Callable[[object], Path]) -> None:
-    document = _document()
+    document = document_of_two_images()
     document["annotations"][0] |= {"label": "person?", "occluded": 0, "iscrowd": True, "bbox": [-4, 25, 10, 20]}
     document["annotations"].append({"id": 9, "image_id": 3, "category_id": 1, "bbox": [1, 1, 5, 5], "vis_ratio": None})
     path = write(document)
@@ -117,7 +78,7 @@ def test_ground_truth_is_what_evaluation_reads_from_the_same_file(write: Callabl
 
 
 def test_boxes_are_clipped_for_training_but_not_for_evaluation(write: Callable[[object], Path]) -> None:
-    document = _document()
+    document = document_of_two_images()
     document["annotations"][0]["bbox"] = [-4, 25, 10, 20]  # on a 20 x 30 image
     annotations = read_annotations(write(document))
     # x: -4..6 -> 0..6; y: 25..45 -> 25..30, 15 pixels below the edge.
@@ -130,7 +91,7 @@ def test_boxes_are_clipped_for_training_but_not_for_evaluation(write: Callable[[
 
 
 def test_label_and_occlusion_are_kept(write: Callable[[object], Path], tmp_path: Path) -> None:
-    document = _document()
+    document = document_of_two_images()
     document["annotations"][0] |= {"label": "person?", "occluded": 1, "ignore": 1}
     document["annotations"][1] |= {"occluded": False}
     annotations = read_annotations(write(document))
@@ -138,12 +99,12 @@ def test_label_and_occlusion_are_kept(write: Callable[[object], Path], tmp_path:
     assert (first["label"], first["occluded"]) == ("person?", 1)
     assert (second.get("label"), second["occluded"]) == (None, 0)
     path = tmp_path / "again.json"
-    write_annotations(path, _document()["images"], annotations.coco_records(), "pictures")
+    write_annotations(path, document_of_two_images()["images"], annotations.coco_records(), "pictures")
     assert read_annotations(path).coco_records() == annotations.coco_records()
 
 
 def test_width_and_height_of_annotation_are_those_of_image(write: Callable[[object], Path]) -> None:
-    document = _document()
+    document = document_of_two_images()
     document["annotations"][0] |= {"width": 20, "height": 30}
     annotations = read_annotations(write(document))
     # The box of 10 x 20 pixels in an image of 20 x 30; the other annotation states a person's height alone.
@@ -153,7 +114,7 @@ def test_width_and_height_of_annotation_are_those_of_image(write: Callable[[obje
 
 
 def test_flags_may_be_true_and_false(write: Callable[[object], Path]) -> None:
-    document = _document()
+    document = document_of_two_images()
     document["annotations"][0] |= {"ignore": True, "iscrowd": False}
     document["annotations"][1] |= {"ignore": False, "iscrowd": True, "category_id": 1}
     annotations = read_annotations(write(document))
@@ -164,7 +125,7 @@ def test_flags_may_be_true_and_false(write: Callable[[object], Path]) -> None:
 
 
 def test_crowds_are_ignored(write: Callable[[object], Path]) -> None:
-    document = _document()
+    document = document_of_two_images()
     document["annotations"][0]["iscrowd"] = 1
     assert read_annotations(write(document)).ignore.tolist() == [True, True]
 
@@ -180,21 +141,21 @@ def test_crowds_are_ignored(write: Callable[[object], Path]) -> None:
 def test_category_is_found_by_name(
     write: Callable[[object], Path], categories: list[dict[str, Any]], ignored: list[bool]
 ) -> None:
-    assert read_annotations(write(_document() | {"categories": categories})).ignore.tolist() == ignored
+    assert read_annotations(write(document_of_two_images() | {"categories": categories})).ignore.tolist() == ignored
 
 
 def test_single_category_may_have_any_name(write: Callable[[object], Path]) -> None:
-    document = _document() | {"categories": [{"id": 1, "name": "walker"}]}
+    document = document_of_two_images() | {"categories": [{"id": 1, "name": "walker"}]}
     document["annotations"][1]["category_id"] = 1
     assert read_annotations(write(document)).ignore.tolist() == [False, False]
     document["categories"] = [{"id": 1, "name": "walker"}, {"id": 2, "name": "car"}]
-    assert 'must be named pedestrian or person, but they are "walker", "car"' in str(_error(write(document)))
+    assert 'must be named pedestrian or person, but they are "walker", "car"' in str(reading_error(write(document)))
 
 
 def test_duplicate_category_id_is_rejected(write: Callable[[object], Path]) -> None:
-    document = _document()
+    document = document_of_two_images()
     document["categories"].append({**document["categories"][0], "name": "car"})
-    (problem,) = _error(write(document)).problems
+    (problem,) = reading_error(write(document)).problems
     assert '"id" must be different in each record, but categories[2] has 1' in problem
 
 
@@ -202,8 +163,8 @@ def test_duplicate_category_id_is_rejected(write: Callable[[object], Path]) -> N
 def test_without_categories_all_boxes_are_of_category_1(
     write: Callable[[object], Path], categories: list[object] | None
 ) -> None:
-    document = _document() | {"categories": categories}
-    (problem,) = _error(write(document)).problems
+    document = document_of_two_images() | {"categories": categories}
+    (problem,) = reading_error(write(document)).problems
     assert '"category_id" must be 1 (pedestrian)' in problem
     assert "annotations[1] (id 5, image_id 7) has 2" in problem
     document["annotations"][1]["category_id"] = 1
@@ -213,7 +174,7 @@ def test_without_categories_all_boxes_are_of_category_1(
 
 
 def test_annotations_need_no_ids(write: Callable[[object], Path]) -> None:
-    document = _document()
+    document = document_of_two_images()
     expected = read_annotations(write(document)).content_hash()
     for record in document["annotations"]:
         del record["id"]
@@ -221,21 +182,21 @@ def test_annotations_need_no_ids(write: Callable[[object], Path]) -> None:
 
 
 def test_images_and_sets_without_boxes_are_read(write: Callable[[object], Path]) -> None:
-    annotations = read_annotations(write(_document() | {"annotations": []}))
+    annotations = read_annotations(write(document_of_two_images() | {"annotations": []}))
     assert annotations.boxes_xywh.shape == (0, 4)
     assert annotations.boxes_of(1).shape == (0, 4)
     assert annotations.coco_records() == []
 
 
 def test_image_root_override_and_citypersons_image_names(write: Callable[[object], Path], tmp_path: Path) -> None:
-    document = _document()
+    document = document_of_two_images()
     del document["info"]
     document["images"] = [{"id": 7, "im_name": "b.png", "height": 30, "width": 20}]
     document["annotations"] = []
     path = write(document)
     annotations = read_annotations(path, tmp_path / "pictures" / "sub")
     assert annotations.images[0].file_name == "b.png"
-    assert "b.png': there is no such file" in str(_error(path))  # by default the JSON file's own folder
+    assert "b.png': there is no such file" in str(reading_error(path))  # by default the JSON file's own folder
     assert read_annotations(path, check_images=False).image_root == tmp_path
 
 
@@ -255,9 +216,9 @@ def test_image_root_override_and_citypersons_image_names(write: Callable[[object
     ],
 )
 def test_invalid_box_is_reported(write: Callable[[object], Path], box: object, shown: str) -> None:
-    document = _document()
+    document = document_of_two_images()
     document["annotations"][0]["bbox"] = box
-    (problem,) = _error(write(document)).problems
+    (problem,) = reading_error(write(document)).problems
     assert f'"bbox" must be {BOX_REQUIREMENT}, but annotations[0] (id 0, image_id 3) has {shown}' in problem
 
 
@@ -266,9 +227,9 @@ def test_invalid_box_is_reported(write: Callable[[object], Path], box: object, s
     "box", [[20, 2, 10, 20], [-10, 2, 10, 20], [1, 30, 5, 5], [-1e9, 2, 1e9, 20], [1, 2, 1e-17, 9]]
 )
 def test_box_outside_its_image_is_reported(write: Callable[[object], Path], box: list[float]) -> None:
-    document = _document()
+    document = document_of_two_images()
     document["annotations"][0]["bbox"] = box
-    (problem,) = _error(write(document)).problems
+    (problem,) = reading_error(write(document)).problems
     assert '"bbox" must be at least partly inside its image' in problem
     assert "annotations[0] (id 0, image_id 3) has" in problem
 
@@ -317,20 +278,20 @@ def test_box_outside_its_image_is_reported(write: Callable[[object], Path], box:
 def test_invalid_record_is_reported(
     write: Callable[[object], Path], place: tuple[Any, ...], value: object, facts: str
 ) -> None:
-    document = _document()
+    document = document_of_two_images()
     part: Any = document
     for key in place[:-1]:
         part = part[key]
     part[place[-1]] = value
-    problems = _error(write(document)).problems
+    problems = reading_error(write(document)).problems
     assert any(all(fact in problem for fact in facts.split("; ")) for problem in problems), problems
 
 
 @pytest.mark.parametrize("key", ["images", "annotations"])
 def test_missing_key_is_reported(write: Callable[[object], Path], key: str) -> None:
-    document = _document()
+    document = document_of_two_images()
     del document[key]
-    (problem,) = _error(write(document)).problems
+    (problem,) = reading_error(write(document)).problems
     assert 'an object with the lists "images" and "annotations"' in problem
     assert all(f'"{name}" (a' in problem for name in document)  # what there is, and of which kind
 
@@ -353,49 +314,32 @@ def test_missing_key_is_reported(write: Callable[[object], Path], key: str) -> N
 def test_file_without_document_is_reported(tmp_path: Path, content: bytes, problem: str) -> None:
     path = tmp_path / "annotations.json"
     path.write_bytes(content)
-    assert problem in str(_error(path))
+    assert problem in str(reading_error(path))
 
 
 def test_unreadable_file_is_reported(tmp_path: Path) -> None:
-    error = _error(tmp_path / "none.json")
+    error = reading_error(tmp_path / "none.json")
     assert "cannot be read (No such file" in str(error)
     assert "`hkd data`" in str(error)
-    assert "cannot be read (Is a directory" in str(_error(tmp_path))
-
-
-def test_image_that_does_not_open_is_reported(write: Callable[[object], Path]) -> None:
-    path = write(_document())
-    (path.parent / "pictures" / "a.png").write_bytes(b"not a picture")
-    (sentence,) = _error(path).problems
-    assert "a.png' does not open as an image" in sentence
-    assert len(read_annotations(path, check_images=False).images) == 2
+    assert "cannot be read (Is a directory" in str(reading_error(tmp_path))
 
 
 def test_visibility_above_one_by_rounding_is_accepted(write: Callable[[object], Path]) -> None:
-    document = _document()
+    document = document_of_two_images()
     document["annotations"][1]["vis_ratio"] = 1 + 1e-9
     annotations = read_annotations(write(document))
     assert annotations.visibilities[1] == 1
     assert annotations.coco_records()[1]["vis_ratio"] == 1
 
 
-def test_missing_and_empty_image_folder_are_reported(write: Callable[[object], Path], tmp_path: Path) -> None:
-    path = write(_document())
-    with pytest.raises(AnnotationError, match=r"folder '.*nowhere' cannot be listed .*set image_root"):
-        read_annotations(path, tmp_path / "nowhere")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(AnnotationError, match=r"folder '.*empty' is empty; put the images there"):
-        read_annotations(path, tmp_path / "empty")
-
-
 def test_all_problems_are_reported_together_by_kind(write: Callable[[object], Path]) -> None:
-    document = _document()
+    document = document_of_two_images()
     document["images"][0]["width"] = 61
     document["annotations"] = [
         {"id": number, "image_id": 7, "category_id": 1, "bbox": [1, 2, -1, 3]} for number in range(30)
     ]
     document["annotations"].append({"id": 30, "image_id": 3, "category_id": 1, "bbox": [90, 2, 1, 3], "ignore": 5})
-    error = _error(write(document))
+    error = reading_error(write(document))
     kinds = ("a.png' is 60 x 40 pixels", "[1, 2, -1, 3]", "[90, 2, 1, 3]", '"ignore" must be')
     assert len(error.problems) == len(kinds)
     assert all(any(kind in problem for problem in error.problems) for kind in kinds)
@@ -406,102 +350,20 @@ def test_all_problems_are_reported_together_by_kind(write: Callable[[object], Pa
     assert "25 more" in boxes
 
 
-def test_invalid_image_is_not_reported_again_for_its_boxes(write: Callable[[object], Path]) -> None:
-    document = _document()
-    document["images"][0]["height"] = -1
-    assert len(_error(write(document)).problems) == 1
-
-
 def test_content_hash_depends_on_content_not_on_path(write: Callable[[object], Path], tmp_path: Path) -> None:
     def digest(document: dict[str, Any]) -> str:
         return read_annotations(write(document), check_images=False).content_hash()
 
-    first = digest(_document())
-    assert digest(_document() | {"info": {"image_root": "elsewhere"}}) == first
+    first = digest(document_of_two_images())
+    assert digest(document_of_two_images() | {"info": {"image_root": "elsewhere"}}) == first
     for part, key, value in (("annotations", "bbox", [1, 2, 10, 19]), ("images", "file_name", "z.png")):
-        changed = _document()
+        changed = document_of_two_images()
         changed[part][0][key] = value
         assert digest(changed) != first
 
 
-def test_written_annotations_are_read_back_with_defaults(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "folder" / "train.json"
-    images = [{"id": 1, "file_name": "a.png", "height": 40, "width": 60}]
-    write_annotations(
-        path,
-        images,
-        [{"image_id": 1, "bbox": [1, 2, 3, 4]}, {"image_id": 1, "bbox": [1, 2, 3, 4], "ignore": 1, "vis_ratio": 0.5}],
-        "pictures",
-    )
-    annotations = read_annotations(path, check_images=False)
-    assert annotations.image_root == tmp_path / "new" / "folder" / "pictures"
-    assert [record["id"] for record in json.loads(path.read_text())["annotations"]] == [1, 2]
-    assert annotations.heights.tolist() == [4, 4]
-    assert annotations.visibilities.tolist() == [1, 0.5]
-    assert annotations.ignore.tolist() == [False, True]
-
-
-def test_failed_write_keeps_previous_file(tmp_path: Path) -> None:
-    path = tmp_path / "train.json"
-    path.write_text("old")
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_annotations(path, [], [{"image_id": 1, "bbox": [1, 2, 3, float("nan")]}], ".")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.fixture(scope="module")
-def citypersons(shared_data: Path) -> tuple[Annotations, dict[str, Any]]:
-    path = shared_data / "citypersons" / "val_gt.json"
-    if not path.is_file():
-        pytest.skip(f"no CityPersons ground truth at {path}")
-    return read_annotations(path, check_images=False), json.loads(path.read_text())
-
-
-def test_citypersons_ground_truth_of_evaluation_server_is_read(citypersons: tuple[Annotations, dict[str, Any]]) -> None:
-    annotations, document = citypersons
-    assert len(annotations.images) == 500
-    assert annotations.boxes_xywh.shape == (5795, 4)
-    records = [{**record, "id": number} for number, record in enumerate(annotations.coco_records(), 1)]
-    assert records == document["annotations"]
-    assert annotations.ignore.tolist() == [bool(record["ignore"]) for record in document["annotations"]]
-
-
-def test_citypersons_boxes_beyond_the_image_are_clipped(citypersons: tuple[Annotations, dict[str, Any]]) -> None:
-    annotations, document = citypersons
-    boxes = np.array([record["bbox"] for record in document["annotations"]])
-    # All its images are 2048 x 1024.
-    beyond = (boxes[:, :2] < 0).any(axis=1) | (boxes[:, :2] + boxes[:, 2:] > [2048, 1024]).any(axis=1)
-    assert annotations.repaired[0].startswith(f"clipped {beyond.sum()} of 5795 boxes")
-    high = annotations.boxes_xywh[:, :2] + annotations.boxes_xywh[:, 2:]
-    assert annotations.boxes_xywh[:, :2].min() == 0
-    assert high.max(axis=0).tolist() == [2048, 1023]
-
-
-def test_improved_caltech_annotations_are_read(shared_data: Path) -> None:
-    path = shared_data / "caltech" / "new_annotations_test.json"
-    if not path.is_file():
-        pytest.skip(f"no improved Caltech annotations at {path}")
-    document = json.loads(path.read_text())
-    annotations = read_annotations(path, check_images=False)
-    # Its only category is called "pedestrain", and its flags are true and false.
-    assert len(annotations.images) == 4024
-    assert annotations.ignore.tolist() == [record["iscrowd"] for record in document["annotations"]]
-
-
-def test_visibility_is_not_written_beside_visible_box(tmp_path: Path) -> None:
-    image = {"id": 1, "file_name": "a.png", "height": 40, "width": 60}
-    boxes = [
-        {"image_id": 1, "bbox": [1, 2, 10, 20], "vis_bbox": [1, 2, 10, 5]},
-        {"image_id": 1, "bbox": [1, 2, 10, 20]},
-    ]
-    write_annotations(tmp_path / "a.json", [image], boxes, ".")
-    # 10 x 5 of 10 x 20 pixels; 1 for the box without visibility.
-    assert read_annotations(tmp_path / "a.json", check_images=False).visibilities.tolist() == [0.25, 1]
-
-
 def test_content_hash_does_not_change_between_versions(write: Callable[[object], Path]) -> None:
     # A training is resumed only if the hash of its annotations is the same.
-    document = _document()
+    document = document_of_two_images()
     document["annotations"][0] |= {"height": 21, "iscrowd": 1, "occluded": 1, "label": "rider"}
     assert read_annotations(write(document)).content_hash() == "c83b32a95ff91b18b42541c2adf47923"

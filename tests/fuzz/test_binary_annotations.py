@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.data.sources.caltech_writers import compressed_seq, encoded, video_object, write_vbb
 from tests.fuzz.breaking import broken_bytes, replaced_words
-from tests.fuzz.plain_readers import plain_mat, plain_vbb
+from tests.fuzz.plain_binary_readers import plain_mat, plain_vbb
 from tests.fuzz.running import Outcome, assert_refused, check_conversion, fuzz, remove, run_hkd
 
 pytestmark = pytest.mark.thorough
