@@ -175,3 +175,10 @@ def test_sampler_that_repeats_one_trial_is_replaced_by_random_sampling(tmp_path:
 
 def test_empty_space_proposes_nothing(tmp_path: Path) -> None:
     assert open_ledger(tmp_path, {}).start_proposed() is None
+
+
+def test_error_of_failed_trial_is_recorded_without_credentials(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    failed = ledger.fail(proposed(ledger), "OSError: cannot reach postgresql://me:s3cret@db/x")
+    assert failed.error == "OSError: cannot reach postgresql://***@db/x"
+    assert not any(b"s3cret" in path.read_bytes() for path in tmp_path.iterdir())
