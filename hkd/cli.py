@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 
 import hkd
-from hkd.commands import data, detect, evaluate, train
+from hkd.commands import detect, evaluate, train
+from hkd.commands.data import command as data
 from hkd.commands.parsing import examples_section, wrapped_paragraphs
 from hkd.terminal_text import printable
 

@@ -1,0 +1,151 @@
+"""Published data sets of pedestrians."""
+
+from __future__ import annotations
+
+import argparse
+
+from hkd.commands.data.options import add_annotations_only, add_data_set, print_summary, reject_preview_without_images
+from hkd.commands.parsing import Commands, non_negative_integer, positive_integer
+
+
+def add_to(data_sets: Commands[argparse.ArgumentParser]) -> None:
+    """Add the published data sets to those of ``hkd data``."""
+    _add_pennfudan(data_sets)
+    _add_caltech(data_sets)
+    _add_citypersons(data_sets)
+    _add_crowdhuman(data_sets)
+    _add_eurocity(data_sets)
+
+
+def _add_pennfudan(data_sets: Commands[argparse.ArgumentParser]) -> None:
+    parser = add_data_set(
+        data_sets,
+        "pennfudan",
+        "Penn-Fudan: 170 photographs",
+        """\
+        Convert the Penn-Fudan database and split its images at random into training and validation images. The same
+        seed gives the same split.""",
+        "folder that contains PNGImages and Annotation",
+        "hkd data pennfudan --root downloads/PennFudanPed --out data/pennfudan",
+    )
+    parser.add_argument("--seed", type=non_negative_integer, default=0, help="seed of the split (default: 0)")
+    parser.add_argument(
+        "--train-images",
+        type=positive_integer,
+        default=120,
+        metavar="N",
+        help="number of training images; the others are for validation (default: 120)",
+    )
+    parser.set_defaults(run=_run_pennfudan)
+
+
+def _run_pennfudan(options: argparse.Namespace) -> None:
+    from hkd.data.sources.pennfudan import convert
+
+    print_summary(
+        convert(options.root, options.out, seed=options.seed, train_images=options.train_images),
+        options,
+    )
+
+
+def _add_caltech(data_sets: Commands[argparse.ArgumentParser]) -> None:
+    parser = add_data_set(
+        data_sets,
+        "caltech",
+        "Caltech-USA: videos",
+        """\
+        Convert the training sets 00 to 05 and the test sets 06 to 10, as far as they exist, sampled as in the
+        benchmark. Frames are extracted from setNN/VNNN.seq to the output folder, or used in place if they are already
+        extracted as setNN_VNNN_INNNNN.jpg. Boxes with another label than "person" are ignored.""",
+        "folder that contains, in any sub-folder, the annotations (.vbb, or the new ones) and videos (.seq) or frames",
+        """\
+        hkd data caltech --root downloads/caltech --out data/caltech --preview 12
+        hkd data caltech --root downloads/caltech --out data/truth --annotations-only""",
+    )
+    parser.add_argument(
+        "--every", type=positive_integer, default=30, metavar="N", help="use every Nth frame (default: 30)"
+    )
+    parser.add_argument(
+        "--annotations",
+        choices=("original", "new"),
+        default="original",
+        help="original: .vbb files; new: the corrected annotations of 2016, text files or JSON (default: original)",
+    )
+    add_annotations_only(parser)
+    parser.set_defaults(run=_run_caltech)
+
+
+def _run_caltech(options: argparse.Namespace) -> None:
+    from hkd.data.sources.caltech.convert import convert
+
+    reject_preview_without_images(options)
+    summary = convert(
+        options.root,
+        options.out,
+        every=options.every,
+        annotations=options.annotations,
+        annotations_only=options.annotations_only,
+    )
+    print_summary(summary, options)
+
+
+def _add_citypersons(data_sets: Commands[argparse.ArgumentParser]) -> None:
+    parser = add_data_set(
+        data_sets,
+        "citypersons",
+        "CityPersons: .mat files, or val_gt.json",
+        """\
+        Convert anno_train.mat and anno_val.mat (or val_gt.json instead), as far as they exist. Riders, sitting persons,
+        other persons, groups and ignore regions are ignored.""",
+        "folder that contains the annotations and Cityscapes' leftImg8bit",
+        "hkd data citypersons --root downloads/cityscapes --out data/citypersons",
+    )
+    add_annotations_only(parser)
+    parser.set_defaults(run=_run_citypersons)
+
+
+def _run_citypersons(options: argparse.Namespace) -> None:
+    from hkd.data.sources.citypersons import convert
+
+    reject_preview_without_images(options)
+    print_summary(convert(options.root, options.out, annotations_only=options.annotations_only), options)
+
+
+def _add_crowdhuman(data_sets: Commands[argparse.ArgumentParser]) -> None:
+    parser = add_data_set(
+        data_sets,
+        "crowdhuman",
+        "CrowdHuman: .odgt files",
+        """\
+        Convert annotation_train.odgt and annotation_val.odgt, as far as they exist. Masks, and boxes that the data set
+        marks as ignored, are ignored.""",
+        "folder that contains the .odgt files, and Images with the images of all archives",
+        "hkd data crowdhuman --root downloads/CrowdHuman --out data/crowdhuman",
+    )
+    parser.set_defaults(run=_run_crowdhuman)
+
+
+def _run_crowdhuman(options: argparse.Namespace) -> None:
+    from hkd.data.sources.crowdhuman import convert
+
+    print_summary(convert(options.root, options.out), options)
+
+
+def _add_eurocity(data_sets: Commands[argparse.ArgumentParser]) -> None:
+    parser = add_data_set(
+        data_sets,
+        "eurocity",
+        "EuroCity Persons: JSON files",
+        """\
+        Convert the day and night, training and validation images, as far as they exist. Riders, distant groups, and
+        people who sit, lie, are behind glass, or are depictions or reflections, are ignored.""",
+        "folder that contains day and night, or ECP",
+        "hkd data eurocity --root downloads/ECP --out data/eurocity --preview 12",
+    )
+    parser.set_defaults(run=_run_eurocity)
+
+
+def _run_eurocity(options: argparse.Namespace) -> None:
+    from hkd.data.sources.eurocity import convert
+
+    print_summary(convert(options.root, options.out), options)
