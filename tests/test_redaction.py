@@ -31,6 +31,20 @@ URIS = [
     ("http://h/?access_token=t&client_secret=s&sig=s", "http://h/?access_token=***&client_secret=***&sig=***"),
     ("http://h/?passwd=p&pwd=p&pass=p&passphrase=p", "http://h/?passwd=***&pwd=***&pass=***&passphrase=***"),
     ("http://h/?pass%77ord=pw", "http://h/?pass%77ord=***"),
+    # Encoded letters in a name that is no secret's without decoding; encoded twice.
+    ("http://h/?t%6Fken=t", "http://h/?t%6Fken=***"),
+    ("http://h/?t%256Fken=t", "http://h/?t%256Fken=***"),
+    ("http%253A%252F%252Fme%253Apw%2540h", "http%253A%252F%252F***%2540h"),
+    ("http://h/?next=http%253A%252F%252Fh%253Ftoken%253Dt", "http://h/?next=http%253A%252F%252Fh%253Ftoken%253D***"),
+    (
+        "s3://b/k?X-Amz-Credential=c%2F1&X-Amz-Signature=s&X-Amz-Security-Token=t&X-Amz-Date=1",
+        "s3://b/k?X-Amz-Credential=***&X-Amz-Signature=***&X-Amz-Security-Token=***&X-Amz-Date=1",
+    ),
+    ("http://h/?jwt=t&a=1", "http://h/?jwt=***&a=1"),
+    ("http://h/x;token=t", "http://h/x;token=***"),
+    ("http://h/x;jsessionid=t", "http://h/x;jsessionid=***"),
+    ("https://a.blob.core/c?sv=2&sig=s%3D", "https://a.blob.core/c?sv=2&sig=***"),
+    ("mssql:///?odbc_connect=UID%3Dme%3BPWD%3Dpw", "mssql:///?odbc_connect=UID%3Dme%3BPWD%3D***"),
     ("http://h/?password=a%26b#c;d", "http://h/?password=***"),
     ("http://h/?a=b;password=pw", "http://h/?a=b;password=***"),
     ("http://h/#id_token=t", "http://h/#id_token=***"),
@@ -100,7 +114,38 @@ def test_every_uri_of_text_is_redacted() -> None:
         ('password="pw failed', 'password="***" failed'),
         ("--set tracking.uri=me:pw@host", "--set tracking.uri=***@host"),
         ("(me:pw@host)", "(***@host)"),
+        ("curl -H 'Authorization: Basic abc' h", "curl -H 'Authorization: ***' h"),
+        ('{"Authorization": ["Bearer abc"]}', '{"Authorization": ["***"]}'),
+        ("Set-Cookie: a=b; sid=c\nnext", "Set-Cookie: ***\nnext"),
+        ("sent Bearer abc.d3f, failed", "sent Bearer ***, failed"),
+        ("sent bearer hunter2", "sent bearer ***"),
+        # me:pw in base64.
+        ("sent Basic bWU6cHc=", "sent Basic ***"),
+        ("curl -u me:pw http://h, --user me:pw", "curl -u *** http://h, --user ***"),
+        ("x --password hunter2 --verbose", "x --password *** --verbose"),
+        ("x --tracking-token 'a b' --api-key=k", "x --tracking-token '***' --api-key=***"),
+        ("['--password', 'hunter2']", "['--password', '***']"),
+        ("AWS_SECRET_ACCESS_KEY=k AWS_SESSION_TOKEN=t", "AWS_SECRET_ACCESS_KEY=*** AWS_SESSION_TOKEN=***"),
+        ("MLFLOW_TRACKING_PASSWORD=hunter2", "MLFLOW_TRACKING_PASSWORD=***"),
+        ("jwt: abc, pw=abc", "jwt: *** pw=***"),
+        ("password='it''s' a=1", "password='***' a=1"),
+        ("token%3Dabc", "token%3D***"),
+        ("AccountKey=abc==;EndpointSuffix=x", "AccountKey=***"),
+        ("found eyJhbGciOiJI.eyJzdWIi.c2ln", "found ***"),
+        ("found hf_abcdefghijklmnop1234", "found ***"),
+        (
+            "-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY----- x",
+            "-----BEGIN RSA PRIVATE KEY-----***-----END RSA PRIVATE KEY----- x",
+        ),
         # Nothing to hide.
+        ("num_tokens=512, tokens: 512", "num_tokens=512, tokens: 512"),
+        ("tokenizer: bert, secretary: me", "tokenizer: bert, secretary: me"),
+        ("password_file=/a/b --token-file /a/b", "password_file=/a/b --token-file /a/b"),
+        ("the token is missing; a bearer of news", "the token is missing; a bearer of news"),
+        ('Bearer token missing: Bearer realm="x"', 'Bearer token missing: Bearer realm="x"'),
+        ("basic settings, Basic idea", "basic settings, Basic idea"),
+        ("monkey=1, key: value, keyboard=us", "monkey=1, key: value, keyboard=us"),
+        ("compass: north, bypass=true, author: Jane", "compass: north, bypass=true, author: Jane"),
         ("the password is missing", "the password is missing"),
         ("KeyError: 'training.total_epochs'", "KeyError: 'training.total_epochs'"),
         ("mail a@b.c, clone git@host:x/y", "mail a@b.c, clone git@host:x/y"),
@@ -140,13 +185,64 @@ def test_uri_without_user_stays_after_redaction(uri: str) -> None:
     assert "pw" not in redacted_uri(uri)
 
 
-@pytest.mark.parametrize("word", ["a", "token", "key.", "-+1"])
+@pytest.mark.parametrize(
+    "word",
+    ["a", "token", "key.", "-+1", "?token=", "http%3a%2f%2f", "--token ", "a:b@", "bearer ", "%25", "password='a", "'"],
+)
 def test_long_text_is_redacted_in_linear_time(word: str) -> None:
     # Quadratic time would be minutes.
-    text = word * (100_000 // len(word))
+    text = word * (400_000 // len(word))
     started = time.monotonic()
-    assert redacted_uri(text) == text
+    redacted_uri(text)
+    redacted_text(text)
     assert time.monotonic() - started < 10
+
+
+WORDS = (
+    "the",
+    "a",
+    "token",
+    "tokens",
+    "password",
+    "of",
+    "is",
+    "secret",
+    "key",
+    "monkey",
+    "bearer",
+    "basic",
+    "author",
+    "pass",
+    "compass",
+    "user",
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from([*WORDS, "3", "0.5", "trial-001", "student.width_multiplier", "/home/me/x.json"])))
+def test_ordinary_sentence_stays(words: list[str]) -> None:
+    # Except the word after "bearer", which may be a token.
+    sentence = " ".join(words).replace("bearer", "bearer of")
+    assert redacted_text(sentence) == sentence
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    name=st.sampled_from(
+        ["password", "DB_PASSWD", "api-key", "x.access_token", "Secret", "private_key", "jwt", "AWS_SECRET_ACCESS_KEY"]
+    ),
+    separator=st.sampled_from(["=", ": ", " = ", "' : '", '": "', "=>", "%3D", "%253d"]),
+    before=st.sampled_from(["", " ", "x ", "{'", "(", "http://h/?", "http://h/?a=1&", "export ", "--", "a.b."]),
+    secret=st.text("aZ9/+=.-_:!$%^*", max_size=4).map(lambda text: text + "hunter2" + text),
+    after=st.sampled_from(["", " x", "'}", '"', "\nnext"]),
+)
+def test_named_secret_is_removed_wherever_it_stands(
+    name: str, separator: str, before: str, secret: str, after: str
+) -> None:
+    text = f"{before}{name}{separator}{secret}{after}"
+    shown = redacted_text(text)
+    assert "hunter2" not in shown
+    assert redacted_text(shown) == shown
 
 
 @settings(max_examples=300, deadline=None)
