@@ -94,6 +94,8 @@ class DataConfig(Section):
     """Width of the network's input, pixels."""
     max_objects_per_image: Annotated[int, Field(ge=1, le=1000)] = 32
     """Ground-truth boxes per image (G); a data set that exceeds it is an error, which states the number needed."""
+    max_megapixels: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] = 100.0
+    """Largest number of pixels of an image file, in millions; as RGB, an image takes 3 MB of memory per megapixel."""
     cache_dir: Path = Path("data/cache")
     """Folder of decoded images and generated scenes, shared by all trials of a node."""
     augmentation: AugmentationConfig = AugmentationConfig()

@@ -31,7 +31,7 @@ def check_files(base: TrialConfig, *, check_images: bool) -> Annotations | None:
     data, validation = base.data, None
     if data.train_annotations is not None and data.validation_annotations is not None:  # both or neither
         paths = (data.train_annotations, data.validation_annotations)
-        _, validation = read_both(paths, data.image_root, check_images=check_images)
+        _, validation = read_both(paths, data.image_root, check_images=check_images, max_megapixels=data.max_megapixels)
     check_teacher_files(base)
     return validation
 

@@ -26,10 +26,12 @@ from hkd.coco.boxes import AnnotatedBoxes, BoolArray, FloatArray, IntArray
 from hkd.coco.documents import DocumentColumns
 from hkd.coco.ground_truth import GroundTruth, sorted_ground_truth
 from hkd.coco.images import ImageRecord, check_image_files, name_of_image, read_image_records
+from hkd.coco.notes import EXAMPLES_KEPT, Note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.reading import read_json
 from hkd.coco.parsing.records import Records
 from hkd.coco.parsing.values import is_box, is_integer, shown
+from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 
 _REMEDY = "name the COCO-style JSON of a data set, or convert one with `hkd data`"
 _ROUNDING_PIXELS = 1e-6
@@ -50,8 +52,8 @@ class Annotations:
     annotated: AnnotatedBoxes
     """The same boxes as annotated: what evaluation reads, because CityPersons' protocol matches full bodies that reach
     out of the image."""
-    repaired: tuple[str, ...] = ()
-    """Changes made while reading, one sentence each."""
+    notes: tuple[Note, ...] = ()
+    """What was changed, interpreted or left out while reading."""
 
     @property
     def heights(self) -> FloatArray:
@@ -97,23 +99,36 @@ class Annotations:
         return hashlib.sha256(json.dumps([images, self.coco_records()]).encode()).hexdigest()[:32]
 
 
-def read_annotations(path: Path, image_root: Path | None = None, *, check_images: bool = True) -> Annotations:
+def read_annotations(
+    path: Path,
+    image_root: Path | None = None,
+    *,
+    check_images: bool = True,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+) -> Annotations:
     """Read and check a COCO-style annotation file.
 
     Args:
         path: the JSON file.
         image_root: folder of the images, in place of the one that the file names.
         check_images: whether every image file must exist, open and have the stated size (headers only are read).
+        max_megapixels: largest number of pixels of a checked image, in millions.
 
     Raises:
         AnnotationError: listing everything that is wrong with the file and its images.
     """
     path = Path(path)
-    return parse_annotations(read_json(path, _REMEDY), path, image_root, check_images=check_images)
+    document = read_json(path, _REMEDY)
+    return parse_annotations(document, path, image_root, check_images=check_images, max_megapixels=max_megapixels)
 
 
 def parse_annotations(
-    document: object, path: Path, image_root: Path | None = None, *, check_images: bool = True
+    document: object,
+    path: Path,
+    image_root: Path | None = None,
+    *,
+    check_images: bool = True,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
 ) -> Annotations:
     """As :func:`read_annotations`, for the parsed document of ``path``, which need not exist yet."""
     source = str(path)
@@ -122,8 +137,7 @@ def parse_annotations(
     problems = columns.problems
     root = _image_root(document, path, image_root, problems)
     images = read_image_records(columns.images, columns.image_ids)
-    if check_images:
-        check_image_files(images, root, problems)
+    turned = check_image_files(images, root, problems, max_megapixels) if check_images else []
     sizes = {image.image_id: (image.width, image.height) for image in images}
     _require_inside(columns.annotations, columns.boxes.image_ids, columns.boxes.boxes, sizes)
     if problems:
@@ -138,7 +152,7 @@ def parse_annotations(
         image_index=np.array([position[image_id] for image_id in annotated.image_ids.tolist()], dtype=np.int64),
         boxes_xywh=boxes,
         annotated=annotated,
-        repaired=(*clipped, *columns.boxes.fields.notes()),
+        notes=(*turned, *clipped, *columns.boxes.fields.notes()),
     )
 
 
@@ -157,22 +171,26 @@ def _require_inside(
     records.note('"bbox"', "at least partly inside its image", outside, "correct or remove the annotation")
 
 
-def _clipped(annotated: AnnotatedBoxes, sizes: dict[int, tuple[int, int]]) -> tuple[FloatArray, list[str]]:
-    """Boxes (N, 4) xywh clipped to their images, and a sentence about them if any was clipped."""
+def _clipped(annotated: AnnotatedBoxes, sizes: dict[int, tuple[int, int]]) -> tuple[FloatArray, list[Note]]:
+    """Boxes (N, 4) xywh clipped to their images, and a note on them if any was clipped."""
     boxes = annotated.boxes_xywh
     limits = np.array([sizes[image_id] for image_id in annotated.image_ids.tolist()], dtype=np.float64).reshape(-1, 2)
     low = np.clip(boxes[:, :2], 0, limits)
     high = np.clip(boxes[:, :2] + boxes[:, 2:], 0, limits)
     beyond = np.maximum(low - boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - high).max(axis=1, initial=0)
     clipped = np.flatnonzero(beyond > _ROUNDING_PIXELS)
-    sentences = []
+    notes = []
     if len(clipped):
-        first = int(clipped[0])
-        sentences.append(
+        examples = [
+            f"annotations[{i}], image {annotated.image_ids[i]}, bbox {boxes[i].tolist()}"
+            for i in clipped[:EXAMPLES_KEPT].tolist()
+        ]
+        sentence = (
             f"clipped {len(clipped)} of {len(boxes)} boxes that reach outside their image, by up to {beyond.max():g}"
-            f" pixels (first: annotations[{first}], image {annotated.image_ids[first]}, bbox {boxes[first].tolist()})"
+            f" pixels (first: {examples[0]})"
         )
-    return np.concatenate([low, high - low], axis=1), sentences
+        notes.append(Note("boxes_clipped", len(clipped), sentence, tuple(examples)))
+    return np.concatenate([low, high - low], axis=1), notes
 
 
 def _image_root(document: dict[str, Any], path: Path, override: Path | None, problems: list[str]) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hkd.coco.categories import PEDESTRIAN_ID, Categories
+from hkd.coco.notes import Note
 from hkd.coco.parsing.records import Records
 from hkd.coco.parsing.values import (
     ABSENT,
@@ -167,13 +168,13 @@ class PedestrianFields:
         """(N, 4), NaN where there is none."""
         return np.array(self.visible_boxes, dtype=np.float64).reshape(-1, 4)
 
-    def notes(self) -> tuple[str, ...]:
-        """Sentences about fields that were not read as written."""
+    def notes(self) -> tuple[Note, ...]:
+        """Fields that were not read as written."""
         count = sum(self._states_image_size)
         if count == 0:
             return ()
         note = f"{count:,} annotations state a width beside their height, which are those of the image: the boxes' own"
-        return (f"{note} heights are used",)
+        return (Note("heights_of_images", count, f"{note} heights are used"),)
 
 
 class BoxColumns:

@@ -10,6 +10,7 @@ import numpy as np
 from hkd.coco.boxes import FloatArray, IntArray
 from hkd.coco.categories import PEDESTRIAN_ID
 from hkd.coco.ground_truth import GroundTruth
+from hkd.coco.notes import Note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.records import Records
 from hkd.coco.parsing.values import BOX_REQUIREMENT, is_box, is_finite, is_integer, kind_of
@@ -27,8 +28,8 @@ class DetectedBoxes:
     """(D, 4) pixels of the original image."""
     scores: FloatArray
     """(D,) any finite number; higher means more confident."""
-    notes: tuple[str, ...] = ()
-    """Detections of the file that were left out, one sentence for each reason."""
+    notes: tuple[Note, ...] = ()
+    """Detections of the file that were left out or interpreted."""
 
     def coco_results(self, image_ids: IntArray) -> list[dict[str, Any]]:
         """The detections as COCO results; ``image_ids`` are those that ``image_index`` refers to."""

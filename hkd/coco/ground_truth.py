@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from hkd.coco.boxes import AnnotatedBoxes, BoolArray, FloatArray, IntArray
 from hkd.coco.categories import PEDESTRIAN_ID
 from hkd.coco.documents import DocumentColumns
 from hkd.coco.images import image_names, largest_image
+from hkd.coco.notes import Note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.reading import read_json
 
@@ -46,8 +47,8 @@ class GroundTruth:
     """Category ids of pedestrians in detections."""
     largest_image_wh: tuple[float, float] | None = None
     """The largest width and the largest height that images state, pixels; None where none states both."""
-    notes: tuple[str, ...] = ()
-    """Fields that were not read as written, one sentence each."""
+    notes: tuple[Note, ...] = ()
+    """What was not read as written or left out."""
 
 
 def read_ground_truth(path: Path | str) -> GroundTruth:
@@ -83,7 +84,7 @@ def parse_ground_truth(document: object, source: str) -> GroundTruth:
         image_names(columns.images),
         pedestrian_ids=columns.categories.of_detections(),
         largest_image_wh=largest_image(columns.images),
-        notes=tuple(f"{source}: {note}" for note in columns.boxes.fields.notes()),
+        notes=tuple(replace(note, sentence=f"{source}: {note.sentence}") for note in columns.boxes.fields.notes()),
     )
 
 
@@ -94,7 +95,7 @@ def sorted_ground_truth(
     *,
     pedestrian_ids: tuple[int, ...] = (PEDESTRIAN_ID,),
     largest_image_wh: tuple[float, float] | None,
-    notes: tuple[str, ...] = (),
+    notes: tuple[Note, ...] = (),
 ) -> GroundTruth:
     """Ground truth of boxes and images in any order; ``names`` are in the order of ``image_ids``."""
     by_id = np.argsort(image_ids)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from PIL import Image
-
+from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.records import Records
 from hkd.coco.parsing.values import ABSENT, is_integer, is_pixel_count, is_size
+from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS, ImageFileError, ImageHeader, read_header
 
 IMAGE_NAMES = ("id", "file_name", "im_name")
 """Keys that name an image in messages."""
@@ -100,8 +100,15 @@ def _stays_in_root(name: object) -> bool:
     return not leaves
 
 
-def check_image_files(images: Iterable[ImageRecord], root: Path, problems: list[str]) -> None:
-    """Check that every image exists, opens and has the stated size; only headers are read."""
+def check_image_files(
+    images: Iterable[ImageRecord], root: Path, problems: list[str], max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+) -> list[Note]:
+    """Check that every image exists, opens and has the stated upright size; only headers are read.
+
+    Returns:
+        A note on the images that are stored rotated, if there are any: labelling tools that ignore EXIF would have
+        their boxes elsewhere.
+    """
     try:
         state = None if any(root.iterdir()) else "is empty"
     except OSError as error:
@@ -110,21 +117,43 @@ def check_image_files(images: Iterable[ImageRecord], root: Path, problems: list[
         problems.append(
             f"the images' folder '{root}' {state}; put the images there, or set image_root (data.image_root)"
         )
-        return
+        return []
+    turned = []
     for image in images:
         where = f"image {image.image_id} '{root / image.file_name}'"
         try:
-            with Image.open(root / image.file_name) as opened:
-                width, height = opened.size
+            header = read_header(root / image.file_name, max_megapixels)
         except FileNotFoundError:
             problems.append(f"{where}: there is no such file; add it, or remove it from the annotations")
-        except Exception as error:  # noqa: BLE001 (a decoder may raise anything on a damaged file)
-            problems.append(
-                f"{where} does not open as an image ({error}); replace it, or remove it from the annotations"
-            )
+        except ImageFileError as error:
+            problems.append(f"{where} {error}; or remove it from the annotations")
         else:
-            if (height, width) != (image.height, image.width):
-                problems.append(
-                    f"{where} is {width} x {height} pixels (width x height), but annotated as"
-                    f" {image.width} x {image.height}; boxes would be misplaced: correct the file or the annotation"
-                )
+            if (header.height, header.width) != (image.height, image.width):
+                problems.append(f"{where} {_size_problem(image, header)}")
+            elif header.orientation != 1:
+                turned.append(f"'{image.file_name}' (orientation {header.orientation})")
+    return turned_images_note(turned)
+
+
+def turned_images_note(turned: Sequence[str]) -> list[Note]:
+    """A note on the described images, if there are any."""
+    return counted_note(
+        "images_turned_upright",
+        turned,
+        "{count} images are stored rotated (EXIF orientation) and are read upright, as their boxes must be"
+        " (first: {first})",
+    )
+
+
+def _size_problem(image: ImageRecord, header: ImageHeader) -> str:
+    if header.stored_size == (image.width, image.height):
+        return (
+            f"has EXIF orientation {header.orientation}: upright it is {header.width} x {header.height} pixels (width x"
+            f" height), but it is annotated as {image.width} x {image.height}, the size of its pixels as stored. If its"
+            " boxes fit the stored pixels, remove the orientation from the file; if they fit the upright picture,"
+            " correct the annotated size"
+        )
+    return (
+        f"is {header.width} x {header.height} pixels (width x height, upright), but annotated as {image.width} x"
+        f" {image.height}; boxes would be misplaced: correct the file or the annotation"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hkd.commands.parsing import CommandError, Commands, add_command, fraction_below_one
+from hkd.commands.parsing import CommandError, Commands, add_command, add_max_megapixels, fraction_below_one
 
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -52,6 +52,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     detect.add_argument(
         "--config", type=Path, help="configuration (YAML) of the training, required for weights without metadata"
     )
+    add_max_megapixels(detect, default=None)
     detect.set_defaults(run=_run_detect)
 
 
@@ -73,6 +74,7 @@ def _run_detect(options: argparse.Namespace) -> None:
         results=results,
         score_threshold=options.score_threshold,
         config=config,
+        max_megapixels=options.max_megapixels,
     )
     for picture in found:
         if picture.drawn is not None:

@@ -10,6 +10,8 @@ import textwrap
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 
 MAX_HELP_COLUMNS = 100
+MOST_MEGAPIXELS = 10_000
+"""A copy of the bound of ``data.max_megapixels``, whose import would slow ``hkd --help`` down."""
 
 
 class CommandError(ValueError):
@@ -98,6 +100,24 @@ def parse_number(text: str) -> float | None:
         return float(text) if text.isascii() and "_" not in text else None
     except ValueError:
         return None
+
+
+def add_max_megapixels(parser: argparse.ArgumentParser, default: float | None) -> None:
+    """Add ``--max-megapixels``; ``default`` None: as the configuration has it."""
+    parser.add_argument(
+        "--max-megapixels",
+        type=_megapixels,
+        default=default,
+        metavar="M",
+        help="refuse images of more than M million pixels; decoding takes 3 MB of memory per megapixel (default: 100)",
+    )
+
+
+def _megapixels(text: str) -> float:
+    value = parse_number(text)
+    if value is None or not 0.0 < value <= MOST_MEGAPIXELS:
+        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: number > 0, at most {MOST_MEGAPIXELS}')
+    return value
 
 
 def fraction_below_one(text: str) -> float:

@@ -16,6 +16,7 @@ from hkd.config_files.parsing import config_hash
 from hkd.data.loader import pack_targets
 from hkd.data.sources import synthetic
 from hkd.data.store import ImageStore, StoreError, open_store
+from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
     else:
         paths = (config.train_annotations, config.validation_annotations)
         image_root = config.image_root
-    train, validation = read_both(paths, image_root)
+    train, validation = read_both(paths, image_root, max_megapixels=config.max_megapixels)
     if train.ignore.all():
         problem = (
             f"none of its {len(train.ignore)} boxes counts (all are ignored)" if len(train.ignore) else "has no box"
@@ -57,7 +58,14 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
         problem += ": there is nothing to learn from"
         raise AnnotationError([problem], str(train.path))
     train_store, validation_store = (
-        open_store(annotations, config.image_height, config.image_width, config.cache_dir, progress)
+        open_store(
+            annotations,
+            config.image_height,
+            config.image_width,
+            config.cache_dir,
+            progress,
+            max_megapixels=config.max_megapixels,
+        )
         for annotations in (train, validation)
     )
     pack_targets(train, train_store, config.max_objects_per_image)  # refused here, before any training starts
@@ -65,7 +73,11 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
 
 
 def read_both(
-    paths: tuple[Path, Path], image_root: Path | None, *, check_images: bool = True
+    paths: tuple[Path, Path],
+    image_root: Path | None,
+    *,
+    check_images: bool = True,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
 ) -> tuple[Annotations, Annotations]:
     """Training and validation annotations, as :func:`hkd.coco.annotations.read_annotations` reads each.
 
@@ -74,7 +86,12 @@ def read_both(
     """
     with collected_problems() as collect:
         train, validation = (
-            collect(partial(read_annotations, path, image_root, check_images=check_images)) for path in paths
+            collect(
+                partial(
+                    read_annotations, path, image_root, check_images=check_images, max_megapixels=max_megapixels
+                )
+            )
+            for path in paths
         )
     # Otherwise the problems were raised.
     assert train is not None

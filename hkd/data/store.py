@@ -18,8 +18,10 @@ from PIL import Image
 from hkd.coco.annotations import Annotations
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.files import replace_atomically, write_atomically
+from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS, ImageFileError
+from hkd.image_files.pixels import read_rgb
 
-_FORMAT = 1
+_FORMAT = 2
 """Part of every store's name: increment it when a change of the code stores the same images differently."""
 
 _DECODE_THREADS = 2
@@ -56,7 +58,13 @@ class ImageStore:
 
 
 def open_store(
-    annotations: Annotations, image_height: int, image_width: int, cache_dir: Path, progress: bool = True
+    annotations: Annotations,
+    image_height: int,
+    image_width: int,
+    cache_dir: Path,
+    progress: bool = True,
+    *,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
 ) -> ImageStore:
     """Open the store of these images at this size; build it if it is absent or damaged.
 
@@ -70,6 +78,7 @@ def open_store(
         image_width: W, pixels.
         cache_dir: folder of the stores; created if missing.
         progress: show a progress bar on stderr.
+        max_megapixels: largest number of pixels of an image, in millions.
 
     Raises:
         AnnotationError: naming every image that is missing, does not decode or is not of its stated size.
@@ -90,7 +99,7 @@ def open_store(
                 if images is None:
                     if found:
                         warnings.warn(f"the image store '{path}' {found}: rebuilding it", stacklevel=2)
-                    _build(path, annotations, scales, valid_sizes, shape, progress)
+                    _build(path, annotations, scales, valid_sizes, shape, progress, max_megapixels)
                     images, found = _open_verified(path, shape)
         except OSError as error:
             raise StoreError(
@@ -148,11 +157,12 @@ def _build(
     valid_sizes: npt.NDArray[np.int64],
     shape: tuple[int, ...],
     progress: bool,
+    max_megapixels: float,
 ) -> None:
     """Write the store, and its checksum next to it, each atomically."""
     checksum = hashlib.sha256()
     problems: list[str] = []
-    decoded = _decoded(annotations, scales, valid_sizes)
+    decoded = _decoded(annotations, scales, valid_sizes, max_megapixels)
     # The caller holds a lock: a fixed name lets this build overwrite the partial file of a killed one.
     with replace_atomically(path, partial=path.with_name(f"{path.name}.partial")) as partial:
         # Written, not mapped: a full disk is then an error and not a bus error.
@@ -187,7 +197,10 @@ def _checksum_path(path: Path) -> Path:
 
 
 def _decoded(
-    annotations: Annotations, scales: npt.NDArray[np.float64], valid_sizes: npt.NDArray[np.int64]
+    annotations: Annotations,
+    scales: npt.NDArray[np.float64],
+    valid_sizes: npt.NDArray[np.int64],
+    max_megapixels: float,
 ) -> Iterator[npt.NDArray[np.uint8] | str]:
     """Each image in turn, at its size in the store, or a sentence that describes the error."""
 
@@ -196,17 +209,21 @@ def _decoded(
         path = annotations.image_root / record.file_name
         height, width = valid_sizes[index].tolist()
         try:
-            with Image.open(path) as image:
-                if image.size != (record.width, record.height):
-                    found = f"{image.width} x {image.height}"
-                    return f"image {record.image_id} '{path}' is {found} pixels, not {record.width} x {record.height}"
-                # The part of the original that is covered by complete pixels of the store.
-                window = (0, 0, min(record.width, width / scales[index]), min(record.height, height / scales[index]))
-                # Pillow's bilinear filter widens as it reduces: no aliasing.
-                fitted = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR, box=window)
-                return np.asarray(fitted)
-        except Exception as error:  # noqa: BLE001 (a decoder may raise anything on a damaged file)
-            return f"image {record.image_id} '{path}' does not decode ({error}); replace it, or remove it"
+            picture = read_rgb(path, max_megapixels)
+        except FileNotFoundError:
+            return f"image {record.image_id} '{path}': there is no such file; add it, or remove it"
+        except ImageFileError as error:
+            return f"image {record.image_id} '{path}' {error}; or remove it"
+        if picture.size != (record.width, record.height):
+            found = f"{picture.width} x {picture.height}"
+            return (
+                f"image {record.image_id} '{path}' is {found} pixels upright, not {record.width} x {record.height};"
+                " correct the annotation"
+            )
+        # The part of the original that is covered by complete pixels of the store.
+        window = (0, 0, min(record.width, width / scales[index]), min(record.height, height / scales[index]))
+        # Pillow's bilinear filter widens as it reduces: no aliasing.
+        return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, box=window))
 
     with ThreadPoolExecutor(_DECODE_THREADS) as threads:
         for first in range(0, len(scales), _IMAGES_AT_A_TIME):

@@ -208,7 +208,7 @@ def evaluate_boxes(
         num_images=len(truth.image_ids),
         num_detections=len(boxes.scores),
         num_ground_truth=int((~truth.ignore).sum()),
-        notes=truth.notes + preparation_notes(truth, protocol) + boxes.notes,
+        notes=(*map(str, truth.notes), *preparation_notes(truth, protocol), *map(str, boxes.notes)),
     )
 
 

@@ -20,7 +20,9 @@ from hkd.coco.images import ImageRecord
 from hkd.config import EvaluationConfig, TrainingConfig, TrialConfig
 from hkd.data.store import open_store
 from hkd.files import write_atomically, write_json
-from hkd.inference.pictures import PictureError, numbered_as, open_upright, picture_records, without_boxes
+from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
+from hkd.image_files.pixels import read_rgb
+from hkd.inference.pictures import PictureError, numbered_as, picture_records, without_boxes
 from hkd.inference.store_detection import detect_store
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
@@ -80,6 +82,7 @@ def detect_command(
     results: CocoResults | None = None,
     score_threshold: float | None = None,
     config: TrialConfig | None = None,
+    max_megapixels: float | None = None,
 ) -> list[PictureDetections]:
     """Detect pedestrians in images; draw their boxes, write them as COCO results, or both.
 
@@ -96,6 +99,7 @@ def detect_command(
             ``evaluation.score_threshold`` (default 0.01) for results, because miss rates need low scores too.
         config: ``student`` and ``data`` replace the metadata of the weights file; ``evaluation`` and ``training`` set
             thresholds, batch size, device and precision.
+        max_megapixels: largest number of pixels of an image, in millions; None: as ``config.data``, else 100.
 
     Raises:
         PictureError: listing all images that cannot be read, would overwrite each other's drawings or do not match
@@ -104,6 +108,8 @@ def detect_command(
         CheckpointError: the weights cannot be used.
     """
     evaluation = EvaluationConfig() if config is None else config.evaluation
+    if max_megapixels is None:
+        max_megapixels = DEFAULT_MAX_MEGAPIXELS if config is None else config.data.max_megapixels
     drawing_threshold = DRAWING_THRESHOLD if score_threshold is None else score_threshold
     lowest = drawing_threshold
     if results is not None and score_threshold is None:
@@ -112,9 +118,9 @@ def detect_command(
     if results is not None:
         _check_results_paths(results, images, weights, out)
     with TemporaryDirectory(prefix="hkd-detect-") as folder:
-        records = _records(images, None if results is None else results.annotations, Path(folder))
+        records = _records(images, None if results is None else results.annotations, max_megapixels)
         lowest_evaluation = evaluation.model_copy(update={"score_threshold": lowest})
-        found = _detect(records, weights, config, lowest_evaluation, folder)
+        found = _detect(records, weights, config, lowest_evaluation, folder, max_megapixels)
     image_ids = np.array(sorted(record.image_id for record in records), dtype=np.int64)
     pictures = []
     for record, image, drawing in zip(records, images, drawn, strict=True):
@@ -125,7 +131,7 @@ def detect_command(
         )
         pictures.append(PictureDetections(image, drawing, pedestrians))
     if out is not None:
-        _write_drawings(pictures, out)
+        _write_drawings(pictures, out, max_megapixels)
     if results is not None:
         _write_results(results, found.coco_results(image_ids), images, records)
     return pictures
@@ -137,6 +143,7 @@ def _detect(
     config: TrialConfig | None,
     evaluation: EvaluationConfig,
     folder: str,
+    max_megapixels: float,
 ) -> DetectedBoxes:
     """Detections by image and descending score; ``image_index`` counts the records by ascending image id."""
     training = TrainingConfig() if config is None else config.training
@@ -147,7 +154,7 @@ def _detect(
     pictures = without_boxes(records)
     return detect_store(
         fuse_for_inference(place(detector, device), dtype or torch.float32),
-        open_store(pictures, height, width, Path(folder), progress=False),
+        open_store(pictures, height, width, Path(folder), progress=False, max_megapixels=max_megapixels),
         pictures,
         evaluation,
         device=device,
@@ -155,11 +162,11 @@ def _detect(
     )
 
 
-def _write_drawings(pictures: Sequence[PictureDetections], out: Path) -> None:
+def _write_drawings(pictures: Sequence[PictureDetections], out: Path, max_megapixels: float) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
         assert picture.drawn is not None
-        _draw(picture.image, picture.pedestrians).save(picture.drawn)
+        _draw(picture.image, picture.pedestrians, max_megapixels).save(picture.drawn)
     plain = [{**asdict(picture), "image": str(picture.image), "drawn": str(picture.drawn)} for picture in pictures]
     write_atomically(out / DETECTIONS_FILE, json.dumps(plain, indent=1))
 
@@ -219,7 +226,7 @@ def _drawing_paths(images: Sequence[Path], out: Path) -> list[Path]:
     return drawn
 
 
-def _records(images: Sequence[Path], annotations: Path | None, folder: Path) -> list[ImageRecord]:
+def _records(images: Sequence[Path], annotations: Path | None, max_megapixels: float) -> list[ImageRecord]:
     """Upright sizes and ids of the images.
 
     Raises:
@@ -228,7 +235,7 @@ def _records(images: Sequence[Path], annotations: Path | None, folder: Path) -> 
     """
     problems: list[str] = []
     truth = None if annotations is None else read_annotations(annotations, check_images=False)
-    records = picture_records(images, folder, problems)
+    records = picture_records(images, max_megapixels, problems)
     if truth is not None:
         records = numbered_as(truth, images, records, problems)
     if problems:
@@ -255,9 +262,9 @@ def _detector(weights: Path, config: TrialConfig | None) -> tuple[Detector, int,
     return detector.eval(), config.data.image_height, config.data.image_width
 
 
-def _draw(path: Path, pedestrians: Sequence[FoundPedestrian]) -> Image.Image:
+def _draw(path: Path, pedestrians: Sequence[FoundPedestrian], max_megapixels: float) -> Image.Image:
     """The image with boxes and scores in per cent; higher scores are drawn over lower ones."""
-    picture = open_upright(path)
+    picture = read_rgb(path, max_megapixels)
     line = max(1, round(max(picture.size) / _IMAGE_PIXELS_PER_LINE_PIXEL))
     font = ImageFont.load_default(size=6 * line + 6)
     canvas = ImageDraw.Draw(picture)

@@ -1,21 +1,17 @@
-"""Image files given by a user: opening them upright, numbering them, and matching them to an annotation file."""
+"""Image files given by a user: numbering them, and matching them to an annotation file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Final
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from hkd.coco.annotations import Annotations
 from hkd.coco.boxes import no_boxes
 from hkd.coco.images import ImageRecord
-
-_ORIENTATION: Final = 0x0112
-"""EXIF's orientation tag; 1 is upright."""
+from hkd.image_files.headers import ImageFileError, read_header
 
 
 class PictureError(ValueError):
@@ -26,51 +22,27 @@ class PictureError(ValueError):
         super().__init__("\n".join(self.problems))
 
 
-def open_upright(path: Path) -> Image.Image:
-    """An image in RGB, rotated to its EXIF orientation.
-
-    Raises:
-        OSError: the file cannot be read; decoders raise other exceptions as well on damaged files.
-    """
-    with Image.open(path) as opened:
-        picture = ImageOps.exif_transpose(opened) if is_turned(opened) else opened
-        return picture.convert("RGB")
-
-
-def is_turned(picture: Image.Image) -> bool:
-    """Whether the stored pixels are not upright."""
-    try:
-        return picture.getexif().get(_ORIENTATION, 1) in range(2, 9)
-    except Exception:  # noqa: BLE001 (damaged EXIF data does not make the pixels unusable)
-        return False
-
-
-def picture_records(images: Sequence[Path], turned: Path, problems: list[str]) -> list[ImageRecord]:
+def picture_records(images: Sequence[Path], max_megapixels: float, problems: list[str]) -> list[ImageRecord]:
     """Records of the readable images, numbered from 1 in the order given, with their upright sizes.
+
+    Only headers are read; damaged pixels are found when an image is decoded.
 
     Args:
         images: image files.
-        turned: folder for upright copies of images that are not stored upright.
+        max_megapixels: largest number of pixels of an image, in millions.
         problems: a message is appended for each image that cannot be read.
     """
     records = []
     for number, path in enumerate(images, start=1):
         try:
-            picture = open_upright(path)
-            with Image.open(path) as opened:
-                stored_upright = not is_turned(opened)
+            header = read_header(path, max_megapixels)
         except FileNotFoundError:
             problems.append(f"{path}: no such file")
-        except IsADirectoryError:
-            problems.append(f"{path}: is a folder; give the images in it, such as {path}/*.jpg")
-        except Exception as error:  # noqa: BLE001 (a decoder may raise anything on a damaged file)
-            problems.append(f"{path}: cannot be read as an image ({error})")
+        except ImageFileError as error:
+            remedy = f"; give the images in it, such as {path}/*.jpg" if path.is_dir() else ""
+            problems.append(f"{path}: {error}{remedy}")
         else:
-            source = path.resolve()
-            if not stored_upright:
-                source = turned / f"{number}.png"
-                picture.save(source)
-            records.append(ImageRecord(number, str(source), picture.height, picture.width))
+            records.append(ImageRecord(number, str(path.resolve()), header.height, header.width))
     return records
 
 

@@ -152,7 +152,7 @@ def _check_folder(out: Path, config: TrialConfig, resume: bool) -> None:
             f"{out}: cannot be resumed, it has no {ARTIFACT_CONFIG}; name the folder of a training with --out"
         )
     saved, wanted = flatten(load_config(out / ARTIFACT_CONFIG)), flatten(config)
-    free = FREE_SETTINGS | {"data.cache_dir"}
+    free = FREE_SETTINGS | {"data.cache_dir", "data.max_megapixels"}
     different = [
         f"{name} was {saved.get(name)} and is {wanted.get(name)}"
         for name in sorted(saved.keys() | wanted.keys())
@@ -167,9 +167,9 @@ def _check_folder(out: Path, config: TrialConfig, resume: bool) -> None:
 
 def _print_repairs(data: PreparedData, console: Console) -> None:
     for read in (data.train_annotations, data.validation_annotations):
-        for sentence in read.repaired[:_MAX_REPAIRS_SHOWN]:
-            console.print(f"{read.path}: {sentence}", markup=False, highlight=False)
-        rest = len(read.repaired) - _MAX_REPAIRS_SHOWN
+        for note in read.notes[:_MAX_REPAIRS_SHOWN]:
+            console.print(f"{read.path}: {note}", markup=False, highlight=False)
+        rest = len(read.notes) - _MAX_REPAIRS_SHOWN
         if rest > 0:
             console.print(f"{read.path}: {rest} more like these", markup=False, highlight=False)
 

@@ -17,6 +17,8 @@ from hkd.coco.annotations import Annotations
 from hkd.coco.images import ImageRecord
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.files import replace_atomically
+from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS, ImageFileError, read_header
+from hkd.image_files.pixels import read_rgb
 
 _TILE_WIDTH, _TILE_HEIGHT = 640, 480
 _MARGIN = 8
@@ -28,7 +30,9 @@ _FULL_BODY, _VISIBLE_PART, _IGNORED = "#1fd6a1", "#f0e442", "#ff7f2a"
 _LEGEND = ((_FULL_BODY, "full body"), (_VISIBLE_PART, "visible part, where less"), (_IGNORED, "ignored"))
 
 
-def draw_preview(annotations: Annotations, path: Path, count: int) -> None:
+def draw_preview(
+    annotations: Annotations, path: Path, count: int, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+) -> None:
     """Write a PNG of up to ``count`` images with their boxes as annotated, their labels, and visibilities below 1.
 
     Images are spread evenly over the data set: first those with boxes that count, then those with any boxes.
@@ -37,6 +41,7 @@ def draw_preview(annotations: Annotations, path: Path, count: int) -> None:
         annotations: Annotations; their images must exist.
         path: PNG file; its folder is created if missing.
         count: At least 1.
+        max_megapixels: Largest number of pixels of an image, in millions.
 
     Raises:
         AnnotationError: listing the chosen images that do not open.
@@ -51,7 +56,7 @@ def draw_preview(annotations: Annotations, path: Path, count: int) -> None:
     tiles = []
     problems: list[str] = []
     for image in chosen:
-        tile = _draw_tile(image, records.get(image.image_id, []), annotations.image_root, problems)
+        tile = _draw_tile(image, records.get(image.image_id, []), annotations.image_root, max_megapixels, problems)
         if tile is not None:
             tiles.append(tile)
     if problems:
@@ -83,19 +88,20 @@ def choose_images(annotations: Annotations, count: int) -> list[int]:
 
 
 def _draw_tile(
-    image: ImageRecord, records: Sequence[dict[str, Any]], root: Path, problems: list[str]
+    image: ImageRecord, records: Sequence[dict[str, Any]], root: Path, max_megapixels: float, problems: list[str]
 ) -> Image.Image | None:
     scale = min(_TILE_WIDTH / image.width, _TILE_HEIGHT / image.height)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     try:
-        with Image.open(root / image.file_name) as opened:
-            if opened.size != (image.width, image.height):
-                raise ValueError(f"{opened.size[0]} x {opened.size[1]} pixels, not {image.width} x {image.height}")
-            opened.draft("RGB", size)  # lets JPEG be decoded at a fraction of its size
-            picture = opened.convert("RGB").resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    except Exception as error:  # noqa: BLE001 (a decoder may raise anything on a damaged file)
-        problems.append(f"image {image.image_id} '{root / image.file_name}' cannot be drawn ({error})")
+        header = read_header(root / image.file_name, max_megapixels)
+        if (header.width, header.height) != (image.width, image.height):
+            found = f"{header.width} x {header.height}"
+            raise ImageFileError(f"is {found} pixels upright, not {image.width} x {image.height}")
+        whole = read_rgb(root / image.file_name, max_megapixels, reduced_to=size)
+    except (OSError, ImageFileError) as error:
+        problems.append(f"image {image.image_id} '{root / image.file_name}' cannot be drawn: it {error}")
         return None
+    picture = whole.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
     draw = ImageDraw.Draw(picture)
     # Boxes that count are drawn over ignored ones, and text over all boxes.
     ordered = sorted(records, key=lambda record: -record["ignore"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hkd.coco.notes import Note, counted_note
+
 
 @dataclass(frozen=True)
 class Split:
@@ -18,14 +20,14 @@ class Split:
     """Each with ``image_id``, ``bbox`` [x, y, width, height] as annotated, and optional fields."""
 
 
-def drop_unusable_boxes(split: Split) -> tuple[Split, list[str]]:
+def drop_unusable_boxes(split: Split) -> tuple[Split, list[Note]]:
     """Drop boxes without area and boxes completely outside their image.
 
     Published data sets contain a few of them, which a user cannot correct. Boxes must be four numbers; other mistakes
     of boxes and images remain for the checks to report.
 
     Returns:
-        The split without these boxes, and a sentence for each of the two kinds that occurred.
+        The split without these boxes, and a note on each of the two kinds that occurred.
     """
     images = {image["id"]: image for image in split.images}
     kept = []
@@ -47,9 +49,17 @@ def drop_unusable_boxes(split: Split) -> tuple[Split, list[str]]:
             kept.append(annotation)
             continue
         group.append(f"image '{image.get('file_name')}', bbox {annotation['bbox']}")
-    notes = [
-        f"{split.name}: dropped {len(group)} of {len(split.annotations)} boxes, {what} (first: {group[0]})"
-        for group, what in ((empty, "without area"), (outside, "completely outside their image"))
-        if group
-    ]
+    total = len(split.annotations)
+    notes = counted_note(
+        "boxes_without_area",
+        empty,
+        f"dropped {{count}} of {total} boxes, without area (first: {{first}})",
+        split.name,
+    )
+    notes += counted_note(
+        "boxes_outside_image",
+        outside,
+        f"dropped {{count}} of {total} boxes, completely outside their image (first: {{first}})",
+        split.name,
+    )
     return replace(split, annotations=kept), notes

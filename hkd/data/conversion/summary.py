@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from hkd.coco.notes import Note
 from hkd.terminal_text import printable
 
 UNLABELLED = "no label"
@@ -14,8 +16,26 @@ UNLABELLED = "no label"
 
 
 @dataclass(frozen=True)
+class SplitSummary:
+    """Counts of one split."""
+
+    name: str
+    path: Path
+    """The annotation file."""
+    images: int
+    images_without_boxes: int
+    boxes: int
+    ignored: int
+    """Boxes that count neither for nor against a detector."""
+    ignored_by_label: Mapping[str, int]
+    """``ignored`` by the data set's class of the box, most frequent first."""
+
+
+@dataclass(frozen=True)
 class ConversionSummary:
     """Counts over all splits of a conversion; ``str()`` is the text that the command prints."""
+
+    splits: tuple[SplitSummary, ...]
 
     images: int
     boxes: int
@@ -23,10 +43,29 @@ class ConversionSummary:
     """Boxes that count neither for nor against a detector."""
     ignored_by_label: Mapping[str, int]
     """``ignored`` by the data set's class of the box, most frequent first."""
-    changes: tuple[str, ...]
-    """Changes to the data, such as clipped or dropped boxes, one sentence each."""
-    paths: tuple[Path, ...]
-    """The annotation files, in the order of the splits."""
+    notes: tuple[Note, ...]
+    """What was changed, interpreted or left out, such as clipped or dropped boxes."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The annotation files, in the order of the splits."""
+        return tuple(split.path for split in self.splits)
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """The notes as sentences."""
+        return tuple(map(str, self.notes))
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, ready for JSON: what ``hkd data --report`` writes."""
+        return {
+            "images": self.images,
+            "boxes": self.boxes,
+            "ignored": self.ignored,
+            "ignored_by_label": dict(self.ignored_by_label),
+            "splits": [asdict(split) | {"path": str(split.path)} for split in self.splits],
+            "notes": [note.to_json() for note in self.notes],
+        }
 
     def __str__(self) -> str:
         lines = [f"{self.images} images, {self.boxes} boxes, {self.ignored} of them ignored"]

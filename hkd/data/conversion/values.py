@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import ExifTags, Image
-
+from hkd.coco.images import turned_images_note
+from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.values import is_coordinates, shown
+from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS, ImageFileError, read_header
 
 
 def box_at(value: object, where: str, problems: list[str]) -> list[float] | None:
@@ -28,23 +30,36 @@ def decimal(text: str) -> float:
     return float(text)
 
 
-def upright_size(path: Path, where: str, problems: list[str]) -> tuple[int, int] | None:
-    """Width and height of an image; ``None``, with an entry in ``problems``, if it cannot be used.
+class ImageSizes:
+    """Upright sizes of image files, read for data sets whose annotations do not state them.
 
-    An image with an EXIF rotation is rejected: it is unknown whether its boxes refer to the rotated image.
+    Args:
+        max_megapixels: largest number of pixels of an image, in millions.
     """
-    try:
-        with Image.open(path) as image:
-            size, orientation = image.size, image.getexif().get(ExifTags.Base.Orientation, 1)
-    except FileNotFoundError:
-        problems.append(f"{where}: found no image '{path}'; add it")
-    except Exception as error:  # noqa: BLE001 (a decoder may raise anything on a damaged file)
-        problems.append(f"{where}: '{path}' does not open as an image ({error}); replace it")
-    else:
-        if orientation == 1:
-            return size
-        problems.append(
-            f"{where}: '{path}' is stored rotated (EXIF orientation {orientation}); store it upright, and see that its"
-            " boxes fit"
-        )
-    return None
+
+    def __init__(self, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> None:
+        self._max_megapixels = max_megapixels
+        self._turned: list[str] = []
+
+    def size(self, path: Path, where: str, problems: list[str]) -> tuple[int, int] | None:
+        """Width and height of the upright image; None, with an entry in ``problems``, if it cannot be used."""
+        try:
+            header = read_header(path, self._max_megapixels)
+        except FileNotFoundError:
+            problems.append(f"{where}: found no image '{path}'; add it")
+        except ImageFileError as error:
+            problems.append(f"{where}: '{path}' {error}")
+        else:
+            if header.orientation != 1:
+                self._turned.append(f"'{path.name}' (orientation {header.orientation})")
+            return header.width, header.height
+        return None
+
+    def notes(self) -> list[Note]:
+        """A note on the images that are stored rotated, if there were any."""
+        return turned_images_note(self._turned)
+
+
+def hidden_files_note(hidden: Sequence[str], split: str | None = None) -> list[Note]:
+    """A note on the files that were left out because they are hidden, if there are any."""
+    return counted_note("files_hidden", hidden, "left out {count} hidden files and backups (first: {first})", split)

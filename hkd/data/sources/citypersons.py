@@ -16,6 +16,7 @@ import numpy as np
 
 from hkd.coco.annotations import read_annotations
 from hkd.coco.boxes import FloatArray
+from hkd.coco.notes import Note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.values import LARGEST_COORDINATE, shown
 from hkd.data.conversion.mat_file import MatArray, MatFileError, read_mat
@@ -23,6 +24,7 @@ from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary
 from hkd.data.conversion.writing import write_splits
+from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 
 IMAGE_WIDTH, IMAGE_HEIGHT = 2048, 1024
 """Size of every image of Cityscapes, pixels."""
@@ -39,7 +41,14 @@ _RATIO_DIGITS = 12
 """Significant digits of ``vis_ratio``, as in ``val_gt.json``."""
 
 
-def convert(root: Path, out: Path, *, annotations_only: bool = False, progress: bool = True) -> ConversionSummary:
+def convert(
+    root: Path,
+    out: Path,
+    *,
+    annotations_only: bool = False,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    progress: bool = True,
+) -> ConversionSummary:
     """Write ``train.json`` and ``val.json`` to ``out``, for the annotations that exist.
 
     The images stay where they are, in ``<root>/leftImg8bit/{train,val}/<city>``. Image ids start from 1 in each split,
@@ -49,6 +58,7 @@ def convert(root: Path, out: Path, *, annotations_only: bool = False, progress: 
         root: Folder of ``leftImg8bit`` and of ``anno_{train,val}.mat`` or ``val_gt.json`` (also in ``annotations``).
         out: Output folder, created if missing.
         annotations_only: Do not check the images, which need not exist; sufficient for evaluation.
+        max_megapixels: Largest number of pixels of an image, in millions.
         progress: Show a progress bar on stderr.
 
     Raises:
@@ -56,7 +66,7 @@ def convert(root: Path, out: Path, *, annotations_only: bool = False, progress: 
     """
     root, out = Path(root), Path(out)
     problems: list[str] = []
-    changes: list[str] = []
+    notes: list[Note] = []
     splits = []
     for name, path, read in _sources(root):
         try:
@@ -66,7 +76,7 @@ def convert(root: Path, out: Path, *, annotations_only: bool = False, progress: 
             continue
         usable, dropped = drop_unusable_boxes(split)
         splits.append(usable)
-        changes += dropped
+        notes += dropped
     if not splits and not problems:
         problems.append("found no anno_train.mat, anno_val.mat or val_gt.json; name the folder that holds them")
     if not annotations_only and not (root / IMAGE_FOLDER).is_dir():
@@ -80,7 +90,8 @@ def convert(root: Path, out: Path, *, annotations_only: bool = False, progress: 
         check_images=not annotations_only,
         problems=problems,
         source=str(root),
-        changes=changes,
+        notes=notes,
+        max_megapixels=max_megapixels,
         show_progress=progress,
     )
 

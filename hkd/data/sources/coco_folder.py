@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy as np
 from hkd.coco.boxes import KNOWN_IMAGE_REQUIREMENT, PedestrianFields
 from hkd.coco.categories import normalized_name, read_category_names
 from hkd.coco.images import IMAGE_NAMES, ImageRecord, read_image_ids, read_image_records
+from hkd.coco.notes import Note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.reading import read_json
 from hkd.coco.parsing.records import Records
@@ -30,6 +32,7 @@ from hkd.coco.parsing.values import COORDINATES_REQUIREMENT, is_box, is_coordina
 from hkd.data.conversion.splits import Split, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary, format_counts
 from hkd.data.conversion.writing import write_splits
+from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 
 DEFAULT_PERSON_NAMES = ("person", "pedestrian")
 _REMEDY = "correct or remove the annotation"
@@ -37,7 +40,12 @@ _KEPT = ("vis_bbox", "vis_ratio", "ignore", "iscrowd", "label", "occluded")
 
 
 def convert(
-    root: Path, out: Path, *, person_names: Sequence[str] = DEFAULT_PERSON_NAMES, progress: bool = True
+    root: Path,
+    out: Path,
+    *,
+    person_names: Sequence[str] = DEFAULT_PERSON_NAMES,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    progress: bool = True,
 ) -> ConversionSummary:
     """Write ``<split>.json`` to ``out`` for every split that exists.
 
@@ -45,6 +53,7 @@ def convert(
         root: Folder of the data set.
         out: Output folder, created if missing.
         person_names: Names of the categories to keep, case-insensitive.
+        max_megapixels: Largest number of pixels of an image, in millions.
         progress: Show a progress bar on stderr.
 
     Raises:
@@ -52,7 +61,7 @@ def convert(
     """
     root = Path(root)
     problems: list[str] = []
-    changes: list[str] = []
+    notes: list[Note] = []
     splits = []
     files = _annotation_files(root)
     if not files:
@@ -60,11 +69,11 @@ def convert(
     for name, path in files.items():
         if path.resolve() == (Path(out) / f"{name}.json").resolve():
             problems.append(f"{path.relative_to(root)} would be overwritten by the conversion; write to another folder")
-        split = _read_split(name, path, root, person_names, problems, changes)
+        split = _read_split(name, path, root, person_names, problems, notes)
         if split is not None:
             split, dropped = drop_unusable_boxes(split)
             splits.append(split)
-            changes += dropped
+            notes += dropped
     return write_splits(
         splits,
         out,
@@ -72,7 +81,8 @@ def convert(
         check_images=True,
         problems=problems,
         source=str(root),
-        changes=changes,
+        notes=notes,
+        max_megapixels=max_megapixels,
         show_progress=progress,
     )
 
@@ -93,7 +103,7 @@ def _read_split(
     root: Path,
     person_names: Sequence[str],
     problems: list[str],
-    changes: list[str],
+    notes: list[Note],
 ) -> Split | None:
     where = path.relative_to(root).as_posix()
     try:
@@ -113,7 +123,7 @@ def _read_split(
     known_ids = None if found else set(image_ids)
     images = read_image_records(image_records, image_ids)
     categories = _categories(document["categories"], person_names, found)
-    annotations = _annotations(document["annotations"], known_ids, categories, name, found, changes)
+    annotations = _annotations(document["annotations"], known_ids, categories, name, found, notes)
     problems += [f"{where}: {problem}" for problem in found]
     if found or not images:
         return None
@@ -166,7 +176,7 @@ def _annotations(
     categories: Mapping[int, tuple[str, bool]],
     split: str,
     problems: list[str],
-    changes: list[str],
+    notes: list[Note],
 ) -> list[dict[str, Any]]:
     records = Records(values, "annotations", problems, named_by=("id", "image_id"))
     image_ids = records.column("image_id", is_integer, "an integer", _REMEDY)
@@ -190,11 +200,12 @@ def _annotations(
     fields = PedestrianFields(people)
     if problems:
         return []
-    changes += [f"{split}: {note}" for note in fields.notes()]
+    notes += [replace(note, split=split) for note in fields.notes()]
     dropped_classes = Counter(name for name, is_person in row_categories if not is_person)
     if dropped_classes:
         counts = format_counts(dropped_classes, "categories")
-        changes.append(f"{split}: dropped {dropped_classes.total()} boxes of other categories: {counts}")
+        sentence = f"dropped {dropped_classes.total()} boxes of other categories: {counts}"
+        notes.append(Note("boxes_of_other_categories", dropped_classes.total(), sentence, split=split))
     boxes_xywh = np.array([row["bbox"] for row in people.rows], dtype=np.float64).reshape(-1, 4)
     return [
         *(

@@ -18,19 +18,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.reading import parse_json, read_bounded
 from hkd.coco.parsing.values import shown
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary
-from hkd.data.conversion.values import box_at, upright_size
+from hkd.data.conversion.values import ImageSizes, box_at
 from hkd.data.conversion.writing import write_splits
+from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 
 _FILES = {"train": "annotation_train.odgt", "validation": "annotation_val.odgt"}
 
 
-def convert(root: Path, out: Path, *, progress: bool = True) -> ConversionSummary:
+def convert(
+    root: Path,
+    out: Path,
+    *,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    progress: bool = True,
+) -> ConversionSummary:
     """Write ``train.json`` and ``validation.json`` to ``out``, for the ``.odgt`` files that exist.
 
     Boxes without area or completely outside their image are dropped and counted.
@@ -38,6 +46,7 @@ def convert(root: Path, out: Path, *, progress: bool = True) -> ConversionSummar
     Args:
         root: Folder of the ``.odgt`` files and ``Images``.
         out: Output folder, created if missing.
+        max_megapixels: Largest number of pixels of an image, in millions.
         progress: Show a progress bar on stderr.
 
     Raises:
@@ -45,7 +54,8 @@ def convert(root: Path, out: Path, *, progress: bool = True) -> ConversionSummar
     """
     root = Path(root)
     problems: list[str] = []
-    changes: list[str] = []
+    notes: list[Note] = []
+    sizes = ImageSizes(max_megapixels)
     splits = []
     found = {name: file for name, file in _FILES.items() if (root / file).is_file()}
     if not found:
@@ -54,14 +64,25 @@ def convert(root: Path, out: Path, *, progress: bool = True) -> ConversionSummar
         problems.append("found no folder Images; put the images of all archives into it, their sizes are needed")
     else:
         for name, file in found.items():
-            split, dropped = drop_unusable_boxes(_read_split(name, root, file, progress, problems, changes))
+            split, dropped = drop_unusable_boxes(_read_split(name, root, file, sizes, progress, problems, notes))
             splits.append(split)
-            changes += dropped
+            notes += dropped
     # All images were opened to read their sizes.
-    return write_splits(splits, out, root, check_images=False, problems=problems, source=str(root), changes=changes)
+    return write_splits(
+        splits,
+        out,
+        root,
+        check_images=False,
+        problems=problems,
+        source=str(root),
+        notes=[*notes, *sizes.notes()],
+        max_megapixels=max_megapixels,
+    )
 
 
-def _read_split(name: str, root: Path, file: str, progress: bool, problems: list[str], changes: list[str]) -> Split:
+def _read_split(
+    name: str, root: Path, file: str, sizes: ImageSizes, progress: bool, problems: list[str], notes: list[Note]
+) -> Split:
     split = Split(name, [], [])
     seen: dict[str, int] = {}
     without_area: list[str] = []
@@ -89,7 +110,7 @@ def _read_split(name: str, root: Path, file: str, progress: bool, problems: list
             problems.append(f"{where}: duplicate ID '{image}', first in line {seen[image]}")
         else:
             seen[image] = number
-            size = upright_size(root / "Images" / f"{image}.jpg", where, problems)
+            size = sizes.size(root / "Images" / f"{image}.jpg", where, problems)
             width, height = size or (1, 1)
             image_id = len(split.images) + 1
             split.images.append({"id": image_id, "file_name": f"Images/{image}.jpg", "height": height, "width": width})
@@ -99,10 +120,12 @@ def _read_split(name: str, root: Path, file: str, progress: bool, problems: list
                     split.annotations.append({"image_id": image_id, **annotation})
     if not seen and not problems:
         problems.append(f"{file}: holds no image; each line must be an object of one")
-    if without_area:
-        changes.append(
-            f"{name}: treated {len(without_area)} visible boxes of negative size as empty (first: {without_area[0]})"
-        )
+    notes += counted_note(
+        "visible_parts_adjusted",
+        without_area,
+        "treated {count} visible boxes of negative size as empty (first: {first})",
+        name,
+    )
     return split
 
 

@@ -21,6 +21,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from hkd.coco.notes import Note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.reading import read_json
 from hkd.coco.parsing.values import shown
@@ -29,6 +30,7 @@ from hkd.data.conversion.splits import Split, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary
 from hkd.data.conversion.values import box_at
 from hkd.data.conversion.writing import write_splits
+from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 
 _TIMES = ("day", "night")
 _PARTS = {"train": "train", "val": "validation"}
@@ -42,12 +44,19 @@ _VISIBLE_SHARE = {
 }
 
 
-def convert(root: Path, out: Path, *, progress: bool = True) -> ConversionSummary:
+def convert(
+    root: Path,
+    out: Path,
+    *,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    progress: bool = True,
+) -> ConversionSummary:
     """Write ``{day,night}_{train,validation}.json`` to ``out``, for the parts that exist.
 
     Args:
         root: Folder of ``day`` and ``night``, or of ``ECP``, which contains them.
         out: Output folder, created if missing.
+        max_megapixels: Largest number of pixels of an image, in millions.
         progress: Show a progress bar on stderr.
 
     Raises:
@@ -58,7 +67,7 @@ def convert(root: Path, out: Path, *, progress: bool = True) -> ConversionSummar
         root /= "ECP"
     problems: list[str] = []
     dropped_classes: Counter[str] = Counter()
-    changes: list[str] = []
+    notes: list[Note] = []
     splits = []
     for time in _TIMES:
         for part in _PARTS:
@@ -69,12 +78,13 @@ def convert(root: Path, out: Path, *, progress: bool = True) -> ConversionSummar
                 continue
             split, dropped = drop_unusable_boxes(_read_split(root, time, part, progress, problems, dropped_classes))
             splits.append(split)
-            changes += dropped
+            notes += dropped
     if not splits and not problems:
         problems.append("found no {day,night}/labels/{train,val}; name the folder that holds day and night")
     if dropped_classes:
         counts = ", ".join(f"{count} {identity}" for identity, count in dropped_classes.most_common())
-        changes.append(f"dropped {dropped_classes.total()} objects that are not persons: {counts}")
+        sentence = f"dropped {dropped_classes.total()} objects that are not persons: {counts}"
+        notes.append(Note("boxes_of_other_categories", dropped_classes.total(), sentence))
     return write_splits(
         splits,
         out,
@@ -82,7 +92,8 @@ def convert(root: Path, out: Path, *, progress: bool = True) -> ConversionSummar
         check_images=True,
         problems=problems,
         source=str(root),
-        changes=changes,
+        notes=notes,
+        max_megapixels=max_megapixels,
         show_progress=progress,
     )
 

@@ -18,6 +18,7 @@ from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split
 from hkd.data.conversion.summary import ConversionSummary
 from hkd.data.conversion.writing import write_splits
+from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 
 LARGEST_FILE_BYTES = 1 << 20
 """Of the annotation file of one image."""
@@ -38,7 +39,13 @@ _KINDS_OF_LINE = (
 
 
 def convert(
-    root: Path, out: Path, *, seed: int = 0, train_images: int = 120, progress: bool = True
+    root: Path,
+    out: Path,
+    *,
+    seed: int = 0,
+    train_images: int = 120,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    progress: bool = True,
 ) -> ConversionSummary:
     """Write ``train.json`` and ``validation.json`` to ``out``; the images stay where they are.
 
@@ -49,6 +56,7 @@ def convert(
         out: Output folder, created if missing.
         seed: Seed of the split.
         train_images: Number of training images; the others are for validation.
+        max_megapixels: Largest number of pixels of an image, in millions.
         progress: Show a progress bar on stderr.
 
     Raises:
@@ -73,7 +81,14 @@ def convert(
         for name, chosen in (("train", set(order[:train_images])), ("validation", set(order[train_images:])))
     ]
     return write_splits(
-        splits, out, root / "PNGImages", check_images=True, problems=(), source=str(root), show_progress=progress
+        splits,
+        out,
+        root / "PNGImages",
+        check_images=True,
+        problems=(),
+        source=str(root),
+        max_megapixels=max_megapixels,
+        show_progress=progress,
     )
 
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import yaml
 
+from hkd.coco.notes import Note
 from hkd.coco.parsing.reading import read_bounded
 from hkd.coco.parsing.values import shown
 from hkd.config_files.problems import ConfigError
@@ -32,12 +33,13 @@ from hkd.config_files.yaml_format import parse_yaml
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary, format_counts
-from hkd.data.conversion.values import decimal, upright_size
+from hkd.data.conversion.values import ImageSizes, decimal, hidden_files_note
 from hkd.data.conversion.writing import write_splits
+from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
+from hkd.image_files.listing import image_files
 
 DEFAULT_PERSON_NAMES = ("person", "pedestrian")
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
-_IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 LARGEST_CONFIG_BYTES = 1 << 20
 LARGEST_TEXT_BYTES = 1 << 28
 """Of one label file, or one list of images."""
@@ -46,29 +48,36 @@ _ROUNDING = 1e-6
 
 
 @dataclass
-class _Notes:
-    """Notes on a split that are not problems."""
+class _Counts:
+    """What is dropped or interpreted in a split."""
 
+    hidden: list[str] = field(default_factory=list)
     without_labels: int = 0
     repeated: int = 0
     dropped_classes: Counter[str] = field(default_factory=Counter)
 
-    def sentences(self, split: Split) -> list[str]:
-        sentences = []
+    def notes(self, split: Split) -> list[Note]:
+        notes = hidden_files_note(self.hidden, split.name)
         if self.without_labels:
-            sentences.append(
-                f"{self.without_labels} of {len(split.images)} images have no label file and count as empty"
-            )
+            sentence = f"{self.without_labels} of {len(split.images)} images have no label file and count as empty"
+            notes.append(Note("images_without_labels", self.without_labels, sentence, split=split.name))
         if self.repeated:
-            sentences.append(f"dropped {self.repeated} duplicate lines")
+            sentence = f"dropped {self.repeated} duplicate lines"
+            notes.append(Note("duplicate_boxes", self.repeated, sentence, split=split.name))
         if self.dropped_classes:
             counts = format_counts(self.dropped_classes, "classes")
-            sentences.append(f"dropped {self.dropped_classes.total()} boxes of other classes: {counts}")
-        return [f"{split.name}: {sentence}" for sentence in sentences]
+            sentence = f"dropped {self.dropped_classes.total()} boxes of other classes: {counts}"
+            notes.append(Note("boxes_of_other_categories", self.dropped_classes.total(), sentence, split=split.name))
+        return notes
 
 
 def convert(
-    root: Path, out: Path, *, person_names: Sequence[str] = DEFAULT_PERSON_NAMES, progress: bool = True
+    root: Path,
+    out: Path,
+    *,
+    person_names: Sequence[str] = DEFAULT_PERSON_NAMES,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    progress: bool = True,
 ) -> ConversionSummary:
     """Write ``train.json``, ``validation.json`` and ``test.json`` to ``out``, for the splits that exist.
 
@@ -76,6 +85,7 @@ def convert(
         root: Folder of ``data.yaml`` (or of a single other ``.yaml`` file).
         out: Output folder, created if missing.
         person_names: Names of the classes to keep, case-insensitive.
+        max_megapixels: Largest number of pixels of an image, in millions.
         progress: Show a progress bar on stderr.
 
     Raises:
@@ -83,7 +93,8 @@ def convert(
     """
     root = Path(root)
     problems: list[str] = []
-    changes: list[str] = []
+    notes: list[Note] = []
+    sizes = ImageSizes(max_megapixels)
     splits = []
     config, file = _read_config(root, problems)
     names = _class_names(config, file, person_names, problems)
@@ -91,16 +102,18 @@ def convert(
     if config and not entries:
         problems.append(f"{file}: names neither train nor val nor test")
     for key, entry in entries.items() if names else ():
-        notes = _Notes()
+        counts = _Counts()
         split = Split(_SPLITS[key], [], [])
-        images = _images(root, config.get("path"), entry, f"{file}: {key}", problems)
+        images = _images(root, config.get("path"), entry, f"{file}: {key}", counts.hidden, problems)
         for image in track_progress(images, f"Reading {key}", shown=progress):
-            _read_image(root, image, split, names, person_names, notes, problems)
+            _read_image(root, image, split, names, person_names, sizes, counts, problems)
         split, dropped = drop_unusable_boxes(split)
         splits.append(split)
-        changes += notes.sentences(split) + dropped
+        notes += counts.notes(split) + dropped
     # All images were opened to read their sizes.
-    return write_splits(splits, out, root, check_images=False, problems=problems, source=str(root), changes=changes)
+    return write_splits(
+        splits, out, root, check_images=False, problems=problems, source=str(root), notes=[*notes, *sizes.notes()]
+    )
 
 
 def _read_config(root: Path, problems: list[str]) -> tuple[dict[Any, Any], str]:
@@ -157,7 +170,7 @@ def _class_names(config: dict[Any, Any], file: str, person_names: Sequence[str],
     return dict(pairs)
 
 
-def _images(root: Path, base: object, entry: object, where: str, problems: list[str]) -> list[Path]:
+def _images(root: Path, base: object, entry: object, where: str, hidden: list[str], problems: list[str]) -> list[Path]:
     """The images of one split, sorted; all are in the data set's folder."""
     images: set[Path] = set()
     for part in entry if isinstance(entry, list) else [entry]:
@@ -165,7 +178,9 @@ def _images(root: Path, base: object, entry: object, where: str, problems: list[
         if place is None:
             problems.append(f"{where} is {shown(part)}; it must name a folder or a .txt in the data set's folder")
         elif place.is_dir():
-            images |= {path for path in place.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES}
+            found = image_files(place)
+            images.update(found.kept)
+            hidden += [path.relative_to(root).as_posix() for path in found.hidden]
         else:
             for number, line in enumerate(_lines(place, place.relative_to(root).as_posix(), problems), 1):
                 if line.strip():
@@ -215,16 +230,17 @@ def _read_image(
     split: Split,
     names: dict[int, str],
     person_names: Sequence[str],
-    notes: _Notes,
+    sizes: ImageSizes,
+    counts: _Counts,
     problems: list[str],
 ) -> None:
     name = image.relative_to(root)
-    width, height = upright_size(image, name.as_posix(), problems) or (1, 1)
+    width, height = sizes.size(image, name.as_posix(), problems) or (1, 1)
     image_id = len(split.images) + 1
     split.images.append({"id": image_id, "file_name": name.as_posix(), "height": height, "width": width})
     label = root / _label_path(name)
     if not label.is_file():
-        notes.without_labels += 1
+        counts.without_labels += 1
         return
     wanted = {person.lower() for person in person_names}
     seen: set[tuple[float, ...]] = set()
@@ -237,7 +253,7 @@ def _read_image(
             continue
         class_name = names[int(row[0])]
         if row in seen:
-            notes.repeated += 1
+            counts.repeated += 1
         elif class_name.strip().lower() in wanted:
             center_x, center_y, box_width, box_height = row[1:]
             split.annotations.append(
@@ -252,7 +268,7 @@ def _read_image(
                 }
             )
         else:
-            notes.dropped_classes[class_name] += 1
+            counts.dropped_classes[class_name] += 1
         seen.add(row)
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from hkd.coco.detections import DetectedBoxes
 from hkd.coco.ground_truth import GroundTruth
+from hkd.coco.notes import Note
 from hkd.coco.parsing.errors import AnnotationError, collected_problems
 from hkd.coco.parsing.reading import read_input
 from hkd.coco.parsing.records import RECORDS_NAMED
@@ -152,12 +153,16 @@ def _on_images(
         raise AnnotationError([problem], str(folder))
     notes = []
     if not used.all():
-        notes.append(
-            f"{folder}: {int((~used).sum()):,} of {len(used):,} detections are on frames that the ground truth does "
-            "not have and are left out."
+        left_out = int((~used).sum())
+        sentence = (
+            f"{folder}: {left_out:,} of {len(used):,} detections are on frames that the ground truth does not have and "
+            "are left out."
         )
+        notes.append(Note("detections_of_other_images", left_out, sentence))
     if num_files > len(rows):
-        notes.append(f"{folder}: {num_files - len(rows):,} of {num_files:,} videos are not in the ground truth.")
+        other = num_files - len(rows)
+        sentence = f"{folder}: {other:,} of {num_files:,} videos are not in the ground truth."
+        notes.append(Note("files_without_annotations", other, sentence))
     return DetectedBoxes(image_index[used], all_rows[used, 1:5], all_rows[used, 5], tuple(notes))
 
 

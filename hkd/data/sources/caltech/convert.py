@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hkd.coco.annotations import read_annotations
+from hkd.coco.notes import Note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split, drop_unusable_boxes
@@ -34,6 +35,7 @@ from hkd.data.sources.caltech.files import (
     place_frames,
 )
 from hkd.data.sources.caltech.vbb import VideoObject, read_vbb
+from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 
 FRAME_WIDTH, FRAME_HEIGHT = 640, 480
 """Size of every frame, pixels."""
@@ -53,6 +55,7 @@ def convert(
     every: int = 30,
     annotations: Literal["original", "new"] = "original",
     annotations_only: bool = False,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     progress: bool = True,
 ) -> ConversionSummary:
     """Write ``train.json`` and ``test.json`` to ``out``, for the sets that exist.
@@ -68,6 +71,7 @@ def convert(
         every: n of every n-th frame.
         annotations: Original or new annotations.
         annotations_only: Do not search or check frames; sufficient for evaluation.
+        max_megapixels: Largest number of pixels of an image, in millions.
         progress: Show progress bars on stderr.
 
     Raises:
@@ -78,7 +82,7 @@ def convert(
         raise ValueError(f"every is {every}; it must be at least 1")
     root, out = Path(root), Path(out)
     problems: list[str] = []
-    notes: list[str] = []
+    notes: list[Note] = []
     if root.resolve() == out.resolve():
         raise AnnotationError(["it cannot be --out as well as --root; write to another folder"], str(root))
     files = find_files(root, out, problems)
@@ -101,12 +105,13 @@ def convert(
         check_images=not annotations_only,
         problems=problems,
         source=str(root),
-        changes=notes,
+        notes=notes,
+        max_megapixels=max_megapixels,
         show_progress=progress,
     )
 
 
-def _splits(objects: Objects, names: Mapping[FrameKey, str], notes: list[str]) -> list[Split]:
+def _splits(objects: Objects, names: Mapping[FrameKey, str], notes: list[Note]) -> list[Split]:
     """The training and test split, if they have frames, without unusable boxes, which are reported in ``notes``."""
     splits = []
     for name, is_test in (("train", False), ("test", True)):
@@ -125,7 +130,7 @@ def _nothing_found(annotations: str, every: int) -> str:
     )
 
 
-def _read_original(files: CaltechFiles, every: int, problems: list[str], notes: list[str], progress: bool) -> Objects:
+def _read_original(files: CaltechFiles, every: int, problems: list[str], notes: list[Note], progress: bool) -> Objects:
     objects: dict[FrameKey, Sequence[VideoObject]] = {}
     known = [(video, path) for video, path in sorted(files.annotations.items()) if video[0] <= LAST_SET]
     for (set_number, video_number), path in track_progress(known, "Reading annotations", shown=progress):
@@ -136,11 +141,14 @@ def _read_original(files: CaltechFiles, every: int, problems: list[str], notes: 
             continue
         objects |= {(set_number, video_number, frame): found for frame, found in annotation.objects.items()}
     if len(known) < len(files.annotations):
-        notes.append(f"dropped {len(files.annotations) - len(known)} .vbb files of sets beyond {LAST_SET}")
+        beyond = len(files.annotations) - len(known)
+        notes.append(
+            Note("files_without_annotations", beyond, f"dropped {beyond} .vbb files of sets beyond {LAST_SET}")
+        )
     return objects
 
 
-def _read_new(files: CaltechFiles, every: int, problems: list[str], notes: list[str], progress: bool) -> Objects:
+def _read_new(files: CaltechFiles, every: int, problems: list[str], notes: list[Note], progress: bool) -> Objects:
     objects: dict[FrameKey, Sequence[VideoObject]] = {}
     dropped_classes = 0
     for key, found in _new_annotations(files, problems, notes, progress):
@@ -151,12 +159,13 @@ def _read_new(files: CaltechFiles, every: int, problems: list[str], notes: list[
         else:
             objects[key] = found
     if dropped_classes:
-        notes.append(f"dropped {dropped_classes} annotated frames: not one in {every}, or of sets beyond {LAST_SET}")
+        sentence = f"dropped {dropped_classes} annotated frames: not one in {every}, or of sets beyond {LAST_SET}"
+        notes.append(Note("images_excluded", dropped_classes, sentence))
     return objects
 
 
 def _new_annotations(
-    files: CaltechFiles, problems: list[str], notes: list[str], progress: bool
+    files: CaltechFiles, problems: list[str], notes: list[Note], progress: bool
 ) -> Iterator[tuple[FrameKey, Sequence[VideoObject]]]:
     for key, path in track_progress(sorted(files.new_texts.items()), "Reading annotations", shown=progress):
         yield key, read_bbgt(path, problems)
@@ -171,10 +180,11 @@ def _new_annotations(
             x, y, width, height = record["bbox"]
             label = IGNORE_LABEL if record["ignore"] else COUNTED_LABEL
             found[record["image_id"]].append(VideoObject(label, (x, y, width, height), None, None))
-        notes.append(
+        sentence = (
             f"{path}: contains no occlusions; all {len(document.ignore)} boxes count as completely visible, so that"
             " miss rates by visibility are not those of the text files"
         )
+        notes.append(Note("visible_parts_adjusted", len(document.ignore), sentence))
         for image in document.images:
             frame = frame_key(image.file_name)
             if frame is None:

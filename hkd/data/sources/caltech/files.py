@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from hkd.coco.notes import Note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.reading import read_bounded
 from hkd.data.conversion.progress import track_progress
@@ -114,7 +115,7 @@ def _files_below(root: Path, excluded: Path) -> Iterator[Path]:
 
 def place_frames(
     wanted: Sequence[FrameKey], files: CaltechFiles, root: Path, out: Path, problems: list[str], *, shown: bool
-) -> tuple[Path, dict[FrameKey, str], list[str]]:
+) -> tuple[Path, dict[FrameKey, str], list[Note]]:
     """Provide every wanted frame as an image file with the usual name.
 
     If all frames are such files already, they are used in place. Otherwise all frames are collected in
@@ -130,7 +131,7 @@ def place_frames(
     for key in wanted:
         by_video.setdefault(key[:2], []).append(key)
     sources: dict[VideoKey, SeqVideo | None] = {}
-    notes: list[str] = []
+    notes: list[Note] = []
     for video, keys in by_video.items():
         sources[video] = _source(video, keys, files, problems, notes)
     if problems:
@@ -157,7 +158,7 @@ def place_frames(
 
 
 def _source(
-    video: VideoKey, keys: Sequence[FrameKey], files: CaltechFiles, problems: list[str], notes: list[str]
+    video: VideoKey, keys: Sequence[FrameKey], files: CaltechFiles, problems: list[str], notes: list[Note]
 ) -> SeqVideo | None:
     """The video that contains the frames; ``None`` if they are image files or missing."""
     name = "set{:02d}/V{:03d}".format(*video)
@@ -182,5 +183,6 @@ def _source(
             f" (first: frame {beyond[0][2]}, counted from 0); is the file truncated?"
         )
     elif source.announced_frames > source.frame_count:
-        notes.append(f"{source.path} announces {source.announced_frames} frames and holds {source.frame_count}")
+        sentence = f"{source.path} announces {source.announced_frames} frames and holds {source.frame_count}"
+        notes.append(Note("images_missing", source.announced_frames - source.frame_count, sentence))
     return source
