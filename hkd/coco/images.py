@@ -126,7 +126,7 @@ def check_image_files(
         except FileNotFoundError:
             problems.append(f"{where}: there is no such file; add it, or remove it from the annotations")
         except ImageFileError as error:
-            problems.append(f"{where} {error}; or remove it from the annotations")
+            problems.append(f"{where} {error}, or remove it from the annotations")
         else:
             if (header.height, header.width) != (image.height, image.width):
                 problems.append(f"{where} {_size_problem(image, header)}")
@@ -153,7 +153,8 @@ def _size_problem(image: ImageRecord, header: ImageHeader) -> str:
             " boxes fit the stored pixels, remove the orientation from the file; if they fit the upright picture,"
             " correct the annotated size"
         )
+    turned = "" if header.orientation == 1 else f", turned upright by its EXIF orientation {header.orientation}"
     return (
-        f"is {header.width} x {header.height} pixels (width x height, upright), but annotated as {image.width} x"
+        f"is {header.width} x {header.height} pixels (width x height{turned}), but annotated as {image.width} x"
         f" {image.height}; boxes would be misplaced: correct the file or the annotation"
     )

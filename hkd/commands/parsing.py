@@ -10,8 +10,9 @@ import textwrap
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 
 MAX_HELP_COLUMNS = 100
+DEFAULT_MAX_MEGAPIXELS = 100.0
 MOST_MEGAPIXELS = 10_000
-"""A copy of the bound of ``data.max_megapixels``, whose import would slow ``hkd --help`` down."""
+"""Copies of the default and bound of ``data.max_megapixels``, whose import would slow ``hkd --help`` down."""
 
 
 class CommandError(ValueError):

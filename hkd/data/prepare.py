@@ -87,9 +87,7 @@ def read_both(
     with collected_problems() as collect:
         train, validation = (
             collect(
-                partial(
-                    read_annotations, path, image_root, check_images=check_images, max_megapixels=max_megapixels
-                )
+                partial(read_annotations, path, image_root, check_images=check_images, max_megapixels=max_megapixels)
             )
             for path in paths
         )

@@ -213,11 +213,11 @@ def _decoded(
         except FileNotFoundError:
             return f"image {record.image_id} '{path}': there is no such file; add it, or remove it"
         except ImageFileError as error:
-            return f"image {record.image_id} '{path}' {error}; or remove it"
+            return f"image {record.image_id} '{path}' {error}, or remove it"
         if picture.size != (record.width, record.height):
             found = f"{picture.width} x {picture.height}"
             return (
-                f"image {record.image_id} '{path}' is {found} pixels upright, not {record.width} x {record.height};"
+                f"image {record.image_id} '{path}' is {found} pixels, not {record.width} x {record.height};"
                 " correct the annotation"
             )
         # The part of the original that is covered by complete pixels of the store.

@@ -40,7 +40,9 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class ImageFileError(ValueError):
-    """A file cannot be used as an image; the message continues a sentence that starts with its path."""
+    """A file cannot be used as an image; the message continues a sentence that starts with its path, and ends with
+    what to do.
+    """
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,7 @@ def open_image(path: Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> It
         ImageFileError: as :func:`read_header`, or the block failed to decode.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ImageFileError("is a folder" if path.is_dir() else "is a pipe or a device, not a file")
+        _require_file(path)
         # A decoder may raise anything on a damaged file.
         with Image.open(path, formats=_readable_formats()) as image:
             _require_size(image, max_megapixels)
@@ -92,9 +93,11 @@ def open_image(path: Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> It
     except UnidentifiedImageError as error:
         raise ImageFileError(_unidentified(path)) from error
     except OSError as error:
-        raise ImageFileError(f"cannot be read ({error.strerror or error})") from error
+        if error.errno is not None:
+            raise ImageFileError(f"cannot be read ({error.strerror}); make it readable") from error
+        raise ImageFileError(f"is damaged ({error}); replace it") from error  # raised by a decoder
     except Exception as error:
-        raise ImageFileError(f"is damaged ({type(error).__name__}: {error})") from error
+        raise ImageFileError(f"is damaged ({type(error).__name__}: {error}); replace it") from error
 
 
 def header_of(image: Image.Image) -> ImageHeader:
@@ -116,6 +119,16 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # noqa: BLE001 (damaged EXIF data does not make the pixels unusable)
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _require_file(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except ValueError as error:  # a null character
+        raise ImageFileError(f"is no valid path ({error}); rename the file") from error
+    if not stat.S_ISREG(mode):  # opening a pipe would wait for its writer
+        kind = "a folder; name" if stat.S_ISDIR(mode) else "a pipe or a device; save it as"
+        raise ImageFileError(f"is {kind} an image file")
 
 
 def _require_size(image: Image.Image, max_megapixels: float) -> None:
@@ -145,4 +158,4 @@ def _unidentified(path: Path) -> str:
         if start.lstrip().startswith(signature):
             return sentence
     allowed = ", ".join(name.replace("JPEG2000", "JPEG 2000") for name in _readable_formats())
-    return f"is in none of the formats that are read ({allowed}), or damaged; it starts with {start[:12]!r}"
+    return f"does not open as an image (read: {allowed}; it starts with {start[:12]!r}); replace it"

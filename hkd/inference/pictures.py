@@ -11,7 +11,8 @@ import numpy as np
 from hkd.coco.annotations import Annotations
 from hkd.coco.boxes import no_boxes
 from hkd.coco.images import ImageRecord
-from hkd.image_files.headers import ImageFileError, read_header
+from hkd.image_files.headers import ImageFileError
+from hkd.image_files.pixels import read_rgb
 
 
 class PictureError(ValueError):
@@ -25,7 +26,7 @@ class PictureError(ValueError):
 def picture_records(images: Sequence[Path], max_megapixels: float, problems: list[str]) -> list[ImageRecord]:
     """Records of the readable images, numbered from 1 in the order given, with their upright sizes.
 
-    Only headers are read; damaged pixels are found when an image is decoded.
+    Images are decoded, so that damaged ones are reported before anything is computed.
 
     Args:
         images: image files.
@@ -35,14 +36,14 @@ def picture_records(images: Sequence[Path], max_megapixels: float, problems: lis
     records = []
     for number, path in enumerate(images, start=1):
         try:
-            header = read_header(path, max_megapixels)
+            width, height = read_rgb(path, max_megapixels).size
         except FileNotFoundError:
             problems.append(f"{path}: no such file")
         except ImageFileError as error:
-            remedy = f"; give the images in it, such as {path}/*.jpg" if path.is_dir() else ""
+            remedy = f", such as those of {path}/*.jpg" if path.is_dir() else ""
             problems.append(f"{path}: {error}{remedy}")
         else:
-            records.append(ImageRecord(number, str(path.resolve()), header.height, header.width))
+            records.append(ImageRecord(number, str(path.resolve()), height, width))
     return records
 
 

@@ -33,7 +33,7 @@ def test_reads_every_field(write: Callable[[object], Path]) -> None:
     assert annotations.heights.tolist() == [20, 12]
     assert annotations.ignore.tolist() == [False, True]  # a rider is no pedestrian
     assert annotations.boxes_of(0).tolist() == [[0, 0, 5, 10]]
-    assert annotations.repaired == ()
+    assert annotations.notes == ()
 
 
 def test_coco_records_are_complete_and_of_one_category(write: Callable[[object], Path]) -> None:
@@ -85,9 +85,10 @@ def test_boxes_are_clipped_for_training_but_not_for_evaluation(write: Callable[[
     assert annotations.boxes_xywh[0].tolist() == [0, 25, 6, 5]
     assert annotations.heights[0] == 20
     assert annotations.coco_records()[0]["bbox"] == [-4, 25, 10, 20]
-    (sentence,) = annotations.repaired
-    assert sentence.startswith("clipped 1 of 2 boxes that reach outside their image, by up to 15 pixels")
-    assert "annotations[0]" in sentence
+    (note,) = annotations.notes
+    assert (note.kind, note.count) == ("boxes_clipped", 1)
+    assert note.sentence.startswith("clipped 1 of 2 boxes that reach outside their image, by up to 15 pixels")
+    assert "annotations[0]" in note.sentence
 
 
 def test_label_and_occlusion_are_kept(write: Callable[[object], Path], tmp_path: Path) -> None:
@@ -109,8 +110,8 @@ def test_width_and_height_of_annotation_are_those_of_image(write: Callable[[obje
     annotations = read_annotations(write(document))
     # The box of 10 x 20 pixels in an image of 20 x 30; the other annotation states a person's height alone.
     assert annotations.heights.tolist() == [20, 12]
-    (note,) = annotations.repaired
-    assert note.startswith("1 annotations state a width beside their height")
+    (note,) = annotations.notes
+    assert note.sentence.startswith("1 annotations state a width beside their height")
 
 
 def test_flags_may_be_true_and_false(write: Callable[[object], Path]) -> None:
@@ -265,7 +266,7 @@ def test_box_outside_its_image_is_reported(write: Callable[[object], Path], box:
         (("images", 0, "file_name"), "/etc/a.png", '"file_name"; relative to the image root; images[0]; "/etc/a.png"'),
         (("images", 0, "file_name"), "..\\a.png", '"file_name"; relative to the image root; images[0]'),
         (("images", 0, "file_name"), "c.png", "image 7; c.png'; there is no such file"),
-        (("images", 0, "file_name"), "a\0.png", "image 7; does not open as an image; embedded null byte"),
+        (("images", 0, "file_name"), "a\0.png", "image 7; no valid path; embedded null byte"),
         (("images", 1, "id"), 7, '"id"; different in each record; images[1] (id 7, file_name; 7'),
         (("images", 0, "width"), 61, "a.png' is 60 x 40 pixels (width x height); annotated as 61 x 40"),
         (("images", 0), [], "each record; an object; images[0]; []"),

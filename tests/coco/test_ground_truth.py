@@ -75,7 +75,7 @@ def test_height_beside_width_is_that_of_image() -> None:
     truth = parse_ground_truth(coco(1, people), "val.json")
     assert truth.heights.tolist() == [60, 71]
     (note,) = truth.notes
-    assert note.startswith("val.json: 1 annotations state a width beside their height")
+    assert note.sentence.startswith("val.json: 1 annotations state a width beside their height")
 
 
 def test_visible_share_above_one_by_rounding_is_clamped() -> None:

@@ -34,7 +34,7 @@ def test_citypersons_boxes_beyond_the_image_are_clipped(citypersons: tuple[Annot
     boxes = np.array([record["bbox"] for record in document["annotations"]])
     # All its images are 2048 x 1024.
     beyond = (boxes[:, :2] < 0).any(axis=1) | (boxes[:, :2] + boxes[:, 2:] > [2048, 1024]).any(axis=1)
-    assert annotations.repaired[0].startswith(f"clipped {beyond.sum()} of 5795 boxes")
+    assert annotations.notes[0].sentence.startswith(f"clipped {beyond.sum()} of 5795 boxes")
     high = annotations.boxes_xywh[:, :2] + annotations.boxes_xywh[:, 2:]
     assert annotations.boxes_xywh[:, :2].min() == 0
     assert high.max(axis=0).tolist() == [2048, 1023]

@@ -233,7 +233,7 @@ def test_all_undecodable_images_are_reported_and_no_store_is_left(annotations: A
         _open(annotations, tmp_path / "cache")
     assert len(caught.value.problems) == 2
     for problem, name in zip(caught.value.problems, ("image 10 .*0.png", "image 12 .*2.png"), strict=True):
-        assert re.match(rf"{name}' does not decode \(.*\); replace it, or remove it", problem)
+        assert re.match(rf"{name}' is damaged \(.*\); replace it, or remove it", problem)
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 

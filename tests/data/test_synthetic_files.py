@@ -40,7 +40,7 @@ def test_written_files_contain_scenes(tmp_path: Path) -> None:
     assert (train, validation) == (tmp_path / "train.json", tmp_path / "validation.json")
     for path, first_index, count in ((train, 0, 5), (validation, FIRST_VALIDATION_INDEX, 3)):
         annotations = read_annotations(path)  # checks every box and image
-        assert annotations.repaired == ()
+        assert annotations.notes == ()
         assert len(annotations.images) == count
         for position, record in enumerate(annotations.images):
             scene = draw_scene(4, first_index + position, 96, 128)

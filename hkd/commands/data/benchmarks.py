@@ -42,10 +42,14 @@ def _add_pennfudan(data_sets: Commands[argparse.ArgumentParser]) -> None:
 def _run_pennfudan(options: argparse.Namespace) -> None:
     from hkd.data.sources.pennfudan import convert
 
-    print_summary(
-        convert(options.root, options.out, seed=options.seed, train_images=options.train_images),
-        options,
+    summary = convert(
+        options.root,
+        options.out,
+        seed=options.seed,
+        train_images=options.train_images,
+        max_megapixels=options.max_megapixels,
     )
+    print_summary(summary, options)
 
 
 def _add_caltech(data_sets: Commands[argparse.ArgumentParser]) -> None:
@@ -85,6 +89,7 @@ def _run_caltech(options: argparse.Namespace) -> None:
         every=options.every,
         annotations=options.annotations,
         annotations_only=options.annotations_only,
+        max_megapixels=options.max_megapixels,
     )
     print_summary(summary, options)
 
@@ -108,7 +113,13 @@ def _run_citypersons(options: argparse.Namespace) -> None:
     from hkd.data.sources.citypersons import convert
 
     reject_preview_without_images(options)
-    print_summary(convert(options.root, options.out, annotations_only=options.annotations_only), options)
+    summary = convert(
+        options.root,
+        options.out,
+        annotations_only=options.annotations_only,
+        max_megapixels=options.max_megapixels,
+    )
+    print_summary(summary, options)
 
 
 def _add_crowdhuman(data_sets: Commands[argparse.ArgumentParser]) -> None:
@@ -128,7 +139,12 @@ def _add_crowdhuman(data_sets: Commands[argparse.ArgumentParser]) -> None:
 def _run_crowdhuman(options: argparse.Namespace) -> None:
     from hkd.data.sources.crowdhuman import convert
 
-    print_summary(convert(options.root, options.out), options)
+    summary = convert(
+        options.root,
+        options.out,
+        max_megapixels=options.max_megapixels,
+    )
+    print_summary(summary, options)
 
 
 def _add_eurocity(data_sets: Commands[argparse.ArgumentParser]) -> None:
@@ -148,4 +164,9 @@ def _add_eurocity(data_sets: Commands[argparse.ArgumentParser]) -> None:
 def _run_eurocity(options: argparse.Namespace) -> None:
     from hkd.data.sources.eurocity import convert
 
-    print_summary(convert(options.root, options.out), options)
+    summary = convert(
+        options.root,
+        options.out,
+        max_megapixels=options.max_megapixels,
+    )
+    print_summary(summary, options)

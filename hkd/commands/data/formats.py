@@ -32,7 +32,13 @@ def _add_coco(data_sets: Commands[argparse.ArgumentParser]) -> None:
 def _run_coco(options: argparse.Namespace) -> None:
     from hkd.data.sources.coco_folder import DEFAULT_PERSON_NAMES, convert
 
-    print_summary(convert(options.root, options.out, person_names=options.person or DEFAULT_PERSON_NAMES), options)
+    summary = convert(
+        options.root,
+        options.out,
+        person_names=options.person or DEFAULT_PERSON_NAMES,
+        max_megapixels=options.max_megapixels,
+    )
+    print_summary(summary, options)
 
 
 def _add_yolo(data_sets: Commands[argparse.ArgumentParser]) -> None:
@@ -53,4 +59,10 @@ def _add_yolo(data_sets: Commands[argparse.ArgumentParser]) -> None:
 def _run_yolo(options: argparse.Namespace) -> None:
     from hkd.data.sources.yolo import DEFAULT_PERSON_NAMES, convert
 
-    print_summary(convert(options.root, options.out, person_names=options.person or DEFAULT_PERSON_NAMES), options)
+    summary = convert(
+        options.root,
+        options.out,
+        person_names=options.person or DEFAULT_PERSON_NAMES,
+        max_megapixels=options.max_megapixels,
+    )
+    print_summary(summary, options)

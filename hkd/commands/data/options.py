@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hkd.commands.parsing import CommandError, Commands, add_command, integer_between
+from hkd.commands.outputs import output_problems
+from hkd.commands.parsing import (
+    DEFAULT_MAX_MEGAPIXELS,
+    CommandError,
+    Commands,
+    add_command,
+    add_max_megapixels,
+    integer_between,
+)
+from hkd.terminal_text import printable
 
 if TYPE_CHECKING:
     from hkd.data.conversion.summary import ConversionSummary
 
 MAX_PREVIEW_IMAGES = 100
 """The sheet then has 33 million pixels."""
+LARGEST_REPORT_BYTES = 1 << 20
+"""Reports name a few examples of each kind of note."""
 
 
 def add_data_set(
@@ -24,6 +36,13 @@ def add_data_set(
     parser = add_command(data_sets, name, summary, description, example)
     parser.add_argument("--root", type=Path, required=True, metavar="ROOT", help=root)
     add_output(parser)
+    parser.add_argument(
+        "--report",
+        type=_report_file,
+        metavar="FILE",
+        help="write to FILE (JSON) what was read, left out, changed and ignored, with counts and examples",
+    )
+    add_max_megapixels(parser, default=DEFAULT_MAX_MEGAPIXELS)
     return parser
 
 
@@ -36,6 +55,24 @@ def add_output(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"draw N images of each split (at most {MAX_PREVIEW_IMAGES}) with their boxes to OUT/preview_SPLIT.png",
     )
+
+
+def _report_file(text: str) -> Path:
+    path = Path(text)
+    problems = output_problems({"--report": path}, [])
+    if not problems and path.is_file() and not _is_report(path):
+        problems = [f"{path}: exists and is no report of a conversion; give --report another file"]
+    if problems:
+        raise argparse.ArgumentTypeError(problems[0])
+    return path
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and {"data_set", "notes", "splits"} <= document.keys()
 
 
 def add_annotations_only(parser: argparse.ArgumentParser) -> None:
@@ -66,12 +103,19 @@ def reject_preview_without_images(options: argparse.Namespace) -> None:
 
 
 def print_summary(summary: ConversionSummary, options: argparse.Namespace) -> None:
-    """Print the counts of a conversion, and draw its previews if requested."""
+    """Print the counts of a conversion, write its report, and draw its previews, if requested."""
     print(summary)
-    draw_previews(summary.paths, options.preview)
+    if options.report is not None:
+        from hkd.files import write_json
+
+        write_json(options.report, {"data_set": options.source, "root": str(options.root), **summary.to_json()})
+        print(f"wrote {printable(str(options.report))}")
+    draw_previews(summary.paths, options.preview, options.max_megapixels)
 
 
-def draw_previews(paths: Sequence[Path], num_images: int | None) -> None:
+def draw_previews(
+    paths: Sequence[Path], num_images: int | None, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+) -> None:
     """Draw images of each annotation file beside it, unless ``num_images`` is None."""
     if num_images is None:
         return
@@ -80,5 +124,5 @@ def draw_previews(paths: Sequence[Path], num_images: int | None) -> None:
 
     for path in paths:
         preview = path.with_name(f"preview_{path.stem}.png")
-        draw_preview(read_annotations(path, check_images=False), preview, num_images)
-        print(f"wrote {preview}")
+        draw_preview(read_annotations(path, check_images=False), preview, num_images, max_megapixels)
+        print(f"wrote {printable(str(preview))}")

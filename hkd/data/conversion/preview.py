@@ -96,7 +96,7 @@ def _draw_tile(
         header = read_header(root / image.file_name, max_megapixels)
         if (header.width, header.height) != (image.width, image.height):
             found = f"{header.width} x {header.height}"
-            raise ImageFileError(f"is {found} pixels upright, not {image.width} x {image.height}")
+            raise ImageFileError(f"is {found} pixels, not {image.width} x {image.height}; correct the annotation")
         whole = read_rgb(root / image.file_name, max_megapixels, reduced_to=size)
     except (OSError, ImageFileError) as error:
         problems.append(f"image {image.image_id} '{root / image.file_name}' cannot be drawn: it {error}")

@@ -18,8 +18,12 @@ def test_empty_and_outside_boxes_are_dropped() -> None:
     split = Split("train", [image], [{"image_id": 1, "bbox": box} for box in boxes])
     kept, notes = drop_unusable_boxes(split)
     assert [annotation["bbox"] for annotation in kept.annotations] == [[0, 0, 1, 1], [-5, 0, 5.5, 5]]
-    assert notes == [
+    assert [str(note) for note in notes] == [
         "train: dropped 3 of 8 boxes, without area (first: image 'train.png', bbox [5, 5, 0, 9])",
         "train: dropped 3 of 8 boxes, completely outside their image (first: image 'train.png', bbox [40, 0, 5, 5])",
+    ]
+    assert [(note.kind, note.count, note.split) for note in notes] == [
+        ("boxes_without_area", 3, "train"),
+        ("boxes_outside_image", 3, "train"),
     ]
     assert drop_unusable_boxes(kept) == (kept, [])

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from hkd.coco.annotations import read_annotations
+from hkd.coco.notes import Note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.data.conversion.splits import Split
 from hkd.data.conversion.summary import ConversionSummary
@@ -45,7 +46,7 @@ def test_splits_are_written_and_counted(image_root: Path) -> None:
         {"bbox": [35, 5, 9, 9], "ignore": 1, "label": "person?"},  # to x = 44, four pixels beyond the image
     )
     test = _split("test", {"bbox": [1, 2, 3, 4], "label": "cyclist"}, {"bbox": [1, 2, 3, 4], "iscrowd": 1})
-    summary = _write([train, test], image_root, changes=["dropped a wheel"])
+    summary = _write([train, test], image_root, notes=[Note("boxes_of_other_categories", 1, "dropped a wheel")])
     out = image_root.parent / "out"
     assert summary.paths == (out / "train.json", out / "test.json")
     assert (summary.images, summary.boxes, summary.ignored) == (2, 6, 4)
@@ -63,6 +64,14 @@ def test_splits_are_written_and_counted(image_root: Path) -> None:
     assert summary.changes[1].startswith(
         "train: clipped 1 of 4 boxes that reach outside their image, by up to 4 pixels"
     )
+    counts = [(split.name, split.images, split.boxes, split.ignored) for split in summary.splits]
+    assert counts == [("train", 1, 4, 3), ("test", 1, 2, 1)]
+    report = json.loads(json.dumps(summary.to_json()))
+    assert [(note["kind"], note["count"], note["split"]) for note in report["notes"]] == [
+        ("boxes_of_other_categories", 1, None),
+        ("boxes_clipped", 1, "train"),
+    ]
+    assert report["splits"][0]["ignored_by_label"] == {"people": 2, "person?": 1}
     records = read_annotations(summary.paths[0]).coco_records()
     assert [record.get("label") for record in records] == [None, "people", "people", "person?"]
     assert records[3]["bbox"] == [35, 5, 9, 9]  # as annotated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -218,10 +219,35 @@ def test_missing_config_is_reported(tmp_path: Path) -> None:
     assert _problem(tmp_path / "street").startswith("found no data.yaml, and 0 other .yaml files")
 
 
-def test_unusable_images_are_reported(root: Path) -> None:
+def test_boxes_refer_to_upright_images(root: Path, tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: a quarter turn
+    exif[0x0112] = 6  # orientation: a quarter turn, so that the picture is 100 pixels wide and 200 high
     _image(root / "images/val/c.jpg", "0 0.25 0.5 0.5 1", exif=exif)
-    assert _problem(root).startswith("images/val/c.jpg: ")
+    summary = convert(root, tmp_path / "out", progress=False)
+    document = json.loads((tmp_path / "out/validation.json").read_text())
+    (image,) = [image for image in document["images"] if image["file_name"] == "images/val/c.jpg"]
+    assert (image["width"], image["height"]) == (100, 200)
+    # x: (0.25 - 0.5 / 2) * 100, y: (0.5 - 1 / 2) * 200.
+    (box,) = [record["bbox"] for record in document["annotations"] if record["image_id"] == image["id"]]
+    assert box == [0, 0, 50, 200]
+    assert [(note.kind, note.count) for note in summary.notes if note.kind == "images_turned_upright"] == [
+        ("images_turned_upright", 1)
+    ]
+
+
+@pytest.mark.parametrize("name", [".ipynb_checkpoints/a-checkpoint.jpg", "._a.jpg", "@eaDir/a.jpg", "__MACOSX/a.jpg"])
+def test_hidden_files_are_left_out_and_counted(name: str, root: Path, tmp_path: Path) -> None:
+    before = convert(root, tmp_path / "before", progress=False)
+    path = root / "images/train" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"no image")
+    after = convert(root, tmp_path / "after", progress=False)
+    assert after.images == before.images
+    (note,) = set(after.notes) - set(before.notes)
+    assert (note.kind, note.count, note.split) == ("files_hidden", 1, "train")
+    assert note.examples == (f"images/train/{name}",)
+
+
+def test_unusable_images_are_reported(root: Path) -> None:
     (root / "images/val/c.jpg").write_bytes(b"no image")
     assert "does not open as an image" in _problem(root)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from hkd.coco.notes import Note
 from hkd.evaluation.comparison import DetectorFile, EvaluationInputs, evaluate_detectors
 from hkd.evaluation.evaluator import evaluate
 from hkd.evaluation.protocols import CITYPERSONS
@@ -31,9 +32,14 @@ def test_table_is_in_per_cent() -> None:
 
 def test_notes_on_ground_truth_are_printed_once_and_on_detections_per_detector() -> None:
     truth, boxes = parse(coco(1, [person(1, BOX, vis_ratio=0.9)]), [detection(1, BOX, 0.9)])
-    truth = replace(truth, notes=("truth: read otherwise.",))
+    truth = replace(truth, notes=(Note("heights_of_images", 1, "truth: read otherwise."),))
+    left_out = Note("detections_of_other_images", 1, "one left out.")
     detectors = tuple(
-        (DetectorFile(name, Path(name)), replace(boxes, notes=(f"{name}: one left out.",))) for name in ("a", "b")
+        (
+            DetectorFile(name, Path(name)),
+            replace(boxes, notes=(replace(left_out, sentence=f"{name}: one left out."),)),
+        )
+        for name in ("a", "b")
     )
     inputs = EvaluationInputs(CITYPERSONS, Path("gt.json"), truth, detectors)
     text = format_report(evaluate_detectors(inputs, resamples=0, seed=0))
