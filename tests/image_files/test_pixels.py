@@ -27,7 +27,8 @@ def _read(path: Path, reduced_to: tuple[int, int] | None = None) -> npt.NDArray[
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pictures_are_upright(orientation: int, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a{suffix}"
-    options: dict[str, Any] = {".jpg": {"quality": 95, "subsampling": 0}, ".webp": {"lossless": True}}.get(suffix, {})
+    by_suffix: dict[str, dict[str, Any]] = {".jpg": {"quality": 95, "subsampling": 0}, ".webp": {"lossless": True}}
+    options = by_suffix.get(suffix, {})
     Image.fromarray(np.ascontiguousarray(stored_pixels(orientation))).save(path, exif=exif_of(orientation), **options)
     # The quadrants' edges lie on JPEG's blocks of 8 pixels, so that only rounding remains.
     assert np.abs(_read(path) - upright_pixels()).max() <= 3
