@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from hkd.coco.annotations import read_annotations
 from hkd.coco.parsing.errors import AnnotationError
@@ -33,3 +34,42 @@ def test_invalid_image_is_not_reported_again_for_its_boxes(write: Callable[[obje
     document = document_of_two_images()
     document["images"][0]["height"] = -1
     assert len(reading_error(write(document)).problems) == 1
+
+
+def _rotate(path: Path, name: str, size: tuple[int, int], orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", size).save(path.parent / "pictures" / name, exif=exif)
+
+
+def test_rotated_image_is_read_upright_and_counted(write: Callable[[object], Path]) -> None:
+    document = document_of_two_images()
+    path = write(document)
+    first = document["images"][0]
+    _rotate(path, first["file_name"], (first["height"], first["width"]), 6)
+    (note,) = read_annotations(path).notes
+    assert (note.kind, note.count) == ("images_turned_upright", 1)
+    assert "orientation 6" in note.sentence
+
+
+def test_size_of_stored_pixels_is_refused_with_orientation(write: Callable[[object], Path]) -> None:
+    document = document_of_two_images()
+    path = write(document)
+    first = document["images"][0]
+    _rotate(path, first["file_name"], (first["width"], first["height"]), 8)
+    (sentence,) = reading_error(path).problems
+    for fact in (
+        "EXIF orientation 8",
+        f"upright it is {first['height']} x {first['width']}",
+        f"annotated as {first['width']} x {first['height']}",
+        "remove the orientation",
+    ):
+        assert fact in sentence
+
+
+def test_image_beyond_the_limit_of_megapixels_is_refused(write: Callable[[object], Path]) -> None:
+    path = write(document_of_two_images())
+    sizes = sorted(image["width"] * image["height"] for image in document_of_two_images()["images"])
+    assert len(read_annotations(path, max_megapixels=sizes[1] / 1e6).images) == 2
+    with pytest.raises(AnnotationError, match=r"more than the limit .*data\.max_megapixels"):
+        read_annotations(path, max_megapixels=(sizes[1] - 1) / 1e6)

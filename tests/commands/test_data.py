@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,43 @@ def test_caltech_options_select_frames_and_annotations(tmp_path: Path, capsys: p
         "dropped 1 annotated frames: not one in 3, or of sets beyond 10",
         f"wrote {tmp_path / 'out' / 'test.json'}",
     ]
+
+
+def _yolo_with_a_car(root: Path) -> Path:
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    Image.new("RGB", (2000, 1000)).save(root / "images" / "a.png")
+    (root / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.5\n")
+    (root / "data.yaml").write_text("{train: images, names: [person, car]}")
+    return root
+
+
+def test_report_has_counts_of_splits_and_notes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, out, report = _yolo_with_a_car(tmp_path / "street"), tmp_path / "out", tmp_path / "report.json"
+    arguments = ["data", "yolo", "--root", str(root), "--out", str(out), "--report", str(report)]
+    for _ in range(2):  # a report may be replaced by a report
+        assert cli.main(arguments) == 0
+    written = json.loads(report.read_text())
+    assert (written["data_set"], written["root"], written["images"], written["boxes"]) == ("yolo", str(root), 1, 1)
+    (split,) = written["splits"]
+    assert (split["name"], split["images"], split["images_without_boxes"], split["boxes"]) == ("train", 1, 0, 1)
+    (note,) = written["notes"]
+    assert (note["kind"], note["count"], note["split"]) == ("boxes_of_other_categories", 1, "train")
+    assert f"train: {note['sentence']}" in capsys.readouterr().out
+
+
+def test_report_never_replaces_another_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = _yolo_with_a_car(tmp_path / "street")
+    for other in (root / "data.yaml", tmp_path):
+        before = other.read_bytes() if other.is_file() else None
+        with pytest.raises(SystemExit):
+            cli.main(["data", "yolo", "--root", str(root), "--out", str(tmp_path / "o"), "--report", str(other)])
+        assert "--report" in capsys.readouterr().err
+        assert before is None or other.read_bytes() == before
+
+
+@pytest.mark.parametrize(("limit", "status"), [("2", 0), ("1.999", 2)])
+def test_limit_of_megapixels_applies(limit: str, status: int, tmp_path: Path) -> None:
+    root = _yolo_with_a_car(tmp_path / "street")  # 2 megapixels
+    arguments = ["data", "yolo", "--root", str(root), "--out", str(tmp_path / "out"), "--max-megapixels", limit]
+    assert cli.main(arguments) == status

@@ -261,3 +261,21 @@ def test_progress_goes_to_stderr(annotations: Annotations, tmp_path: Path, capsy
     assert not captured.out
     open_store(annotations, 64, 64, tmp_path / "quiet", progress=False)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_pixels_are_those_of_the_one_decoder(orientation: int, tmp_path: Path) -> None:
+    # 16-bit grey, stored rotated: read by Pillow alone it would be all white, and 128 x 64.
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.linspace(0, 65535, 64 * 128).astype(np.uint16).reshape(64, 128)
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    width, height = (128, 64) if orientation == 1 else (64, 128)
+    write_annotations(
+        tmp_path / "set.json", [{"id": 1, "file_name": "a.png", "height": height, "width": width}], [], "."
+    )
+    store = open_store(read_annotations(tmp_path / "set.json"), height, width, tmp_path / "cache", progress=False)
+    # Orientation 6: the 0th row is the visual right side, the 0th column the visual top.
+    upright = stored if orientation == 1 else stored.T[:, ::-1]
+    expected = np.round(upright / 257).astype(np.int64)
+    assert np.abs(store.images[0].astype(np.int64) - expected[:, :, None]).max() == 0
