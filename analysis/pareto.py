@@ -9,14 +9,17 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 if not __package__:
     # Run as a script, from a checkout that is not installed: the packages are one folder up.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from hkd.terminal_output import ArgumentParser, print_error, print_line, print_lines, tamed_libraries
+from hkd.terminal_text import printable
+
 # Other modules are imported where they are used: MLflow and matplotlib take seconds, which --help should not cost.
 
+OWN_PACKAGES = ("analysis", "hkd")
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 _DESCRIPTION = """\
 Write the report of one study: read its trials from MLflow, find the front of
@@ -49,26 +52,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     from analysis.records.store import RecordsError
-    from hkd.redaction import redacted_text
 
     try:
         _check_out(out)
-        _report(options.study, options.tracking_uri, out, markdown=options.markdown)
+        with tamed_libraries(OWN_PACKAGES):
+            _report(options.study, options.tracking_uri, out, markdown=options.markdown)
     except (RecordsError, OSError) as error:
-        print(f"pareto: error: {redacted_text(str(error), options.tracking_uri)}", file=sys.stderr)
+        print_error(f"pareto: error: {printable(str(error))}", options.tracking_uri)
         return 2
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        from hkd.redaction import redacted_text
-
-        super().error(redacted_text(message))
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = ArgumentParser(
         prog="python analysis/pareto.py",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -113,14 +109,16 @@ def _report(study: str, tracking_uri: str, out: Path, *, markdown: bool) -> None
     }
     write_all_atomically({out / name: content for name, content in contents.items()})
     if markdown:
-        print(front_in_markdown)
+        print_lines(front_in_markdown)
         return
-    print(f"Study {records.study}: {sentences.counts(results)}.")
+    print_line(f"Study {records.study}: {sentences.counts(results)}.")
     for note in records.notes:
-        print(f"Note: {note}")
-    print(f"\n{tables.front_table(results, with_settings=False).as_text()}\n\n{sentences.headline(results)}\n")
+        print_line(f"Note: {note}")
+    print_lines(f"\n{tables.front_table(results, with_settings=False).as_text()}\n")
+    print_line(sentences.headline(results))
+    print_lines("")
     for name in contents:
-        print(out / name)
+        print_line(str(out / name))
 
 
 def _folder_name(study: str) -> str:

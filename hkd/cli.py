@@ -11,6 +11,7 @@ import hkd
 from hkd.commands import detect, evaluate, train
 from hkd.commands.data import command as data
 from hkd.commands.parsing import examples_section, wrapped_paragraphs
+from hkd.terminal_output import ArgumentParser, print_error, tamed_libraries
 from hkd.terminal_text import printable
 
 # Commands import torch and others when they run, because `hkd --help` must be fast.
@@ -34,14 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        with tamed_libraries([hkd.__name__]):
+            options.run(options)
     except KeyboardInterrupt:
-        print(f"\nhkd {options.command}: interrupted. {options.after_interrupt}", file=sys.stderr)
+        print_error(f"\nhkd {options.command}: interrupted. {options.after_interrupt}")
         return INTERRUPTED
     except (ValueError, OSError) as error:
         if not _is_for_the_user(error):
             raise
-        print(printable(f"hkd {options.command}: {_message(error)}", keep="\n"), file=sys.stderr)
+        print_error(f"hkd {options.command}: {_message(error)}")
         return USER_ERROR
     return 0
 
@@ -53,12 +55,12 @@ def _is_for_the_user(error: ValueError | OSError) -> bool:
 
 def _message(error: ValueError | OSError) -> str:
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+        return printable(f"{error.filename}: {error.strerror}")
     return str(error)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = ArgumentParser(
         prog="hkd",
         description=wrapped_paragraphs(
             """\

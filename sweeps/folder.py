@@ -26,6 +26,7 @@ from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import dump_yaml, load_yaml
 from hkd.files import write_atomically
 from hkd.redaction import redacted_text
+from hkd.terminal_text import printable
 from sweeps.settings.redaction import redacted
 from sweeps.settings.study import StudyConfig
 
@@ -169,7 +170,7 @@ def identity_differences(existing: StudyConfig, requested: StudyConfig) -> list[
     # Passwords may change.
     before, now = _flat(redacted(existing)), _flat(redacted(requested))
     return [
-        f"{key}: was {_shown(before, key)}, is {_shown(now, key)}"
+        printable(f"{key}: was {_shown(before, key)}, is {_shown(now, key)}")
         for key in sorted(before.keys() | now.keys())
         if before.get(key, _ABSENT) != now.get(key, _ABSENT) and not key.startswith(FREE_SETTINGS)
     ]

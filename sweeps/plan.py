@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from hkd import metric_names as names
 from hkd.config import DetectorConfig, TrialConfig
 from hkd.config_files.yaml_format import dump_yaml
 from hkd.models.cost import Cost, config_cost
 from hkd.redaction import redacted_uri
+from hkd.terminal_output import print_on
+from hkd.terminal_text import printable
 from sweeps.checks import check_files, check_objectives
 from sweeps.folder import StudyFolder
 from sweeps.settings.redaction import redacted
@@ -59,10 +62,11 @@ def print_plan(study: StudyConfig, console: Console) -> None:
     validation_annotations = check_files(study.base, check_images=True)
     if validation_annotations is not None:
         check_objectives(study, validation_annotations)
-    console.print(dump_yaml(redacted(study)), markup=False, highlight=False, soft_wrap=True)
+    for line in dump_yaml(redacted(study)).splitlines():
+        print_on(console, line)
     console.print(_cost_table(planned_detectors(study)))
     for line in _steps_of_start(study):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_on(console, line)
 
 
 def _cost_table(detectors: list[PlannedDetector]) -> Table:
@@ -76,7 +80,7 @@ def _cost_table(detectors: list[PlannedDetector]) -> Table:
     for detector in detectors:
         shape = detector.shape
         table.add_row(
-            detector.title,
+            Text(printable(detector.title)),
             shape.backbone,
             f"{shape.width_multiplier:g}",
             str(shape.pyramid_channels),

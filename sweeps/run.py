@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hkd.redaction import redacted_text
+from hkd.terminal_output import ArgumentParser, print_error, print_on, tamed_libraries
 from sweeps.folder import StudyFolder, display_path
 from sweeps.settings.study import DEMO, StudyConfig, load_study
 
@@ -61,24 +61,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     study: StudyConfig | None = None
     try:
         study = load_study(options.config, options.set, name=options.name)
-        return _run(study, options, given)
+        with tamed_libraries(OWN_PACKAGES):
+            return _run(study, options, given)
     except ValueError as error:
         if type(error).__module__.partition(".")[0] not in OWN_PACKAGES:
             raise
-        print(f"error: {redacted_text(str(error))}", file=sys.stderr)
+        print_error(f"error: {error}")
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        print(_interruption_message(study, options, given), file=sys.stderr)
+        print_error(_interruption_message(study, options, given))
         return 130
 
 
 def _run(study: StudyConfig, options: argparse.Namespace, given: Sequence[str]) -> int:
-    _hide_library_warnings()
     # Imports of Ray, torch and MLflow take seconds: not for --help or a mistyped key.
     from rich.console import Console
 
     console = Console()
-    console.print(f"Study {study.name} ({options.config})", markup=False, highlight=False, soft_wrap=True)
+    print_on(console, f"Study {study.name} ({options.config})")
     if options.dry_run:
         from sweeps.plan import print_plan
 
@@ -99,7 +99,7 @@ def _interruption_message(study: StudyConfig | None, options: argparse.Namespace
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python sweeps/run.py",
         description=DESCRIPTION,
         epilog=EXAMPLES,
@@ -135,26 +135,6 @@ def _parser() -> argparse.ArgumentParser:
 def _resume_command(options: argparse.Namespace, given: Sequence[str]) -> str:
     shown = [redacted_text(argument) for argument in given]
     return shlex.join(["python", str(display_path(Path(__file__))), *shown, *(() if options.resume else ("--resume",))])
-
-
-def _hide_library_warnings() -> None:
-    """Show warnings of our packages only, one line each; -W and PYTHONWARNINGS override this.
-
-    A warning belongs to the module at its ``stacklevel``, as in Python's own filters: one of ours that points to a
-    library's frame is hidden, and a library's that points to our call is shown, unless it is a DeprecationWarning.
-    """
-    if sys.warnoptions:
-        return
-    warnings.simplefilter("ignore")
-    warnings.filterwarnings("default", module=rf"({'|'.join(OWN_PACKAGES)})(\.|$)")
-    for category in (DeprecationWarning, PendingDeprecationWarning):
-        warnings.simplefilter("ignore", category)
-    warnings.showwarning = _print_warning
-
-
-def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
-    text = " ".join(str(message).split())
-    print(f"warning: {redacted_text(text)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

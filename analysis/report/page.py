@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+import html
 import shlex
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from analysis.front import REFERENCE_RULE, PairFront
 from analysis.geometry import KNEE_RULE
@@ -17,6 +17,7 @@ from analysis.report.tables import Column, Table, make_table
 from analysis.results import StudyResults
 from hkd import metric_names as names
 from hkd.redaction import REDACTED, is_redacted
+from hkd.terminal_text import printable
 
 _CAUTION = (
     "Each trial is one training with one seed, evaluated on the validation images that also guided the search: "
@@ -52,8 +53,8 @@ def render_html(records: StudyRecords, results: StudyResults, pictures: Mapping[
     """
     title = f"Study {results.study}: which student to ship"
     parts = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="sub">{escape(sentences.counts(results))}.</p>',
+        f"<h1>{_escaped(title)}</h1>",
+        f'<p class="sub">{_escaped(sentences.counts(results))}.</p>',
         _answer(results),
         *_figures(results, pictures),
         *_front_section(results),
@@ -64,16 +65,21 @@ def render_html(records: StudyRecords, results: StudyResults, pictures: Mapping[
         *_study_section(records),
         *_reproduce_section(records, results),
     ]
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    head = f'<meta charset="utf-8"><title>{_escaped(title)}</title><style>{_STYLE}</style>'
     viewport = '<meta name="viewport" content="width=device-width, initial-scale=1">'
     body = "\n".join(parts)
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}{viewport}</head><body>\n{body}\n</body></html>\n'
 
 
+def _escaped(text: str) -> str:
+    """Text for HTML; characters that are not visible, as those that reverse its direction, are escaped as in Python."""
+    return html.escape(printable(text))
+
+
 def _answer(results: StudyResults) -> str:
     texts = (sentences.headline(results), *sentences.reasons(results))
-    paragraphs = "".join(f"<p>{escape(text)}</p>" for text in texts)
-    return f'<section class="answer">{paragraphs}<p class="note">{escape(_CAUTION)}</p></section>'
+    paragraphs = "".join(f"<p>{_escaped(text)}</p>" for text in texts)
+    return f'<section class="answer">{paragraphs}<p class="note">{_escaped(_CAUTION)}</p></section>'
 
 
 def _figures(results: StudyResults, pictures: Mapping[str, bytes]) -> list[str]:
@@ -83,7 +89,7 @@ def _figures(results: StudyResults, pictures: Mapping[str, bytes]) -> list[str]:
 
 def _figure(png: bytes, pair: PairFront) -> str:
     data = base64.b64encode(png).decode("ascii")
-    caption = escape(f"{pair.miss_rate.noun.capitalize()} against {pair.cost.noun} of the deployed student.")
+    caption = _escaped(f"{pair.miss_rate.noun.capitalize()} against {pair.cost.noun} of the deployed student.")
     image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
@@ -92,7 +98,7 @@ def _html_table(table: Table) -> str:
     classes = [' class="number"' if is_number else "" for is_number in table.is_number]
 
     def cells(row: Sequence[str], tag: str) -> str:
-        return "".join(f"<{tag}{of}>{escape(cell)}</{tag}>" for cell, of in zip(row, classes, strict=True))
+        return "".join(f"<{tag}{of}>{_escaped(cell)}</{tag}>" for cell, of in zip(row, classes, strict=True))
 
     rows = [
         f'<tr class="marked">{cells(row, "td")}</tr>' if index == table.marked_row else f"<tr>{cells(row, 'td')}</tr>"
@@ -102,7 +108,7 @@ def _html_table(table: Table) -> str:
 
 
 def _paragraph(text: str) -> str:
-    return f'<p class="note">{escape(text)}</p>'
+    return f'<p class="note">{_escaped(text)}</p>'
 
 
 def _front_section(results: StudyResults) -> list[str]:
@@ -138,7 +144,7 @@ def _baseline_section(results: StudyResults) -> list[str]:
 
 
 def _measures_section(results: StudyResults) -> list[str]:
-    parts = ["<h2>Knee and hypervolume</h2>", f"<p>{escape(sentences.knees(results))}</p>"]
+    parts = ["<h2>Knee and hypervolume</h2>", f"<p>{_escaped(sentences.knees(results))}</p>"]
     if results.front.pairs:
         parts.append(
             _paragraph(f"The knee is {KNEE_RULE}. Straight fronts and those of fewer than three points have no knee.")
@@ -207,7 +213,7 @@ def _reproduce_section(records: StudyRecords, results: StudyResults) -> list[str
     listed = ", ".join(f"{name} {version}" for name, version in versions().items())
     return [
         "<h2>How to reproduce</h2>",
-        f"<pre>{escape(chr(10).join(commands))}</pre>",
+        f"<pre>{chr(10).join(map(_escaped, commands))}</pre>",
         _paragraph(f"Computed with {listed}."),
     ]
 

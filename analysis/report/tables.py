@@ -14,6 +14,7 @@ from analysis.front import Hypervolume, Student, Teacher
 from analysis.objectives import ABSENT, Objective
 from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord
 from analysis.results import StudyResults
+from hkd.terminal_text import printable
 
 Item = TypeVar("Item")
 
@@ -54,10 +55,10 @@ class Table:
 
 
 def make_table(columns: Sequence[Column[Item]], items: Iterable[Item], *, marked_row: int | None = None) -> Table:
-    """A table of the items, a row each."""
+    """A table of the items, a row each. Names in MLflow may contain any character: control characters are escaped."""
     return Table(
         header=tuple(column.header for column in columns),
-        rows=tuple(tuple(column.value(item) for column in columns) for item in items),
+        rows=tuple(tuple(printable(column.value(item)) for column in columns) for item in items),
         is_number=tuple(column.is_number for column in columns),
         marked_row=marked_row,
     )

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from hkd.commands.parsing import CommandError, Commands, add_command, add_max_megapixels, fraction_below_one
+from hkd.terminal_output import print_line
 
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -79,7 +80,7 @@ def _run_detect(options: argparse.Namespace) -> None:
     for picture in found:
         if picture.drawn is not None:
             count = len(picture.pedestrians)
-            print(f"{picture.image}: {count} pedestrian{'' if count == 1 else 's'} -> {picture.drawn}")
+            print_line(f"{picture.image}: {count} pedestrian{'' if count == 1 else 's'} -> {picture.drawn}")
     if results is not None:
         ids = f"image ids: {options.annotations}" if options.annotations else f"image ids: see {results.images_path}"
-        print(f"{len(found)} images -> {results.path} ({ids})")
+        print_line(f"{len(found)} images -> {results.path} ({ids})")

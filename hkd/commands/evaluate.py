@@ -20,6 +20,7 @@ from hkd.commands.parsing import (
     parse_number,
 )
 from hkd.files import write_atomically
+from hkd.terminal_output import print_lines
 
 if TYPE_CHECKING:
     from hkd.evaluation.comparison import DetectorFile, EvaluationReport
@@ -111,7 +112,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
             seed=options.seed,
             on_step=lambda words: status.update(escape(printable(words))),
         )
-    print(format_report(report))
+    print_lines(format_report(report))
     if options.json is not None:
         write_atomically(options.json, report.to_json() + "\n")
     if options.plot is not None:

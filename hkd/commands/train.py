@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from hkd.commands.parsing import Commands, add_command
+from hkd.terminal_output import print_line, print_lines
 
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -51,6 +52,6 @@ def _run_train(options: argparse.Namespace) -> None:
 
     out = options.out or Path("runs/train") / options.config.stem
     summary = train_into_folder(config, out, resume=options.resume)
-    print(format_result(summary.evaluation))
-    print(f"student: {summary.cost.num_params / 1e6:.3f}M parameters, {summary.cost.gmacs:.3f} GMACs an image")
-    print(f"results: {summary.folder}")
+    print_lines(format_result(summary.evaluation))
+    print_line(f"student: {summary.cost.num_params / 1e6:.3f}M parameters, {summary.cost.gmacs:.3f} GMACs an image")
+    print_line(f"results: {summary.folder}")

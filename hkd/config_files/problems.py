@@ -13,6 +13,8 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
+from hkd.terminal_text import printable
+
 Schema = Mapping[str, Any]
 
 MAX_SHOWN_CHARACTERS = 60
@@ -32,7 +34,7 @@ class ConfigError(ValueError):
 
     def __str__(self) -> str:
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        return "\n  ".join([f"{count} in {self.source}:", *self.problems])
+        return "\n  ".join(map(printable, [f"{count} in {self.source}:", *self.problems]))
 
 
 def describe_problem(schema: Schema, raw: Any, detail: ErrorDetails) -> str:

@@ -30,6 +30,7 @@ from hkd.metric_names import (
 from hkd.models.cost import Cost
 from hkd.runtime.device import resolve_device
 from hkd.runtime.process import configure_process
+from hkd.terminal_output import print_on
 from hkd.training.fit import LOG_FILE, STATE_FILE, Evaluation, fit
 from hkd.training.fit import resume as resume_fit
 from hkd.training.progress import OnProgress, progress_bars
@@ -102,7 +103,7 @@ def train_into_folder(
             if needs_teacher:
                 prepared = prepare_teacher(config, data, config.data.cache_dir, progress)
                 size = f"{prepared.cost.num_params / 1e6:.2f}M parameters"
-                console.print(f"teacher: {_format_numbers(prepared.metrics)}, {size}", markup=False, highlight=False)
+                print_on(console, f"teacher: {_format_numbers(prepared.metrics)}, {size}")
                 origin["teacher"] = _file_hash(prepared.path)
                 teacher = load_teacher(prepared.path, prepared.config)
             _check_origin(out, origin)
@@ -168,10 +169,10 @@ def _check_folder(out: Path, config: TrialConfig, resume: bool) -> None:
 def _print_repairs(data: PreparedData, console: Console) -> None:
     for read in (data.train_annotations, data.validation_annotations):
         for note in read.notes[:_MAX_REPAIRS_SHOWN]:
-            console.print(f"{read.path}: {note}", markup=False, highlight=False)
+            print_on(console, f"{read.path}: {note}")
         rest = len(read.notes) - _MAX_REPAIRS_SHOWN
         if rest > 0:
-            console.print(f"{read.path}: {rest} more like these", markup=False, highlight=False)
+            print_on(console, f"{read.path}: {rest} more like these")
 
 
 def _origin(data: PreparedData) -> dict[str, str]:
@@ -209,11 +210,10 @@ def _check_origin(out: Path, origin: dict[str, str]) -> None:
 def _train(trainer: Trainer, out: Path, progress: OnProgress, console: Console) -> Evaluation:
     """Train or resume to the end; returns the evaluation of the last epoch."""
     if resume_fit(trainer, out):
-        console.print(f"resuming after epoch {trainer.epoch} of {trainer.total_epochs}", markup=False, highlight=False)
+        print_on(console, f"resuming after epoch {trainer.epoch} of {trainer.total_epochs}")
     for result in fit(trainer, out, progress=progress):
         if result.training:
-            line = f"epoch {result.epoch}/{trainer.total_epochs}: {_format_numbers(result.measured)}"
-            console.print(line, markup=False, highlight=False)
+            print_on(console, f"epoch {result.epoch}/{trainer.total_epochs}: {_format_numbers(result.measured)}")
         evaluation = result.evaluation
     assert evaluation is not None, "the last epoch is always evaluated"
     return evaluation

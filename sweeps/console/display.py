@@ -11,8 +11,11 @@ from rich import box
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
 from hkd import metric_names as names
+from hkd.terminal_output import print_on
+from hkd.terminal_text import printable
 from hkd.training.progress import TrainingProgress
 from sweeps.console.metric_format import cell, heading, phrases
 from sweeps.trials.ledger import LedgerTrial
@@ -45,8 +48,7 @@ class Display:
 
     def print_line(self, text: str) -> None:
         """Print a permanent line."""
-        # No markup, because paths may contain brackets; not wrapped, so that grep finds paths in redirected output.
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        print_on(self.console, text)
         self._last_update = time.monotonic()
 
     def show_progress(self, text: str) -> None:
@@ -56,9 +58,9 @@ class Display:
             return
         self._last_update = time.monotonic()
         if self._status is not None:
-            self._status.update(text.replace("[", r"\["))
+            self._status.update(Text(printable(text)))
         else:
-            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            print_on(self.console, text)
 
 
 class TeacherBoard:
@@ -180,7 +182,7 @@ def closing_table(
     rows = [("teacher", teacher)] if teacher is not None else []
     rows += [(trial.trial_id, trial.metrics) for trial in front]
     for title, metrics in rows:
-        table.add_row(title, *(cell(metric, metrics) for metric in objectives))
+        table.add_row(Text(printable(title)), *(cell(metric, metrics) for metric in objectives))
     return table
 
 

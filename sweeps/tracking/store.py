@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.tracking import MlflowClient
 
 from hkd.redaction import is_redacted, redacted_text, redacted_uri
+from hkd.terminal_output import log_as_we_do
 
 CONNECT_SECONDS = 5.0
 _REMEDY = "Start the server, or use another store: --set tracking.uri=sqlite:///mlflow.db"
@@ -125,8 +125,7 @@ def _configure_mlflow() -> None:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    log_as_we_do("mlflow", "alembic")
 
 
 def _check_uri(uri: str) -> None:

@@ -33,6 +33,7 @@ from hkd.metric_names import (
     STATUS_STOPPED,
 )
 from hkd.redaction import redacted_text
+from hkd.terminal_text import printable
 from sweeps.settings.space import distributions, num_configurations
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.samplers import sampler_of_proposal
@@ -176,8 +177,11 @@ class Ledger:
         return self._read(trial)
 
     def fail(self, trial: LedgerTrial, error: str) -> LedgerTrial:
-        """Record a failed trial; credentials in the error are redacted here, before the journal, MLflow and display."""
-        self._set(trial.role, trial.number, {_ERROR: redacted_text(error)})
+        """Record a failed trial.
+
+        Credentials and control characters in the error are removed here, before the journal, MLflow and display.
+        """
+        self._set(trial.role, trial.number, {_ERROR: printable(redacted_text(error), keep="\n")})
         self._studies[trial.role].tell(trial.number, state=TrialState.FAIL)
         return self._read(trial)
 

@@ -18,7 +18,7 @@ from hkd.commands.parsing import (
     add_max_megapixels,
     integer_between,
 )
-from hkd.terminal_text import printable
+from hkd.terminal_output import print_line, print_lines
 
 if TYPE_CHECKING:
     from hkd.data.conversion.summary import ConversionSummary
@@ -104,12 +104,12 @@ def reject_preview_without_images(options: argparse.Namespace) -> None:
 
 def print_summary(summary: ConversionSummary, options: argparse.Namespace) -> None:
     """Print the counts of a conversion, write its report, and draw its previews, if requested."""
-    print(summary)
+    print_lines(str(summary))
     if options.report is not None:
         from hkd.files import write_json
 
         write_json(options.report, {"data_set": options.source, "root": str(options.root), **summary.to_json()})
-        print(f"wrote {printable(str(options.report))}")
+        print_line(f"wrote {options.report}")
     draw_previews(summary.paths, options.preview, options.max_megapixels)
 
 
@@ -125,4 +125,4 @@ def draw_previews(
     for path in paths:
         preview = path.with_name(f"preview_{path.stem}.png")
         draw_preview(read_annotations(path, check_images=False), preview, num_images, max_megapixels)
-        print(f"wrote {printable(str(preview))}")
+        print_line(f"wrote {preview}")

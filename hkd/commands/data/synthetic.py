@@ -7,6 +7,7 @@ from functools import partial
 
 from hkd.commands.data.options import add_output, draw_previews
 from hkd.commands.parsing import Commands, add_command, integer_at_least, non_negative_integer, positive_integer
+from hkd.terminal_output import print_line
 
 
 def add_to(data_sets: Commands[argparse.ArgumentParser]) -> None:
@@ -51,5 +52,6 @@ def _run_synthetic(options: argparse.Namespace) -> None:
         width=options.width,
         seed=options.seed,
     )
-    print(f"wrote {paths[0]}\nwrote {paths[1]}")
+    for path in paths:
+        print_line(f"wrote {path}")
     draw_previews(paths, options.preview)
