@@ -1,0 +1,65 @@
+"""Texts that do harm where they are printed or written as they are."""
+
+from __future__ import annotations
+
+TEXTS = {
+    "colour": "\x1b[31mred\x1b[0m",
+    "window title": "\x1b]0;title\x07",
+    "hyperlink": "\x1b]8;;http://evil.example\x1b\\text\x1b]8;;\x1b\\",
+    "clear screen": "\x1b[2J\x1b[H",
+    "clipboard": "\x1b]52;c;ZXZpbA==\x07",
+    "report of the cursor": "\x1b[6n",
+    "C1 control": "\x9b31mred\x9c",
+    "line break": "one\nerror: two",
+    "carriage return": "failed\rfinished",
+    "backspace": "evil\b\b\b\bgood",
+    "form feed and vertical tab": "a\x0cb\x0bc",
+    "next line, line and paragraph separator": "a\x85b\u2028c\u2029d",
+    "NUL and DEL": "a\x00b\x7fc",
+    "right-to-left override": "trial\u202e100-lairt",
+    "isolates": "a\u2066b\u2067c\u2069",
+    "zero width": "tri\u200bal\u200d\ufeff",
+    "soft hyphen": "tri\u00adal",
+    "tag characters": "a\U000e0041\U000e007f",
+    "private use": "a\ue000b",
+    "markup of rich": "[red]x[/red] [link=http://evil.example]y[/link] [/z]",
+    "closing tag of rich": "[/]",
+    "script": "<script>alert(1)</script>",
+    "attribute": '"><img src=x onerror=alert(1)>',
+    "entity": "&lt;b&gt; &#x1b;",
+    "end of title and style": "</title></style></pre><script>x</script>",
+    "table of Markdown": "a | b |\n| c | d",
+    "link and image of Markdown": "[x](javascript:alert(1)) ![y](http://evil.example/z.png)",
+    "automatic link": "<http://evil.example> https://evil.example www.evil.example",
+    "code and emphasis of Markdown": "`a` **b** __c__ ~~d~~",
+    "backslash before a pipe": "a\\| b",
+    "mention and reference": "@everyone #1",
+    "formula": '=HYPERLINK("http://evil.example","x")',
+    "formula by plus": "+1+cmd|' /C calc'!A0",
+    "formula by minus": "-2+3+cmd|' /C calc'!A0",
+    "formula by at": "@SUM(1+1)*cmd|' /C calc'!A0",
+    "formula after blanks": "  =1+1",
+    "formula after a tab": "\t=1+1",
+    "formula after a return": "\r=1+1",
+    "formula after a line break": "\n=1+1",
+    "formula after a quotation mark": '"=1+1"',
+    "formula after a separator": "a,=1+1\t=2+2;=3+3",
+    "formula in full width": "\uff1d1+1",
+    "fraction of matplotlib": r"$\frac{$",
+    "one dollar": "$",
+    "escaped dollar": r"\$\frac{a}$",
+    "unknown command of matplotlib": r"$\undefined$",
+    "leading underscore": "_hidden",
+    "percent and braces": "%s %(x)s {0} {x}",
+    "very long": "x" * 5000,
+    "path": "../../outside",
+    "absolute path": "/tmp/outside",
+    "option": "--help",
+    "command of a shell": "$(id) `id`; id",
+}
+"""By the kind of harm."""
+
+
+def is_harmless_on_terminal(text: str) -> bool:
+    """Whether text has no control, formatting or unassigned character but line breaks."""
+    return all(line.isprintable() for line in text.split("\n"))
