@@ -27,6 +27,7 @@ NoteKind = Literal[
     "images_excluded",
     "files_hidden",
     "files_without_annotations",
+    "annotations_not_read",
     "categories_unused",
     "files_replaced",
     "splits_missing",

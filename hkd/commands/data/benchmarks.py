@@ -110,7 +110,7 @@ def _add_citypersons(data_sets: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_citypersons(options: argparse.Namespace) -> None:
-    from hkd.data.sources.citypersons import convert
+    from hkd.data.sources.citypersons.convert import convert
 
     reject_preview_without_images(options)
     summary = convert(

@@ -1,0 +1,56 @@
+"""Annotated images that are not on the disk: one of several archives was not downloaded, or some files are lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hkd.coco.notes import Note, counted_note
+from hkd.data.conversion.splits import Split
+
+
+def leave_out_missing_images(
+    splits: Sequence[Split], image_root: Path, problems: list[str]
+) -> tuple[list[Split], list[Note]]:
+    """Leave out images without a file, and splits without any.
+
+    Ids of the other images do not change, so that detections on them remain valid. No image at all is a problem.
+
+    Returns:
+        The splits, and a note on each of them that is not complete.
+    """
+    kept = []
+    notes = []
+    for split in splits:
+        present = {image["id"] for image in split.images if _is_file(image_root / image["file_name"])}
+        missing = [image for image in split.images if image["id"] not in present]
+        if not missing:
+            kept.append(split)
+        elif not present:
+            sentence = f"left out, because none of its {len(missing)} images is in '{image_root}'"
+            notes.append(Note("splits_missing", 1, sentence, split=split.name))
+        else:
+            notes += counted_note(
+                "images_missing",
+                [image["file_name"] for image in missing],
+                f"left out {{count}} of {len(split.images)} images, which are not in '{image_root}' (first: {{first}});"
+                " miss rates are not those of the complete data set",
+                split.name,
+            )
+            images = [image for image in split.images if image["id"] in present]
+            boxes = [record for record in split.annotations if record["image_id"] in present]
+            kept.append(replace(split, images=images, annotations=boxes))
+    if splits and not kept and not problems:
+        first = splits[0].images[0]["file_name"]
+        count = sum(len(split.images) for split in splits)
+        problems.append(f"none of the {count} annotated images is in '{image_root}' (first: {first}); put them there")
+        return list(splits), []
+    return kept, notes
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have, or a folder that cannot be read
+        return False
