@@ -177,25 +177,32 @@ def plain_eurocity(content: bytes) -> Found:
 
     def visit(children: list[Any]) -> None:
         for one in children:
-            tags = one.get("tags", [])
+            tags = one.get("tags") or []
             hidden = [tag.split(">")[1] for tag in tags if tag.startswith(("occluded>", "truncated>"))]
             if not all(share in ("10", "40", "80") for share in hidden):
                 raise MalformedError(f"{tags} are no tags")
-            is_person = one["identity"] == "pedestrian"
+            identity = one.get("identity") or "unknown"
+            is_person = identity == "pedestrian"
             is_unreal = any(tag in ("depiction", "reflection") for tag in tags)
-            is_vehicle = one["identity"].removesuffix("-group") in (
+            is_vehicle = identity.removesuffix("-group") in (
                 *("bicycle", "buggy", "motorbike", "scooter", "tricycle", "wheelchair"),
             )
-            if not is_vehicle and not (is_unreal and not is_person):
+            corners = [_float(one.get(key)) for key in ("x0", "y0", "x1", "y1")]
+            if not is_vehicle and not (is_unreal and not is_person) and corners != [None] * 4:
                 reason = ["depiction", "reflection", "sitting-lying", "behind-glass"]
-                label = next((tag for tag in reason if tag in tags), "") if is_person else one["identity"]
-                box = [one["x0"], one["y0"], one["x1"] - one["x0"], one["y1"] - one["y0"]]
+                label = next((tag for tag in reason if tag in tags), "") if is_person else identity
+                x0, y0, x1, y1 = map(float, corners)
                 visible = min((_VISIBLE[int(share)] for share in hidden), default=1)
-                boxes.append((name, box, int(label != ""), visible, label))
-            visit(one.get("children", []))
+                boxes.append((name, [x0, y0, x1 - x0, y1 - y0], int(label != ""), visible, label))
+            visit(one.get("children") or [])
 
     visit(frame["children"])
-    return [(name, frame["imagewidth"], frame["imageheight"])], boxes
+    return [(name, _float(frame["imagewidth"]), _float(frame["imageheight"]))], boxes
+
+
+def _float(value: Any) -> Any:
+    """A number, also from text in decimal digits; None for null."""
+    return float(value) if isinstance(value, str) and _DECIMAL.fullmatch(value) else value
 
 
 def plain_pennfudan(content: bytes) -> Found:
