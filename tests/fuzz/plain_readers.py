@@ -176,6 +176,7 @@ def plain_eurocity(content: bytes) -> Found:
     boxes: list[Box] = []
 
     def visit(children: list[Any]) -> None:
+        """These children, then those below each of them."""
         for one in children:
             tags = one.get("tags") or []
             hidden = [tag.split(">")[1] for tag in tags if tag.startswith(("occluded>", "truncated>"))]
@@ -194,7 +195,9 @@ def plain_eurocity(content: bytes) -> Found:
                 x0, y0, x1, y1 = map(float, corners)
                 visible = min((_VISIBLE[int(share)] for share in hidden), default=1)
                 boxes.append((name, [x0, y0, x1 - x0, y1 - y0], int(label != ""), visible, label))
-            visit(one.get("children") or [])
+        below = [child for one in children for child in one.get("children") or []]
+        if below:
+            visit(below)
 
     visit(frame["children"])
     return [(name, _float(frame["imagewidth"]), _float(frame["imageheight"]))], boxes

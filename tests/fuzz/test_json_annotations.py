@@ -199,7 +199,7 @@ def test_mutated_eurocity_labels(tmp_path: Path) -> None:
     file.write_text(json.dumps(FRAME))
 
     def check(content: bytes) -> Outcome:
-        return check_conversion(root, file, content, ("eurocity",), plain_eurocity, RECORD)
+        return check_conversion(root, file, content, ("eurocity",), plain_eurocity, f"{RECORD}|imagewidth")
 
     _some_of_each(fuzz(broken_json(FRAME), check, 90))
 

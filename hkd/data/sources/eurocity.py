@@ -26,7 +26,7 @@ from typing import Any
 from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.reading import read_json
-from hkd.coco.parsing.values import shown
+from hkd.coco.parsing.values import is_pixel_count, shown
 from hkd.data.conversion.missing_images import leave_out_missing_images
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split, drop_unusable_boxes
@@ -164,15 +164,14 @@ def _read_split(root: Path, time: str, part: str, progress: bool, found: _Findin
         if not isinstance(frame, dict) or not isinstance(frame.get("children"), list):
             found.problems.append(f"{where}: must be an object with imagewidth, imageheight and a list 'children'")
             continue
+        width, height = _number(frame.get("imagewidth")), _number(frame.get("imageheight"))
+        if not is_pixel_count(width) or not is_pixel_count(height):
+            size = f"{shown(width)} x {shown(height)}"
+            found.problems.append(f"{where}: imagewidth x imageheight is {size}; both must be integers of at least 1")
+            continue
         image_id = len(split.images) + 1
-        split.images.append(
-            {
-                "id": image_id,
-                "file_name": f"{time}/img/{part}/{name.as_posix()}.png",
-                "height": _number(frame.get("imageheight")),
-                "width": _number(frame.get("imagewidth")),
-            }
-        )
+        file_name = f"{time}/img/{part}/{name.as_posix()}.png"
+        split.images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
         for record in _records(frame["children"], where, found):
             split.annotations.append({"image_id": image_id, **record})
     return split
