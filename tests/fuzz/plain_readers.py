@@ -280,7 +280,7 @@ def plain_yolo_places(labels: bytes) -> Any:
 
 def plain_bbgt(content: bytes) -> Found:
     """Objects of the frame ``set06_V000_I00029``."""
-    head, *lines = content.decode().splitlines()
+    head, *lines = content.decode().removeprefix("\ufeff").splitlines()
     if re.fullmatch(r"%\s*bbGt version=3\s*", head) is None:
         raise MalformedError(f"{head!r} is no head")
     name = "set06_V000_I00029.jpg"

@@ -6,6 +6,7 @@ The first line is ``% bbGt version=3``. Each further line is an object: label, x
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from pathlib import Path
@@ -23,10 +24,19 @@ _COLUMNS = "label x y width height occluded visible_x visible_y visible_width vi
 _COLUMN_COUNT = len(_COLUMNS.split())
 
 
+def starts_as_bbgt(path: Path) -> bool:
+    """Whether the first line may be that of this format; detections of a frame start with a number, or are empty."""
+    try:
+        with path.open("rb") as file:
+            return file.read(8).removeprefix(codecs.BOM_UTF8).startswith(b"%")
+    except OSError:
+        return True  # reading it will report the cause
+
+
 def read_bbgt(path: Path, problems: list[str]) -> tuple[VideoObject, ...]:
     """Read the objects of one image; add a message with file and line to ``problems`` for each invalid line."""
     try:
-        lines = re.split(r"\r\n|\r|\n", read_bounded(path, LARGEST_FILE_BYTES).decode("utf-8"))
+        lines = re.split(r"\r\n|\r|\n", read_bounded(path, LARGEST_FILE_BYTES).decode("utf-8-sig"))
     except OSError as error:
         problems.append(f"{path}: the file cannot be read ({error.strerror})")
         return ()
@@ -36,7 +46,9 @@ def read_bbgt(path: Path, problems: list[str]) -> tuple[VideoObject, ...]:
     head = _HEAD.fullmatch(lines[0])
     if head is None or head[1] != _VERSION:
         found = repr(lines[0][:80]) if lines[0] else "nothing"
-        problems.append(f"{path}, line 1: found {found}; it must be '% bbGt version={_VERSION}'")
+        problems.append(
+            f"{path}, line 1: found {found}; it must be '% bbGt version={_VERSION}', also if the image has no objects"
+        )
         return ()
     objects = []
     for number, line in enumerate(lines[1:], 2):

@@ -1,8 +1,9 @@
 """The Caltech Pedestrian data set (Dollar, Wojek, Schiele, Perona, PAMI 2012) to COCO JSON.
 
-Original annotations are ``.vbb`` files. New annotations (Zhang, Benenson, Omran, Hosang, Schiele, CVPR 2016) are a text
-file per image, or a COCO-style JSON derived from them. Every n-th frame is used, starting with the n-th: with 30, as in
-the benchmark, frames 29, 59 and so on, counted from 0. Sets 00 to 05 are ``train``, 06 to 10 ``test``.
+Original annotations are ``.vbb`` files, or the text files of single frames that Dollar's dbExtract makes of them. New
+annotations (Zhang, Benenson, Omran, Hosang, Schiele, CVPR 2016) are a text file per image, or a COCO-style JSON derived
+from them. Every n-th frame is used, starting with the n-th: with 30, as in the benchmark, frames 29, 59 and so on,
+counted from 0. Sets 00 to 05 are ``train``, 06 to 10 ``test``.
 
 Coordinates are not shifted, as in the reference evaluation.
 
@@ -12,7 +13,8 @@ videos and the new annotations as text files are read as documented by Dollar's 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +24,7 @@ from hkd.coco.parsing.errors import AnnotationError
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary
+from hkd.data.conversion.values import hidden_files_note
 from hkd.data.conversion.writing import write_splits
 from hkd.data.sources.caltech.bbgt import read_bbgt
 from hkd.data.sources.caltech.files import (
@@ -89,7 +92,7 @@ def convert(
     read = _read_original if annotations == "original" else _read_new
     objects = read(files, every, problems, notes, progress)
     if not objects and not problems:
-        problems.append(_nothing_found(annotations, every))
+        problems.append(_nothing_found(annotations, every, files))
     keys = sorted(objects)
     image_root, names = out / FRAME_FOLDER, {key: f"{frame_name(key)}.jpg" for key in keys}
     if not annotations_only and not problems:
@@ -97,6 +100,7 @@ def convert(
         notes += frame_notes
     if problems:
         raise AnnotationError(problems, str(root))
+    notes += hidden_files_note(files.hidden)
     splits = _splits(objects, names, notes)
     return write_splits(
         splits,
@@ -112,25 +116,41 @@ def convert(
 
 
 def _splits(objects: Objects, names: Mapping[FrameKey, str], notes: list[Note]) -> list[Split]:
-    """The training and test split, if they have frames, without unusable boxes, which are reported in ``notes``."""
+    """The training and test split, as far as they have frames, without unusable boxes, which are noted.
+
+    Image ids are those of all annotated frames, so that they stay the same if some frames are missing.
+    """
     splits = []
     for name, is_test in (("train", False), ("test", True)):
         chosen = [key for key in sorted(objects) if (key[0] >= _FIRST_TEST_SET) == is_test]
-        if chosen:
-            split, dropped = drop_unusable_boxes(_split(name, chosen, objects, names))
+        split = _split(name, chosen, objects, names)
+        if split.images:
+            split, dropped = drop_unusable_boxes(split)
             splits.append(split)
             notes += dropped
+        elif chosen:
+            notes.append(Note("splits_missing", 1, f"left out, none of its {len(chosen)} frames is there", split=name))
     return splits
 
 
-def _nothing_found(annotations: str, every: int) -> str:
+def _nothing_found(annotations: str, every: int, files: CaltechFiles) -> str:
     wanted = "setNN/VNNN.vbb" if annotations == "original" else "setNN_VNNN_INNNNN.txt or new_annotations*.json"
-    return (
+    sentence = (
         f"found no annotation of one in {every} frames; name a folder that contains {wanted}, of sets 00 to {LAST_SET}"
+    )
+    if not files.other_texts:
+        return sentence
+    return (
+        f"{sentence}; {len(files.other_texts)} texts of frames do not start with '% bbGt version=3' (first:"
+        f" '{files.other_texts[0]}'): if they are detections, evaluate them with `hkd evaluate --detections FOLDER`"
     )
 
 
 def _read_original(files: CaltechFiles, every: int, problems: list[str], notes: list[Note], progress: bool) -> Objects:
+    if not files.annotations and files.texts:
+        sentence = f"read {len(files.texts)} texts of single frames, because there is no .vbb file"
+        notes.append(Note("other", len(files.texts), sentence))
+        return _read_frames(_texts(files, problems, progress), every, problems, notes)
     objects: dict[FrameKey, Sequence[VideoObject]] = {}
     known = [(video, path) for video, path in sorted(files.annotations.items()) if video[0] <= LAST_SET]
     for (set_number, video_number), path in track_progress(known, "Reading annotations", shown=progress):
@@ -149,26 +169,38 @@ def _read_original(files: CaltechFiles, every: int, problems: list[str], notes: 
 
 
 def _read_new(files: CaltechFiles, every: int, problems: list[str], notes: list[Note], progress: bool) -> Objects:
+    frames = chain(_texts(files, problems, progress), _documents(files, problems, notes))
+    return _read_frames(frames, every, problems, notes)
+
+
+def _read_frames(
+    frames: Iterable[tuple[FrameKey, Sequence[VideoObject]]], every: int, problems: list[str], notes: list[Note]
+) -> Objects:
     objects: dict[FrameKey, Sequence[VideoObject]] = {}
-    dropped_classes = 0
-    for key, found in _new_annotations(files, problems, notes, progress):
+    num_dropped = 0
+    for key, found in frames:
         if key in objects:
             problems.append(f"{frame_name(key)} is annotated twice; keep the text files or the JSON, not both")
         elif key[0] > LAST_SET or (key[2] + 1) % every:
-            dropped_classes += 1
+            num_dropped += 1
         else:
             objects[key] = found
-    if dropped_classes:
-        sentence = f"dropped {dropped_classes} annotated frames: not one in {every}, or of sets beyond {LAST_SET}"
-        notes.append(Note("images_excluded", dropped_classes, sentence))
+    if num_dropped:
+        sentence = f"dropped {num_dropped} annotated frames: not one in {every}, or of sets beyond {LAST_SET}"
+        notes.append(Note("images_excluded", num_dropped, sentence))
     return objects
 
 
-def _new_annotations(
-    files: CaltechFiles, problems: list[str], notes: list[Note], progress: bool
+def _texts(
+    files: CaltechFiles, problems: list[str], progress: bool
 ) -> Iterator[tuple[FrameKey, Sequence[VideoObject]]]:
-    for key, path in track_progress(sorted(files.new_texts.items()), "Reading annotations", shown=progress):
+    for key, path in track_progress(sorted(files.texts.items()), "Reading annotations", shown=progress):
         yield key, read_bbgt(path, problems)
+
+
+def _documents(
+    files: CaltechFiles, problems: list[str], notes: list[Note]
+) -> Iterator[tuple[FrameKey, Sequence[VideoObject]]]:
     for path in files.new_documents:
         try:
             document = read_annotations(path, check_images=False)
@@ -194,11 +226,12 @@ def _new_annotations(
 
 
 def _split(name: str, keys: Sequence[FrameKey], objects: Objects, names: Mapping[FrameKey, str]) -> Split:
+    numbered = [(image_id, key) for image_id, key in enumerate(keys, 1) if key in names]
     images = [
         {"id": image_id, "file_name": names[key], "height": FRAME_HEIGHT, "width": FRAME_WIDTH}
-        for image_id, key in enumerate(keys, 1)
+        for image_id, key in numbered
     ]
-    annotations = [_annotation(image_id, found) for image_id, key in enumerate(keys, 1) for found in objects[key]]
+    annotations = [_annotation(image_id, found) for image_id, key in numbered for found in objects[key]]
     return Split(name, images, annotations)
 
 

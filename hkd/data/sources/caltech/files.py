@@ -1,8 +1,10 @@
 """Search for the files of the Caltech Pedestrian data set, and collection of its frames in one folder.
 
-Layouts depend on the tool that unpacked the data set, so files are recognized by their names, in any sub-folder:
-``setNN/VNNN.vbb`` and ``setNN/VNNN.seq``; frames ``setNN_VNNN_INNNNN.jpg`` or ``setNN/VNNN/INNNNN.jpg`` (or ``.png``),
-counted from 0; new annotations ``setNN_VNNN_INNNNN.txt`` (or ``.jpg.txt``) and ``new_annotations*.json``.
+Layouts depend on the tool that unpacked the data set, so files are recognized by their names, in any sub-folder and in
+any case: ``setNN/VNNN.vbb`` and ``setNN/VNNN.seq``; frames ``setNN_VNNN_INNNNN.jpg``, ``setNN/VNNN/INNNNN.jpg`` or
+``setNN/VNNN/images/INNNNN.jpg`` (or ``.png``), counted from 0; annotations of single frames
+``setNN_VNNN_INNNNN.txt`` (or ``.jpg.txt``), ``setNN/VNNN/INNNNN.txt`` (as Dollar's dbExtract writes them) or
+``setNN/VNNN/annotations/INNNNN.txt``; ``new_annotations*.json``.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from hkd.coco.notes import Note
+from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.reading import read_bounded
 from hkd.data.conversion.progress import track_progress
+from hkd.data.sources.caltech.bbgt import starts_as_bbgt
 from hkd.data.sources.caltech.seq import LARGEST_FRAME_BYTES, SeqVideo, open_seq
 from hkd.files import write_atomically
+from hkd.image_files.listing import is_hidden
 
 VideoKey = tuple[int, int]
 """Set and video."""
@@ -30,10 +34,13 @@ KeyT = TypeVar("KeyT")
 LAST_SET = 10
 FRAME_FOLDER = "images"
 """Folder of the collected frames in the output folder."""
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-_VIDEO = re.compile(r"set(\d{2})/V(\d{3})")
-_FRAME = re.compile(r"set(\d{2})_V(\d{3})_I(\d{5})")
-_FRAME_IN_FOLDERS = re.compile(r"set(\d{2})/V(\d{3})/I(\d{5})")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+_VIDEO = re.compile(r"set(\d{2})/V(\d{3})", re.IGNORECASE)
+_USUAL_FRAME = re.compile(r"set(\d{2})_V(\d{3})_I(\d{5})")
+_FRAME = re.compile(_USUAL_FRAME.pattern, re.IGNORECASE)
+_FRAME_IN_FOLDERS = re.compile(r"set(\d{2})/V(\d{3})/I(\d{5})", re.IGNORECASE)
+_FOLDERS_OF_VIDEO = ("images", "annotations")
+"""Folders that may stand between a video's folder and its frames."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,17 @@ class CaltechFiles:
 
     annotations: Mapping[VideoKey, Path]
     """Original annotations, ``.vbb``."""
-    new_texts: Mapping[FrameKey, Path]
+    texts: Mapping[FrameKey, Path]
+    """Annotations of single frames, original or new."""
     new_documents: tuple[Path, ...]
     videos: Mapping[VideoKey, Path]
     """``.seq``."""
     frames: Mapping[FrameKey, Path]
     """Images."""
+    other_texts: tuple[Path, ...]
+    """Named like annotations of single frames, but not such; usually detections."""
+    hidden: tuple[str, ...]
+    """Files that were not looked at, because they are hidden or backups."""
 
 
 def frame_name(key: FrameKey) -> str:
@@ -57,8 +69,7 @@ def frame_name(key: FrameKey) -> str:
 
 def frame_key(file_name: str) -> FrameKey | None:
     """Frame of a file with the usual name ``setNN_VNNN_INNNNN``; ``None`` for other names."""
-    match = _FRAME.fullmatch(PurePosixPath(file_name).stem)
-    return None if match is None else (int(match[1]), int(match[2]), int(match[3]))
+    return _key(_USUAL_FRAME.fullmatch(PurePosixPath(file_name).stem))
 
 
 def find_files(root: Path, out: Path, problems: list[str]) -> CaltechFiles:
@@ -71,27 +82,56 @@ def find_files(root: Path, out: Path, problems: list[str]) -> CaltechFiles:
     videos: dict[VideoKey, Path] = {}
     frames: dict[FrameKey, Path] = {}
     documents: list[Path] = []
-    for path in _files_below(root, (out / FRAME_FOLDER).resolve()):
+    other_texts: list[Path] = []
+    hidden: list[str] = []
+    for path in files_below(root, (out / FRAME_FOLDER).resolve()):
         suffix = path.suffix.lower()
-        in_folders = path.with_suffix("").as_posix().split("/")
-        if suffix in (".vbb", ".seq"):
-            video = _VIDEO.fullmatch("/".join(in_folders[-2:]))
+        if suffix not in (".vbb", ".seq", ".txt", ".json", *IMAGE_SUFFIXES):
+            continue
+        if is_hidden(path.relative_to(root)):
+            hidden.append(path.relative_to(root).as_posix())
+        elif suffix in (".vbb", ".seq"):
+            video = _VIDEO.fullmatch("/".join(path.with_suffix("").parts[-2:]))
             if video is not None:
-                found = annotations if suffix == ".vbb" else videos
-                _add(found, (int(video[1]), int(video[2])), path, problems)
-        elif suffix in (".txt", *_IMAGE_SUFFIXES):
-            stem = path.name.removesuffix(path.suffix)
-            if suffix == ".txt":
-                stem = re.sub(r"\.(jpe?g|png)$", "", stem)
-            match = _FRAME.fullmatch(stem)
-            if match is None and suffix != ".txt":
-                match = _FRAME_IN_FOLDERS.fullmatch("/".join(in_folders[-3:]))
-            if match is not None:
-                key = (int(match[1]), int(match[2]), int(match[3]))
-                _add(texts if suffix == ".txt" else frames, key, path, problems)
-        elif suffix == ".json" and path.name.startswith("new_annotations"):
-            documents.append(path)
-    return CaltechFiles(annotations, texts, tuple(documents), videos, frames)
+                _add(annotations if suffix == ".vbb" else videos, (int(video[1]), int(video[2])), path, problems)
+        elif suffix == ".json":
+            documents += [path] if path.name.startswith("new_annotations") else []
+        elif (key := frame_of_path(path, _FOLDERS_OF_VIDEO)) is not None:
+            if suffix != ".txt":
+                _add(frames, key, path, problems)
+            elif _has_usual_name(path) or starts_as_bbgt(path):
+                _add(texts, key, path, problems)
+            else:
+                other_texts.append(path)
+    return CaltechFiles(annotations, texts, tuple(documents), videos, frames, tuple(other_texts), tuple(hidden))
+
+
+def frame_of_path(path: Path, folders_of_video: tuple[str, ...]) -> FrameKey | None:
+    """Frame of an image or text, from its name (``setNN_VNNN_INNNNN``) or its folders (``setNN/VNNN/INNNNN``).
+
+    Args:
+        path: of the file.
+        folders_of_video: names of folders that may stand between ``VNNN`` and the file.
+    """
+    stem = _stem(path)
+    parts = [*path.parts[:-1], stem]
+    if path.parent.name.lower() in folders_of_video:
+        del parts[-2]
+    return _key(_FRAME.fullmatch(stem) or _FRAME_IN_FOLDERS.fullmatch("/".join(parts[-3:])))
+
+
+def _has_usual_name(path: Path) -> bool:
+    return _FRAME.fullmatch(_stem(path)) is not None
+
+
+def _stem(path: Path) -> str:
+    """The name without ending; of texts also without that of their image, as in ``set06_V000_I00029.jpg.txt``."""
+    is_text = path.suffix.lower() == ".txt"
+    return re.sub(r"\.(jpe?g|png)$", "", path.stem, flags=re.IGNORECASE) if is_text else path.stem
+
+
+def _key(match: re.Match[str] | None) -> FrameKey | None:
+    return None if match is None else (int(match[1]), int(match[2]), int(match[3]))
 
 
 def _add(found: dict[KeyT, Path], key: KeyT, path: Path, problems: list[str]) -> None:
@@ -100,7 +140,7 @@ def _add(found: dict[KeyT, Path], key: KeyT, path: Path, problems: list[str]) ->
     found.setdefault(key, path)
 
 
-def _files_below(root: Path, excluded: Path) -> Iterator[Path]:
+def files_below(root: Path, excluded: Path) -> Iterator[Path]:
     """All files, sorted by name; links to folders are followed, each folder once."""
     seen = {excluded}
     for folder, folders, files in os.walk(root, followlinks=True):
@@ -116,22 +156,23 @@ def _files_below(root: Path, excluded: Path) -> Iterator[Path]:
 def place_frames(
     wanted: Sequence[FrameKey], files: CaltechFiles, root: Path, out: Path, problems: list[str], *, shown: bool
 ) -> tuple[Path, dict[FrameKey, str], list[Note]]:
-    """Provide every wanted frame as an image file with the usual name.
+    """Provide every wanted frame that exists as an image file with the usual name.
 
     If all frames are such files already, they are used in place. Otherwise all frames are collected in
     ``<out>/images``: compressed frames of a ``.seq`` file are copied, uncompressed ones written as PNG.
 
     Returns:
-        The root of the images, the path of each frame relative to it, and notes for the user. Missing frames are added
-        to ``problems``, one message per video.
+        The root of the images, the path of each frame relative to it, and notes for the user. Frames that are missing
+        are absent, and counted in a note. If all are missing, that is a problem.
     """
-    if all(key in files.frames and frame_key(files.frames[key].name) == key for key in wanted):
-        return root, {key: files.frames[key].relative_to(root).as_posix() for key in wanted}, []
-    by_video: dict[VideoKey, list[FrameKey]] = {}
-    for key in wanted:
-        by_video.setdefault(key[:2], []).append(key)
-    sources: dict[VideoKey, SeqVideo | None] = {}
     notes: list[Note] = []
+    by_video: dict[VideoKey, list[FrameKey]] = {}
+    for key in _available(wanted, files, problems, notes):
+        by_video.setdefault(key[:2], []).append(key)
+    available = [key for keys in by_video.values() for key in keys]
+    if all(key in files.frames and frame_key(files.frames[key].name) == key for key in available):
+        return root, {key: files.frames[key].relative_to(root).as_posix() for key in available}, notes
+    sources: dict[VideoKey, SeqVideo | None] = {}
     for video, keys in by_video.items():
         sources[video] = _source(video, keys, files, problems, notes)
     if problems:
@@ -157,19 +198,37 @@ def place_frames(
     return images, names, notes
 
 
+def _available(
+    wanted: Sequence[FrameKey], files: CaltechFiles, problems: list[str], notes: list[Note]
+) -> list[FrameKey]:
+    """The frames that are image files or in a video; the others are counted, or all of them a problem."""
+    missing: dict[VideoKey, list[FrameKey]] = {}
+    for key in wanted:
+        if key not in files.frames and key[:2] not in files.videos:
+            missing.setdefault(key[:2], []).append(key)
+    lost = [key for keys in missing.values() for key in keys]
+    if lost and len(lost) == len(wanted):
+        for video, keys in missing.items():
+            name = "set{:02d}/V{:03d}".format(*video)
+            problems.append(
+                f"{name}: {len(keys)} of {len(keys)} frames are missing (first: {frame_name(keys[0])}), and there is no"
+                f" {name}.seq; add the video or its frames, or convert the annotations only (--annotations-only)"
+            )
+    notes += counted_note(
+        "images_missing",
+        list(map(frame_name, lost)),
+        f"left out {{count}} of {len(wanted)} annotated frames, of {len(missing)} videos, because neither the frame nor"
+        " the .seq of its video is there (first: {first})",
+    )
+    absent = set(lost)
+    return [key for key in wanted if key not in absent]
+
+
 def _source(
     video: VideoKey, keys: Sequence[FrameKey], files: CaltechFiles, problems: list[str], notes: list[Note]
 ) -> SeqVideo | None:
-    """The video that contains the frames; ``None`` if they are image files or missing."""
-    name = "set{:02d}/V{:03d}".format(*video)
-    missing = [key for key in keys if key not in files.frames]
-    if not missing:
-        return None
-    if video not in files.videos:
-        problems.append(
-            f"{name}: {len(missing)} of {len(keys)} frames are missing (first: {frame_name(missing[0])}), and there is"
-            f" no {name}.seq; add the video or its frames, or convert the annotations only"
-        )
+    """The video that contains the frames; ``None`` if they are image files."""
+    if all(key in files.frames for key in keys):
         return None
     try:
         source = open_seq(files.videos[video])

@@ -71,7 +71,10 @@ def read_vbb(path: Path, every: int = 30) -> VideoAnnotation:
         raise AnnotationError([f"{error}; a .vbb of Caltech is needed here"], str(path)) from error
     problems: list[str] = []
     if frame_count != len(frames):
-        problems.append(f"nFrame is {frame_count}, but objLists holds {len(frames)} frames; the file is damaged")
+        problems.append(
+            f"nFrame is {frame_count}, but objLists holds {len(frames)} frames;"
+            " perhaps the file is damaged: copy it again"
+        )
     objects = {frame: _frame(frames[frame], labels, frame, problems) for frame in sampled_frames(len(frames), every)}
     if problems:
         raise AnnotationError(problems, str(path))

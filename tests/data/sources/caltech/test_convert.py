@@ -148,17 +148,37 @@ def test_png_video_yields_png_files(root: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "train.json").exists()
 
 
-def test_missing_frames_are_reported_by_video(root: Path, tmp_path: Path) -> None:
+def test_frames_that_are_all_missing_are_reported_by_video(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError) as caught:
+        convert(root, tmp_path / "out", every=3, progress=False)
+    first, second = caught.value.problems
+    assert first == (
+        "set05/V001: 2 of 2 frames are missing (first: set05_V001_I00002), and there is no set05/V001.seq; add the"
+        " video or its frames, or convert the annotations only (--annotations-only)"
+    )
+    assert second.startswith("set06/V000: 2 of 2 frames are missing")
+
+
+def test_missing_frames_are_left_out_and_ids_remain(root: Path, tmp_path: Path) -> None:
+    frame = root / "set06_V000_I00005.jpg"
+    frame.write_bytes(_frame(1))
+    summary = convert(root, tmp_path / "out", every=3, progress=False)
+    assert [path.name for path in summary.paths] == ["test.json"]
+    # The second of the test set's two sampled frames: its id is 2 although the first is missing.
+    assert [image["id"] for image in _document(summary.paths[0])["images"]] == [2]
+    assert [(note.kind, note.count, note.split) for note in summary.notes] == [
+        ("images_missing", 3, None),
+        ("splits_missing", 1, "train"),
+    ]
+
+
+def test_too_short_video_is_reported(root: Path, tmp_path: Path) -> None:
     (root / "set06").mkdir()
     frames = [_frame(1)] * 5
     (root / "set06" / "V000.seq").write_bytes(compressed_seq(frames, (640, 480)))
     with pytest.raises(AnnotationError) as caught:
         convert(root, tmp_path / "out", every=3, progress=False)
-    absent, short = caught.value.problems
-    assert absent == (
-        "set05/V001: 2 of 2 frames are missing (first: set05_V001_I00002), and there is no set05/V001.seq; add the"
-        " video or its frames, or convert the annotations only"
-    )
+    (short,) = caught.value.problems
     assert short == (
         f"{root / 'set06' / 'V000.seq'}: it holds 5 frames, but 1 annotated ones come after them (first: frame 5,"
         " counted from 0); is the file truncated?"
@@ -188,7 +208,7 @@ def test_frames_of_other_size_are_rejected(root: Path, tmp_path: Path) -> None:
     small = encoded(np.zeros((48, 64, 3), dtype=np.uint8), "JPEG")
     for name in ("set05/V001", "set06/V000"):
         (root / "annotations" / f"{name}.seq").write_bytes(compressed_seq([small] * 6, (64, 48)))
-    with pytest.raises(AnnotationError, match="is 64 x 48 pixels .width x height., but annotated as 640 x 480"):
+    with pytest.raises(AnnotationError, match="is 64 x 48 pixels .* but annotated as 640 x 480"):
         convert(root, tmp_path / "out", every=3, progress=False)
     assert not (tmp_path / "out" / "test.json").exists()
 
@@ -256,6 +276,59 @@ def test_new_annotations_are_read_from_text(tmp_path: Path) -> None:
         (0.25, 0, "person"),
         (1, 1, "person"),
     ]
+
+
+@pytest.mark.parametrize("annotations", ["original", "new"])
+@pytest.mark.parametrize(
+    "name", ["annotations/set06/V000/I00029.txt", "set06/V000/annotations/I00029.txt", "SET06/v000/i00029.TXT"]
+)
+def test_texts_in_folders_of_videos_are_read(tmp_path: Path, name: str, annotations: Any) -> None:
+    root = tmp_path / "extracted"
+    (root / name).parent.mkdir(parents=True)
+    (root / name).write_bytes(b"\xef\xbb\xbf" + _TEXT.encode())
+    # Detections of a frame are text as well, and no annotations.
+    (root / "res" / "set06" / "V000").mkdir(parents=True)
+    (root / "res" / "set06" / "V000" / "I00029.txt").write_text("100,100,41,100,0.9\n")
+    summary = convert(root, tmp_path / "out", annotations=annotations, annotations_only=True, progress=False)
+    assert _names(summary.paths[0]) == ["set06_V000_I00029.jpg"]
+    # As in the test above: 30 x 15 of 30 x 60 pixels.
+    assert [one["vis_ratio"] for one in _document(summary.paths[0])["annotations"]] == [0.25, 1]
+    assert [note.kind for note in summary.notes] == (["other"] if annotations == "original" else [])
+
+
+def test_original_annotations_are_preferred_to_texts(root: Path, tmp_path: Path) -> None:
+    (root / "set06_V000_I00029.txt").write_text(_TEXT)
+    assert convert(root, tmp_path / "out", every=3, annotations_only=True, progress=False).boxes == 6
+
+
+def test_folder_of_detections_is_named_as_such(tmp_path: Path) -> None:
+    root = tmp_path / "res"
+    (root / "set06" / "V000").mkdir(parents=True)
+    (root / "set06" / "V000" / "I00029.txt").write_text("100,100,41,100,0.9\n")
+    with pytest.raises(AnnotationError, match="1 texts of frames .*I00029.txt.*hkd evaluate --detections"):
+        convert(root, tmp_path / "out", annotations_only=True, progress=False)
+
+
+@pytest.mark.parametrize("name", ["set06/V000/images/I00002.png", "images/SET06/V000/I00002.JPG"])
+def test_frames_of_extraction_scripts_are_found(root: Path, tmp_path: Path, name: str) -> None:
+    shutil.rmtree(root / "annotations" / "set05")
+    frames = [[], [], [_PERSON]]
+    write_vbb(root / "annotations" / "set06" / "V000.vbb", ["person"], frames)
+    (root / name).parent.mkdir(parents=True)
+    kind = "PNG" if name.endswith("png") else "JPEG"
+    (root / name).write_bytes(encoded(np.zeros((480, 640, 3), dtype=np.uint8), kind))
+    summary = convert(root, tmp_path / "out", every=3, progress=False)
+    assert [image.image_id for image in read_annotations(summary.paths[0]).images] == [1]
+    assert _names(summary.paths[0]) == [f"set06_V000_I00002.{name[-3:].lower()}"]
+
+
+def test_upper_case_annotations_are_found_and_hidden_ones_left_out(root: Path, tmp_path: Path) -> None:
+    (root / "annotations" / "set06" / "V000.vbb").rename(root / "annotations" / "set06" / "v000.VBB")
+    (root / "annotations" / "set05" / "._V001.vbb").write_bytes(b"\0\5\x16\7")
+    shutil.copytree(root / "annotations", root / "__MACOSX" / "annotations")
+    summary = convert(root, tmp_path / "out", every=3, annotations_only=True, progress=False)
+    (note,) = summary.notes
+    assert (summary.images, note.kind, note.count) == (4, "files_hidden", 4)
 
 
 def test_new_annotations_are_read_from_json(tmp_path: Path) -> None:
