@@ -60,7 +60,8 @@ def _add_caltech(data_sets: Commands[argparse.ArgumentParser]) -> None:
         """\
         Convert the training sets 00 to 05 and the test sets 06 to 10, as far as they exist, sampled as in the
         benchmark. Frames are extracted from setNN/VNNN.seq to the output folder, or used in place if they are already
-        extracted as setNN_VNNN_INNNNN.jpg. Boxes with another label than "person" are ignored.""",
+        extracted as setNN_VNNN_INNNNN.jpg; frames that are missing are left out and counted. Boxes with another label
+        than "person" are ignored.""",
         "folder that contains, in any sub-folder, the annotations (.vbb, or the new ones) and videos (.seq) or frames",
         """\
         hkd data caltech --root downloads/caltech --out data/caltech --preview 12
@@ -73,7 +74,8 @@ def _add_caltech(data_sets: Commands[argparse.ArgumentParser]) -> None:
         "--annotations",
         choices=("original", "new"),
         default="original",
-        help="original: .vbb files; new: the corrected annotations of 2016, text files or JSON (default: original)",
+        help="original: .vbb files, or texts of frames if there is none; new: the corrected annotations of 2016, text"
+        " files or JSON (default: original)",
     )
     add_annotations_only(parser)
     parser.set_defaults(run=_run_caltech)
@@ -98,12 +100,16 @@ def _add_citypersons(data_sets: Commands[argparse.ArgumentParser]) -> None:
     parser = add_data_set(
         data_sets,
         "citypersons",
-        "CityPersons: .mat files, or val_gt.json",
+        "CityPersons: official JSON files, .mat files, or val_gt.json",
         """\
-        Convert anno_train.mat and anno_val.mat (or val_gt.json instead), as far as they exist. Riders, sitting persons,
-        other persons, groups and ignore regions are ignored.""",
-        "folder that contains the annotations and Cityscapes' leftImg8bit",
-        "hkd data citypersons --root downloads/cityscapes --out data/citypersons",
+        Convert the training and validation images, as far as their annotations exist: anno_train.mat and anno_val.mat,
+        else val_gt.json, else the official release, gtBboxCityPersons/{train,val}/CITY/NAME_gtBboxCityPersons.json. All
+        give the same result. Riders, sitting persons, other persons, groups and ignore regions are ignored. Images that
+        are missing are left out and counted.""",
+        "folder that contains the annotations and Cityscapes' leftImg8bit, as their archives unpack",
+        """\
+        hkd data citypersons --root cityscapes --out data/citypersons --preview 12
+        hkd data citypersons --root cityscapes --out truth --annotations-only""",
     )
     add_annotations_only(parser)
     parser.set_defaults(run=_run_citypersons)
@@ -153,8 +159,9 @@ def _add_eurocity(data_sets: Commands[argparse.ArgumentParser]) -> None:
         "eurocity",
         "EuroCity Persons: JSON files",
         """\
-        Convert the day and night, training and validation images, as far as they exist. Riders, distant groups, and
-        people who sit, lie, are behind glass, or are depictions or reflections, are ignored.""",
+        Convert the day and night, training and validation images, as far as they exist. Riders, distant groups, people
+        who sit, lie, are behind glass, or are depictions or reflections, and objects without identity are ignored.
+        Images that are missing are left out and counted.""",
         "folder that contains day and night, or ECP",
         "hkd data eurocity --root downloads/ECP --out data/eurocity --preview 12",
     )
