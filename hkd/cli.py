@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import hkd
-from hkd.commands import detect, evaluate, train
+from hkd.commands import detect, evaluate, init, train
 from hkd.commands.data import command as data
 from hkd.commands.parsing import examples_section, wrapped_paragraphs
 from hkd.terminal_output import ArgumentParser, print_error, tamed_libraries
@@ -64,12 +64,13 @@ def _parser() -> argparse.ArgumentParser:
         prog="hkd",
         description=wrapped_paragraphs(
             """\
-            Distil a strong pedestrian detector into a light one: convert a data set, train a student (with or without
-            a teacher), evaluate its detections, and detect pedestrians in images. `hkd COMMAND --help` describes each
-            command. To search over many students, run `python sweeps/run.py --help`."""
+            Distil a strong pedestrian detector into a light one: start from your own annotations or convert a data set,
+            train a student (with or without a teacher), evaluate its detections, and detect pedestrians in images. `hkd
+            COMMAND --help` describes each command. To search over many students, run `python sweeps/run.py --help`."""
         ),
         epilog=examples_section(
             """\
+            hkd init --annotations mine.json --images photos
             hkd data pennfudan --root downloads/PennFudanPed --out data/pennfudan
             hkd train examples/student_alone.yaml --out runs/student
             hkd detect street.jpg --weights runs/student/student.safetensors --out drawn
@@ -79,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hkd {hkd.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    init.add_to(commands)
     data.add_to(commands)
     train.add_to(commands)
     evaluate.add_to(commands)
