@@ -18,6 +18,7 @@ from hkd.evaluation import comparison
 from hkd.evaluation.comparison import EvaluationReport
 
 COMMANDS = [
+    "init",
     "data",
     *(f"data {source}" for source in ("pennfudan", "caltech", "citypersons", "crowdhuman", "eurocity")),
     *(f"data {source}" for source in ("coco", "yolo", "synthetic")),
@@ -78,8 +79,10 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert ended.value.code == 0
     out = capsys.readouterr().out
-    assert re.findall(r"^    (\w+) ", out, flags=re.MULTILINE) == ["data", "train", "evaluate", "detect"]
-    assert [command for command in ("data", "train", "evaluate", "detect") if f"\n  hkd {command} " not in out] == []
+    assert re.findall(r"^    (\w+) ", out, flags=re.MULTILINE) == ["init", "data", "train", "evaluate", "detect"]
+    assert [
+        command for command in ("init", "data", "train", "evaluate", "detect") if f"\n  hkd {command} " not in out
+    ] == []
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -119,6 +122,9 @@ def test_incomplete_command_line_exits_with_2(arguments: str, capsys: pytest.Cap
         ("data synthetic --out x --train-images 0", '--train-images: found "0"; allowed: integer >= 1'),
         ("data synthetic --out x --height 8", '--height: found "8"; allowed: integer >= 64'),
         ("data synthetic --out x --seed -1", '--seed: found "-1"; allowed: integer >= 0'),
+        ("init --annotations x --input-size 640", '--input-size: found "640"; allowed: WIDTHxHEIGHT'),
+        ("init --annotations x --input-size 640x481", "multiples of 32 from 64 to 8192"),
+        ("init --annotations x --validation-fraction 1", 'found "1"; allowed: number > 0 and < 1'),
         ("data caltech --root x --out y --every 0", '--every: found "0"; allowed: integer >= 1'),
         ("data caltech --root x --out y --annotations old", "invalid choice: 'old' (choose from"),
         ("data synthetic --out x --preview 0", '--preview: found "0"; allowed: integer from 1 to 100'),

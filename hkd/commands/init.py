@@ -32,7 +32,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         absolute. Existing files with another content are not overwritten.""",
         """\
         hkd init --annotations mine.json --images photos
-        hkd init --annotations train.json --validation val.json --images photos --out start
+        hkd init --annotations train.json --validation val.json --images photos
         hkd init --annotations mine.json --images photos --input-size 640x480""",
     )
     init.add_argument(
@@ -90,9 +90,10 @@ def _run_init(options: argparse.Namespace) -> None:
     print(report_text(start.proposal, start.image_root, start.split_rule, start.notes))
     write_start(start)
     print(printable(f"wrote {', '.join(map(str, start.contents))}"))
-    config, study = (shlex.quote(str(options.out / name)) for name in ("train.yaml", "study.yaml"))
+    config, study = (shlex.quote(printable(str(options.out / name))) for name in ("train.yaml", "study.yaml"))
     print(
-        f"next:\n  hkd train {config}  # a student with its teacher\n"
+        f"next:\n"
+        f"  hkd train {config} --out runs/train/{start.study_name}  # one student with its teacher\n"
         f"  python sweeps/run.py --config {study} --dry-run  # checks the study, prints its sizes\n"
         f"  python sweeps/run.py --config {study}\n"
         f"  python analysis/pareto.py --study {start.study_name}"

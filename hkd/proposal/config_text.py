@@ -137,8 +137,8 @@ def _data_section(proposal: Proposal, train: Path, validation: Path, image_root:
         f"  image_height: {size.height}",
         f"  image_width: {size.width}",
         _comment(
-            f"Slots for the boxes of an image; the fullest has {proposal.survey.fullest_image_boxes} boxes. An image with"
-            " more boxes than slots is an error.",
+            f"Slots for the boxes of an image; the fullest has {proposal.survey.fullest_image_boxes} boxes. An image"
+            " with more boxes than slots is an error.",
             2,
         ),
         f"  max_objects_per_image: {proposal.max_objects_per_image}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -20,41 +20,45 @@ class ImageSearch:
     missing: tuple[str, ...]
     """Annotated names of the images that are not there."""
     ambiguous: tuple[tuple[str, tuple[str, ...]], ...]
-    """Annotated names that fit several files equally well, with these files."""
+    """Annotated names that fit several files equally well, or a file that fits several names, with these files."""
 
 
-def search_images(images: Sequence[ImageRecord], root: Path, files: Iterable[str]) -> ImageSearch:
+def search_images(images: Sequence[ImageRecord], root: Path, list_files: Callable[[], Sequence[str]]) -> ImageSearch:
     """Find each image below ``root``: at its annotated path, or else where the end of the path is the same.
 
     ``city/a.jpg`` is found at ``images/city/a.jpg`` and at ``a.jpg``. Of several files of the same name, the one
-    that shares most folders with the annotated path is used.
+    that shares most folders with the annotated path is used. A file that fits several images is that of none.
 
     Args:
         images: as annotated.
-        root: folder that was searched.
-        files: image files below ``root``, relative to it, with ``/``; used only if an image is not at its path.
+        root: folder that is searched.
+        list_files: returns the image files in and below ``root``, relative to it, with ``/``; called only if an image
+            is not at its annotated path.
     """
+    elsewhere = [image for image in images if not _is_file(root / image.file_name)]
+    by_name: dict[str, list[str]] = {}
+    for file in list_files() if elsewhere else ():
+        by_name.setdefault(PurePosixPath(file).name, []).append(file)
+    fitting = {image.image_id: _best_fitting(image.file_name, by_name) for image in elsewhere}
+    names_of_file: dict[str, set[str]] = {}
+    for image in elsewhere:
+        for file in fitting[image.image_id]:
+            names_of_file.setdefault(file, set()).add(image.file_name)
+
     found: list[ImageRecord] = []
     missing: list[str] = []
     ambiguous: list[tuple[str, tuple[str, ...]]] = []
-    by_name: dict[str, list[str]] | None = None
-    num_moved = 0
     for image in images:
-        if _is_file(root / image.file_name):
+        files = fitting.get(image.image_id)
+        if files is None:
             found.append(image)
-            continue
-        if by_name is None:
-            by_name = {}
-            for file in files:
-                by_name.setdefault(PurePosixPath(file).name, []).append(file)
-        fitting = _best_fitting(image.file_name, by_name)
-        if not fitting:
+        elif not files:
             missing.append(image.file_name)
-        elif len(fitting) > 1:
-            ambiguous.append((image.file_name, tuple(fitting)))
+        elif len(files) > 1 or len(names_of_file[files[0]]) > 1:
+            ambiguous.append((image.file_name, tuple(files)))
         else:
-            num_moved += 1
-            found.append(replace(image, file_name=fitting[0]))
+            found.append(replace(image, file_name=files[0]))
+    num_moved = len(elsewhere) - len(missing) - len(ambiguous)
     return ImageSearch(tuple(found), num_moved, tuple(missing), tuple(ambiguous))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,14 +54,14 @@ def propose_input_size(images_wh: FloatArray, heights: FloatArray, people_images
     proposed = None
     height = _MIN_SIDE
     while True:
-        width = _nearest_multiple(aspect * height)
-        if proposed is not None and height * width > MAX_PIXELS:
-            return _replace_limit(proposed, "memory")
+        width = min(_nearest_multiple(aspect * height), MAX_PIXELS // height // _MULTIPLE * _MULTIPLE)
+        if proposed is not None and max(aspect * height, _MIN_SIDE) * height > MAX_PIXELS:
+            return replace(proposed, limit="memory")
         proposed = measure_input_size(height, width, images_wh, heights, people_images_wh)
         if proposed.image_scale >= 1:
-            return _replace_limit(proposed, "images")
+            return replace(proposed, limit="images")
         if proposed.low_height >= DETECTABLE_HEIGHT and proposed.image_scale <= _FULL_SIZE:
-            return _replace_limit(proposed, "people")
+            return replace(proposed, limit="people")
         height += _MULTIPLE
 
 
@@ -81,7 +81,3 @@ def measure_input_size(
 
 def _nearest_multiple(pixels: float) -> int:
     return max(_MIN_SIDE, round(pixels / _MULTIPLE) * _MULTIPLE)
-
-
-def _replace_limit(size: InputSize, limit: str) -> InputSize:
-    return InputSize(size.height, size.width, size.image_scale, size.low_height, limit)

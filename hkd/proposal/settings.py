@@ -34,7 +34,9 @@ _STUDENT_STEPS, _TEACHER_STEPS = 1500, 2000
 _EPOCHS = (10, 60)
 """Fewest and most epochs: each image should be seen several times, and a few images not hundreds of times."""
 _PEOPLE_SHARE = 0.1
-"""Fraction of the people that an objective should count."""
+"""Fraction of the people that the reasonable subset must count to be the objective ..."""
+_ENOUGH_PEOPLE = 20
+"""... and their number in the validation images."""
 _MOST_PROPOSALS = 512
 
 
@@ -153,9 +155,10 @@ def _objective(numbers: Survey, validation: Annotations) -> tuple[MissRateName, 
         )
         raise AnnotationError([problem], str(validation.path))
     share = {name: numbers.num_by_subset[name.removeprefix(MR2_PREFIX)] / numbers.num_people for name in measurable}
-    objective = max(measurable, key=share.__getitem__)
-    if share.get(MR2_REASONABLE, 0.0) >= _PEOPLE_SHARE:
-        objective = MR2_REASONABLE
+    widest = max(measurable, key=share.__getitem__)
+    enough = min(_ENOUGH_PEOPLE, in_validation[widest])
+    is_sound = share.get(MR2_REASONABLE, 0.0) >= _PEOPLE_SHARE and in_validation[MR2_REASONABLE] >= enough
+    objective = MR2_REASONABLE if is_sound else widest
     return objective, in_validation[objective]
 
 

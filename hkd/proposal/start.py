@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
+from functools import cache, partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -88,13 +88,13 @@ def prepare_start(
         read = [collect(partial(read_annotations, path, image_root, check_images=False)) for path in paths]
     sets = [part for part in read if part is not None]
     root = image_root or _common_root(sets)
-    files = (
-        _image_files(root)
-        if any(not (root / image.file_name).is_file() for part in sets for image in part.images)
-        else []
-    )
-    sources = [_Source(part, search_images(part.images, root, files)) for part in sets]
-    problems = [problem for source in sources for problem in _image_problems(source, root, len(files), skip_missing)]
+    if image_root is None:
+        sets = [_named_from(part, root) for part in sets]
+    list_files = cache(partial(_image_files, root))
+    sources = [_Source(part, search_images(part.images, root, list_files)) for part in sets]
+    problems = [problem for source in sources for problem in _image_problems(source, root, list_files, skip_missing)]
+    if out.exists() and not out.is_dir():
+        problems.append(f"'{out}' is not a folder; name another one (--out)")
     if problems:
         raise AnnotationError(problems)
     notes = [note for source in sources for note in _notes(source, root)]
@@ -160,14 +160,27 @@ def _common_root(sets: Sequence[Annotations]) -> Path:
     return common
 
 
-def _image_problems(source: _Source, root: Path, num_files: int, skip_missing: bool) -> list[str]:
+def _named_from(annotations: Annotations, root: Path) -> Annotations:
+    """The images with names relative to a folder that contains their own root."""
+    if annotations.image_root.resolve() == root.resolve():
+        return annotations
+    below = PurePosixPath(path_between(root, annotations.image_root))
+    images = tuple(replace(image, file_name=(below / image.file_name).as_posix()) for image in annotations.images)
+    return replace(annotations, images=images)
+
+
+def _image_problems(
+    source: _Source, root: Path, list_files: Callable[[], Sequence[str]], skip_missing: bool
+) -> list[str]:
     path, search = source.annotations.path, source.search
     num_images = len(source.annotations.images)
     problems = []
-    if search.missing and len(search.missing) == num_images:
+    if not root.is_dir():
+        return [f"{path}: there is no folder '{root}' of its images; name the folder of the images (--images)"]
+    if len(search.missing) == num_images:
         problems.append(
-            f"{path}: none of its {num_images:,} images is in '{root}' or below, which has {num_files:,} image files"
-            f" (first missing: {_listed(search.missing)}); name the folder of the images (--images)"
+            f"{path}: none of its {num_images:,} images is in '{root}' or below, which has {len(list_files()):,} image"
+            f" files (first missing: {_listed(search.missing)}); name the folder of the images (--images)"
         )
     elif search.missing and not skip_missing:
         problems.append(
@@ -175,11 +188,16 @@ def _image_problems(source: _Source, root: Path, num_files: int, skip_missing: b
             f" {_listed(search.missing)}); add them, name another folder (--images), or leave them out (--skip-missing)"
         )
     for name, files in search.ambiguous[:_NAMED]:
+        which = (
+            f"may be any of {_listed(files)}"
+            if len(files) > 1
+            else f"has no file of its own: it fits {_listed(files)}, and so do other images,"
+        )
         problems.append(
-            f"{path}: image '{name}' may be any of {_listed(files)} in '{root}'; name the folder of one (--images)"
+            f"{path}: image '{name}' {which} in '{root}'; name the folder that its path starts from (--images)"
         )
     if len(search.ambiguous) > _NAMED:
-        problems.append(f"{path}: {len(search.ambiguous) - _NAMED:,} more images fit several files")
+        problems.append(f"{path}: {len(search.ambiguous) - _NAMED:,} more images fit several files, or share one")
     return problems + _size_problems(source, root)
 
 
