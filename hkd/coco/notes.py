@@ -25,6 +25,8 @@ NoteKind = Literal[
     "images_without_labels",
     "images_missing",
     "images_excluded",
+    "images_found_elsewhere",
+    "images_in_both_splits",
     "files_hidden",
     "files_without_annotations",
     "annotations_not_read",

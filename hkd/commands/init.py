@@ -7,7 +7,14 @@ import re
 import shlex
 from pathlib import Path
 
-from hkd.commands.parsing import Commands, add_command, non_negative_integer, parse_number
+from hkd.commands.parsing import (
+    DEFAULT_MAX_MEGAPIXELS,
+    Commands,
+    add_command,
+    add_max_megapixels,
+    non_negative_integer,
+    parse_number,
+)
 
 DEFAULT_OUT = Path("hkd-start")
 
@@ -69,6 +76,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     init.add_argument(
         "--skip-missing", action="store_true", help="leave out images that are not in DIR, with their boxes"
     )
+    add_max_megapixels(init, default=DEFAULT_MAX_MEGAPIXELS)
     init.set_defaults(run=_run_init)
 
 
@@ -86,6 +94,7 @@ def _run_init(options: argparse.Namespace) -> None:
         seed=options.seed,
         input_size=options.input_size,
         skip_missing=options.skip_missing,
+        max_megapixels=options.max_megapixels,
     )
     print(report_text(start.proposal, start.image_root, start.split_rule, start.notes))
     write_start(start)

@@ -6,8 +6,10 @@ import json
 import re
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 from hkd.metric_names import MR2_PREFIX
 from hkd.proposal.anchors import GROWTH_RANGE
 from hkd.proposal.input_size import DETECTABLE_HEIGHT
@@ -46,8 +48,19 @@ space:
 """
 
 
-def train_config_text(proposal: Proposal, train: Path, validation: Path, image_root: Path, split_rule: str) -> str:
-    """``train.yaml``: one student with its teacher. Paths are written as given."""
+@dataclass(frozen=True)
+class DataFiles:
+    """What a training reads; paths are written as given."""
+
+    train: Path
+    validation: Path
+    image_root: Path
+    max_megapixels: float
+    split_rule: str
+
+
+def train_config_text(proposal: Proposal, data: DataFiles) -> str:
+    """``train.yaml``: one student with its teacher."""
     header = _comment(
         "A student with its teacher, proposed by `hkd init`. Comments state the measurements that the values follow"
         " from. Paths are relative to the folder in which the commands are run. Settings that are not named have their"
@@ -56,7 +69,7 @@ def train_config_text(proposal: Proposal, train: Path, validation: Path, image_r
     most_people = proposal.survey.most_people
     sections = (
         [header],
-        _data_section(proposal, train, validation, image_root, split_rule),
+        _data_section(proposal, data),
         _teacher_section(proposal),
         _student_section(proposal),
         [
@@ -118,15 +131,15 @@ def study_config_text(proposal: Proposal, name: str) -> str:
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
 
-def _data_section(proposal: Proposal, train: Path, validation: Path, image_root: Path, split_rule: str) -> list[str]:
+def _data_section(proposal: Proposal, data: DataFiles) -> list[str]:
     low, middle, high = proposal.resized_heights
     size = proposal.input_size
     lines = [
         "data:",
-        _comment(f"The split: {split_rule}.", 2),
-        f"  train_annotations: {_text(train)} # {proposal.num_train_images:,} images",
-        f"  validation_annotations: {_text(validation)} # {proposal.num_validation_images:,} images",
-        f"  image_root: {_text(image_root)}",
+        _comment(f"The split: {data.split_rule}.", 2),
+        f"  train_annotations: {_text(data.train)} # {proposal.num_train_images:,} images",
+        f"  validation_annotations: {_text(data.validation)} # {proposal.num_validation_images:,} images",
+        f"  image_root: {_text(data.image_root)}",
         _comment(
             f"Size of the network's input, pixels, multiples of 32: {limit_sentence(proposal)}. The median image is"
             f" resized by {size.image_scale:.2f}. People are then {low:.0f}, {middle:.0f} and {high:.0f} px high (10th,"
@@ -143,6 +156,8 @@ def _data_section(proposal: Proposal, train: Path, validation: Path, image_root:
         ),
         f"  max_objects_per_image: {proposal.max_objects_per_image}",
     ]
+    if data.max_megapixels != DEFAULT_MAX_MEGAPIXELS:
+        lines.append(f"  max_megapixels: {data.max_megapixels:g}")
     if proposal.few_images:
         lines += [
             _comment("Scenes for the pretraining of the teacher.", 2),

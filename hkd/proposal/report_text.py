@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from hkd.coco.notes import Note
 from hkd.metric_names import MR2_PREFIX, MR2_REASONABLE
 from hkd.proposal.input_size import DETECTABLE_HEIGHT, TINY_HEIGHT
 from hkd.proposal.settings import Proposal
@@ -15,14 +16,14 @@ _LABEL_COLUMNS = 15
 _FEW_VALIDATION_IMAGES, _FEW_COUNTED_PEOPLE = 50, 100
 
 
-def report_text(proposal: Proposal, image_root: Path, split_rule: str, notes: Sequence[str]) -> str:
+def report_text(proposal: Proposal, image_root: Path, split_rule: str, notes: Sequence[Note]) -> str:
     """What was read, what it means for the settings, and what may make a study useless."""
     numbers = f"{proposal.num_train_images:,} training and {proposal.num_validation_images:,} validation images"
     found = [("images in", f"'{image_root}'"), *_survey_rows(proposal.survey)]
     proposed = [("split", f"{numbers}: {split_rule}"), *_proposal_rows(proposal)]
     lines = ["found:", *_table(found)]
     if notes:
-        lines += ["left out or changed:", *_bullets(notes)]
+        lines += ["left out or changed:", *_bullets([str(note) for note in notes])]
     lines += ["proposed:", *_table(proposed)]
     if warnings := warning_sentences(proposal):
         lines += ["to consider:", *_bullets(warnings)]

@@ -104,7 +104,7 @@ def test_images_in_other_folders_are_found_and_named(mine: Path) -> None:
     start = prepare_start(mine, Path("start"), image_root=Path("photos"))
     written = json.loads(start.contents[Path("start/train.json")])["images"]
     assert {image["file_name"] for image in written} <= set(NAMES)
-    assert any("found 10 images under another path" in note for note in start.notes)
+    assert [(note.kind, note.count) for note in start.notes] == [("images_found_elsewhere", 10)]
 
 
 def test_missing_images_are_an_error_or_left_out(mine: Path) -> None:
@@ -115,7 +115,7 @@ def test_missing_images_are_an_error_or_left_out(mine: Path) -> None:
     start = prepare_start(mine, Path("start"), image_root=Path("photos"), skip_missing=True)
     assert start.proposal.survey.num_images == 9
     assert start.proposal.survey.num_people == 9
-    assert any("left out 1 images" in note and "IMG_3.png" in note for note in start.notes)
+    assert [(note.kind, note.count, note.examples) for note in start.notes] == [("images_missing", 1, ("IMG_3.png",))]
 
 
 def test_wrong_folder_of_images_is_named_with_what_it_holds(mine: Path) -> None:
@@ -143,7 +143,9 @@ def test_two_files_need_no_split(mine: Path) -> None:
     validation = write_json(Path("val.json"), document(["v.png", "IMG_0.png"]))
     start = prepare_start(mine, Path("start"), validation=validation, image_root=Path("photos"))
     assert (start.proposal.num_train_images, start.proposal.num_validation_images) == (10, 2)
-    assert any("1 images are in both files" in note and "IMG_0.png" in note for note in start.notes)
+    assert [(note.kind, note.count, note.examples) for note in start.notes] == [
+        ("images_in_both_splits", 1, ("IMG_0.png",))
+    ]
 
 
 def test_folder_above_both_files_is_their_root(mine: Path) -> None:
