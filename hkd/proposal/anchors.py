@@ -12,8 +12,8 @@ from hkd.config import PYRAMID_LEVELS
 LOW_PERCENT = 10
 HIGH_PERCENT = 98
 GROWTH_RANGE = (1.8, 2.0)
-"""Of anchors from one level to the next. Strides double. Anchors that all lie between the quantiles of the boxes would
-match worse: those of coarse levels would be smaller than their stride allows (docs/data_sets.md)."""
+"""Growth of the anchors from one level to the next. Strides double: with anchors between the quantiles of the boxes,
+those of coarse levels would be small for their stride and miss more boxes (tests/proposal/test_real_data.py)."""
 _WIDE_SPREAD = 2.0
 """Ratio of the 90th to the 10th percentile of height / width from which one aspect ratio is not enough: at its square
 root, the IoU of two boxes of the same area is 0.71."""
