@@ -83,6 +83,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
 def _run_init(options: argparse.Namespace) -> None:
     from hkd.proposal.report_text import report_text
     from hkd.proposal.start import prepare_start, write_start
+    from hkd.terminal_output import print_line, print_lines
     from hkd.terminal_text import printable
 
     start = prepare_start(
@@ -96,11 +97,11 @@ def _run_init(options: argparse.Namespace) -> None:
         skip_missing=options.skip_missing,
         max_megapixels=options.max_megapixels,
     )
-    print(report_text(start.proposal, start.image_root, start.split_rule, start.notes))
+    print_lines(report_text(start.proposal, start.image_root, start.split_rule, start.notes))
     write_start(start)
-    print(printable(f"wrote {', '.join(map(str, start.contents))}"))
+    print_line(f"wrote {', '.join(map(str, start.contents))}")
     config, study = (shlex.quote(printable(str(options.out / name))) for name in ("train.yaml", "study.yaml"))
-    print(
+    print_lines(
         f"next:\n"
         f"  hkd train {config} --out runs/train/{start.study_name}  # one student with its teacher\n"
         f"  python sweeps/run.py --config {study} --dry-run  # checks the study, prints its sizes\n"
