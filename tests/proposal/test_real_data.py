@@ -27,9 +27,9 @@ def _proposal(shared_data: Path, name: str) -> tuple[Proposal, FloatArray]:
     """The proposal for a data set of which every fifth image is for validation, and its boxes (N, 2) as resized."""
     annotations: Annotations = read_annotations(shared_data / FILES[name], check_images=False)
     is_validation = np.arange(len(annotations.images)) % 5 == 0
-    sets = [select_images(annotations, rows) for rows in (~is_validation, is_validation)]
-    proposal = propose(*sets)
-    people = people_of(sets)
+    train, validation = (select_images(annotations, rows) for rows in (~is_validation, is_validation))
+    proposal = propose(train, validation)
+    people = people_of([train, validation])
     boxes = people.boxes_wh * people.scales(proposal.input_size.height, proposal.input_size.width)[:, None]
     return proposal, boxes[boxes[:, 1] >= TINY_HEIGHT]
 
