@@ -23,14 +23,15 @@ from typing import Any
 import numpy as np
 
 from hkd.coco.boxes import AnnotatedBoxes, BoolArray, FloatArray, IntArray
+from hkd.coco.categories import CategoryNames
 from hkd.coco.documents import DocumentColumns
 from hkd.coco.ground_truth import GroundTruth, sorted_ground_truth
-from hkd.coco.images import ImageRecord, check_image_files, name_of_image, read_image_records
+from hkd.coco.images import ImageRecord, check_image_files, read_image_records
 from hkd.coco.notes import EXAMPLES_KEPT, Note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.reading import read_json
-from hkd.coco.parsing.records import Records
 from hkd.coco.parsing.values import is_box, is_integer, shown
+from hkd.coco.selection import SelectedAnnotations
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 
 _REMEDY = "name the COCO-style JSON of a data set, or convert one with `hkd data`"
@@ -85,7 +86,7 @@ class Annotations:
         return sorted_ground_truth(
             self.annotated,
             self.image_ids(),
-            [name_of_image(image.file_name) for image in self.images],
+            [image.file_name for image in self.images],
             largest_image_wh=(max(w for w, _ in sizes), max(h for _, h in sizes)) if sizes else None,
         )
 
@@ -103,6 +104,7 @@ def read_annotations(
     path: Path,
     image_root: Path | None = None,
     *,
+    named: CategoryNames | None = None,
     check_images: bool = True,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
 ) -> Annotations:
@@ -111,6 +113,7 @@ def read_annotations(
     Args:
         path: the JSON file.
         image_root: folder of the images, in place of the one that the file names.
+        named: the categories that the user names; by default those of :func:`hkd.coco.categories.read_categories`.
         check_images: whether every image file must exist, open and have the stated size (headers only are read).
         max_megapixels: largest number of pixels of a checked image, in millions.
 
@@ -119,7 +122,9 @@ def read_annotations(
     """
     path = Path(path)
     document = read_json(path, _REMEDY)
-    return parse_annotations(document, path, image_root, check_images=check_images, max_megapixels=max_megapixels)
+    return parse_annotations(
+        document, path, image_root, named=named, check_images=check_images, max_megapixels=max_megapixels
+    )
 
 
 def parse_annotations(
@@ -127,23 +132,25 @@ def parse_annotations(
     path: Path,
     image_root: Path | None = None,
     *,
+    named: CategoryNames | None = None,
     check_images: bool = True,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
 ) -> Annotations:
     """As :func:`read_annotations`, for the parsed document of ``path``, which need not exist yet."""
     source = str(path)
-    columns = DocumentColumns(document, source)
+    columns = DocumentColumns(document, source, named)
     assert isinstance(document, dict)
     problems = columns.problems
     root = _image_root(document, path, image_root, problems)
-    images = read_image_records(columns.images, columns.image_ids)
+    images = read_image_records(columns.images, columns.image_ids, root)
     turned = check_image_files(images, root, problems, max_megapixels) if check_images else []
     sizes = {image.image_id: (image.width, image.height) for image in images}
-    _require_inside(columns.annotations, columns.boxes.image_ids, columns.boxes.boxes, sizes)
+    selected = columns.boxes.selected
+    _require_inside(selected, sizes)
     if problems:
         raise AnnotationError(problems, source)
     annotated = columns.boxes.annotated_boxes()
-    boxes, clipped = _clipped(annotated, sizes)
+    boxes, clipped = _clipped(annotated, sizes, selected.records.positions)
     position = {image.image_id: index for index, image in enumerate(images)}
     return Annotations(
         path=path,
@@ -152,27 +159,30 @@ def parse_annotations(
         image_index=np.array([position[image_id] for image_id in annotated.image_ids.tolist()], dtype=np.int64),
         boxes_xywh=boxes,
         annotated=annotated,
-        notes=(*turned, *clipped, *columns.boxes.fields.notes()),
+        notes=(*turned, *clipped, *columns.boxes.notes()),
     )
 
 
-def _require_inside(
-    records: Records, image_ids: Sequence[object], boxes: Sequence[object], sizes: dict[int, tuple[int, int]]
-) -> None:
+def _require_inside(selected: SelectedAnnotations, sizes: dict[int, tuple[int, int]]) -> None:
     """Note well-formed boxes of which no pixel is inside their image: there is nothing to learn from."""
     outside: list[tuple[int, object]] = []
-    for position, image_id, box in zip(records.positions, image_ids, boxes, strict=True):
+    for position, image_id, box in zip(selected.records.positions, selected.image_ids, selected.boxes, strict=True):
         size = sizes.get(int(image_id)) if is_integer(image_id) else None
         if size is not None and is_box(box):
             x, y, width, height = map(float, box)
             right, bottom = min(x + width, size[0]), min(y + height, size[1])
             if not (right > max(x, 0) and bottom > max(y, 0)):
                 outside.append((position, box))
-    records.note('"bbox"', "at least partly inside its image", outside, "correct or remove the annotation")
+    selected.records.note('"bbox"', "at least partly inside its image", outside, "correct or remove the annotation")
 
 
-def _clipped(annotated: AnnotatedBoxes, sizes: dict[int, tuple[int, int]]) -> tuple[FloatArray, list[Note]]:
-    """Boxes (N, 4) xywh clipped to their images, and a note on them if any was clipped."""
+def _clipped(
+    annotated: AnnotatedBoxes, sizes: dict[int, tuple[int, int]], positions: Sequence[int]
+) -> tuple[FloatArray, list[Note]]:
+    """Boxes (N, 4) xywh clipped to their images, and a note on them if any was clipped.
+
+    ``positions`` are those of the boxes in the file.
+    """
     boxes = annotated.boxes_xywh
     limits = np.array([sizes[image_id] for image_id in annotated.image_ids.tolist()], dtype=np.float64).reshape(-1, 2)
     low = np.clip(boxes[:, :2], 0, limits)
@@ -182,7 +192,7 @@ def _clipped(annotated: AnnotatedBoxes, sizes: dict[int, tuple[int, int]]) -> tu
     notes = []
     if len(clipped):
         examples = [
-            f"annotations[{i}], image {annotated.image_ids[i]}, bbox {boxes[i].tolist()}"
+            f"annotations[{positions[i]}], image {annotated.image_ids[i]}, bbox {boxes[i].tolist()}"
             for i in clipped[:EXAMPLES_KEPT].tolist()
         ]
         sentence = (

@@ -8,30 +8,27 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from hkd.coco.categories import PEDESTRIAN_ID, Categories
+from hkd.coco.categories import PEDESTRIAN_ID
 from hkd.coco.notes import Note
 from hkd.coco.parsing.records import Records
 from hkd.coco.parsing.values import (
     ABSENT,
-    BOX_REQUIREMENT,
     FLAG_REQUIREMENT,
     VISIBLE_BOX_REQUIREMENT,
-    is_box,
     is_flag,
     is_fraction,
-    is_integer,
     is_size,
     is_text,
     is_visible_box,
 )
+from hkd.coco.selection import REMEDY as _REMEDY
+from hkd.coco.selection import SelectedAnnotations
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-_REMEDY: Final = "correct or remove the annotation"
 _NOT_STATED: Final = -1
-KNOWN_IMAGE_REQUIREMENT: Final = 'the "id" of one of the "images"'
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +54,8 @@ class AnnotatedBoxes:
     crowd: BoolArray
     """(N,) the record's ``iscrowd``."""
     ignore: BoolArray
-    """(N,) the record's ``ignore`` or ``iscrowd``, or a category other than the pedestrian's: counted neither for nor
-    against a detector."""
+    """(N,) the record's ``ignore`` or ``iscrowd``, or a category of ignore regions: counted neither for nor against a
+    detector."""
 
     @property
     def occluded(self) -> BoolArray:
@@ -178,42 +175,31 @@ class PedestrianFields:
 
 
 class BoxColumns:
-    """The fields of annotations, checked; mistakes are noted in the records' problems.
+    """The fields of the annotations that are read, checked; mistakes are noted in the records' problems.
 
-    An annotation needs ``image_id``, ``category_id`` and ``bbox``. It may have ``id`` (all annotations, or none) and
-    the keys of :class:`PedestrianFields`. Other keys are not read.
+    Besides those of :class:`hkd.coco.selection.SelectedAnnotations`, an annotation may have the keys of
+    :class:`PedestrianFields`. Other keys are not read.
 
     Args:
-        records: the annotations.
-        image_ids: ids of all images; None if they are invalid.
-        categories: None if they are invalid, which is then not reported again for each box.
+        selected: the annotations.
     """
 
-    def __init__(self, records: Records, image_ids: list[object] | None, categories: Categories | None) -> None:
-        self.image_ids = records.column("image_id", is_integer, "an integer", _REMEDY)
-        if image_ids is not None:
-            known = set(image_ids)
-            records.require_known_image(self.image_ids, known, KNOWN_IMAGE_REQUIREMENT, f"add the image, or {_REMEDY}")
-        if any("id" in row for row in records.rows):
-            own_ids = records.column("id", is_integer, "an integer", "number all annotations, or none")
-            records.require_unique("id", own_ids, "renumber the annotations")
-        requirement = "an integer" if categories is None else categories.requirement
-        is_allowed = is_integer if categories is None else categories.has
-        category_ids = records.column("category_id", is_allowed, requirement, _REMEDY)
-        self._is_other = [categories is not None and value != categories.pedestrian for value in category_ids]
-        self.boxes = records.column("bbox", is_box, BOX_REQUIREMENT, _REMEDY)
-        self.fields = PedestrianFields(records)
+    def __init__(self, selected: SelectedAnnotations) -> None:
+        self.selected = selected
+        self.fields = PedestrianFields(selected.records)
 
     def annotated_boxes(self) -> AnnotatedBoxes:
         """All boxes as arrays, in the file's order; only for records without problems."""
-        boxes_xywh = np.array(self.boxes, dtype=np.float64).reshape(-1, 4)
+        boxes_xywh = np.array(self.selected.boxes, dtype=np.float64).reshape(-1, 4)
         stated = self.fields
         heights = np.array(stated.heights, dtype=np.float64)
         label_names = tuple(sorted({str(label) for label in stated.labels} - {""}))
         positions = {label: i for i, label in enumerate(label_names)} | {"": -1}
-        is_ignored, is_crowd, is_other = np.array([stated.ignore, stated.crowd, self._is_other], dtype=np.bool_)
+        is_ignored, is_crowd, is_region = np.array(
+            [stated.ignore, stated.crowd, self.selected.is_ignored], dtype=np.bool_
+        )
         return AnnotatedBoxes(
-            image_ids=np.array(self.image_ids, dtype=np.int64),
+            image_ids=np.array(self.selected.image_ids, dtype=np.int64),
             boxes_xywh=boxes_xywh,
             heights=np.where(heights > 0, heights, boxes_xywh[:, 3]),
             visibilities=stated.visible_fractions(boxes_xywh),
@@ -222,5 +208,9 @@ class BoxColumns:
             label_names=label_names,
             label_index=np.array([positions[str(label)] for label in stated.labels], dtype=np.int64),
             crowd=is_crowd,
-            ignore=is_ignored | is_crowd | is_other,
+            ignore=is_ignored | is_crowd | is_region,
         )
+
+    def notes(self) -> tuple[Note, ...]:
+        """Annotations that were left out, ignored or not read as written."""
+        return (*self.selected.notes(), *self.fields.notes())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from hkd.coco.boxes import BoxColumns
-from hkd.coco.categories import Categories, read_categories
+from hkd.coco.categories import Categories, CategoryNames, read_categories
 from hkd.coco.images import IMAGE_NAMES, read_image_ids
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.records import Records
 from hkd.coco.parsing.values import kind_of, shown
+from hkd.coco.selection import SelectedAnnotations
 
 
 class DocumentColumns:
@@ -16,21 +17,23 @@ class DocumentColumns:
     Args:
         document: the parsed JSON.
         source: the document's file; for messages.
+        named: the categories that the user names.
 
     Raises:
         AnnotationError: the document is not an object with the lists ``images`` and ``annotations``. Mistakes in their
             records are added to ``problems``.
     """
 
-    def __init__(self, document: object, source: str) -> None:
+    def __init__(self, document: object, source: str, named: CategoryNames | None = None) -> None:
         self.problems: list[str] = []
         image_values, annotation_values, category_values = _lists(document, source)
         self.images = Records(image_values, "images", self.problems, named_by=IMAGE_NAMES)
         self.image_ids = read_image_ids(self.images)
         known_ids = None if self.problems else self.image_ids
-        self.categories: Categories | None = read_categories(category_values, self.problems)
-        self.annotations = Records(annotation_values, "annotations", self.problems, named_by=("id", "image_id"))
-        self.boxes = BoxColumns(self.annotations, known_ids, self.categories)
+        annotations = Records(annotation_values, "annotations", self.problems, named_by=("id", "image_id"))
+        category_ids = (row.get("category_id") for row in annotations.rows)
+        self.categories: Categories | None = read_categories(category_values, category_ids, self.problems, named)
+        self.boxes = BoxColumns(SelectedAnnotations(annotations, self.images, known_ids, self.categories))
 
 
 def _lists(document: object, source: str) -> tuple[list[object], list[object], object]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from hkd.coco.boxes import AnnotatedBoxes, BoolArray, FloatArray, IntArray
-from hkd.coco.categories import PEDESTRIAN_ID
+from hkd.coco.categories import Categories, CategoryNames, default_categories
 from hkd.coco.documents import DocumentColumns
-from hkd.coco.images import image_names, largest_image
+from hkd.coco.images import file_names, largest_image, name_of_image, numbers_of_text_ids
 from hkd.coco.notes import Note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.reading import read_json
@@ -23,8 +23,8 @@ class GroundTruth:
 
     image_ids: IntArray
     """(I,) ascending."""
-    image_names: tuple[str, ...]
-    """(I,) file names without folder and ending (``set06_V000_I00029``); empty where the file states none."""
+    file_names: tuple[str, ...]
+    """(I,) file names as stated, with slashes; empty where the file states none."""
     image_index: IntArray
     """(N,) ascending: position of each box's image in ``image_ids``."""
     boxes_xywh: FloatArray
@@ -43,24 +43,34 @@ class GroundTruth:
     """(N,) position of each box's label in ``label_names``, -1 where it has none and is a pedestrian."""
     ignore: BoolArray
     """(N,) ignored in every subset."""
-    pedestrian_ids: tuple[int, ...] = (PEDESTRIAN_ID,)
-    """Category ids of pedestrians in detections."""
+    categories: Categories = field(default_factory=default_categories)
+    text_ids: Mapping[str, int] = field(default_factory=dict)
+    """The ids in the file, where they are texts that are no numbers, and those in ``image_ids``."""
     largest_image_wh: tuple[float, float] | None = None
     """The largest width and the largest height that images state, pixels; None where none states both."""
     notes: tuple[Note, ...] = ()
-    """What was not read as written or left out."""
+    """Annotations that were left out, ignored or not read as written."""
+
+    @property
+    def image_names(self) -> tuple[str, ...]:
+        """(I,) file names without folder and ending (``set06_V000_I00029``); empty where the file states none."""
+        return tuple(map(name_of_image, self.file_names))
 
 
-def read_ground_truth(path: Path | str) -> GroundTruth:
+def read_ground_truth(path: Path | str, named: CategoryNames | None = None) -> GroundTruth:
     """Ground truth from a file of COCO-style JSON.
+
+    Args:
+        path: of the file.
+        named: the categories that the user names; by default those of :func:`hkd.coco.categories.read_categories`.
 
     Raises:
         AnnotationError: naming every kind of mistake and its records.
     """
-    return parse_ground_truth(read_json(Path(path)), str(path))
+    return parse_ground_truth(read_json(Path(path)), str(path), named)
 
 
-def parse_ground_truth(document: object, source: str) -> GroundTruth:
+def parse_ground_truth(document: object, source: str, named: CategoryNames | None = None) -> GroundTruth:
     """Ground truth from a COCO dictionary with ``images`` and ``annotations``.
 
     An image needs ``id``; its name (``file_name`` or ``im_name``), ``width`` and ``height`` are read if present.
@@ -70,21 +80,23 @@ def parse_ground_truth(document: object, source: str) -> GroundTruth:
     Args:
         document: the parsed JSON.
         source: the document's file; for messages.
+        named: the categories that the user names.
 
     Raises:
         AnnotationError: naming every kind of mistake and its records.
     """
-    columns = DocumentColumns(document, source)
+    columns = DocumentColumns(document, source, named)
     if columns.problems:
         raise AnnotationError(columns.problems, source)
     assert columns.categories is not None
     return sorted_ground_truth(
         columns.boxes.annotated_boxes(),
         np.array(columns.image_ids, dtype=np.int64),
-        image_names(columns.images),
-        pedestrian_ids=columns.categories.of_detections(),
+        file_names(columns.images),
+        categories=columns.categories,
+        text_ids=numbers_of_text_ids(columns.images),
         largest_image_wh=largest_image(columns.images),
-        notes=tuple(replace(note, sentence=f"{source}: {note.sentence}") for note in columns.boxes.fields.notes()),
+        notes=tuple(replace(note, sentence=f"{source}: {note.sentence}") for note in columns.boxes.notes()),
     )
 
 
@@ -93,7 +105,8 @@ def sorted_ground_truth(
     image_ids: IntArray,
     names: Sequence[str],
     *,
-    pedestrian_ids: tuple[int, ...] = (PEDESTRIAN_ID,),
+    categories: Categories | None = None,
+    text_ids: Mapping[str, int] | None = None,
     largest_image_wh: tuple[float, float] | None,
     notes: tuple[Note, ...] = (),
 ) -> GroundTruth:
@@ -104,7 +117,7 @@ def sorted_ground_truth(
     order = np.argsort(image_index, kind="stable")
     return GroundTruth(
         image_ids=sorted_ids,
-        image_names=tuple(names[position] for position in by_id.tolist()),
+        file_names=tuple(names[position] for position in by_id.tolist()),
         image_index=image_index[order],
         boxes_xywh=boxes.boxes_xywh[order],
         heights=boxes.heights[order],
@@ -114,7 +127,8 @@ def sorted_ground_truth(
         label_names=boxes.label_names,
         label_index=boxes.label_index[order],
         ignore=boxes.ignore[order],
-        pedestrian_ids=pedestrian_ids,
+        categories=default_categories() if categories is None else categories,
+        text_ids={} if text_ids is None else text_ids,
         largest_image_wh=largest_image_wh,
         notes=notes,
     )

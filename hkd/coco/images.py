@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.records import Records
-from hkd.coco.parsing.values import ABSENT, is_integer, is_pixel_count, is_size
+from hkd.coco.parsing.values import ABSENT, as_id, is_integer, is_pixel_count, is_size
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS, ImageFileError, ImageHeader, read_header
 
 IMAGE_NAMES = ("id", "file_name", "im_name")
@@ -35,17 +36,40 @@ def parse_images(values: list[object], problems: list[str]) -> list[ImageRecord]
 
 
 def read_image_ids(records: Records) -> list[object]:
-    """The id of each image; notes those that are wrong or repeated, and an empty list."""
+    """The id of each image; notes those that are wrong or repeated, and an empty list.
+
+    Where the ids are texts that are no numbers, they are those of :func:`numbers_of_text_ids`.
+    """
     if not records.rows and not records.problems:
         records.problems.append('"images" must list at least one image, but is empty; list all images')
-    ids = records.column("id", is_integer, "an integer", "number the images")
+    numbers = numbers_of_text_ids(records)
+    if numbers:
+        ids: list[object] = [numbers[str(row["id"])] for row in records.rows]
+    else:
+        ids = records.ids("id", "an integer, or text in every image", "number the images")
     records.require_unique("id", ids, "merge or renumber the images")
     return ids
 
 
-def read_image_records(records: Records, ids: list[object]) -> list[ImageRecord]:
-    """The well-formed images, with the fields needed to find their files and to clip boxes."""
-    names = [_file_name(row) for row in records.rows]
+def numbers_of_text_ids(records: Records) -> dict[str, int]:
+    """Numbers from 1 in the file's order for images whose ids are all texts, at least one of which is no number.
+
+    Empty for all other images: their ids are integers.
+    """
+    ids = [row.get("id") for row in records.rows]
+    texts = [value for value in ids if isinstance(value, str)]
+    if len(texts) < len(ids) or all(is_integer(as_id(text)) for text in texts):
+        return {}
+    return {text: number for number, text in enumerate(dict.fromkeys(texts), start=1)}
+
+
+def read_image_records(records: Records, ids: list[object], root: Path | None = None) -> list[ImageRecord]:
+    """The well-formed images, with the fields needed to find their files and to clip boxes.
+
+    Backslashes in file names are folder separators, as Windows writes them, unless ``root`` has a file of that very
+    name.
+    """
+    names = [_with_slashes(_file_name(row), root) for row in records.rows]
     subject = '"file_name"'
     records.check(subject, names, _is_file_name, "text, the path of the image's file", _REMEDY)
     texts = [name if _is_file_name(name) else "." for name in names]
@@ -68,9 +92,10 @@ def read_image_records(records: Records, ids: list[object]) -> list[ImageRecord]
     return list(images.values())
 
 
-def image_names(records: Records) -> list[str]:
-    """:func:`name_of_image` of each record's file name; empty where it states none."""
-    return [name_of_image(name) if isinstance(name, str) else "" for name in map(_file_name, records.rows)]
+def file_names(records: Records) -> list[str]:
+    """The file name of each record, with slashes; empty where it states none."""
+    names = (_with_slashes(_file_name(row)) for row in records.rows)
+    return [name if isinstance(name, str) else "" for name in names]
 
 
 def name_of_image(file_name: str) -> str:
@@ -88,6 +113,14 @@ def largest_image(records: Records) -> tuple[float, float] | None:
 def _file_name(row: dict[str, object]) -> object:
     # CityPersons' evaluation server writes im_name.
     return row.get("file_name", row.get("im_name", ABSENT))
+
+
+def _with_slashes(name: object, root: Path | None = None) -> object:
+    if not isinstance(name, str) or "\\" not in name:
+        return name
+    # os.path.isfile, because Path.is_file raises on too long a name.
+    is_file = root is not None and os.path.isfile(root / name)  # noqa: PTH113
+    return name if is_file else name.replace("\\", "/")
 
 
 def _is_file_name(value: object) -> bool:

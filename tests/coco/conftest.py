@@ -22,7 +22,15 @@ def document_of_two_images() -> dict[str, Any]:
         "categories": [{"id": 1, "name": "pedestrian"}, {"id": 2, "name": "rider"}],
         "annotations": [
             {"id": 0, "image_id": 3, "category_id": 1, "bbox": [1, 2, 10, 20], "vis_bbox": [1, 2, 10, 5]},
-            {"id": 5, "image_id": 7, "category_id": 2, "bbox": [0, 0, 5, 10], "vis_ratio": 0.75, "height": 12},
+            {
+                "id": 5,
+                "image_id": 7,
+                "category_id": 1,
+                "bbox": [0, 0, 5, 10],
+                "vis_ratio": 0.75,
+                "height": 12,
+                "ignore": 1,
+            },
         ],
     }
 

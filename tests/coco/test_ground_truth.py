@@ -152,7 +152,7 @@ BAD_BOXES = [
     [1, math.inf, 3, 4],
     [1, 2, math.inf, 4],
     [1, 2, 3, math.nan],
-    [1, 2, 0, 4],
+    [1, 2, 0, -4],
     [1, 2, 3, -4],
     [1e10, 2, 3, 4],
     [1, 2, 1e10, 4],
@@ -177,14 +177,14 @@ def test_invalid_boxes_are_reported(box: object) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "shown", "allowed"),
     [
-        ("image_id", "1", '"1"', "an integer"),
+        ("image_id", "b", '"b"', "an integer"),
         ("image_id", 1.5, "1.5", "an integer"),
         ("image_id", math.inf, "Infinity", "an integer"),
         ("image_id", True, "true", "an integer"),
         ("image_id", 2**63, str(2**63), "an integer"),
         ("image_id", 3, "3", 'the "id" of one of the "images"'),
-        ("category_id", 2, "2", "1 (pedestrian)"),
-        ("category_id", None, "null", "1 (pedestrian)"),
+        ("category_id", 2, "2", "1, as the file lists no"),
+        ("category_id", None, "null", "an integer"),
         ("id", "a", '"a"', "an integer"),
         ("height", 0, "0", "above 0"),
         ("height", math.nan, "NaN", "above 0"),
@@ -324,10 +324,27 @@ def test_box_whose_area_underflows_is_visible() -> None:
     assert truth.visibilities.tolist() == [1.0]
 
 
-def test_file_name_is_preferred_to_im_name_and_first_pedestrian_category_to_later_ones() -> None:
-    document = coco(1, [person(1, [0, 0, 10, 60], category_id=3), person(1, [0, 0, 10, 60], category_id=1)])
+def test_file_name_is_preferred_to_im_name() -> None:
+    document = coco(1, [])
     document["images"][0] |= {"file_name": "a.png", "im_name": "b.png"}
-    document["categories"] = [{"id": 3, "name": "Person"}, {"id": 1, "name": "person"}]
+    assert parse_ground_truth(document, "val.json").image_names == ("a",)
+
+
+def test_boxes_without_area_are_left_out_and_counted() -> None:
+    # Their other fields are not checked: a body without height has none to state.
+    people = [
+        person(1, [0, 0, 10, 0], height=0),
+        person(1, [0, 0, 10, 60]),
+        person(1, [0, 0, 0, 60]),
+    ]
+    truth = parse_ground_truth(coco(1, people), "val.json")
+    assert truth.heights.tolist() == [60]
+    (note,) = truth.notes
+    assert (note.kind, note.count) == ("boxes_without_area", 2)
+    assert all(fact in note.sentence for fact in ("val.json", "2 boxes", "annotations[0]"))
+
+
+def test_backslashes_in_file_names_are_folder_separators() -> None:
+    document = {"images": [{"id": 1, "file_name": "set06\\V000\\b.jpg"}], "annotations": []}
     truth = parse_ground_truth(document, "val.json")
-    assert truth.image_names == ("a",)
-    assert truth.ignore.tolist() == [False, True]
+    assert (truth.file_names, truth.image_names) == (("set06/V000/b.jpg",), ("b",))

@@ -42,7 +42,7 @@ def test_each_detector_is_evaluated_separately_and_compared_with_first(tmp_path:
 
 def test_all_problems_of_all_inputs_are_reported_together(tmp_path: Path) -> None:
     truth = tmp_path / "gt.json"
-    truth.write_text(json.dumps(coco(1, [person(1, [0, 0, 0, 1])])))
+    truth.write_text(json.dumps(coco(1, [person(1, [0, 0, -1, 1])])))
     bad = tmp_path / "bad.json"
     bad.write_text(json.dumps([{**detection(1, [0, 0, 1, 1], 0.5), "score": None}]))
     detectors = [DetectorFile("bad", bad), DetectorFile("absent", tmp_path / "absent.json")]

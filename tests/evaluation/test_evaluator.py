@@ -154,7 +154,7 @@ def test_evaluation_of_files_equals_evaluation_in_memory(tmp_path: Path) -> None
 
 def test_problems_of_files_and_protocol_are_reported_together(tmp_path: Path) -> None:
     truth_path, found_path = tmp_path / "val.json", tmp_path / "found.json"
-    truth_path.write_text(json.dumps(coco(1, [person(1, [0, 0, 0, 1])])))
+    truth_path.write_text(json.dumps(coco(1, [person(1, [0, 0, -1, 1])])))
     found_path.write_text(json.dumps([detection(1, [0, 0, 1, 1], math.nan)]))
     with pytest.raises(EvaluationInputError) as caught:
         evaluate_files(truth_path, found_path, "cityperson")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from hkd.coco.parsing.values import ABSENT, is_integer, shown
+from hkd.coco.parsing.values import ABSENT, as_id, is_integer, shown
 
 RECORDS_NAMED: Final = 5
 """How many records a sentence names; the others are counted."""
@@ -49,6 +49,11 @@ class Records:
         if default is not None:
             values = [ABSENT if value is None else value for value in values]
         return self.check(f'"{key}"', values, is_allowed, requirement, remedy, default)
+
+    def ids(self, key: str, requirement: str, remedy: str) -> list[object]:
+        """The ids in ``key``, as ints where :func:`~hkd.coco.parsing.values.as_id` reads them; notes all others."""
+        values = self.column(key, lambda value: is_integer(as_id(value)), requirement, remedy)
+        return [as_id(value) for value in values]
 
     def check(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from itertools import islice
 from typing import Final, TypeGuard
@@ -13,7 +14,7 @@ _ROUNDING: Final = 1e-6
 """A ratio of two areas may pass 1 by this much."""
 
 BOX_REQUIREMENT: Final = (
-    "[x, y, width, height] in pixels (four finite numbers up to 1e9, x and y at least -1e9, width and height above 0)"
+    "[x, y, width, height] in pixels (four finite numbers up to 1e9, x and y at least -1e9, the last two at least 0)"
 )
 VISIBLE_BOX_REQUIREMENT: Final = (
     "[x, y, width, height] in pixels (four finite numbers up to 1e9, the last two at least 0)"
@@ -21,6 +22,7 @@ VISIBLE_BOX_REQUIREMENT: Final = (
 COORDINATES_REQUIREMENT: Final = "[x, y, width, height] in pixels (four finite numbers from -1e9 to 1e9)"
 FLAG_REQUIREMENT: Final = "0 or 1 (or false or true)"
 
+_NUMERIC_TEXT: Final = re.compile(r"\s*[-+]?[0-9]{1,40}(\.0*)?\s*", re.ASCII)
 _ITEMS_SHOWN: Final = 6
 _LETTERS_SHOWN: Final = 76
 
@@ -39,6 +41,16 @@ def is_integer(value: object) -> TypeGuard[int | float]:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
         return False
     return value == int(value)
+
+
+def as_id(value: object) -> object:
+    """An id as an int: 1, 1.0, "1", "000001" and "1.0" are 1. Any other value is returned as it is."""
+    if is_integer(value):
+        return int(value)
+    if isinstance(value, str) and _NUMERIC_TEXT.fullmatch(value):
+        number = int(value.partition(".")[0])
+        return number if is_integer(number) else value
+    return value
 
 
 def is_number(value: object, low: float, high: float) -> TypeGuard[float]:
@@ -82,6 +94,11 @@ def is_coordinates(value: object) -> TypeGuard[list[float]]:
 def is_box(value: object) -> TypeGuard[list[float]]:
     """Whether it is [x, y, width, height], finite and with an area."""
     return is_coordinates(value) and value[2] > 0 and value[3] > 0
+
+
+def is_empty_box(value: object) -> bool:
+    """Whether it is [x, y, width, height], finite, without an area; negative sizes are no box at all."""
+    return is_visible_box(value) and not is_box(value)
 
 
 def is_visible_box(value: object) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from hkd.coco.boxes import KNOWN_IMAGE_REQUIREMENT, PedestrianFields
+from hkd.coco.boxes import PedestrianFields
 from hkd.coco.categories import normalized_name, read_category_names
 from hkd.coco.images import IMAGE_NAMES, ImageRecord, read_image_ids, read_image_records
 from hkd.coco.notes import Note
@@ -29,6 +29,7 @@ from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.reading import read_json
 from hkd.coco.parsing.records import Records
 from hkd.coco.parsing.values import COORDINATES_REQUIREMENT, is_box, is_coordinates, is_integer
+from hkd.coco.selection import KNOWN_IMAGE_REQUIREMENT
 from hkd.data.conversion.splits import Split, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary, format_counts
 from hkd.data.conversion.writing import write_splits

@@ -97,7 +97,7 @@ def test_all_problems_are_reported_together_and_nothing_is_written(image_root: P
     assert len(caught.value.problems) == 3
     assert caught.value.problems[0] == "labels.txt, line 7: is no label"
     assert caught.value.problems[1].startswith('train: "bbox" must be ')
-    assert "width and height above 0" in caught.value.problems[1]
+    assert "the last two at least 0" in caught.value.problems[1]
     assert "annotations[0] (id 1, image_id 1) has [1, 2, -3, 4]" in caught.value.problems[1]
     assert caught.value.problems[2].startswith("test: image 1 ")
     assert "is 40 x 30 pixels (width x height), but annotated as 41 x 30" in caught.value.problems[2]

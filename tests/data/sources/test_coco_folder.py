@@ -221,8 +221,8 @@ def test_malformed_annotation_is_reported(root: Path, tmp_path: Path, change: di
         ({"images": {}}, "must be an object with the lists 'images', 'annotations' and 'categories'"),
         ({"annotations": [3]}, "each record must be an object in braces, but annotations[0] has 3"),
         (
-            {"categories": [{"id": "1", "name": "person"}], "annotations": []},
-            'an integer, but categories[0] has "1"',
+            {"categories": [{"id": "one", "name": "person"}], "annotations": []},
+            'an integer, but categories[0] has "one"',
         ),
         (
             {"categories": [{"id": 1, "name": "person"}, {"id": 1, "name": "car"}], "annotations": []},

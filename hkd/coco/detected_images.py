@@ -1,0 +1,164 @@
+"""The images of detections, which name them by id or by file name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Final
+
+import numpy as np
+
+from hkd.coco.boxes import IntArray
+from hkd.coco.ground_truth import GroundTruth
+from hkd.coco.notes import Note
+from hkd.coco.parsing.records import Records
+from hkd.coco.parsing.values import as_id, is_integer
+
+_REMEDY: Final = "evaluate detections of the same images, or remove these"
+_IMAGE_ENDINGS: Final = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
+_AMBIGUOUS: Final = -1
+
+Reference = str | int | float
+Readings = Mapping[Reference, int | None]
+"""The position of the image that each value of ``image_id`` names; None if there is none, -1 if it may be several."""
+
+
+class ImageNames:
+    """Finds images by file name: with or without folders and ending, as far as this is unambiguous.
+
+    Args:
+        file_names: (I,) of the images, relative to some folder, with slashes; empty where unknown.
+    """
+
+    def __init__(self, file_names: Iterable[str]) -> None:
+        self._paths: list[tuple[str, ...]] = []
+        self._by_name: dict[str, list[int]] = {}
+        self._by_stem: dict[str, list[int]] = {}
+        for position, name in enumerate(file_names):
+            path = PurePosixPath(name)
+            self._paths.append(path.parts)
+            if name:
+                self._by_name.setdefault(path.name, []).append(position)
+                self._by_stem.setdefault(path.stem, []).append(position)
+
+    def find(self, name: str) -> int | None:
+        """Position of the image, None if there is none, -1 if it may be several."""
+        path = PurePosixPath(name.replace("\\", "/"))
+        stem = path.stem if path.suffix.lower() in _IMAGE_ENDINGS else path.name
+        for candidates in (
+            self._by_name.get(path.name, []),
+            self._by_stem.get(path.name, []),
+            self._by_stem.get(stem, []),
+        ):
+            # Folders may be missing on either side, but must not contradict each other.
+            found = [position for position in candidates if _ends_alike(path.parts[:-1], self._paths[position][:-1])]
+            if found:
+                return found[0] if len(found) == 1 else _AMBIGUOUS
+        return None
+
+
+def _ends_alike(folders: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    common = min(len(folders), len(others))
+    return common == 0 or folders[-common:] == others[-common:]
+
+
+def images_of_detections(records: Records, truth: GroundTruth | None, notes: list[Note]) -> IntArray:
+    """(D,) position of each detection's image in ``truth.image_ids``; notes mistakes in the problems of the records.
+
+    An ``image_id`` is an image's ``id`` (as a number or as text), or its file name, with or without folders and ending;
+    a number may be the name ``000123.jpg``. All detections of a file are read in the same way: by id if all have the id
+    of an image, otherwise by name. Texts that are ids of some images and names of others are refused.
+    """
+    values = records.column("image_id", _is_reference, "an integer, or the name of an image's file", _REMEDY)
+    if truth is None:
+        return np.zeros(len(values), dtype=np.int64)
+    distinct = [value for value in dict.fromkeys(filter(_is_reference, values)) if isinstance(value, (str, int, float))]
+    by_id = _by_id(distinct, truth)
+    if all(position is not None for position in by_id.values()):
+        chosen = by_id
+        # Numbers are ids, as COCO defines them; numbers as text may be either.
+        if all(isinstance(value, str) for value in distinct) and not truth.text_ids:
+            by_name = _by_name(distinct, truth)
+            if all(position is not None for position in by_name.values()):
+                _require_agreement(records, values, by_id, by_name)
+    else:
+        chosen = _by_name(distinct, truth)
+        _require_found(records, values, by_id, chosen)
+        if not records.problems:
+            sentence = f"the images of {len(values):,} detections are found by file name, which their image_id states"
+            notes.append(Note("detections_matched_by_name", len(values), sentence))
+    return np.array([_looked_up(value, chosen, 0) for value in values], dtype=np.int64)
+
+
+def _is_reference(value: object) -> bool:
+    return isinstance(value, str) or is_integer(value)
+
+
+def _by_id(values: Iterable[Reference], truth: GroundTruth) -> dict[Reference, int | None]:
+    positions = {image_id: position for position, image_id in enumerate(truth.image_ids.tolist())}
+    if truth.text_ids:
+        return {value: positions.get(truth.text_ids.get(value)) if isinstance(value, str) else None for value in values}
+    ids = {value: as_id(value) for value in values}
+    return {value: positions.get(int(id_)) if is_integer(id_) else None for value, id_ in ids.items()}
+
+
+def _by_name(values: Iterable[Reference], truth: GroundTruth) -> dict[Reference, int | None]:
+    images = ImageNames(truth.file_names)
+    numbers: dict[int, list[int]] = {}
+    for position, name in enumerate(truth.image_names):
+        if is_integer(number := as_id(name)):
+            numbers.setdefault(int(number), []).append(position)
+    found: dict[Reference, int | None] = {}
+    for value in values:
+        found[value] = images.find(value) if isinstance(value, str) else None
+        as_number = as_id(value)
+        if found[value] is None and is_integer(as_number) and (named := numbers.get(int(as_number))):
+            found[value] = named[0] if len(named) == 1 else _AMBIGUOUS
+    return found
+
+
+def _require_agreement(records: Records, values: Sequence[object], by_id: Readings, by_name: Readings) -> None:
+    """Note texts that are the id of one image and the file name of another."""
+    wrong = [
+        (position, value)
+        for position, value in zip(records.positions, values, strict=True)
+        if _looked_up(value, by_id) != _looked_up(value, by_name)
+    ]
+    records.note(
+        '"image_id"',
+        'an "id" or a file name of the ground truth, and not the one of an image and the other of another',
+        wrong,
+        "give the ids as numbers, or the names with their endings",
+    )
+
+
+def _require_found(records: Records, values: Sequence[object], by_id: Readings, by_name: Readings) -> None:
+    """Note images that are not found by name, or by name and by id as different ones."""
+    unknown, ambiguous, mixed = [], [], []
+    for position, value in zip(records.positions, values, strict=True):
+        named, numbered = _looked_up(value, by_name), _looked_up(value, by_id)
+        if not _is_reference(value):
+            continue  # reported as such
+        if named is None and numbered is None:
+            unknown.append((position, value))
+        elif named == _AMBIGUOUS:
+            ambiguous.append((position, value))
+        elif numbered is not None and named != numbered:
+            mixed.append((position, value))
+    requirement = 'the "id" or the file name of an image of the ground truth'
+    records.note('"image_id"', requirement, unknown, _REMEDY)
+    records.note(
+        '"image_id"',
+        "the file name of one image of the ground truth",
+        ambiguous,
+        "add its folders and ending, or give ids",
+    )
+    # Otherwise some are found by name, and these by id.
+    if not unknown:
+        requirement = "an id in all detections, or a file name in all, as some are not ids"
+        records.note('"image_id"', requirement, mixed, "use one of the two")
+
+
+def _looked_up(value: object, readings: Readings, default: int | None = None) -> int | None:
+    found = readings.get(value) if isinstance(value, (str, int, float)) else None
+    return default if found is None else found
