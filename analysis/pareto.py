@@ -36,7 +36,8 @@ files in the report's folder:
   front_params.png   miss rate against parameters, if these are an objective
   front_flops.png    miss rate against FLOPs (front_gmacs.png: multiply-adds)
   front.md           the table of the front in Markdown
-  trials.csv         every trial with its metrics and its whole configuration
+  trials.csv         every trial with its metrics and its whole configuration; text
+                     that a spreadsheet would compute begins with an apostrophe
   summary.json       the results for programs (field schema_version)
 
 Only trials that were trained for all their epochs are counted; failed, stopped

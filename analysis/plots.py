@@ -17,6 +17,7 @@ from matplotlib.transforms import Bbox
 
 from analysis.front import PairFront, Student
 from analysis.results import StudyResults
+from hkd.terminal_text import printable
 
 # Okabe and Ito's palette, distinguishable with any colour vision; markers differ as well.
 _GREY, _BLUE, _ORANGE, _GREEN, _PURPLE, _BLACK = "#8a8a8a", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000"
@@ -206,6 +207,8 @@ def _plain_number(value: float, _position: int) -> str:
 
 
 def _as_text(name: str, longest: int) -> str:
+    # No font has control characters; a legend leaves out labels that begin with an underscore.
+    name = printable(f" {name}" if name.startswith("_") else name)
     shown = name if len(name) <= longest else name[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
     # A dollar sign would start a formula.
     return shown.replace("$", r"\$")

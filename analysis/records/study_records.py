@@ -118,7 +118,8 @@ class StudyRecords:
                 columns[key] = pd.array([_integer(row.metrics.get(key)) for row in rows], dtype="Int64")
         for key in param_keys:
             # A list of plain values: a column that mixes numbers and names stays as it was logged.
-            columns[key] = [row.params.get(key) for row in rows]
+            # A parameter may have the name of another column.
+            columns[f"params.{key}" if key in columns else key] = [row.params.get(key) for row in rows]
         return pd.DataFrame(columns)
 
 

@@ -13,6 +13,7 @@ from analysis.choice import BaselineComparison
 from analysis.front import Hypervolume, Student, Teacher
 from analysis.objectives import ABSENT, Objective
 from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord
+from analysis.report.cells import markdown_cell, spreadsheet_cell
 from analysis.results import StudyResults
 from hkd.terminal_text import printable
 
@@ -51,7 +52,7 @@ class Table:
     def as_markdown(self) -> str:
         """A GitHub table."""
         cells = [self.header, ("---",) * len(self.header), *self.rows]
-        return "\n".join("| " + " | ".join(_markdown_cell(cell) for cell in row) + " |" for row in cells)
+        return "\n".join("| " + " | ".join(markdown_cell(cell) for cell in row) + " |" for row in cells)
 
 
 def make_table(columns: Sequence[Column[Item]], items: Iterable[Item], *, marked_row: int | None = None) -> Table:
@@ -188,7 +189,7 @@ def hypervolume_table(results: StudyResults) -> Table:
 
 
 def trials_table(records: StudyRecords, results: StudyResults) -> pd.DataFrame:
-    """The table of the records, with each trial's place on the fronts."""
+    """The table of the records, with each trial's place on the fronts, for spreadsheets."""
     table = records.table()
     front = results.front
     rank_of = {student.run_id: student.rank for student in front.students}
@@ -197,7 +198,10 @@ def trials_table(records: StudyRecords, results: StudyResults) -> pd.DataFrame:
     for place, pair in enumerate(front.pairs, start=2):
         members = {student.run_id for student in pair.students}
         table.insert(place, f"on_{pair.key}_front", [run_id in members for run_id in table["run_id"]])
-    return table
+    for name, dtype in table.dtypes.items():
+        if not pd.api.types.is_numeric_dtype(dtype):
+            table[name] = pd.Series([spreadsheet_cell(value) for value in table[name]], table.index, dtype=object)
+    return table.rename(columns=spreadsheet_cell)
 
 
 def _rank(detector: Teacher | Student) -> str:
@@ -225,7 +229,3 @@ def _comparison_column(objective: Objective) -> Column[Teacher | Student]:
         return in_points(detector.gaps.get(objective.name))
 
     return Column("fewer" if objective.is_cost else "gap", comparison, is_number=True)
-
-
-def _markdown_cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

@@ -124,7 +124,7 @@ def test_as_text_aligns_columns() -> None:
 
 
 def test_as_markdown_escapes_cells() -> None:
-    assert Table(("a",), (("x|y\n<b>",),), (False,)).as_markdown() == "| a |\n| --- |\n| x\\|y &lt;b> |"
+    assert Table(("a",), (("x|y\n<b>",),), (False,)).as_markdown() == "| a |\n| --- |\n| x\\|y\\\\n\\<b\\> |"
 
 
 def test_label_has_name_of_baseline_once() -> None:
