@@ -1,60 +1,18 @@
-"""Reading of users' files: a bounded number of bytes, and JSON in which no object repeats a key."""
+"""Reading of users' files of annotations and detections: JSON in which no object repeats a key."""
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import stat
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from hkd.bounded_files import read_bounded
 from hkd.coco.parsing.errors import AnnotationError
-
-LARGEST_FILE_BYTES: Final = 4 << 30
-"""Larger files are not read; tens of millions of detections, or ten times COCO's training annotations, fit."""
-LARGEST_STREAM_BYTES: Final = 1 << 30
-"""The limit for pipes and devices, which do not state their size."""
-_CHUNK_BYTES: Final = 1 << 20
 
 
 class RepeatedKeyError(ValueError):
     """An object in a JSON file repeats a key; Python's reader would silently keep the last value."""
-
-
-def read_bounded(path: Path, largest_bytes: int | None = None) -> bytes:
-    """All bytes of a file, pipe or device.
-
-    Args:
-        path: of the file.
-        largest_bytes: the limit; by default :data:`LARGEST_FILE_BYTES`. At most :data:`LARGEST_STREAM_BYTES` for pipes
-            and devices.
-
-    Raises:
-        OSError: it cannot be read, or holds more bytes than allowed (``EFBIG``).
-    """
-    limit = LARGEST_FILE_BYTES if largest_bytes is None else largest_bytes
-    with path.open("rb") as file:
-        state = os.fstat(file.fileno())
-        if stat.S_ISREG(state.st_mode):
-            # One byte more, so that the first chunk usually is the whole file and the second is empty.
-            chunk_bytes = max(_CHUNK_BYTES, state.st_size + 1)
-            is_too_large = state.st_size > limit
-        else:
-            limit = min(limit, LARGEST_STREAM_BYTES)
-            chunk_bytes, is_too_large = _CHUNK_BYTES, False
-        chunks: list[bytes] = []
-        # Counted, because a device, a pipe or a growing file yields more than its stated size.
-        num_bytes = 0
-        while not is_too_large and (chunk := file.read(min(chunk_bytes, limit + 1 - num_bytes))):
-            chunks.append(chunk)
-            num_bytes += len(chunk)
-            is_too_large = num_bytes > limit
-    if is_too_large:
-        allowed = f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit} bytes"
-        raise OSError(errno.EFBIG, f"it is larger than {allowed}", str(path))
-    return b"".join(chunks)
 
 
 def read_input(path: Path, remedy: str = "name a file that can be read") -> bytes:
@@ -76,7 +34,7 @@ def read_json(path: Path, remedy: str = "name a file that can be read") -> objec
     """The document in a JSON file.
 
     Raises:
-        AnnotationError: the file cannot be read, is larger than :data:`LARGEST_FILE_BYTES` or is not JSON.
+        AnnotationError: the file cannot be read, is too large or is not JSON.
     """
     return parse_json(read_input(path, remedy), str(path))
 

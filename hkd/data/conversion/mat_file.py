@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hkd.coco.parsing.reading import read_bounded
+from hkd.bounded_files import read_bounded
 
 LARGEST_FILE_BYTES = 1 << 26
 """Annotation files have a few megabytes."""

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from hkd.bounded_files import read_bounded
 from hkd.coco.parsing.errors import AnnotationError
-from hkd.coco.parsing.reading import read_bounded
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split
 from hkd.data.conversion.summary import ConversionSummary

@@ -1,4 +1,4 @@
-"""Reading of files: a bounded number of bytes, and JSON without repeated keys."""
+"""Reading of JSON files: bounded, without repeated keys."""
 
 from __future__ import annotations
 
@@ -6,35 +6,13 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
+from hkd import bounded_files
 from hkd.coco.parsing import reading
 from hkd.coco.parsing.errors import AnnotationError
-from hkd.coco.parsing.reading import RepeatedKeyError, load_json, parse_json, read_bounded, read_input, read_json
-
-
-def test_endless_and_too_large_files_are_rejected(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_bytes(bytes(5))
-    assert read_bounded(tmp_path / "a.json", 5) == bytes(5)
-    with pytest.raises(OSError, match="larger than 4 bytes"):
-        read_bounded(tmp_path / "a.json", 4)
-    # A device states no size and has no end.
-    with pytest.raises(OSError, match="larger than 1 MiB"):
-        read_bounded(Path("/dev/zero"), 1 << 20)
-
-
-def test_file_of_several_chunks_is_read_completely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_CHUNK_BYTES", 3)
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    writer = Thread(target=path.write_bytes, args=[b"0123456789"])
-    writer.start()
-    assert read_bounded(path) == b"0123456789"
-    writer.join()
-    # A regular file that states no size, as those of the kernel do.
-    assert read_bounded(Path("/proc/self/status")).startswith(b"Name:")
+from hkd.coco.parsing.reading import RepeatedKeyError, load_json, parse_json, read_input, read_json
 
 
 @pytest.mark.parametrize("read", [read_input, read_json])
@@ -43,7 +21,7 @@ def test_too_large_files_are_rejected_without_reading(
 ) -> None:
     path = tmp_path / "found.json"
     path.write_text("[1, 2]")
-    monkeypatch.setattr(reading, "LARGEST_FILE_BYTES", 5)
+    monkeypatch.setattr(bounded_files, "LARGEST_FILE_BYTES", 5)
     with pytest.raises(AnnotationError, match=r"found.json: cannot be read .*larger than 5 bytes.*; name "):
         read(path)
 
@@ -54,7 +32,7 @@ def test_pipes_are_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.Monkey
     # Opened for reading and writing, so that opening does not block; reading reaches no end.
     both_ends = os.open(path, os.O_RDWR)
     os.write(both_ends, b"[1, 2]")
-    monkeypatch.setattr(reading, "LARGEST_STREAM_BYTES", 5)
+    monkeypatch.setattr(bounded_files, "LARGEST_STREAM_BYTES", 5)
     with pytest.raises(AnnotationError, match=r"pipe: cannot be read .*larger than 5 bytes"):
         read_json(path)
     os.close(both_ends)

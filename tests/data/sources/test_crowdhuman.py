@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from hkd.bounded_files import read_bounded
 from hkd.coco.annotations import read_annotations
 from hkd.coco.parsing.errors import AnnotationError
-from hkd.coco.parsing.reading import read_bounded
 from hkd.data.sources import crowdhuman
 from hkd.data.sources.crowdhuman import convert
 

@@ -11,7 +11,7 @@ import math
 import re
 from pathlib import Path
 
-from hkd.coco.parsing.reading import read_bounded
+from hkd.bounded_files import read_bounded
 from hkd.coco.parsing.values import LARGEST_COORDINATE
 from hkd.data.conversion.values import decimal
 from hkd.data.sources.caltech.vbb import VideoObject
