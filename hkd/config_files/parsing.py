@@ -28,7 +28,10 @@ from hkd.config_files.problems import (
     existing_path,
     format_value,
 )
-from hkd.config_files.yaml_format import load_yaml, parse_yaml
+from hkd.config_files.yaml_format import LONGEST_KEY, load_yaml, parse_yaml
+
+MOST_PROBLEMS = 100
+"""Mistakes after which validation ends: the time of describing them all would grow with the size of the file."""
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -72,7 +75,9 @@ def parse_override(text: str) -> tuple[str, Any]:
         ConfigError: the name or the value is missing, or the value is not YAML.
     """
     name, equals, value = text.partition("=")
-    name, source = name.strip(), f"--set {text}"
+    name, source = name.strip(), f"--set {text if len(text) <= LONGEST_KEY else text[:LONGEST_KEY] + '...'}"
+    if len(name) > LONGEST_KEY:
+        raise ConfigError(f"{source}: a name of {len(name)} characters; write section.key=value", source)
     if not equals or not value.strip() or not all(name.split(".")):
         raise ConfigError(f"{source}: write section.key=value (null for no value)", source)
     try:
@@ -136,6 +141,8 @@ def parse_config(model: type[ConfigT], raw: Any, *, source: str) -> ConfigT:
         for detail in details:
             if not _follows_from(remaining, detail, removed):
                 problems.setdefault(describe_problem(schema, remaining, detail))
+            if len(problems) == MOST_PROBLEMS:
+                raise ConfigError([*problems, "there may be more; correct these first"], source)
         # pydantic checks rules between keys only when every key is valid. Remove invalid keys and validate again, so
         # that one error reports both kinds of mistakes.
         wrong = {_key_path(remaining, detail) for detail in details} - {()}

@@ -19,12 +19,13 @@ Schema = Mapping[str, Any]
 
 MAX_SHOWN_CHARACTERS = 60
 MAX_SUGGESTIONS = 3
+MAX_PROBLEMS_SHOWN = 20
 MAX_DEPTH = 8
 """Depth of nested sections in which a misplaced key is searched."""
 
 
 class ConfigError(ValueError):
-    """A configuration is invalid; ``problems`` lists every mistake in it."""
+    """A configuration is invalid; ``problems`` lists every mistake in it, ``str()`` the first 20."""
 
     def __init__(self, problems: str | Iterable[str], source: str = "the configuration") -> None:
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
@@ -34,7 +35,10 @@ class ConfigError(ValueError):
 
     def __str__(self) -> str:
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        return "\n  ".join(map(printable, [f"{count} in {self.source}:", *self.problems]))
+        lines = [f"{count} in {self.source}:", *self.problems[:MAX_PROBLEMS_SHOWN]]
+        if len(self.problems) > MAX_PROBLEMS_SHOWN:
+            lines.append(f"and {len(self.problems) - MAX_PROBLEMS_SHOWN} more")
+        return "\n  ".join(map(printable, lines))
 
 
 def describe_problem(schema: Schema, raw: Any, detail: ErrorDetails) -> str:

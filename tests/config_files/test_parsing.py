@@ -9,7 +9,15 @@ import pytest
 from pydantic import BaseModel
 
 from hkd.config import DetectorConfig, Section, TrainingConfig, TrialConfig
-from hkd.config_files.parsing import allowed_values, apply_overrides, config_hash, flatten, load_config, parse_config
+from hkd.config_files.parsing import (
+    MOST_PROBLEMS,
+    allowed_values,
+    apply_overrides,
+    config_hash,
+    flatten,
+    load_config,
+    parse_config,
+)
 from hkd.config_files.problems import ConfigError
 from tests.config_files.conftest import WriteYaml
 
@@ -241,3 +249,18 @@ def test_hash_depends_on_content_alone() -> None:
 def test_hash_is_stable_across_machines() -> None:
     # echo -n '[{"a":1.5,"b":"x"}]' | sha256sum
     assert config_hash({"b": Path("x"), "a": 1.5}) == "f8b0b35a4963c6e0"
+
+
+@pytest.mark.parametrize("section", ["", "training: "])
+def test_file_of_thousands_of_mistakes_is_rejected_after_the_first_hundred(write: WriteYaml, section: str) -> None:
+    path = write(section + "{" + ", ".join(f"k{i}: 1" for i in range(2_000)) + "}")
+    with pytest.raises(ConfigError, match=r"k0: unknown key") as caught:
+        load_config(path)
+    assert len(caught.value.problems) == MOST_PROBLEMS + 1
+
+
+@pytest.mark.parametrize("name", ["x" * 100_000, "training." + "a." * 50_000 + "b"])
+def test_long_name_of_an_override_is_rejected_shortly(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"a name of {len(name)} characters") as caught:
+        load_config(None, [f"{name}=1"])
+    assert len(str(caught.value)) < 1000

@@ -126,3 +126,11 @@ def test_config_error_can_be_pickled() -> None:
     assert "2 problems" in lines[0]
     assert "trial.yaml" in lines[0]
     assert [line.strip() for line in lines[1:]] == ["a: wrong", "b: wrong"]
+
+
+def test_long_list_of_mistakes_is_shortened() -> None:
+    error = ConfigError([f"k{i}: unknown key" for i in range(25)], "trial.yaml")
+    lines = str(error).splitlines()
+    # The heading, 20 mistakes and the number of the others.
+    assert (len(lines), lines[0].split()[0], lines[-1].split()) == (22, "25", ["and", "5", "more"])
+    assert len(error.problems) == 25

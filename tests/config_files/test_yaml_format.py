@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hkd.config import TrialConfig
+from hkd.config_files import yaml_format
 from hkd.config_files.parsing import load_config, parse_config
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import dump_yaml, load_yaml
@@ -85,9 +88,17 @@ def test_merge_keys_and_anchors_work(write: WriteYaml) -> None:
         ("null: a", "line 1: the key null is not text"),
         ("[a]: b", "line 1: the key a list or mapping is not text"),
         ("a: " + "[" * 5000, "nested too deeply"),
-        ("a: " + "9" * 5000, "not valid YAML"),
+        ("a: " + "9" * 5000, "line 1: an integer of 5000 digits; allowed: 100"),
         ("a: !!bool maybe", "tag"),
-        ("a: !!timestamp never", "tag"),
+        ("a: !!timestamp 2024-01-01", "tag"),
+        ("a: !!binary aGVsbG8=", "tag"),
+        ("a: !!set {x, y}", "tag"),
+        ("a: !!omap [x: 1]", "tag"),
+        ("a: !" + "x" * 100_000 + " 1", "tag"),
+        ('a: "\\0"', "line 1: text with a null character"),
+        ('a: "\\ud800"', "not valid Unicode"),
+        ("a: " + "9" * 101, "line 1: an integer of 101 digits; allowed: 100"),
+        ("? " + "k" * 201 + "\n: 1", "line 1: a key of 201 characters; allowed: 200"),
         ("a: !!float ''", "tag"),
     ],
 )
@@ -100,11 +111,74 @@ def test_invalid_yaml_is_reported_once_with_its_file(write: WriteYaml, text: str
     assert str(path) in str(caught.value)
 
 
+def aliases(levels: int, width: int, first: str = "[x, x, x]", inside: str = "[{}]") -> str:
+    """Nested aliases: level i is a list of ``width`` times level i - 1, which all together stand for width^levels."""
+    lines = [f"a0: &a0 {first}"]
+    lines += [f"a{i}: &a{i} {inside.format(', '.join([f'*a{i - 1}'] * width))}" for i in range(1, levels + 1)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (aliases(9, 9), "2000 values"),
+        (aliases(30, 2), "2000 values"),
+        (aliases(11, 4, "{x: 1}", "{{<<: [{}]}}"), "2000 values"),
+        (f"a: &a {'x' * 10_000}\nb: [{', '.join(['*a'] * 20)}]", "100000 characters"),
+        (f"a: &a {{{'x' * 200}: 1}}\nb: [{', '.join(['*a'] * 600)}]", "100000 characters"),
+        (aliases(60, 1), "nested too deeply"),
+        ("a: [" + "1," * 2_000 + "]", "2000 values"),
+        ("\n".join(f"k{i}: 1" for i in range(1_000)), "2000 values"),
+        ("- " * 100_000, "nested too deeply"),
+        ("a: " + "{a: " * 100_000, "nested too deeply"),
+        ("a: &a {<<: *a}", "an alias that contains itself"),
+        ("# " + "x" * (1 << 20), "larger than 1 MiB"),
+    ],
+    ids=[
+        "billion laughs", "halves", "merge keys", "long text", "long keys", "deep aliases",
+        "long list", "many keys", "deep lists", "deep mappings", "merges itself", "long file",
+    ],
+)  # fmt: skip
+def test_size_of_a_document_is_bounded(
+    write: WriteYaml, text: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(text)
+    monkeypatch.setattr(yaml_format, "MOST_VALUES", 2_000)  # 50,000 take a second or two
+    monkeypatch.setattr(yaml_format, "MOST_CHARACTERS", 100_000)
+    with pytest.raises(ConfigError) as caught:
+        load_yaml(path)
+    assert [message in problem for problem in caught.value.problems] == [True]
+
+
+def test_aliases_within_the_limits_are_read(write: WriteYaml) -> None:
+    # 40 levels of one alias each are 2 + ... + 41 lists, and the value three times in each.
+    found = load_yaml(write(aliases(40, 1)))
+    assert found["a2"] == [[["x", "x", "x"]]]
+    assert len(found) == 41
+
+
+def test_pipe_is_read_and_device_without_end_rejected(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = Thread(target=path.write_text, args=["training: {seed: 3}"])
+    writer.start()
+    assert load_config(path).training.seed == 3
+    writer.join()
+    with pytest.raises(ConfigError, match="/dev/zero:\n  cannot be read: it is larger than 1 MiB"):
+        load_yaml("/dev/zero")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_mark_is_read(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "marked.yaml").write_text("training: {seed: 3}", encoding=encoding)
+    assert load_yaml(tmp_path / "marked.yaml") == {"training": {"seed": 3}}
+
+
 def test_every_duplicate_key_is_reported_with_its_lines(write: WriteYaml) -> None:
     path = write("training:\n  seed: 1\n  seed: 2\nstudent: {}\nstudent: {}\n")
     with pytest.raises(ConfigError) as caught:
         load_yaml(path)
-    # Depth first: the duplicate inside training comes before the second student.
+    # In the order of the lines.
     first, second = caught.value.problems
     assert [fact for fact in ("line 3", '"seed"', "line 2") if fact not in first] == []
     assert [fact for fact in ("line 5", '"student"', "line 4") if fact not in second] == []
