@@ -40,6 +40,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         """\
         hkd init --annotations mine.json --images photos
         hkd init --annotations train.json --validation val.json --images photos
+        hkd init --annotations mine.json --person walker --person child --out start
         hkd init --annotations mine.json --images photos --input-size 640x480""",
     )
     init.add_argument(
@@ -56,6 +57,20 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         help="folder in or below which the images are (default: info.image_root, or the folder of FILE)",
     )
     init.add_argument("--validation", type=Path, metavar="FILE", help="COCO-style JSON of the validation images")
+    init.add_argument(
+        "--person",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name of a category of people; repeatable (default: pedestrian or person)",
+    )
+    init.add_argument(
+        "--ignore-category",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name of a category of ignore regions, besides those named so; repeatable",
+    )
     init.add_argument(
         "--out", type=Path, default=DEFAULT_OUT, metavar="OUT", help=f"folder of the results (default: {DEFAULT_OUT})"
     )
@@ -81,6 +96,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_init(options: argparse.Namespace) -> None:
+    from hkd.coco.categories import CategoryNames
     from hkd.proposal.report_text import report_text
     from hkd.proposal.start import prepare_start, write_start
     from hkd.terminal_output import print_line, print_lines
@@ -91,6 +107,7 @@ def _run_init(options: argparse.Namespace) -> None:
         options.out,
         validation=options.validation,
         image_root=options.images,
+        named=CategoryNames(tuple(options.person), tuple(options.ignore_category)),
         validation_fraction=options.validation_fraction,
         seed=options.seed,
         input_size=options.input_size,

@@ -36,7 +36,7 @@ _EPOCHS = (10, 60)
 _PEOPLE_SHARE = 0.1
 """Fraction of the people that the reasonable subset must count to be the objective ..."""
 _ENOUGH_PEOPLE = 20
-"""... and their number in the validation images."""
+"""... and their number in the validation images, or half of those of the subset with most people."""
 _MOST_PROPOSALS = 512
 
 
@@ -156,7 +156,7 @@ def _objective(numbers: Survey, validation: Annotations) -> tuple[MissRateName, 
         raise AnnotationError([problem], str(validation.path))
     share = {name: numbers.num_by_subset[name.removeprefix(MR2_PREFIX)] / numbers.num_people for name in measurable}
     widest = max(measurable, key=share.__getitem__)
-    enough = min(_ENOUGH_PEOPLE, in_validation[widest])
+    enough = min(_ENOUGH_PEOPLE, in_validation[widest] / 2)
     is_sound = share.get(MR2_REASONABLE, 0.0) >= _PEOPLE_SHARE and in_validation[MR2_REASONABLE] >= enough
     objective = MR2_REASONABLE if is_sound else widest
     return objective, in_validation[objective]

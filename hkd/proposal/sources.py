@@ -12,6 +12,7 @@ import numpy as np
 
 from hkd.coco.annotations import Annotations, read_annotations
 from hkd.coco.boxes import BoolArray
+from hkd.coco.categories import CategoryNames
 from hkd.coco.images import check_image_files
 from hkd.coco.notes import EXAMPLES_KEPT, Note, counted_note
 from hkd.coco.parsing.errors import AnnotationError, collected_problems
@@ -39,6 +40,7 @@ def read_sources(
     paths: Sequence[Path],
     image_root: Path | None = None,
     *,
+    named: CategoryNames | None = None,
     skip_missing: bool = False,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
 ) -> Sources:
@@ -47,6 +49,7 @@ def read_sources(
     Args:
         paths: COCO-style JSON.
         image_root: folder in or below which the images are; None: as stated in the files.
+        named: categories of people and of ignore regions, by the user; None: by their names.
         skip_missing: leave out images that are not there, with their boxes.
         max_megapixels: largest number of pixels of an image, in millions.
 
@@ -54,7 +57,7 @@ def read_sources(
         AnnotationError: listing everything that is wrong with the files and images.
     """
     with collected_problems() as collect:
-        read = [collect(partial(read_annotations, path, image_root, check_images=False)) for path in paths]
+        read = [collect(partial(read_annotations, path, image_root, named=named, check_images=False)) for path in paths]
     sets = [part for part in read if part is not None]
     root = image_root or _common_root(sets)
     if image_root is None:

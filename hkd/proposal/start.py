@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hkd.coco.annotations import Annotations, parse_annotations
+from hkd.coco.categories import CategoryNames
 from hkd.coco.notes import Note
 from hkd.coco.parsing.errors import AnnotationError, collected_problems
 from hkd.coco.writing import annotation_document
@@ -48,6 +49,7 @@ def prepare_start(
     *,
     validation: Path | None = None,
     image_root: Path | None = None,
+    named: CategoryNames | None = None,
     validation_fraction: float = 0.2,
     seed: int = 0,
     input_size: tuple[int, int] | None = None,
@@ -61,6 +63,7 @@ def prepare_start(
         out: folder of the files to write, as it is to be named in them.
         validation: COCO-style JSON of the validation images; None: some of the images are chosen.
         image_root: folder in or below which the images are; None: as stated in the annotation files.
+        named: categories of people and of ignore regions, by the user; None: by their names.
         validation_fraction: fraction of the images to choose for validation.
         seed: of that choice.
         input_size: height and width of the network's input, multiples of 32; None: proposed.
@@ -75,7 +78,9 @@ def prepare_start(
         if out.exists() and not out.is_dir():
             collect.problems.append(f"'{out}' is not a folder; name another one (--out)")
         sources = collect(
-            lambda: read_sources(paths, image_root, skip_missing=skip_missing, max_megapixels=max_megapixels)
+            lambda: read_sources(
+                paths, image_root, named=named, skip_missing=skip_missing, max_megapixels=max_megapixels
+            )
         )
     assert sources is not None  # otherwise the problems were raised
     if validation is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hkd.coco.annotations import read_annotations
+from hkd.coco.categories import CategoryNames
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.config import TrialConfig
 from hkd.config_files.parsing import load_config, parse_config
@@ -164,6 +165,34 @@ def test_file_without_people_is_refused(mine: Path) -> None:
     assert "0 of 10 images have people" in _problems(
         write_json(mine, document(NAMES, annotations=[])), Path("start"), image_root=Path("photos")
     )
+
+
+def test_categories_are_kept_ignored_and_left_out(mine: Path) -> None:
+    names = ("walker", "person", "car", "crowd")
+    mixed = document(NAMES, boxes=[PERSON] * 4, categories=[{"id": i, "name": name} for i, name in enumerate(names)])
+    for place, annotation in enumerate(mixed["annotations"]):
+        annotation["category_id"] = place % 4
+    named = CategoryNames(("Walker",), ("crowd",))
+    start = prepare_start(write_json(mine, mixed), Path("start"), image_root=Path("photos"), named=named)
+    assert (start.proposal.survey.num_people, start.proposal.survey.num_ignored) == (10, 10)
+    assert {note.kind: note.count for note in start.notes if note.kind.startswith("boxes")} == {
+        "boxes_of_other_categories": 20,
+        "boxes_of_ignored_categories": 10,
+    }
+    written = json.loads(start.contents[Path("start/train.json")])
+    assert written["categories"] == [{"id": 1, "name": "pedestrian"}]
+    assert [annotation["ignore"] for annotation in written["annotations"]] == [0, 1] * 8
+
+
+def test_reasonable_people_stay_the_objective_of_a_small_set(mine: Path) -> None:
+    # Per image one reasonable person and one of 30 pixels: in the two validation images 2 of 4 people, half of all.
+    both = write_json(mine, document(NAMES, boxes=[PERSON, (60, 10, 12, 30)]))
+    start = prepare_start(both, Path("start"), image_root=Path("photos"))
+    assert (start.proposal.objective, start.proposal.objective_people) == ("mr2_reasonable", 2)
+    # One of three is less than half.
+    three = write_json(mine, document(NAMES, boxes=[PERSON, (60, 10, 12, 30), (90, 10, 12, 30)]))
+    start = prepare_start(three, Path("start"), image_root=Path("photos"))
+    assert (start.proposal.objective, start.proposal.objective_people) == ("mr2_all", 6)
 
 
 def test_people_too_small_for_any_miss_rate_are_named(mine: Path) -> None:
