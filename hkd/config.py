@@ -87,6 +87,11 @@ class DataConfig(Section):
     """COCO-style JSON of the validation images; null: generated scenes."""
     image_root: Path | None = None
     """Folder of the images; null: as stated in the annotation file."""
+    person_categories: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Names of the categories of people, in any case; empty: ``pedestrian`` or ``person``. Boxes of other categories
+    are not read."""
+    ignored_categories: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Names of categories whose boxes are ignore regions, besides ``ignore``, ``dontcare`` and the like."""
     synthetic: SyntheticConfig = SyntheticConfig()
     image_height: Annotated[int, Field(ge=64, multiple_of=32)] = 192
     """Height of the network's input, pixels; images are resized to fit and padded at the bottom and right."""

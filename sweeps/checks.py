@@ -6,7 +6,7 @@ from hkd import metric_names as names
 from hkd.coco.annotations import Annotations
 from hkd.coco.detections import no_detections
 from hkd.config import TrialConfig
-from hkd.data.prepare import read_both
+from hkd.data.prepare import named_categories, read_both
 from hkd.evaluation.evaluator import evaluate_boxes
 from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.training.teacher import check_teacher_files
@@ -31,7 +31,13 @@ def check_files(base: TrialConfig, *, check_images: bool) -> Annotations | None:
     data, validation = base.data, None
     if data.train_annotations is not None and data.validation_annotations is not None:  # both or neither
         paths = (data.train_annotations, data.validation_annotations)
-        _, validation = read_both(paths, data.image_root, check_images=check_images, max_megapixels=data.max_megapixels)
+        _, validation = read_both(
+            paths,
+            data.image_root,
+            named=named_categories(data),
+            check_images=check_images,
+            max_megapixels=data.max_megapixels,
+        )
     check_teacher_files(base)
     return validation
 

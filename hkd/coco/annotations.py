@@ -26,7 +26,7 @@ from hkd.coco.boxes import AnnotatedBoxes, BoolArray, FloatArray, IntArray
 from hkd.coco.categories import CategoryNames
 from hkd.coco.documents import DocumentColumns
 from hkd.coco.ground_truth import GroundTruth, sorted_ground_truth
-from hkd.coco.images import ImageRecord, check_image_files, read_image_records
+from hkd.coco.images import ImageRecord, check_image_files, read_image_records, text_ids
 from hkd.coco.notes import EXAMPLES_KEPT, Note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.reading import read_json
@@ -80,6 +80,10 @@ class Annotations:
         """(I,) ids in the order of ``images``."""
         return np.array([image.image_id for image in self.images], dtype=np.int64)
 
+    def text_ids(self) -> dict[int, str]:
+        """The ids in the file of the images, where they are texts that are no numbers."""
+        return text_ids(self.images)
+
     def ground_truth(self) -> GroundTruth:
         """The boxes as annotated, for an evaluator."""
         sizes = [(float(image.width), float(image.height)) for image in self.images]
@@ -87,6 +91,7 @@ class Annotations:
             self.annotated,
             self.image_ids(),
             [image.file_name for image in self.images],
+            text_ids={text: number for number, text in self.text_ids().items()},
             largest_image_wh=(max(w for w, _ in sizes), max(h for _, h in sizes)) if sizes else None,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -35,10 +36,16 @@ class DetectedBoxes:
     notes: tuple[Note, ...] = ()
     """Detections of the file that were left out, or not read as written."""
 
-    def coco_results(self, image_ids: IntArray) -> list[dict[str, Any]]:
-        """The detections as COCO results; ``image_ids`` are those that ``image_index`` refers to."""
+    def coco_results(self, image_ids: IntArray, text_ids: Mapping[int, str] | None = None) -> list[dict[str, Any]]:
+        """The detections as COCO results.
+
+        Args:
+            image_ids: those that ``image_index`` refers to.
+            text_ids: the ids in the annotation file, where they are texts that are no numbers.
+        """
+        texts = {} if text_ids is None else text_ids
         return [
-            {"image_id": image_id, "category_id": PEDESTRIAN_ID, "bbox": box, "score": score}
+            {"image_id": texts.get(image_id, image_id), "category_id": PEDESTRIAN_ID, "bbox": box, "score": score}
             for image_id, box, score in zip(
                 image_ids[self.image_index].tolist(), self.boxes_xywh.tolist(), self.scores.tolist(), strict=True
             )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hkd.coco.boxes import BoxColumns
 from hkd.coco.categories import Categories, CategoryNames, read_categories
-from hkd.coco.images import IMAGE_NAMES, read_image_ids
+from hkd.coco.images import IMAGE_NAMES, ImageRecord, parse_images, read_image_ids
 from hkd.coco.parsing.errors import AnnotationError
+from hkd.coco.parsing.reading import read_json
 from hkd.coco.parsing.records import Records
 from hkd.coco.parsing.values import kind_of, shown
 from hkd.coco.selection import SelectedAnnotations
@@ -34,6 +37,26 @@ class DocumentColumns:
         category_ids = (row.get("category_id") for row in annotations.rows)
         self.categories: Categories | None = read_categories(category_values, category_ids, self.problems, named)
         self.boxes = BoxColumns(SelectedAnnotations(annotations, self.images, known_ids, self.categories))
+
+
+def read_images(path: Path) -> list[ImageRecord]:
+    """The images of a COCO document, which need not have annotations; annotations and files are not checked.
+
+    Raises:
+        AnnotationError: the file cannot be read, or its images are invalid.
+    """
+    document = read_json(path)
+    values = document.get("images") if isinstance(document, dict) else None
+    if not isinstance(values, list):
+        problem = (
+            f'it must be an object with the list "images" (COCO-style JSON), but is {kind_of(document)} without it'
+        )
+        raise AnnotationError([f"{problem}; name a COCO-style file"], str(path))
+    problems: list[str] = []
+    images = parse_images(values, problems)
+    if problems:
+        raise AnnotationError(problems, str(path))
+    return images
 
 
 def _lists(document: object, source: str) -> tuple[list[object], list[object], object]:

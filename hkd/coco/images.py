@@ -27,6 +27,8 @@ class ImageRecord:
     height: int
     """Pixels."""
     width: int
+    text_id: str | None = None
+    """The id in the file where the ids are texts that are no numbers; see :func:`numbers_of_text_ids`."""
 
 
 def parse_images(values: list[object], problems: list[str]) -> list[ImageRecord]:
@@ -77,6 +79,7 @@ def read_image_records(records: Records, ids: list[object], root: Path | None = 
     records.check(subject, texts, _stays_in_root, requirement, "move the image into the image root, or remove it")
     requirement = "an integer of at least 1 (pixels)"
     heights, widths = (records.column(key, is_pixel_count, requirement, _REMEDY) for key in ("height", "width"))
+    text_of = {number: text for text, number in numbers_of_text_ids(records).items()}
     images: dict[int, ImageRecord] = {}
     for id_, name, height, width in zip(ids, names, heights, widths, strict=True):
         if (
@@ -88,8 +91,14 @@ def read_image_records(records: Records, ids: list[object], root: Path | None = 
             and height >= 1
             and width >= 1
         ):
-            images.setdefault(int(id_), ImageRecord(int(id_), str(name), int(height), int(width)))
+            number = int(id_)
+            images.setdefault(number, ImageRecord(number, str(name), int(height), int(width), text_of.get(number)))
     return list(images.values())
+
+
+def text_ids(images: Iterable[ImageRecord]) -> dict[int, str]:
+    """The text of each id that is a text in the file."""
+    return {image.image_id: image.text_id for image in images if image.text_id is not None}
 
 
 def file_names(records: Records) -> list[str]:

@@ -59,6 +59,20 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         "(image,x,y,width,height,score); NAME is used in tables and legends (default: name of the file)",
     )
     evaluate.add_argument(
+        "--person",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name of a category of people in the ground truth; repeatable (default: pedestrian or person)",
+    )
+    evaluate.add_argument(
+        "--ignore-category",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name of a category whose boxes are ignore regions; repeatable. Boxes of other categories are not read",
+    )
+    evaluate.add_argument(
         "--protocol",
         default="citypersons",
         metavar="NAME|FILE",
@@ -98,12 +112,14 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.markup import escape
 
+    from hkd.coco.categories import CategoryNames
     from hkd.evaluation.comparison import evaluate_detectors, read_inputs, require_curve
     from hkd.evaluation.reporting.report_text import format_report
     from hkd.terminal_text import printable
 
     with Console(stderr=True).status("reading") as status:
-        inputs = read_inputs(options.ground_truth, detectors, options.protocol, subset=options.subset)
+        named = CategoryNames(tuple(options.person), tuple(options.ignore_category))
+        inputs = read_inputs(options.ground_truth, detectors, options.protocol, subset=options.subset, named=named)
         if options.plot is not None:
             require_curve(inputs, options.subset)
         report = evaluate_detectors(

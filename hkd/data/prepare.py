@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from hkd.coco.annotations import Annotations, read_annotations
+from hkd.coco.categories import CategoryNames
 from hkd.coco.parsing.errors import AnnotationError, collected_problems
 from hkd.config import DataConfig, SyntheticConfig
 from hkd.config_files.parsing import config_hash
@@ -50,13 +51,10 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
     else:
         paths = (config.train_annotations, config.validation_annotations)
         image_root = config.image_root
-    train, validation = read_both(paths, image_root, max_megapixels=config.max_megapixels)
+    named = None if config.train_annotations is None else named_categories(config)
+    train, validation = read_both(paths, image_root, named=named, max_megapixels=config.max_megapixels)
     if train.ignore.all():
-        problem = (
-            f"none of its {len(train.ignore)} boxes counts (all are ignored)" if len(train.ignore) else "has no box"
-        )
-        problem += ": there is nothing to learn from"
-        raise AnnotationError([problem], str(train.path))
+        raise AnnotationError([_nothing_to_learn(train)], str(train.path))
     train_store, validation_store = (
         open_store(
             annotations,
@@ -72,10 +70,25 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
     return PreparedData(train, validation, train_store, validation_store, config)
 
 
+def named_categories(config: DataConfig) -> CategoryNames:
+    """The categories that a configuration names."""
+    return CategoryNames(config.person_categories, config.ignored_categories)
+
+
+def _nothing_to_learn(train: Annotations) -> str:
+    count = len(train.ignore)
+    problem = f"none of its {count} boxes counts (all are ignored)" if count else "has no box of a person"
+    left_out = [
+        note.sentence for note in train.notes if note.kind in ("boxes_of_other_categories", "boxes_without_area")
+    ]
+    return f"{problem}: there is nothing to learn from{''.join(f'; {sentence}' for sentence in left_out)}"
+
+
 def read_both(
     paths: tuple[Path, Path],
     image_root: Path | None,
     *,
+    named: CategoryNames | None = None,
     check_images: bool = True,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
 ) -> tuple[Annotations, Annotations]:
@@ -87,7 +100,14 @@ def read_both(
     with collected_problems() as collect:
         train, validation = (
             collect(
-                partial(read_annotations, path, image_root, check_images=check_images, max_megapixels=max_megapixels)
+                partial(
+                    read_annotations,
+                    path,
+                    image_root,
+                    named=named,
+                    check_images=check_images,
+                    max_megapixels=max_megapixels,
+                )
             )
             for path in paths
         )

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hkd.coco.categories import CategoryNames
 from hkd.coco.detections import DetectedBoxes
 from hkd.coco.ground_truth import GroundTruth, read_ground_truth
 from hkd.coco.parsing.errors import collected_problems
@@ -110,7 +111,12 @@ class EvaluationReport:
 
 
 def read_inputs(
-    ground_truth: Path, detectors: Sequence[DetectorFile], protocol_name: str, *, subset: str | None = None
+    ground_truth: Path,
+    detectors: Sequence[DetectorFile],
+    protocol_name: str,
+    *,
+    subset: str | None = None,
+    named: CategoryNames | None = None,
 ) -> EvaluationInputs:
     """Read and check everything before anything is computed.
 
@@ -119,6 +125,7 @@ def read_inputs(
         detectors: At least one; names must differ.
         protocol_name: A built-in protocol, or the path of a YAML file.
         subset: A subset that the protocol must have; None: not checked.
+        named: The categories of people and of ignore regions that the user names.
 
     Raises:
         EvaluationInputError: naming all problems of all files and of the protocol.
@@ -127,7 +134,7 @@ def read_inputs(
     assert len({detector.name for detector in detectors}) == len(detectors)
     with collected_problems(EvaluationInputError) as collect:
         protocol = collect(lambda: _protocol_with(protocol_name, subset))
-        truth = collect(lambda: read_ground_truth(ground_truth))
+        truth = collect(lambda: read_ground_truth(ground_truth, named))
         found = []
         for detector in detectors:
             # Called immediately, while the loop variable still has this value.

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from hkd.coco.annotations import read_annotations
 from hkd.coco.detections import DetectedBoxes
-from hkd.coco.images import ImageRecord
+from hkd.coco.documents import read_images
+from hkd.coco.images import ImageRecord, text_ids
 from hkd.config import EvaluationConfig, TrainingConfig, TrialConfig
 from hkd.data.store import open_store
 from hkd.files import write_atomically, write_json
@@ -133,7 +133,7 @@ def detect_command(
     if out is not None:
         _write_drawings(pictures, out, max_megapixels)
     if results is not None:
-        _write_results(results, found.coco_results(image_ids), images, records)
+        _write_results(results, found.coco_results(image_ids, text_ids(records)), images, records)
     return pictures
 
 
@@ -234,10 +234,10 @@ def _records(images: Sequence[Path], annotations: Path | None, max_megapixels: f
         AnnotationError: the annotation file cannot be read.
     """
     problems: list[str] = []
-    truth = None if annotations is None else read_annotations(annotations, check_images=False)
+    annotated = None if annotations is None else read_images(annotations)
     records = picture_records(images, max_megapixels, problems)
-    if truth is not None:
-        records = numbered_as(truth, images, records, problems)
+    if annotations is not None and annotated is not None:
+        records = numbered_as(annotated, annotations, images, records, problems)
     if problems:
         raise PictureError(problems)
     return records

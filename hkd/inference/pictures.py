@@ -60,21 +60,26 @@ def without_boxes(records: Sequence[ImageRecord]) -> Annotations:
 
 
 def numbered_as(
-    annotations: Annotations, images: Sequence[Path], records: Sequence[ImageRecord], problems: list[str]
+    annotated: Sequence[ImageRecord],
+    annotations: Path,
+    images: Sequence[Path],
+    records: Sequence[ImageRecord],
+    problems: list[str],
 ) -> list[ImageRecord]:
     """``records`` with the image ids of an annotation file, matched by file name.
 
     If several images of the file have the same name, their parent folders must match as well.
 
     Args:
-        annotations: the annotation file.
+        annotated: the images of an annotation file.
+        annotations: the file; for messages.
         images: all image files.
         records: records of the readable ones; ``image_id`` is the position in ``images``, from 1.
         problems: a message is appended for each file that matches no image or several, has another size than its
             image, or matches the same image as another file.
     """
     by_name: dict[str, list[ImageRecord]] = {}
-    for image in annotations.images:
+    for image in annotated:
         by_name.setdefault(PurePosixPath(image.file_name).name, []).append(image)
     matched: dict[int, Path] = {}
     numbered = []
@@ -86,23 +91,23 @@ def numbered_as(
         if len(candidates) != 1:
             number = "no image" if path.name not in by_name else "several images"
             problems.append(
-                f"{path}: {annotations.path} has {number} of this file name; leave it out or use other --annotations"
+                f"{path}: {annotations} has {number} of this file name; leave it out or use other --annotations"
             )
             continue
         (image,) = candidates
         if (image.height, image.width) != (record.height, record.width):
             problems.append(
                 f"{path}: is {record.width} x {record.height} pixels (width x height, upright), but image "
-                f"{image.image_id} of {annotations.path} is {image.width} x {image.height}; use the annotated file"
+                f"{image.image_id} of {annotations} is {image.width} x {image.height}; use the annotated file"
             )
         elif image.image_id in matched:
             problems.append(
-                f"{path}: is image {image.image_id} of {annotations.path}, and so is {matched[image.image_id]}; give "
+                f"{path}: is image {image.image_id} of {annotations}, and so is {matched[image.image_id]}; give "
                 "only one of them"
             )
         else:
             matched[image.image_id] = path
-            numbered.append(replace(record, image_id=image.image_id))
+            numbered.append(replace(record, image_id=image.image_id, text_id=image.text_id))
     return numbered
 
 

@@ -113,7 +113,8 @@ def train_into_folder(
             write_atomically(out / ARTIFACT_CONFIG, dump_yaml(config))
             write_json(out / ORIGIN_FILE, origin)
             evaluation = _train(trainer, out, progress, console)
-        results = evaluation.detections.coco_results(data.validation_annotations.ground_truth().image_ids)
+        validation = data.validation_annotations
+        results = evaluation.detections.coco_results(validation.ground_truth().image_ids, validation.text_ids())
         _write_results(trainer, evaluation.result, results, out)
     return TrainingSummary(evaluation.result, trainer.cost, out)
 

@@ -55,6 +55,24 @@ def test_one_detector_is_printed_as_table_in_per_cent(folder: Path, capsys: pyte
     assert captured.err == ""
 
 
+def test_named_categories_are_evaluated(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = coco(1, [person(1, BOX), person(1, [200, 20, 41, 100], category_id=2)])
+    truth["categories"] = [{"id": 1, "name": "person"}, {"id": 2, "name": "rider"}]
+    Path("gt.json").write_text(json.dumps(truth))
+    # The rider is not there, or ignored: one of one person is found. As a person, the rider is missed: half are found.
+    for options, boxes, rate in (("", 1, "0.00"), ("--ignore-category Rider", 1, "0.00"), ("--person rider", 1, None)):
+        code = hkd_evaluate(f"--detections good.json --resamples 0 {options}")
+        captured = capsys.readouterr()
+        if rate is None:
+            # The detections are of category 1, which is another one then.
+            assert (code, '1 "person"' in captured.err) == (2, True)
+        else:
+            assert f"reasonable  [50, inf)    [0.65, inf)      {boxes}       {rate}" in captured.out
+    assert hkd_evaluate("--detections good.json --resamples 0 --person rider --person person") == 0
+    # One of two is found, at no false positive: the miss rate is 0.5 everywhere.
+    assert "reasonable  [50, inf)    [0.65, inf)      2      50.00" in capsys.readouterr().out
+
+
 def test_detectors_are_compared_with_the_first_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hkd_evaluate("--detections good.json none=blind.json --detections again=good.json --resamples 10") == 0
     blocks = capsys.readouterr().out.split("\n\n")

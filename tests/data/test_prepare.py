@@ -96,6 +96,49 @@ def test_training_set_without_pedestrians_is_rejected(config: DataConfig, tmp_pa
         prepare_data(config.model_copy(update={"train_annotations": path}), progress=False)
 
 
+def _of_categories(path: Path | None, names: list[str]) -> None:
+    """Give the boxes of a file these categories, one after the other."""
+    assert path is not None
+    document = json.loads(path.read_text())
+    document["categories"] = [{"id": i, "name": name} for i, name in enumerate(names)]
+    for i, annotation in enumerate(document["annotations"]):
+        annotation["category_id"] = i % len(names)
+    path.write_text(json.dumps(document))
+
+
+def test_named_categories_are_people_and_ignore_regions(config: DataConfig) -> None:
+    for path in (config.train_annotations, config.validation_annotations):
+        _of_categories(path, ["walker", "rider"])
+    with pytest.raises(AnnotationError, match=r'"walker", "rider".*data.person_categories'):
+        prepare_data(config, progress=False)
+    hashes = set()
+    for names, ignore in (
+        ({"person_categories": ("rider",)}, [False]),
+        ({"person_categories": ("rider",), "ignored_categories": ("Walker",)}, [True, False]),
+        ({"person_categories": ("rider", "walker")}, [False, False]),
+    ):
+        data = prepare_data(config.model_copy(update=names), progress=False)
+        assert data.train_annotations.ignore.tolist() == ignore
+        hashes.add(data.train_annotations.content_hash())
+    # What is cached by content, such as teachers, is another one.
+    assert len(hashes) == 3
+
+
+def test_training_set_of_other_categories_is_rejected(config: DataConfig) -> None:
+    _of_categories(config.train_annotations, ["car", "person"])
+    document = json.loads(Path(str(config.train_annotations)).read_text())
+    for annotation in document["annotations"]:
+        annotation["category_id"] = 0
+    Path(str(config.train_annotations)).write_text(json.dumps(document))
+    with pytest.raises(AnnotationError, match=r'no box of a person.*left out 2 boxes.*"car"'):
+        prepare_data(config, progress=False)
+
+
+def test_generated_scenes_have_the_default_categories(scenes_config: DataConfig) -> None:
+    data = prepare_data(scenes_config.model_copy(update={"person_categories": ("rider",)}), progress=False)
+    assert not data.train_annotations.ignore.all()
+
+
 def test_scenes_are_generated_once(scenes_config: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepare_data(scenes_config, progress=False)
     assert first.train_store.images.shape == (3, 64, 96, 3)

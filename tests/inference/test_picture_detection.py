@@ -310,6 +310,24 @@ def test_parent_folders_distinguish_images_of_same_name(weights: Path, picture: 
     assert {one["image_id"] for one in json.loads(results.path.read_text())} == {2}
 
 
+def test_text_ids_of_annotations_are_written_as_they_are(weights: Path, picture: Path, tmp_path: Path) -> None:
+    truth = ground_truth(tmp_path, (1, "other.png", 9, 9), (2, "street.png", 2 * HEIGHT, 2 * WIDTH - 20))
+    document = json.loads(truth.read_text())
+    for image in document["images"]:
+        image["id"] = f"frame {image['id']}"
+    # Only the images are read: two categories with boxes are no question here.
+    document["categories"].append({"id": 2, "name": "person"})
+    for i, annotation in enumerate(document["annotations"], 1):
+        annotation |= {"image_id": f"frame {i}", "category_id": i}
+    truth.write_text(json.dumps(document))
+    results = CocoResults(tmp_path / "found.json", truth)
+    detect_command([picture], weights, None, results=results)
+    assert {one["image_id"] for one in json.loads(results.path.read_text())} == {"frame 2"}
+    document["annotations"] = document["annotations"][:1]
+    truth.write_text(json.dumps(document))
+    assert evaluate_files(truth, results.path, "citypersons").num_detections > 0
+
+
 def test_all_images_that_do_not_match_annotations_are_listed(weights: Path, picture: Path, tmp_path: Path) -> None:
     for name, size in (("other.png", (8, 8)), ("small.png", (8, 8))):
         Image.new("RGB", size).save(tmp_path / name)
