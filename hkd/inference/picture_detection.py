@@ -27,7 +27,8 @@ from hkd.inference.store_detection import detect_store
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
-from hkd.models.weights import CheckpointError, load_detector, load_weights
+from hkd.models.weight_formats.errors import CheckpointError
+from hkd.models.weights import load_detector, load_weights
 from hkd.runtime.device import autocast_dtype, place, resolve_device
 
 DETECTIONS_FILE = "detections.json"

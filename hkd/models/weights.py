@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +20,8 @@ from hkd.config import DetectorConfig
 from hkd.files import write_atomically
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
+from hkd.models.weight_formats.errors import CheckpointError
+from hkd.models.weight_formats.unpickling import load_tensors_only, require_file
 
 DETECTOR_FORMAT = "hkd.detector.1"
 
@@ -38,10 +39,6 @@ _CLASS_PREDICTOR = (
 # Only norms without momentum use this count. Ours have momentum and accept a file without it; frozen norms lack the
 # buffer and accept a file with it.
 _OPTIONAL_SUFFIX = ".num_batches_tracked"
-
-
-class CheckpointError(ValueError):
-    """A file of weights or a training state is unreadable, or does not match the configuration."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ def read_metadata(path: Path) -> DetectorMetadata:
     Raises:
         CheckpointError: as :func:`load_detector`.
     """
-    _require_file(path)
+    require_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_METADATA_KEY)
@@ -141,7 +138,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         CheckpointError: the file is absent or unreadable, or holds anything but named tensors.
     """
     if path.suffix == ".safetensors":
-        _require_file(path)
+        require_file(path)
         try:
             with safe_open(path, framework="pt") as file:
                 # Inside safe_open tensors are views of a mapped file: take copies.
@@ -204,24 +201,6 @@ def architecture_problems(detector: nn.Module, weights: Mapping[str, Tensor]) ->
     return problems
 
 
-def load_tensors_only(path: Path) -> Any:
-    """What ``torch.save`` wrote, on the CPU, without unpickling other Python objects.
-
-    Raises:
-        CheckpointError: the file is absent, damaged, or holds other objects.
-    """
-    _require_file(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    # A damaged file makes torch.load raise anything from EOFError to UnpicklingError, with one meaning for a user.
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(
-            f"{path}: not a file that can be read safely ({reason}); "
-            "allowed: tensors, numbers and strings as torch.save writes them, and no other Python objects"
-        ) from error
-
-
 def _cut_to_first_classes(weights: dict[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:
     expected = detector.state_dict()
     cut = dict(weights)
@@ -231,11 +210,6 @@ def _cut_to_first_classes(weights: dict[str, Tensor], detector: nn.Module) -> di
             if theirs.shape[1:] == ours.shape[1:] and theirs.shape[:1] > ours.shape[:1]:
                 cut[name] = theirs[: ours.shape[0]]
     return cut
-
-
-def _require_file(path: Path) -> None:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file of weights; check the path")
 
 
 def _some(entries: list[str]) -> str:

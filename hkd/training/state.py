@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from hkd.files import replace_atomically
-from hkd.models.weights import CheckpointError, load_tensors_only
+from hkd.models.weight_formats.errors import CheckpointError
+from hkd.models.weight_formats.unpickling import load_tensors_only
 
 STATE_FORMAT = "hkd.training_state.1"
 

@@ -20,7 +20,8 @@ from hkd.metric_names import PEAK_MEMORY_BYTES, UTILISATION
 from hkd.models.build import build_detector
 from hkd.models.cost import Cost, config_cost
 from hkd.models.detector import Detector
-from hkd.models.weights import CheckpointError, load_weights, read_metadata, save_detector
+from hkd.models.weight_formats.errors import CheckpointError
+from hkd.models.weights import load_weights, read_metadata, save_detector
 from hkd.runtime.device import autocast_dtype, place, resolve_device
 from hkd.runtime.process import configure_process
 from hkd.training.fit import LOG_FILE, STATE_FILE, fit, read_log, resume

@@ -12,7 +12,7 @@ import ray
 
 from hkd.config import TrialConfig
 from hkd.config_files.parsing import parse_config
-from hkd.models.weights import CheckpointError
+from hkd.models.weight_formats.errors import CheckpointError
 from hkd.runtime.memory import machine_bytes
 from sweeps.execution.gpu_share import measure_on_cluster
 from sweeps.trials.worker import WorkerSettings

@@ -20,7 +20,8 @@ from hkd.inference.picture_detection import CocoResults, FoundPedestrian, Pictur
 from hkd.inference.pictures import PictureError
 from hkd.models.build import build_detector
 from hkd.models.fused import fuse_for_inference
-from hkd.models.weights import CheckpointError, save_detector
+from hkd.models.weight_formats.errors import CheckpointError
+from hkd.models.weights import save_detector
 from tests.training.tiny import HEIGHT, STUDENT, WIDTH
 
 ORANGE = (255, 64, 0)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hkd.data.prepare import PreparedData
-from hkd.models.weights import CheckpointError
+from hkd.models.weight_formats.errors import CheckpointError
 from hkd.training.fit import LOG_FILE, STATE_FILE, EpochResult, fit, read_log, resume
 from hkd.training.progress import TrainingProgress
 from hkd.training.state import load_state

@@ -17,7 +17,8 @@ from hkd.config import DataConfig, SyntheticConfig, TrainingConfig, TrialConfig
 from hkd.config_files.parsing import load_config
 from hkd.config_files.problems import ConfigError
 from hkd.evaluation.evaluator import evaluate_files
-from hkd.models.weights import CheckpointError, load_detector
+from hkd.models.weight_formats.errors import CheckpointError
+from hkd.models.weights import load_detector
 from hkd.training import run
 from hkd.training.run import TrainingFolderError, train_into_folder
 from tests.process_configuration import TrainerBuiltError, record_configuration

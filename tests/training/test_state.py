@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hkd.models.weights import CheckpointError, save_detector
+from hkd.models.weight_formats.errors import CheckpointError
+from hkd.models.weights import save_detector
 from hkd.training.state import load_state, save_state
 from tests.training.tiny import STUDENT, build
 

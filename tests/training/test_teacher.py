@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from hkd.data.prepare import PreparedData, prepare_data
-from hkd.models.weights import CheckpointError, read_weights, save_detector
+from hkd.models.weight_formats.errors import CheckpointError
+from hkd.models.weights import read_weights, save_detector
 from hkd.training import teacher as teacher_module
 from hkd.training.progress import TrainingProgress
 from hkd.training.teacher import TeacherError, _key, check_teacher_files, find_teacher, load_teacher, prepare_teacher

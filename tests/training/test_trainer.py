@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hkd.data.prepare import PreparedData
 from hkd.distillation import pyramid, region
 from hkd.models.detector import Detector
-from hkd.models.weights import CheckpointError, load_detector
+from hkd.models.weight_formats.errors import CheckpointError
+from hkd.models.weights import load_detector
 from hkd.training.epoch_record import NonFiniteLossError
 from hkd.training.state import load_state
 from hkd.training.trainer import Trainer
