@@ -16,11 +16,17 @@ if not __package__:
 
 from hkd.terminal_output import ArgumentParser, print_error, print_line, print_lines, tamed_libraries
 from hkd.terminal_text import printable
+from hkd.tracking_uri import (
+    DEFAULT_TRACKING_URI,
+    TRACKING_URI_VARIABLE,
+    command_line_problem,
+    default_tracking_uri,
+    with_credentials,
+)
 
 # Other modules are imported where they are used: MLflow and matplotlib take seconds, which --help should not cost.
 
 OWN_PACKAGES = ("analysis", "hkd")
-DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 _DESCRIPTION = """\
 Write the report of one study: read its trials from MLflow, find the front of
 the study's objectives, and recommend a student to ship."""
@@ -36,8 +42,8 @@ files in the report's folder:
   front_params.png   miss rate against parameters, if these are an objective
   front_flops.png    miss rate against FLOPs (front_gmacs.png: multiply-adds)
   front.md           the table of the front in Markdown
-  trials.csv         every trial with its metrics and its whole configuration; text
-                     that a spreadsheet would compute begins with an apostrophe
+  trials.csv         every trial with its metrics and its whole configuration;
+                     text that a spreadsheet would compute begins with '
   summary.json       the results for programs (field schema_version)
 
 Only trials that were trained for all their epochs are counted; failed, stopped
@@ -54,12 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     from analysis.records.store import RecordsError
 
+    problem = None if options.tracking_uri is None else command_line_problem(options.tracking_uri)
+    if problem is not None:
+        print_error(f"pareto: error: --tracking-uri: {problem}")
+        return 2
+    tracking_uri = default_tracking_uri() if options.tracking_uri is None else with_credentials(options.tracking_uri)
     try:
         _check_out(out)
         with tamed_libraries(OWN_PACKAGES):
-            _report(options.study, options.tracking_uri, out, markdown=options.markdown)
+            _report(options.study, tracking_uri, out, markdown=options.markdown)
     except (RecordsError, OSError) as error:
-        print_error(f"pareto: error: {printable(str(error))}", options.tracking_uri)
+        print_error(f"pareto: error: {printable(str(error))}", tracking_uri)
         return 2
     return 0
 
@@ -76,9 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--tracking-uri",
-        default=DEFAULT_TRACKING_URI,
         metavar="URI",
-        help="MLflow store of the study: sqlite:///PATH, http://HOST:PORT, ... (default: %(default)s)",
+        help="MLflow store of the study: sqlite:///PATH, http://HOST:PORT, ... (default: "
+        f"{TRACKING_URI_VARIABLE}, else {DEFAULT_TRACKING_URI})",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the report (default: reports/NAME)")
     parser.add_argument("--markdown", action="store_true", help="print only the front, as a Markdown table")

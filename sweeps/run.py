@@ -45,7 +45,8 @@ examples:
 results of the study NAME:
   the Pareto front, printed when the study ends
   <storage_path>/NAME (default: runs/NAME): weights and metrics of every trial
-  MLflow experiment NAME in tracking.uri (default: sqlite:///mlflow.db)
+  MLflow experiment NAME in tracking.uri (default: MLFLOW_TRACKING_URI, else
+    sqlite:///mlflow.db)
   report: python analysis/pareto.py --study NAME
 
 The study runs on the Ray cluster at RAY_ADDRESS, or on the one that `ray start`

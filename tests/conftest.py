@@ -21,6 +21,8 @@ settings.load_profile("hkd")
 # Before any test module imports the libraries that read these.
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+# The default of studies and reports.
+os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 

@@ -206,9 +206,10 @@ def _reproduce_section(records: StudyRecords, results: StudyResults) -> list[str
         f"{download} --artifact-path {names.ARTIFACT_CONFIG}",
         f"hkd train shipped/{names.ARTIFACT_CONFIG}",
         "# this report",
-        f"python analysis/pareto.py --study {study} --tracking-uri {uri}",
+        f"python analysis/pareto.py --study {study}",
         "# all runs",
-        f"open {uri} in a browser" if is_server else f"mlflow ui --backend-store-uri {uri}",
+        # As an argument, credentials would be in the list of processes.
+        f"open {uri} in a browser" if is_server else 'MLFLOW_BACKEND_STORE_URI="$MLFLOW_TRACKING_URI" mlflow ui',
     )
     listed = ", ".join(f"{name} {version}" for name, version in versions().items())
     return [

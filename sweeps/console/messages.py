@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hkd import metric_names as names
-from hkd.redaction import redacted_uri
+from hkd.redaction import is_redacted, redacted_uri
+from hkd.tracking_uri import TRACKING_URI_VARIABLE, default_tracking_uri
 from sweeps.console.display import Display, closing_table
 from sweeps.console.metric_format import phrases
 from sweeps.folder import StudyFolder, display_path
 from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.space import num_proposals
-from sweeps.settings.study import StudyConfig, TrackingConfig
+from sweeps.settings.study import StudyConfig
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.front import front
 from sweeps.trials.ledger import Ledger
@@ -93,8 +94,13 @@ def print_results(
             f"All results are in {folder.path}."
         )
     uri = redacted_uri(study.tracking.uri)
-    store = "" if uri == TrackingConfig().uri else f" --tracking-uri {shlex.quote(uri)}"
+    store = "" if study.tracking.uri == default_tracking_uri() else f" --tracking-uri {shlex.quote(uri)}"
     display.print_line(f"Report:  python {display_path(PARETO)} --study {study.name}{store}")
-    display.print_line(
-        f"MLflow:  {uri}" if uri.startswith("http") else f"MLflow:  mlflow ui --backend-store-uri {shlex.quote(uri)}"
-    )
+    if uri.startswith("http"):
+        display.print_line(f"MLflow:  {uri}")
+    elif is_redacted(uri):
+        display.print_line(f"MLflow:  mlflow ui, with MLFLOW_BACKEND_STORE_URI set to {uri} with its credentials")
+    else:
+        display.print_line(f"MLflow:  mlflow ui --backend-store-uri {shlex.quote(uri)}")
+    if store and is_redacted(uri):
+        display.print_line(f"Set {TRACKING_URI_VARIABLE} to the URI with its credentials (***) before the report")

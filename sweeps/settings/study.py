@@ -24,6 +24,7 @@ from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import load_yaml
 from hkd.metric_names import BASELINE_UNDISTILLED, COSTS, DEFAULT_OBJECTIVES, MISS_RATES, CostName, MissRateName
 from hkd.redaction import redacted_text
+from hkd.tracking_uri import command_line_problem, default_tracking_uri, with_credentials
 from sweeps.settings.overrides import overridden
 from sweeps.settings.resources import ResourcesConfig
 from sweeps.settings.space import RANGE_FIELDS, Choices, FloatRange, IntegerRange, Parameter
@@ -88,8 +89,11 @@ class SchedulerConfig(Section):
 class TrackingConfig(Section):
     """The MLflow store of the results."""
 
-    uri: Annotated[str, Field(min_length=1)] = "sqlite:///mlflow.db"
-    """MLflow tracking URI: sqlite:///PATH, http(s)://HOST:PORT, ..."""
+    uri: Annotated[str, Field(min_length=1), AfterValidator(with_credentials)] = Field(
+        default_factory=default_tracking_uri
+    )
+    """MLflow tracking URI: sqlite:///PATH, http(s)://HOST:PORT, ... By default that of the environment variable
+    MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."""
 
 
 class StudyConfig(Section):
@@ -108,7 +112,7 @@ class StudyConfig(Section):
     search: SearchConfig = SearchConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     resources: ResourcesConfig = ResourcesConfig()
-    tracking: TrackingConfig = TrackingConfig()
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     storage_path: Annotated[Path, AfterValidator(_local_folder)] = Path("runs")
     """Parent of the study's folder; on a cluster, on a file system that all nodes share."""
     baselines: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -142,8 +146,12 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, name: str | None = 
     except ConfigError as error:
         problems.extend(f"base: {error.source}: {problem}" for problem in error.problems)
         raw = {key: value for key, value in raw.items() if key != "base"}
+    uri_in_file = _tracking_uri(raw)
     raw, override_problems = overridden(_with_default_baselines(raw), overrides, RANGE_FIELDS)
     problems += override_problems
+    uri = _tracking_uri(raw)
+    if uri is not None and uri != uri_in_file and (problem := command_line_problem(uri)):
+        problems.append(f"tracking.uri: {problem}; or write it in {path}")
     if name is not None:
         raw["name"] = name
     raw = _without_equal_baselines(raw)
@@ -160,6 +168,12 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, name: str | None = 
     if problems or study is None:
         raise ConfigError(dict.fromkeys(map(redacted_text, problems)), redacted_text(source))
     return study
+
+
+def _tracking_uri(raw: Mapping[str, Any]) -> str | None:
+    tracking = raw.get("tracking")
+    uri = tracking.get("uri") if isinstance(tracking, Mapping) else None
+    return uri if isinstance(uri, str) else None
 
 
 def _with_base_inline(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from mlflow.tracking import MlflowClient
 
 from hkd.redaction import is_redacted, redacted_text, redacted_uri
 from hkd.terminal_output import log_as_we_do
+from hkd.tracking_uri import TRACKING_URI_VARIABLE
 
 CONNECT_SECONDS = 5.0
 _REMEDY = "Start the server, or use another store: --set tracking.uri=sqlite:///mlflow.db"
@@ -132,7 +133,7 @@ def _check_uri(uri: str) -> None:
     """Check without MLflow, which retries for minutes, and creates a database at a mistyped path."""
     if is_redacted(uri):
         raise TrackingError(
-            f"tracking.uri {uri} has a hidden password (***); set it with its password: --set tracking.uri=URI"
+            f"tracking.uri {uri} has hidden credentials (***); set {TRACKING_URI_VARIABLE} to the URI with them"
         )
     scheme = uri.partition("://")[0].lower()
     if scheme in ("http", "https"):

@@ -101,7 +101,9 @@ def test_no_output_has_credentials(
     client.log_param(parent.info.run_id, "tracking.uri", "http://anna:hunter2@host")
     client.set_tag(parent.info.run_id, "origin", "http://host/?password=hunter2")
     monkeypatch.chdir(tmp_path)
-    assert pareto.main(["--study", "demo", "--tracking-uri", "sqlite:///mlflow.db?password=hunter2"]) == 0
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db?password=hunter2")
+    for given in ([], ["--tracking-uri", "sqlite:///mlflow.db?password=***"]):
+        assert pareto.main(["--study", "demo", *given]) == 0
     printed = capsys.readouterr()
     written = {path.name: path.read_bytes() for path in (tmp_path / "reports" / "demo").iterdir()}
     assert set(written) == FILES
@@ -109,6 +111,15 @@ def test_no_output_has_credentials(
         assert b"hunter2" not in content
         assert b"anna" not in content
     assert b"***" in written["trials.csv"]
+
+
+def test_credentials_on_the_command_line_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--study", "demo", "--tracking-uri", "http://anna:hunter2@host", "--out", str(tmp_path / "report")]
+    assert pareto.main(given) == 2
+    message = error_of(capsys)
+    assert "hunter2" not in message
+    for fact in ("--tracking-uri", "http://***@host", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_PASSWORD"):
+        assert fact in message
 
 
 def test_error_of_command_line_has_no_credentials(capsys: pytest.CaptureFixture[str]) -> None:

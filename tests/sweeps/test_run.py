@@ -187,9 +187,9 @@ def test_undecodable_image_is_reported(
 
 
 def test_resume_command_has_no_password(folder: Path) -> None:
-    options = run._parser().parse_args(["--set", "tracking.uri=http://me:SECRET@host"])
-    command = run._resume_command(options, ["--set", "tracking.uri=http://me:SECRET@host"])
-    assert command.endswith("--set 'tracking.uri=http://***@host' --resume")
+    given = ["--set", "base.teacher.checkpoint=s3://me:SECRET@bucket"]
+    command = run._resume_command(run._parser().parse_args(given), given)
+    assert command.endswith("--set 'base.teacher.checkpoint=s3://***@bucket' --resume")
 
 
 def test_interruption_prints_resume_command(
@@ -333,9 +333,11 @@ def test_dry_run_checks_objectives_on_annotations(folder: Path, capsys: pytest.C
     assert "objectives: mr2_reasonable " in input_error(capsys, *flags, "--dry-run")
 
 
-def test_dry_run_prints_no_password(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--set", "tracking.uri=http://me:SECRET@host"]
-    assert run.main(["--config", "tiny.yaml", "--dry-run", *flags]) == 0
+def test_dry_run_prints_no_password(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:SECRET@host")
+    assert run.main(["--config", "tiny.yaml", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "SECRET" not in out
     assert out.count("http://***@host") == 2

@@ -127,11 +127,19 @@ def test_results_have_counts_front_and_next_commands(tmp_path: Path, monkeypatch
     assert not any("Cannot write to MLflow" in line or "rejected by MLflow" in line for line in lines)
 
 
-def test_results_have_no_password_and_no_server_command(tmp_path: Path) -> None:
+def test_results_have_no_password_and_no_server_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = Results(tmp_path, uri="https://me:SECRET@host").lines()
-    assert lines[-1].split() == ["MLflow:", "https://***@host"]
-    assert lines[-2].endswith("--study x --tracking-uri 'https://***@host'")
+    assert lines[-2].split() == ["MLflow:", "https://***@host"]
+    assert lines[-3].endswith("--study x --tracking-uri 'https://***@host'")
+    assert "MLFLOW_TRACKING_URI" in lines[-1]
     assert "SECRET" not in "".join(lines)
+    # As an argument, a password would be in the list of processes.
+    lines = Results(tmp_path / "database", uri="postgresql://me:SECRET@host/x").lines()
+    assert "MLFLOW_BACKEND_STORE_URI" in lines[-2]
+    assert "--backend-store-uri" not in "".join(lines)
+    # The report uses the same default.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:SECRET@host")
+    assert Results(tmp_path / "same", uri="https://me:SECRET@host").lines()[-2].endswith("--study x")
 
 
 def test_commands_quote_uri_for_shell(tmp_path: Path) -> None:

@@ -192,6 +192,32 @@ def test_mistakes_are_reported_without_passwords(tmp_path: Path) -> None:
     assert "SECRET" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "override", ["tracking.uri=http://me:SECRET@host", "tracking={uri: 'http://host/?token=SECRET'}"]
+)
+def test_credentials_on_the_command_line_are_refused(tmp_path: Path, override: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, "name: x", override)
+    (problem,) = caught.value.problems
+    assert problem.startswith("tracking.uri: ")
+    for fact in ("***", "list of processes", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_PASSWORD", "study.yaml"):
+        assert fact in problem
+    # In the file they are not visible, and one without them may replace it.
+    text = "name: x\ntracking: {uri: 'http://me:SECRET@host'}"
+    assert read(tmp_path, text).tracking.uri == "http://me:SECRET@host"
+    assert read(tmp_path, text, "tracking.uri=http://other").tracking.uri == "http://other"
+
+
+def test_tracking_uri_is_that_of_the_environment_unless_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(tmp_path, "name: x").tracking.uri == "sqlite:///mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:SECRET@host")
+    assert read(tmp_path, "name: x").tracking.uri == "http://me:SECRET@host"
+    assert read(tmp_path, "name: x\ntracking: {uri: 'http://a'}").tracking.uri == "http://a"
+    # The file of a study, study.yaml, has the URI without its credentials.
+    assert read(tmp_path, "name: x\ntracking: {uri: 'http://***@host'}").tracking.uri == "http://me:SECRET@host"
+    assert read(tmp_path, "name: x\ntracking: {uri: 'http://***@a'}").tracking.uri == "http://***@a"
+
+
 def test_tilde_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
     assert read(tmp_path, "name: x\nstorage_path: ~/runs").storage_path == Path("/home/someone/runs")
