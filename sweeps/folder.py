@@ -24,7 +24,8 @@ from hkd import metric_names as names
 from hkd.config_files.parsing import flatten, parse_config
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import dump_yaml, load_yaml
-from hkd.files import write_atomically
+from hkd.files import is_leftover, remove_leftovers, write_atomically
+from hkd.own_folders import create_own_folder
 from hkd.redaction import redacted_text
 from hkd.terminal_text import printable
 from sweeps.settings.redaction import redacted
@@ -103,7 +104,6 @@ class StudyFolder:
 
     def write_study(self, study: StudyConfig) -> None:
         """Create the folder and write ``study.yaml``; on resume, overwrite it."""
-        self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.config_file, dump_yaml(redacted(study)), durable=True)
 
     @contextmanager
@@ -112,13 +112,16 @@ class StudyFolder:
 
         Raises:
             StudyError: another process runs the study, or the folder cannot be created.
+            SharedFolderError: every user of the machine can write to the folder.
         """
         lock = FileLock(self.path / LOCK, timeout=0)
         try:
             with self._folder_errors():
                 created = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-                self.path.mkdir(parents=True, exist_ok=True)
+                for folder in (self.path.parent, self.path):
+                    create_own_folder(folder, "storage_path")
                 lock.acquire()
+                remove_leftovers(self.config_file)
         except Timeout:
             raise StudyError(
                 f"{self.path}: another process is running this study; wait for it to end, or stop it (Ctrl-C)"
@@ -135,7 +138,8 @@ class StudyFolder:
             lock.release()
 
     def _is_empty(self) -> bool:
-        return all(entry.name == LOCK for entry in self.path.iterdir())
+        # A process killed while it wrote the study's first file leaves a temporary one.
+        return all(entry.name == LOCK or is_leftover(entry, self.config_file) for entry in self.path.iterdir())
 
     @contextmanager
     def _folder_errors(self) -> Iterator[None]:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import secrets
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from hkd.files import replace_atomically, write_all_atomically, write_atomically, write_json
+from hkd import files
+from hkd.files import (
+    is_leftover,
+    open_replacement,
+    partial_folder,
+    read_record,
+    remove_leftovers,
+    replace_atomically,
+    write_all_atomically,
+    write_atomically,
+    write_json,
+)
 from tests.conftest import REPOSITORY
 
 
@@ -63,13 +77,88 @@ def test_concurrent_writers_use_different_partial_paths(tmp_path: Path) -> None:
     assert path.read_text() == "first"  # the outer one ends last
 
 
-def test_given_partial_path_overwrites_leftovers_of_killed_process(tmp_path: Path) -> None:
-    (tmp_path / "partial").write_text("left by a killed process")
-    with replace_atomically(tmp_path / "file", partial=tmp_path / "partial") as partial:
-        assert partial == tmp_path / "partial"
-        partial.write_text("new")
-    assert (tmp_path / "file").read_text() == "new"
-    assert names_in(tmp_path) == ["file"]
+def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from hkd.files import partial_folder, open_replacement\n"
+        "path = Path(sys.argv[1])\n"
+        "with open_replacement(path), partial_folder(path) as folder:\n"
+        "    (folder / 'inside').touch()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "file")], check=False, cwd=REPOSITORY)
+    left = names_in(tmp_path)
+    assert len(left) == 2
+    assert all(is_leftover(Path(name), tmp_path / "file") for name in left)
+    others = [".file", ".file.1-x", ".filee.1-00ff", "file.1-00ff"]
+    for name in others:
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path / "file", min_age_seconds=60)
+    assert names_in(tmp_path) == sorted([*left, *others])
+    remove_leftovers(tmp_path / "file")
+    assert names_in(tmp_path) == sorted(others)
+
+
+def test_leftover_that_is_a_link_is_removed_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "kept").touch()
+    (tmp_path / ".file.1-00ff").symlink_to(tmp_path / "target")
+    remove_leftovers(tmp_path / "file")
+    assert names_in(tmp_path) == ["target"]
+    assert names_in(tmp_path / "target") == ["kept"]
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: write_atomically(path, "new"), lambda path: write_all_atomically({path: "new"})]
+)
+def test_link_at_the_temporary_name_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None]
+) -> None:
+    # The attack needs the name, which is random: 64 bits.
+    monkeypatch.setattr(secrets, "token_hex", lambda length: "0" * 2 * length)
+    (tmp_path / "target").write_text("target")
+    (tmp_path / f".file.{os.getpid()}-{'0' * 16}").symlink_to(tmp_path / "target")
+    with pytest.raises(FileExistsError):
+        write(tmp_path / "file")
+    assert (tmp_path / "target").read_text() == "target"
+
+
+def test_folder_at_the_temporary_name_is_neither_used_nor_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda length: "0" * 2 * length)
+    name = f".file.{os.getpid()}-{'0' * 16}"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "kept").touch()
+    with pytest.raises(FileExistsError), partial_folder(tmp_path / "file"):
+        pass
+    assert names_in(tmp_path / name) == ["kept"]
+
+
+def test_replacement_takes_the_place_of_a_pipe(tmp_path: Path) -> None:
+    # In a cache, where another process may have put it: opening a pipe would block.
+    os.mkfifo(tmp_path / "file")
+    with open_replacement(tmp_path / "file") as file:
+        file.write(b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_record_is_read_up_to_a_size_and_only_from_regular_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "record.json"
+    write_json(path, {"a": 1})
+    assert read_record(path) == {"a": 1}
+    path.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="nested"):
+        read_record(path)
+    monkeypatch.setattr(files, "MAX_RECORD_BYTES", 99_999)
+    with pytest.raises(OSError, match=str(path)) as caught:
+        read_record(path)
+    assert caught.value.errno == errno.EFBIG
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(FileNotFoundError):
+        read_record(path)
 
 
 def test_symbolic_link_is_replaced_and_its_target_unchanged(tmp_path: Path) -> None:
@@ -132,16 +221,16 @@ def test_only_durable_content_is_flushed_before_renaming(
 def test_error_in_one_of_several_files_leaves_all_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_disk_full: bool
 ) -> None:
-    write_bytes = Path.write_bytes
+    encoded = files._encoded
 
-    def fail_for_last(path: Path, data: bytes) -> int:
-        if len(names_in(tmp_path)) == 2:  # an old file, and one partial file
+    def fail_for_last(content: str | bytes) -> bytes:
+        if len(names_in(tmp_path)) == 3:  # an old file, and two partial ones
             raise OSError(28, "No space left on device")
-        return write_bytes(path, data)
+        return encoded(content)
 
     (tmp_path / "first").write_text("old")
     if is_disk_full:
-        monkeypatch.setattr(Path, "write_bytes", fail_for_last)
+        monkeypatch.setattr(files, "_encoded", fail_for_last)
     else:
         (tmp_path / "second").mkdir()
     before = names_in(tmp_path)

@@ -198,7 +198,7 @@ class PyramidFiles:
         self._paths = [folder / f"{number}.pyramid" for number in range(len(batches))]
         for path, batch in zip(self._paths, batches, strict=True):
             pyramid = forward_teacher_pyramid(teacher, batch, dtype)
-            write_pyramid(path, path.with_suffix(".partial"), pyramid, path.name)
+            write_pyramid(path, pyramid, path.name)
         self._reads = 0
 
     @property

@@ -17,7 +17,9 @@ from hkd.config_files.parsing import config_hash
 from hkd.data.loader import pack_targets
 from hkd.data.sources import synthetic
 from hkd.data.store import ImageStore, StoreError, open_store
+from hkd.files import partial_folder, remove_leftovers
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
+from hkd.own_folders import create_own_folder
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
         AnnotationError: listing what is wrong with the annotations or images of both sets, or that a training image
             holds more boxes than ``max_objects_per_image``.
         StoreError: if ``cache_dir`` cannot be written.
+        SharedFolderError: if every user of the machine can write to ``cache_dir``.
     """
     if config.train_annotations is None or config.validation_annotations is None:
         paths = _scenes(config.synthetic, config.cache_dir, progress)
@@ -136,22 +139,22 @@ def _scenes(config: SyntheticConfig, cache_dir: Path, progress: bool) -> tuple[P
     names = ("train.json", "validation.json")
     if not all((folder / name).is_file() for name in names):
         try:
-            cache_dir.mkdir(parents=True, exist_ok=True)
+            create_own_folder(cache_dir, "data.cache_dir")
             with FileLock(f"{folder}.lock"):
                 if not all((folder / name).is_file() for name in names):
-                    partial = folder.with_name(f"{folder.name}.partial")
-                    shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
+                    remove_leftovers(folder)
                     shutil.rmtree(folder, ignore_errors=True)  # part of it was removed
-                    synthetic.write_scenes(
-                        partial,
-                        train_images=config.train_images,
-                        validation_images=config.validation_images,
-                        height=config.height,
-                        width=config.width,
-                        seed=config.seed,
-                        progress=progress,
-                    )
-                    partial.replace(folder)
+                    with partial_folder(folder) as partial:
+                        synthetic.write_scenes(
+                            partial,
+                            train_images=config.train_images,
+                            validation_images=config.validation_images,
+                            height=config.height,
+                            width=config.width,
+                            seed=config.seed,
+                            progress=progress,
+                        )
+                        partial.replace(folder)
         except OSError as error:
             raise StoreError(
                 f"cannot write generated scenes to '{folder}' ({error});"

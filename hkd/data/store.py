@@ -17,9 +17,10 @@ from PIL import Image
 
 from hkd.coco.annotations import Annotations
 from hkd.coco.parsing.errors import AnnotationError
-from hkd.files import replace_atomically, write_atomically
+from hkd.files import open_replacement, read_record, remove_leftovers
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS, ImageFileError
 from hkd.image_files.pixels import read_rgb
+from hkd.own_folders import create_own_folder
 
 _FORMAT = 2
 """Part of every store's name: increment it when a change of the code stores the same images differently."""
@@ -83,6 +84,7 @@ def open_store(
     Raises:
         AnnotationError: naming every image that is missing, does not decode or is not of its stated size.
         StoreError: if ``cache_dir`` cannot be written.
+        SharedFolderError: if every user of the machine can write to ``cache_dir``.
     """
     sizes = np.array([(image.height, image.width) for image in annotations.images], dtype=np.int64)
     scales = np.minimum(image_height / sizes[:, 0], image_width / sizes[:, 1])
@@ -90,10 +92,10 @@ def open_store(
     valid_sizes = np.clip((sizes * scales[:, None] + 1e-9).astype(np.int64), 1, (image_height, image_width))
     shape = (len(sizes), image_height, image_width, 3)
     path = cache_dir / f"images-{_key(annotations)}-{image_height}x{image_width}.npy"
-    images, found = _open_verified(path, shape)
-    if images is None:
-        try:
-            cache_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        create_own_folder(cache_dir, "data.cache_dir")
+        images, found = _open_verified(path, shape)
+        if images is None:
             with FileLock(f"{path}.lock"):
                 images, found = _open_verified(path, shape)  # another process may have built it meanwhile
                 if images is None:
@@ -101,13 +103,13 @@ def open_store(
                         warnings.warn(f"the image store '{path}' {found}: rebuilding it", stacklevel=2)
                     _build(path, annotations, scales, valid_sizes, shape, progress, max_megapixels)
                     images, found = _open_verified(path, shape)
-        except OSError as error:
-            raise StoreError(
-                f"cannot write the image store '{path}' ({error}); it needs {np.prod(shape) / 2**20:.0f} MiB:"
-                " free some space, or name another folder (data.cache_dir)"
-            ) from error
-        if images is None:
-            raise StoreError(f"the image store '{path}' {found} just after it was written; is its disk faulty?")
+    except OSError as error:
+        raise StoreError(
+            f"cannot write the image store '{path}' ({error}); it needs {np.prod(shape) / 2**20:.0f} MiB:"
+            " free some space, or name another folder (data.cache_dir)"
+        ) from error
+    if images is None:
+        raise StoreError(f"the image store '{path}' {found} just after it was written; is its disk faulty?")
     image_ids = np.array([image.image_id for image in annotations.images], dtype=np.int64)
     return ImageStore(images, scales, valid_sizes, image_ids, checksum=found)
 
@@ -133,10 +135,10 @@ def _key(annotations: Annotations) -> str:
 
 def _open_verified(path: Path, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.uint8] | None, str]:
     """The mapped images and their checksum; or None and a description of the damage, empty if there is no store."""
-    if not path.exists():
+    if not path.is_file():  # reading a pipe would block
         return None, ""
     try:
-        expected = json.loads(_checksum_path(path).read_text(encoding="utf-8"))["sha256"]
+        expected = read_record(_checksum_path(path))["sha256"]
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         return None, f"cannot be read ({error})"
@@ -163,25 +165,25 @@ def _build(
     checksum = hashlib.sha256()
     problems: list[str] = []
     decoded = _decoded(annotations, scales, valid_sizes, max_megapixels)
-    # The caller holds a lock: a fixed name lets this build overwrite the partial file of a killed one.
-    with replace_atomically(path, partial=path.with_name(f"{path.name}.partial")) as partial:
-        # Written, not mapped: a full disk is then an error and not a bus error.
-        with partial.open("wb") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            canvas = np.zeros(shape[1:], dtype=np.uint8)
-            for picture in _with_bar(decoded, len(scales)) if progress else decoded:
-                if isinstance(picture, str):
-                    problems.append(picture)
-                    continue
-                canvas[:] = 0
-                canvas[: picture.shape[0], : picture.shape[1]] = picture
-                pixels = canvas.tobytes()
-                file.write(pixels)
-                checksum.update(pixels)
+    remove_leftovers(path)  # the caller holds the lock of all builds
+    # Written, not mapped: a full disk is then an error and not a bus error.
+    with open_replacement(path) as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        canvas = np.zeros(shape[1:], dtype=np.uint8)
+        for picture in _with_bar(decoded, len(scales)) if progress else decoded:
+            if isinstance(picture, str):
+                problems.append(picture)
+                continue
+            canvas[:] = 0
+            canvas[: picture.shape[0], : picture.shape[1]] = picture
+            pixels = canvas.tobytes()
+            file.write(pixels)
+            checksum.update(pixels)
         if problems:
             raise AnnotationError(problems, str(annotations.path))
-    write_atomically(_checksum_path(path), json.dumps({"sha256": checksum.hexdigest(), "shape": shape}))
+    with open_replacement(_checksum_path(path)) as file:
+        file.write(json.dumps({"sha256": checksum.hexdigest(), "shape": shape}).encode())
 
 
 def _with_bar(decoded: Iterator[_Picture], count: int) -> Iterable[_Picture]:

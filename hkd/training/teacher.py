@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock
@@ -14,7 +13,7 @@ from filelock import FileLock
 from hkd.config import DataConfig, DetectorConfig, DistillationConfig, TeacherConfig, TrialConfig
 from hkd.config_files.parsing import config_hash
 from hkd.data.prepare import PreparedData, prepare_data, scenes_hash
-from hkd.files import write_json
+from hkd.files import read_record, write_json
 from hkd.inference.store_detection import evaluate_detector
 from hkd.metric_names import PEAK_MEMORY_BYTES, UTILISATION
 from hkd.models.build import build_detector
@@ -22,6 +21,7 @@ from hkd.models.cost import Cost, config_cost
 from hkd.models.detector import Detector
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import load_weights, read_metadata, save_detector
+from hkd.own_folders import check_own_folder, create_own_folder
 from hkd.runtime.device import autocast_dtype, place, resolve_device
 from hkd.runtime.process import configure_process
 from hkd.training.fit import LOG_FILE, STATE_FILE, fit, read_log, resume
@@ -32,6 +32,7 @@ from hkd.training.trainer import FREE_TRAINING_SETTINGS, Trainer
 _USAGE = (PEAK_MEMORY_BYTES, UTILISATION)
 _WEIGHTS_FILE = "teacher.safetensors"
 _SUMMARY_FILE = "teacher.json"
+_CACHE_SETTING = "data.cache_dir; of a study: storage_path"
 # Part of the key: increment it when a change of the code makes cached teachers stale.
 _RECIPE = 1
 # Settings that change what a detector's weights mean, and that no tensor's shape shows.
@@ -77,14 +78,15 @@ def prepare_teacher(
         CheckpointError: ``checkpoint`` or ``init_from`` is unreadable or of another architecture. Nothing was trained.
         NonFiniteLossError: the training diverged.
         BatchTooLargeError: the training does not fit the memory.
+        SharedFolderError: every user of the machine can write to the cache.
     """
     teacher = _teacher_of(config)
     check_teacher_files(config)
     folder = _folder(config, data, cache_dir)
-    prepared = _read_prepared(folder, teacher)
+    prepared = find_teacher(config, data, cache_dir)
     if prepared is not None:
         return prepared
-    folder.mkdir(parents=True, exist_ok=True)
+    create_own_folder(folder, _CACHE_SETTING)
     with FileLock(folder / "lock"):
         # Another process may have trained it while this one waited for the lock.
         if _read_prepared(folder, teacher) is None:
@@ -102,8 +104,12 @@ def find_teacher(config: TrialConfig, data: PreparedData, cache_dir: Path) -> Pr
 
     Raises:
         TeacherError: ``config.teacher`` is null.
+        SharedFolderError: every user of the machine can write to the cache.
     """
-    return _read_prepared(_folder(config, data, cache_dir), _teacher_of(config))
+    folder = _folder(config, data, cache_dir)
+    for path in (cache_dir, folder.parent, folder):
+        check_own_folder(path, _CACHE_SETTING)
+    return _read_prepared(folder, _teacher_of(config))
 
 
 def load_teacher(path: Path, config: TeacherConfig, device: torch.device | str = "cpu") -> Detector:
@@ -276,17 +282,21 @@ def _write_summary(
 
 
 def _read_prepared(folder: Path, teacher: TeacherConfig) -> PreparedTeacher | None:
-    """The teacher in a folder of the cache; None if it is incomplete."""
+    """The teacher in a folder of the cache; None if it is incomplete or its summary is damaged."""
     if not ((folder / _SUMMARY_FILE).is_file() and (folder / _WEIGHTS_FILE).is_file()):
         return None
-    summary: dict[str, Any] = json.loads((folder / _SUMMARY_FILE).read_text(encoding="utf-8"))
-    return PreparedTeacher(
-        path=folder / _WEIGHTS_FILE,
-        metrics=summary["metrics"],
-        cost=Cost(**summary["cost"]),
-        config=teacher,
-        epochs=tuple(summary["epochs"]),
-    )
+    try:
+        summary = read_record(folder / _SUMMARY_FILE)
+        return PreparedTeacher(
+            path=folder / _WEIGHTS_FILE,
+            metrics={str(name): float(value) for name, value in summary["metrics"].items()},
+            cost=Cost(**summary["cost"]),
+            config=teacher,
+            epochs=tuple(dict(epoch) for epoch in summary["epochs"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        warnings.warn(f"{folder / _SUMMARY_FILE}: damaged ({error}); preparing the teacher again", stacklevel=3)
+        return None
 
 
 def _architecture(teacher: TeacherConfig) -> DetectorConfig:

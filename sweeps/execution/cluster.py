@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from hkd.own_folders import ForeignFileError, read_own_file
+from sweeps.execution.private_ray import private_ray_folder, ray_parent_folder
 from sweeps.folder import StudyError
 from sweeps.settings.resources import Cluster, ResourcesConfig, TrialResources
 
@@ -18,6 +21,7 @@ OBJECT_STORE_BYTES = 256 * 2**20
 
 LOCAL_ATTEMPTS = 4
 _ADDRESS_FILE = Path("ray") / "ray_current_cluster"
+_MAX_ADDRESS_BYTES = 300
 
 
 def find_address() -> str | None:
@@ -44,8 +48,7 @@ def find_address() -> str | None:
             )
         return address
     # The file of a crashed cluster remains: nothing answers at its address.
-    file = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / _ADDRESS_FILE  # noqa: S108 (Ray's default)
-    found = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+    found = _started_address(ray_parent_folder() / _ADDRESS_FILE)
     if found and _answers(found):
         return found
     if address == "auto":
@@ -67,26 +70,37 @@ def connected(address: str | None) -> Iterator[Cluster]:
     import ray  # reads these variables on import
     from ray._private import ray_constants
 
-    if address is None:
-        ray_constants.ENABLE_RAY_CLUSTER = False  # if ray was imported before
-        _start_local()
-    else:
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError) as error:
-            raise StudyError(
-                f"the Ray cluster at {address} cannot be joined: {str(error).strip().splitlines()[0]}. Its nodes must "
-                "run the same versions of Python and Ray as this command"
-            ) from error
-    try:
+    with ExitStack() as stack:
+        if address is None:
+            ray_constants.ENABLE_RAY_CLUSTER = False  # if ray was imported before
+            _start_local(stack.enter_context(private_ray_folder()))
+        else:
+            _join(address)
+        stack.callback(ray.shutdown)
         resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
         yield Cluster(address, num_cpus=resources.get("CPU", 0.0), num_gpus=resources.get("GPU", 0.0))
-    finally:
-        ray.shutdown()
 
 
-def _start_local() -> None:
-    """Start a local cluster, in several attempts: a busy machine may exceed Ray's start-up timeout of half a minute."""
+def _join(address: str) -> None:
+    """Connect to a running cluster, with the token that the user configured for it, if any."""
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+        raise StudyError(
+            f"the Ray cluster at {address} cannot be joined: {str(error).strip().splitlines()[0]}. Its nodes must run "
+            "the same versions of Python and Ray as this command, and need the same token (RAY_AUTH_MODE, "
+            "RAY_AUTH_TOKEN_PATH) if they require one"
+        ) from error
+
+
+def _start_local(temp_folder: Path) -> None:
+    """Start a local cluster, in several attempts: a busy machine may exceed Ray's start-up timeout of half a minute.
+
+    Args:
+        temp_folder: Ray's folder for sockets, logs and errors; created by Ray.
+    """
     import ray
 
     for attempt in range(1, LOCAL_ATTEMPTS + 1):
@@ -97,6 +111,7 @@ def _start_local() -> None:
                 object_store_memory=OBJECT_STORE_BYTES,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
+                _temp_dir=str(temp_folder),
             )
         except Exception as error:
             # Ray raises a bare Exception here.
@@ -146,6 +161,24 @@ def trial_resources(
         num_threads=config.threads_per_trial or max(1, int(config.cpus_per_trial)),
         max_concurrent=max_concurrent,
     )
+
+
+def _started_address(file: Path) -> str:
+    """The address in the file of ``ray start``; empty without one, or if another user could have written it.
+
+    Whoever operates a cluster can run code in a study that joins it, and /tmp/ray is a folder of all users.
+    """
+    try:
+        return read_own_file(file, _MAX_ADDRESS_BYTES, refuse_writable=True).decode("ascii", errors="replace").strip()
+    except ForeignFileError:
+        warnings.warn(
+            f"{file}: perhaps another user of this machine wrote this file; the Ray cluster it names is not joined. "
+            "To join it, set RAY_ADDRESS to its address",
+            stacklevel=3,
+        )
+        return ""
+    except OSError:
+        return ""
 
 
 def _answers(address: str) -> bool:

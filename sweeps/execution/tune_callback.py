@@ -5,30 +5,39 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ray import cloudpickle
-from ray.exceptions import NodeDiedError, RayActorError
-from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
 from ray.tune import Callback, Checkpoint
 from ray.tune.experiment import Trial
 
 from hkd import metric_names as names
+from hkd.own_folders import read_own_file
 from sweeps.console.display import TrialBoard
 from sweeps.folder import StudyFolder
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.cost import student_cost
 from sweeps.trials.ledger import Ledger, LedgerTrial
-from sweeps.trials.worker import SPEC, TrialSpec, reported_metrics
+from sweeps.trials.worker import RAISED_NOTE, SPEC, TrialSpec, reported_metrics
 
-WORKER_LOST = (RayActorError, RayOutOfMemoryError, NodeDiedError)
-"""Ray's exceptions for a lost worker; the latter two are no sub-classes of the first."""
+_TUNE_HEADING = "Failure # "
+"""Of each error in Tune's file, with its number and time."""
+_NO_ERROR_TEXT = "Ray Tune reported no error message"
+_MAX_ERROR_BYTES = 2**20
 MAX_LOST_WORKERS = 3
 """How often a session queues a trial again after its worker was lost (spot instance reclaimed, memory exhausted).
 
 A resumed study counts from 0."""
+
+
+class ResultsNotReadError(Exception):
+    """Ends ``Tuner.fit`` after the last trial.
+
+    Tune would now unpickle errors, and without trials its own state, from the study's folder, which others may be able
+    to write to. The ledger has everything that a study needs.
+    """
 
 
 class Recorder(Callback):
@@ -119,17 +128,23 @@ class Recorder(Callback):
         else:
             self._close(self._ledger.finish(known))
 
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        """Called by Tune after the last trial, or when it stops because of an exception, which it raises again."""
+        if sys.exception() is None:
+            raise ResultsNotReadError
+
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called by Tune when a trial raised, or its worker was lost."""
         known = self._known[_spec(trial).trial_id]
         self._on_workers.discard(known.trial_id)
-        reason = _worker_loss(trial)
+        lines = _error_text(trial).splitlines()
         num_lost = self._lost_workers.get(known.trial_id, 0) + 1
-        if reason is None or num_lost > MAX_LOST_WORKERS:
-            self._close(self._ledger.fail(known, _error_text(trial)))
+        if RAISED_NOTE in lines or num_lost > MAX_LOST_WORKERS:
+            text = "\n".join(line for line in lines if line != RAISED_NOTE)
+            self._close(self._ledger.fail(known, text))
             return
         self._lost_workers[known.trial_id] = num_lost
-        self._board.lose_worker(known.trial_id, reason, num_lost, MAX_LOST_WORKERS)
+        self._board.lose_worker(known.trial_id, lines[0].rstrip("."), num_lost, MAX_LOST_WORKERS)
         del self._known[known.trial_id]
         self._put_back(known)
 
@@ -152,13 +167,14 @@ def _spec(trial: Trial) -> TrialSpec:
 
 
 def _error_text(trial: Trial) -> str:
-    file = Path(trial.error_file or "")
-    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else "Tune reported no error message"
+    """Ray's text of the trial's error, with :data:`RAISED_NOTE` if the trial raised it.
 
-
-def _worker_loss(trial: Trial) -> str | None:
-    """The name of Ray's exception if the worker was lost; None if the training raised."""
-    file = Path(trial.pickled_error_file or "")
-    # This process wrote the file a moment ago.
-    error = cloudpickle.loads(file.read_bytes()) if file.is_file() else None
-    return type(error).__name__ if isinstance(error, WORKER_LOST) else None
+    Ray Tune hands the exception over only as a pickle, which is not read: in the folder of a cluster that this study
+    joined, other users can replace it.
+    """
+    try:
+        content = read_own_file(Path(trial.error_file or ""), _MAX_ERROR_BYTES)
+    except OSError:
+        return _NO_ERROR_TEXT
+    lines = content.decode("utf-8", errors="replace").strip().splitlines()
+    return "\n".join(line for line in lines if not line.startswith(_TUNE_HEADING)).strip() or _NO_ERROR_TEXT

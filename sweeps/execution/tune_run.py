@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from hkd.training.pyramid_cache.capacity import CacheBudget
-from sweeps.execution.tune_callback import Recorder
+from sweeps.execution.tune_callback import Recorder, ResultsNotReadError
 from sweeps.execution.tune_searcher import QueueSearcher
 from sweeps.folder import StudyFolder
 from sweeps.interruption import Interruption
@@ -74,7 +75,7 @@ def run_trials(
             verbose=0,
         ),
     )
-    with interruption.deferred():
+    with interruption.deferred(), suppress(ResultsNotReadError):
         tuner.fit()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +36,8 @@ SPEC = "spec"
 """Key of the :class:`TrialSpec` in Tune's config."""
 METRICS = "metrics"
 """Key of our metrics in Tune's results, which hold Tune's own beside it."""
+RAISED_NOTE = "hkd: raised by the trial"
+"""Note of every exception that a trial raises, a line of its text. Ray's own errors, of a lost worker, lack it."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,17 @@ class DistillationTrial(tune.Trainable):
         """Called by Tune when the worker is reused for its next trial."""
         self._start(new_config[SPEC])
         return True
+
+    def train(self) -> dict[str, Any]:
+        """Called by Tune for each epoch."""
+        with _exceptions_noted():
+            result: dict[str, Any] = super().train()  # type: ignore[no-untyped-call]
+            return result
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Called by Tune after each epoch."""
+        with _exceptions_noted():
+            return super().save(checkpoint_dir)
 
     def step(self) -> dict[str, Any]:
         """Train one epoch."""
@@ -162,6 +176,15 @@ class DistillationTrial(tune.Trainable):
         # Ray 2.60 hangs if reset_config raises: step raises instead.
         except Exception as error:  # noqa: BLE001
             self._failure = error
+
+
+@contextmanager
+def _exceptions_noted() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        error.add_note(RAISED_NOTE)
+        raise
 
 
 def build_trainer(config: TrialConfig, teacher_file: Path | None, teacher_cache: CacheBudget | None = None) -> Trainer:

@@ -152,7 +152,7 @@ def test_scenes_are_generated_once(scenes_config: DataConfig, monkeypatch: pytes
     monkeypatch.setattr(synthetic, "write_scenes", lambda *_, **__: pytest.fail("drawn twice"))
     again = prepare_data(scenes_config, progress=False)
     assert again.train_annotations.content_hash() == first.train_annotations.content_hash()
-    assert not list(folder.parent.glob("*.partial"))
+    assert not list(folder.parent.glob(".*"))
 
 
 def test_other_scenes_have_another_folder(scenes_config: DataConfig) -> None:
@@ -168,7 +168,6 @@ def test_interrupted_drawing_leaves_no_complete_scenes(
     with monkeypatch.context() as patch:
 
         def interrupted(out_dir: Path, **_: object) -> None:
-            out_dir.mkdir()
             (out_dir / "half.png").write_text("half")
             raise KeyboardInterrupt
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hkd.config import TrainingConfig, TrialConfig
+from hkd.own_folders import SharedFolderError
 from sweeps.folder import StudyError, StudyFolder, identity_differences
 from sweeps.settings.resources import ResourcesConfig
 from sweeps.settings.study import SearchConfig, StudyConfig, TrackingConfig
@@ -153,3 +154,29 @@ def test_file_of_study_name_is_rejected_unchanged(tmp_path: Path) -> None:
     folder.path.write_text("mine", encoding="utf-8")
     with pytest.raises(StudyError, match="--set storage_path=PATH"):
         folder.check(study(tmp_path))
+
+
+def test_study_starts_after_process_was_killed_while_it_wrote_the_first_file(tmp_path: Path) -> None:
+    requested = study(tmp_path)
+    folder = StudyFolder(requested)
+    folder.path.mkdir()
+    (folder.path / "lock").touch()
+    left = folder.path / ".study.yaml.4711-0123456789abcdef"
+    left.write_text("name: x", encoding="utf-8")
+    assert folder.check(requested) is requested
+    with folder.locked():
+        assert not left.exists()
+        folder.write_study(requested)
+    (tmp_path / "x" / "study.yaml").unlink()
+    (tmp_path / "x" / ".study.yaml.bak").touch()  # not a temporary name of hkd's
+    with pytest.raises(StudyError, match="is not empty and has no study"):
+        folder.check(requested)
+
+
+def test_study_in_folder_that_all_users_can_write_to_is_refused(tmp_path: Path) -> None:
+    requested = study(tmp_path / "runs")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs").chmod(0o777)
+    with pytest.raises(SharedFolderError, match="storage_path"), StudyFolder(requested).locked():
+        pass
+    assert list((tmp_path / "runs").iterdir()) == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -16,7 +15,6 @@ from typing import Any, cast
 
 import pytest
 from optuna.storages.journal import JournalFileBackend
-from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
 from rich.console import Console
 
@@ -243,12 +241,11 @@ def test_study_in_mlflow_has_no_password(place: Place) -> None:
     assert "SECRET" not in written
 
 
-def test_trial_that_lost_its_worker_is_finished_in_the_same_session(place: Place, tmp_path: Path) -> None:
+def test_trial_that_lost_its_worker_is_finished_in_the_same_session(place: Place) -> None:
     def lose_first_worker(tune: TuneDouble) -> None:
         trial = tune.start_one()
         assert trial is not None
-        (tmp_path / "lost.pkl").write_bytes(pickle.dumps(RayActorError()))
-        trial.pickled_error_file, trial.error_file = str(tmp_path / "lost.pkl"), None  # type: ignore[misc]
+        trial.error_file = None  # type: ignore[misc]
         tune.recorder.on_trial_error(iteration=0, trials=[trial], trial=trial)
         tune.finish_all()
 

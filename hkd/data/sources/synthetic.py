@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import random
-import shutil
 import zlib
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -32,6 +30,7 @@ from hkd.data.sources.scene.canvas import Canvas, Footprint, PixelBox, noise, sm
 from hkd.data.sources.scene.composition import Light, compose, paint
 from hkd.data.sources.scene.street import draw_street, sample_camera, sample_street
 from hkd.data.sources.scene.style import DEFAULT_STYLE, REFERENCE_HEIGHT, SceneStyle
+from hkd.files import partial_folder, remove_leftovers
 
 __all__ = ["DEFAULT_STYLE", "PedestrianBox", "Scene", "SceneError", "SceneStyle", "draw_scene", "write_scenes"]
 
@@ -40,6 +39,8 @@ SMALLEST_SIDE = 64
 FIRST_VALIDATION_INDEX = 1_000_000
 """Training scenes are numbered from 0, validation scenes from here, so that they do not depend on ``train_images``."""
 MAX_QUEUED_SCENES = 8
+_ABANDONED_SECONDS = 86_400.0
+"""Age from which a temporary folder counts as left by a killed process: no lock shows it."""
 
 
 class SceneError(ValueError):
@@ -219,18 +220,16 @@ def write_scenes(
     paths = {split: out_dir / f"{split}.json" for split in splits}
     for split, path in paths.items():
         _require_same_set(path, {"images": len(splits[split]), **settings})
-    folder, partial = out_dir / "images", out_dir / f"images.{os.getpid()}.partial"
+    folder = out_dir / "images"
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        partial.mkdir()
+    remove_leftovers(folder, min_age_seconds=_ABANDONED_SECONDS)
+    with partial_folder(folder) as partial:
         documents = _draw_all(partial, splits, settings, style, progress)
         for path in paths.values():
             path.unlink(missing_ok=True)  # old annotations must not exist while images are replaced
         for picture in sorted(partial.iterdir()):
             picture.replace(folder / picture.name)
         write_documents({paths[split]: document for split, document in documents.items()})
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return paths["train"], paths["validation"]
 
 

@@ -38,8 +38,10 @@ from torch import Tensor
 from hkd.config import PYRAMID_LEVELS, TrialConfig
 from hkd.config_files.parsing import config_hash
 from hkd.data.prepare import PreparedData
+from hkd.files import remove_leftovers
 from hkd.models.components.anchors import pyramid_grid_sizes
 from hkd.models.detector import Detector
+from hkd.own_folders import create_own_folder
 from hkd.structures import TabledPyramid
 from hkd.training.pyramid_cache.capacity import (
     PLAN_FILE,
@@ -181,7 +183,8 @@ class TeacherCache:
         assert size <= self.plan.entry_bytes, f"an entry takes {size} bytes, {self.plan.entry_bytes} were planned"
         if self._can_write:
             try:
-                write_pyramid(path, path.with_name("partial"), pyramid, self._identity(path, images))
+                remove_leftovers(path)  # the caller holds the lock of this epoch's writers
+                write_pyramid(path, pyramid, self._identity(path, images))
                 _verified[path] = _stamp(path)
             except OSError:
                 self._can_write = False  # the disk is full or absent
@@ -225,7 +228,7 @@ def open_cache(
         return TeacherCache(folder, nothing.within(maximum_capacity(budget)), None)
     epoch_bytes = nothing.epoch_bytes
     try:
-        budget.folder.mkdir(parents=True, exist_ok=True)
+        create_own_folder(budget.folder, "data.cache_dir")
         with FileLock(budget.folder / _LOCK):
             available = reserve_capacity(budget, key, unit_bytes=epoch_bytes, wanted_bytes=epoch_bytes * total_epochs)
             plan = nothing.within(available)

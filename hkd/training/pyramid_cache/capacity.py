@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from hkd.files import write_atomically
+from hkd.files import read_record, write_atomically
 
 PLAN_FILE = "plan.json"
 
@@ -96,7 +96,7 @@ def _bounds(budget: CacheBudget, free_bytes: int, claimed_bytes: int) -> tuple[i
 def _entries(folder: Path) -> _Entries:
     present, plan = sum(_size(path) for path in folder.glob("*/*")), folder / PLAN_FILE
     try:
-        planned, used_at = int(json.loads(plan.read_text(encoding="utf-8"))["bytes"]), plan.stat().st_mtime
+        planned, used_at = int(read_record(plan)["bytes"]), plan.stat().st_mtime
     except (OSError, ValueError, KeyError, TypeError):
         planned, used_at = 0, 0.0  # partially removed: evicted first
     return _Entries(folder, present, planned, used_at, _is_in_use(folder))

@@ -7,7 +7,9 @@ so that sums over it run in the same order and have the same bits.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import struct
 import zlib
 from collections.abc import Mapping
@@ -18,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hkd.files import replace_atomically
+from hkd.files import open_replacement
 from hkd.structures import TabledPyramid
 
 PAGE_BYTES = 4096
@@ -49,13 +51,12 @@ def file_bytes(levels: Mapping[str, int]) -> int:
     return PAGE_BYTES + sum(_whole_pages(size) for size in levels.values())
 
 
-def write_pyramid(path: Path, partial: Path, pyramid: Mapping[str, Tensor], identity: str) -> None:
+def write_pyramid(path: Path, pyramid: Mapping[str, Tensor], identity: str) -> None:
     """Write a pyramid atomically.
 
     Not flushed to the disk: the checksum detects what a power failure leaves incomplete.
 
     Args:
-        partial: Temporary path in the same folder; overwritten if a killed process left it.
         pyramid: Level -> floating tensor of any strides, which are kept if the tensor is dense.
         identity: Identifies the pyramid's content; see :func:`read_pyramid`.
 
@@ -71,7 +72,7 @@ def write_pyramid(path: Path, partial: Path, pyramid: Mapping[str, Tensor], iden
     header = {"identity": identity, "file_bytes": offset, "levels": [vars(level) for level in levels]}
     text = json.dumps(header).encode()
     assert len(text) <= PAGE_BYTES - _PREFIX.size, "the header is longer than a page"
-    with replace_atomically(path, partial=partial), partial.open("wb") as file:
+    with open_replacement(path) as file:
         file.write(_PREFIX.pack(_MAGIC, len(text), zlib.crc32(text)) + text)
         for level, tensor in zip(levels, tensors.values(), strict=True):
             file.seek(level.offset)
@@ -95,22 +96,27 @@ def read_pyramid(path: Path, identity: str | None) -> dict[str, Tensor]:
         OSError: it cannot be read or mapped, or was removed in the meantime.
         PyramidFileError: it is damaged, or has another identity.
     """
+    if not path.is_file():  # opening a pipe would block
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     with path.open("rb") as file:
         header = _parse_header(path, file.read(PAGE_BYTES))
         size = file.seek(0, 2)
-    if size != header["file_bytes"]:
-        raise PyramidFileError(f"{path}: has {size} bytes, not {header['file_bytes']}")
-    if identity not in (None, header["identity"]):
-        raise PyramidFileError(f"{path}: is of {header['identity']}, not of {identity}")
+    if size != header.get("file_bytes"):
+        raise PyramidFileError(f"{path}: has {size} bytes, not {header.get('file_bytes')}")
+    if identity not in (None, header.get("identity")):
+        raise PyramidFileError(f"{path}: is of {header.get('identity')}, not of {identity}")
     try:
         content = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
     except RuntimeError as error:  # torch's error for one of the system
         raise OSError(str(error)) from error
-    levels = [
-        _Level(**{**level, "shape": tuple(level["shape"]), "stride": tuple(level["stride"])})
-        for level in header["levels"]
-    ]
-    pyramid = {level.name: _mapped(content, level) for level in levels}
+    try:
+        levels = [
+            _Level(**{**level, "shape": tuple(level["shape"]), "stride": tuple(level["stride"])})
+            for level in header["levels"]
+        ]
+        pyramid = {level.name: _mapped(content, level) for level in levels}
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # the latter of torch, for impossible shapes
+        raise PyramidFileError(f"{path}: its levels do not fit the file") from error
     if identity is not None and any(checksum(pyramid[level.name]) != level.checksum for level in levels):
         raise PyramidFileError(f"{path}: does not have the checksum it was written with")
     return _as_table(content, levels, pyramid) or pyramid
@@ -136,8 +142,9 @@ def _parse_header(path: Path, page: bytes) -> dict[str, Any]:
         magic, length, crc = _PREFIX.unpack_from(page)
         text = page[_PREFIX.size : _PREFIX.size + length]
         if magic == _MAGIC and zlib.crc32(text) == crc:
-            header: dict[str, Any] = json.loads(text)
-            return header
+            header: Any = json.loads(text)
+            if isinstance(header, dict):
+                return header
     raise PyramidFileError(f"{path}: its header is damaged, or it is another kind of file")
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -142,8 +145,38 @@ def test_start_of_ray_is_retried_after_timeout(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     slow(timeouts=2)
-    cluster_module._start_local()
+    cluster_module._start_local(Path())
     assert started == ["local"] * 3
     slow(timeouts=99)
     with pytest.raises(StudyError, match="Ray did not start on this machine"):
-        cluster_module._start_local()
+        cluster_module._start_local(Path())
+
+
+@pytest.mark.parametrize("variable", [None, "auto"])
+def test_address_that_another_user_could_write_is_not_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: str, variable: str | None
+) -> None:
+    # Whoever operates a cluster runs code in the studies that join it.
+    write_current_cluster(tmp_path, running)
+    file = tmp_path / "ray" / "ray_current_cluster"
+    file.chmod(0o666)
+    if variable is not None:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+    outcome: AbstractContextManager[Any] = nullcontext()
+    if variable is not None:
+        outcome = pytest.raises(StudyError, match="no Ray cluster")
+    with outcome, pytest.warns(UserWarning, match=f"{file}: .*set RAY_ADDRESS"):
+        assert find_address() is None
+    file.rename(tmp_path / "real")
+    file.symlink_to(tmp_path / "real")
+    with pytest.warns(UserWarning, match="is not joined"), suppress(StudyError):
+        find_address()
+    monkeypatch.setenv("RAY_ADDRESS", running)
+    assert find_address() == running
+
+
+def test_address_in_tmpdir_is_found_as_by_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: str) -> None:
+    monkeypatch.delenv("RAY_TMPDIR")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    write_current_cluster(tmp_path, running)
+    assert find_address() == (running if sys.platform == "linux" else None)

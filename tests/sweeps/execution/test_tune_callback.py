@@ -9,23 +9,25 @@ from typing import Any, cast
 
 import pytest
 from optuna.samplers import RandomSampler
-from ray.exceptions import ActorDiedError, NodeDiedError
+from ray.exceptions import ActorDiedError, NodeDiedError, RayActorError
 from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
 from hkd.config import TrialConfig
 from sweeps.console.display import TrialBoard
-from sweeps.execution.tune_callback import MAX_LOST_WORKERS, Recorder
+from sweeps.execution.tune_callback import MAX_LOST_WORKERS, Recorder, ResultsNotReadError
 from sweeps.folder import StudyFolder
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.ledger import Ledger, LedgerTrial
-from sweeps.trials.worker import METRICS, SPEC, TrialSpec, WorkerSettings
+from sweeps.trials.worker import METRICS, RAISED_NOTE, SPEC, TrialSpec, WorkerSettings
 from tests.sweeps.console.test_display import plain_display
 from tests.sweeps.mlflow_double import MlflowDouble
 
 OBJECTIVES = ("mr2_reasonable", "flops")
+RAISED = f"Traceback ...\nValueError: boom\n{RAISED_NOTE}"
+"""Ray's text of an exception that a trial raised."""
 
 
 class Scene:
@@ -62,7 +64,7 @@ class Scene:
             known.trial_id,
             WorkerSettings(1, has_gpu=False, working_directory=Path()),
         )
-        self.trial = SimpleNamespace(config={SPEC: spec}, error_file=None, pickled_error_file=None)
+        self.trial = SimpleNamespace(config={SPEC: spec}, error_file=None)
 
     def call(self, event: str, **info: Any) -> None:
         """Call the recorder as Tune does: every argument by name."""
@@ -81,16 +83,16 @@ class Scene:
         (folder / "metrics.json").write_text("{}", encoding="utf-8")
         self.call("on_checkpoint", checkpoint=Checkpoint.from_directory(str(folder)))
 
-    def fail(self, tmp_path: Path, error: Exception, text: str) -> None:
-        self.trial.error_file, self.trial.pickled_error_file = str(tmp_path / "error.txt"), str(tmp_path / "error.pkl")
-        (tmp_path / "error.txt").write_text(text, encoding="utf-8")
-        (tmp_path / "error.pkl").write_bytes(pickle.dumps(error))
+    def fail(self, tmp_path: Path, text: str) -> None:
+        """Let the trial fail with an error whose text is Tune's file."""
+        self.trial.error_file = str(tmp_path / "error.txt")
+        (tmp_path / "error.txt").write_text(f"Failure # 1 (occurred at 2026-11-28)\n{text}\n", encoding="utf-8")
         self.call("on_trial_error")
 
     def fail_of(self, trial: SimpleNamespace, tmp_path: Path) -> None:
         """Let another trial than the last started one fail."""
         now, self.trial = self.trial, trial
-        self.fail(tmp_path, ValueError("x"), "x")
+        self.fail(tmp_path, RAISED)
         self.trial = now
 
     @property
@@ -155,8 +157,9 @@ def test_trial_without_value_of_objective_fails(scene: Scene) -> None:
 
 def test_trial_that_raises_fails_and_is_not_queued_again(scene: Scene, tmp_path: Path) -> None:
     scene.call("on_trial_start")
-    scene.fail(tmp_path, ValueError("boom"), "Failure # 1\nValueError: boom\n")
+    scene.fail(tmp_path, RAISED)
     assert scene.known.status == "failed"
+    assert scene.known.error == "Traceback ...\nValueError: boom"
     assert scene.put_back == []
     run = scene.store.named("baseline-b")
     assert (run.status, run.tags["hkd.error"]) == ("FAILED", "ValueError: boom")
@@ -168,40 +171,67 @@ def test_trial_is_queued_again_three_times_after_lost_worker(scene: Scene, tmp_p
     scene.epoch(1)
     scene.checkpoint(scene.folder.path / "baseline-b" / "checkpoint_000000")
     for loss in range(1, MAX_LOST_WORKERS + 1):
-        scene.fail(tmp_path, ActorDiedError(), "The actor died unexpectedly")
+        scene.fail(tmp_path, "The actor died unexpectedly")
         assert scene.known.status == "running"
         assert len(scene.put_back) == loss
         assert scene.recorder.num_running == 0
         scene.hand_over(scene.ledger.restart(scene.put_back[-1]))
         assert scene.known.checkpoint == Path("baseline-b/checkpoint_000000")
-    scene.fail(tmp_path, ActorDiedError(), "The actor died unexpectedly")
+    scene.fail(tmp_path, "The actor died unexpectedly")
     assert scene.known.status == "failed"
     assert scene.known.error == "The actor died unexpectedly"
     assert len(scene.put_back) == MAX_LOST_WORKERS
 
 
-@pytest.mark.parametrize("kind", [RayOutOfMemoryError, NodeDiedError])
-def test_trial_is_queued_again_after_any_error_of_lost_worker(
-    scene: Scene, tmp_path: Path, kind: type[Exception]
-) -> None:
-    error = kind("the node is in trouble")
+@pytest.mark.parametrize(
+    "error",
+    [
+        RayActorError(),
+        ActorDiedError(),
+        RayOutOfMemoryError("used 95 % of memory"),  # type: ignore[no-untyped-call]
+        NodeDiedError("node died"),  # type: ignore[no-untyped-call]
+    ],
+)
+def test_trial_is_queued_again_after_any_error_of_lost_worker(scene: Scene, tmp_path: Path, error: Exception) -> None:
     scene.call("on_trial_start")
-    scene.fail(tmp_path, error, str(error))
+    scene.fail(tmp_path, str(error))
     assert scene.known.status == "running"
     assert len(scene.put_back) == 1
 
 
 def test_each_lost_worker_is_printed_with_its_reason(scene: Scene, tmp_path: Path) -> None:
-    for kind in (RayOutOfMemoryError, NodeDiedError):
+    for text in ("The actor died unexpectedly.\n\tpid: 7", "The node is in trouble"):
         scene.call("on_trial_start")
-        scene.fail(tmp_path, kind("the node is in trouble"), "the node is in trouble")
+        scene.fail(tmp_path, text)
         scene.hand_over(scene.ledger.restart(scene.put_back[-1]))
-    scene.fail(tmp_path, ValueError("boom"), "ValueError: boom")
+    scene.fail(tmp_path, RAISED)
     lost = [line.strip() for line in scene.out.getvalue().splitlines() if "worker lost" in line]
     assert lost == [
-        "baseline-b: worker lost (OutOfMemoryError); queued again (1 of 3)",
-        "baseline-b: worker lost (NodeDiedError); queued again (2 of 3)",
+        "baseline-b: worker lost (The actor died unexpectedly); queued again (1 of 3)",
+        "baseline-b: worker lost (The node is in trouble); queued again (2 of 3)",
     ]
+
+
+def test_error_file_that_another_user_replaced_is_not_read(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("SECRET", encoding="utf-8")
+    (tmp_path / "error.txt").symlink_to(tmp_path / "secret")
+    scene.trial.error_file = str(tmp_path / "error.txt")
+    scene.call("on_trial_start")
+    for _ in range(MAX_LOST_WORKERS + 1):
+        scene.call("on_trial_error")
+        if scene.put_back and scene.known.status == "running":
+            scene.hand_over(scene.ledger.restart(scene.put_back[-1]))
+    assert scene.known.error == "Ray Tune reported no error message"
+    assert "SECRET" not in scene.out.getvalue()
+
+
+def test_tune_ends_before_it_reads_results_unless_it_raised(scene: Scene) -> None:
+    with pytest.raises(ResultsNotReadError):
+        scene.recorder.on_experiment_end(trials=[])
+    try:
+        raise ValueError("of Tune's loop")
+    except ValueError:
+        scene.recorder.on_experiment_end(trials=[])
 
 
 def test_earlier_attempts_are_removed_after_first_checkpoint_of_new_one(scene: Scene) -> None:

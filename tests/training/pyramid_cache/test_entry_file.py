@@ -45,7 +45,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(path: Path, pyramid: dict[str, Tensor], identity: str = "step 0") -> None:
-    write_pyramid(path, path.with_name("partial"), pyramid, identity)
+    write_pyramid(path, pyramid, identity)
 
 
 @pytest.mark.parametrize("identity", ["step 0", None])
