@@ -258,7 +258,7 @@ class DistillationConfig(Section):
 class EvaluationConfig(Section):
     """Detection and evaluation on the validation images."""
 
-    protocol: Literal["citypersons", "citypersons_extended", "caltech", "acf"] = "citypersons"
+    protocol: Literal["citypersons", "citypersons_extended", "caltech", "acf", "kaist"] = "citypersons"
     """Subsets of boxes that count, and the rules of matching (hkd.evaluation.protocols)."""
     score_threshold: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.01
     """Detections with a lower score are dropped."""

@@ -20,7 +20,7 @@ from hkd.evaluation.comparison import EvaluationReport
 COMMANDS = [
     "init",
     "data",
-    *(f"data {source}" for source in ("pennfudan", "caltech", "citypersons", "crowdhuman", "eurocity")),
+    *(f"data {source}" for source in ("pennfudan", "caltech", "citypersons", "crowdhuman", "eurocity", "kaist")),
     *(f"data {source}" for source in ("coco", "yolo", "synthetic")),
     "train",
     "evaluate",
@@ -168,6 +168,7 @@ def test_configuration_mistakes_are_reported_together(tmp_path: Path, capsys: py
         ("data citypersons --root missing --out x --annotations-only", ["missing", "anno_train.mat", "val_gt.json"]),
         ("data crowdhuman --root missing --out x", ["missing", "annotation_train.odgt", "annotation_val.odgt"]),
         ("data eurocity --root missing --out x", ["missing", "{day,night}/labels/{train,val}"]),
+        ("data kaist --root missing --out x", ["missing", "setNN/VNNN/INNNNN.xml"]),
         ("data coco --root missing --out x", ["missing", "annotations/*.json", "_annotations.coco.json"]),
         ("data yolo --root missing --out x", ["missing", "data.yaml"]),
         ("data synthetic --out file", ["file/images", "Not a directory"]),

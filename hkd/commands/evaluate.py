@@ -76,8 +76,8 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         "--protocol",
         default="citypersons",
         metavar="NAME|FILE",
-        help="citypersons, citypersons_extended, caltech, acf, or a YAML file as described in docs/evaluation.md "
-        "(default: citypersons)",
+        help="citypersons, citypersons_extended, caltech, acf, kaist, or a YAML file as described in"
+        " docs/evaluation.md (default: citypersons)",
     )
     evaluate.add_argument(
         "--height-scale",

@@ -257,7 +257,32 @@ ACF: Final = Protocol(
 )
 """Dollar's ``acfTest`` on Caltech-USA, as ``acfDemoCal`` of his toolbox sets it: the protocol of ACF's 28.91%."""
 
+_NOT_OCCLUDED: Final = Interval(1)
+
+KAIST: Final = replace(
+    ACF,
+    name="kaist",
+    subsets=(
+        Subset("reasonable", height_range=Interval(55), visibility_range=Interval(0.5)),
+        Subset("all", height_range=Interval(20), visibility_range=Interval(0)),
+        Subset("scale_near", height_range=Interval(115), visibility_range=_NOT_OCCLUDED),
+        Subset("scale_medium", height_range=Interval(45, 115), visibility_range=_NOT_OCCLUDED),
+        Subset("scale_far", height_range=Interval(1, 45), visibility_range=_NOT_OCCLUDED),
+        Subset("occ_none", height_range=Interval(1), visibility_range=_NOT_OCCLUDED),
+        Subset("occ_partial", height_range=Interval(1), visibility_range=Interval(0.5, 1, includes_high=False)),
+        Subset("occ_heavy", height_range=Interval(1), visibility_range=Interval(0, 0.5, includes_high=False)),
+    ),
+    ignored_labels=("people", "person?", "cyclist"),
+    border_xyxy=(5, 5, 635, 507),
+    truth_aspect_ratio=None,
+    unoccluded_visibility=None,
+    visibility_of_equal_boxes=None,
+)
+"""Experiments of ``kaist_eval_full`` (Li, Song, Tong, Tang, MSDS-RCNN, BMVC 2018, after Hwang et al., CVPR 2015) on
+all test images, and ``all`` of the benchmark's Python script. KAIST's levels of occlusion are read from ``vis_ratio``
+as ``hkd data kaist`` writes it: 1 is none, from 0.5 on partial, below heavy."""
+
 PROTOCOLS: Final[Mapping[str, Protocol]] = MappingProxyType(
-    {protocol.name: protocol for protocol in (CITYPERSONS, CITYPERSONS_EXTENDED, CALTECH, ACF)}
+    {protocol.name: protocol for protocol in (CITYPERSONS, CITYPERSONS_EXTENDED, CALTECH, ACF, KAIST)}
 )
 """The built-in protocols by name."""

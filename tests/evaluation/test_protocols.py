@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hkd import metric_names
-from hkd.evaluation.protocols import ACF, CALTECH, CITYPERSONS, CITYPERSONS_EXTENDED, PROTOCOLS, Interval
+from hkd.evaluation.protocols import ACF, CALTECH, CITYPERSONS, CITYPERSONS_EXTENDED, KAIST, PROTOCOLS, Interval
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,33 @@ def test_extended_protocol_adds_subsets_of_papers() -> None:
     ]
 
 
+def test_kaist_protocol_has_the_experiments_of_its_scripts() -> None:
+    # Heights and levels of occlusion of kaist_eval_full.m, and All of the benchmark's Python script. Columns:
+    # visibility of the levels none, partial, heavy, as the converter writes them.
+    visibilities = np.array([1.0, 0.75, 0.25])
+    expected = {
+        "reasonable": ("[55, inf)", [1, 1, 0]),
+        "all": ("[20, inf)", [1, 1, 1]),
+        "scale_near": ("[115, inf)", [1, 0, 0]),
+        "scale_medium": ("[45, 115]", [1, 0, 0]),
+        "scale_far": ("[1, 45]", [1, 0, 0]),
+        "occ_none": ("[1, inf)", [1, 0, 0]),
+        "occ_partial": ("[1, inf)", [0, 1, 0]),
+        "occ_heavy": ("[1, inf)", [0, 0, 1]),
+    }
+    assert {
+        subset.name: (str(subset.height_range), subset.visibility_range.contains(visibilities).astype(int).tolist())
+        for subset in KAIST.subsets
+    } == expected
+    assert (KAIST.counted_labels, set(KAIST.ignored_labels)) == (("person",), {"people", "person?", "cyclist"})
+    # xRng and yRng of the script; no resizing of boxes, no filter on heights of detections.
+    assert (KAIST.border_xyxy, KAIST.truth_aspect_ratio) == ((5, 5, 635, 507), None)
+    assert (KAIST.detection_aspect_ratio, KAIST.height_filter_ratio) == (None, None)
+
+
 def test_built_in_protocols_have_their_names_and_reasonable_subset() -> None:
     assert {name: protocol.name for name, protocol in PROTOCOLS.items()} == {name: name for name in PROTOCOLS}
-    assert set(PROTOCOLS) == {"citypersons", "citypersons_extended", "caltech", "acf"}
+    assert set(PROTOCOLS) == {"citypersons", "citypersons_extended", "caltech", "acf", "kaist"}
     for protocol in PROTOCOLS.values():
         assert protocol.subsets[0].name == "reasonable"
     # Not the rounded ones of CityPersons: 10^-1.75 is 0.01778...

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import yaml
 
@@ -206,6 +207,54 @@ def plain_eurocity(content: bytes) -> Found:
 def _float(value: Any) -> Any:
     """A number, also from text in decimal digits; None for null."""
     return float(value) if isinstance(value, str) and _DECIMAL.fullmatch(value) else value
+
+
+def plain_official_citypersons(content: bytes) -> Found:
+    """Objects of the image ``lindau_000000_000019`` of the official release."""
+    document = plain_json(content)
+    name = "val/lindau/lindau_000000_000019_leftImg8bit.png"
+    if (document["imgWidth"], document["imgHeight"]) != (2048, 1024):
+        raise MalformedError("it is no image of Cityscapes")
+    labels = {"pedestrian": "", "person group": "people group", "ignore": "ignore region"}
+    boxes: list[Box] = []
+    for one in document["objects"]:
+        label = labels[" ".join(one["label"].lower().split())]
+        share = float(f"{_share(one['bboxVis'], one['bbox']):.12g}")
+        boxes.append((name, one["bbox"], int(label != ""), share, label))
+    return [(name, 2048, 1024)], boxes
+
+
+def plain_kaist_xml(content: bytes) -> Found:
+    """Objects of the frame ``set06_V000_I00019`` in XML."""
+    root = ET.fromstring(content)
+    size = [root.findtext(f"size/{tag}") for tag in ("width", "height")]
+    if root.tag != "annotation" or size not in ([None, None], ["640", "512"]):
+        raise MalformedError(f"{root.tag} of {size} is no annotation")
+    name = "images/set06/V000/visible/I00019.jpg"
+    boxes: list[Box] = []
+    for one in root.iterfind("object"):
+        tags = ("x", "y", "w", "h") if one.find("bndbox/w") is not None else ("xmin", "ymin", "xmax", "ymax")
+        (box,) = plain_rows(" ".join(one.findtext(f"bndbox/{tag}", "none") for tag in tags).encode(), columns=4)
+        if tags[0] == "xmin":
+            box = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+        label = one.findtext("name", "").strip().lower()
+        ignored = int(one.findtext("difficult") or 0) == 1 or label != "person"
+        boxes.append((name, box, int(ignored), (1.0, 0.75, 0.25)[int(one.findtext("occlusion") or 0)], label))
+    return [(name, 640, 512)], boxes
+
+
+def plain_kaist_text(content: bytes) -> Found:
+    """Objects of the frame ``set06_V000_I00019`` in text; column "occluded" is a level."""
+    found = []
+    for line in content.decode().removeprefix("\ufeff").splitlines()[1:]:
+        if line.strip():
+            label, *columns = line.split()
+            found.append((label, int(float(columns[4]))))
+    _, boxes = plain_bbgt(content)
+    name = "images/set06/V000/visible/I00019.jpg"
+    shares = [(1.0, 0.75, 0.25)[level] for _, level in found]
+    named = [(name, *box[1:3], share, box[4].lower()) for box, share in zip(boxes, shares, strict=True)]
+    return [(name, 640, 512)], [(one[0], one[1], one[2], one[3], one[4]) for one in named]
 
 
 def plain_pennfudan(content: bytes) -> Found:

@@ -1,4 +1,4 @@
-"""``hkd data`` on broken annotations in JSON: COCO, CrowdHuman, EuroCity, val_gt.json, Caltech's new annotations."""
+"""``hkd data`` on broken annotations in JSON: COCO, CrowdHuman, EuroCity, CityPersons, Caltech's new annotations."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tests.fuzz.plain_readers import (
     plain_crowdhuman,
     plain_eurocity,
     plain_json,
+    plain_official_citypersons,
 )
 from tests.fuzz.running import REFUSED, Outcome, Tally, check_conversion, fuzz
 
@@ -60,6 +61,15 @@ PEDESTRIANS: dict[str, Any] = {
         },
         {"id": 2, "image_id": 2, "category_id": 1, "iscrowd": 1, "ignore": 1, "bbox": [900, 300, 200, 100]},
         {"id": 3, "image_id": 2, "category_id": 1, "bbox": [2000, 300, 90, 200], "label": "rider", "ignore": 1},
+    ],
+}
+OFFICIAL: dict[str, Any] = {
+    "imgHeight": 1024,
+    "imgWidth": 2048,
+    "objects": [
+        {"instanceId": 24000, "bbox": [947, 406, 17, 40], "bboxVis": [950, 407, 14, 39], "label": "pedestrian"},
+        {"instanceId": -1, "bbox": [1157, 375, 48, 40], "bboxVis": [1157, 375, 48, 40], "label": "ignore"},
+        {"instanceId": -1, "bbox": [57, 375, 48, 40], "bboxVis": [57, 375, 48, 40], "label": "person group"},
     ],
 }
 NEW_CALTECH: dict[str, Any] = {
@@ -151,6 +161,20 @@ def test_mutated_val_gt_json(tmp_path: Path) -> None:
         return check_conversion(root, file, content, command, plain_citypersons_json, RECORD)
 
     _some_of_each(fuzz(broken_json(PEDESTRIANS), check, 90))
+
+
+def test_mutated_official_citypersons(tmp_path: Path) -> None:
+    root = tmp_path / "cityscapes"
+    file = root / "gtBboxCityPersons" / "val" / "lindau" / "lindau_000000_000019_gtBboxCityPersons.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(OFFICIAL))
+
+    def check(content: bytes) -> Outcome:
+        command = ("citypersons", "--annotations-only")
+        record = f"{RECORD}|objects|imgWidth"
+        return check_conversion(root, file, content, command, plain_official_citypersons, record)
+
+    _some_of_each(fuzz(broken_json(OFFICIAL), check, 90))
 
 
 def test_mutated_annotations(tmp_path: Path) -> None:

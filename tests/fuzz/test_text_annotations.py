@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from tests.fuzz.breaking import broken_text
-from tests.fuzz.plain_readers import Found, plain_bbgt, plain_pennfudan, plain_yolo_labels, plain_yolo_places
+from tests.fuzz.plain_readers import (
+    Found,
+    plain_bbgt,
+    plain_kaist_text,
+    plain_kaist_xml,
+    plain_pennfudan,
+    plain_yolo_labels,
+    plain_yolo_places,
+)
 from tests.fuzz.running import Outcome, Tally, check_conversion, fuzz
 
 pytestmark = pytest.mark.thorough
@@ -35,6 +44,21 @@ OBJECTS = """\
 person 10 20 30 60 0 0 0 0 0 0 0
 person 110 20 30.5 60 1 110 20 30.5 30 0 0
 people 210 20 90 60 0 0 0 0 0 1 0
+"""
+
+
+FRAME = """\
+<annotation><size><width>640</width><height>512</height></size>
+<object><name>person</name><bndbox><x>476</x><y>224</y><w>18</w><h>60</h></bndbox>
+<difficult>0</difficult><occlusion>1</occlusion></object>
+<object><name>people</name><bndbox><xmin>76</xmin><ymin>24</ymin><xmax>176</xmax><ymax>84</ymax></bndbox>
+<difficult>0</difficult><occlusion>0</occlusion></object>
+</annotation>
+"""
+LEVELS = """\
+% bbGt version=3
+person 10 20 30 60 2 0 0 0 0 0 0
+person? 110 20 30 60 1 0 0 0 0 0 0
 """
 
 
@@ -129,3 +153,24 @@ def test_mutated_new_caltech_text(tmp_path: Path) -> None:
         return check_conversion(root, file, content, command, plain_bbgt, r"line \d|UTF-8")
 
     _some_of_each(fuzz(broken_text(OBJECTS.encode()), check, 100))
+
+
+@pytest.mark.parametrize(
+    ("name", "valid", "expected"),
+    [
+        ("set06/V000/I00019.xml", FRAME, plain_kaist_xml),
+        ("set06_V000_I00019.txt", LEVELS, plain_kaist_text),
+    ],
+)
+def test_mutated_kaist_frames(tmp_path: Path, name: str, valid: str, expected: Any) -> None:
+    root = tmp_path / "kaist"
+    file = root / name
+    file.parent.mkdir(parents=True)
+    file.write_text(valid)
+
+    def check(content: bytes) -> Outcome:
+        # A text that does not start with '%' is no annotation, so that none is found.
+        record = r"line \d|UTF-8|its (size|root) is|encoding|found no annotations"
+        return check_conversion(root, file, content, ("kaist", "--annotations-only"), expected, record, "kaist")
+
+    _some_of_each(fuzz(broken_text(valid.encode()), check, 100))

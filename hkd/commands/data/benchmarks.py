@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from hkd.commands.data.options import add_annotations_only, add_data_set, print_summary, reject_preview_without_images
 from hkd.commands.parsing import Commands, non_negative_integer, positive_integer
@@ -15,6 +16,7 @@ def add_to(data_sets: Commands[argparse.ArgumentParser]) -> None:
     _add_citypersons(data_sets)
     _add_crowdhuman(data_sets)
     _add_eurocity(data_sets)
+    _add_kaist(data_sets)
 
 
 def _add_pennfudan(data_sets: Commands[argparse.ArgumentParser]) -> None:
@@ -174,6 +176,62 @@ def _run_eurocity(options: argparse.Namespace) -> None:
     summary = convert(
         options.root,
         options.out,
+        max_megapixels=options.max_megapixels,
+    )
+    print_summary(summary, options)
+
+
+def _add_kaist(data_sets: Commands[argparse.ArgumentParser]) -> None:
+    parser = add_data_set(
+        data_sets,
+        "kaist",
+        "KAIST Multispectral: visible or infrared frames",
+        """\
+        Convert one modality of KAIST's frames: every second of sets 00 to 05 for training (train-all-02) and every
+        20th of sets 06 to 11 for testing (test-all-20), or those of your lists. Annotations are the XML or text files
+        of the original, sanitized, improved or paired release. Boxes with another label than "person" are ignored.
+        Levels of occlusion become vis_ratio 1 (none), 0.75 (partial) and 0.25 (heavy), which the protocol kaist of
+        `hkd evaluate` separates.""",
+        "folder that contains, in any sub-folder, setNN/VNNN/{visible,lwir}/INNNNN.jpg and the annotations",
+        """\
+        hkd data kaist --root kaist-cvpr15 --annotations annotations-xml-15 --out o
+        hkd data kaist --root kaist --modality lwir --out data/kaist-lwir --preview 12
+        hkd data kaist --root improved --out truth --annotations-only""",
+    )
+    parser.add_argument(
+        "--modality", choices=("visible", "lwir"), default="visible", help="kind of images (default: visible)"
+    )
+    parser.add_argument(
+        "--annotations",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="folder in ROOT whose annotations are read; repeatable, and needed only if several annotate the same"
+        " frames",
+    )
+    for name, default in (("train", "every second frame of sets 00 to 05"), ("test", "every 20th of sets 06 to 11")):
+        parser.add_argument(
+            f"--{name}-list",
+            type=Path,
+            metavar="FILE",
+            help=f"list of the {name} frames, a line each as set00/V000/I00001 (default: {default})",
+        )
+    add_annotations_only(parser)
+    parser.set_defaults(run=_run_kaist)
+
+
+def _run_kaist(options: argparse.Namespace) -> None:
+    from hkd.data.sources.kaist.convert import convert
+
+    reject_preview_without_images(options)
+    summary = convert(
+        options.root,
+        options.out,
+        modality=options.modality,
+        annotation_folders=options.annotations,
+        train_list=options.train_list,
+        test_list=options.test_list,
+        annotations_only=options.annotations_only,
         max_megapixels=options.max_megapixels,
     )
     print_summary(summary, options)

@@ -167,7 +167,7 @@ def test_value_that_does_not_match_its_tag_is_reported(tagged: str, tmp_path: Pa
 
 def test_unknown_protocol_is_reported(tmp_path: Path) -> None:
     (problem,) = problems_of("cityperson")
-    assert "name one of: acf, caltech, citypersons, citypersons_extended; or a YAML file of your own" in problem
+    assert "name one of: acf, caltech, citypersons, citypersons_extended, kaist; or a YAML file of your own" in problem
     (problem,) = problems_of(tmp_path / "absent.yaml")
     assert "no such file" in problem
 

@@ -33,8 +33,14 @@ def starts_as_bbgt(path: Path) -> bool:
         return True  # reading it will report the cause
 
 
-def read_bbgt(path: Path, problems: list[str]) -> tuple[VideoObject, ...]:
-    """Read the objects of one image; add a message with file and line to ``problems`` for each invalid line."""
+def read_bbgt(path: Path, problems: list[str], *, largest_occlusion: int = 1) -> tuple[VideoObject, ...]:
+    """Read the objects of one image; add a message with file and line to ``problems`` for each invalid line.
+
+    Args:
+        path: of the file.
+        problems: messages.
+        largest_occlusion: of the levels in column "occluded", which start from 0; KAIST has 2.
+    """
     try:
         lines = re.split(r"\r\n|\r|\n", read_bounded(path, LARGEST_FILE_BYTES).decode("utf-8-sig"))
     except OSError as error:
@@ -55,13 +61,13 @@ def read_bbgt(path: Path, problems: list[str]) -> tuple[VideoObject, ...]:
         if not line.strip():
             continue
         try:
-            objects.append(_object(line))
+            objects.append(_object(line, largest_occlusion))
         except ValueError as error:
             problems.append(f"{path}, line {number}: {error}")
     return tuple(objects)
 
 
-def _object(line: str) -> VideoObject:
+def _object(line: str, largest_occlusion: int) -> VideoObject:
     label, *texts = line.split()
     if len(texts) + 1 != _COLUMN_COUNT:
         raise ValueError(f"found {len(texts) + 1} columns; it must be {_COLUMN_COUNT}: {_COLUMNS}")
@@ -73,14 +79,16 @@ def _object(line: str) -> VideoObject:
         raise ValueError(f"found {line[:120]!r}; all but the label must be finite numbers, none beyond 1e9")
     x, y, width, height, occluded, *rest = numbers
     visible_x, visible_y, visible_width, visible_height, ignore, _ = rest
-    if occluded not in (0, 1) or ignore not in (0, 1):
-        raise ValueError(f"occluded is {occluded:g} and ignore {ignore:g}; each must be 0 or 1")
+    levels = range(largest_occlusion + 1)
+    if occluded not in levels or ignore not in (0, 1):
+        allowed = "each must be 0 or 1" if largest_occlusion == 1 else f"allowed: 0 to {largest_occlusion}, and 0 or 1"
+        raise ValueError(f"occluded is {occluded:g} and ignore {ignore:g}; {allowed}")
     if min(visible_width, visible_height) < 0:
         raise ValueError(f"the visible part is {visible_width:g} x {visible_height:g}; neither may be below 0")
     return VideoObject(
         label,
         (x, y, width, height),
-        bool(occluded),
+        int(occluded),
         (visible_x, visible_y, visible_width, visible_height),
         bool(ignore),
     )

@@ -140,9 +140,9 @@ def _add(found: dict[KeyT, Path], key: KeyT, path: Path, problems: list[str]) ->
     found.setdefault(key, path)
 
 
-def files_below(root: Path, excluded: Path) -> Iterator[Path]:
+def files_below(root: Path, excluded: Path | None = None) -> Iterator[Path]:
     """All files, sorted by name; links to folders are followed, each folder once."""
-    seen = {excluded}
+    seen = {excluded} if excluded is not None else set()
     for folder, folders, files in os.walk(root, followlinks=True):
         resolved = Path(folder).resolve()
         if resolved in seen:

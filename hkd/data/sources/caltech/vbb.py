@@ -29,8 +29,8 @@ class VideoObject:
 
     label: str
     box_xywh: Box
-    occluded: bool | None
-    """``None`` if unknown."""
+    occluded: int | None
+    """0 or 1; KAIST: 0 (not), 1 (partially) or 2 (heavily). ``None`` if unknown."""
     visible_xywh: Box | None
     """Zeros if unknown for this box, ``None`` if the format has no visible parts."""
     ignored: bool = False
@@ -121,7 +121,7 @@ def _object(record: Mapping[str, MatArray], labels: list[str]) -> VideoObject:
     visible = _box(posv, "posv") if is_given else _NO_BOX
     if min(visible[2:]) < 0:
         raise MatFileError(f"posv is {list(visible)}; width and height must not be below 0")
-    return VideoObject(labels[identity - 1], box, bool(occluded), visible)
+    return VideoObject(labels[identity - 1], box, occluded, visible)
 
 
 def _integer(array: MatArray, name: str) -> int:

@@ -1,0 +1,109 @@
+"""Reader of XML without document types, with line numbers and bounded size.
+
+A document type can define entities that expand to gigabytes or name files of the machine; annotation files need none,
+so that one is an error and not a risk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+from xml.parsers import expat
+
+from hkd.coco.parsing.reading import read_bounded
+
+LARGEST_XML_BYTES = 1 << 28
+"""CVAT writes all images of a task into one file."""
+_DEEPEST = 32
+
+
+class XmlError(ValueError):
+    """A file is not XML, or has a document type; the message continues a sentence that starts with its name."""
+
+
+@dataclass
+class XmlElement:
+    """An element with its children."""
+
+    tag: str
+    line: int
+    """Line of the file in which it starts, from 1."""
+    attributes: dict[str, str]
+    children: list[XmlElement] = field(default_factory=list)
+    text: str = ""
+    """Text directly in the element, without that of its children."""
+
+    def all(self, tag: str) -> Iterator[XmlElement]:
+        """The children with this tag."""
+        return (child for child in self.children if child.tag == tag)
+
+    def child(self, *tags: str) -> XmlElement | None:
+        """The first child with this tag; with several tags, the first child of that child, and so on."""
+        element: XmlElement | None = self
+        for tag in tags:
+            element = None if element is None else next(element.all(tag), None)
+        return element
+
+    def text_of(self, *tags: str) -> str | None:
+        """The text of :meth:`child` without outer blanks; None if there is no such child, or no text in it."""
+        element = self.child(*tags)
+        return None if element is None else element.text.strip() or None
+
+
+def read_xml(path: Path) -> XmlElement:
+    """The root element of a file.
+
+    Raises:
+        OSError: the file cannot be read, or is larger than :data:`LARGEST_XML_BYTES`.
+        XmlError: it is no XML, or not of the kind that annotation files are.
+    """
+    return parse_xml(read_bounded(path, LARGEST_XML_BYTES))
+
+
+def parse_xml(content: bytes) -> XmlElement:
+    """The root element of a document.
+
+    Raises:
+        XmlError: see :func:`read_xml`.
+    """
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    top = XmlElement("", 0, {})
+    open_elements = [top]
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        if len(open_elements) > _DEEPEST:
+            raise XmlError(f"line {parser.CurrentLineNumber}: elements are nested more than {_DEEPEST} levels deep")
+        element = XmlElement(tag, parser.CurrentLineNumber, attributes)
+        open_elements[-1].children.append(element)
+        open_elements.append(element)
+
+    def end(_tag: str) -> None:
+        open_elements.pop()
+
+    def text(data: str) -> None:
+        open_elements[-1].text += data
+
+    def document_type(*_: object) -> NoReturn:
+        raise XmlError(
+            f"line {parser.CurrentLineNumber}: has a document type (<!DOCTYPE>), which is not read, because it can"
+            " define entities that expand without limit; remove it"
+        )
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = text
+    parser.StartDoctypeDeclHandler = document_type
+    try:
+        parser.Parse(content, True)
+    except expat.ExpatError as error:
+        where = f"line {error.lineno}, column {error.offset + 1}"
+        raise XmlError(f"{where}: not valid XML ({expat.ErrorString(error.code)})") from error
+    except (ValueError, LookupError) as error:  # an encoding that expat cannot use
+        if isinstance(error, XmlError):
+            raise
+        raise XmlError(f"cannot be read in the encoding that it states ({error}); save it as UTF-8") from error
+    (root,) = top.children
+    return root

@@ -1,0 +1,1 @@
+"""KAIST Multispectral Pedestrian: annotations (text, XML) of frames in two modalities, and their conversion."""
