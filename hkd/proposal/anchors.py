@@ -14,6 +14,8 @@ HIGH_PERCENT = 98
 GROWTH_RANGE = (1.8, 2.0)
 """Growth of the anchors from one level to the next. Strides double: with anchors between the quantiles of the boxes,
 those of coarse levels would be small for their stride and miss more boxes (tests/proposal/test_real_data.py)."""
+_ASPECT_RANGE = (0.1, 10.0)
+"""Of height / width; boxes beyond are mistakes or slivers at an image's edge."""
 _WIDE_SPREAD = 2.0
 """Ratio of the 90th to the 10th percentile of height / width from which one aspect ratio is not enough: at its square
 root, the IoU of two boxes of the same area is 0.71."""
@@ -40,7 +42,7 @@ def propose_anchors(boxes_wh: FloatArray) -> Anchors:
     low, high = np.percentile(roots, (LOW_PERCENT, HIGH_PERCENT))
     steps = len(PYRAMID_LEVELS) - 1
     growth = float(np.clip((high / low) ** (1 / steps), *GROWTH_RANGE))
-    ratios = boxes_wh[:, 1] / boxes_wh[:, 0]
+    ratios = np.clip(boxes_wh[:, 1] / boxes_wh[:, 0], *_ASPECT_RANGE)
     narrow, wide = np.percentile(ratios, (10, 90))
     percents = (100 / 6, 50, 500 / 6) if wide / narrow > _WIDE_SPREAD else (50,)
     return Anchors(

@@ -16,6 +16,7 @@ from hkd.coco.categories import CategoryNames
 from hkd.coco.images import check_image_files
 from hkd.coco.notes import EXAMPLES_KEPT, Note, counted_note
 from hkd.coco.parsing.errors import AnnotationError, collected_problems
+from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.writing import path_between
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 from hkd.image_files.listing import image_files
@@ -72,7 +73,8 @@ def read_sources(
     for part in sets:
         search = search_images(part.images, root, list_files)
         checked: list[str] = _search_problems(search, root, list_files, skip_missing)
-        turned = check_image_files(search.images, root, checked, max_megapixels) if search.images else []
+        tracked = track_progress(search.images, "Checking images")
+        turned = check_image_files(tracked, root, checked, max_megapixels) if search.images else []
         problems += [f"{part.path}: {problem}" for problem in checked]
         of_file = [*part.notes, *turned, *_search_notes(search, root)]
         notes += [replace(note, split=str(part.path)) for note in of_file] if len(sets) > 1 else of_file

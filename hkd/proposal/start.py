@@ -75,8 +75,7 @@ def prepare_start(
     """
     paths = [annotations] if validation is None else [annotations, validation]
     with collected_problems() as collect:
-        if out.exists() and not out.is_dir():
-            collect.problems.append(f"'{out}' is not a folder; name another one (--out)")
+        collect.problems += _path_problems(out, image_root)
         sources = collect(
             lambda: read_sources(
                 paths, image_root, named=named, skip_missing=skip_missing, max_megapixels=max_megapixels
@@ -125,6 +124,18 @@ def study_name(out: Path) -> str:
     """The folder's name as that of a study: letters, digits, - and _."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", out.resolve().name).strip("-_")[:63]
     return name if name and name != "teachers" else "hkd-start"
+
+
+def _path_problems(out: Path, image_root: Path | None) -> list[str]:
+    problems = []
+    if (out.exists() or out.is_symlink()) and not out.is_dir():
+        problems.append(f"'{out}' is not a folder; name another one (--out)")
+    for option, path in (("--out", out), ("--images", image_root)):
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            problems.append(f"{option}: the name '{path}' is not Unicode text, which YAML requires; rename the folder")
+    return problems
 
 
 def _split(annotations: Annotations, fraction: float, seed: int) -> tuple[Annotations, Annotations, str]:

@@ -40,6 +40,11 @@ def test_widely_varying_shapes_give_three_aspect_ratios() -> None:
     assert propose_anchors(boxes).aspect_ratios == (1.0, 2.0, 4.0)
 
 
+def test_slivers_give_aspect_ratios_in_range() -> None:
+    assert propose_anchors(_boxes([30.0] * 3, 1e6)).aspect_ratios == (10.0,)
+    assert propose_anchors(_boxes([30.0] * 3, 1e-6)).aspect_ratios == (0.1,)
+
+
 def test_tiny_boxes_give_positive_anchors() -> None:
     assert min(propose_anchors(np.full((3, 2), 0.1)).sizes) == 1
 

@@ -139,6 +139,17 @@ def test_problems_of_all_files_are_reported_together(mine: Path) -> None:
         assert fact in message
 
 
+def test_folders_that_yaml_cannot_name_are_refused(mine: Path) -> None:
+    message = _problems(mine, Path("start\udcff"), image_root=Path("photos\udcff"))
+    assert "--out: the name" in message
+    assert "--images: the name" in message
+
+
+def test_dangling_link_is_not_followed(mine: Path) -> None:
+    Path("start").symlink_to("elsewhere")
+    assert "'start' is not a folder" in _problems(mine, Path("start"), image_root=Path("photos"))
+
+
 def test_two_files_need_no_split(mine: Path) -> None:
     write_photographs(Path("photos"), ["v.png"])
     validation = write_json(Path("val.json"), document(["v.png", "IMG_0.png"]))
