@@ -21,6 +21,8 @@ def test_large_people_need_a_small_input() -> None:
 def test_small_people_need_the_size_of_the_images() -> None:
     # 48 / 50 = 0.96, and a scale above 0.9 is raised to 1.
     assert _proposed([(640, 480)], 50) == (480, 640, "images")
+    # 48 / 52 = 0.923: 448 x 608 would suffice.
+    assert _proposed([(640, 480)], 52) == (480, 640, "images")
     # Lower than 48 pixels in the image itself: not enlarged.
     assert _proposed([(640, 480)], 20) == (480, 640, "images")
 

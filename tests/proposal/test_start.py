@@ -90,12 +90,13 @@ def test_same_command_again_changes_nothing_and_another_is_refused(mine: Path) -
 
 def test_files_of_others_are_not_overwritten(mine: Path) -> None:
     write_json(Path("start/train.json"), {"mine": True})
-    Path("start/study.yaml").symlink_to(mine.resolve())
+    Path("start/study.yaml").symlink_to("nowhere")
     start = prepare_start(mine, Path("start"), image_root=Path("photos"))
     with pytest.raises(AnnotationError) as caught:
         write_start(start)
     assert [problem.split("'")[1] for problem in caught.value.problems] == ["start/train.json", "start/study.yaml"]
     assert json.loads(Path("start/train.json").read_text()) == {"mine": True}
+    assert Path("start/study.yaml").readlink() == Path("nowhere")
     assert not Path("start/train.yaml").exists()
 
 
@@ -204,6 +205,13 @@ def test_reasonable_people_stay_the_objective_of_a_small_set(mine: Path) -> None
     three = write_json(mine, document(NAMES, boxes=[PERSON, (60, 10, 12, 30), (90, 10, 12, 30)]))
     start = prepare_start(three, Path("start"), image_root=Path("photos"))
     assert (start.proposal.objective, start.proposal.objective_people) == ("mr2_all", 6)
+
+
+def test_subset_of_few_people_is_not_the_objective(mine: Path) -> None:
+    # Ten reasonable people and 100 of 30 pixels in each image: 20 of 220 in the two validation images, a share of 9 %.
+    crowd = write_json(mine, document(NAMES, boxes=[PERSON] * 10 + [(60, 10, 12, 30)] * 100))
+    start = prepare_start(crowd, Path("start"), image_root=Path("photos"))
+    assert (start.proposal.objective, start.proposal.objective_people) == ("mr2_all", 220)
 
 
 def test_people_too_small_for_any_miss_rate_are_named(mine: Path) -> None:
