@@ -1,4 +1,4 @@
-"""A split into training and validation images that keeps neighbouring frames of a video together."""
+"""A split into training and validation images that keeps frames of a video, and copies of an image, together."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ _FRAME_NAMES = (
     re.compile(r"(?P<sequence>.*_\d{6})_\d{6}(?:_[A-Za-z]\w*)?"),
     # Frames that a labelling tool extracted: walk_mp4-12_jpg.rf.0f3c..., walk.mp4_000012.
     re.compile(r"(?P<sequence>.*[._](?:mp4|avi|mov|mkv))[-_]\D{0,8}\d+.*", re.IGNORECASE),
-    re.compile(r"(?P<sequence>.*?)[-_./ ]*(?:frame|frm)[-_ ]*\d+(?:_jpe?g.*|_png.*)?", re.IGNORECASE),
+    re.compile(r"(?P<sequence>.*?)(?:frame|frm)[-_ ]*\d+(?:_jpe?g.*|_png.*)?", re.IGNORECASE),
 )
-_NUMBER_IN_FOLDER = re.compile(r"(?P<sequence>.+)/\D{0,4}\d+")
+_NUMBER_IN_FOLDER = re.compile(r"(?P<folder>.+)/(?:I|im|img)?\d+", re.IGNORECASE)
+# Roboflow's augmented copies of one image: street_jpg.rf.0f3c..., street_jpg.rf.91ab...
+_COPY = re.compile(r"(?P<original>.+)\.rf\.[0-9A-Za-z]+")
 _SPLIT_FOLDERS = re.compile(r"(train|training|val|valid|validation|test|testing|images?|jpe?gimages)\d*", re.IGNORECASE)
 _MOST_NAMES = 0.9
 """Fraction of the names that must have the form of frames."""
@@ -41,31 +43,31 @@ def plan_split(file_names: Sequence[str], has_people: BoolArray, fraction: float
     """Assign a fraction of the images to validation, at random; the same seed gives the same split.
 
     Frames of one video (images with names of :func:`sequence_of`) stay together. If all are of one video, its last
-    frames are for validation. Images of no video are assigned one by one, those with and without people in the same
-    proportion.
+    frames are for validation. Augmented copies of one image stay together, too. Other images are assigned one by one,
+    those with and without people in the same proportion.
 
     Returns:
         None if there is no split with people on both sides.
     """
     if has_people.sum() < 2:
         return None
-    sequences = _sequences(file_names)
-    if sequences is None:
-        is_validation = _random_images(has_people, fraction, seed)
-        rule = f"at random by image (seed {seed}); the names show no frames of videos"
-    elif len(set(sequences)) == 1:
+    videos = _videos(file_names)
+    copies = None if videos else _copies(file_names)
+    if videos is not None and len(set(videos)) == 1:
         is_validation = _last_frames(file_names, fraction)
         rule = "the last frames of the one video, so that few neighbouring frames are on both sides"
-    else:
-        chosen = _random_sequences(sequences, has_people, fraction, seed)
+    elif groups := videos or copies:
+        chosen = _random_groups(groups, has_people, fraction, seed)
         if chosen is None:
             return None
         is_validation = chosen
-        num_validation = len({sequence for sequence, is_in in zip(sequences, chosen, strict=True) if is_in})
-        rule = (
-            f"at random by video (seed {seed}): {num_validation} of {len(set(sequences))} videos, because neighbouring"
-            " frames are nearly the same image"
-        )
+        num_validation = len({group for group, is_in in zip(groups, chosen, strict=True) if is_in})
+        what, alike = ("videos", "neighbouring frames") if videos else ("original images", "augmented copies")
+        chosen_groups = f"{num_validation} of {len(set(groups))} {what}"
+        rule = f"{chosen_groups} at random (seed {seed}), because {alike} are nearly the same"
+    else:
+        is_validation = _random_images(has_people, fraction, seed)
+        rule = f"at random by image (seed {seed}); the names show no frames of videos"
     if not has_people[is_validation].any() or not has_people[~is_validation].any():
         return None
     return PlannedSplit(is_validation, rule)
@@ -77,11 +79,11 @@ def sequence_of(file_name: str) -> str | None:
     name = path.with_suffix("").as_posix()
     for pattern in _FRAME_NAMES:
         if match := pattern.fullmatch(name):
-            return match["sequence"]
+            return match["sequence"].rstrip("-_./ ")
     return None
 
 
-def _sequences(file_names: Sequence[str]) -> list[str] | None:
+def _videos(file_names: Sequence[str]) -> list[str] | None:
     """The video of each image; None if the images are no frames. An image of no video is a video of its own."""
     found = [sequence_of(name) for name in file_names]
     if sum(sequence is not None for sequence in found) >= _MOST_NAMES * len(found):
@@ -99,7 +101,14 @@ def _numbered_folder(file_name: str) -> str | None:
     match = _NUMBER_IN_FOLDER.fullmatch(path.with_suffix("").as_posix())
     if match is None or (_SPLIT_FOLDERS.fullmatch(path.parent.name) and path.parent.parent == PurePosixPath(".")):
         return None
-    return match["sequence"]
+    return match["folder"]
+
+
+def _copies(file_names: Sequence[str]) -> list[str] | None:
+    """The original of each image; None if there are no augmented copies."""
+    stems = [PurePosixPath(name).with_suffix("").as_posix() for name in file_names]
+    originals = [match["original"] if (match := _COPY.fullmatch(stem)) else stem for stem in stems]
+    return originals if len(set(originals)) < len(set(stems)) else None
 
 
 def _random_images(has_people: BoolArray, fraction: float, seed: int) -> BoolArray:
@@ -122,19 +131,19 @@ def _last_frames(file_names: Sequence[str], fraction: float) -> BoolArray:
     return is_validation
 
 
-def _random_sequences(sequences: Sequence[str], has_people: BoolArray, fraction: float, seed: int) -> BoolArray | None:
-    """Whole videos until the fraction is reached as nearly as they allow; None if none has people on both sides."""
-    names, index = np.unique(np.array(sequences), return_inverse=True)
+def _random_groups(groups: Sequence[str], has_people: BoolArray, fraction: float, seed: int) -> BoolArray | None:
+    """Whole groups until the fraction is reached as nearly as they allow; None if none has people on both sides."""
+    names, index = np.unique(np.array(groups), return_inverse=True)
     lengths = np.bincount(index)
-    wanted = fraction * len(sequences)
+    wanted = fraction * len(groups)
     rng = np.random.default_rng(seed)
     for _ in range(_ATTEMPTS):
         chosen = np.zeros(len(names), dtype=np.bool_)
         total = 0
-        for video in rng.permutation(len(names)).tolist():
-            if abs(total + lengths[video] - wanted) < abs(total - wanted):
-                chosen[video] = True
-                total += int(lengths[video])
+        for group in rng.permutation(len(names)).tolist():
+            if abs(total + lengths[group] - wanted) < abs(total - wanted):
+                chosen[group] = True
+                total += int(lengths[group])
         if not chosen.any():
             chosen[lengths.argmin()] = True
         is_validation: BoolArray = chosen[index]

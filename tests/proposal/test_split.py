@@ -70,6 +70,29 @@ def test_folders_of_numbered_frames_are_videos() -> None:
     assert "1 of 3 videos" in split.rule
 
 
+def test_augmented_copies_of_an_image_are_on_one_side() -> None:
+    names = [f"train/IMG_{number}_jpg.rf.{copy}9ab.jpg" for number in range(10) for copy in range(3)]
+    split = plan_split(names, _people(30), 0.2, seed=0)
+    assert split is not None
+    by_original = split.is_validation.reshape(10, 3)
+    assert by_original.all(axis=1).sum() == 2  # 6 of 30 images
+    assert by_original.any(axis=1).sum() == 2
+    assert "2 of 10 original images" in split.rule
+
+
+def test_single_exports_of_images_are_no_copies() -> None:
+    split = plan_split([f"IMG_{number}_jpg.rf.{number}9ab.jpg" for number in range(10)], _people(10), 0.2, seed=0)
+    assert split is not None
+    assert "by image" in split.rule
+
+
+def test_folders_of_photographs_are_no_videos() -> None:
+    names = [f"{folder}/IMG_{number:04d}.jpg" for folder in ("paris", "rome") for number in range(10)]
+    split = plan_split(names, _people(20), 0.2, seed=0)
+    assert split is not None
+    assert "by image" in split.rule
+
+
 def test_folders_of_splits_are_no_videos() -> None:
     names = [f"{folder}/{number:06d}.jpg" for folder in ("train", "val") for number in range(10)]
     split = plan_split(names, _people(20), 0.2, seed=0)
