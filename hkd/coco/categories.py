@@ -18,7 +18,7 @@ from hkd.coco.parsing.values import as_id, is_integer, is_text, kind_of, shown
 
 PEDESTRIAN_ID: Final = 1
 """Category of all boxes that hkd writes."""
-_PERSON_NAMES: Final = ("pedestrian", "person")
+PERSON_NAMES: Final = ("pedestrian", "person")
 _IGNORED_NAMES: Final = frozenset(
     ["ignore", "ignored", "ignoreregion", "ignoreregions", "ignoredregion", "ignoredregions", "dontcare"]
 )
@@ -148,7 +148,7 @@ def _people(
     names: Mapping[int, str], used: Mapping[int, int], problems: list[str]
 ) -> tuple[frozenset[int], frozenset[int]]:
     """Ids of people by the rule, and of unused categories that are named like them."""
-    candidates = {id_: normalized_name(name) for id_, name in names.items() if normalized_name(name) in _PERSON_NAMES}
+    candidates = {id_: normalized_name(name) for id_, name in names.items() if normalized_name(name) in PERSON_NAMES}
     if not candidates:
         if set(names) != {PEDESTRIAN_ID}:
             problems.append(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import PurePath
+from typing import Any, TypeVar
 
 from hkd.coco.notes import Note, counted_note
+
+FilesT = TypeVar("FilesT")
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,27 @@ class Split:
     """Each with ``id``, ``file_name`` relative to the image root, ``height`` and ``width``."""
     annotations: list[dict[str, Any]]
     """Each with ``image_id``, ``bbox`` [x, y, width, height] as annotated, and optional fields."""
+
+
+WHOLE_SET = "all"
+"""Split of a data set that states none."""
+_SPLIT_FOLDERS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
+    ("val", "valid", "validation"), "validation"
+)
+
+
+def split_of_folders(relative_path: PurePath) -> str:
+    """The split that a folder of the path is named after (``train``, ``valid`` ...), else :data:`WHOLE_SET`."""
+    names = [_SPLIT_FOLDERS[part.lower()] for part in relative_path.parts[:-1] if part.lower() in _SPLIT_FOLDERS]
+    return names[0] if names else WHOLE_SET
+
+
+def choose_splits(found: Mapping[str, FilesT], chosen: Sequence[str], problems: list[str]) -> dict[str, FilesT]:
+    """The splits that a user named with ``--split``, or all if none; names that do not exist are problems."""
+    unknown = [name for name in chosen if name not in found]
+    if unknown and found:
+        problems.append(f"there is no split {', '.join(unknown)} (--split); there are: {', '.join(found)}")
+    return {name: files for name, files in found.items() if name in chosen or not chosen}
 
 
 def drop_unusable_boxes(split: Split) -> tuple[Split, list[Note]]:
