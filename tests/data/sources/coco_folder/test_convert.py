@@ -11,7 +11,7 @@ from PIL import Image
 
 from hkd.coco.annotations import read_annotations
 from hkd.coco.parsing.errors import AnnotationError
-from hkd.data.sources.coco_folder import convert
+from hkd.data.sources.coco_folder.convert import convert
 
 
 def _document() -> dict[str, Any]:
@@ -78,7 +78,8 @@ def test_people_are_kept_with_their_image_ids(root: Path, tmp_path: Path) -> Non
     assert [path.name for path in summary.paths] == ["val2017.json"]
     assert (summary.images, summary.boxes, summary.ignored) == (2, 2, 1)
     assert summary.ignored_by_label == {"crowd": 1}
-    assert summary.changes == ("val2017: dropped 3 boxes of other categories: 2 bottle, 1 car",)
+    (note,) = summary.notes
+    assert (note.kind, note.count, note.split) == ("boxes_of_other_categories", 3, "val2017")
     read = read_annotations(summary.paths[0])
     # Images without people stay, with the ids that detections in COCO's format name.
     assert [(image.image_id, image.file_name) for image in read.images] == [
@@ -135,7 +136,7 @@ def test_exported_layout_has_annotations_beside_images(tmp_path: Path) -> None:
 def test_person_names_select_categories(root: Path, tmp_path: Path) -> None:
     summary = convert(root, tmp_path / "out", person_names=("Bottle", "car"), progress=False)
     assert summary.boxes == 3
-    assert summary.changes == ("val2017: dropped 2 boxes of other categories: 2 person",)
+    assert [(note.kind, note.count) for note in summary.notes] == [("boxes_of_other_categories", 2)]
 
 
 def test_pedestrian_fields_are_kept(root: Path, tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_box_without_area_is_dropped_whatever_its_fields(root: Path, tmp_path: P
     _write(root, document)
     summary = convert(root, tmp_path / "out", progress=False)
     assert summary.boxes == 2
-    assert any("dropped 1 of 3 boxes, without area" in sentence for sentence in summary.changes)
+    assert [note.count for note in summary.notes if note.kind == "boxes_without_area"] == [1]
 
 
 def test_visibility_of_a_visible_box_is_written(root: Path, tmp_path: Path) -> None:
@@ -192,13 +193,13 @@ def test_visibility_of_a_visible_box_is_written(root: Path, tmp_path: Path) -> N
             'the "id" of one of the "images", but annotations[0] (id 900, image_id 7) has 7',
         ),
         ({"image_id": [7]}, '"image_id" must be an integer, but annotations[0] (id 900, image_id [7]) has [7]'),
-        ({"category_id": 5}, '"categories", but annotations[0] (id 900, image_id 139) has 5'),
-        ({"category_id": {}}, '"categories", but annotations[0] (id 900, image_id 139) has {}'),
+        ({"category_id": 5}, 'but annotations[0] (id 900, image_id 139) has 5; correct the "category_id"'),
+        ({"category_id": {}}, '"category_id" must be an integer, but annotations[0] (id 900, image_id 139) has {}'),
         # Of the file's own third record, though it is the second of a person.
         ({"vis_ratio": 7}, '"vis_ratio" must be a number from 0 to 1, but annotations[0] (id 900, image_id 139) has 7'),
         (
             {"bbox": [1, 2, 3]},
-            "from -1e9 to 1e9), but annotations[0] (id 900, image_id 139) has [1, 2, 3]",
+            "but annotations[0] (id 900, image_id 139) has [1, 2, 3]",
         ),
         ({"bbox": [1, float("nan"), 3, 4]}, "(id 900, image_id 139) has [1, NaN, 3, 4]"),
     ],
@@ -213,6 +214,91 @@ def test_malformed_annotation_is_reported(root: Path, tmp_path: Path, change: di
     assert sentence.startswith("annotations/instances_val2017.json: ")
     assert problem in sentence
     assert not (tmp_path / "out").exists()
+
+
+def _problems(root: Path, **options: Any) -> list[str]:
+    with pytest.raises(AnnotationError) as caught:
+        convert(root, root.parent / "refused", progress=False, **options)
+    assert not (root.parent / "refused").exists()
+    return list(caught.value.problems)
+
+
+def test_split_without_images_is_left_out_and_named(root: Path, tmp_path: Path) -> None:
+    _write(root, _document(), "annotations/instances_train2017.json")
+    summary = convert(root, tmp_path / "out", progress=False)
+    assert [path.name for path in summary.paths] == ["val2017.json"]
+    (note,) = [note for note in summary.notes if note.kind == "splits_missing"]
+    assert all(fact in note.sentence for fact in ("train2017", "2 images", "'images/train2017'", "000000000139.jpg"))
+    # A chosen split is not left out.
+    (problem,) = _problems(root, chosen_splits=["train2017"])
+    assert "none of its 2 images was found" in problem
+    (problem,) = _problems(root, chosen_splits=["test"])
+    assert "there is no split test (--split); there are: train2017, val2017" in problem
+
+
+@pytest.mark.parametrize("missing", ["000000000139.jpg", "000000000042.jpg"])
+def test_missing_images_are_counted_and_can_be_left_out(root: Path, tmp_path: Path, missing: str) -> None:
+    (root / "val2017" / missing).unlink()
+    (problem,) = _problems(root)
+    assert problem.startswith("annotations/instances_val2017.json: 1 of its 2 images are not where the others are")
+    assert missing in problem
+    assert "--skip-missing" in problem
+    summary = convert(root, tmp_path / "out", skip_missing=True, progress=False)
+    read = read_annotations(summary.paths[0])
+    # Two boxes of people are in image 139, none in 42.
+    expected = {"000000000139.jpg": ([42], 0), "000000000042.jpg": ([139], 2)}[missing]
+    assert ([image.image_id for image in read.images], len(read.coco_records())) == expected
+    (note,) = [note for note in summary.notes if note.kind == "images_missing"]
+    assert (note.count, note.examples) == (1, (missing,))
+
+
+def test_export_of_label_studio_is_read(tmp_path: Path) -> None:
+    root = tmp_path / "export"
+    image = {"width": 80, "height": 60, "id": 0, "file_name": "..\\..\\media\\upload\\4\\cb0618f6-a.jpg"}
+    box = {"id": 0, "image_id": 0, "category_id": 0, "segmentation": [], "bbox": [10.5, 10, 20, 40], "ignore": 0}
+    _write(root, {"images": [image], "categories": [{"id": 0, "name": "Person"}], "annotations": [box]}, "result.json")
+    (root / "images").mkdir()
+    Image.new("RGB", (80, 60)).save(root / "images/cb0618f6-a.jpg")
+    summary = convert(root, tmp_path / "out", progress=False)
+    read = read_annotations(summary.paths[0])
+    assert summary.paths[0].name == "all.json"
+    assert read.images[0].file_name == "images/cb0618f6-a.jpg"
+    assert read.annotated.boxes_xywh.tolist() == [[10.5, 10, 20, 40]]
+    (note,) = [note for note in summary.notes if note.kind == "images_found_elsewhere"]
+    assert note.count == 1
+
+
+def test_export_of_roboflow_has_an_unused_root(tmp_path: Path) -> None:
+    root = tmp_path / "export"
+    document = _document()
+    document["categories"] = [
+        {"id": 0, "name": "pedestrian", "supercategory": "none"},
+        {"id": 1, "name": "person", "supercategory": "pedestrian"},
+    ]
+    document["annotations"] = [{"id": 0, "image_id": 42, "category_id": 1, "bbox": [10, 10, 20, 40]}]
+    _write(root, document, "train/_annotations.coco.json")
+    _write_images(root / "train")
+    summary = convert(root, tmp_path / "out", validation_images=1, progress=False)
+    assert [path.name for path in summary.paths] == ["train.json", "validation.json"]
+    assert (summary.images, summary.boxes, summary.ignored) == (2, 1, 0)
+
+
+def test_other_ids_than_integers_are_read(root: Path, tmp_path: Path) -> None:
+    document = _document()
+    for row in document["annotations"]:
+        row["image_id"], row["category_id"] = float(row["image_id"]), str(row["category_id"])
+    _write(root, document)
+    summary = convert(root, tmp_path / "out", progress=False)
+    assert (summary.boxes, summary.ignored) == (2, 1)
+
+
+def test_categories_named_as_ignored_are_ignore_regions(root: Path, tmp_path: Path) -> None:
+    document = _document()
+    document["categories"][1]["name"] = "ignore region"
+    _write(root, document)
+    summary = convert(root, tmp_path / "out", ignored_names=["car"], progress=False)
+    # Two of the category 44, one car, and the crowd.
+    assert dict(summary.ignored_by_label) == {"ignore region": 2, "car": 1, "crowd": 1}
 
 
 @pytest.mark.parametrize(
@@ -230,19 +316,23 @@ def test_malformed_annotation_is_reported(root: Path, tmp_path: Path, change: di
         ),
         (
             {"categories": [{"id": 1, "name": "walker"}], "annotations": []},
-            "no category is named person or pedestrian; there are: walker. Name those of people (--person)",
+            'no category is named pedestrian or person; there is "walker". Name those of people (--person)',
         ),
         (
             {"images": [{"id": 1, "file_name": "../a.jpg", "height": 60, "width": 80}], "annotations": []},
-            "relative to the image root",
+            "none of its 1 images was found (first: '../a.jpg')",
+        ),
+        (
+            {"images": [{"id": 1, "file_name": 7, "height": 60, "width": 80}], "annotations": []},
+            '"file_name" must be text',
         ),
         (
             {"images": [{"id": 1, "file_name": "a.jpg", "height": 60, "width": 80}], "annotations": []},
-            "its first image 'a.jpg' is in none of val2017, images/val2017, images and",
+            "none of its 1 images was found (first: 'a.jpg'); put the images into one of 'val2017'",
         ),
         (
             {"images": [{"id": 1, "file_name": "a" * 300, "height": 60, "width": 80}], "annotations": []},
-            "is in none of val2017",
+            "none of its 1 images was found",
         ),
     ],
 )
