@@ -12,7 +12,7 @@ from PIL import Image
 
 from hkd.coco.annotations import read_annotations
 from hkd.coco.parsing.errors import AnnotationError
-from hkd.data.sources.yolo import convert
+from hkd.data.sources.yolo.convert import convert
 
 _CONFIG = {
     "path": "coco8",
@@ -59,10 +59,11 @@ def test_fractions_become_pixels(root: Path, tmp_path: Path) -> None:
     summary = convert(root, tmp_path / "out", progress=False)
     assert [path.name for path in summary.paths] == ["train.json", "validation.json"]
     assert (summary.images, summary.boxes, summary.ignored) == (3, 2, 0)
-    assert summary.changes == (
-        "train: 1 of 2 images have no label file and count as empty",
-        "train: dropped 1 boxes of other classes: 1 bicycle",
-    )
+    assert [(note.kind, note.count, note.split) for note in summary.notes] == [
+        ("images_without_labels", 1, "train"),
+        ("boxes_of_other_categories", 1, "train"),
+    ]
+    assert "1 bicycle" in summary.notes[1].sentence
     train, validation = (read_annotations(path) for path in summary.paths)
     assert [(image.file_name, image.width, image.height) for image in train.images] == [
         ("images/train/a.jpg", 200, 100),
@@ -75,7 +76,9 @@ def test_fractions_become_pixels(root: Path, tmp_path: Path) -> None:
 
 def test_person_names_select_classes(root: Path, tmp_path: Path) -> None:
     _configure(root, names=["walker", "Child", "car"])
-    assert _problem(root).startswith("data.yaml: no class is named person or pedestrian; there are: walker, Child, car")
+    sentence = _problem(root)
+    assert sentence.startswith("data.yaml: ")
+    assert all(fact in sentence for fact in ("walker", "Child", "car", "--person"))
     assert convert(root, tmp_path / "out", person_names=("walker", "child"), progress=False).boxes == 3
 
 
@@ -132,40 +135,147 @@ def test_duplicate_lines_and_empty_boxes_are_dropped(root: Path, tmp_path: Path)
     (root / "labels/val/c.txt").write_text("0 0.5 0.5 0.1 0.1\n0 0.50 0.5 0.1 0.1\n0 0.5 0.5 0 0.1\n")
     summary = convert(root, tmp_path / "out", progress=False)
     assert len(read_annotations(summary.paths[1]).coco_records()) == 1
-    assert summary.changes[2] == "validation: dropped 1 duplicate lines"
-    assert summary.changes[3].startswith("validation: dropped 1 of 2 boxes, without area")
+    found = {note.kind: note.count for note in summary.notes if note.split == "validation"}
+    assert found == {"duplicate_boxes": 1, "boxes_without_area": 1}
 
 
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("0 0.5 0.4 0.3", "labels/train/a.txt, line 2: found '0 0.5 0.4 0.3'; expected five numbers"),
-        ("0 0.5 0.4 0.3 0.6 0.9", "expected five numbers"),
-        ("0 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2", "(labels of segments or key points are not read)"),
-        ("person 0.5 0.4 0.3 0.6", "expected five numbers"),
-        ("0 0.5 nan 0.3 0.6", "expected five numbers"),
-        ("0 0.5 0.4 0.3 0_0", "expected five numbers"),
-        ("0 0.5 0.4 0.3 inf", "expected five numbers"),
-        ("3 0.5 0.4 0.3 0.6", "line 2: class 3 is not among the names"),
-        ("0.5 0.5 0.4 0.3 0.6", "class 0.5 is not among the names"),
-        ("0 100 40 60 60", "center and size must be fractions from 0 to 1"),
-        ("0 0.5 0.4 0.3 -0.6", "center and size must be fractions from 0 to 1"),
-        ("\xff\xfe", "expected five numbers"),
+        (b"person 0.5 0.4 0.3 0.6", "found 'person 0.5 0.4 0.3 0.6'; expected five numbers"),
+        (b"3 0.5 0.4 0.3 0.6", "class 3 is not among the names in data.yaml"),
+        (b"\xff\xfe", "expected five numbers"),
     ],
 )
-def test_malformed_line_is_reported(root: Path, line: str, problem: str) -> None:
-    (root / "labels/train/a.txt").write_bytes(b"0 0.5 0.4 0.3 0.6\n" + line.encode("latin-1"))
+def test_malformed_line_is_reported(root: Path, line: bytes, problem: str) -> None:
+    (root / "labels/train/a.txt").write_bytes(b"0 0.5 0.4 0.3 0.6\n" + line)
     sentence = _problem(root)
     assert sentence.startswith("labels/train/a.txt, line 2: ")
     assert problem in sentence
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf0 0.5 0.4 0.3 0.6\r\n\r\n",
+        "0 0.5 0.4 0.3 0.6\r\n".encode("utf-16"),
+        b"0\t0.5\t0.4 0.3   0.6  \n\n\n",
+    ],
+)
+def test_encodings_and_blanks_of_label_files_do_not_matter(root: Path, tmp_path: Path, content: bytes) -> None:
+    (root / "labels/train/a.txt").write_bytes(content)
+    train = read_annotations(convert(root, tmp_path / "out", progress=False).paths[0])
+    assert train.boxes_of(0)[0].tolist() == pytest.approx([70, 10, 60, 60])
+
+
+def test_numbers_slightly_beyond_the_edge_are_clipped_and_counted(root: Path, tmp_path: Path) -> None:
+    (root / "labels/train/a.txt").write_text("0 0.5 0.4 1.00148 0.6\n0 -0.002 0.5 0.2 0.4\n")
+    summary = convert(root, tmp_path / "out", progress=False)
+    train = read_annotations(summary.paths[0])
+    # 200 x 100 pixels: width 1; then centre 0, of which the left half is outside.
+    assert train.annotated.boxes_xywh.tolist() == [
+        pytest.approx([0, 10, 200, 60]),
+        pytest.approx([-20, 30, 40, 40]),
+    ]
+    (note,) = [note for note in summary.notes if note.kind == "boxes_clipped" and "1 %" in note.sentence]
+    assert (note.count, note.examples[0]) == (2, "labels/train/a.txt, line 1")
+
+
+def test_polygons_are_read_as_their_bounding_boxes(root: Path, tmp_path: Path) -> None:
+    (root / "labels/train/a.txt").write_text("0 0.5 0.5 0.25 0.5\n0 0.1 0.1 0.3 0.1 0.3 0.6 0.15 0.6\n")
+    summary = convert(root, tmp_path / "out", progress=False)
+    boxes = read_annotations(summary.paths[0]).annotated.boxes_xywh.tolist()
+    # x from 0.1 to 0.3 of 200, y from 0.1 to 0.6 of 100.
+    assert boxes == [pytest.approx([75, 25, 50, 50]), pytest.approx([20, 10, 40, 50])]
+    (note,) = [note for note in summary.notes if note.kind == "boxes_from_polygons"]
+    assert (note.count, note.examples) == (1, ("labels/train/a.txt, line 2",))
+
+
+def test_key_points_need_the_stated_shape(root: Path, tmp_path: Path) -> None:
+    (root / "labels/train/a.txt").write_text("0 0.5 0.4 0.3 0.6 0.1 0.2 2 0.3 0.4 2\n")  # 11 numbers: a polygon of 5
+    _configure(root, kpt_shape=[2, 3])
+    train = read_annotations(convert(root, tmp_path / "out", progress=False).paths[0])
+    assert train.boxes_of(0)[0].tolist() == pytest.approx([70, 10, 60, 60])
+
+
+def test_labels_beside_images_are_read_and_counted(tmp_path: Path) -> None:
+    root = tmp_path / "labelimg"
+    _image(root / "a.JPG", None)
+    (root / "a.txt").write_text("1 0.5 0.5 0.1 0.2\n")
+    (root / "classes.txt").write_text("car\nperson\n")
+    summary = convert(root, tmp_path / "out", progress=False)
+    (path,) = summary.paths
+    assert path.name == "all.json"
+    # 0.1 of 200 and 0.2 of 100 pixels around (100, 50).
+    assert read_annotations(path).boxes_of(0)[0].tolist() == pytest.approx([90, 40, 20, 20])
+
+
+def test_split_without_any_label_file_is_refused(root: Path) -> None:
+    (root / "labels/val/c.txt").unlink()
+    sentence = _problem(root)
+    assert "none of its 1 images has a label file" in sentence
+    assert "labels/val/c.txt" in sentence
+    assert "--split" in sentence
+
+
+def test_chosen_splits_alone_are_read(root: Path, tmp_path: Path) -> None:
+    (root / "labels/val/c.txt").write_text("no label")
+    summary = convert(root, tmp_path / "out", chosen_splits=["train"], progress=False)
+    assert [path.name for path in summary.paths] == ["train.json"]
+    with pytest.raises(AnnotationError, match=r"there is no split val \(--split\); there are: train, validation"):
+        convert(root, tmp_path / "out2", chosen_splits=["val"], progress=False)
+
+
+def test_only_split_is_divided_at_random(tmp_path: Path) -> None:
+    root = tmp_path / "street"
+    for number in range(6):
+        _image(root / f"images/{number}.jpg", "0 0.5 0.5 0.1 0.1")
+    (root / "data.yaml").write_text(yaml.safe_dump({"train": "images", "names": ["person"]}))
+    names: list[set[str]] = []
+    for seed in (3, 3, 4):
+        out = tmp_path / f"out{len(names)}"
+        summary = convert(root, out, validation_images=2, seed=seed, progress=False)
+        train, validation = ({image.file_name for image in read_annotations(path).images} for path in summary.paths)
+        assert (len(train), len(validation), len(train & validation)) == (4, 2, 0)
+        assert [path.name for path in summary.paths] == ["train.json", "validation.json"]
+        names.append(validation)
+    assert names[0] == names[1]
+    assert names[0] != names[2]
+
+
+def test_images_in_two_splits_are_reported(root: Path, tmp_path: Path) -> None:
+    _configure(root, val="images/train")
+    summary = convert(root, tmp_path / "out", progress=False)
+    (note,) = [note for note in summary.notes if note.kind == "images_in_both_splits"]
+    assert note.count == 2
+
+
+def test_classes_named_as_ignored_become_ignore_regions(root: Path, tmp_path: Path) -> None:
+    _configure(root, names=["person", "DontCare", "car"])
+    (root / "labels/val/c.txt").write_text("2 0.5 0.5 0.1 0.1\n")
+    summary = convert(root, tmp_path / "out", ignored_names=["Car"], progress=False)
+    # One of DontCare in the training image, one of car in the validation image.
+    assert (summary.boxes, summary.ignored_by_label) == (3, {"DontCare": 1, "car": 1})
+
+
+def test_person_beside_pedestrian_is_asked_about(root: Path, tmp_path: Path) -> None:
+    _configure(root, names=["person", "pedestrian", "car"])
+    sentence = _problem(root)
+    assert "--person" in sentence
+    assert '2 boxes of "person"' in sentence
+    assert '1 boxes of "pedestrian"' in sentence
+    assert convert(root, tmp_path / "o", person_names=["person", "pedestrian"], progress=False).boxes == 3
+
+
+@pytest.mark.parametrize(
     ("changes", "problem"),
     [
         ({"names": None}, "data.yaml: names must be a list of class names"),
-        ({"names": {"0": "person"}}, "data.yaml: names must be a list of class names"),
-        ({"names": [0]}, "data.yaml: names must be a list of class names"),
+        ({"names": {"first": "person"}}, 'data.yaml: names has the key "first"; it must be the number of a class'),
+        ({"names": ["person", 2]}, "data.yaml: names[1] is 2, which YAML reads as no text"),
+        ({"names": "person", "nc": 2}, 'data.yaml: names is the text "person", but nc is 2'),
+        ({"names": "gone.names"}, 'data.yaml: names is the file "gone.names", which is not in the data set'),
+        ({"kpt_shape": "17"}, "data.yaml: kpt_shape is"),
         ({"train": None, "val": None}, "data.yaml: names neither train nor val nor test"),
         ({"train": "images/nowhere"}, 'data.yaml: train is "images/nowhere"; it must name a folder or a .txt in the'),
         ({"train": "/etc"}, 'data.yaml: train is "/etc"; it must name a folder or a .txt in the'),
@@ -198,7 +308,7 @@ def test_malformed_config_is_reported(root: Path, changes: dict[str, Any], probl
         ("names: {0: car, 0: person}", 'data.yaml: line 1: duplicate key "0", first given in line 1'),
         ("names: {0: car, 1: bus, +00: person}", 'data.yaml: line 1: duplicate key "0", first given in line 1'),
         ("train: !!int ''", "data.yaml: not valid YAML"),
-        ("train: !!timestamp foo", "data.yaml: not valid YAML"),
+        ("train: !!timestamp foo", "data.yaml: line 1, column 8: not valid YAML"),
         ("a: &a [x]\ntrain: *a", "data.yaml: has an alias (*name); replace it by its value"),
         ("train: " + "x" * (1 << 20), "data.yaml: cannot be read (it is larger than 1 MiB"),
         ("\x00", "data.yaml: not valid YAML"),
