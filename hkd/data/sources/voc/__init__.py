@@ -1,0 +1,1 @@
+"""PASCAL VOC's XML files, as the benchmark and labelling tools write them, filtered to people."""
