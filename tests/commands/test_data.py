@@ -42,7 +42,7 @@ def test_person_option_selects_classes(tmp_path: Path, capsys: pytest.CaptureFix
     assert cli.main(["data", "yolo", *arguments]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "1 images, 2 boxes, 0 of them ignored",
-        "train: dropped 1 boxes of other classes: 1 car",
+        "train: left out 1 boxes of other classes: 1 car",
         f"wrote {tmp_path / 'out' / 'train.json'}",
     ]
 

@@ -278,10 +278,22 @@ def _plain_shares(content: bytes, name: str, people: tuple[int, ...] = (0,)) -> 
     """Boxes on an image of 200 x 120 pixels; lines that repeat another are dropped."""
     boxes: list[Box] = []
     seen = []
-    for row in plain_rows(content.replace(b",", b"!"), columns=5):
-        x, y, width, height = row[1:]
+    for line in content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig").split("\n"):
+        cells = line.split()
+        if not cells:
+            continue
+        if (len(cells) != 5 and (len(cells) < 7 or len(cells) % 2 == 0)) or not all(map(_DECIMAL.fullmatch, cells)):
+            raise MalformedError(f"{line!r} is neither a box nor a polygon")
+        kind, *shares = map(float, cells)
+        if not all(-0.01 <= share <= 1.01 for share in shares):
+            raise MalformedError(f"{line!r} reaches far beyond the image")
+        shares = [share if 0 <= share <= 1 + 1e-6 else min(max(share, 0.0), 1.0) for share in shares]
+        if len(shares) > 4:
+            left, right, top, bottom = min(shares[::2]), max(shares[::2]), min(shares[1::2]), max(shares[1::2])
+            shares = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
+        x, y, width, height = shares
         box = [(x - width / 2) * 200, (y - height / 2) * 120, width * 200, height * 120]
-        if row not in seen and row[0] in people:
+        if (row := [kind, *shares, len(cells)]) not in seen and kind in people:
             boxes.append((name, box, 0, 1.0, ""))
         seen.append(row)
     return boxes

@@ -1,4 +1,4 @@
-"""``hkd data`` on broken text: Penn-Fudan, YOLO with its data.yaml, and Caltech's new annotations as text files."""
+"""``hkd data`` on broken text: Penn-Fudan, YOLO with its data.yaml, VOC, MOT, and Caltech's new annotations."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.fuzz.breaking import broken_text
+from tests.fuzz.plain_labelling_readers import plain_mot, plain_voc
 from tests.fuzz.plain_readers import (
     Found,
     plain_bbgt,
@@ -32,7 +33,7 @@ Bounding box for object 1 "PASpersonWalking" (Xmin, Ymin) - (Xmax, Ymax) : (11, 
 
 Bounding box for object 2 "PASpersonStanding" (Xmin, Ymin) - (Xmax, Ymax) : (131, 6) - (180, 110)
 """
-LABELS = "0 0.5 0.4 0.3 0.6\n1 0.3 0.7 0.4 0.2\n0 0.125 0.25 0.125 0.25\n"
+LABELS = "0 0.5 0.4 0.3 0.6\n1 0.3 0.7 0.4 0.2\n0 0.125 0.25 0.125 0.25\n0 0.1 0.2 0.3 0.25 0.2 0.5\n"
 CONFIG = """\
 path: street
 train: images/train
@@ -44,6 +45,26 @@ OBJECTS = """\
 person 10 20 30 60 0 0 0 0 0 0 0
 person 110 20 30.5 60 1 110 20 30.5 30 0 0
 people 210 20 90 60 0 0 0 0 0 1 0
+"""
+VOC = """\
+<?xml version="1.0"?>
+<annotation>
+ <filename>a.jpg</filename>
+ <size><width>200</width><height>120</height><depth>3</depth></size>
+ <object><name>person</name><difficult>0</difficult>
+  <bndbox><xmin>11</xmin><ymin>21</ymin><xmax>50</xmax><ymax>100</ymax></bndbox></object>
+ <object><name>car</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>20</xmax><ymax>30</ymax></bndbox></object>
+ <object><name>person</name><difficult>1</difficult>
+  <bndbox><xmin>101.5</xmin><ymin>6</ymin><xmax>180</xmax><ymax>110</ymax></bndbox></object>
+</annotation>
+"""
+TRACKS = """\
+1,1,11,21,40,60,1,1,0.75
+1,2,101,21,40,60,0,1,0.5
+2,1,12,21,40,60,1,1,1
+2,3,1,1,50,50,1,7,1
+2,4,61,1,50,50,1,3,1
+3,5,151.5,51,20,40,1,12,0.25
 """
 
 
@@ -110,8 +131,8 @@ def test_mutated_yolo_labels(tmp_path: Path) -> None:
 
     def check(content: bytes) -> Outcome:
         outcome = check_conversion(root, file, content, ("yolo",), plain_yolo_labels(LABELS.encode()), r"line \d")
-        repeated = len(content.split(b"\n")) - len(set(content.split(b"\n")))
-        assert outcome.code != 0 or not repeated or not content.strip() or "dropped" in outcome.out
+        lines = [line for line in content.split(b"\n") if line.strip()]
+        assert outcome.code != 0 or len(set(lines)) == len(lines) or "dropped" in outcome.out
         return outcome
 
     _some_of_each(fuzz(broken_text(LABELS.encode()), check, 100))
@@ -174,3 +195,30 @@ def test_mutated_kaist_frames(tmp_path: Path, name: str, valid: str, expected: A
         return check_conversion(root, file, content, ("kaist", "--annotations-only"), expected, record, "kaist")
 
     _some_of_each(fuzz(broken_text(valid.encode()), check, 100))
+
+
+def test_mutated_voc_xml(tmp_path: Path) -> None:
+    root = tmp_path / "voc"
+    _picture(root / "a.jpg")
+    file = root / "a.xml"
+    file.write_text(VOC)
+
+    def check(content: bytes) -> Outcome:
+        command = ("voc", "--corners", "pixels", "--person", "person")
+        return check_conversion(root, file, content, command, plain_voc, r"line \d|XML|encoding|<\w+>|image|classes")
+
+    _some_of_each(fuzz(broken_text(VOC.encode()), check, 100))
+
+
+def test_mutated_mot_text(tmp_path: Path) -> None:
+    root = tmp_path / "mot"
+    for number in (1, 2, 3):
+        _picture(root / "MOT17-02" / "img1" / f"{number:06d}.jpg")
+    file = root / "MOT17-02" / "gt" / "gt.txt"
+    file.parent.mkdir()
+    file.write_text(TRACKS)
+
+    def check(content: bytes) -> Outcome:
+        return check_conversion(root, file, content, ("mot",), plain_mot, r"line \d|UTF-8")
+
+    _some_of_each(fuzz(broken_text(TRACKS.encode()), check, 100))

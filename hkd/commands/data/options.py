@@ -82,13 +82,22 @@ def add_annotations_only(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_persons(parser: argparse.ArgumentParser) -> None:
-    """Add the names of classes of people."""
+def add_categories(parser: argparse.ArgumentParser) -> None:
+    """Add the names of categories of people and of ignore regions."""
     parser.add_argument(
         "--person",
         action="append",
+        default=[],
         metavar="NAME",
-        help="name of a class of people; repeatable (default: person and pedestrian)",
+        help="name of a category of people; repeatable (default: pedestrian or person)",
+    )
+    parser.add_argument(
+        "--ignore-category",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name of a category whose boxes are ignore regions; repeatable (always: names such as 'ignore region' and"
+        " 'DontCare'). Boxes of all other categories are left out",
     )
 
 

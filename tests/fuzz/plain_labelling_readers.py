@@ -1,0 +1,63 @@
+"""Simple readers of VOC's XML and of MOT Challenge's text, the reference for the content of broken files."""
+
+from __future__ import annotations
+
+import math
+from xml.etree import ElementTree as ET
+
+from tests.fuzz.plain_readers import _DECIMAL, Box, Found
+from tests.fuzz.running import MalformedError
+
+
+def plain_voc(content: bytes) -> Found:
+    """The file ``a.xml``, of an image of 200 x 120 pixels, with corners as pixels counted from 1."""
+    if b"<!DOCTYPE" in content:
+        raise MalformedError("it has a document type")
+    try:
+        top = ET.fromstring(content)
+    except ET.ParseError as error:
+        raise MalformedError(f"it is no XML ({error})") from error
+    size = [(top.findtext(f"size/{key}") or "").strip() for key in ("width", "height")]
+    if all(_DECIMAL.fullmatch(text) and float(text) > 0 for text in size) and [float(text) for text in size] != [
+        *(200, 120)
+    ]:
+        raise MalformedError(f"the size {size} is not the image's")
+    boxes: list[Box] = []
+    for one in top.findall("object"):
+        name = (one.findtext("name") or "").strip()
+        texts = [(one.findtext(f"bndbox/{key}") or "").strip() for key in ("xmin", "ymin", "xmax", "ymax")]
+        difficult = (one.findtext("difficult") or "").strip() or "0"
+        if not name or not all(map(_DECIMAL.fullmatch, texts)) or difficult not in ("0", "1", "true", "false"):
+            raise MalformedError(f"{name!r} {texts} {difficult!r} is no object")
+        left, top_, right, bottom = map(float, texts)
+        if right < left or bottom < top_ or not all(map(math.isfinite, (left, top_, right, bottom))):
+            raise MalformedError(f"{texts} are no corners")
+        ignore = int(difficult in ("1", "true"))
+        if name == "person":
+            box = [left - 1, top_ - 1, right - left + 1, bottom - top_ + 1]
+            boxes.append(("a.jpg", box, ignore, 1.0, "difficult" if ignore else ""))
+    return [("a.jpg", 200, 120)], boxes
+
+
+def plain_mot(content: bytes) -> Found:
+    """``gt.txt`` of the sequence ``MOT17-02`` with three frames of 200 x 120 pixels."""
+    names = [f"MOT17-02/img1/{number:06d}.jpg" for number in (1, 2, 3)]
+    labels = {2: "person on vehicle", 7: "static person", 8: "distractor", 12: "reflection"}
+    boxes: list[Box] = []
+    for line in content.decode("utf-8-sig").split("\n"):
+        if not line.strip():
+            continue
+        cells = [cell.strip() for cell in line.strip().rstrip(", ").split(",")]
+        if not 6 <= len(cells) <= 10 or not all(map(_DECIMAL.fullmatch, cells)):
+            raise MalformedError(f"{line!r} is no row")
+        numbers = [float(cell) for cell in cells]
+        frame, _, left, top, width, height = numbers[:6]
+        consider, kind, visible = ([*numbers[6:7], 1, 1] if len(numbers) == 10 else [*numbers[6:9], 1, 1, 1])[:3]
+        if len(numbers) < 9 and len(numbers) != 10:
+            consider, kind, visible = [*numbers[6:], *[1.0, 1.0, 1.0][len(numbers) - 6 :]]
+        if frame not in (1, 2, 3) or consider not in (0, 1) or not 0 <= visible <= 1:
+            raise MalformedError(f"{line!r} has values that are not allowed")
+        if kind in (1, *labels):
+            label = labels.get(int(kind), "" if consider else "not considered")
+            boxes.append((names[int(frame) - 1], [left - 1, top - 1, width, height], int(label != ""), visible, label))
+    return [(name, 200, 120) for name in names], boxes
