@@ -11,13 +11,27 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+# Every number has an upper limit, far above what a training needs, so that a typing error or a hostile file is
+# reported before anything is computed. Whether a combination fits the memory is found by trying (hkd.training.memory).
+LARGEST_SIDE = 16_384
+"""Of an image, pixels."""
+MOST_EPOCHS = 100_000
+MOST_PER_IMAGE = 10_000
+"""Proposals, sampled regions or detections of an image."""
+LARGEST_WEIGHT = 1e6
+"""Of a loss."""
+
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 OpenFraction = Annotated[float, Field(gt=0.0, lt=1.0)]
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+SceneSide = Annotated[int, Field(ge=64, le=LARGEST_SIDE)]
+InputSide = Annotated[int, Field(ge=64, le=LARGEST_SIDE, multiple_of=32)]
+Epochs = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
+CountPerImage = Annotated[int, Field(ge=1, le=MOST_PER_IMAGE)]
+BatchSize = Annotated[int, Field(ge=1, le=65_536)]
+ScaleFactor = Annotated[float, Field(ge=0.01, le=100.0)]
+BoxSize = Annotated[float, Field(ge=0.1, le=LARGEST_SIDE)]
+LossWeight = Annotated[float, Field(ge=0.0, le=LARGEST_WEIGHT)]
 
 PYRAMID_LEVELS = ("p2", "p3", "p4", "p5", "p6")
 """Levels of every detector's feature pyramid, finest first."""
@@ -45,9 +59,9 @@ class SyntheticConfig(Section):
     """Number of training scenes."""
     validation_images: Annotated[int, Field(ge=1, le=1_000_000)] = 160
     """Number of validation scenes; none of them is a training scene."""
-    height: Annotated[int, Field(ge=64)] = 288
+    height: SceneSide = 288
     """Height of a scene, pixels."""
-    width: Annotated[int, Field(ge=64)] = 384
+    width: SceneSide = 384
     """Width of a scene, pixels."""
     seed: Seed = 0
     """Seed of the scenes; a scene depends on the seed, its index and its size alone."""
@@ -58,9 +72,9 @@ class AugmentationConfig(Section):
 
     flip_probability: Fraction = 0.5
     """Probability of a horizontal flip."""
-    scale_min: PositiveFloat = 0.8
+    scale_min: ScaleFactor = 0.8
     """Smallest scale factor; below 1 the image shrinks and is padded."""
-    scale_max: PositiveFloat = 1.3
+    scale_max: ScaleFactor = 1.3
     """Largest scale factor; above 1 the image is cropped at random."""
     brightness: Fraction = 0.2
     """The brightness factor is sampled from [1 - brightness, 1 + brightness]."""
@@ -93,9 +107,9 @@ class DataConfig(Section):
     ignored_categories: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Names of categories whose boxes are ignore regions, besides ``ignore``, ``dontcare`` and the like."""
     synthetic: SyntheticConfig = SyntheticConfig()
-    image_height: Annotated[int, Field(ge=64, multiple_of=32)] = 192
+    image_height: InputSide = 192
     """Height of the network's input, pixels; images are resized to fit and padded at the bottom and right."""
-    image_width: Annotated[int, Field(ge=64, multiple_of=32)] = 256
+    image_width: InputSide = 256
     """Width of the network's input, pixels."""
     max_objects_per_image: Annotated[int, Field(ge=1, le=1000)] = 32
     """Ground-truth boxes per image (G); a data set that exceeds it is an error, which states the number needed."""
@@ -124,7 +138,7 @@ class DetectorConfig(Section):
     """Width of the box head's two fully connected layers."""
     norm: Literal["batch", "frozen_batch"] = "batch"
     """Batch normalization; ``frozen_batch`` keeps the loaded statistics and scales, as torchvision's detectors do."""
-    anchor_sizes: Annotated[tuple[PositiveFloat, ...], Field(min_length=5, max_length=5)] = (
+    anchor_sizes: Annotated[tuple[BoxSize, ...], Field(min_length=5, max_length=5)] = (
         13.0,
         23.0,
         41.0,
@@ -132,13 +146,13 @@ class DetectorConfig(Section):
         113.0,
     )
     """Square root of the anchor area at p2..p6, pixels of the network's input (torchvision: 32, 64, ..., 512)."""
-    anchor_aspect_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (2.44,)
+    anchor_aspect_ratios: Annotated[tuple[ScaleFactor, ...], Field(min_length=1, max_length=32)] = (2.44,)
     """Height / width of the anchors at each level; 2.44 = 1 / 0.41 fits pedestrians (Dollar et al., 2012)."""
-    canonical_region_size: PositiveFloat = 56.0
+    canonical_region_size: BoxSize = 56.0
     """Square root of the area of regions pooled from p4, pixels (FPN, equation 1; torchvision: 224)."""
-    pre_nms_proposals_per_level: PositiveInt = 128
+    pre_nms_proposals_per_level: CountPerImage = 128
     """Proposals of a pyramid level before non-maximum suppression."""
-    proposals_per_image: PositiveInt = 64
+    proposals_per_image: CountPerImage = 64
     """Proposals of an image that reach the box head (P); FLOPs are counted at this number."""
     proposal_nms_iou: OpenFraction = 0.7
     """IoU threshold of non-maximum suppression of proposals."""
@@ -147,12 +161,12 @@ class DetectorConfig(Section):
 class TrainingConfig(Section):
     """Training schedule and hyperparameters of one detector."""
 
-    total_epochs: PositiveInt = 8
+    total_epochs: Epochs = 8
     """Epochs to train."""
-    batch_size: PositiveInt = 8
+    batch_size: BatchSize = 8
     """Images per step."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: Annotated[float, Field(gt=0.0, le=1e4)] = 1e-3
     """Peak learning rate, after warm-up."""
     final_learning_rate_fraction: Fraction = 0.01
     """Learning rate at the end of the cosine schedule, as a fraction of the peak."""
@@ -160,29 +174,29 @@ class TrainingConfig(Section):
     """Fraction of all steps over which the learning rate rises linearly from 0."""
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     """Momentum of sgd; adamw uses betas (0.9, 0.999)."""
-    weight_decay: NonNegativeFloat = 0.05
+    weight_decay: Annotated[float, Field(ge=0.0, le=1e4)] = 0.05
     """Weight decay, not applied to biases and normalization layers."""
-    gradient_clip_norm: PositiveFloat | None = 10.0
+    gradient_clip_norm: Annotated[float, Field(gt=0.0, le=1e6)] | None = 10.0
     """Largest gradient norm; null: gradients are not clipped."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of the forward and backward passes (losses: fp32); ``auto``: bf16 on devices where it is faster."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto``: cuda if available, otherwise cpu."""
-    num_threads: NonNegativeInt = 0
+    num_threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads per training; 0: those assigned to the process."""
     ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """Decay of an exponential moving average of the weights, which is evaluated and saved; null: no average."""
     seed: Seed = 0
     """Seed of initial weights, shuffling, augmentation and sampling."""
-    sampled_anchors_per_image: PositiveInt = 256
+    sampled_anchors_per_image: CountPerImage = 256
     """Anchors of an image on which the RPN is trained."""
     positive_anchor_fraction: OpenFraction = 0.5
     """Largest fraction of positive anchors in the sample."""
-    sampled_regions_per_image: PositiveInt = 64
+    sampled_regions_per_image: CountPerImage = 64
     """Regions of an image on which the box head is trained and distilled (S)."""
     positive_region_fraction: OpenFraction = 0.25
     """Largest fraction of positive regions in the sample."""
-    evaluate_every_epochs: PositiveInt = 1
+    evaluate_every_epochs: Epochs = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
 
 
@@ -219,7 +233,7 @@ class FeatureStageConfig(Section):
 
     loss: FeatureLoss = "pearson"
     """``pearson``: 1 - correlation per channel (PKD, NeurIPS 2022); ``mse``: mean squared difference."""
-    weight: NonNegativeFloat = 1.0
+    weight: LossWeight = 1.0
     """Weight of the loss; 0 disables the stage at no cost."""
 
 
@@ -227,11 +241,11 @@ class LogitStageConfig(Section):
     """The distillation stage that compares outputs of the box head."""
 
     loss: Literal["kl"] = "kl"
-    weight: NonNegativeFloat = 1.0
+    weight: LossWeight = 1.0
     """Weight of the loss on class logits; 0 disables it at no cost."""
     temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 2.0
     """Temperature of both softmax distributions; the loss is scaled by its square (Hinton et al., 2015)."""
-    box_deltas_weight: NonNegativeFloat = 0.0
+    box_deltas_weight: LossWeight = 0.0
     """Weight of the mean squared difference of the pedestrian class's box deltas; 0 disables it."""
 
 
@@ -264,8 +278,8 @@ class EvaluationConfig(Section):
     """Detections with a lower score are dropped."""
     nms_iou: OpenFraction = 0.5
     """IoU threshold of non-maximum suppression of detections."""
-    max_detections_per_image: PositiveInt = 100
-    batch_size: PositiveInt = 16
+    max_detections_per_image: CountPerImage = 100
+    batch_size: BatchSize = 16
     """Images per forward pass."""
 
 

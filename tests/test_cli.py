@@ -14,6 +14,8 @@ import pytest
 
 import hkd
 from hkd import cli
+from hkd.commands.data import synthetic
+from hkd.config import SyntheticConfig
 from hkd.evaluation import comparison
 from hkd.evaluation.comparison import EvaluationReport
 
@@ -119,16 +121,25 @@ def test_incomplete_command_line_exits_with_2(arguments: str, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("data synthetic --out x --train-images 0", '--train-images: found "0"; allowed: integer >= 1'),
-        ("data synthetic --out x --height 8", '--height: found "8"; allowed: integer >= 64'),
-        ("data synthetic --out x --seed -1", '--seed: found "-1"; allowed: integer >= 0'),
+        ("data synthetic --out x --train-images 0", '--train-images: found "0"; allowed: integer from 1 to 1000000'),
+        (
+            "data synthetic --out x --train-images 99999999999",
+            '--train-images: found "99999999999"; allowed: integer from 1',
+        ),
+        ("data synthetic --out x --width 100000", '--width: found "100000"; allowed: integer from 64 to 16384'),
+        ("data synthetic --out x --seed 4294967296", '--seed: found "4294967296"; allowed: integer from 0'),
+        ("data synthetic --out x --height 8", '--height: found "8"; allowed: integer from 64 to 16384'),
+        ("data synthetic --out x --seed -1", '--seed: found "-1"; allowed: integer from 0 to 2147483647'),
         ("init --annotations x --input-size 640", '--input-size: found "640"; allowed: WIDTHxHEIGHT'),
         ("init --annotations x --input-size 640x481", "multiples of 32 from 64 to 8192"),
         ("init --annotations x --validation-fraction 1", 'found "1"; allowed: number > 0 and < 1'),
-        ("data caltech --root x --out y --every 0", '--every: found "0"; allowed: integer >= 1'),
+        ("data caltech --root x --out y --every 0", '--every: found "0"; allowed: integer from 1 to 2147483647'),
         ("data caltech --root x --out y --annotations old", "invalid choice: 'old' (choose from"),
         ("data synthetic --out x --preview 0", '--preview: found "0"; allowed: integer from 1 to 100'),
-        ("data pennfudan --root x --out y --train-images ten", '--train-images: found "ten"; allowed: integer >= 1'),
+        (
+            "data pennfudan --root x --out y --train-images ten",
+            '--train-images: found "ten"; allowed: integer',
+        ),
         ("detect a.png --weights w --out x --score-threshold 1", 'found "1"; allowed: number >= 0 and < 1'),
         ("detect a.png --weights w --out x --score-threshold nan", 'found "nan"; allowed: number >= 0 and < 1'),
         ("detect a.png --weights w --out x --score-threshold x", 'found "x"; allowed: number >= 0 and < 1'),
@@ -172,7 +183,6 @@ def test_configuration_mistakes_are_reported_together(tmp_path: Path, capsys: py
         ("data coco --root missing --out x", ["missing", "annotations/*.json", "_annotations.coco.json"]),
         ("data yolo --root missing --out x", ["missing", "data.yaml"]),
         ("data synthetic --out file", ["file/images", "Not a directory"]),
-        ("data synthetic --out x --train-images 99999999999", ["train_images is 99999999999", "from 1 to 1000000"]),
     ],
 )
 def test_error_of_user_is_reported_and_exits_with_2(
@@ -216,3 +226,12 @@ def test_interruption_exits_with_130(
 def test_interrupted_training_reports_resume_option() -> None:
     options = cli._parser().parse_args(["train", "student.yaml"])
     assert "--resume" in options.after_interrupt
+
+
+def test_limits_of_generated_scenes_are_those_of_the_configuration() -> None:
+    fields = SyntheticConfig.model_json_schema()["properties"]
+    assert fields["train_images"]["maximum"] == fields["validation_images"]["maximum"] == synthetic.MOST_SCENES
+    assert (fields["height"]["minimum"], fields["width"]["maximum"]) == (
+        synthetic.SMALLEST_SIDE,
+        synthetic.LARGEST_SIDE,
+    )

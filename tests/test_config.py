@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pydantic
 import pytest
 from pydantic import ValidationError
 
@@ -18,7 +20,8 @@ from hkd.config import (
     TrainingConfig,
     TrialConfig,
 )
-from hkd.config_files.parsing import flatten, parse_config
+from hkd.config_files.parsing import apply_overrides, flatten, parse_config
+from hkd.config_files.problems import ConfigError
 from hkd.data.sources.synthetic import FIRST_VALIDATION_INDEX
 
 
@@ -108,3 +111,45 @@ def test_teacher_with_two_origins_is_rejected() -> None:
 def test_values_outside_limits_are_rejected(kind: type[Section], field: str, value: object) -> None:
     with pytest.raises(ValidationError, match=field):
         kind.model_validate({field: value})
+
+
+def unbounded_numbers(model: type[Section]) -> Iterator[str]:
+    """Dotted names of the integers and numbers in a schema that have no upper limit."""
+    schema = model.model_json_schema()
+
+    def visit(place: object, name: str, seen: frozenset[str]) -> Iterator[str]:
+        if isinstance(place, list):
+            for part in place:
+                yield from visit(part, name, seen)
+        if not isinstance(place, dict):
+            return
+        reference = place.get("$ref", "").rpartition("/")[2]
+        if reference and reference not in seen:
+            yield from visit(schema["$defs"][reference], name, seen | {reference})
+        if place.get("type") in ("integer", "number") and not {"maximum", "exclusiveMaximum"} & place.keys():
+            yield name
+        for key, below in place.get("properties", {}).items():
+            yield from visit(below, f"{name}.{key}", seen)
+        for below in ("anyOf", "oneOf", "items", "prefixItems"):
+            yield from visit(place.get(below), name, seen)
+
+    yield from visit(schema, "", frozenset())
+
+
+def test_every_number_has_an_upper_limit() -> None:
+    assert list(unbounded_numbers(TrialConfig)) == []
+    # The check finds a number without a limit.
+    assert list(unbounded_numbers(pydantic.create_model("Free", __base__=Section, count=(int, 1)))) == [".count"]
+
+
+@pytest.mark.parametrize("number", [10**9, 10**30, 1e30])
+def test_numbers_beyond_any_training_are_rejected_by_name(number: float) -> None:
+    names = [name for name, value in flatten(TrialConfig()).items() if type(value) in (int, float)]
+    assert len(names) > 50
+    raw: dict[str, Any] = apply_overrides({}, dict.fromkeys(names, number))
+    with pytest.raises(ConfigError) as caught:
+        parse_config(TrialConfig, raw, source="test")
+    # Seeds are identifiers: up to 2^31 are allowed.
+    expected = {name for name in names if not (name.endswith("seed") and number == 10**9)}
+    assert {problem.split(":")[0] for problem in caught.value.problems} == expected
+    assert [problem for problem in caught.value.problems if "allowed: " not in problem] == []

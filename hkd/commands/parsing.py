@@ -10,6 +10,8 @@ import textwrap
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 
 MAX_HELP_COLUMNS = 100
+MAX_FOUND_CHARACTERS = 60
+LARGEST_INTEGER = 2**31 - 1
 DEFAULT_MAX_MEGAPIXELS = 100.0
 MOST_MEGAPIXELS = 10_000
 """Copies of the default and bound of ``data.max_megapixels``, whose import would slow ``hkd --help`` down."""
@@ -57,25 +59,13 @@ def examples_section(examples: str) -> str:
 
 
 def positive_integer(text: str) -> int:
-    """Parse an integer of at least 1."""
-    return integer_at_least(1, text)
+    """Parse an integer of at least 1 that 32 bits hold."""
+    return integer_between(1, LARGEST_INTEGER, text)
 
 
 def non_negative_integer(text: str) -> int:
-    """Parse an integer of at least 0."""
-    return integer_at_least(0, text)
-
-
-def integer_at_least(minimum: int, text: str) -> int:
-    """Parse an integer.
-
-    Raises:
-        argparse.ArgumentTypeError: the text is not an integer of at least ``minimum``.
-    """
-    value = _parse_integer(text)
-    if value is None or value < minimum:
-        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: integer >= {minimum}')
-    return value
+    """Parse an integer of at least 0 that 32 bits hold."""
+    return integer_between(0, LARGEST_INTEGER, text)
 
 
 def integer_between(minimum: int, maximum: int, text: str) -> int:
@@ -86,7 +76,8 @@ def integer_between(minimum: int, maximum: int, text: str) -> int:
     """
     value = _parse_integer(text)
     if value is None or not minimum <= value <= maximum:
-        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: integer from {minimum} to {maximum}')
+        found = text if len(text) <= MAX_FOUND_CHARACTERS else f"{text[:MAX_FOUND_CHARACTERS]}..."
+        raise argparse.ArgumentTypeError(f'found "{found}"; allowed: integer from {minimum} to {maximum}')
     return value
 
 

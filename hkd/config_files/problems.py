@@ -194,11 +194,17 @@ def _describe(place: Schema, schema: Schema) -> str:
     if kind == "array":
         smallest, largest = place.get("minItems", 0), place.get("maxItems")
         count = f"{smallest} " if smallest == largest else f"at least {smallest} " if smallest else ""
+        if largest is not None and largest != smallest:
+            count = f"{smallest} to {largest} "
         items = " or ".join(_describe(item, schema) for item in _resolve(place.get("items", {}), schema))
         return f"list of {count}x {items}" if count else f"list of {items}"
     if kind == "object":
-        return f"a section with keys {', '.join(place['properties'])}" if "properties" in place else "a mapping"
+        return f"a section with keys {', '.join(place['properties'])}" if "properties" in place else _mapping(place)
     return {"boolean": "true, false", "null": "null"}.get(str(kind), "any value")
+
+
+def _mapping(place: Schema) -> str:
+    return f"a mapping of at most {place['maxProperties']} keys" if "maxProperties" in place else "a mapping"
 
 
 def _bounds(place: Schema) -> str:

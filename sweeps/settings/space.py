@@ -16,12 +16,15 @@ from optuna.distributions import (
 )
 from pydantic import Field, model_validator
 
-from hkd.config import PositiveFloat, PositiveInt, Section, TrialConfig
+from hkd.config import Section, TrialConfig
 from hkd.config_files.parsing import apply_overrides, parse_config
 
 Scalar = bool | int | float | str | None
 
 _MAX_COMBINATIONS = 64
+_MOST_STEPS = 2**53  # beyond which floating-point numbers skip some
+MOST_CHOICES = 256
+"""Of a categorical parameter."""
 
 
 class FloatRange(Section):
@@ -32,7 +35,7 @@ class FloatRange(Section):
     high: float
     log: bool = False
     """Sample uniformly in the logarithm."""
-    step: PositiveFloat | None = None
+    step: Annotated[float, Field(gt=0.0)] | None = None
     """Sample low, low + step, low + 2 step, ... only."""
 
     @model_validator(mode="after")
@@ -49,7 +52,7 @@ class IntegerRange(Section):
     high: int
     log: bool = False
     """Sample uniformly in the logarithm."""
-    step: PositiveInt = 1
+    step: Annotated[int, Field(ge=1)] = 1
     """Sample low, low + step, low + 2 step, ... only."""
 
     @model_validator(mode="after")
@@ -62,7 +65,7 @@ class Choices(Section):
     """One of a list of unordered values."""
 
     type: Literal["categorical"]
-    choices: tuple[Scalar, ...]
+    choices: Annotated[tuple[Scalar, ...], Field(max_length=MOST_CHOICES)]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -150,6 +153,8 @@ def _check_range(low: float, high: float, *, log: bool, step: float | None) -> N
         problems.append("log and step exclude each other; remove one")
     elif step is not None and low < high:
         try:
+            if (high - low) / step >= _MOST_STEPS:
+                raise InvalidOperation
             remainder = (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step))
         except InvalidOperation:
             problems.append(f"step ({step:g}) is too small for a range from {low:g} to {high:g}")

@@ -17,8 +17,10 @@ in them cannot be compared."""
 GIVEN_BY_STUDY = ("training.device", "training.num_threads")
 """Settings of the machine: the same for all trials, from the study's resources."""
 
-MAX_VALUES_CHECKED = 4096
+MAX_VALUES_CHECKED = 512
 """Values of one range that are tried; of a longer range, its ends and evenly spaced values."""
+MAX_CHOICES_PAIRED = 8
+"""Choices of one list that are tried together with those of others; of a longer list, evenly spaced ones."""
 
 
 def space_problems(space: Mapping[str, Parameter], base: TrialConfig) -> list[str]:
@@ -152,8 +154,13 @@ def _rule_problems(space: Mapping[str, Parameter], base: TrialConfig) -> list[st
 
 def _pairs_of_ends(space: Mapping[str, Parameter]) -> Iterator[tuple[tuple[str, object], tuple[str, object]]]:
     for (first, one), (second, other) in itertools.combinations(space.items(), 2):
-        for value, other_value in itertools.product(ends(one), ends(other)):
+        for value, other_value in itertools.product(_ends_to_pair(one), _ends_to_pair(other)):
             yield (first, value), (second, other_value)
+
+
+def _ends_to_pair(parameter: Parameter) -> tuple[object, ...]:
+    values = ends(parameter)
+    return values[:: -(-len(values) // MAX_CHOICES_PAIRED)]
 
 
 def _mistakes(base: TrialConfig, values: Mapping[str, object]) -> tuple[str, ...]:

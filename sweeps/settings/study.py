@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from hkd.config import PositiveInt, Section, Seed, TrialConfig
+from hkd.config import Section, Seed, TrialConfig
 from hkd.config_files.parsing import parse_config
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import load_yaml
@@ -37,6 +37,8 @@ ObjectiveName = Literal[MissRateName, CostName]
 
 TEACHERS_FOLDER = "teachers"
 DEFAULT_WEIGHTS = "default-weights"
+MOST_ENTRIES = 100
+"""Searched settings, and baselines, of a study; a trial has fewer settings."""
 NO_DISTILLATION: dict[str, Any] = {
     "distillation.pyramid.weight": 0.0,
     "distillation.region.weight": 0.0,
@@ -72,9 +74,9 @@ class SearchConfig(Section):
 
     sampler: Literal["tpe", "nsga2", "gp", "random"] = "tpe"
     """Optuna's: Parzen estimators, genetic algorithm, Gaussian processes, or random sampling."""
-    num_trials: PositiveInt = 50
+    num_trials: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     """Proposed trials, without the baselines. A larger number continues a finished study with --resume."""
-    startup_trials: Annotated[int, Field(ge=2)] = 10
+    startup_trials: Annotated[int, Field(ge=2, le=100_000)] = 10
     """Random trials before the sampler uses results; for nsga2, the population size."""
     seed: Seed = 0
 
@@ -103,11 +105,11 @@ class StudyConfig(Section):
     """Name of the study, of its folder and of its MLflow experiment: letters, digits, - and _."""
     base: TrialConfig = TrialConfig()
     """The trial whose settings are searched: inline, or the path of its YAML file, relative to this file's folder."""
-    space: dict[str, Parameter] = Field(default_factory=dict)
+    space: dict[str, Parameter] = Field(default_factory=dict, max_length=MOST_ENTRIES)
     """Dotted name in ``base`` -> searched range."""
-    objectives: Annotated[tuple[ObjectiveName, ...], Field(min_length=1), AfterValidator(_check_objectives)] = (
-        DEFAULT_OBJECTIVES
-    )
+    objectives: Annotated[
+        tuple[ObjectiveName, ...], Field(min_length=1, max_length=20), AfterValidator(_check_objectives)
+    ] = DEFAULT_OBJECTIVES
     """Metrics that are minimised together, one miss rate or more among them."""
     search: SearchConfig = SearchConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
@@ -115,7 +117,7 @@ class StudyConfig(Section):
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     storage_path: Annotated[Path, AfterValidator(_local_folder)] = Path("runs")
     """Parent of the study's folder; on a cluster, on a file system that all nodes share."""
-    baselines: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    baselines: dict[str, dict[str, Any]] = Field(default_factory=dict, max_length=MOST_ENTRIES)
     """Trials that run first: name -> what differs from ``base``, by dotted name. Without this key: ``undistilled``
     (all distillation weights 0) and ``default-weights`` (``base`` as it is)."""
 
@@ -224,8 +226,9 @@ def _valid_parts(raw: Mapping[str, Any]) -> StudyConfig:
             return False
         return True
 
-    valid: dict[str, Any] = {key: value for key, value in raw.items() if key != "space" and is_valid({key: value})}
+    known = {key: value for key, value in raw.items() if key in StudyConfig.model_fields and key != "space"}
+    valid: dict[str, Any] = {key: value for key, value in known.items() if is_valid({key: value})}
     entries = raw.get("space")
-    if isinstance(entries, Mapping):
+    if isinstance(entries, Mapping) and len(entries) <= MOST_ENTRIES:
         valid["space"] = {key: value for key, value in entries.items() if is_valid({"space": {key: value}})}
     return parse_config(StudyConfig, {**valid, "name": "x"}, source="")

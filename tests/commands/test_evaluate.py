@@ -321,7 +321,10 @@ def test_invalid_number_of_resamples_is_rejected(folder: Path, number: str, caps
     with pytest.raises(SystemExit) as ended:
         hkd_evaluate(f"--detections good.json --resamples {number}")
     assert ended.value.code == 2
-    assert f'--resamples: found "{number}"; allowed: integer from 0 to 1000000' in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert f'--resamples: found "{number[:60]}' in message
+    assert "allowed: integer from 0 to 1000000" in message
+    assert len(message) < 2_000
 
 
 def test_all_invalid_files_are_reported_together(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

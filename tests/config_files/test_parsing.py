@@ -203,8 +203,8 @@ def test_apply_overrides_reports_values_used_as_sections() -> None:
         ("student.width_multiplier", "number >= 0.125 and <= 2"),
         ("student.backbone", "resnet18, resnet34, resnet50"),
         ("teacher.checkpoint", "text or null"),
-        ("student.anchor_sizes", "list of 5 x number > 0"),
-        ("student.anchor_aspect_ratios", "list of at least 1 x number > 0"),
+        ("student.anchor_sizes", "list of 5 x number >= 0.1 and <= 16384"),
+        ("student.anchor_aspect_ratios", "list of 1 to 32 x number >= 0.01 and <= 100"),
     ],
 )
 def test_allowed_values(name: str, allowed: str) -> None:

@@ -11,6 +11,7 @@ from hkd.config_files.parsing import parse_config
 from hkd.config_files.problems import ConfigError
 
 SECTIONS = "data, teacher, student, distillation, training, evaluation"
+SIZE = "number >= 0.1 and <= 16384"
 STAGES = "pyramid, region, embedding, logits, compared_cells"
 
 
@@ -23,17 +24,27 @@ def problems_of(raw: Any, model: type[BaseModel] = TrialConfig) -> tuple[str, ..
 @pytest.mark.parametrize(
     ("raw", "path", "found", "allowed"),
     [
-        ({"training": {"total_epochs": "x"}}, "training.total_epochs", '"x" (str)', "integer >= 1"),
-        ({"training": {"total_epochs": True}}, "training.total_epochs", "true (bool)", "integer >= 1"),
-        ({"training": {"total_epochs": "8"}}, "training.total_epochs", '"8" (str)', "integer >= 1"),
-        ({"training": {"total_epochs": 8.0}}, "training.total_epochs", "8.0 (float)", "integer >= 1"),
-        ({"training": {"total_epochs": 0}}, "training.total_epochs", "0 (int)", "integer >= 1"),
-        ({"training": {"total_epochs": None}}, "training.total_epochs", "null", "integer >= 1"),
-        ({"training": {"total_epochs": [8]}}, "training.total_epochs", "[8] (list)", "integer >= 1"),
-        ({"training": {"weight_decay": False}}, "training.weight_decay", "false (bool)", "number >= 0"),
-        ({"training": {"gradient_clip_norm": 0}}, "training.gradient_clip_norm", "0 (int)", "number > 0 or null"),
+        ({"training": {"total_epochs": "x"}}, "training.total_epochs", '"x" (str)', "integer >= 1 and <= 100000"),
+        ({"training": {"total_epochs": True}}, "training.total_epochs", "true (bool)", "integer >= 1 and <= 100000"),
+        ({"training": {"total_epochs": "8"}}, "training.total_epochs", '"8" (str)', "integer >= 1 and <= 100000"),
+        ({"training": {"total_epochs": 8.0}}, "training.total_epochs", "8.0 (float)", "integer >= 1 and <= 100000"),
+        ({"training": {"total_epochs": 0}}, "training.total_epochs", "0 (int)", "integer >= 1 and <= 100000"),
+        ({"training": {"total_epochs": None}}, "training.total_epochs", "null", "integer >= 1 and <= 100000"),
+        ({"training": {"total_epochs": [8]}}, "training.total_epochs", "[8] (list)", "integer >= 1 and <= 100000"),
+        ({"training": {"weight_decay": False}}, "training.weight_decay", "false (bool)", "number >= 0 and <= 10000"),
+        (
+            {"training": {"gradient_clip_norm": 0}},
+            "training.gradient_clip_norm",
+            "0 (int)",
+            "number > 0 and <= 1000000 or null",
+        ),
         ({"training": {"seed": -1}}, "training.seed", "-1 (int)", "integer >= 0 and < 2147483648"),
-        ({"data": {"image_height": 100}}, "data.image_height", "100 (int)", "integer >= 64, a multiple of 32"),
+        (
+            {"data": {"image_height": 100}},
+            "data.image_height",
+            "100 (int)",
+            "integer >= 64 and <= 16384, a multiple of 32",
+        ),
         ({"data": {"cache_dir": 5}}, "data.cache_dir", "5 (int)", "text"),
         (
             {"student": {"backbone": "resnet-18"}},
@@ -42,8 +53,18 @@ def problems_of(raw: Any, model: type[BaseModel] = TrialConfig) -> tuple[str, ..
             "resnet18, resnet34, resnet50",
         ),
         ({"distillation": {"logits": {"loss": "mse"}}}, "distillation.logits.loss", '"mse" (str)', "kl"),
-        ({"student": {"anchor_sizes": [1, 2, "x", 4, 5]}}, "student.anchor_sizes[2]", '"x" (str)', "number > 0"),
-        ({"student": {"anchor_sizes": [1.0]}}, "student.anchor_sizes", "[1.0] (list)", "list of 5 x number > 0"),
+        (
+            {"student": {"anchor_sizes": [1, 2, "x", 4, 5]}},
+            "student.anchor_sizes[2]",
+            '"x" (str)',
+            SIZE,
+        ),
+        (
+            {"student": {"anchor_sizes": [1.0]}},
+            "student.anchor_sizes",
+            "[1.0] (list)",
+            f"list of 5 x {SIZE}",
+        ),
         ({"distillation": 5}, "distillation", "5 (int)", f"a section with keys {STAGES}"),
         ({"distillation": None}, "distillation", "null", f"a section with keys {STAGES}"),
         ([1], "top level", "[1] (list)", f"a section with keys {SECTIONS}"),

@@ -6,8 +6,13 @@ import argparse
 from functools import partial
 
 from hkd.commands.data.options import add_output, draw_previews
-from hkd.commands.parsing import Commands, add_command, integer_at_least, non_negative_integer, positive_integer
+from hkd.commands.parsing import Commands, add_command, integer_between, non_negative_integer
 from hkd.terminal_output import print_line
+
+# Limits of hkd.config.SyntheticConfig, which is not imported here because that takes long.
+MOST_SCENES = 1_000_000
+SMALLEST_SIDE = 64
+LARGEST_SIDE = 16_384
 
 
 def add_to(data_sets: Commands[argparse.ArgumentParser]) -> None:
@@ -24,7 +29,8 @@ def add_to(data_sets: Commands[argparse.ArgumentParser]) -> None:
         hkd data synthetic --out data/small --train-images 200 --height 192""",
     )
     add_output(parser)
-    count, side = positive_integer, partial(integer_at_least, 64)
+    count = partial(integer_between, 1, MOST_SCENES)
+    side = partial(integer_between, SMALLEST_SIDE, LARGEST_SIDE)
     parser.add_argument(
         "--train-images", type=count, default=480, metavar="N", help="number of training scenes (default: 480)"
     )
@@ -32,10 +38,10 @@ def add_to(data_sets: Commands[argparse.ArgumentParser]) -> None:
         "--validation-images", type=count, default=160, metavar="N", help="number of validation scenes (default: 160)"
     )
     parser.add_argument(
-        "--height", type=side, default=288, metavar="PIXELS", help="height of a scene (at least 64; default: 288)"
+        "--height", type=side, default=288, metavar="PIXELS", help="height of a scene (64 to 16384; default: 288)"
     )
     parser.add_argument(
-        "--width", type=side, default=384, metavar="PIXELS", help="width of a scene (at least 64; default: 384)"
+        "--width", type=side, default=384, metavar="PIXELS", help="width of a scene (64 to 16384; default: 384)"
     )
     parser.add_argument("--seed", type=non_negative_integer, default=0, help="seed of the scenes (default: 0)")
     parser.set_defaults(run=_run_synthetic)

@@ -43,7 +43,7 @@ from hkd.evaluation.protocols import CALTECH, PROTOCOLS, Interval, Protocol, Sub
 
 # Infinity is allowed here: it is the visibility of people without occlusion.
 _NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=True)]
-_Positive = Annotated[float, Field(gt=0.0)]
+_Positive = Annotated[float, Field(gt=0.0, le=1e9)]
 _AspectRatio = Annotated[float, Field(ge=0.01, le=100.0)]
 _Range = tuple[_NotNegative, _NotNegative | None]
 
@@ -69,11 +69,11 @@ class ProtocolSection(Section):
     """A protocol file."""
 
     name: str | None = None
-    subsets: Annotated[tuple[SubsetSection, ...], Field(min_length=1)]
-    fppi_points: Annotated[tuple[_Positive, ...], Field(min_length=1)] | None = None
+    subsets: Annotated[tuple[SubsetSection, ...], Field(min_length=1, max_length=100)]
+    fppi_points: Annotated[tuple[_Positive, ...], Field(min_length=1, max_length=1000)] | None = None
     iou_threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    height_filter_ratio: Annotated[float, Field(ge=1.0)] | None = 1.25
-    max_detections_per_image: Annotated[int, Field(ge=1)] | None = None
+    height_filter_ratio: Annotated[float, Field(ge=1.0, le=1e9)] | None = 1.25
+    max_detections_per_image: Annotated[int, Field(ge=1, le=2**31)] | None = None
     miss_rate_floor: Annotated[float, Field(ge=0.0, lt=1.0)] = 1e-10
     counted_labels: tuple[str, ...] | None = None
     ignored_labels: tuple[str, ...] = ()

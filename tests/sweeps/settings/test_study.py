@@ -12,6 +12,7 @@ from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import dump_yaml, load_yaml
 from sweeps.settings.space import FloatRange, IntegerRange
 from sweeps.settings.study import CONFIGS, NO_DISTILLATION, StudyConfig, load_study
+from tests.test_config import unbounded_numbers
 
 
 def read(tmp_path: Path, text: str, *overrides: str, name: str | None = None) -> StudyConfig:
@@ -129,7 +130,7 @@ def test_trial_setting_outside_base_is_rejected(tmp_path: Path) -> None:
         ("name: x\nsearch: {sampler: cma}", "search.sampler: found \"cma\" (str); allowed: tpe, nsga2, gp, random"),
         ("name: x\nsearch: {num_trials: 0}", "search.num_trials: found 0"),
         ("name: x\nresources: {gpus_per_trial: 1.5}", "gpus_per_trial above 1 must be a whole number"),
-        ("name: x\nresources: {gpus_per_trial: all}", 'gpus_per_trial: found "all" (str); allowed: number >= 0 or'),
+        ("name: x\nresources: {gpus_per_trial: all}", 'gpus_per_trial: found "all" (str); allowed: number >= 0 and <='),
         ("name: x\nresources: {cpus_per_trial: 0}", "resources.cpus_per_trial: found 0"),
         ("name: x\nscheduler: {type: asha}", "scheduler.type: found \"asha\" (str); allowed: fifo"),
         ("name: x\nbaselines: {b/c: {}}", 'baselines: the name "b/c" is not allowed'),
@@ -258,3 +259,67 @@ def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
     assert len(found) == len(expected)
     for prefix in expected:
         assert any(problem.startswith(prefix) for problem in found), prefix
+
+
+def test_every_number_of_a_study_has_an_upper_limit() -> None:
+    # The ends of a searched range are checked as values of their setting.
+    assert {name for name in unbounded_numbers(StudyConfig) if not name.startswith(".space")} == set()
+
+
+VALID_RANGE = "{type: int, low: 1, high: 2}"
+NUMBER_TYPE = "training.learning_rate: {type: float, low: "
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("space: {" + NUMBER_TYPE + "-1e308, high: 1e308, step: 1e300}}", "step (1e+300) is too small"),
+        ("space: {" + NUMBER_TYPE + "0.1, high: 1, step: 0}}", "step: found 0"),
+        ("space: {" + NUMBER_TYPE + "0.1, high: .inf}}", "high: found Infinity"),
+        ("space: {" + NUMBER_TYPE + "0.1, high: 1e30}}", "high: found 1e+30 (float); allowed: number > 0 and <= 10000"),
+        (f"space: {{training.seed: {{type: categorical, choices: {list(range(257))}}}}}", "allowed: list of 0 to 256"),
+        (
+            "space: {" + ", ".join(f"k{i}: {VALID_RANGE}" for i in range(1_000)) + "}",
+            "at most 100 keys",
+        ),
+        ("baselines: {" + ", ".join(f"b{i}: {{}}" for i in range(1_000)) + "}", "at most 100 keys"),
+        (f"objectives: [{', '.join(['flops'] * 1_000)}]", "allowed: list of 1 to 20"),
+        ("search: {num_trials: 1" + "0" * 30 + "}", "search.num_trials: found 1"),
+        ("base: /dev/zero", "base: /dev/zero: cannot be read: it is larger than"),
+        ("base: .", "Is a directory"),
+        ("base: study.yaml", "base.base: unknown key"),
+    ],
+    ids=[
+        "step",
+        "no step",
+        "infinite",
+        "end",
+        "choices",
+        "space",
+        "baselines",
+        "objectives",
+        "trials",
+        "device",
+        "folder",
+        "itself",
+    ],
+)
+def test_study_beyond_all_limits_is_rejected(tmp_path: Path, text: str, problem: str) -> None:
+    found = problems_of(tmp_path, f"name: x\n{text}")
+    assert [problem in each for each in found].count(True) == 1
+
+
+def test_thousands_of_mistakes_of_a_study_are_rejected_after_the_first_hundred(tmp_path: Path) -> None:
+    found = problems_of(tmp_path, "name: x\n" + "\n".join(f"k{i}: 1" for i in range(2_000)))
+    assert len(found) == 101
+
+
+def test_long_choices_are_paired_at_evenly_spaced_values(tmp_path: Path) -> None:
+    # 256 x 256 pairs would take minutes.
+    choices = list(range(1, 257))
+    study = read(
+        tmp_path,
+        f"name: x\nspace: {{training.seed: {{type: categorical, choices: {choices}}},\n"
+        f"  training.batch_size: {{type: categorical, choices: {choices}}}}}",
+    )
+    assert len(study.space) == 2
