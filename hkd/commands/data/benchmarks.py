@@ -137,8 +137,9 @@ def _add_crowdhuman(data_sets: Commands[argparse.ArgumentParser]) -> None:
         "CrowdHuman: .odgt files",
         """\
         Convert annotation_train.odgt and annotation_val.odgt, as far as they exist. Masks, and boxes that the data set
-        marks as ignored, are ignored.""",
-        "folder that contains the .odgt files, and Images with the images of all archives",
+        marks as ignored, are ignored. Images are found by their names, in the folders of the archives; those that are
+        missing are left out and counted.""",
+        "folder that contains the .odgt files and, in any sub-folders, the images of the archives",
         "hkd data crowdhuman --root downloads/CrowdHuman --out data/crowdhuman",
     )
     parser.set_defaults(run=_run_crowdhuman)

@@ -23,7 +23,7 @@ def leave_out_missing_images(
     kept = []
     notes = []
     for split in splits:
-        present = {image["id"] for image in split.images if _is_file(image_root / image["file_name"])}
+        present = {image["id"] for image in split.images if is_file(image_root / image["file_name"])}
         missing = [image for image in split.images if image["id"] not in present]
         if not missing:
             kept.append(split)
@@ -49,7 +49,8 @@ def leave_out_missing_images(
     return kept, notes
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; False also where the path cannot be one."""
     try:
         return path.is_file()
     except (OSError, ValueError):  # a name that no file can have, or a folder that cannot be read

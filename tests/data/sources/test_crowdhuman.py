@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from hkd.bounded_files import read_bounded
 from hkd.coco.annotations import read_annotations
@@ -146,10 +147,11 @@ def test_mask_is_ignored(database: Path) -> None:
         ("[]", r'line 2: must be an object with a text "ID" and a list "gtboxes"'),
         ('{"ID": 5, "gtboxes": []}', r'must be an object with a text "ID"'),
         ('{"ID": "a"}', r'and a list "gtboxes"'),
-        ('{"ID": "../a", "gtboxes": []}', r'ID "../a" must be the name of a file in Images'),
-        ('{"ID": "", "gtboxes": []}', r'ID "" must be the name of a file'),
+        ('{"ID": "../a", "gtboxes": []}', r'ID "../a" must be the name of an image'),
+        ('{"ID": "", "gtboxes": []}', r'ID "" must be the name of an image'),
         ('{"ID": "273271,c9db000d5146c15", "gtboxes": []}', r"duplicate ID '273271,c9db000d5146c15', first in line 1"),
-        ('{"ID": "none", "gtboxes": []}', r"line 2: found no image '.*none.jpg'; add it"),
+        ('{"ID": "C:/a", "gtboxes": []}', r'ID "C:/a" must be the name of an image'),
+        ('{"ID": "a\\u0000", "gtboxes": []}', r"must be the name of an image"),
     ],
 )
 def test_malformed_line_is_reported(database: Path, tmp_path: Path, line: str, problem: str) -> None:
@@ -190,18 +192,87 @@ def test_all_problems_are_reported_together(database: Path, tmp_path: Path) -> N
         (database / file).write_text('{"ID": "a"}\n{"ID": "none", "gtboxes": [{}]}\n')
     with pytest.raises(AnnotationError) as caught:
         convert(database, tmp_path / "out", progress=False)
-    assert len(caught.value.problems) == 6  # in each file: no gtboxes; no image; a box without a tag
+    assert len(caught.value.problems) == 4  # in each file: no gtboxes; a box without a tag
 
 
 def test_missing_files_are_reported(database: Path, tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=r"found none of annotation_train.odgt, annotation_val.odgt"):
         convert(tmp_path / "nowhere", tmp_path / "out", progress=False)
-    (database / "Images").rename(database / "pictures")
+    shutil.rmtree(database / "Images")
     with pytest.raises(AnnotationError) as caught:
         convert(database, tmp_path / "out", progress=False)
-    assert caught.value.problems == (
-        "found no folder Images; put the images of all archives into it, their sizes are needed",
-    )
+    (problem,) = caught.value.problems
+    assert "none of the annotated images (first: '273271,c9db000d5146c15.jpg')" in problem
+
+
+@pytest.mark.parametrize(
+    ("train", "validation"),
+    [("CrowdHuman_train01/Images", "CrowdHuman_val/Images"), ("train", "val"), ("images/train", "images/val")],
+)
+def test_images_of_archives_in_several_folders_are_found(
+    database: Path, tmp_path: Path, train: str, validation: str
+) -> None:
+    for records, folder in ((_TRAIN, train), (_VALIDATION, validation)):
+        (database / folder).mkdir(parents=True)
+        for record in records:
+            name = f"{record['ID']}.jpg"
+            (database / "Images" / name).rename(database / folder / name)
+    (database / train / "._273278,1a2b.jpg").write_bytes(b"\0\5\x16\7")
+    (database / "annotations").mkdir()
+    (database / "annotation_val.odgt").rename(database / "annotations" / "annotation_val.odgt")
+    summary = convert(database, tmp_path / "out", progress=False)
+    assert [image.file_name for path in summary.paths for image in read_annotations(path).images] == [
+        f"{train}/273271,c9db000d5146c15.jpg",
+        f"{train}/273278,1a2b.jpg",
+        f"{validation}/282555,5d.jpg",
+    ]
+    assert [(note.kind, note.count) for note in summary.notes if note.kind == "files_hidden"] == [("files_hidden", 1)]
+
+
+@pytest.mark.parametrize("image_id", ["Images/282555,5d", "Images\\282555,5d.jpg", "282555,5d.JPG", "./282555,5d"])
+def test_ids_may_have_folders_and_endings(database: Path, tmp_path: Path, image_id: str) -> None:
+    (database / "annotation_val.odgt").write_text(json.dumps({"ID": image_id, "gtboxes": [_person()]}))
+    summary = convert(database, tmp_path / "out", progress=False)
+    assert read_annotations(summary.paths[1]).images[0].file_name == "Images/282555,5d.jpg"
+
+
+def test_two_images_of_a_name_are_reported(database: Path, tmp_path: Path) -> None:
+    for folder in ("train01", "train02"):
+        (database / folder).mkdir()
+        shutil.copy(database / "Images" / "273278,1a2b.jpg", database / folder)
+    (database / "Images" / "273278,1a2b.jpg").unlink()
+    with pytest.raises(AnnotationError, match=r"odgt, line 2: there are several images: 'train01/.*', 'train02/"):
+        convert(database, tmp_path / "out", progress=False)
+
+
+def test_missing_images_and_splits_are_left_out_and_counted(database: Path, tmp_path: Path) -> None:
+    (database / "Images" / "273271,c9db000d5146c15.jpg").unlink()
+    (database / "Images" / "282555,5d.jpg").unlink()
+    summary = convert(database, tmp_path / "out", progress=False)
+    assert [path.name for path in summary.paths] == ["train.json"]
+    # The second line's image keeps its id.
+    assert [(image.image_id, image.file_name) for image in read_annotations(summary.paths[0]).images] == [
+        (2, "Images/273278,1a2b.jpg")
+    ]
+    assert [(note.kind, note.count, note.split) for note in summary.notes] == [
+        ("images_missing", 1, "train"),
+        ("splits_missing", 1, "validation"),
+    ]
+
+
+def test_byte_order_mark_and_orientation_0_are_accepted(database: Path, tmp_path: Path) -> None:
+    path = database / "annotation_val.odgt"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 0
+    Image.new("RGB", (200, 150)).save(database / "Images" / "282555,5d.jpg", exif=exif)
+    (image,) = read_annotations(convert(database, tmp_path / "out", progress=False).paths[1]).images
+    assert (image.width, image.height) == (200, 150)
+
+
+def test_absent_head_and_flags_as_json_writes_them_are_accepted(database: Path) -> None:
+    (record,) = _convert_one(database, _person(hbox=None, extra={"ignore": True, "occ": 1.0}))
+    assert ("head_bbox" in record, record["ignore"], record["occluded"]) == (False, 1, 1)
 
 
 def test_too_large_file_is_rejected(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

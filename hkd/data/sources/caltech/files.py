@@ -9,9 +9,8 @@ any case: ``setNN/VNNN.vbb`` and ``setNN/VNNN.seq``; frames ``setNN_VNNN_INNNNN.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -19,6 +18,7 @@ from typing import TypeVar
 from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.reading import read_bounded
+from hkd.data.conversion.folders import files_below
 from hkd.data.conversion.progress import track_progress
 from hkd.data.sources.caltech.bbgt import starts_as_bbgt
 from hkd.data.sources.caltech.seq import LARGEST_FRAME_BYTES, SeqVideo, open_seq
@@ -138,19 +138,6 @@ def _add(found: dict[KeyT, Path], key: KeyT, path: Path, problems: list[str]) ->
     if key in found:
         problems.append(f"'{found[key]}' and '{path}' are the same video or frame; keep one, or name a narrower folder")
     found.setdefault(key, path)
-
-
-def files_below(root: Path, excluded: Path | None = None) -> Iterator[Path]:
-    """All files, sorted by name; links to folders are followed, each folder once."""
-    seen = {excluded} if excluded is not None else set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        resolved = Path(folder).resolve()
-        if resolved in seen:
-            folders.clear()
-            continue
-        seen.add(resolved)
-        folders.sort()
-        yield from (Path(folder) / name for name in sorted(files))
 
 
 def place_frames(

@@ -19,8 +19,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal, get_args
 
+from hkd.data.conversion.folders import files_below
 from hkd.data.sources.caltech.bbgt import starts_as_bbgt
-from hkd.data.sources.caltech.files import IMAGE_SUFFIXES, FrameKey, files_below, frame_of_path
+from hkd.data.sources.caltech.files import IMAGE_SUFFIXES, FrameKey, frame_of_path
 from hkd.image_files.listing import is_hidden
 
 Modality = Literal["visible", "lwir"]
