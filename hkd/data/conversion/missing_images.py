@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from hkd.coco.notes import Note, counted_note
 from hkd.data.conversion.splits import Split
@@ -23,7 +23,7 @@ def leave_out_missing_images(
     kept = []
     notes = []
     for split in splits:
-        present = {image["id"] for image in split.images if is_file(image_root / image["file_name"])}
+        present = {image["id"] for image in split.images if _is_present(image_root, image["file_name"])}
         missing = [image for image in split.images if image["id"] not in present]
         if not missing:
             kept.append(split)
@@ -47,6 +47,11 @@ def leave_out_missing_images(
         problems.append(f"none of the {count} annotated images is in '{image_root}' (first: {first}); put them there")
         return list(splits), []
     return kept, notes
+
+
+def _is_present(image_root: Path, file_name: str) -> bool:
+    # Names that leave the folder remain for the checks to report.
+    return ".." in PurePosixPath(file_name).parts or is_file(image_root / file_name)
 
 
 def is_file(path: Path) -> bool:

@@ -7,6 +7,7 @@ The database is a folder with ``Annotation/*.txt`` and ``PNGImages/*.png``. Corn
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,9 +18,12 @@ from hkd.coco.parsing.errors import AnnotationError
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split
 from hkd.data.conversion.summary import ConversionSummary
+from hkd.data.conversion.values import hidden_files_note
 from hkd.data.conversion.writing import write_splits
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
+from hkd.image_files.listing import split_hidden
 
+_ARCHIVE_FOLDER = "PennFudanPed"
 LARGEST_FILE_BYTES = 1 << 20
 """Of the annotation file of one image."""
 _FILE_NAME = re.compile(r'Image filename : "(.+)"')
@@ -52,7 +56,7 @@ def convert(
     Image ids are unique across both splits. Nothing is written if there is any problem.
 
     Args:
-        root: Folder of the database.
+        root: Folder of the database, or the one that holds ``PennFudanPed``.
         out: Output folder, created if missing.
         seed: Seed of the split.
         train_images: Number of training images; the others are for validation.
@@ -64,8 +68,11 @@ def convert(
             ``train_images`` leaves one of the splits empty.
     """
     root, out = Path(root), Path(out)
+    if not (root / "Annotation").is_dir() and (root / _ARCHIVE_FOLDER / "Annotation").is_dir():
+        root /= _ARCHIVE_FOLDER
     problems: list[str] = []
-    images, annotations = _read(root, progress, problems)
+    files = split_hidden((root / "Annotation").glob("*.txt"), root)
+    images, annotations = _read(files.kept, progress, problems)
     if problems:
         raise AnnotationError(problems, str(root))
     if not 0 < train_images < len(images):
@@ -87,14 +94,16 @@ def convert(
         check_images=True,
         problems=(),
         source=str(root),
+        notes=hidden_files_note([str(path) for path in files.hidden]),
         max_megapixels=max_megapixels,
         show_progress=progress,
     )
 
 
-def _read(root: Path, progress: bool, problems: list[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _read(
+    files: Sequence[Path], progress: bool, problems: list[str]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Image and annotation records of the whole database, sorted by file name, with image ids from 1."""
-    files = sorted((root / "Annotation").glob("*.txt"))
     if not files:
         problems.append("found no Annotation/*.txt; name the folder that holds Annotation and PNGImages")
     images: list[dict[str, Any]] = []
@@ -147,6 +156,9 @@ def _read_file(path: Path, problems: list[str]) -> tuple[dict[str, Any], list[li
             faults.append(f"{where}, line {number}: box {corners} is empty or outside the {width} x {height} image")
         boxes.append([left - 1, top - 1, right - left + 1, bottom - top + 1])
     if int(count[1]) != len(boxes):
-        faults.append(f"{where}, line {count_line}: {count[1]} objects announced, {len(boxes)} boxes found; truncated?")
+        faults.append(
+            f"{where}, line {count_line}: {count[1]} objects announced, {len(boxes)} boxes found; perhaps the file is"
+            " truncated: extract it again"
+        )
     problems += faults
     return {"file_name": PurePosixPath(name[1]).name, "height": height, "width": width}, boxes

@@ -105,7 +105,7 @@ def test_crlf_and_latin1_are_read(database: Path, tmp_path: Path) -> None:
         ("40 x 30", "40 x " + "9" * 5000, r"Ped1.txt, line 3: found 'Image size .{99,120}; expected as in"),
         ("truth : 2", "truth : 1" + "0" * 9, r"Ped1.txt, line 5: found 'Objects .*; expected as in"),
         ("Image size", "Size", r"Ped1.txt has 0 lines 'Image size'; expected one"),
-        ("truth : 2", "truth : 3", r"line 5: 3 objects announced, 2 boxes found; truncated\?"),
+        ("truth : 2", "truth : 3", r"line 5: 3 objects announced, 2 boxes found; perhaps the file is truncated"),
         ("PNGImages/Ped1.png", "PNGImages/..", r"\"file_name\" must be relative to the image root, .* \"..\""),
         ("40 x 30", "41 x 30", r"Ped1.png' is 40 x 30 pixels \(width x height\), but annotated as 41 x 30"),
     ],
@@ -154,3 +154,11 @@ def test_real_database_is_converted(shared_data: Path, tmp_path: Path) -> None:
     assert first.boxes_of(0)[0].tolist() == [159, 181, 143, 250]
     # The median of Ymax - Ymin is 286; both rows belong to the box.
     assert np.median(np.concatenate([train.heights, validation.heights])) == 286 + 1
+
+
+def test_hidden_files_are_left_out_and_archive_folder_is_found(database: Path, tmp_path: Path) -> None:
+    (database / "Annotation" / "._Ped0.txt").write_bytes(b"\0\5\x16\7")
+    database.rename(tmp_path / "PennFudanPed")
+    summary = convert(tmp_path, tmp_path / "out", train_images=2, progress=False)
+    (note,) = summary.notes
+    assert (summary.images, note.kind, note.count) == (3, "files_hidden", 1)
