@@ -17,8 +17,8 @@ import warnings
 from pathlib import Path
 from stat import S_IMODE, S_ISREG, S_ISVTX, S_IWGRP, S_IWOTH
 
-_MODE = 0o775
-"""Of new folders, further restricted by the umask: never writable by all, even under umask 0."""
+NEW_FOLDER_MODE = 0o775
+"""Further restricted by the umask: never writable by all, even under umask 0."""
 
 _ROOT = 0
 
@@ -44,8 +44,8 @@ def create_own_folder(folder: Path, setting: str) -> None:
         OSError: it cannot be created.
     """
     for missing in reversed([path for path in folder.parents if not path.exists()]):
-        missing.mkdir(mode=_MODE, exist_ok=True)
-    folder.mkdir(mode=_MODE, exist_ok=True)  # an error if it is a file
+        missing.mkdir(mode=NEW_FOLDER_MODE, exist_ok=True)
+    folder.mkdir(mode=NEW_FOLDER_MODE, exist_ok=True)  # an error if it is a file
     check_own_folder(folder, setting)
 
 

@@ -18,7 +18,8 @@ from sweeps.console import messages
 from sweeps.console.display import Display, TeacherBoard, TrialBoard
 from sweeps.console.usage import describe_usage, summarise_usage
 from sweeps.execution.cache_settings import configured_cache, describe_cache
-from sweeps.execution.cluster import connected, find_address, trial_resources
+from sweeps.execution.cluster import connected, trial_resources
+from sweeps.execution.cluster_address import find_address
 from sweeps.execution.gpu_share import share_gpus
 from sweeps.execution.teacher_task import prepare_on_cluster
 from sweeps.execution.tune_callback import Recorder

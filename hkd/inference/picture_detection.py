@@ -19,7 +19,7 @@ from hkd.coco.documents import read_images
 from hkd.coco.images import ImageRecord, text_ids
 from hkd.config import EvaluationConfig, TrainingConfig, TrialConfig
 from hkd.data.store import open_store
-from hkd.files import write_atomically, write_json
+from hkd.files import replace_atomically, write_atomically, write_json
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 from hkd.image_files.pixels import read_rgb
 from hkd.inference.pictures import PictureError, numbered_as, picture_records, without_boxes
@@ -167,7 +167,9 @@ def _write_drawings(pictures: Sequence[PictureDetections], out: Path, max_megapi
     out.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
         assert picture.drawn is not None
-        _draw(picture.image, picture.pedestrians, max_megapixels).save(picture.drawn)
+        drawing = _draw(picture.image, picture.pedestrians, max_megapixels)
+        with replace_atomically(picture.drawn) as partial:
+            drawing.save(partial, format="PNG")
     plain = [{**asdict(picture), "image": str(picture.image), "drawn": str(picture.drawn)} for picture in pictures]
     write_atomically(out / DETECTIONS_FILE, json.dumps(plain, indent=1))
 

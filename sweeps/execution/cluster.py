@@ -4,56 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from hkd.own_folders import ForeignFileError, read_own_file
-from sweeps.execution.private_ray import private_ray_folder, ray_parent_folder
+from sweeps.execution.cluster_address import FIND_CLUSTER
+from sweeps.execution.private_ray import private_ray_folder, users_token
 from sweeps.folder import StudyError
 from sweeps.settings.resources import Cluster, ResourcesConfig, TrialResources
 
-CONNECT_SECONDS = 5.0
 OBJECT_STORE_BYTES = 256 * 2**20
 """Of a local cluster. Trials pass no large objects, and Ray's default is a third of the memory."""
 
 LOCAL_ATTEMPTS = 4
-_ADDRESS_FILE = Path("ray") / "ray_current_cluster"
-_MAX_ADDRESS_BYTES = 300
-
-
-def find_address() -> str | None:
-    """Address of a running cluster: RAY_ADDRESS, or the one that ``ray start`` started on this machine; else None.
-
-    Ray's ``address="auto"`` would join any cluster on the machine, even the local cluster of another study.
-
-    Raises:
-        StudyError: the cluster cannot be reached.
-    """
-    address = os.environ.get("RAY_ADDRESS", "")
-    if address == "local":
-        return None
-    if "://" in address:
-        raise StudyError(
-            f"RAY_ADDRESS is {address}: Ray Client cannot run a study, whose driver writes local files; "
-            "run this command on the cluster's head node (ray attach, ray exec or ray job submit)"
-        )
-    if address and address != "auto":
-        if not _answers(address):
-            raise StudyError(
-                f"RAY_ADDRESS is {address}, and no Ray cluster answers there; start it (ray start --head), or unset "
-                "RAY_ADDRESS to use this machine alone"
-            )
-        return address
-    # The file of a crashed cluster remains: nothing answers at its address.
-    found = _started_address(ray_parent_folder() / _ADDRESS_FILE)
-    if found and _answers(found):
-        return found
-    if address == "auto":
-        raise StudyError("RAY_ADDRESS is auto, but no Ray cluster runs on this machine; start it (ray start --head)")
-    return None
 
 
 @contextmanager
@@ -75,6 +38,8 @@ def connected(address: str | None) -> Iterator[Cluster]:
             ray_constants.ENABLE_RAY_CLUSTER = False  # if ray was imported before
             _start_local(stack.enter_context(private_ray_folder()))
         else:
+            if os.environ.get("RAY_ADDRESS", "") in FIND_CLUSTER:
+                stack.enter_context(users_token())
             _join(address)
         stack.callback(ray.shutdown)
         resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -161,30 +126,3 @@ def trial_resources(
         num_threads=config.threads_per_trial or max(1, int(config.cpus_per_trial)),
         max_concurrent=max_concurrent,
     )
-
-
-def _started_address(file: Path) -> str:
-    """The address in the file of ``ray start``; empty without one, or if another user could have written it.
-
-    Whoever operates a cluster can run code in a study that joins it, and /tmp/ray is a folder of all users.
-    """
-    try:
-        return read_own_file(file, _MAX_ADDRESS_BYTES, refuse_writable=True).decode("ascii", errors="replace").strip()
-    except ForeignFileError:
-        warnings.warn(
-            f"{file}: perhaps another user of this machine wrote this file; the Ray cluster it names is not joined. "
-            "To join it, set RAY_ADDRESS to its address",
-            stacklevel=3,
-        )
-        return ""
-    except OSError:
-        return ""
-
-
-def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
-    except (OSError, ValueError):
-        return False
-    return True

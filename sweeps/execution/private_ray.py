@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR
@@ -32,7 +32,6 @@ _LOCK = "lock"
 _KEPT_SECONDS = 7 * 86_400.0
 """Age from which the folder of an ended study, with Ray's logs, is removed."""
 _DEFAULT_PARENT = Path("/tmp")  # noqa: S108 (Ray's default; the folder below is private)
-_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 # A Unix socket's path has at most 107 bytes on Linux, 103 on macOS. Ray adds at most 66 to its folder, as in
 # /session_2026-11-28_13-54-53_478189_4194304/sockets/plasma_store.1, and ours is /hkd-ray-12345678/ray.
 _MAX_PARENT_BYTES = (103 if sys.platform == "darwin" else 107) - 66 - len(f"/{PREFIX}12345678/ray")
@@ -63,7 +62,7 @@ def private_ray_folder() -> Iterator[Path]:
     with FileLock(folder / _LOCK):
         token.touch(mode=0o600, exist_ok=False)
         token.write_text(secrets.token_hex(32), encoding="ascii")
-        with _token_mode(token):
+        with _ray_variables({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_AUTH_TOKEN": None}):
             # Ray makes its own folder writable by all: what protects it is the private one around it.
             yield folder / "ray"
 
@@ -88,30 +87,51 @@ def _checked_parent() -> Path:
 
 
 @contextmanager
-def _token_mode(token: Path) -> Iterator[None]:
-    """Make Ray require this token from everyone who connects, whatever the user's variables and ~/.ray hold."""
-    before = {name: os.environ.get(name) for name in _VARIABLES}
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
-    os.environ.pop("RAY_AUTH_TOKEN", None)
-    _reload_ray_settings()
+def users_token() -> Iterator[None]:
+    """Use the user's token, if there is one, for a cluster that ``ray start`` started on this machine.
+
+    ``ray start`` uses the token of ~/.ray, if it exists, unless RAY_AUTH_MODE says otherwise. ``ray.init`` does so too,
+    but not if it is given an address.
+    """
+    is_needed = "RAY_AUTH_MODE" not in os.environ and _has_token()
+    with _ray_variables({"RAY_AUTH_MODE": "token"} if is_needed else {}):
+        yield
+
+
+@contextmanager
+def _ray_variables(values: Mapping[str, str | None]) -> Iterator[None]:
+    """Set environment variables, or remove those of None, and restore them at the end."""
+    before = {name: os.environ.get(name) for name in values}
+    _set_variables(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-        _reload_ray_settings()
+        _set_variables(before)
 
 
-def _reload_ray_settings() -> None:
-    """Let Ray read its variables again, if it was imported and used before; as ``ray.init`` itself does."""
+def _set_variables(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
     with suppress(ImportError):  # of older versions, which have no tokens
         from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
+        # Ray may have read the variables before; ray.init reads them again in the same way.
         Config.initialize("")
         AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _has_token() -> bool:
+    try:
+        from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+        from ray.exceptions import AuthenticationError
+    except ImportError:
+        return False
+    try:
+        return bool(AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True))
+    except AuthenticationError:  # the file that RAY_AUTH_TOKEN_PATH names is absent: an error when Ray connects
+        return True
 
 
 def _remove_old(parent: Path) -> None:

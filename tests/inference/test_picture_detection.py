@@ -130,6 +130,15 @@ def test_all_unreadable_images_are_listed_and_nothing_is_written(weights: Path, 
     assert not (tmp_path / "out").exists()
 
 
+def test_dangling_link_at_a_drawing_is_replaced_and_not_followed(weights: Path, picture: Path, tmp_path: Path) -> None:
+    # In a folder that others can write to; a link to an existing file is refused, as any existing drawing.
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "street.png").symlink_to(tmp_path / "target")
+    detect_command([picture], weights, tmp_path / "out", score_threshold=1.0)
+    assert not (tmp_path / "target").exists()
+    assert not (tmp_path / "out" / "street.png").is_symlink()
+
+
 def test_existing_images_are_not_overwritten_by_drawings(weights: Path, picture: Path, tmp_path: Path) -> None:
     before = picture.read_bytes()
     with pytest.raises(PictureError, match=r"street\.png: is an input image .* --out"):

@@ -14,6 +14,7 @@ import torch
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import read_weights, save_detector
+from hkd.own_folders import SharedFolderError
 from hkd.training import teacher as teacher_module
 from hkd.training.progress import TrainingProgress
 from hkd.training.teacher import TeacherError, _key, check_teacher_files, find_teacher, load_teacher, prepare_teacher
@@ -122,6 +123,28 @@ def test_interrupted_training_resumes_for_other_students_and_moved_images(
     prepare_teacher(other, data, tmp_path)
     assert epochs_trained == [1, 2]
     assert len(entries(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"metrics": 1}', "[" * 100_000], ids=len)
+def test_damaged_summary_leads_to_another_training(
+    scenes_dir: Path, data: PreparedData, tmp_path: Path, epochs_trained: list[int], content: str
+) -> None:
+    config = trial_config(scenes_dir, teacher__training=ONE_EPOCH)
+    first = prepare_teacher(config, data, tmp_path)
+    (first.path.parent / "teacher.json").write_text(content, encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"teacher.json: damaged"):
+        assert prepare_teacher(config, data, tmp_path).metrics == first.metrics
+    assert epochs_trained == [1, 1]
+
+
+def test_cache_that_all_can_write_to_is_not_read(scenes_dir: Path, data: PreparedData, tmp_path: Path) -> None:
+    config = trial_config(scenes_dir, teacher__training=ONE_EPOCH)
+    folder = prepare_teacher(config, data, tmp_path / "cache").path.parent
+    for path in (tmp_path / "cache", folder.parent, folder):
+        path.chmod(0o777)
+        with pytest.raises(SharedFolderError, match=f"{path}: .*storage_path"):
+            find_teacher(config, data, tmp_path / "cache")
+        path.chmod(0o755)
 
 
 def test_concurrent_calls_share_one_training(

@@ -41,7 +41,7 @@ from hkd.data.prepare import PreparedData
 from hkd.files import remove_leftovers
 from hkd.models.components.anchors import pyramid_grid_sizes
 from hkd.models.detector import Detector
-from hkd.own_folders import create_own_folder
+from hkd.own_folders import NEW_FOLDER_MODE, create_own_folder
 from hkd.structures import TabledPyramid
 from hkd.training.pyramid_cache.capacity import (
     PLAN_FILE,
@@ -143,7 +143,7 @@ class TeacherCache:
             return self._read(path, images)
         lock = FileLock(path.with_name(_LOCK), timeout=_MAX_WAIT_SECONDS, thread_local=False)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=NEW_FOLDER_MODE, parents=True, exist_ok=True)
             lock.acquire(poll_interval=_POLL_SECONDS)
         except (Timeout, OSError):
             return self._computed(compute)

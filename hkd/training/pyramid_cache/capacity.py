@@ -18,6 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from hkd.files import read_record, write_atomically
+from hkd.own_folders import create_own_folder
 
 PLAN_FILE = "plan.json"
 
@@ -126,7 +127,7 @@ def _is_in_use(folder: Path) -> bool:
 
 def start_use(folder: Path, planned_bytes: int) -> FileLock:
     """Register a training as a user, until :func:`end_use` or the end of the process."""
-    (folder / "users").mkdir(parents=True, exist_ok=True)
+    create_own_folder(folder / "users", "data.cache_dir")
     entries = _entries(folder)
     if entries.is_in_use:
         planned_bytes = max(planned_bytes, entries.planned_bytes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import struct
 import zlib
@@ -149,8 +150,11 @@ def _parse_header(path: Path, page: bytes) -> dict[str, Any]:
 
 
 def _mapped(content: Tensor, level: _Level) -> Tensor:
-    dtype, numel = _DTYPES[level.dtype], torch.Size(level.shape).numel()
-    numbers = content[level.offset : level.offset + numel * dtype.itemsize].view(dtype)
+    dtype = _DTYPES[level.dtype]
+    size = math.prod(level.shape) * dtype.itemsize
+    if not 0 <= level.offset <= level.offset + size <= len(content):
+        raise ValueError("a level outside the file")
+    numbers = content[level.offset : level.offset + size].view(dtype)
     return numbers.as_strided(level.shape, level.stride)
 
 

@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from sweeps.execution import private_ray
-from sweeps.execution.private_ray import private_ray_folder, ray_parent_folder
+from sweeps.execution.private_ray import private_ray_folder, ray_parent_folder, users_token
 from sweeps.folder import StudyError
 
 VARIABLES = ("RAY_TMPDIR", "TMPDIR", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
@@ -104,3 +104,22 @@ def test_longest_allowed_folder_fits_a_socket() -> None:
     parent = "/" + "x" * (private_ray._MAX_PARENT_BYTES - 1)
     session = "session_2026-11-28_13-54-53_478189_4194304"
     assert len(f"{parent}/hkd-ray-12345678/ray/{session}/sockets/plasma_store.1") == 107
+
+
+def test_users_token_is_used_for_a_cluster_found_on_this_machine(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # `ray start` requires this token where it exists and RAY_AUTH_MODE is not set.
+    monkeypatch.setenv("HOME", str(parent))
+    with users_token():
+        assert "RAY_AUTH_MODE" not in os.environ
+    (parent / ".ray").mkdir()
+    (parent / ".ray" / "auth_token").write_text("0" * 64, encoding="ascii")
+    with users_token():
+        assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert "RAY_AUTH_MODE" not in os.environ
+    with monkeypatch.context() as patches:
+        patches.setenv("RAY_AUTH_TOKEN_PATH", str(parent / "absent"))
+        with users_token():  # Ray reports the error when it connects
+            assert os.environ["RAY_AUTH_MODE"] == "token"
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with users_token():
+        assert os.environ["RAY_AUTH_MODE"] == "disabled"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import zlib
@@ -16,6 +17,7 @@ from torch import Tensor
 from hkd.models.components.regions import region_table
 from hkd.structures import TabledPyramid
 from hkd.training.pyramid_cache.entry_file import (
+    _PREFIX,
     PAGE_BYTES,
     PyramidFileError,
     checksum,
@@ -179,6 +181,43 @@ def test_damage_is_detected(path: Path, damage: Callable[[bytearray], None], mes
     damage(content)
     path.write_bytes(content)
     with pytest.raises(PyramidFileError, match=message):
+        read_pyramid(path, "step 0")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: header.clear(),
+        lambda header: header.pop("levels"),
+        lambda header: header.update(levels=7),
+        lambda header: header["levels"][0].pop("dtype"),
+        lambda header: header["levels"][0].update(dtype="object"),
+        lambda header: header["levels"][0].update(shape=[10**9] * 4),
+        lambda header: header["levels"][0].update(shape=[-1]),
+        lambda header: header["levels"][0].update(stride=[10**18, 1, 1, 1]),
+        lambda header: header["levels"][0].update(offset=10**30),
+        lambda header: header["levels"][0].update(offset="0"),
+    ],
+)
+@pytest.mark.parametrize("identity", ["step 0", None])
+def test_header_written_by_someone_else_is_refused(
+    path: Path, change: Callable[[dict[str, Any]], object], identity: str | None
+) -> None:
+    write(path, make_pyramid())
+    content = bytearray(path.read_bytes())
+    magic, length, _ = _PREFIX.unpack_from(content)
+    header = json.loads(content[_PREFIX.size : _PREFIX.size + length])
+    change(header)
+    text = json.dumps(header).encode()
+    content[: _PREFIX.size + len(text)] = _PREFIX.pack(magic, len(text), zlib.crc32(text)) + text
+    path.write_bytes(content)
+    with pytest.raises(PyramidFileError, match=str(path)):
+        read_pyramid(path, identity)
+
+
+def test_pipe_is_not_read(path: Path) -> None:
+    os.mkfifo(path)  # opening it would block
+    with pytest.raises(FileNotFoundError):
         read_pyramid(path, "step 0")
 
 
