@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any, TypeVar
@@ -88,3 +88,9 @@ def drop_unusable_boxes(split: Split) -> tuple[Split, list[Note]]:
         split.name,
     )
     return replace(split, annotations=kept), notes
+
+
+def drop_unusable_boxes_of_all(splits: Iterable[Split]) -> tuple[list[Split], list[Note]]:
+    """:func:`drop_unusable_boxes` of each split."""
+    usable = [drop_unusable_boxes(split) for split in splits]
+    return [split for split, _ in usable], [note for _, notes in usable for note in notes]

@@ -34,6 +34,8 @@ from hkd.data.conversion.writing import write_splits
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 from hkd.image_files.listing import IMAGE_SUFFIXES, is_hidden
 
+_COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04")
+"""First bytes of gzip and zip."""
 _FILES = {"train": "annotation_train.odgt", "validation": "annotation_val.odgt"}
 
 
@@ -160,10 +162,14 @@ def _read_split(
     missing: list[str] = []
     without_area: list[str] = []
     try:
-        lines = read_bounded(path).split(b"\n")
+        content = read_bounded(path)
     except OSError as error:
         problems.append(f"{file}: cannot be read ({error.strerror})")
         return split
+    if content.startswith(_COMPRESSED):
+        problems.append(f"{file}: is a compressed archive; extract it, and name the folder of its content")
+        return split
+    lines = content.split(b"\n")
     for number, line in enumerate(track_progress(lines, f"Reading {file}", shown=progress), 1):
         where = f"{file}, line {number}"
         if not line.strip():

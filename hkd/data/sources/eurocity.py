@@ -29,7 +29,7 @@ from hkd.coco.parsing.reading import read_json
 from hkd.coco.parsing.values import is_pixel_count, shown
 from hkd.data.conversion.missing_images import leave_out_missing_images
 from hkd.data.conversion.progress import track_progress
-from hkd.data.conversion.splits import Split, drop_unusable_boxes
+from hkd.data.conversion.splits import Split, drop_unusable_boxes_of_all
 from hkd.data.conversion.summary import ConversionSummary
 from hkd.data.conversion.values import box_at, decimal, hidden_files_note
 from hkd.data.conversion.writing import write_splits
@@ -119,9 +119,7 @@ def convert(
             if not (root / time / "img" / part).is_dir():
                 without_images.append((time, part))
                 continue
-            split, dropped = drop_unusable_boxes(_read_split(root, time, part, progress, found))
-            splits.append(split)
-            notes += dropped
+            splits.append(_read_split(root, time, part, progress, found))
     for time, part in without_images:
         if splits:
             sentence = f"left out, because there is no {time}/img/{part}"
@@ -133,6 +131,7 @@ def convert(
     if not found.problems:
         splits, left_out = leave_out_missing_images(splits, root, found.problems)
         notes += left_out
+    splits, dropped = drop_unusable_boxes_of_all(splits)
     return write_splits(
         splits,
         out,
@@ -140,7 +139,7 @@ def convert(
         check_images=True,
         problems=found.problems,
         source=str(root),
-        notes=[*notes, *found.notes()],
+        notes=[*notes, *dropped, *found.notes()],
         max_megapixels=max_megapixels,
         show_progress=progress,
     )

@@ -272,6 +272,16 @@ def test_missing_images_are_left_out_and_ids_remain(official: Path, tmp_path: Pa
     assert convert(official, tmp_path / "out", annotations_only=True, progress=False).images == 3
 
 
+def test_boxes_without_area_are_counted_in_images_that_exist(official: Path, tmp_path: Path) -> None:
+    empty = _object("pedestrian", bbox=[5, 5, 0, 40])
+    for name in ("lindau_000000_000019", "lindau_000009_000019"):  # there is no image of the second
+        _write_official(official / "gtBboxCityPersons", f"val/lindau/{name}", [empty, _object("rider")])
+    dropped = [
+        note for note in convert(official, tmp_path / "out", progress=False).notes if note.kind == "boxes_without_area"
+    ]
+    assert [note.count for note in dropped] == [1]
+
+
 def test_one_of_several_annotations_is_read_and_named(root: Path, tmp_path: Path) -> None:
     _write_official(root / "gtBboxCityPersons", "val/lindau/lindau_000000_000019", [])
     summary = convert(root, tmp_path / "out", progress=False)

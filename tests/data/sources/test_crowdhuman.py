@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import shutil
@@ -131,6 +132,14 @@ def test_file_without_lines_is_reported(database: Path, tmp_path: Path) -> None:
     (database / "annotation_val.odgt").write_text("\n")
     with pytest.raises(AnnotationError, match="annotation_val.odgt: holds no image; each line must be an object of"):
         convert(database, tmp_path / "out", progress=False)
+
+
+def test_compressed_file_is_reported_once(database: Path, tmp_path: Path) -> None:
+    path = database / "annotation_val.odgt"
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(AnnotationError, match="annotation_val.odgt: is a compressed archive; extract it") as caught:
+        convert(database, tmp_path / "out", progress=False)
+    assert len(caught.value.problems) == 1
 
 
 def test_mask_is_ignored(database: Path) -> None:

@@ -27,10 +27,12 @@ _COLUMN_COUNT = len(_COLUMNS.split())
 def starts_as_bbgt(path: Path) -> bool:
     """Whether the first line may be that of this format; detections of a frame start with a number, or are empty."""
     try:
-        with path.open("rb") as file:
-            return file.read(8).removeprefix(codecs.BOM_UTF8).startswith(b"%")
+        if path.is_file():  # opening a pipe would wait for its writer
+            with path.open("rb") as file:
+                return file.read(8).removeprefix(codecs.BOM_UTF8).startswith(b"%")
     except OSError:
-        return True  # reading it will report the cause
+        pass
+    return True  # reading it will report the cause
 
 
 def read_bbgt(path: Path, problems: list[str], *, largest_occlusion: int = 1) -> tuple[VideoObject, ...]:

@@ -14,7 +14,7 @@ from hkd.coco.annotations import read_annotations
 from hkd.coco.notes import Note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.data.conversion.missing_images import leave_out_missing_images
-from hkd.data.conversion.splits import Split, drop_unusable_boxes
+from hkd.data.conversion.splits import Split, drop_unusable_boxes_of_all
 from hkd.data.conversion.summary import ConversionSummary
 from hkd.data.conversion.values import hidden_files_note
 from hkd.data.conversion.writing import write_splits
@@ -55,13 +55,9 @@ def convert(
     for name, files in find_annotations(root, problems).items():
         notes += hidden_files_note(files.hidden, name)
         try:
-            split = _read(name, files, problems, notes, progress)
+            splits.append(_read(name, files, problems, notes, progress))
         except AnnotationError as error:
             problems += error.located_problems
-            continue
-        usable, dropped = drop_unusable_boxes(split)
-        splits.append(usable)
-        notes += dropped
     if not splits and not problems:
         problems.append(
             "found no gtBboxCityPersons/{train,val}/CITY/*.json, anno_train.mat, anno_val.mat or val_gt.json; name the"
@@ -78,6 +74,7 @@ def convert(
     if not annotations_only:
         splits, left_out = leave_out_missing_images(splits, image_root, problems)
         notes += left_out
+    splits, dropped = drop_unusable_boxes_of_all(splits)
     return write_splits(
         splits,
         out,
@@ -85,7 +82,7 @@ def convert(
         check_images=not annotations_only,
         problems=problems,
         source=str(root),
-        notes=notes,
+        notes=[*notes, *dropped],
         max_megapixels=max_megapixels,
         show_progress=progress,
     )

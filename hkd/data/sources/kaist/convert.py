@@ -21,7 +21,7 @@ from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.data.conversion.missing_images import leave_out_missing_images
 from hkd.data.conversion.progress import track_progress
-from hkd.data.conversion.splits import Split, drop_unusable_boxes
+from hkd.data.conversion.splits import Split, drop_unusable_boxes_of_all
 from hkd.data.conversion.summary import ConversionSummary
 from hkd.data.conversion.values import hidden_files_note
 from hkd.data.conversion.writing import write_splits
@@ -84,17 +84,13 @@ def convert(
             f"none of the {len(files.annotations)} annotated frames is one in {TRAIN_STEP} of sets 00 to 05, or one in"
             f" {TEST_STEP} of sets 06 to 11; name lists of frames (--train-list, --test-list)"
         )
-    splits = []
-    for name, keys in wanted.items():
-        if keys:
-            split, dropped = drop_unusable_boxes(_split(name, keys, files, root, modality, problems, progress))
-            splits.append(split)
-            notes += dropped
+    splits = [_split(name, keys, files, root, modality, problems, progress) for name, keys in wanted.items() if keys]
     if problems:
         raise AnnotationError(problems, str(root))
     if not annotations_only:
         splits, left_out = leave_out_missing_images(splits, root, problems)
         notes += left_out
+    splits, dropped = drop_unusable_boxes_of_all(splits)
     return write_splits(
         splits,
         out,
@@ -102,7 +98,7 @@ def convert(
         check_images=not annotations_only,
         problems=problems,
         source=str(root),
-        notes=notes,
+        notes=[*notes, *dropped],
         max_megapixels=max_megapixels,
         show_progress=progress,
     )
