@@ -62,14 +62,17 @@ def _ends_alike(folders: tuple[str, ...], others: tuple[str, ...]) -> bool:
     return common == 0 or folders[-common:] == others[-common:]
 
 
-def images_of_detections(records: Records, truth: GroundTruth | None, notes: list[Note]) -> IntArray:
+def images_of_detections(
+    records: Records, truth: GroundTruth | None, notes: list[Note], key: str = "image_id"
+) -> IntArray:
     """(D,) position of each detection's image in ``truth.image_ids``; notes mistakes in the problems of the records.
 
-    An ``image_id`` is an image's ``id`` (as a number or as text), or its file name, with or without folders and ending;
-    a number may be the name ``000123.jpg``. All detections of a file are read in the same way: by id if all have the id
-    of an image, otherwise by name. Texts that are ids of some images and names of others are refused.
+    An ``image_id`` (another ``key`` in other formats) is an image's ``id``, as a number or as text, or its file name,
+    with or without folders and ending; a number may be the name ``000123.jpg``. All detections of a file are read in
+    the same way: by id if all have the id of an image, otherwise by name. Texts that are ids of some images and names
+    of others are refused.
     """
-    values = records.column("image_id", _is_reference, "an integer, or the name of an image's file", _REMEDY)
+    values = records.column(key, _is_reference, "an integer, or the name of an image's file", _REMEDY)
     if truth is None:
         return np.zeros(len(values), dtype=np.int64)
     distinct = [value for value in dict.fromkeys(filter(_is_reference, values)) if isinstance(value, (str, int, float))]
@@ -80,12 +83,12 @@ def images_of_detections(records: Records, truth: GroundTruth | None, notes: lis
         if all(isinstance(value, str) for value in distinct) and not truth.text_ids:
             by_name = _by_name(distinct, truth)
             if all(position is not None for position in by_name.values()):
-                _require_agreement(records, values, by_id, by_name)
+                _require_agreement(records, key, values, by_id, by_name)
     else:
         chosen = _by_name(distinct, truth)
-        _require_found(records, values, by_id, chosen)
+        _require_found(records, key, values, by_id, chosen)
         if not records.problems:
-            sentence = f"the images of {len(values):,} detections are found by file name, which their image_id states"
+            sentence = f"the images of {len(values):,} detections are found by file name, which their {key} states"
             notes.append(Note("detections_matched_by_name", len(values), sentence))
     return np.array([_looked_up(value, chosen, 0) for value in values], dtype=np.int64)
 
@@ -117,7 +120,9 @@ def _by_name(values: Iterable[Reference], truth: GroundTruth) -> dict[Reference,
     return found
 
 
-def _require_agreement(records: Records, values: Sequence[object], by_id: Readings, by_name: Readings) -> None:
+def _require_agreement(
+    records: Records, key: str, values: Sequence[object], by_id: Readings, by_name: Readings
+) -> None:
     """Note texts that are the id of one image and the file name of another."""
     wrong = [
         (position, value)
@@ -125,14 +130,14 @@ def _require_agreement(records: Records, values: Sequence[object], by_id: Readin
         if _looked_up(value, by_id) != _looked_up(value, by_name)
     ]
     records.note(
-        '"image_id"',
+        f'"{key}"',
         'an "id" or a file name of the ground truth, and not the one of an image and the other of another',
         wrong,
         "give the ids as numbers, or the names with their endings",
     )
 
 
-def _require_found(records: Records, values: Sequence[object], by_id: Readings, by_name: Readings) -> None:
+def _require_found(records: Records, key: str, values: Sequence[object], by_id: Readings, by_name: Readings) -> None:
     """Note images that are not found by name, or by name and by id as different ones."""
     unknown, ambiguous, mixed = [], [], []
     for position, value in zip(records.positions, values, strict=True):
@@ -146,9 +151,9 @@ def _require_found(records: Records, values: Sequence[object], by_id: Readings, 
         elif numbered is not None and named != numbered:
             mixed.append((position, value))
     requirement = 'the "id" or the file name of an image of the ground truth'
-    records.note('"image_id"', requirement, unknown, _REMEDY)
+    records.note(f'"{key}"', requirement, unknown, _REMEDY)
     records.note(
-        '"image_id"',
+        f'"{key}"',
         "the file name of one image of the ground truth",
         ambiguous,
         "add its folders and ending, or give ids",
@@ -156,7 +161,7 @@ def _require_found(records: Records, values: Sequence[object], by_id: Readings, 
     # Otherwise some are found by name, and these by id.
     if not unknown:
         requirement = "an id in all detections, or a file name in all, as some are not ids"
-        records.note('"image_id"', requirement, mixed, "use one of the two")
+        records.note(f'"{key}"', requirement, mixed, "use one of the two")
 
 
 def _looked_up(value: object, readings: Readings, default: int | None = None) -> int | None:

@@ -81,13 +81,33 @@ def parse_detections(raw: object, source: str, truth: GroundTruth | None) -> Det
     if truth is not None:
         is_person = _people(ids, truth.categories, problems, notes)
         records = records.selected(is_person)
-    image_index = images_of_detections(records, truth, notes)
-    boxes = records.column("bbox", lambda box: is_box(box) or is_empty_box(box), BOX_REQUIREMENT, _REMEDY)
+    return detections_of_records(records, source, truth, notes)
+
+
+def detections_of_records(
+    records: Records,
+    source: str,
+    truth: GroundTruth | None,
+    notes: list[Note],
+    *,
+    image_key: str = "image_id",
+    box_key: str = "bbox",
+) -> DetectedBoxes:
+    """Detections of people from records, in their order; see :func:`parse_detections`.
+
+    Raises:
+        AnnotationError: if ``records.problems`` is not empty at the end.
+    """
+    image_index = images_of_detections(records, truth, notes, image_key)
+    boxes = records.column(box_key, lambda box: is_box(box) or is_empty_box(box), BOX_REQUIREMENT, _REMEDY)
     scores = _scores(records, notes)
-    if problems:
-        raise AnnotationError(problems, source)
+    if records.problems:
+        raise AnnotationError(records.problems, source)
     has_area = np.array([is_box(box) for box in boxes], dtype=np.bool_)
-    empty = [f"detections[{records.positions[i]}], bbox {shown(boxes[i])}" for i in np.flatnonzero(~has_area).tolist()]
+    empty = [
+        f"{records.place}[{records.positions[i]}], {box_key} {shown(boxes[i])}"
+        for i in np.flatnonzero(~has_area).tolist()
+    ]
     sentence = f"left out {{count}} of {len(boxes):,} detections, whose boxes have no area (first: {{first}})"
     notes += counted_note("detections_without_area", empty, sentence)
     return DetectedBoxes(

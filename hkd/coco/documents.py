@@ -67,7 +67,9 @@ def _lists(document: object, source: str) -> tuple[list[object], list[object], o
     """
     shape = 'it must be an object with the lists "images" and "annotations" (COCO-style JSON)'
     if not isinstance(document, dict):
-        hint = "were annotations and detections swapped?" if isinstance(document, list) else "name a COCO-style file"
+        hint = "name a COCO-style file"
+        if isinstance(document, list) and any(isinstance(one, dict) and "score" in one for one in document):
+            hint = "it has scores, as detections have; perhaps the two files were swapped"
         raise AnnotationError([f"{shape}, but is {kind_of(document)}; {hint}"], source)
     images, annotations = document.get("images"), document.get("annotations")
     if isinstance(images, list) and isinstance(annotations, list):
@@ -75,4 +77,7 @@ def _lists(document: object, source: str) -> tuple[list[object], list[object], o
     found = (
         ", ".join(f"{shown(str(key))} ({kind_of(value)})" for key, value in list(document.items())[:10]) or "nothing"
     )
-    raise AnnotationError([f"{shape}, but has {found}; name a COCO-style file"], source)
+    hint = "name a COCO-style file"
+    if "gtboxes" in document:
+        hint = "these are CrowdHuman's annotations, which `hkd data crowdhuman` converts"
+    raise AnnotationError([f"{shape}, but has {found}; {hint}"], source)

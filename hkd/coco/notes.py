@@ -32,6 +32,7 @@ NoteKind = Literal[
     "images_in_both_splits",
     "files_hidden",
     "files_not_listed",
+    "files_missing",
     "files_without_annotations",
     "annotations_not_read",
     "categories_unused",

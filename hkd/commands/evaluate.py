@@ -54,9 +54,10 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         action="extend",
         required=True,
         metavar="[NAME=]PATH",
-        help="COCO results (JSON list of image_id, category_id, bbox [x, y, width, height], score), a folder of "
-        "Caltech's text files (set06/V000.txt: frame,x,y,width,height,score), or one text file "
-        "(image,x,y,width,height,score); NAME is used in tables and legends (default: name of the file)",
+        help="COCO results (JSON list of image_id, category_id, bbox [x, y, width, height], score), a dump of "
+        "CrowdDet, a folder of text files by video (set06/V000.txt: frame,x,y,width,height,score) or image, one text "
+        "file (image,x,y,width,height,score), or MOTChallenge's; see docs/evaluation.md. NAME is used in tables and "
+        "legends (default: name of the file)",
     )
     evaluate.add_argument(
         "--person",

@@ -241,7 +241,9 @@ def test_ground_truth_without_images_is_reported() -> None:
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        ([], "a list; were annotations and detections swapped?"),
+        ([], "a list; name a COCO-style file"),
+        ([{"score": 1}], "it has scores, as detections have; perhaps the two files were swapped"),
+        ({"ID": "a", "gtboxes": []}, "CrowdHuman's annotations, which `hkd data crowdhuman` converts"),
         (None, "but is null;"),
         ("text", "but is a string;"),
         ({}, "but has nothing;"),

@@ -50,16 +50,39 @@ def parse_json(content: bytes, source: str) -> object:
     except RepeatedKeyError as error:
         problem = f"{error}; keep one of the two"
     except json.JSONDecodeError as error:
-        problem = (
-            f"line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}); is the file truncated?"
-            " write or copy it again"
-        )
+        problem = f"line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}); {_remedy(error)}"
     except MemoryError:
         problem = "reading it takes more memory than available; name a smaller file"
     except (ValueError, RecursionError) as error:
         # Bytes that are not text, integers of thousands of digits, brackets nested too deeply.
         problem = f"not valid JSON ({type(error).__name__}: {error}); the file must be JSON in UTF-8"
     raise AnnotationError([problem], source)
+
+
+def _remedy(error: json.JSONDecodeError) -> str:
+    """What to do about text that is no JSON, from what it is instead."""
+    if not error.doc.strip():
+        return "the file is empty; write or copy it again"
+    if not error.doc[error.pos :].strip() or error.msg.startswith("Unterminated string"):
+        return "it ends before its last bracket is closed, perhaps because it was not written or copied completely"
+    if error.msg == "Extra data":
+        try:
+            first = json.loads(error.doc[: error.pos])
+        except (ValueError, RecursionError):
+            first = None
+        if isinstance(first, dict):
+            return _remedy_of_lines(first)
+    return "correct it there"
+
+
+def _remedy_of_lines(first: dict[str, Any]) -> str:
+    """What to do about a file of several JSON objects, from the first one."""
+    remedies = {
+        "gtboxes": "CrowdHuman's annotations, which `hkd data crowdhuman` converts",
+        "dtboxes": "CrowdDet's detections, which `hkd evaluate --detections` reads",
+    }
+    found = next((f"; these are {remedy}" for key, remedy in remedies.items() if key in first), "")
+    return f"the file holds several objects (JSON lines), and must be one{found}"
 
 
 def load_json(content: bytes) -> object:

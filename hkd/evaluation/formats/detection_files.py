@@ -1,13 +1,11 @@
 """Reading detections from files of common tools.
 
-Detections come in three formats, distinguished by the path:
+Detections come in four formats, distinguished by the path and the first line:
 
-* a **folder** with ``set06/V000.txt`` ...: Caltech's text format. A line is ``frame,x,y,w,h,score`` (commas or blanks)
-  with frames counted from 1. Images of the ground truth are found by their file names, ``set06_V000_I00029``, whose
-  frames count from 0: this one is frame 30. Each video of the ground truth must have its file; frames and videos that
-  the ground truth does not have are left out, counted and noted;
-* a file that ends in **.txt** or **.csv**: one text file for all images, ``image,x,y,w,h,score``, where images are
-  numbered from 1 by ascending id of the ground truth (``AcfCaltechPlus.txt``);
+* a **folder** of text files of videos or images, see :mod:`hkd.evaluation.formats.text_folders`;
+* a file that ends in **.txt** or **.csv**: one text file for all images, see :mod:`hkd.evaluation.formats.text_files`;
+* a file whose first line is an object with ``dtboxes``: a dump of CrowdDet, see
+  :mod:`hkd.evaluation.formats.crowd_dumps`;
 * **any other file**: COCO results JSON.
 """
 
@@ -20,8 +18,10 @@ from typing import Final
 from hkd.coco.detections import DetectedBoxes, parse_detections
 from hkd.coco.ground_truth import GroundTruth
 from hkd.coco.parsing.errors import AnnotationError
-from hkd.coco.parsing.reading import read_json
-from hkd.evaluation.formats.detection_text import read_caltech_folder, read_text_file
+from hkd.coco.parsing.reading import parse_json, read_input
+from hkd.evaluation.formats.crowd_dumps import is_dump, parse_dump
+from hkd.evaluation.formats.text_files import read_text_file
+from hkd.evaluation.formats.text_folders import read_text_folder
 from hkd.evaluation.preparation import with_scaled_heights
 
 TEXT_ENDINGS: Final = (".txt", ".csv")
@@ -49,11 +49,15 @@ def read_detections(path: Path | str, truth: GroundTruth | None, *, height_scale
         problem = f"heights must be scaled by {allowed}, but are by {height_scale}; change the factor"
         raise AnnotationError([problem], str(path))
     if path.is_dir():
-        boxes = read_caltech_folder(path, truth)
+        boxes = read_text_folder(path, truth)
     elif path.suffix.lower() in TEXT_ENDINGS:
         boxes = read_text_file(path, truth)
     else:
-        boxes = parse_detections(read_json(path), str(path), truth)
+        content = read_input(path)
+        if is_dump(content):
+            boxes = parse_dump(content, str(path), truth)
+        else:
+            boxes = parse_detections(parse_json(content, str(path)), str(path), truth)
     if height_scale == 1.0:
         return boxes
     return replace(boxes, boxes_xywh=with_scaled_heights(boxes.boxes_xywh, height_scale))

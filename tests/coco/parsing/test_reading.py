@@ -47,8 +47,23 @@ def test_unreadable_files_are_reported(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "line 1, column 1"),
-        (b'[{"image_id": 1,\n "sco', "line 2, column 2"),
+        (b"", "line 1, column 1: not valid JSON (Expecting value); the file is empty"),
+        (
+            b'[{"image_id": 1,\n "sco',
+            "line 2, column 2: not valid JSON (Unterminated string starting at); it ends before",
+        ),
+        (b'[{"image_id": 1},\n', "it ends before its last bracket is closed"),
+        (
+            b'[{"image_id": 1,}]',
+            "; correct it there",
+        ),
+        (
+            b'{"ID": 1, "gtboxes": []}\n{"ID": 2}',
+            "JSON lines), and must be one; these are CrowdHuman's annotations, which",
+        ),
+        (b'{"ID": 1, "dtboxes": []}\n{"ID": 2}', "these are CrowdDet's detections, which `hkd evaluate --detections`"),
+        (b'{"id": 1}\n{"id": 2}', "several objects (JSON lines), and must be one"),
+        (b"[1] [2]", "(Extra data); correct it there"),
         (b"\xff\xfe\xfa", "not valid JSON (UnicodeDecodeError"),
         (
             b'[{"score": 1, "image_id": 3, "score": 2}]',
@@ -57,7 +72,20 @@ def test_unreadable_files_are_reported(name: str, tmp_path: Path) -> None:
         (b"[" * 100_000, "not valid JSON (RecursionError"),
         (b"9" * 10_000, "not valid JSON (ValueError"),
     ],
-    ids=["empty", "truncated", "no text", "key twice", "nested", "huge number"],
+    ids=[
+        "empty",
+        "truncated",
+        "truncated between",
+        "comma",
+        "odgt",
+        "dump",
+        "lines",
+        "lists",
+        "no text",
+        "key twice",
+        "nested",
+        "huge number",
+    ],
 )
 def test_invalid_json_is_reported(content: bytes, words: str, tmp_path: Path) -> None:
     path = tmp_path / "broken.json"
