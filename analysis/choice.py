@@ -8,13 +8,20 @@ from typing import Literal
 from analysis.front import Front, Student
 from hkd import metric_names as names
 
+_LOWEST_MEASURED = 1e-10
+"""What Dollar's protocols read instead of a miss rate of 0."""
+Reason = Literal["knee", "only", "lowest miss rate"]
+
 
 @dataclass(frozen=True)
 class Recommendation:
     """The student to ship where no other constraint decides."""
 
     trial_id: str
-    reason: Literal["knee", "only", "lowest miss rate"]
+    reason: Reason
+    is_determined: bool = True
+    """False where the student's miss rate is 0 (or 1e-10, its substitute): one point of the curve without a miss makes
+    the geometric mean 0, as happens on small validation sets, and 0 beats every other student at any cost."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +38,14 @@ class BaselineComparison:
 
 def recommend(front: Front) -> Recommendation:
     """The knee of the first pair's front; without a knee, the student of lowest miss rate."""
+
+    def of(trial_id: str, reason: Reason) -> Recommendation:
+        return Recommendation(trial_id, reason, front.student(trial_id).values[front.miss_rate.name] > _LOWEST_MEASURED)
+
     if front.knee is not None:
-        return Recommendation(front.knee.trial_id, "knee")
+        return of(front.knee.trial_id, "knee")
     members = front.members
-    return Recommendation(members[0].trial_id, "only" if len(members) == 1 else "lowest miss rate")
+    return of(members[0].trial_id, "only" if len(members) == 1 else "lowest miss rate")
 
 
 def compare_baselines(front: Front) -> tuple[BaselineComparison, ...]:

@@ -17,6 +17,11 @@ def headline(results: StudyResults) -> str:
         return (
             f"No student is ready to ship: {label(student)}, the choice from the front, misses nearly every pedestrian."
         )
+    if not results.recommendation.is_determined:
+        return (
+            f"Which student to ship is undetermined: the {miss_rate.noun} of {label(student)}, the choice from the "
+            "front, is exactly 0, as one point of the curve without a miss makes it. Validate on more images."
+        )
     costs = f": {_costs(front, student)}," if front.costs else ""
     return f"Ship {label(student)}{costs} at {_miss_rates(front, student)}."
 
@@ -38,6 +43,8 @@ def reasons(results: StudyResults) -> tuple[str, ...]:
             numbers = ", ".join(f"{each.shown(best.values[each.name])} {each.unit_symbol}" for each in front.objectives)
             adjective = "Fewest" if objective.is_cost else "Lowest"
             sentences.append(f"{adjective} {objective.noun}: {label(best)} ({numbers}).")
+            if not objective.is_cost and objective.shown(best.values[objective.name]) == objective.shown(0.0):
+                sentences.append("A miss rate of 0 is no proof that it is the best: validate on more images.")
     return tuple(sentences)
 
 

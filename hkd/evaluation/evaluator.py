@@ -83,6 +83,16 @@ class EvaluationResult:
         values |= {metric_names.AP: self.ap, metric_names.AP50: self.ap50}
         return {name: value for name, value in values.items() if value is not None}
 
+    def points_without_a_miss(self, subset: SubsetResult) -> int:
+        """At how many FPPI points no one is missed.
+
+        One of them makes the geometric mean 0 (with a floor: tiny), whatever is missed at the others. It happens on
+        small sets, whose curves have few steps; MR^-2 then does not rank detectors.
+        """
+        if subset.log_average_miss_rate is None:
+            return 0
+        return int((subset.curve.at(self.fppi_points) <= 0).sum())
+
     def curves(self) -> dict[str, dict[str, list[float]]]:
         """``fppi`` and ``miss_rate`` of each subset that has a value, downsampled, ready for JSON.
 
@@ -115,6 +125,7 @@ class EvaluationResult:
                         "visibility_range": _interval_to_json(subset.visibility_range),
                         "num_ground_truth": subset.num_ground_truth,
                         "log_average_miss_rate": subset.log_average_miss_rate,
+                        "points_without_a_miss": self.points_without_a_miss(subset),
                         "curve": curves.get(subset.name),
                     }
                     for subset in self.subsets

@@ -36,6 +36,15 @@ def test_only_student_on_front_is_recommended() -> None:
     assert recommend(find_front(records([BENT, BEATEN], TEACHER))) == Recommendation("bent", "only")
 
 
+def test_student_whose_miss_rate_is_0_is_no_determined_choice() -> None:
+    # It dominates every student that costs more, whatever their miss rates.
+    lucky = record("lucky", 0.0, 1e6, 1e9)
+    assert recommend(find_front(records([lucky, BEATEN], TEACHER))) == Recommendation("lucky", "only", False)
+    # It is on the front, but not the choice.
+    costly = record("costly", 0.0, 3e6, 5e9)
+    assert recommend(find_front(records([costly, BENT, SMALL], TEACHER))) == Recommendation("bent", "knee")
+
+
 def test_baselines_are_compared_with_best_distilled_student_that_is_no_larger() -> None:
     plain = record(
         "b0", 0.5, 1e6, 1e9, role="baseline", baseline="undistilled", params={"distillation.logits.weight": 0.0}

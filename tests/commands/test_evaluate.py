@@ -50,6 +50,11 @@ def test_one_detector_is_printed_as_table_in_per_cent(folder: Path, capsys: pyte
         "COCO AP 100.00 %, AP50 100.00 % (over the 1 boxes that are not ignored)",
         "",
         "intervals: percentile bootstrap over images, 20 resamples, seed 3",
+        # At all nine points no one is missed.
+        (
+            "MR^-2 is undetermined where no one is missed at some FPPI points, because one of them makes the geometric "
+            "mean 0 or nearly so: reasonable (9 of 9), all (9 of 9). Evaluate on more than 1 images, or compare by AP."
+        ),
         "- no value: no ground-truth box counts",
     ]
     assert captured.err == ""
@@ -177,7 +182,7 @@ def test_heights_are_scaled_per_detector_or_for_all(folder: Path, capsys: pytest
         rates = [detector["result"]["subsets"][0]["log_average_miss_rate"] for detector in written]
         assert rates == expected, scales
     assert [detector["height_scale"] for detector in written] == [1.0, 0.35]
-    assert capsys.readouterr().out.splitlines()[-2] == "taller: heights are scaled by 0.35"
+    assert "taller: heights are scaled by 0.35" in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.parametrize("ending", curve_plot.FORMATS)

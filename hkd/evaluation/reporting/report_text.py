@@ -22,6 +22,7 @@ def format_result(result: EvaluationResult) -> str:
     lines += _table(rows, left={0, 1, 2})
     lines.append(_precision(result))
     lines += result.notes
+    lines += _warning(result)
     lines += _missing_values(result)
     return "\n".join(printable(line) for line in lines)
 
@@ -103,6 +104,8 @@ def _notes(report: EvaluationReport) -> Iterator[str]:
             yield f"{each.detector.name}: heights are scaled by {each.detector.height_scale:g}"
     # Notes on the ground truth come with every detector's result.
     yield from dict.fromkeys(note for each in report.detectors for note in each.result.notes)
+    for each in report.detectors:
+        yield from _warning(each.result, f"{each.detector.name}: " if len(report.detectors) > 1 else "")
     yield from _missing_values(report.detectors[0].result)
 
 
@@ -116,6 +119,20 @@ def _precision(result: EvaluationResult) -> str:
 
 def _what_precision_is_over(result: EvaluationResult) -> str:
     return f"over the {result.num_ground_truth:,} boxes that are not ignored"
+
+
+def _warning(result: EvaluationResult, prefix: str = "") -> list[str]:
+    """A sentence on the subsets whose MR^-2 a point without a miss decides, if there are any."""
+    counts = {subset.name: result.points_without_a_miss(subset) for subset in result.subsets}
+    affected = [f"{name} ({count} of {len(result.fppi_points)})" for name, count in counts.items() if count > 0]
+    if not affected:
+        return []
+    warning = (
+        f"{prefix}MR^-2 is undetermined where no one is missed at some FPPI points, because one of them makes the "
+        f"geometric mean 0 or nearly so: {', '.join(affected)}. Evaluate on more than {result.num_images:,} images, or "
+        "compare by AP."
+    )
+    return [warning]
 
 
 def _missing_values(result: EvaluationResult) -> list[str]:

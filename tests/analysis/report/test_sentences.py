@@ -48,6 +48,16 @@ def test_student_with_miss_rate_near_one_is_not_recommended() -> None:
     assert sentence.startswith("No student is ready to ship: t")
 
 
+def test_student_with_miss_rate_of_0_is_not_recommended() -> None:
+    sentence = headline(compute_results(records([record("t", 0.0, 1e6, 1e9)], TEACHER)))
+    assert "Ship" not in sentence
+    assert all(fact in sentence for fact in ("undetermined", "t", "exactly 0", "more images"))
+    # As the student of the lowest miss rate beside the choice, it is named with a warning.
+    results = compute_results(records([record("t", 0.0, 3e6, 5e9), BENT, SMALL], TEACHER))
+    assert headline(results).startswith("Ship bent")
+    assert any("miss rate of 0" in reason for reason in reasons(results))
+
+
 def test_reasons_name_best_student_of_each_objective() -> None:
     why, *others = reasons(compute_results(records([SMALL, BENT, GOOD], TEACHER)))
     assert why.startswith("It is the knee of the front")

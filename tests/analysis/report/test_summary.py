@@ -26,7 +26,7 @@ def test_summary_is_json_with_all_results() -> None:
     assert read["schema_version"] == 1
     assert [student["trial_id"] for student in read["front"]] == ["t1", "t0"]
     assert read["front"][0]["settings"] == {"a.name": "y"}
-    assert read["recommendation"] == {"trial_id": "t1", "reason": "lowest miss rate"}
+    assert read["recommendation"] == {"trial_id": "t1", "reason": "lowest miss rate", "is_determined": True}
     assert read["teacher"]["num_params"] == 6_000_000
     assert read["knee"]["params"] is None
     assert read["hypervolume"]["fronts"][0]["reference_point"] == {"mr2_reasonable": 1.0, "num_params": 6e6}
