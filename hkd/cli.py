@@ -11,7 +11,7 @@ import hkd
 from hkd.commands import detect, evaluate, init, train
 from hkd.commands.data import command as data
 from hkd.commands.parsing import examples_section, wrapped_paragraphs
-from hkd.terminal_output import ArgumentParser, print_error, tamed_libraries
+from hkd.terminal_output import ArgumentParser, error_text, print_error, tamed_libraries
 from hkd.terminal_text import printable
 
 # Commands import torch and others when they run, because `hkd --help` must be fast.
@@ -56,7 +56,7 @@ def _is_for_the_user(error: ValueError | OSError) -> bool:
 def _message(error: ValueError | OSError) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return printable(f"{error.filename}: {error.strerror}")
-    return str(error)
+    return error_text(error)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
 from hkd.redaction import redacted_text
-from hkd.terminal_text import printable
+from hkd.terminal_text import LinesError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +45,11 @@ def print_error(text: str, *known_uris: str) -> None:
         known_uris: See :func:`hkd.redaction.redacted_text`.
     """
     print(printable(redacted_text(text, *known_uris), keep="\n"), file=sys.stderr)
+
+
+def error_text(error: Exception) -> str:
+    """The message of an error; only errors that escape each of their lines may have several."""
+    return str(error) if isinstance(error, LinesError) else printable(str(error))
 
 
 def print_on(console: Console, text: str) -> None:

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 
+class LinesError(ValueError):
+    """An error whose arguments are lines. Names that these quote cannot add lines, because each line is escaped."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(printable, self.args))
+
+
 def printable(text: str, keep: str = "") -> str:
     r"""Escape control characters, line breaks and surrogates as in Python: ``\x1b``, ``\ud800``.
 

@@ -27,7 +27,7 @@ from hkd.config_files.yaml_format import dump_yaml, load_yaml
 from hkd.files import is_leftover, remove_leftovers, write_atomically
 from hkd.own_folders import create_own_folder
 from hkd.redaction import redacted_text
-from hkd.terminal_text import printable
+from hkd.terminal_text import LinesError
 from sweeps.settings.redaction import redacted
 from sweeps.settings.study import StudyConfig
 
@@ -41,7 +41,7 @@ LOCK = "lock"
 MAX_DIFFERENCES_SHOWN = 12
 
 
-class StudyError(ValueError):
+class StudyError(LinesError):
     """A study cannot be started or resumed as requested."""
 
 
@@ -94,10 +94,10 @@ class StudyFolder:
             if len(differences) > len(shown):
                 shown.append(f"and {len(differences) - len(shown)} more")
             raise StudyError(
-                f'a study named "{study.name}" exists with another configuration, in {self.path}:\n  '
-                + "\n  ".join(shown)
-                + "\nGive this study another name (--name NAME), or resume the existing one with its configuration "
-                f"(--config {self.config_file} --resume). Its results are unchanged."
+                f'a study named "{study.name}" exists with another configuration, in {self.path}:',
+                *(f"  {difference}" for difference in shown),
+                "Give this study another name (--name NAME), or resume the existing one with its configuration "
+                f"(--config {self.config_file} --resume). Its results are unchanged.",
             )
         num_trials = max(study.search.num_trials, existing.search.num_trials)
         return study.model_copy(update={"search": study.search.model_copy(update={"num_trials": num_trials})})
@@ -158,8 +158,8 @@ class StudyFolder:
             return parse_config(StudyConfig, load_yaml(self.config_file), source=str(self.config_file))
         except ConfigError as error:
             raise StudyError(
-                f"{error}\nAnother version of hkd wrote this file, or it was edited; give this study another name "
-                "(--name NAME)"
+                *str(error).split("\n"),
+                "Another version of hkd wrote this file, or it was edited; give this study another name (--name NAME)",
             ) from error
 
 
@@ -174,7 +174,7 @@ def identity_differences(existing: StudyConfig, requested: StudyConfig) -> list[
     # Passwords may change.
     before, now = _flat(redacted(existing)), _flat(redacted(requested))
     return [
-        printable(f"{key}: was {_shown(before, key)}, is {_shown(now, key)}")
+        f"{key}: was {_shown(before, key)}, is {_shown(now, key)}"
         for key in sorted(before.keys() | now.keys())
         if before.get(key, _ABSENT) != now.get(key, _ABSENT) and not key.startswith(FREE_SETTINGS)
     ]

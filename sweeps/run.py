@@ -13,7 +13,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hkd.redaction import redacted_text
-from hkd.terminal_output import ArgumentParser, print_error, print_on, tamed_libraries
+from hkd.terminal_output import ArgumentParser, error_text, print_error, print_on, tamed_libraries
 from sweeps.folder import StudyFolder, display_path
 from sweeps.settings.study import DEMO, StudyConfig, load_study
 
@@ -61,13 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(given)
     study: StudyConfig | None = None
     try:
-        study = load_study(options.config, options.set, name=options.name)
         with tamed_libraries(OWN_PACKAGES):
+            study = load_study(options.config, options.set, name=options.name)
             return _run(study, options, given)
     except ValueError as error:
         if type(error).__module__.partition(".")[0] not in OWN_PACKAGES:
             raise
-        print_error(f"error: {error}")
+        print_error(f"error: {error_text(error)}")
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print_error(_interruption_message(study, options, given))

@@ -91,7 +91,7 @@ def _study_to_run(
     resolved = folder.check(study)
     if folder.study_exists and not is_resumed:
         ledger = open_ledger(resolved, folder.journal)
-        raise StudyError(messages.describe_existing_study(resolved, folder, ledger, resume_command))
+        raise StudyError(*messages.describe_existing_study(resolved, folder, ledger, resume_command).split("\n"))
     if resolved.search.num_trials != study.search.num_trials:
         display.print_line(
             f"Resuming with {resolved.search.num_trials} proposed trials, as requested before "

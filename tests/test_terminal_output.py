@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import logging
+import pickle
 import sys
 import warnings
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from hkd.terminal_output import (
     ArgumentParser,
+    error_text,
     log_as_we_do,
     print_error,
     print_line,
@@ -17,6 +19,7 @@ from hkd.terminal_output import (
     print_on,
     tamed_libraries,
 )
+from hkd.terminal_text import LinesError
 
 HOSTILE = "\x1b[31mred\x9b \u202eevil\u200b\r"
 ESCAPED = r"\x1b[31mred\x9b \u202eevil\u200b\r"
@@ -104,3 +107,10 @@ def test_traceback_has_neither_controls_nor_credentials(capsys: pytest.CaptureFi
     assert "The above exception was the direct cause" in shown
     assert "ValueError: password=***" in shown
     assert f"OSError: http://***@host {ESCAPED}" in shown
+
+
+def test_only_errors_that_escape_their_lines_have_several() -> None:
+    assert error_text(ValueError(f"a{HOSTILE}\nerror: b")) == f"a{ESCAPED}\\nerror: b"
+    assert error_text(LinesError("a\nb", HOSTILE)) == f"a\\nb\n{ESCAPED}"
+    # As errors of workers are.
+    assert error_text(pickle.loads(pickle.dumps(LinesError("a\nb", "c")))) == "a\\nb\nc"

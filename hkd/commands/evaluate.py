@@ -157,7 +157,7 @@ def _detector_files(options: argparse.Namespace) -> list[DetectorFile]:
     if options.subset is not None and options.plot is None:
         problems.append("--subset selects what --plot draws; add --plot FILE, or omit --subset")
     if problems:
-        raise CommandError("\n".join(problems))
+        raise CommandError(*problems)
     return [DetectorFile(name, path, scales[name]) for name, path in paths.items()]
 
 

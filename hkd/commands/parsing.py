@@ -7,6 +7,8 @@ import re
 import shutil
 import textwrap
 
+from hkd.terminal_text import LinesError
+
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 
 MAX_HELP_COLUMNS = 100
@@ -17,7 +19,7 @@ MOST_MEGAPIXELS = 10_000
 """Copies of the default and bound of ``data.max_megapixels``, whose import would slow ``hkd --help`` down."""
 
 
-class CommandError(ValueError):
+class CommandError(LinesError):
     """Arguments that are valid one by one, but not together."""
 
 

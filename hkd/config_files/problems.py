@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from hkd.terminal_text import printable
+from hkd.terminal_text import LinesError, printable
 
 Schema = Mapping[str, Any]
 
@@ -24,7 +24,7 @@ MAX_DEPTH = 8
 """Depth of nested sections in which a misplaced key is searched."""
 
 
-class ConfigError(ValueError):
+class ConfigError(LinesError):
     """A configuration is invalid; ``problems`` lists every mistake in it, ``str()`` the first 20."""
 
     def __init__(self, problems: str | Iterable[str], source: str = "the configuration") -> None:

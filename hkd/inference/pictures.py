@@ -13,14 +13,15 @@ from hkd.coco.boxes import no_boxes
 from hkd.coco.images import ImageRecord
 from hkd.image_files.headers import ImageFileError
 from hkd.image_files.pixels import read_rgb
+from hkd.terminal_text import LinesError
 
 
-class PictureError(ValueError):
+class PictureError(LinesError):
     """Image files cannot be read or results cannot be written; ``problems`` lists all reasons."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
+        super().__init__(*self.problems)
 
 
 def picture_records(images: Sequence[Path], max_megapixels: float, problems: list[str]) -> list[ImageRecord]:

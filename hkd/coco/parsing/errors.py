@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from hkd.terminal_text import printable
+from hkd.terminal_text import LinesError, printable
 
 T = TypeVar("T")
 
 PROBLEMS_LISTED = 20
 
 
-class InputError(ValueError):
+class InputError(LinesError):
     """Files that a user gave cannot be used; ``problems`` holds every sentence, ``str()`` the first 20."""
 
     def __init__(self, problems: Sequence[str], source: str = "") -> None:
