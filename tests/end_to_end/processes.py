@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from hkd.redaction import REDACTED, redacted_setting
+
 REPOSITORY = Path(__file__).parents[2]
 MARK = "HKD_TEST_MARK"
 PATIENCE_SECONDS = 400.0
@@ -95,7 +97,7 @@ class Command:
 
     def processes(self) -> list[int]:
         """Ids of the command and of all its descendants that are alive."""
-        return [pid for pid in _process_ids() if self._mark in _environment(pid)]
+        return [pid for pid in _process_ids() if self._mark in _file_of(pid, "environ")]
 
     def processes_after(self, seconds: float) -> list[int]:
         """Ids of the processes that are still alive after at most this time."""
@@ -103,6 +105,15 @@ class Command:
         while (alive := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.2)
         return alive
+
+    def arguments(self) -> list[str]:
+        """Arguments of the command and of all its descendants that are alive, as every user can list them."""
+        return [text for pid in self.processes() for text in _file_of(pid, "cmdline").split("\0")]
+
+    def secrets(self) -> set[str]:
+        """Values of environment variables of these processes whose names are those of secrets."""
+        entries = [text.partition("=") for pid in self.processes() for text in _file_of(pid, "environ").split("\0")]
+        return {value for name, _, value in entries if value and redacted_setting(name, value) == REDACTED}
 
     def listening_addresses(self) -> set[str]:
         """Addresses, in hex as in /proc/net/tcp, on which the command and its descendants listen."""
@@ -128,9 +139,9 @@ def _process_ids() -> list[int]:
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
-def _environment(pid: int) -> str:
+def _file_of(pid: int, name: str) -> str:
     try:
-        return Path(f"/proc/{pid}/environ").read_text(encoding="utf-8", errors="replace")
+        return Path(f"/proc/{pid}/{name}").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ TOTAL = NUM_TRIALS + 3
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 """127.0.0.1, the same address mapped to IPv6, and ::1, in the form of /proc/net/tcp."""
 URI = "sqlite:///mlflow.db"
+PASSWORD = "hunter2-of-the-test"
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,21 @@ class Story:
     interrupted: Session
     killed: Session
     completed: Session
+    arguments: list[str]
+    """Of all processes while trials run."""
+    secrets: set[str]
+    """In their environment."""
     left_after_kill: list[int]
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+        yield _story(tmp_path_factory)
+
+
+def _story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     folder = tmp_path_factory.mktemp("study")
     write_tiny_study(
         folder / "tiny.yaml",
@@ -78,6 +90,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
         command.wait_for(rf"\(2 of {TOTAL}")
         command.wait_until(lambda: trials_under_way(folder, command, set()) != set())
         listening = command.listening_addresses()
+        arguments_of_all, secrets = command.arguments(), command.secrets()
         command.send(signal.SIGINT, to_group=True)
         interrupted = session(folder, command.end(), command, listening)
     with Command([*arguments, "--resume"], folder) as to_be_killed:
@@ -90,7 +103,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
         with Command([*arguments, "--resume"], folder) as command:
             completed = session(folder, command.end(), command, set())
         left = to_be_killed.processes_after(120.0)
-    return Story(folder, interrupted, killed, completed, left)
+    return Story(folder, interrupted, killed, completed, arguments_of_all, secrets, left)
 
 
 def trials_under_way(folder: Path, command: Command, ended_before: set[str]) -> set[str]:
@@ -194,6 +207,15 @@ def test_teacher_is_trained_once(story: Story) -> None:
 def test_local_cluster_listens_on_loopback_only(story: Story) -> None:
     assert story.interrupted.listening
     assert story.interrupted.listening <= LOOPBACK
+
+
+def test_no_process_has_a_credential_as_argument(story: Story) -> None:
+    assert PASSWORD in story.secrets
+    # Ray's processes and workers among them.
+    assert any("raylet" in argument for argument in story.arguments)
+    assert [argument for argument in story.arguments if any(secret in argument for secret in story.secrets)] == []
+    written = [path for path in story.folder.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
+    assert written == []
 
 
 @pytest.fixture(scope="module")
