@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS, ImageFileError, header_of, open_image
+from hkd.image_files.libtiff import damage_reported_by_libtiff
 
 _TRANSPOSITIONS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -56,7 +58,8 @@ def read_rgb(
         if reduced_to is not None:
             turned = (header.width, header.height) != header.stored_size
             image.draft("RGB", reduced_to[::-1] if turned else reduced_to)
-        image.load()
+        with damage_reported_by_libtiff() if image.format == "TIFF" else nullcontext():
+            image.load()
         picture = _rgb(image)
         # Pillow itself turns TIFF files as it decodes them.
         operation = None if image.format == "TIFF" else _TRANSPOSITIONS.get(header.orientation)
