@@ -38,7 +38,7 @@ def locate_images(root: Path, file: Path, split: str, names: Sequence[str], *, s
     """Find the files of the images that an annotation file states.
 
     All images of a file are expected in one folder: that with the most of them. Backslashes in names separate folders.
-    If no folder has any, ``search_names`` looks for files anywhere below the root that end as the stated names do:
+    For the others, ``search_names`` looks for files anywhere below the root that end as the stated names do:
     labelling tools write paths of their server. Case does not matter then. A name that fits several files, or a file
     that fits several names, counts as not found.
     """
@@ -56,10 +56,14 @@ def locate_images(root: Path, file: Path, split: str, names: Sequence[str], *, s
             best, most = found, number
         if most == len(names):
             break
-    if most or not search_names:
+    if most == len(names) or not search_names:
         return LocatedImages(best, tried, [])
-    found = _by_ends_of_names(root, spellings)
-    renamed = [f"{name} -> {path}" for name, path in zip(names, found, strict=True) if path is not None]
+    found = _by_ends_of_names(root, spellings, best)
+    renamed = [
+        f"{name} -> {path}"
+        for name, path, in_folder in zip(names, found, best, strict=True)
+        if path is not None and in_folder is None
+    ]
     return LocatedImages(found, (*tried, "any other folder"), renamed)
 
 
@@ -89,13 +93,19 @@ def _spellings(name: str) -> Iterator[str]:
             yield "/".join(parts)
 
 
-def _by_ends_of_names(root: Path, spellings: Sequence[Sequence[str]]) -> list[str | None]:
+def _by_ends_of_names(root: Path, spellings: Sequence[Sequence[str]], known: Sequence[str | None]) -> list[str | None]:
+    """The files of all images, ``known`` ones unchanged; no file is that of two images."""
+    taken = {path for path in known if path is not None}
     by_name: dict[str, list[str]] = {}
     for path in _all_images(root):
-        by_name.setdefault(PurePosixPath(path).name.casefold(), []).append(path)
-    found = [_only_match(candidates, by_name) for candidates in spellings]
+        if path not in taken:
+            by_name.setdefault(PurePosixPath(path).name.casefold(), []).append(path)
+    found = [
+        _only_match(candidates, by_name) if path is None else path
+        for candidates, path in zip(spellings, known, strict=True)
+    ]
     uses = Counter(path for path in found if path is not None)
-    return [path if path is not None and uses[path] == 1 else None for path in found]
+    return [path if path is not None and (path in taken or uses[path] == 1) else None for path in found]
 
 
 def _only_match(candidates: Sequence[str], by_name: dict[str, list[str]]) -> str | None:

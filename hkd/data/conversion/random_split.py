@@ -35,6 +35,11 @@ def divide_at_random(
         return list(splits), []
     (whole,) = splits
     count = len(whole.images)
+    if count == 0:
+        return list(splits), []  # its images have problems of their own
+    if count == 1:
+        problems.append(f"--validation-images: {whole.name} has one image, which cannot be divided")
+        return list(splits), []
     if not 0 < validation_images < count:
         problems.append(
             f"--validation-images is {validation_images}, but {whole.name} has {count} images; allowed: from 1 to"

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from hkd.coco.parsing.reading import read_bounded
 
-LARGEST_TEXT_BYTES = 1 << 28
+LARGEST_TEXT_BYTES = 1 << 26
+"""A list of half a million images, or the boxes of a long video."""
+PROBLEMS_PER_FILE = 1000
+"""How many malformed lines of one file are reported; the rest of the file is not read then."""
 _UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 

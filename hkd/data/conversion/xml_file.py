@@ -17,13 +17,17 @@ from hkd.coco.parsing.reading import read_bounded
 LARGEST_XML_BYTES = 1 << 28
 """CVAT writes all images of a task into one file."""
 _DEEPEST = 32
+_MOST_ELEMENTS = 2_000_000
+"""They take about 1 GB of memory; a million boxes fit."""
+_LONGEST_TEXT = 1 << 20
+"""Letters of one element."""
 
 
 class XmlError(ValueError):
     """A file is not XML, or has a document type; the message continues a sentence that starts with its name."""
 
 
-@dataclass
+@dataclass(slots=True)
 class XmlElement:
     """An element with its children."""
 
@@ -52,14 +56,14 @@ class XmlElement:
         return None if element is None else element.text.strip() or None
 
 
-def read_xml(path: Path) -> XmlElement:
+def read_xml(path: Path, largest_bytes: int = LARGEST_XML_BYTES) -> XmlElement:
     """The root element of a file.
 
     Raises:
-        OSError: the file cannot be read, or is larger than :data:`LARGEST_XML_BYTES`.
+        OSError: the file cannot be read, or is larger than ``largest_bytes``.
         XmlError: it is no XML, or not of the kind that annotation files are.
     """
-    return parse_xml(read_bounded(path, LARGEST_XML_BYTES))
+    return parse_xml(read_bounded(path, largest_bytes))
 
 
 def parse_xml(content: bytes) -> XmlElement:
@@ -72,8 +76,13 @@ def parse_xml(content: bytes) -> XmlElement:
     parser.buffer_text = True
     top = XmlElement("", 0, {})
     open_elements = [top]
+    num_elements = 0
 
     def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal num_elements
+        num_elements += 1
+        if num_elements > _MOST_ELEMENTS:
+            raise XmlError(f"has more than {_MOST_ELEMENTS:,} elements; export the data set in several parts")
         if len(open_elements) > _DEEPEST:
             raise XmlError(f"line {parser.CurrentLineNumber}: elements are nested more than {_DEEPEST} levels deep")
         element = XmlElement(tag, parser.CurrentLineNumber, attributes)
@@ -84,7 +93,12 @@ def parse_xml(content: bytes) -> XmlElement:
         open_elements.pop()
 
     def text(data: str) -> None:
-        open_elements[-1].text += data
+        element = open_elements[-1]
+        if len(element.text) > _LONGEST_TEXT:
+            raise XmlError(
+                f"line {element.line}: <{element.tag[:40]}> has a text of more than {_LONGEST_TEXT:,} letters"
+            )
+        element.text += data
 
     def document_type(*_: object) -> NoReturn:
         raise XmlError(

@@ -109,7 +109,7 @@ def convert(
     notes += counted_note(
         "boxes_of_other_shapes",
         without_box,
-        "left out {count} lines, points and other shapes without a box (first: {first})",
+        "left out {count} lines, points, tags and others without a box (first: {first})",
     )
     splits = []
     for name, members in chosen.items() if roles is not None else ():

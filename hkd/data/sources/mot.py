@@ -38,7 +38,7 @@ from hkd.data.conversion.classes import ClassRoles, class_roles, other_classes_n
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary
-from hkd.data.conversion.text_file import read_lines
+from hkd.data.conversion.text_file import PROBLEMS_PER_FILE, read_lines
 from hkd.data.conversion.values import ImageSizes, decimal, hidden_files_note
 from hkd.data.conversion.writing import write_splits
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
@@ -325,7 +325,10 @@ def _frames(
 
 def _rows(path: Path, where: str, labels: _Labels, problems: list[str]) -> list[_Row]:
     rows = []
+    num_problems = len(problems)
     for number, line in enumerate(read_lines(path, where, problems), 1):
+        if len(problems) - num_problems == PROBLEMS_PER_FILE:
+            break
         if line.strip():
             row = _row(line.strip(), number, labels)
             if isinstance(row, str):

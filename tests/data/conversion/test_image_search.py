@@ -53,6 +53,12 @@ def test_folder_with_most_images_is_used_whichever_is_missing(tmp_path: Path) ->
     assert _located(tmp_path, "a.jpg", "b.jpg", "c.jpg") == [None, "images/b.jpg", "images/c.jpg"]
 
 
+def test_images_of_other_folders_are_found_beside_those_of_one_folder(tmp_path: Path) -> None:
+    # X-AnyLabeling, issue 700: some images are stated relative to another folder.
+    _touch(tmp_path, "10.jpg", "12.jpg", "more/13.jpg")
+    assert _located(tmp_path, "10.jpg", "..\\label\\12.jpg", "x/13.jpg") == ["10.jpg", "12.jpg", "more/13.jpg"]
+
+
 def test_unclear_names_are_not_found(tmp_path: Path) -> None:
     _touch(tmp_path, "day/a.jpg", "night/a.jpg", "day/b.jpg")
     # a.jpg is in two folders, of which only the second statement names one; b.jpg is stated twice.

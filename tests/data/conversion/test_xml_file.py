@@ -41,6 +41,8 @@ def test_document_type_is_refused(content: bytes) -> None:
         (b'<?xml version="1.0" encoding="GBK"?><a/>', "encoding"),
         (b'<?xml version="1.0" encoding="none-such"?><a/>', "encoding"),
         (b"<a>" * 40 + b"</a>" * 40, "nested more than 32 levels deep"),
+        (b"<a>" + b"<b/>" * 2_000_000 + b"</a>", "more than 2,000,000 elements"),
+        (b"<a><b>" + b"x" * 3_000_000 + b"</b></a>", "line 1: <b> has a text of more than 1,048,576 letters"),
     ],
 )
 def test_invalid_file_is_reported(content: bytes, problem: str) -> None:

@@ -12,6 +12,8 @@ from hkd.coco.parsing.values import LARGEST_COORDINATE, shown
 from hkd.data.conversion.values import decimal
 from hkd.data.conversion.xml_file import XmlElement, XmlError, read_xml
 
+_LARGEST_BYTES = 1 << 24
+"""Files of one image have a few kilobytes."""
 Corners = Literal["pixels", "edges", "edges-from-1"]
 """What ``xmin``, ``ymin``, ``xmax`` and ``ymax`` mean.
 
@@ -60,7 +62,7 @@ class VocFile:
 def read_voc_file(path: Path, where: str, problems: list[str]) -> VocFile | None:
     """Read a file; None, with entries in ``problems`` that start with ``where``, if it is invalid."""
     try:
-        root = read_xml(path)
+        root = read_xml(path, _LARGEST_BYTES)
     except OSError as error:
         problems.append(f"{where}: cannot be read ({error.strerror})")
         return None

@@ -28,7 +28,7 @@ from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.random_split import divide_at_random
 from hkd.data.conversion.splits import Split, choose_splits, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary
-from hkd.data.conversion.text_file import read_lines
+from hkd.data.conversion.text_file import PROBLEMS_PER_FILE, read_lines
 from hkd.data.conversion.values import ImageSizes, hidden_files_note
 from hkd.data.conversion.writing import write_splits
 from hkd.data.sources.yolo.config import YoloConfig, read_config
@@ -124,7 +124,13 @@ def convert(
     splits_read = []
     for name, entry in choose_splits(entries, chosen_splits, problems).items():
         assert config is not None
-        found = images_of_split(root, config, name, entry, problems)
+        found_problems: list[str] = []
+        found = images_of_split(root, config, name, entry, found_problems)
+        if found_problems and not found.images and name != "train" and "train" in entries and not chosen_splits:
+            # Roboflow's data.yaml names splits that were not exported.
+            notes.append(Note("splits_missing", 1, f"left out: {found_problems[0]}", split=name))
+            continue
+        problems += found_problems
         data = _SplitData(name, hidden=found.hidden, moved=found.moved)
         for image in track_progress(found.images, f"Reading {name}", shown=progress):
             _read_image(root, image, config, data, sizes, problems)
@@ -167,9 +173,12 @@ def _read_image(
     if is_beside:
         data.beside.append(label.as_posix())
     seen: set[LabelRow] = set()
+    num_problems = len(problems)
     for number, line in enumerate(read_lines(root / label, label.as_posix(), problems), 1):
         if not line.strip():
             continue
+        if len(problems) - num_problems == PROBLEMS_PER_FILE:
+            break
         where = f"{label.as_posix()}, line {number}"
         row = parse_row(line, config.keypoints)
         if isinstance(row, LabelRow) and row.class_id not in config.names:

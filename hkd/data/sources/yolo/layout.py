@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from hkd.coco.parsing.values import shown
 from hkd.data.conversion.splits import split_of_folders
@@ -43,6 +43,7 @@ def images_of_split(root: Path, config: YoloConfig, name: str, entry: object, pr
     """The images of one split; ``entry`` is a folder, a list of images in a text file, or a list of these."""
     found = ImageSet()
     images: set[Path] = set()
+    num_problems = len(problems)
     where = f"{config.file}: {name}"
     for part in entry if isinstance(entry, list) else [entry]:
         place = _inside(root, config.base, part, found.moved) if isinstance(part, str) else None
@@ -59,7 +60,7 @@ def images_of_split(root: Path, config: YoloConfig, name: str, entry: object, pr
             images |= _listed(root, config.base, place, found, problems)
         else:
             images.add(place)
-    if not images and not problems:
+    if not images and len(problems) == num_problems:
         problems.append(f"{where} ({shown(entry)}) holds no image")
     found.images = sorted(images)
     return found
@@ -68,17 +69,28 @@ def images_of_split(root: Path, config: YoloConfig, name: str, entry: object, pr
 def _listed(root: Path, base: object, file: Path, found: ImageSet, problems: list[str]) -> set[Path]:
     images = set()
     list_name = file.relative_to(root).as_posix()
+    absent: list[str] = []
+    num_lines = 0
     for number, line in enumerate(read_lines(file, list_name, problems), 1):
         text = line.strip()
         if not text:
             continue
+        num_lines += 1
+        num_moved = len(found.moved)
         image = _inside(root, base, text, found.moved, file.parent)
-        if image is None or not image.is_file():
-            problems.append(f"{list_name}, line {number}: found no image {text[:80]!r} in the data set's folder")
+        is_moved = len(found.moved) > num_moved
+        # Of two lines with the same end, at most one means this file.
+        if image is None or not image.is_file() or (is_moved and image in images):
+            absent.append(f"line {number}, {text[:80]!r}")
         elif is_hidden(image.relative_to(root)):
             found.hidden.append(image.relative_to(root).as_posix())
         else:
             images.add(image)
+    if absent:
+        problems.append(
+            f"{list_name}: {len(absent):,} of {num_lines:,} lines name no image in the data set's folder (first:"
+            f" {absent[0]}); add the images, or remove the lines"
+        )
     return images
 
 
@@ -86,7 +98,8 @@ def _inside(root: Path, base: object, name: str, moved: list[str], beside: Path 
     """Path that ``name`` refers to; ``None`` unless it exists inside ``root``.
 
     Exported files often start with ``../`` although they mean the data set's folder; YOLO accepts that, too. Files from
-    another machine state a path of that machine, of which the end is looked for.
+    another machine state a path of that machine, of which the end is looked for: two parts at least, because
+    ``images`` alone may be any folder of images.
     """
     top = Path(os.path.abspath(root))  # noqa: PTH100 (resolve would follow links, which may point elsewhere)
     starts = [top / base, top] if isinstance(base, str) else [top]
@@ -98,15 +111,20 @@ def _inside(root: Path, base: object, name: str, moved: list[str], beside: Path 
             if place is not None:
                 return root / place
     parts = PurePosixPath(name).parts[-_MOST_PARTS:]
-    for first in range(1, len(parts)):
-        if parts[first - 1] == "..":
+    is_list = PurePosixPath(name).suffix.lower() == ".txt"  # darknet's data/train.txt
+    for first in range(1, len(parts) - (0 if is_list else 1)):
+        if parts[first] == "..":
             continue
         for start in starts:
             place = _existing(top, start, "/".join(parts[first:]))
-            if place is not None:
+            if place is not None and ((root / place).is_file() or _is_absolute(name)):
                 moved.append(f"{name} -> {place.as_posix()}")
                 return root / place
     return None
+
+
+def _is_absolute(name: str) -> bool:
+    return name.startswith("/") or PureWindowsPath(name).drive != ""
 
 
 def _existing(top: Path, start: Path, name: str) -> Path | None:

@@ -218,6 +218,36 @@ def test_split_without_any_label_file_is_refused(root: Path) -> None:
     assert "--split" in sentence
 
 
+@pytest.mark.parametrize("entry", ["../valid/images", "images/empty", "gone.txt", "lost.txt"])
+def test_validation_split_that_was_not_exported_is_left_out_and_named(root: Path, tmp_path: Path, entry: str) -> None:
+    (root / "images/empty").mkdir()
+    (root / "lost.txt").write_text("images/x.jpg\n")
+    _configure(root, val=entry)
+    summary = convert(root, tmp_path / "out", progress=False)
+    assert [path.name for path in summary.paths] == ["train.json"]
+    (note,) = [note for note in summary.notes if note.kind == "splits_missing"]
+    assert note.split == "validation"
+    assert entry in note.sentence
+    # Chosen, it is an error.
+    with pytest.raises(AnnotationError, match="validation|lost.txt"):
+        convert(root, tmp_path / "out2", chosen_splits=["validation"], progress=False)
+
+
+def test_paths_of_another_machine_are_found_by_their_ends(root: Path, tmp_path: Path) -> None:
+    (root / "train.txt").write_text("/home/me/street/images/train/a.jpg\nC:\\street\\images\\train\\night\\b.png\n")
+    _configure(root, path="/content/drive/street", train="/content/drive/street/train.txt")
+    summary = convert(root, tmp_path / "out", progress=False)
+    assert summary.images == 3
+    (note,) = [note for note in summary.notes if note.kind == "images_found_elsewhere" and note.split == "train"]
+    assert note.count == 3
+
+
+def test_end_of_a_path_that_fits_two_lines_is_not_used(root: Path) -> None:
+    (root / "train.txt").write_text("/day/images/train/a.jpg\n/night/images/train/a.jpg\n")
+    _configure(root, train="train.txt")
+    assert "train.txt: 1 of 2 lines name no image" in _problem(root)
+
+
 def test_chosen_splits_alone_are_read(root: Path, tmp_path: Path) -> None:
     (root / "labels/val/c.txt").write_text("no label")
     summary = convert(root, tmp_path / "out", chosen_splits=["train"], progress=False)
@@ -283,9 +313,12 @@ def test_person_beside_pedestrian_is_asked_about(root: Path, tmp_path: Path) -> 
         ({"path": "../secret", "train": "a"}, 'train is "a"; it must name'),
         ({"train": {"a": 1}}, 'train is {"a": 1}; it must name'),
         ({"train": ["images/train", 5]}, "train is 5; it must name"),
-        ({"train": "here.txt"}, "here.txt, line 1: found no image '.' in the data set's folder"),
+        ({"train": "here.txt"}, "here.txt: 1 of 1 lines name no image in the data set's folder (first: line 1, '.')"),
         ({"train": "empty.txt"}, 'data.yaml: train ("empty.txt") holds no image'),
-        ({"train": "list.txt"}, "list.txt, line 2: found no image '../secret/a.jpg' in the data set's folder"),
+        (
+            {"train": "list.txt"},
+            "list.txt: 1 of 2 lines name no image in the data set's folder (first: line 2, '../sec",
+        ),
     ],
 )
 def test_malformed_config_is_reported(root: Path, changes: dict[str, Any], problem: str) -> None:
