@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -333,7 +334,10 @@ def plain_yolo_places(labels: bytes) -> Any:
         images = []
         boxes = []
         for key in ("train", "val", "test"):
-            for name in folders[said[key].strip("./")] if said.get(key) else ():
+            place = os.path.normpath(said[key].removeprefix("../")) if said.get(key) else ""
+            if place and place not in folders and key == "train":
+                raise MalformedError(f"there is no {place}")
+            for name in folders.get(place, ()):  # other splits may not have been exported
                 images.append((f"images/{name}.jpg", 200, 120))
                 boxes += _plain_shares(labels, f"images/{name}.jpg", people)
         return images, boxes
