@@ -156,7 +156,12 @@ def test_mutated_yolo_image_list(tmp_path: Path) -> None:
     def check(content: bytes) -> Outcome:
         expected = plain_yolo_labels(LABELS.encode())
         return check_conversion(
-            root, file, content, ("yolo",), lambda _: expected(LABELS.encode()), r"line \d|holds no image|data.yaml"
+            root,
+            file,
+            content,
+            ("yolo", "--split", "train", "--split", "validation"),
+            lambda _: expected(LABELS.encode()),
+            r"line \d|holds no image|data.yaml",
         )
 
     tally = fuzz(broken_text(file.read_bytes()), check, 30)
