@@ -17,10 +17,13 @@ TINY_DETECTOR = ("width_multiplier=0.125", "pyramid_channels=8", "head_channels=
 TINY_TRAINING = ("total_epochs=1", "batch_size=4", "sampled_anchors_per_image=16", "sampled_regions_per_image=8")
 TINY = (
     *(f"{detector}.{setting}" for detector in ("student", "teacher") for setting in TINY_DETECTOR),
-    *(f"{section}training.{setting}" for section in ("", "teacher.") for setting in TINY_TRAINING),
-    "teacher.init_from_synthetic=null",
-    "training.device=cpu",
-    "teacher.training.device=cpu",
+    *(
+        f"{section}.{setting}"
+        for section in ("training", "teacher.training", "teacher.init_from_synthetic")
+        for setting in (*TINY_TRAINING, "device=cpu")
+    ),
+    "data.synthetic.train_images=4",
+    "data.synthetic.validation_images=2",
 )
 
 
