@@ -14,6 +14,7 @@ from hkd.commands.outputs import output_problems
 from hkd.commands.parsing import (
     CommandError,
     Commands,
+    add_category_names,
     add_command,
     integer_between,
     non_negative_integer,
@@ -59,20 +60,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         "file (image,x,y,width,height,score), or MOTChallenge's; see docs/evaluation.md. NAME is used in tables and "
         "legends (default: name of the file)",
     )
-    evaluate.add_argument(
-        "--person",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="name of a category of people in the ground truth; repeatable (default: pedestrian or person)",
-    )
-    evaluate.add_argument(
-        "--ignore-category",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="name of a category whose boxes are ignore regions; repeatable. Boxes of other categories are not read",
-    )
+    add_category_names(evaluate)
     evaluate.add_argument(
         "--protocol",
         default="citypersons",

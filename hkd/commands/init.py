@@ -10,6 +10,7 @@ from pathlib import Path
 from hkd.commands.parsing import (
     DEFAULT_MAX_MEGAPIXELS,
     Commands,
+    add_category_names,
     add_command,
     add_max_megapixels,
     non_negative_integer,
@@ -57,20 +58,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         help="folder in or below which the images are (default: info.image_root, or the folder of FILE)",
     )
     init.add_argument("--validation", type=Path, metavar="FILE", help="COCO-style JSON of the validation images")
-    init.add_argument(
-        "--person",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="name of a category of people; repeatable (default: pedestrian or person)",
-    )
-    init.add_argument(
-        "--ignore-category",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="name of a category of ignore regions, besides those named so; repeatable",
-    )
+    add_category_names(init)
     init.add_argument(
         "--out", type=Path, default=DEFAULT_OUT, metavar="OUT", help=f"folder of the results (default: {DEFAULT_OUT})"
     )

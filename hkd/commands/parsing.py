@@ -96,6 +96,24 @@ def parse_number(text: str) -> float | None:
         return None
 
 
+def add_category_names(parser: argparse.ArgumentParser) -> None:
+    """Add ``--person`` and ``--ignore-category``, the names of :class:`hkd.coco.categories.CategoryNames`."""
+    parser.add_argument(
+        "--person",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name of a category of people in the annotations; repeatable (default: pedestrian or person)",
+    )
+    parser.add_argument(
+        "--ignore-category",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name of a category whose boxes are ignore regions; repeatable. Boxes of other categories are not read",
+    )
+
+
 def add_max_megapixels(parser: argparse.ArgumentParser, default: float | None) -> None:
     """Add ``--max-megapixels``; ``default`` None: as the configuration has it."""
     parser.add_argument(
