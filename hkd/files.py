@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from stat import S_ISDIR
+from stat import S_ISDIR, S_ISREG
 from typing import Any, BinaryIO
 
 from hkd.bounded_files import read_bounded
@@ -98,6 +98,19 @@ def remove_leftovers(path: Path, *, min_age_seconds: float = 0.0) -> None:
             if is_leftover(entry, path):
                 with suppress(OSError):
                     _remove_own(entry, min_age_seconds)
+
+
+def remove_irregular(path: Path) -> None:
+    """Remove what is in place of a file: a symbolic link, which is not followed, a folder, a pipe or a device.
+
+    For files of a cache: :func:`write_atomically` would write into a pipe or device.
+    """
+    with suppress(FileNotFoundError):
+        mode = path.lstat().st_mode
+        if S_ISDIR(mode):
+            shutil.rmtree(path)
+        elif not S_ISREG(mode):
+            path.unlink()
 
 
 def write_atomically(path: Path, content: str | bytes, *, durable: bool = False) -> None:

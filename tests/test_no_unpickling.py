@@ -14,8 +14,10 @@ from tests.conftest import REPOSITORY
 PACKAGES = ("hkd", "sweeps", "analysis", "benchmarks")
 FORBIDDEN_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle"}
 FORBIDDEN_BUILTINS = {"eval", "exec", "compile", "__import__"}
-FORBIDDEN_METHODS = {"get_pickled_error", "read_pickle", "to_pickle", "unsafe_load", "full_load"}
+FORBIDDEN_METHODS = {"get_pickled_error", "load_model", "read_pickle", "to_pickle", "unsafe_load", "full_load"}
 # What must be said at each call, because the libraries' defaults differ between versions.
+FORBIDDEN_FUNCTIONS = {"os.system", "torch.hub.load", "torch.jit.load", "torch.compile"}
+"""``torch.compile`` runs code that it cached in /tmp/torchinductor_USER, which another user can create first."""
 REQUIRED_ARGUMENTS = {("torch", "load"): ("weights_only", True), ("np", "load"): ("allow_pickle", False)}
 SAFE_YAML = {"SafeLoader", "CSafeLoader", "_Loader"}
 """``_Loader`` is the sub-class of ``SafeLoader`` in hkd/config_files."""
@@ -46,6 +48,10 @@ def _call_problem(call: ast.Call) -> str | None:
     owner = function.value.id if isinstance(function.value, ast.Name) else ""
     if function.attr in FORBIDDEN_METHODS:
         return function.attr
+    if ast.unparse(function) in FORBIDDEN_FUNCTIONS:
+        return ast.unparse(function)
+    if any(argument.arg == "shell" for argument in call.keywords):
+        return "a command for a shell"
     if (owner, function.attr) in REQUIRED_ARGUMENTS:
         name, value = REQUIRED_ARGUMENTS[owner, function.attr]
         given = {argument.arg: argument.value for argument in call.keywords}.get(name)
@@ -85,6 +91,11 @@ def test_no_module_executes_what_it_reads(package: str) -> None:
         "yaml.load(text)",
         "trial.get_pickled_error()",
         "frame.read_pickle(path)",
+        "mlflow.pytorch.load_model(uri)",
+        "torch.hub.load(name)",
+        "torch.compile(model)",
+        "os.system(command)",
+        "subprocess.run(command, shell=True)",
     ],
 )
 def test_each_way_to_execute_input_is_found(source: str) -> None:

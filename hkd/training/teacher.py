@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from filelock import FileLock
 from hkd.config import DataConfig, DetectorConfig, DistillationConfig, TeacherConfig, TrialConfig
 from hkd.config_files.parsing import config_hash
 from hkd.data.prepare import PreparedData, prepare_data, scenes_hash
-from hkd.files import read_record, write_json
+from hkd.files import read_record, remove_irregular, write_json
 from hkd.inference.store_detection import evaluate_detector
 from hkd.metric_names import PEAK_MEMORY_BYTES, UTILISATION
 from hkd.models.build import build_detector
@@ -41,6 +43,10 @@ _SHAPELESS_SETTINGS = ("anchor_sizes", "anchor_aspect_ratios", "canonical_region
 
 class TeacherError(ValueError):
     """The configuration has no teacher."""
+
+
+class TeacherCacheError(ValueError):
+    """The folder of a teacher cannot be created or locked."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ def prepare_teacher(
 
     Raises:
         TeacherError: ``config.teacher`` is null.
+        TeacherCacheError: its folder in the cache cannot be created or locked.
         CheckpointError: ``checkpoint`` or ``init_from`` is unreadable or of another architecture. Nothing was trained.
         NonFiniteLossError: the training diverged.
         BatchTooLargeError: the training does not fit the memory.
@@ -86,8 +93,9 @@ def prepare_teacher(
     prepared = find_teacher(config, data, cache_dir)
     if prepared is not None:
         return prepared
-    create_own_folder(folder, _CACHE_SETTING)
-    with FileLock(folder / "lock"):
+    with _locked(folder):
+        for name in (_SUMMARY_FILE, _WEIGHTS_FILE, STATE_FILE, LOG_FILE):
+            remove_irregular(folder / name)
         # Another process may have trained it while this one waited for the lock.
         if _read_prepared(folder, teacher) is None:
             if teacher.checkpoint is not None:
@@ -163,6 +171,24 @@ def _teacher_of(config: TrialConfig) -> TeacherConfig:
 
 def _folder(config: TrialConfig, data: PreparedData, cache_dir: Path) -> Path:
     return cache_dir / "teachers" / _key(config, data)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Create the folder of a teacher and lock it."""
+    lock = FileLock(folder / "lock")
+    try:
+        create_own_folder(folder, _CACHE_SETTING)
+        lock.acquire()
+    except OSError as error:
+        raise TeacherCacheError(
+            f"the teacher's folder '{folder}' cannot be used ({error.strerror or error}); remove it, or name another "
+            f"folder ({_CACHE_SETTING})"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _key(config: TrialConfig, data: PreparedData) -> str:

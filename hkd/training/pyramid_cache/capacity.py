@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from hkd.files import read_record, write_atomically
+from hkd.files import open_replacement, read_record
 from hkd.own_folders import create_own_folder
 
 PLAN_FILE = "plan.json"
@@ -98,7 +98,7 @@ def _entries(folder: Path) -> _Entries:
     present, plan = sum(_size(path) for path in folder.glob("*/*")), folder / PLAN_FILE
     try:
         planned, used_at = int(read_record(plan)["bytes"]), plan.stat().st_mtime
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         planned, used_at = 0, 0.0  # partially removed: evicted first
     return _Entries(folder, present, planned, used_at, _is_in_use(folder))
 
@@ -131,7 +131,8 @@ def start_use(folder: Path, planned_bytes: int) -> FileLock:
     entries = _entries(folder)
     if entries.is_in_use:
         planned_bytes = max(planned_bytes, entries.planned_bytes)
-    write_atomically(folder / PLAN_FILE, json.dumps({"bytes": planned_bytes}))
+    with open_replacement(folder / PLAN_FILE) as file:
+        file.write(json.dumps({"bytes": planned_bytes}).encode())
     user = FileLock(folder / "users" / f"{os.getpid()}-{secrets.token_hex(4)}", thread_local=False)
     user.acquire()
     return user
