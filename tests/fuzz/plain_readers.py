@@ -246,6 +246,29 @@ def plain_kaist_xml(content: bytes) -> Found:
     return [(name, 640, 512)], boxes
 
 
+def plain_kaist_json(content: bytes) -> Found:
+    """Frames of the benchmark's JSON that are in ``test-all-20``."""
+    document = plain_json(content)
+    names = {one["id"]: one["name"] for one in document["categories"]}
+    _unique([one["id"] for one in document["categories"]])
+    _unique([one["id"] for one in document["images"]])
+    images = {}
+    for one in document["images"]:
+        match = re.fullmatch(r"set(\d\d)/V(\d{3})/I(\d{5})", one["im_name"])
+        if match is None:
+            raise MalformedError(f"{one['im_name']!r} names no frame")
+        if 6 <= int(match[1]) <= 11 and int(match[3]) % 20 == 19:
+            images[one["id"]] = f"images/set{match[1]}/V{match[2]}/visible/I{match[3]}.jpg"
+    boxes: list[Box] = []
+    for one in document["annotations"]:
+        label = names[one["category_id"]].lower()
+        ignored = int(bool(one.get("ignore")) or label != "person")
+        share = (1.0, 0.75, 0.25)[int(one["occlusion"])]
+        if one["image_id"] in images:
+            boxes.append((images[one["image_id"]], one["bbox"], ignored, share, label))
+    return [(name, 640, 512) for name in images.values()], boxes
+
+
 def plain_kaist_text(content: bytes) -> Found:
     """Objects of the frame ``set06_V000_I00019`` in text; column "occluded" is a level."""
     found = []

@@ -19,6 +19,7 @@ from tests.fuzz.plain_readers import (
     plain_crowdhuman,
     plain_eurocity,
     plain_json,
+    plain_kaist_json,
     plain_official_citypersons,
 )
 from tests.fuzz.running import REFUSED, Outcome, Tally, check_conversion, fuzz
@@ -111,6 +112,17 @@ FRAME: dict[str, Any] = {
         },
         {"identity": "pedestrian", "x0": 150, "y0": 10, "x1": 180, "y1": 80, "tags": ["reflection"], "children": []},
     ],
+}
+KAIST: dict[str, Any] = {
+    "images": [
+        {"id": 0, "im_name": "set06/V000/I00019", "height": 512, "width": 640},
+        {"id": 1, "im_name": "set07/V001/I00039", "height": 512, "width": 640},
+    ],
+    "annotations": [
+        {"id": 0, "image_id": 0, "category_id": 1, "bbox": [476, 224, 18, 60], "occlusion": 1, "ignore": 0},
+        {"id": 1, "image_id": 1, "category_id": 3, "bbox": [76, 224, 18, 60], "occlusion": 2, "ignore": 1},
+    ],
+    "categories": [{"id": 1, "name": "person"}, {"id": 3, "name": "people"}],
 }
 PERSON: dict[str, Any] = {
     "fbox": [10, 20, 40, 90],
@@ -214,6 +226,21 @@ def test_mutated_new_caltech_json(tmp_path: Path) -> None:
         return check_conversion(root, file, content, command, plain_caltech_json, RECORD)
 
     _some_of_each(fuzz(broken_json(NEW_CALTECH), check, 70))
+
+
+def test_mutated_kaist_json(tmp_path: Path) -> None:
+    root = tmp_path / "kaist"
+    root.mkdir()
+    file = root / "kaist_annotations_test20.json"
+    file.write_text(json.dumps(KAIST))
+
+    def check(content: bytes) -> Outcome:
+        record = f"{RECORD}|the lists|none of the .* annotated frames"
+        return check_conversion(
+            root, file, content, ("kaist", "--annotations-only"), plain_kaist_json, record, named="kaist"
+        )
+
+    _some_of_each(fuzz(broken_json(KAIST), check, 90))
 
 
 def test_mutated_eurocity_labels(tmp_path: Path) -> None:

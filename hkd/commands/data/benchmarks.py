@@ -190,9 +190,9 @@ def _add_kaist(data_sets: Commands[argparse.ArgumentParser]) -> None:
         """\
         Convert one modality of KAIST's frames: every second of sets 00 to 05 for training (train-all-02) and every
         20th of sets 06 to 11 for testing (test-all-20), or those of your lists. Annotations are the XML or text files
-        of the original, sanitized, improved or paired release. Boxes with another label than "person" are ignored.
-        Levels of occlusion become vis_ratio 1 (none), 0.75 (partial) and 0.25 (heavy), which the protocol kaist of
-        `hkd evaluate` separates.""",
+        of the original, sanitized, improved or paired release, or kaist_annotations_test20.json. Boxes with another
+        label than "person" are ignored. Levels of occlusion become vis_ratio 1 (none), 0.75 (partial) and 0.25
+        (heavy), which the protocol kaist of `hkd evaluate` separates.""",
         "folder that contains, in any sub-folder, setNN/VNNN/{visible,lwir}/INNNNN.jpg and the annotations",
         """\
         hkd data kaist --root kaist-cvpr15 --annotations annotations-xml-15 --out o
@@ -207,8 +207,8 @@ def _add_kaist(data_sets: Commands[argparse.ArgumentParser]) -> None:
         action="append",
         default=[],
         metavar="FOLDER",
-        help="folder in ROOT whose annotations are read; repeatable, and needed only if several annotate the same"
-        " frames",
+        help="folder (or JSON file) in ROOT whose annotations are read; repeatable, and needed only if several annotate"
+        " the same frames",
     )
     for name, default in (("train", "every second frame of sets 00 to 05"), ("test", "every 20th of sets 06 to 11")):
         parser.add_argument(

@@ -28,6 +28,7 @@ from hkd.data.conversion.writing import write_splits
 from hkd.data.sources.caltech.bbgt import read_bbgt
 from hkd.data.sources.caltech.files import FrameKey, frame_name
 from hkd.data.sources.caltech.vbb import VideoObject
+from hkd.data.sources.kaist.benchmark_json import FILE_PATTERN
 from hkd.data.sources.kaist.files import KaistFiles, Modality, find_files
 from hkd.data.sources.kaist.frame_lists import TEST_STEP, TRAIN_STEP, is_test_frame, is_train_frame, read_frame_list
 from hkd.data.sources.kaist.xml_annotations import FRAME_HEIGHT, FRAME_WIDTH, HEAVY_OCCLUSION, read_frame_xml
@@ -53,7 +54,7 @@ def convert(
     """Write ``train.json`` and ``test.json`` to ``out``, for the sets that are annotated.
 
     Image ids start from 1 in each file, sorted by set, video and frame; they are the image numbers of the benchmark's
-    results files (``det-test-all.txt``). Images stay where they are.
+    results files (``det-test-all.txt``). Ids of the benchmark's JSON are kept. Images stay where they are.
 
     Args:
         root: Folder of the data set, see :mod:`hkd.data.sources.kaist.files`.
@@ -74,8 +75,8 @@ def convert(
     files = find_files(root, modality, annotation_folders, problems, with_images=not annotations_only)
     if not files.annotations and not problems:
         problems.append(
-            "found no annotations: setNN/VNNN/INNNNN.xml or .txt, or setNN_VNNN_INNNNN.txt (first line '% bbGt"
-            f" version=3'), also in folders '{modality}'; name the folder of KAIST's annotations and images"
+            "found no annotations: setNN/VNNN/INNNNN.xml or .txt, setNN_VNNN_INNNNN.txt (first line '% bbGt version=3')"
+            f", also in folders '{modality}', or {FILE_PATTERN}; name the folder of KAIST's annotations and images"
         )
     notes = hidden_files_note(files.hidden)
     wanted = _wanted(files, train_list, test_list, problems, notes)
@@ -148,16 +149,29 @@ def _split(
     progress: bool,
 ) -> Split:
     split = Split(name, [], [])
-    for image_id, key in enumerate(track_progress(keys, f"Reading {name}", shown=progress), 1):
-        path = files.annotations[key]
-        is_xml = path.suffix.lower() == ".xml"
-        objects = (
-            read_frame_xml(path, problems) if is_xml else read_bbgt(path, problems, largest_occlusion=HEAVY_OCCLUSION)
-        )
+    ids = _image_ids(keys, files)
+    for image_id, key in zip(ids, track_progress(keys, f"Reading {name}", shown=progress), strict=True):
+        objects = _objects(key, files, problems)
         file_name = _file_name(files.images, key, root, modality)
         split.images.append({"id": image_id, "file_name": file_name, "height": FRAME_HEIGHT, "width": FRAME_WIDTH})
         split.annotations.extend(_annotation(image_id, found) for found in objects)
     return split
+
+
+def _image_ids(keys: Sequence[FrameKey], files: KaistFiles) -> list[int]:
+    """Those of the JSON file, if all frames are in one; else from 1."""
+    paths = {files.annotations[key] for key in keys}
+    document = files.documents.get(paths.pop()) if len(paths) == 1 else None
+    return [document[key].image_id for key in keys] if document is not None else list(range(1, len(keys) + 1))
+
+
+def _objects(key: FrameKey, files: KaistFiles, problems: list[str]) -> tuple[VideoObject, ...]:
+    path = files.annotations[key]
+    if path in files.documents:
+        return files.documents[path][key].objects
+    if path.suffix.lower() == ".xml":
+        return read_frame_xml(path, problems)
+    return read_bbgt(path, problems, largest_occlusion=HEAVY_OCCLUSION)
 
 
 def _file_name(images: Mapping[FrameKey, Path], key: FrameKey, root: Path, modality: Modality) -> str:

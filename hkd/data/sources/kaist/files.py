@@ -5,10 +5,11 @@ Below ROOT, in any folder, these are found (NN: set, NNN: video, NNNNN: frame, c
 - images: ``setNN/VNNN/{visible,lwir}/INNNNN.jpg`` as published, ``{visible,lwir}/setNN_VNNN_INNNNN.png`` and
   ``setNN_VNNN_INNNNN_{visible,lwir}.png``;
 - annotations: ``setNN/VNNN/INNNNN.xml`` (annotations-xml-new, -sanitized, -15), ``setNN/VNNN/INNNNN.txt``,
-  ``setNN_VNNN_INNNNN.txt`` (sanitized, improved), and ``setNN/VNNN/{visible,lwir}/INNNNN.txt`` (KAIST-Paired).
+  ``setNN_VNNN_INNNNN.txt`` (sanitized, improved), ``setNN/VNNN/{visible,lwir}/INNNNN.txt`` (KAIST-Paired), and
+  ``kaist_annotations*.json`` (improved test annotations, of the benchmark's Python evaluation).
 
-An *annotation folder* is what holds the ``setNN`` of one such collection. Several are read together if no frame is in
-two of them, as those of the sanitized training and the improved test annotations.
+An *annotation folder* is what holds the ``setNN`` of one such collection, or the JSON file. Several are read together
+if no frame is in two of them, as those of the sanitized training and the improved test annotations.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal, get_args
 
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.data.conversion.folders import files_below
 from hkd.data.sources.caltech.bbgt import starts_as_bbgt
 from hkd.data.sources.caltech.files import IMAGE_SUFFIXES, FrameKey, frame_of_path
+from hkd.data.sources.kaist.benchmark_json import FILE_PATTERN, BenchmarkFrame, read_benchmark_json
 from hkd.image_files.listing import is_hidden
 
 Modality = Literal["visible", "lwir"]
@@ -34,7 +37,9 @@ class KaistFiles:
     """The files of one modality."""
 
     annotations: Mapping[FrameKey, Path]
-    """XML or text of each frame."""
+    """XML or text of each frame, or the JSON file of many."""
+    documents: Mapping[Path, Mapping[FrameKey, BenchmarkFrame]]
+    """Content of each JSON file."""
     images: Mapping[FrameKey, Path]
     hidden: tuple[str, ...]
     """Files that were not looked at, because they are hidden or backups."""
@@ -55,13 +60,21 @@ def find_files(
     folders: dict[Path, dict[FrameKey, Path]] = {}
     images: dict[FrameKey, Path] = {}
     hidden: list[str] = []
+    documents: dict[Path, dict[FrameKey, BenchmarkFrame]] = {}
     for path in files_below(root):
         suffix = path.suffix.lower()
         is_image = suffix in IMAGE_SUFFIXES
-        if not is_image and suffix not in _ANNOTATION_SUFFIXES:
+        is_document = path.match(FILE_PATTERN)
+        if not is_image and not is_document and suffix not in _ANNOTATION_SUFFIXES:
             continue
         if is_hidden(path.relative_to(root)):
             hidden.append(path.relative_to(root).as_posix())
+            continue
+        if is_document:
+            try:
+                documents[path] = read_benchmark_json(path)
+            except AnnotationError as error:
+                problems += error.located_problems
             continue
         found_modality, named = _modality(path)
         key = frame_of_path(named, MODALITIES)
@@ -73,7 +86,8 @@ def find_files(
             _add(images, key, path, problems)
     # Labels of YOLO have the same names; one file shows the format of a folder.
     kinds = {folder: frames for folder, frames in folders.items() if _are_annotations(next(iter(frames.values())))}
-    return KaistFiles(_annotations(kinds, root, chosen_folders, problems), images, tuple(hidden))
+    kinds |= {path: dict.fromkeys(frames, path) for path, frames in documents.items()}
+    return KaistFiles(_annotations(kinds, root, chosen_folders, problems), documents, images, tuple(hidden))
 
 
 def _modality(path: Path) -> tuple[str | None, Path]:

@@ -40,7 +40,7 @@ def read_frame_list(path: Path) -> list[FrameKey]:
         lines = read_input(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise AnnotationError(["it is not UTF-8 text; name a list of frames"], str(path)) from error
-    keys = [(number, _frame(line.strip())) for number, line in enumerate(lines, 1) if line.strip()]
+    keys = [(number, frame_of_name(line.strip())) for number, line in enumerate(lines, 1) if line.strip()]
     problems = [
         f"line {number}: found {shown(lines[number - 1][:80])}; it must be a frame, as set00/V000/I00001"
         for number, key in keys
@@ -54,8 +54,9 @@ def read_frame_list(path: Path) -> list[FrameKey]:
     return sorted(key for _, key in keys if key is not None)
 
 
-def _frame(line: str) -> FrameKey | None:
-    path = PurePosixPath(line.replace("\\", "/"))
+def frame_of_name(name: str) -> FrameKey | None:
+    """Frame of a name as in lists of frames; ``None`` for others."""
+    path = PurePosixPath(name.replace("\\", "/"))
     is_image = path.suffix.lower() in (".jpg", ".jpeg", ".png", ".xml", ".txt")
     return frame_of_path(Path(path if is_image else f"{path}.jpg"), ("visible", "lwir"))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -284,3 +286,69 @@ def test_results_file_of_the_benchmark_is_evaluated(tmp_path: Path) -> None:
     assert reasonable.num_ground_truth == 2
     # The false positive is at 1/2 FPPI: miss rate 1 at the seven points below, then 1/2 at 0.5623 and 1.
     assert reasonable.log_average_miss_rate == pytest.approx(0.5 ** (2 / 9))
+
+
+def _benchmark_json() -> dict[str, Any]:
+    """As kaist_annotations_test20.json has it, with two frames."""
+    common = {"image_id": 0, "category_id": 1, "bbox": [476, 224, 18, 60], "height": 60, "occlusion": 0, "ignore": 0}
+    return {
+        "info": {"dataset": "KAIST Multispectral Pedestrian Benchmark"},
+        "info_improved": {},
+        "images": [
+            {"id": 0, "im_name": "set06/V000/I00019", "height": 512, "width": 640},
+            {"id": 1, "im_name": "set06/V000/I00039", "height": 512, "width": 640},
+        ],
+        "annotations": [
+            {**common, "id": 0},
+            {**common, "id": 1, "occlusion": 1},
+            {**common, "id": 2, "occlusion": 2, "ignore": 1},
+            {**common, "id": 3, "image_id": 1, "category_id": 2},
+        ],
+        "categories": [{"id": 0, "name": "__ignore__"}, {"id": 1, "name": "person"}, {"id": 2, "name": "cyclist"}],
+    }
+
+
+def test_json_of_the_benchmark_is_read_with_its_ids(root: Path, tmp_path: Path) -> None:
+    (root / "kaist_annotations_test20.json").write_text(json.dumps(_benchmark_json()))
+    chosen = ["kaist_annotations_test20.json"]
+    with pytest.raises(AnnotationError, match=r"'kaist_annotations_test20.json' .2 frames.; choose with --annotations"):
+        convert(root, tmp_path / "out", progress=False)
+    summary = convert(root, tmp_path / "out", annotation_folders=chosen, annotations_only=True, progress=False)
+    read = read_annotations(summary.paths[0], check_images=False)
+    assert [(image.image_id, image.file_name) for image in read.images] == [
+        (0, "images/set06/V000/visible/I00019.jpg"),
+        (1, "images/set06/V000/visible/I00039.jpg"),
+    ]
+    assert [(one["image_id"], one["vis_ratio"], one["ignore"], one["label"]) for one in read.coco_records()] == [
+        (0, 1, 0, "person"),
+        (0, 0.75, 0, "person"),
+        (0, 0.25, 1, "person"),
+        (1, 1, 1, "cyclist"),
+    ]
+    # The first frame's image is there, the second's is not.
+    (kept,) = read_annotations(
+        convert(root, tmp_path / "out", annotation_folders=chosen, progress=False).paths[0]
+    ).images
+    assert kept.image_id == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"images": None}, 'with the lists "images", "annotations" and "categories"'),
+        ({"images": [{"id": 0, "im_name": "a.jpg"}]}, '"im_name" must be the name of a frame, .* has "a.jpg"'),
+        (
+            {"images": [{"id": i, "im_name": "set06/V000/I00019"} for i in range(2)]},
+            r'of one image, but images\[1\] .* has "set06/V000/I00019"',
+        ),
+        ({"annotations": [{"image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4], "occlusion": 0}]}, '"image_id" must'),
+        ({"annotations": [{"image_id": 0, "category_id": 9, "bbox": [1, 2, 3, 4], "occlusion": 0}]}, '"category_id" m'),
+        ({"annotations": [{"image_id": 0, "category_id": 1, "bbox": [1, 2, 3], "occlusion": 0}]}, '"bbox" must be'),
+        ({"annotations": [{"image_id": 0, "category_id": 1, "bbox": [1, 2, 3, 4]}]}, '"occlusion" must be 0 .none.'),
+    ],
+)
+def test_malformed_json_of_the_benchmark_is_reported(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
+    (tmp_path / "kaist_annotations.json").write_text(json.dumps({**_benchmark_json(), **changes}))
+    with pytest.raises(AnnotationError, match=problem) as caught:
+        convert(tmp_path, tmp_path / "out", annotations_only=True, progress=False)
+    assert all("kaist_annotations.json: " in sentence for sentence in caught.value.problems)
