@@ -43,9 +43,29 @@ def plain_rows(content: bytes, columns: int = 6) -> list[list[float]]:
     return rows
 
 
-def plain_detections_json(content: bytes) -> list[tuple[int, list[float], float]]:
-    """Image id, box and score of each record, as written."""
-    return [(one["image_id"], one["bbox"], one["score"]) for one in plain_json(content)]
+def plain_detections_json(content: bytes, ids: dict[str, int]) -> list[tuple[int, list[float], float]]:
+    """Image id, box and score of each record of category 1 with an area; ``ids`` are by the stem of the file name."""
+    people = [one for one in plain_json(content) if plain_id(one["category_id"]) == 1]
+    numbers = [plain_id(one["image_id"]) for one in people]
+    if any(number not in ids.values() for number in numbers):
+        numbers = [ids[one["image_id"].rsplit("/", 1)[-1].removesuffix(".jpg")] for one in people]
+    return [
+        (number, one["bbox"], float(one["score"]))
+        for number, one in zip(numbers, people, strict=True)
+        if has_area(one["bbox"])
+    ]
+
+
+def plain_id(value: Any) -> Any:
+    """An id, also where it is text."""
+    return int(value.split(".")[0]) if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()) else value
+
+
+def has_area(box: list[float]) -> bool:
+    """Whether a box has an area; no size may be negative."""
+    if min(box[2:]) < 0:
+        raise MalformedError(f"{box} has a negative size")
+    return min(box[2:]) > 0
 
 
 def plain_ground_truth(content: bytes) -> dict[str, Any]:
@@ -54,22 +74,24 @@ def plain_ground_truth(content: bytes) -> dict[str, Any]:
     categories = document.get("categories") or [{"id": 1, "name": "pedestrian"}]
     _unique([one["id"] for one in categories])
     people = [one["id"] for one in categories if one["name"].strip().lower() in ("person", "pedestrian")]
-    pedestrian = people[0] if people else categories[0]["id"]
+    pedestrian = plain_id(people[0] if people else categories[0]["id"])
     boxes = []
     for one in document["annotations"]:
+        if plain_id(one["category_id"]) != pedestrian or not has_area(one["bbox"]):
+            continue
         flags = [_unless_none(one.get(key), 0) for key in ("ignore", "iscrowd")]
         is_image_size = "width" in one and "height" in one
         boxes.append(
             {
-                "image_id": one["image_id"],
+                "image_id": plain_id(one["image_id"]),
                 "bbox": one["bbox"],
                 "height": one["bbox"][3] if is_image_size else _unless_none(one.get("height"), one["bbox"][3]),
                 "vis_ratio": _unless_none(one.get("vis_ratio"), _share(one.get("vis_bbox"), one["bbox"])),
-                "ignore": any(flags) or one["category_id"] != pedestrian,
+                "ignore": any(flags),
             }
         )
     return {
-        "image_ids": [image["id"] for image in document["images"]],
+        "image_ids": [plain_id(image["id"]) for image in document["images"]],
         "boxes": sorted(boxes, key=lambda one: int(one["image_id"])),
     }
 

@@ -18,7 +18,14 @@ from hkd.evaluation.formats.detection_files import read_detections
 from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.evaluation.protocols import Interval
 from tests.fuzz.breaking import broken_bytes, broken_json, broken_text
-from tests.fuzz.plain_readers import plain_detections_json, plain_ground_truth, plain_rows
+from tests.fuzz.plain_readers import (
+    has_area,
+    plain_detections_json,
+    plain_ground_truth,
+    plain_id,
+    plain_json,
+    plain_rows,
+)
 from tests.fuzz.running import MalformedError, Outcome, Tally, assert_refused, fuzz, run_hkd
 
 pytestmark = pytest.mark.thorough
@@ -38,8 +45,12 @@ TRUTH: dict[str, Any] = {
         {"id": 4, "image_id": 8, "category_id": 1, "bbox": [5, 6, 30, 70], "iscrowd": 0, "occluded": 1},
     ],
 }
+NAMES = {str(image["file_name"])[:-4]: int(image["id"]) for image in IMAGES}
 ROWS = ((3, (11, 21, 30, 60), 0.9), (3, (300, 20, 40, 90), 0.75), (5, (201, 99, 40, 100), 0.5), (8, (5, 8, 30, 69), -2))
 DETECTIONS = [{"image_id": i, "category_id": 1, "bbox": list(box), "score": score} for i, box, score in ROWS]
+MOT_ROWS = ((8, (11, 21, 30, 60), 0.9), (8, (300, 20, 40, 90), 0.75), (6, (5, 8, 30, 69), -2))
+Rows = list[tuple[int, list[float], float]]
+"""Image id, box and score of detections."""
 TEXT = "1,11,21,30,60,0.9\n1,300,20,40,90,0.75\n2,201,99,40,100,0.5\n3,5,8,30,69,-2\n"
 VIDEO = "30,11,21,30,60,0.9\n30 300 20 40 90 0.75\n31,1,1,10,10,1\n60,201,99,40,100,0.5\n"
 PROTOCOL = """\
@@ -128,8 +139,11 @@ def test_mutated_coco_results(folder: Path) -> None:
 
     def check(content: bytes) -> Outcome:
         path.write_bytes(content)
-        record = r"line \d|detections\[\d|detections must be a list|not valid JSON \(|is repeated in the object"
-        return _held_to_plain_detections(folder, path, record, lambda: plain_detections_json(content))
+        record = (
+            r"line \d|detections\[\d|detections must be a list|not valid JSON \(|is repeated in the object|"
+            r"of \d detections"  # their categories
+        )
+        return _held_to_plain_detections(folder, path, record, lambda: plain_detections_json(content, NAMES))
 
     _some_of_each(fuzz(broken_json(DETECTIONS), check, 90))
 
@@ -140,7 +154,10 @@ def test_mutated_detection_text_file(folder: Path) -> None:
     def check(content: bytes) -> Outcome:
         path.write_bytes(content)
         ids = [image["id"] for image in IMAGES]
-        plain = lambda: [(ids[int(row[0]) - 1], row[1:5], row[5]) for row in plain_rows(content)]  # noqa: E731
+
+        def plain() -> Rows:
+            return [(ids[int(row[0]) - 1], row[1:5], row[5]) for row in plain_rows(content) if has_area(row[1:5])]
+
         return _held_to_plain_detections(folder, path, r"line \d|\(byte \d", plain)
 
     _some_of_each(fuzz(broken_text(TEXT.encode()), check, 90))
@@ -157,6 +174,7 @@ def test_mutated_caltech_detection_folders(folder: Path) -> None:
             found = plain_rows(content)
             rows.extend(({30: 3, 60: 5}[int(row[0])], row[1:5], row[5]) for row in found if row[0] in (30, 60))
             between = len(found) - len(rows)
+            rows[:] = [row for row in rows if has_area(row[1])]
             # What is on other frames is counted.
             assert not between or f"{between} of {len(found) + 1} detections are on frames that the" in outcome.out
             return [*rows, (8, [5.0, 8.0, 30.0, 69.0], -2.0)]
@@ -171,13 +189,88 @@ def test_mutated_caltech_detection_folders(folder: Path) -> None:
     _some_of_each(tally)
 
 
+def test_mutated_files_of_frames(folder: Path) -> None:
+    root = folder / "frames"
+    path = root / "set06" / "V000" / "I00029.txt"
+    for name in ("set06/V000/I00059.txt", "set07/V001/I00029.txt", "set06/V000/I00029.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("")
+
+    def check(content: bytes) -> Outcome:
+        path.write_bytes(content)
+
+        def plain() -> Rows:
+            return [(3, row[:4], row[4]) for row in plain_rows(content, 5) if has_area(row[:4])]
+
+        outcome, _ = _evaluate(folder, path, r"line \d|\(byte \d", detections=root)
+        if outcome.code == 0:
+            _held_to_plain_detections(folder, root, "", plain)
+        return outcome
+
+    _some_of_each(fuzz(broken_text(b"11,21,30,60,0.9\n300 20 40 90 0.75\n"), check, 60))
+
+
+def test_mutated_text_of_motchallenge(folder: Path) -> None:
+    path, truth = folder / "det.txt", folder / "sequence.json"
+    images = [{"id": 9 - i, "file_name": f"seq/img1/{i:06}.jpg", "height": 480, "width": 640} for i in (1, 2, 3)]
+    truth.write_text(json.dumps({"images": images, "annotations": []}))
+    text = "".join(f"{9 - i},-1,{x},{y},{w},{h},{score},-1,-1,-1\n" for i, (x, y, w, h), score in MOT_ROWS)
+
+    def check(content: bytes) -> Outcome:
+        path.write_bytes(content)
+        outcome, _ = _evaluate(folder, path, r"line \d|\(byte \d", truth=truth, detections=path)
+        if outcome.code == 0 and content.strip():
+            found = read_ground_truth(truth)
+            boxes = read_detections(path, found)
+            rows = [row for row in plain_rows(content, 10) if has_area(row[2:6])]
+            assert found.image_ids[boxes.image_index].tolist() == [9 - row[0] for row in rows]
+            assert boxes.boxes_xywh.tolist() == [row[2:6] for row in rows]
+            assert boxes.scores.tolist() == [row[6] for row in rows]
+        return outcome
+
+    _some_of_each(fuzz(broken_text(text.encode()), check, 60))
+
+
+@pytest.mark.parametrize("is_file_broken", [True, False])
+def test_mutated_dumps_of_crowddet(folder: Path, is_file_broken: bool) -> None:
+    """Broken as a file of lines, or the first line as JSON."""
+    path = folder / "dump.odgt"
+    records = [
+        {
+            "ID": name,
+            "height": 480,
+            "dtboxes": [{"box": list(box), "score": s, "tag": 1} for i, box, s in ROWS if i == id_],
+        }
+        for name, id_ in NAMES.items()
+    ]
+    lines = [json.dumps(record) for record in records]
+
+    def check(broken: bytes) -> Outcome:
+        content = broken if is_file_broken else broken.replace(b"\n", b" ") + ("\n" + "\n".join(lines[1:])).encode()
+        path.write_bytes(content)
+
+        def plain() -> Rows:
+            dumps = [plain_json(line) for line in content.split(b"\n") if line.strip()]
+            return [
+                (NAMES.get(record["ID"], plain_id(record["ID"])), one["box"], float(one["score"]))
+                for record in dumps
+                for one in record["dtboxes"]
+                if one.get("tag") in (None, 1, "person") and has_area(one["box"])
+            ]
+
+        return _held_to_plain_detections(folder, path, r"line \d|detections must be|not valid JSON|no box has", plain)
+
+    broken = broken_text("\n".join(lines).encode()) if is_file_broken else broken_json(records[0])
+    _some_of_each(fuzz(broken, check, 60))
+
+
 def test_detections_of_another_data_set_are_rejected(folder: Path) -> None:
     """Shifted ids, files of other images, ground truth and detections swapped."""
     path = folder / "other.json"
 
     def check(content: bytes) -> Outcome:
         path.write_bytes(content)
-        outcome, _ = _evaluate(folder, path, r"detections\[\d|detections swapped", detections=path)
+        outcome, _ = _evaluate(folder, path, r"detections\[\d|files were swapped", detections=path)
         return outcome
 
     def moved(step: int) -> bytes:
