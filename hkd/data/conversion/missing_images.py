@@ -35,7 +35,7 @@ def leave_out_missing_images(
                 "images_missing",
                 [image["file_name"] for image in missing],
                 f"left out {{count}} of {len(split.images)} images, which are not in '{image_root}' (first: {{first}});"
-                " miss rates are not those of the complete data set",
+                " miss rates are not those of the complete data set, and results files that number images do not fit",
                 split.name,
             )
             images = [image for image in split.images if image["id"] in present]

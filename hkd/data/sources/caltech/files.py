@@ -205,7 +205,8 @@ def _available(
         "images_missing",
         list(map(frame_name, lost)),
         f"left out {{count}} of {len(wanted)} annotated frames, of {len(missing)} videos, because neither the frame nor"
-        " the .seq of its video is there (first: {first})",
+        " the .seq of its video is there (first: {first}); miss rates are not those of the complete data set, and"
+        " results files that number images do not fit",
     )
     absent = set(lost)
     return [key for key in wanted if key not in absent]
