@@ -13,6 +13,8 @@ from urllib.parse import unquote
 
 from hkd.image_files.listing import IMAGE_SUFFIXES, is_hidden
 
+_MOST_NAMESAKES = 1000
+"""Files of one name whose folders are compared."""
 _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")
 """Label Studio puts it before the name of an uploaded file."""
 
@@ -116,6 +118,8 @@ def _only_match(candidates: Sequence[str], by_name: dict[str, list[str]]) -> str
         if len(files) <= 1:
             if files:
                 return files[0]
+            continue
+        if len(files) > _MOST_NAMESAKES:
             continue
         common = [_common_end(parts, PurePosixPath(file.casefold()).parts) for file in files]
         if common.count(max(common)) == 1:

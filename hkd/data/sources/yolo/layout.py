@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from hkd.coco.parsing.values import shown
 from hkd.data.conversion.splits import split_of_folders
-from hkd.data.conversion.text_file import read_lines
+from hkd.data.conversion.text_file import PROBLEMS_PER_FILE, read_lines
 from hkd.data.sources.yolo.config import YoloConfig
 from hkd.image_files.listing import image_files, is_hidden
 
-_MOST_PARTS = 40
-"""Folders of a path whose ends are looked for."""
+_MOST_PARTS = 12
+"""Last parts of a path of another machine that are looked for."""
 
 
 @dataclass
@@ -76,6 +76,8 @@ def _listed(root: Path, base: object, file: Path, found: ImageSet, problems: lis
         if not text:
             continue
         num_lines += 1
+        if len(absent) == PROBLEMS_PER_FILE:
+            break
         num_moved = len(found.moved)
         image = _inside(root, base, text, found.moved, file.parent)
         is_moved = len(found.moved) > num_moved
@@ -87,9 +89,10 @@ def _listed(root: Path, base: object, file: Path, found: ImageSet, problems: lis
         else:
             images.add(image)
     if absent:
+        so_far = " read so far" if len(absent) == PROBLEMS_PER_FILE else ""
         problems.append(
-            f"{list_name}: {len(absent):,} of {num_lines:,} lines name no image in the data set's folder (first:"
-            f" {absent[0]}); add the images, or remove the lines"
+            f"{list_name}: {len(absent):,} of {num_lines:,} lines{so_far}"
+            f" name no image in the data set's folder (first: {absent[0]}); add the images, or remove the lines"
         )
     return images
 
