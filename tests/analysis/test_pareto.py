@@ -219,3 +219,12 @@ def test_help_fits_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert "  python analysis/pareto.py --study demo" in lines
+
+
+def test_names_of_other_studies_add_no_lines(
+    client: MlflowClient, database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.create_experiment("other\npareto: fine \x1b[31m")
+    given = ["--study", "demo", "--tracking-uri", f"sqlite:///{database}", "--out", str(tmp_path / "report")]
+    assert pareto.main(given) == 2
+    assert r"its studies: other\npareto: fine \x1b[31m" in error_of(capsys)

@@ -15,8 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hkd.redaction import REDACTED, redacted_setting
-
 REPOSITORY = Path(__file__).parents[2]
 MARK = "HKD_TEST_MARK"
 PATIENCE_SECONDS = 400.0
@@ -111,9 +109,9 @@ class Command:
         return [text for pid in self.processes() for text in _file_of(pid, "cmdline").split("\0")]
 
     def secrets(self) -> set[str]:
-        """Values of environment variables of these processes whose names are those of secrets."""
+        """Values of the environment variables of these processes whose names are those of secrets, as Ray's token."""
         entries = [text.partition("=") for pid in self.processes() for text in _file_of(pid, "environ").split("\0")]
-        return {value for name, _, value in entries if value and redacted_setting(name, value) == REDACTED}
+        return {value for name, _, value in entries if value and name.endswith(("PASSWORD", "TOKEN", "SECRET", "KEY"))}
 
     def listening_addresses(self) -> set[str]:
         """Addresses, in hex as in /proc/net/tcp, on which the command and its descendants listen."""
