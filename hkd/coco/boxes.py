@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from hkd.coco.parsing.values import (
     ABSENT,
     FLAG_REQUIREMENT,
     VISIBLE_BOX_REQUIREMENT,
+    is_box,
     is_flag,
     is_fraction,
     is_size,
@@ -123,12 +125,30 @@ class PedestrianFields:
     """The optional fields of annotations, checked; mistakes are noted in the records' problems.
 
     ``height``, ``vis_ratio``, ``vis_bbox``, ``occluded``, ``label``, ``ignore`` and ``iscrowd``; null counts as absent,
-    as does an empty label. Where a record has ``width`` beside ``height``, as pycococreator writes them, both are the
-    image's, and the height of the box is used.
+    as does an empty label. A ``height`` that is the image's is not read, and that of the box is used: one beside a
+    ``width``, as pycococreator writes them, and one that equals the image's and is more than twice that of the box,
+    which is of the full body.
+
+    Args:
+        records: the annotations.
+        boxes: [x, y, width, height] of each; other values are of wrong records.
+        image_heights: of the image of each, None where unknown.
     """
 
-    def __init__(self, records: Records) -> None:
-        self._states_image_size = ["width" in row and "height" in row for row in records.rows]
+    def __init__(self, records: Records, boxes: Sequence[object], image_heights: Sequence[object]) -> None:
+        stated = [row.get("height") for row in records.rows]
+        own = [box[3] if is_box(box) else None for box in boxes]
+        is_beside_width = ["width" in row and "height" in row for row in records.rows]
+        equals_image = [
+            own_height is not None and is_size(height) and height == image_height and height > 2 * own_height
+            for height, own_height, image_height in zip(stated, own, image_heights, strict=True)
+        ]
+        self._states_image_size = [a or b for a, b in zip(is_beside_width, equals_image, strict=True)]
+        self._num_beside_width = sum(
+            beside and height != own_height
+            for beside, height, own_height in zip(is_beside_width, stated, own, strict=True)
+        )
+        self._num_equal = sum(b and not a for a, b in zip(is_beside_width, equals_image, strict=True))
         # 0 means absent: no record may state a height of 0.
         self.heights = records.check(
             '"height"',
@@ -167,11 +187,15 @@ class PedestrianFields:
 
     def notes(self) -> tuple[Note, ...]:
         """Fields that were not read as written."""
-        count = sum(self._states_image_size)
-        if count == 0:
-            return ()
-        note = f"{count:,} annotations state a width beside their height, which are those of the image: the boxes' own"
-        return (Note("heights_of_images", count, f"{note} heights are used"),)
+        counted = (
+            (self._num_beside_width, "a width beside their height, which is read as the image's size"),
+            (self._num_equal, "the height of their image, more than twice that of their box"),
+        )
+        return tuple(
+            Note("heights_of_images", count, f"{count:,} annotations state {what}: the boxes' own heights are used")
+            for count, what in counted
+            if count > 0
+        )
 
 
 class BoxColumns:
@@ -186,7 +210,7 @@ class BoxColumns:
 
     def __init__(self, selected: SelectedAnnotations) -> None:
         self.selected = selected
-        self.fields = PedestrianFields(selected.records)
+        self.fields = PedestrianFields(selected.records, selected.boxes, selected.image_heights)
 
     def annotated_boxes(self) -> AnnotatedBoxes:
         """All boxes as arrays, in the file's order; only for records without problems."""

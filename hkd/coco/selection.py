@@ -58,6 +58,9 @@ class SelectedAnnotations:
         """Of each annotation in ``records``; ints where they are valid."""
         self.boxes = _chosen(boxes, has_area)
         """[x, y, width, height] of each annotation in ``records``."""
+        heights = _image_heights(images, image_ids)
+        self.image_heights = [heights.get(id_) if is_integer(id_) else None for id_ in self.image_ids]
+        """Stated height of the image of each annotation in ``records``, None where there is none."""
         self.is_ignored = _chosen(_chosen(is_ignored, is_read), has_area)
         """Whether each annotation in ``records`` is an ignore region by its category."""
 
@@ -96,6 +99,12 @@ def _image_ids(records: Records, images: Records, known: Collection[object] | No
         '"image_id"', values, lambda value: isinstance(value, str) and value in numbers, KNOWN_IMAGE_REQUIREMENT, remedy
     )
     return [numbers.get(value) if isinstance(value, str) else None for value in values]
+
+
+def _image_heights(images: Records, image_ids: Sequence[object] | None) -> dict[object, object]:
+    if image_ids is None:
+        return {}
+    return {id_: row.get("height") for id_, row in zip(image_ids, images.rows, strict=True) if is_integer(id_)}
 
 
 def _category_ids(records: Records, categories: Categories | None) -> list[int | None]:

@@ -308,6 +308,24 @@ def test_junk_in_any_place_is_reported_or_read(data: st.DataObject, junk: object
         assert all(problem.startswith("val.json: ") for problem in problems)
 
 
+def test_height_beside_width_that_is_the_box_is_no_change() -> None:
+    # Both readings agree: nothing to note.
+    truth = parse_ground_truth(coco(1, [person(1, [0, 0, 10, 60], width=10, height=60)]), "val.json")
+    assert (truth.heights.tolist(), truth.notes) == ([60], ())
+
+
+def test_height_of_image_without_width_is_that_of_image() -> None:
+    # In an image of 480 pixels: that of a box of 60; of one of 300, which may be a body at the image's edge; and one of
+    # 150, which is not the image's.
+    people = [person(1, [0, 0, 10, h], height=stated) for h, stated in ((60, 480), (300, 480), (60, 150))]
+    raw = coco(1, people)
+    raw["images"][0]["height"] = 480
+    truth = parse_ground_truth(raw, "val.json")
+    assert truth.heights.tolist() == [60, 480, 150]
+    (note,) = truth.notes
+    assert (note.kind, note.count) == ("heights_of_images", 1)
+
+
 def test_width_alone_is_not_size_of_image() -> None:
     truth = parse_ground_truth(coco(1, [person(1, [0, 0, 10, 60], width=640)]), "val.json")
     assert truth.notes == ()
