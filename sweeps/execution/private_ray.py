@@ -114,22 +114,21 @@ def _set_variables(values: Mapping[str, str | None]) -> None:
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value
-    with suppress(ImportError):  # of older versions, which have no tokens
-        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
-        # Ray may have read the variables before; ray.init reads them again in the same way.
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
+    # Ray may have read the variables before; ray.init reads them again in the same way.
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _has_token() -> bool:
-    try:
-        from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
-        from ray.exceptions import AuthenticationError
-    except ImportError:
-        return False
+    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+    from ray.exceptions import AuthenticationError
+
     try:
         return bool(AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True))
+    except TypeError:  # of Ray 2.52, whose `ray start` uses no token unless RAY_AUTH_MODE is set
+        return False
     except AuthenticationError:  # the file that RAY_AUTH_TOKEN_PATH names is absent: an error when Ray connects
         return True
 
