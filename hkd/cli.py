@@ -45,7 +45,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print_error(f"hkd {options.command}: {_message(error)}")
         return USER_ERROR
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        print_error(
+            f"hkd {options.command}: not enough memory ({_first_line(error)}); use smaller images (data.image_height, "
+            "data.image_width), a smaller batch_size, a smaller detector or fewer images"
+        )
+        return USER_ERROR
     return 0
+
+
+def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    from hkd.training.memory import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _is_for_the_user(error: ValueError | OSError) -> bool:

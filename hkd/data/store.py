@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import shutil
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -101,11 +104,12 @@ def open_store(
                 if images is None:
                     if found:
                         warnings.warn(f"the image store '{path}' {found}: rebuilding it", stacklevel=2)
+                    _require_space(cache_dir, int(np.prod(shape, dtype=np.float64)))
                     _build(path, annotations, scales, valid_sizes, shape, progress, max_megapixels)
                     images, found = _open_verified(path, shape)
     except OSError as error:
         raise StoreError(
-            f"cannot write the image store '{path}' ({error}); it needs {np.prod(shape) / 2**20:.0f} MiB:"
+            f"cannot write the image store '{path}' ({error}); it needs {np.prod(shape, dtype=np.float64) / 2**20:.0f} MiB:"
             " free some space, or name another folder (data.cache_dir)"
         ) from error
     if images is None:
@@ -150,6 +154,12 @@ def _open_verified(path: Path, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.u
             return None, "does not have the checksum it was written with"
         _verified[path] = (state.st_mtime_ns, state.st_size)
     return images, expected
+
+
+def _require_space(folder: Path, num_bytes: int) -> None:
+    """Raise OSError if a file of so many bytes does not fit: writing it would first fill the disk."""
+    if num_bytes > shutil.disk_usage(folder).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _build(

@@ -16,12 +16,15 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 import hkd
-from hkd.config import DetectorConfig
+from hkd.config import DataConfig, DetectorConfig
+from hkd.config_files.parsing import parse_config
+from hkd.config_files.problems import ConfigError
 from hkd.files import write_atomically
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weight_formats.unpickling import load_tensors_only, require_file
+from hkd.models.weight_formats.values import value_problem
 
 DETECTOR_FORMAT = "hkd.detector.1"
 
@@ -117,18 +120,28 @@ def read_metadata(path: Path) -> DetectorMetadata:
             raise CheckpointError(
                 f'{path}: has format "{header["format"]}"; this version of hkd reads "{DETECTOR_FORMAT}"'
             )
+        # The sizes have the limits of a configuration.
+        config = parse_config(DetectorConfig, header["config"], source="config")
+        sides = {name: header[name] for name in ("image_height", "image_width")}
+        data = parse_config(DataConfig, sides, source="config")
         return DetectorMetadata(
-            config=DetectorConfig.model_validate(header["config"]),
-            image_height=int(header["image_height"]),
-            image_width=int(header["image_width"]),
+            config=config,
+            image_height=data.image_height,
+            image_width=data.image_width,
             hkd_version=str(header["hkd_version"]),
             metrics={str(name): float(value) for name, value in header["metrics"].items()},
         )
     except CheckpointError:
         raise
+    except ConfigError as error:
+        raise CheckpointError(
+            f'{path}: its metadata entry "{_METADATA_KEY}" is damaged: {"; ".join(error.problems[:3])}'
+        ) from error
     # ValueError: invalid JSON, a value that is not a number, or pydantic's; RecursionError: too deeply nested brackets.
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        raise CheckpointError(f'{path}: its metadata entry "{_METADATA_KEY}" is damaged ({error})') from error
+        raise CheckpointError(
+            f'{path}: its metadata entry "{_METADATA_KEY}" is damaged ({str(error)[:200]})'
+        ) from error
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -163,7 +176,8 @@ def load_weights(detector: nn.Module, path: Path) -> None:
     than the detector is cut to background (0) and the first classes; in torchvision's COCO detectors class 1 is person.
 
     Raises:
-        CheckpointError: a tensor is missing, unexpected or of another shape. The detector is then unchanged.
+        CheckpointError: a tensor is missing, unexpected, of another shape, not of floating-point numbers or not finite.
+            The detector is then unchanged.
     """
     weights = _cut_to_first_classes(read_weights(path), detector)
     problems = architecture_problems(detector, weights)
@@ -174,6 +188,9 @@ def load_weights(detector: nn.Module, path: Path) -> None:
             + " Allowed: weights of the same backbone, width_multiplier, pyramid_channels, head_channels and number of"
             " anchor_aspect_ratios; change these in the configuration to match the file, or name another file."
         )
+    problem = value_problem(weights, detector.state_dict())
+    if problem is not None:
+        raise CheckpointError(f"{path}: {problem}. Name another file of weights.")
     detector.load_state_dict(weights, strict=False)
 
 

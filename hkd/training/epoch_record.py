@@ -6,14 +6,18 @@ import math
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # On a GPU, reading a number is a device-to-host synchronization, which makes Python wait for all queued kernels.
 _STEPS_BETWEEN_SYNCS_ON_GPU = 20
+_REMEDY = (
+    "the training was stopped. Lower training.learning_rate, raise training.warmup_fraction, or set "
+    "training.gradient_clip_norm; if the error persists, try training.precision=fp32"
+)
 
 
 class NonFiniteLossError(ValueError):
-    """A loss or the gradient became infinite or NaN."""
+    """A loss, the gradient or a weight became infinite or NaN."""
 
 
 class EpochRecord:
@@ -56,12 +60,21 @@ class EpochRecord:
             ]
             if bad:
                 raise NonFiniteLossError(
-                    f"epoch {self._epoch + 1}, step {step + 1} of {self._steps}: {', '.join(bad)}; the training was "
-                    "stopped. Lower training.learning_rate, raise training.warmup_fraction, or set "
-                    "training.gradient_clip_norm; if the error persists, try training.precision=fp32"
+                    f"epoch {self._epoch + 1}, step {step + 1} of {self._steps}: {', '.join(bad)}; {_REMEDY}"
                 )
         self.latest = dict(zip(self._names, rows[-1], strict=True))
         self._num_synchronized = added
+
+
+def require_finite(detector: nn.Module, epoch: int) -> None:
+    """Check a detector's weights after an epoch: its last step may have made them infinite, which no loss shows.
+
+    Raises:
+        NonFiniteLossError: naming the epoch.
+    """
+    finite = [tensor.isfinite().all() for tensor in detector.state_dict().values() if tensor.is_floating_point()]
+    if not bool(torch.stack(finite).all()):
+        raise NonFiniteLossError(f"epoch {epoch + 1}: its last step made weights infinite or NaN; {_REMEDY}")
 
 
 def steps_between_syncs_on(device: torch.device) -> int:

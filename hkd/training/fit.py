@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from hkd.files import write_json
 from hkd.runtime.usage import UsageMeter
 from hkd.training.memory import batch_too_large, first_line, is_out_of_memory
 from hkd.training.progress import OnProgress, TrainingProgress, ignore_progress
+from hkd.training.state import read_training_record
 from hkd.training.trainer import OnStep, Trainer
 
 STATE_FILE = "training_state.pt"
@@ -115,8 +115,12 @@ def resume(trainer: Trainer, folder: Path) -> bool:
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
-    """What each epoch of a :func:`fit` in ``folder`` measured."""
-    epochs: list[dict[str, float]] = json.loads((folder / LOG_FILE).read_text(encoding="utf-8"))
+    """What each epoch of a :func:`fit` in ``folder`` measured.
+
+    Raises:
+        CheckpointError: the log is absent or damaged.
+    """
+    epochs: list[dict[str, float]] = read_training_record(folder / LOG_FILE, list)
     return epochs
 
 

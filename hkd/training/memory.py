@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from hkd.config import TrialConfig
 from hkd.metric_names import PEAK_MEMORY_BYTES
 from hkd.runtime.allocator import release_memory
 from hkd.runtime.memory import available_bytes, format_bytes, machine_bytes, peak_resident_bytes
@@ -23,6 +24,8 @@ FEW_IMAGES = 4
 """Batch size from which, together with 1, the memory of larger batches is predicted."""
 MIN_BYTES_PER_PIXEL = 220
 """Memory of a step per pixel, of the narrowest student without a teacher in fp32; measured at 192 x 256."""
+MIN_EVALUATION_BYTES_PER_PIXEL = 12
+"""Memory of an evaluation per pixel, of the images alone: three channels of four bytes."""
 SEARCH_RESOLUTION = 16
 """The largest batch that fits is found to a sixteenth of one that does not."""
 
@@ -65,6 +68,30 @@ def is_out_of_memory(error: BaseException) -> bool:
 def first_line(error: BaseException) -> str:
     """First line of an error's message, or its type if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def check_plausible_batch(config: TrialConfig, device: torch.device) -> None:
+    """Check that the smallest possible step of this batch is smaller than the machine's memory.
+
+    On a CPU, the system kills a process that uses more memory than there is: what cannot fit must not be tried.
+
+    Raises:
+        BatchTooLargeError: it is larger.
+    """
+    if device.type != "cpu":
+        return
+    height, width = config.data.image_height, config.data.image_width
+    for name, batch_size, bytes_per_pixel in (
+        ("training.batch_size", config.training.batch_size, MIN_BYTES_PER_PIXEL),
+        ("evaluation.batch_size", config.evaluation.batch_size, MIN_EVALUATION_BYTES_PER_PIXEL),
+    ):
+        need = batch_size * height * width * bytes_per_pixel
+        if need > machine_bytes():
+            raise BatchTooLargeError(
+                f"{name} {batch_size} at {height} x {width} needs at least {format_bytes(need)} and does not fit "
+                f"{_describe_device(device)}; set it lower, or choose smaller images (data.image_height, "
+                "data.image_width)"
+            )
 
 
 def measure_need(trainer: Trainer) -> MemoryNeed:

@@ -33,7 +33,9 @@ from hkd.runtime.process import configure_process
 from hkd.terminal_output import print_on
 from hkd.training.fit import LOG_FILE, STATE_FILE, Evaluation, fit
 from hkd.training.fit import resume as resume_fit
+from hkd.training.memory import check_plausible_batch
 from hkd.training.progress import OnProgress, progress_bars
+from hkd.training.state import read_training_record
 from hkd.training.teacher import check_teacher_files, load_teacher, prepare_teacher
 from hkd.training.trainer import FREE_SETTINGS, SECONDS, Trainer
 
@@ -91,6 +93,7 @@ def train_into_folder(
     """
     console = console or Console(stderr=True)
     device = resolve_device(config.training.device)
+    check_plausible_batch(config, device)
     needs_teacher = config.is_distilled
     if needs_teacher:
         check_teacher_files(config)
@@ -199,7 +202,7 @@ def _check_origin(out: Path, origin: dict[str, str]) -> None:
     """
     path = out / ORIGIN_FILE
     if (out / STATE_FILE).is_file() and path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_training_record(path, dict)
         changed = [name for name in origin if before.get(name) != origin[name]]
         if changed:
             raise TrainingFolderError(

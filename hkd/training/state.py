@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from hkd.files import replace_atomically
+from hkd.files import read_record, replace_atomically
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weight_formats.unpickling import load_tensors_only
 
 STATE_FORMAT = "hkd.training_state.1"
+_REMEDY = "start the training again in another folder"
+
+T = TypeVar("T")
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -38,7 +41,9 @@ def load_state(path: Path, settings: Mapping[str, Any] | None = None) -> dict[st
     if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
         raise CheckpointError(f'{path}: not a training state that this version of hkd reads ("{STATE_FORMAT}")')
     if settings is not None:
-        saved = state["settings"]
+        saved = state.get("settings")
+        if not isinstance(saved, dict):
+            raise CheckpointError(f"{path}: is a damaged training state: it has no settings")
         different = [
             f"{name} was {saved.get(name)!r} and is {settings.get(name)!r}"
             for name in sorted(saved.keys() | settings.keys())
@@ -50,3 +55,20 @@ def load_state(path: Path, settings: Mapping[str, Any] | None = None) -> dict[st
                 "Resume with the settings it was started with, or start a new training."
             )
     return state
+
+
+def read_training_record(path: Path, kind: type[T]) -> T:
+    """The content of a JSON file that a training wrote beside its state.
+
+    Raises:
+        CheckpointError: the file is absent or damaged, or its content is not of this kind.
+    """
+    try:
+        content = read_record(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: is damaged ({str(error)[:200]}); {_REMEDY}") from error
+    if not isinstance(content, kind):
+        raise CheckpointError(f"{path}: is damaged; {_REMEDY}")
+    return content

@@ -26,10 +26,11 @@ from hkd.models.build import build_detector
 from hkd.models.cost import Cost, detector_cost
 from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
+from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import load_weights, save_detector
 from hkd.runtime.device import autocast_dtype, place, resolve_device
 from hkd.structures import Batch
-from hkd.training.epoch_record import EpochRecord, steps_between_syncs_on
+from hkd.training.epoch_record import EpochRecord, require_finite, steps_between_syncs_on
 from hkd.training.optim import (
     build_optimizer,
     learning_rate_at,
@@ -173,6 +174,7 @@ class Trainer:
             if on_step is not None:
                 on_step(step + 1, steps, record.latest)
         means = record.means()
+        require_finite(self.student, self.epoch)
         gradient_norm_ratios = {name: float(ratio) for name, ratio in ratios.items()}
         seconds = time.perf_counter() - started
         self.epoch += 1
@@ -263,10 +265,19 @@ class Trainer:
             CheckpointError: the file is unreadable, or the state of a training with other settings.
         """
         state = load_state(path, self._settings())
-        for module, tensors in zip(self._stateful_modules(), state["modules"], strict=True):
-            module.load_state_dict(tensors)
-        self._optimizer.load_state_dict(state["optimizer"])
-        self.epoch = state["epoch"]
+        try:
+            for module, tensors in zip(self._stateful_modules(), state["modules"], strict=True):
+                module.load_state_dict(tensors)
+            self._optimizer.load_state_dict(state["optimizer"])
+            epoch = state["epoch"]
+            if type(epoch) is not int or not 0 <= epoch <= self.total_epochs:
+                raise ValueError(f"epoch {epoch!r}")
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, IndexError) as error:
+            raise CheckpointError(
+                f"{path}: is a damaged training state ({type(error).__name__}: {str(error)[:200]}); start the training "
+                "again in another folder"
+            ) from error
+        self.epoch = epoch
         self._is_within_epoch = False
 
     def close(self) -> None:

@@ -241,8 +241,9 @@ def test_number_of_synchronizations_does_not_grow_with_steps(
             trainer.train_epoch()
         return reads.count
 
-    # One epoch each: 2 steps and 5. Five gradient ratios, the means and one synchronization of the record.
-    assert host_reads(2) == host_reads(1) == 7
+    # One epoch each: 2 steps and 5. Five gradient ratios, the means, one synchronization of the record and the check
+    # of the weights.
+    assert host_reads(2) == host_reads(1) == 8
 
 
 def test_moving_average_is_deployed(make: MakeTrainer, tmp_path: Path) -> None:

@@ -109,5 +109,6 @@ def select_proposals(
     flat_boxes = functional.pad(all_boxes.flatten(1, 2), (0, 0, 0, missing))
     best_scores, best = ranked.topk(proposals_per_image, dim=1)
     best_valid = best_scores >= 0
-    best_boxes = gather_boxes(flat_boxes, best) * best_valid[..., None]
+    # Not a product: a network whose weights diverged gives NaN, and 0 * NaN would reach the pooling as a cell's index.
+    best_boxes = torch.where(best_valid[..., None], gather_boxes(flat_boxes, best), 0.0)
     return Regions(boxes_xyxy=best_boxes, scores=best_scores.clamp(min=0), valid=best_valid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def load_tensors_only(path: Path) -> Any:
         CheckpointError: the file is absent, damaged, or holds other objects.
     """
     require_file(path)
+    _require_stored_entries(path)
     try:
         with (
             torch.serialization.safe_globals([(_Unread, name) for name in _PLAIN_DATA]),
@@ -66,9 +68,27 @@ def load_tensors_only(path: Path) -> Any:
 
 
 def require_file(path: Path) -> None:
-    """Raise CheckpointError if there is no such file."""
-    if not path.is_file():
+    """Raise CheckpointError if there is no such file, or it is a folder, a pipe or a device."""
+    if not path.exists():
         raise CheckpointError(f"{path}: no such file of weights; check the path")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: not a regular file; name a file of weights")
+
+
+def _require_stored_entries(path: Path) -> None:
+    """Raise CheckpointError for a ZIP archive that unpacks to more than its size; torch.save compresses nothing."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return  # torch reports the damage
+    if unpacked > path.stat().st_size:
+        raise CheckpointError(
+            f"{path}: a compressed archive, which unpacks to {unpacked} bytes; torch.save does not compress. Allowed: "
+            f"what is written by {SAVE_WEIGHTS_ALONE}"
+        )
 
 
 def _explain(error: Exception) -> str:
