@@ -28,7 +28,7 @@ from hkd.config_files.problems import (
     existing_path,
     format_value,
 )
-from hkd.config_files.yaml_format import LONGEST_KEY, load_yaml, parse_yaml
+from hkd.config_files.yaml_format import LONGEST_KEY, load_yaml, parse_yaml, shortened
 
 MOST_PROBLEMS = 100
 """Mistakes after which validation ends: the time of describing them all would grow with the size of the file."""
@@ -75,7 +75,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         ConfigError: the name or the value is missing, or the value is not YAML.
     """
     name, equals, value = text.partition("=")
-    name, source = name.strip(), f"--set {text if len(text) <= LONGEST_KEY else text[:LONGEST_KEY] + '...'}"
+    name, source = name.strip(), f"--set {shortened(text)}"
     if len(name) > LONGEST_KEY:
         raise ConfigError(f"{source}: a name of {len(name)} characters; write section.key=value", source)
     if not equals or not value.strip() or not all(name.split(".")):

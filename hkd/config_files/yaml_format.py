@@ -161,23 +161,23 @@ def parse_yaml(content: bytes | str, source: str, *, integer_keys: bool = False)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigError(f"{where}not valid YAML: {_shortened(error.problem or error.context)}", source) from None
+        raise ConfigError(f"{where}not valid YAML: {shortened(error.problem or error.context)}", source) from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"not valid YAML: {_shortened(error)}", source) from None
+        raise ConfigError(f"not valid YAML: {shortened(error)}", source) from None
     except _TooLargeError as error:
         raise ConfigError(str(error), source) from None
     except ValueError as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"not valid YAML: {_shortened(error)}", source) from None
+        raise ConfigError(f"not valid YAML: {shortened(error)}", source) from None
     except (LookupError, AttributeError):
         # PyYAML's constructors raise these for text such as "!!bool maybe".
         raise ConfigError("not valid YAML: a value does not match its tag (!!...)", source) from None
 
 
-def _shortened(reason: object) -> str:
-    """A reason of PyYAML on one line: it quotes names from the document, however long they are."""
-    text = " ".join(str(reason).split())
+def shortened(quoted: object) -> str:
+    """A text for a message, on one line: names in a document or an override may be of any length."""
+    text = " ".join(str(quoted).split())
     return text if len(text) <= LONGEST_KEY else f"{text[:LONGEST_KEY]}..."
 
 

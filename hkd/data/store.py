@@ -108,8 +108,9 @@ def open_store(
                     _build(path, annotations, scales, valid_sizes, shape, progress, max_megapixels)
                     images, found = _open_verified(path, shape)
     except OSError as error:
+        mebibytes = np.prod(shape, dtype=np.float64) / 2**20
         raise StoreError(
-            f"cannot write the image store '{path}' ({error}); it needs {np.prod(shape, dtype=np.float64) / 2**20:.0f} MiB:"
+            f"cannot write the image store '{path}' ({error}); it needs {mebibytes:.0f} MiB:"
             " free some space, or name another folder (data.cache_dir)"
         ) from error
     if images is None:

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, Field, model_validator
 from hkd.config import Section, Seed, TrialConfig
 from hkd.config_files.parsing import parse_config
 from hkd.config_files.problems import ConfigError
-from hkd.config_files.yaml_format import load_yaml
+from hkd.config_files.yaml_format import load_yaml, shortened
 from hkd.metric_names import BASELINE_UNDISTILLED, COSTS, DEFAULT_OBJECTIVES, MISS_RATES, CostName, MissRateName
 from hkd.redaction import redacted_text
 from hkd.tracking_uri import command_line_problem, default_tracking_uri, with_credentials
@@ -157,7 +157,9 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, name: str | None = 
     if name is not None:
         raw["name"] = name
     raw = _without_equal_baselines(raw)
-    source = " with ".join([str(path), *(f"--set {text}" for text in overrides), *([f"--name {name}"] if name else [])])
+    source = " with ".join(
+        [str(path), *(f"--set {shortened(text)}" for text in overrides), *([f"--name {name}"] if name else [])]
+    )
     raw, type_problems = _without_unknown_types(raw)
     problems += type_problems
     study: StudyConfig | None = None

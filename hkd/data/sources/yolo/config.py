@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hkd.coco.parsing.reading import read_bounded
 from hkd.coco.parsing.values import is_integer, shown
 from hkd.config_files.problems import ConfigError
@@ -70,9 +68,6 @@ def _yaml(path: Path, problems: list[str]) -> dict[Any, Any] | None:
     except OSError as error:
         problems.append(f"{path.name}: cannot be read ({error.strerror})")
         return None
-    if _has_aliases(content):
-        problems.append(f"{path.name}: has an alias (*name); replace it by its value")
-        return None
     try:
         values = parse_yaml(content, path.name, integer_keys=True)
     except ConfigError as error:
@@ -85,14 +80,6 @@ def _yaml(path: Path, problems: list[str]) -> dict[Any, Any] | None:
         problems.append(f"{path.name}: names neither train nor val nor test")
         return None
     return values
-
-
-def _has_aliases(content: bytes) -> bool:
-    """Whether the YAML has aliases: nested aliases can expand a hundred bytes to gigabytes."""
-    try:
-        return any(isinstance(token, yaml.AliasToken) for token in yaml.scan(content))
-    except yaml.YAMLError:
-        return False  # parse_yaml reports the error
 
 
 def _darknet(path: Path, problems: list[str]) -> dict[Any, Any]:

@@ -342,7 +342,7 @@ def test_malformed_config_is_reported(root: Path, changes: dict[str, Any], probl
         ("names: {0: car, 1: bus, +00: person}", 'data.yaml: line 1: duplicate key "0", first given in line 1'),
         ("train: !!int ''", "data.yaml: not valid YAML"),
         ("train: !!timestamp foo", "data.yaml: line 1, column 8: not valid YAML"),
-        ("a: &a [x]\ntrain: *a", "data.yaml: has an alias (*name); replace it by its value"),
+        ("a: &a [x, x, x]\n" + "b: &b [" + "*a, " * 20_000 + "]", "data.yaml: holds more than 50000 values"),
         ("train: " + "x" * (1 << 20), "data.yaml: cannot be read (it is larger than 1 MiB"),
         ("\x00", "data.yaml: not valid YAML"),
     ],
