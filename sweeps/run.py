@@ -49,8 +49,8 @@ results of the study NAME:
     sqlite:///mlflow.db)
   report: python analysis/pareto.py --study NAME
 
-The study runs on the Ray cluster at RAY_ADDRESS, or on the one that `ray start`
-started on this machine, else on this machine alone.
+The study runs on the Ray cluster at RAY_ADDRESS, or on the one that you started
+on this machine (ray start), else on this machine alone.
 
 exit code: 0 finished, 1 no trial finished, 2 invalid input, 130 interrupted"""
 

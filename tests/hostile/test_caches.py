@@ -51,6 +51,7 @@ def _npy_with_objects(path: Path, outside: Path) -> None:
 
 SUBSTITUTES: dict[str, Callable[[Path, Path], object]] = {
     "link_to_file": lambda path, outside: path.symlink_to(outside / "victim"),
+    "hard_link": lambda path, outside: path.hardlink_to(outside / "victim"),
     "dangling_link": lambda path, outside: path.symlink_to(outside / "absent"),
     "link_to_device": lambda path, _: path.symlink_to("/dev/zero"),
     "link_to_itself": lambda path, _: path.symlink_to(path),
