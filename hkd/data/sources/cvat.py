@@ -28,6 +28,7 @@ from hkd.coco.parsing.values import LARGEST_COORDINATE, shown
 from hkd.data.conversion.classes import ClassRoles, class_roles, other_classes_note
 from hkd.data.conversion.image_search import LocatedImages, locate_images
 from hkd.data.conversion.random_split import divide_at_random
+from hkd.data.conversion.root_folder import nothing_found
 from hkd.data.conversion.splits import WHOLE_SET, Split, choose_splits, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary
 from hkd.data.conversion.values import decimal
@@ -136,8 +137,9 @@ def convert(
 def _read(path: Path, problems: list[str]) -> XmlElement | None:
     try:
         top = read_xml(path)
-    except FileNotFoundError:
-        problems.append(f"found no {FILE}; name the folder of the export, which holds it and the images")
+    except (FileNotFoundError, NotADirectoryError):
+        remedy = "name the folder of the export, which holds it and the images"
+        problems.append(nothing_found(path.parent, FILE, (FILE,), remedy))
         return None
     except OSError as error:
         problems.append(f"{FILE}: cannot be read ({error.strerror})")

@@ -36,6 +36,7 @@ from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.reading import read_bounded
 from hkd.data.conversion.classes import ClassRoles, class_roles, other_classes_note
 from hkd.data.conversion.progress import track_progress
+from hkd.data.conversion.root_folder import nothing_found
 from hkd.data.conversion.splits import Split, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary
 from hkd.data.conversion.text_file import PROBLEMS_PER_FILE, read_lines
@@ -125,7 +126,7 @@ def convert(
         "left out {count} sequences that differ from another only in the detector (first: {first})",
     )
     if not found:
-        problems.append("found no SEQUENCE/gt/gt.txt; name the folder of the sequences")
+        problems.append(nothing_found(root, "SEQUENCE/gt/gt.txt", (), "name the folder of the sequences"))
     named = CategoryNames(tuple(person_names), tuple(ignored_names))
     chosen = _validation(found, validation_sequences, problems)
     sizes = ImageSizes(max_megapixels)

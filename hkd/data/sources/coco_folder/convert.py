@@ -26,14 +26,16 @@ from hkd.coco.parsing.reading import read_json
 from hkd.coco.parsing.values import as_id, shown
 from hkd.data.conversion.image_search import LocatedImages, locate_images
 from hkd.data.conversion.random_split import divide_at_random
+from hkd.data.conversion.root_folder import nothing_found
 from hkd.data.conversion.splits import Split, choose_splits, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary
 from hkd.data.conversion.writing import write_splits
-from hkd.data.sources.coco_folder.layout import AnnotationFile, find_annotation_files
+from hkd.data.sources.coco_folder.layout import PATTERNS, AnnotationFile, find_annotation_files
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 
 _KEPT = ("vis_bbox", "vis_ratio", "ignore", "iscrowd", "label", "occluded")
 _MISSING_NAMED = 3
+_OTHER_FORMAT = "must be an object with the lists 'images', 'annotations' and 'categories'"
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,15 @@ def convert(
     notes: list[Note] = []
     files = {file.split: file for file in find_annotation_files(root)}
     if not files:
-        problems.append(
-            "found neither annotations/*.json nor SPLIT/_annotations.coco.json nor another .json; name the set's folder"
-        )
+        what = "annotations/*.json, SPLIT/_annotations.coco.json or other .json"
+        problems.append(nothing_found(root, what, PATTERNS, "name the folder of the data set"))
     chosen = choose_splits(files, chosen_splits, problems)
-    exports = [_read_export(root, file, len(files) == 1, problems) for file in chosen.values()]
-    read = [export for export in exports if export is not None]
+    read, others = _read_exports(root, list(chosen.values()), len(files) == 1, bool(chosen_splits), problems)
+    notes += counted_note(
+        "files_without_annotations",
+        others,
+        "left out {count} JSON files that are not in COCO's format (first: {first})",
+    )
     kept, absent_notes = _with_images(read, bool(chosen_splits), problems)
     notes += absent_notes
     named = CategoryNames(tuple(person_names), tuple(ignored_names))
@@ -124,6 +129,27 @@ def convert(
     )
 
 
+def _read_exports(
+    root: Path, files: Sequence[AnnotationFile], is_only: bool, are_chosen: bool, problems: list[str]
+) -> tuple[list[_Export], list[str]]:
+    """The annotation files; and those in another format, which are problems unless others are in COCO's."""
+    read = []
+    found: dict[str, list[str]] = {}
+    for file in files:
+        of_file: list[str] = []
+        export = _read_export(root, file, is_only, of_file)
+        if export is not None:
+            read.append(export)
+        elif of_file and of_file[0].endswith(_OTHER_FORMAT) and not are_chosen:
+            found[file.path.relative_to(root).as_posix()] = of_file
+        else:
+            problems += of_file
+    if not read:
+        problems += [problem for of_file in found.values() for problem in of_file]
+        return [], []
+    return read, list(found)
+
+
 def _read_export(root: Path, file: AnnotationFile, is_only: bool, problems: list[str]) -> _Export | None:
     where = file.path.relative_to(root).as_posix()
     try:
@@ -134,7 +160,7 @@ def _read_export(root: Path, file: AnnotationFile, is_only: bool, problems: list
     if not isinstance(document, dict) or not all(
         isinstance(document.get(key), list) for key in ("images", "annotations")
     ):
-        problems.append(f"{where}: must be an object with the lists 'images', 'annotations' and 'categories'")
+        problems.append(f"{where}: {_OTHER_FORMAT}")
         return None
     names = [name if isinstance(name, str) else "" for name in map(_stated_name, document["images"])]
     return _Export(

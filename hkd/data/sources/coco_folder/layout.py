@@ -12,7 +12,7 @@ from hkd.image_files.listing import is_hidden
 _PREFIX = re.compile(r"^(instances|person_keypoints)_")
 _OTHER_TASKS = ("captions_", "stuff_", "panoptic_", "image_info_")
 _UNNAMED = frozenset({"result", "labels", "_annotations.coco", "annotations", "coco"})
-_PATTERNS = (
+PATTERNS = (
     "annotations/instances_*.json",
     "annotations/person_keypoints_*.json",
     "annotations/*.json",
@@ -21,6 +21,7 @@ _PATTERNS = (
     "*/annotations.json",
     "*.json",
 )
+"""Of annotation files; those of the first that fits are read."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def find_annotation_files(root: Path) -> list[AnnotationFile]:
     ``SPLIT/_annotations.coco.json``, FiftyOne's ``SPLIT/labels.json``, and files in the folder itself, such as Label
     Studio's ``result.json``.
     """
-    for pattern in _PATTERNS:
+    for pattern in PATTERNS:
         files = [
             path
             for path in sorted(root.glob(pattern))

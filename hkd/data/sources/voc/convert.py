@@ -20,6 +20,7 @@ from hkd.coco.parsing.values import shown
 from hkd.data.conversion.classes import ClassRoles, class_roles, other_classes_note
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.random_split import divide_at_random
+from hkd.data.conversion.root_folder import nothing_found
 from hkd.data.conversion.splits import Split, choose_splits, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary
 from hkd.data.conversion.values import hidden_files_note
@@ -73,7 +74,7 @@ def convert(
     layout = read_layout(root, problems)
     layout.splits = choose_splits(layout.splits, chosen_splits, problems)
     if not layout.splits and not problems:
-        problems.append("found no XML file; name the folder of the data set")
+        problems.append(nothing_found(root, "XML file", (), "name the folder of the data set"))
     items: dict[str, list[_Item]] = {}
     for name, members in layout.splits.items():
         tracked = track_progress(list(members.items()), f"Reading {name}", shown=progress)

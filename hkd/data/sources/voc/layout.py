@@ -63,6 +63,10 @@ def read_layout(root: Path, problems: list[str]) -> Layout:
         if other != path:
             problems.append(f"{path.relative_to(root)} and {other.relative_to(root)} are of the same image; remove one")
     lists = _lists(root / "ImageSets" / "Main")
+    nested = sorted(path.parent.parent.relative_to(root) for path in root.glob("*/ImageSets/Main"))
+    if nested and not lists:
+        found = ", ".join(f"'{path.as_posix()}'" for path in nested[:5])
+        problems.append(f"the lists of splits are those of {found}; name one of these folders (--root)")
     if not lists:
         for key, path in by_key.items():
             layout.splits.setdefault(split_of_folders(path.relative_to(root)), {})[key] = path

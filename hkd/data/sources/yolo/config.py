@@ -11,6 +11,7 @@ from hkd.coco.parsing.reading import read_bounded
 from hkd.coco.parsing.values import is_integer, shown
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import parse_yaml
+from hkd.data.conversion.root_folder import nothing_found
 from hkd.data.conversion.text_file import read_lines
 from hkd.image_files.listing import split_hidden
 
@@ -54,10 +55,9 @@ def read_config(root: Path, problems: list[str]) -> YoloConfig | None:
         return None if values is None else _from_values(values, root, files[0].name, problems)
     names_file = next((name for name in _NAMES_FILES if (root / name).is_file()), None)
     if names_file is None:
-        problems.append(
-            f"found no data.yaml, and 0 other .yaml files; name the folder that holds one, or one of"
-            f" {', '.join(_NAMES_FILES)}"
-        )
+        what = f"data.yaml, other .yaml, obj.data, {' or '.join(_NAMES_FILES)}"
+        patterns = ("*.yaml", "*.yml", "*.data", *_NAMES_FILES)
+        problems.append(nothing_found(root, what, patterns, "name the folder that holds one of them"))
         return None
     return _from_values({"names": names_file}, root, names_file, problems)
 

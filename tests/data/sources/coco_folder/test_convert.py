@@ -350,5 +350,20 @@ def test_truncated_and_missing_files_are_reported(root: Path, tmp_path: Path) ->
         AnnotationError, match=r"annotations/instances_val2017.json: line 1, column \d+: not valid JSON"
     ):
         convert(root, tmp_path / "out", progress=False)
-    with pytest.raises(AnnotationError, match=r"found neither annotations/\*.json nor SPLIT/_annotations.coco.json"):
-        convert(tmp_path / "nowhere", tmp_path / "out", progress=False)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(AnnotationError, match=r"found no annotations/\*.json, SPLIT/_annotations.coco.json or other"):
+        convert(tmp_path / "empty", tmp_path / "out", progress=False)
+
+
+def test_json_files_of_other_formats_are_left_out_and_counted(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    _write(root, _document(), "train.json")
+    _write(root, [{"image_id": 139, "score": 0.5}], "results.json")
+    _write(root, {"classes": []}, "meta.json")
+    _write_images(root / "images")
+    summary = convert(root, tmp_path / "out", progress=False)
+    assert [path.name for path in summary.paths] == ["train.json"]
+    (note,) = [note for note in summary.notes if note.kind == "files_without_annotations"]
+    assert note.examples == ("meta.json", "results.json")
+    (problem,) = _problems(root, chosen_splits=["meta"])
+    assert problem.startswith("meta.json: must be an object with the lists")

@@ -262,6 +262,11 @@ def test_wrong_lists_are_reported(root: Path) -> None:
     assert second.startswith("ImageSets/Main/train.txt, line 4: '000001' is listed twice")
 
 
+def test_folder_above_the_lists_is_reported(root: Path) -> None:
+    (problem,) = _problems(root.parent)
+    assert "the lists of splits are those of 'VOC2007'" in problem
+
+
 def test_folder_without_files_is_reported(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     assert _problems(tmp_path / "set") == ("found no XML file; name the folder of the data set",)

@@ -359,7 +359,7 @@ def test_long_values_are_truncated(root: Path) -> None:
 
 def test_missing_config_is_reported(tmp_path: Path) -> None:
     (tmp_path / "street").mkdir()
-    assert _problem(tmp_path / "street").startswith("found no data.yaml, and 0 other .yaml files")
+    assert _problem(tmp_path / "street").startswith("found no data.yaml, other .yaml, obj.data, classes.txt or")
 
 
 def test_boxes_refer_to_upright_images(root: Path, tmp_path: Path) -> None:
