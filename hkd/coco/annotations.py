@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from hkd.coco.boxes import AnnotatedBoxes, BoolArray, FloatArray, IntArray
-from hkd.coco.categories import CategoryNames
+from hkd.coco.categories import PEDESTRIAN_ID, CategoryNames
 from hkd.coco.documents import DocumentColumns
 from hkd.coco.ground_truth import GroundTruth, sorted_ground_truth
 from hkd.coco.images import ImageRecord, check_image_files, read_image_records, text_ids
@@ -53,6 +53,8 @@ class Annotations:
     annotated: AnnotatedBoxes
     """The same boxes as annotated: what evaluation reads, because CityPersons' protocol matches full bodies that reach
     out of the image."""
+    people_id: int = PEDESTRIAN_ID
+    """Category of people in the file, for detections of its images."""
     notes: tuple[Note, ...] = ()
     """What was changed, interpreted or left out while reading."""
 
@@ -164,6 +166,7 @@ def parse_annotations(
         image_index=np.array([position[image_id] for image_id in annotated.image_ids.tolist()], dtype=np.int64),
         boxes_xywh=boxes,
         annotated=annotated,
+        people_id=PEDESTRIAN_ID if columns.categories is None else columns.categories.written,
         notes=(*turned, *clipped, *columns.boxes.notes()),
     )
 

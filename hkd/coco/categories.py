@@ -51,6 +51,11 @@ class Categories:
     absent: tuple[str, ...] = ()
     """Names that the user states and no category has."""
 
+    @property
+    def written(self) -> int:
+        """The category of people in files of detections that hkd writes for this file."""
+        return PEDESTRIAN_ID if PEDESTRIAN_ID in self.people else min(self.people)
+
     def has(self, value: object) -> bool:
         """Whether the value is the id of a category."""
         return value in self.names if self.names else value in self.people
@@ -158,8 +163,8 @@ def _people(
         return frozenset([PEDESTRIAN_ID]), frozenset()
     with_boxes = frozenset(id_ for id_ in candidates if used.get(id_, 0) > 0)
     if len({candidates[id_] for id_ in with_boxes}) > 1:
-        counts = " and ".join(f"{used[id_]:,} boxes of {shown(names[id_])}" for id_ in sorted(with_boxes))
-        problems.append(f"which are people? There are {counts}; name those that are {_HOW_TO_NAME}")
+        counts = " and ".join(f"{shown(names[id_])} ({used[id_]:,})" for id_ in sorted(with_boxes))
+        problems.append(f"which are people? There are boxes of {counts}; name those that are {_HOW_TO_NAME}")
     people = with_boxes or frozenset(candidates)
     return people, frozenset(candidates) - people
 

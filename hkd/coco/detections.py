@@ -36,16 +36,19 @@ class DetectedBoxes:
     notes: tuple[Note, ...] = ()
     """Detections of the file that were left out, or not read as written."""
 
-    def coco_results(self, image_ids: IntArray, text_ids: Mapping[int, str] | None = None) -> list[dict[str, Any]]:
+    def coco_results(
+        self, image_ids: IntArray, text_ids: Mapping[int, str] | None = None, category_id: int = PEDESTRIAN_ID
+    ) -> list[dict[str, Any]]:
         """The detections as COCO results.
 
         Args:
             image_ids: those that ``image_index`` refers to.
             text_ids: the ids in the annotation file, where they are texts that are no numbers.
+            category_id: that of people in the annotation file.
         """
         texts = {} if text_ids is None else text_ids
         return [
-            {"image_id": texts.get(image_id, image_id), "category_id": PEDESTRIAN_ID, "bbox": box, "score": score}
+            {"image_id": texts.get(image_id, image_id), "category_id": category_id, "bbox": box, "score": score}
             for image_id, box, score in zip(
                 image_ids[self.image_index].tolist(), self.boxes_xywh.tolist(), self.scores.tolist(), strict=True
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hkd.coco.boxes import BoxColumns
-from hkd.coco.categories import Categories, CategoryNames, read_categories
+from hkd.coco.categories import PEDESTRIAN_ID, Categories, CategoryNames, read_categories
 from hkd.coco.images import IMAGE_NAMES, ImageRecord, parse_images, read_image_ids
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.reading import read_json
@@ -39,15 +39,17 @@ class DocumentColumns:
         self.boxes = BoxColumns(SelectedAnnotations(annotations, self.images, known_ids, self.categories))
 
 
-def read_images(path: Path) -> list[ImageRecord]:
-    """The images of a COCO document, which need not have annotations; annotations and files are not checked.
+def read_images(path: Path) -> tuple[list[ImageRecord], int]:
+    """The images of a COCO document, and its category of people, 1 where that is unclear.
+
+    It need not have annotations; neither they nor files are checked.
 
     Raises:
         AnnotationError: the file cannot be read, or its images are invalid.
     """
     document = read_json(path)
     values = document.get("images") if isinstance(document, dict) else None
-    if not isinstance(values, list):
+    if not isinstance(document, dict) or not isinstance(values, list):
         problem = (
             f'it must be an object with the list "images" (COCO-style JSON), but is {kind_of(document)} without it'
         )
@@ -56,7 +58,15 @@ def read_images(path: Path) -> list[ImageRecord]:
     images = parse_images(values, problems)
     if problems:
         raise AnnotationError(problems, str(path))
-    return images
+    return images, _people_id(document)
+
+
+def _people_id(document: dict[str, object]) -> int:
+    annotations = document.get("annotations")
+    records = annotations if isinstance(annotations, list) else []
+    category_ids = [record.get("category_id") for record in records if isinstance(record, dict)]
+    categories = read_categories(document.get("categories"), category_ids, [])
+    return PEDESTRIAN_ID if categories is None else categories.written
 
 
 def _lists(document: object, source: str) -> tuple[list[object], list[object], object]:

@@ -77,7 +77,7 @@ class SelectedAnnotations:
             "boxes_without_area", empty, f"left out {_boxes(len(empty))} without an area (first: {{first}})"
         )
         if self._ignored:
-            counts = _counted(self._ignored, "that are ignore regions by their category", self._categories)
+            counts = _counted(self._ignored, "of categories of ignore regions", self._categories)
             notes.append(
                 _category_note("boxes_of_ignored_categories", self._ignored, f"ignored {counts}", self._categories)
             )

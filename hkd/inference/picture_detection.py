@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from hkd.coco.categories import PEDESTRIAN_ID
 from hkd.coco.detections import DetectedBoxes
 from hkd.coco.documents import read_images
 from hkd.coco.images import ImageRecord, text_ids
@@ -65,7 +66,8 @@ class CocoResults:
     """A file of COCO results, as read by pycocotools' ``loadRes``."""
 
     path: Path
-    """A JSON list of ``image_id``, ``category_id`` (1), ``bbox`` [x, y, width, height] in pixels, ``score``."""
+    """A JSON list of ``image_id``, ``category_id`` (1, or that of ``annotations``), ``bbox`` [x, y, width, height] in
+    pixels, ``score``."""
     annotations: Path | None = None
     """Annotation file whose image ids are used, matched by file name; None numbers the images from 1 as given."""
 
@@ -119,7 +121,7 @@ def detect_command(
     if results is not None:
         _check_results_paths(results, images, weights, out)
     with TemporaryDirectory(prefix="hkd-detect-") as folder:
-        records = _records(images, None if results is None else results.annotations, max_megapixels)
+        records, people_id = _records(images, None if results is None else results.annotations, max_megapixels)
         lowest_evaluation = evaluation.model_copy(update={"score_threshold": lowest})
         found = _detect(records, weights, config, lowest_evaluation, folder, max_megapixels)
     image_ids = np.array(sorted(record.image_id for record in records), dtype=np.int64)
@@ -134,7 +136,7 @@ def detect_command(
     if out is not None:
         _write_drawings(pictures, out, max_megapixels)
     if results is not None:
-        _write_results(results, found.coco_results(image_ids, text_ids(records)), images, records)
+        _write_results(results, found.coco_results(image_ids, text_ids(records), people_id), images, records)
     return pictures
 
 
@@ -229,21 +231,21 @@ def _drawing_paths(images: Sequence[Path], out: Path) -> list[Path]:
     return drawn
 
 
-def _records(images: Sequence[Path], annotations: Path | None, max_megapixels: float) -> list[ImageRecord]:
-    """Upright sizes and ids of the images.
+def _records(images: Sequence[Path], annotations: Path | None, max_megapixels: float) -> tuple[list[ImageRecord], int]:
+    """Upright sizes and ids of the images, and the category of people, as in ``annotations``.
 
     Raises:
         PictureError: listing all images that cannot be read or do not match ``annotations``.
         AnnotationError: the annotation file cannot be read.
     """
     problems: list[str] = []
-    annotated = None if annotations is None else read_images(annotations)
+    annotated, people_id = (None, PEDESTRIAN_ID) if annotations is None else read_images(annotations)
     records = picture_records(images, max_megapixels, problems)
     if annotations is not None and annotated is not None:
         records = numbered_as(annotated, annotations, images, records, problems)
     if problems:
         raise PictureError(problems)
-    return records
+    return records, people_id
 
 
 def _detector(weights: Path, config: TrialConfig | None) -> tuple[Detector, int, int]:

@@ -117,7 +117,8 @@ def train_into_folder(
             write_json(out / ORIGIN_FILE, origin)
             evaluation = _train(trainer, out, progress, console)
         validation = data.validation_annotations
-        results = evaluation.detections.coco_results(validation.ground_truth().image_ids, validation.text_ids())
+        image_ids = validation.ground_truth().image_ids
+        results = evaluation.detections.coco_results(image_ids, validation.text_ids(), validation.people_id)
         _write_results(trainer, evaluation.result, results, out)
     return TrainingSummary(evaluation.result, trainer.cost, out)
 

@@ -320,21 +320,34 @@ def test_parent_folders_distinguish_images_of_same_name(weights: Path, picture: 
     assert {one["image_id"] for one in json.loads(results.path.read_text())} == {2}
 
 
-def test_text_ids_of_annotations_are_written_as_they_are(weights: Path, picture: Path, tmp_path: Path) -> None:
+def test_annotations_are_needed_for_their_images_only(weights: Path, picture: Path, tmp_path: Path) -> None:
+    truth = ground_truth(tmp_path, (2, "street.png", 2 * HEIGHT, 2 * WIDTH - 20), (3, "other.png", 9, 9))
+    document = json.loads(truth.read_text())
+    # Which of two categories are people is no question here.
+    document["categories"].append({"id": 2, "name": "person"})
+    document["annotations"][1]["category_id"] = 2
+    for changed in (document, {"images": document["images"]}):
+        truth.write_text(json.dumps(changed))
+        results = CocoResults(tmp_path / "found.json", truth)
+        detect_command([picture], weights, None, results=results)
+        found = json.loads(results.path.read_text())
+        assert {(one["image_id"], one["category_id"]) for one in found} == {(2, 1)}
+
+
+def test_ids_of_images_and_people_are_those_of_annotations(weights: Path, picture: Path, tmp_path: Path) -> None:
     truth = ground_truth(tmp_path, (1, "other.png", 9, 9), (2, "street.png", 2 * HEIGHT, 2 * WIDTH - 20))
     document = json.loads(truth.read_text())
     for image in document["images"]:
         image["id"] = f"frame {image['id']}"
-    # Only the images are read: two categories with boxes are no question here.
-    document["categories"].append({"id": 2, "name": "person"})
+    document["categories"] = [{"id": 0, "name": "person"}, {"id": 1, "name": "car"}]
     for i, annotation in enumerate(document["annotations"], 1):
-        annotation |= {"image_id": f"frame {i}", "category_id": i}
+        annotation |= {"image_id": f"frame {i}", "category_id": 0}
     truth.write_text(json.dumps(document))
     results = CocoResults(tmp_path / "found.json", truth)
     detect_command([picture], weights, None, results=results)
-    assert {one["image_id"] for one in json.loads(results.path.read_text())} == {"frame 2"}
-    document["annotations"] = document["annotations"][:1]
-    truth.write_text(json.dumps(document))
+    found = json.loads(results.path.read_text())
+    # 1 would be a car.
+    assert {(one["image_id"], one["category_id"]) for one in found} == {("frame 2", 0)}
     assert evaluate_files(truth, results.path, "citypersons").num_detections > 0
 
 
