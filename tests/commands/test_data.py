@@ -44,6 +44,7 @@ def test_person_option_selects_classes(tmp_path: Path, capsys: pytest.CaptureFix
         "1 images, 2 boxes, 0 of them ignored",
         "train: left out 1 boxes of other classes: 1 car",
         f"wrote {tmp_path / 'out' / 'train.json'}",
+        "one split was written; --validation-images N divides it into train.json and validation.json",
     ]
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hkd.commands.data.options import add_categories, add_data_set, print_summary
 from hkd.commands.parsing import Commands, non_negative_integer, positive_integer
+from hkd.terminal_output import print_line
+
+if TYPE_CHECKING:
+    from hkd.data.conversion.summary import ConversionSummary
 
 
 def add_to(data_sets: Commands[argparse.ArgumentParser]) -> None:
@@ -46,7 +50,7 @@ def _run_coco(options: argparse.Namespace) -> None:
     from hkd.data.sources.coco_folder.convert import convert
 
     summary = convert(options.root, options.out, skip_missing=options.skip_missing, **_chosen(options))
-    print_summary(summary, options)
+    _print(summary, options)
 
 
 def _add_yolo(data_sets: Commands[argparse.ArgumentParser]) -> None:
@@ -74,7 +78,7 @@ def _add_yolo(data_sets: Commands[argparse.ArgumentParser]) -> None:
 def _run_yolo(options: argparse.Namespace) -> None:
     from hkd.data.sources.yolo.convert import convert
 
-    print_summary(convert(options.root, options.out, **_chosen(options)), options)
+    _print(convert(options.root, options.out, **_chosen(options)), options)
 
 
 def _add_voc(data_sets: Commands[argparse.ArgumentParser]) -> None:
@@ -110,7 +114,7 @@ def _add_voc(data_sets: Commands[argparse.ArgumentParser]) -> None:
 def _run_voc(options: argparse.Namespace) -> None:
     from hkd.data.sources.voc.convert import convert
 
-    print_summary(convert(options.root, options.out, corners=options.corners, **_chosen(options)), options)
+    _print(convert(options.root, options.out, corners=options.corners, **_chosen(options)), options)
 
 
 def _add_cvat(data_sets: Commands[argparse.ArgumentParser]) -> None:
@@ -137,7 +141,7 @@ def _run_cvat(options: argparse.Namespace) -> None:
     from hkd.data.sources.cvat import convert
 
     summary = convert(options.root, options.out, skip_missing=options.skip_missing, **_chosen(options))
-    print_summary(summary, options)
+    _print(summary, options)
 
 
 def _add_mot(data_sets: Commands[argparse.ArgumentParser]) -> None:
@@ -206,6 +210,12 @@ def _add_skip_missing(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave images out whose files do not exist, with their boxes; the summary counts them",
     )
+
+
+def _print(summary: ConversionSummary, options: argparse.Namespace) -> None:
+    print_summary(summary, options)
+    if len(summary.paths) == 1 and options.validation_images is None:
+        print_line("one split was written; --validation-images N divides it into train.json and validation.json")
 
 
 def _chosen(options: argparse.Namespace) -> dict[str, Any]:

@@ -10,6 +10,9 @@ from hkd.coco.categories import CategoryNames, read_categories
 from hkd.coco.notes import Note
 from hkd.data.conversion.summary import format_counts
 
+_LIST = '"categories"'
+"""COCO's list of categories, in messages."""
+
 
 @dataclass(frozen=True)
 class ClassRoles:
@@ -43,7 +46,7 @@ def class_roles(
     found: list[str] = []
     records = [{"id": id_, "name": name} for id_, name in by_id.items()]
     categories = read_categories(records, [ids[name] for name in used.elements() if name in ids], found, named)
-    problems += [f"{where}: {sentence.replace('categories', 'classes')}" for sentence in found]
+    problems += [f"{where}: {sentence.replace(_LIST, 'classes')}" for sentence in found]
     if categories is None:
         return None
     return ClassRoles(

@@ -129,6 +129,10 @@ def convert(
         problems.append(nothing_found(root, "SEQUENCE/gt/gt.txt", (), "name the folder of the sequences"))
     named = CategoryNames(tuple(person_names), tuple(ignored_names))
     chosen = _validation(found, validation_sequences, problems)
+    if chosen and not validation_sequences:
+        names = tuple(sorted(chosen))
+        sentence = f"{', '.join(names[:20])} are for validation: the last third of {len(found)} sequences"
+        notes.append(Note("other", len(names), sentence, names))
     sizes = ImageSizes(max_megapixels)
     splits = []
     for name in ("train", "validation"):

@@ -134,7 +134,12 @@ def convert(
         data = _SplitData(name, hidden=found.hidden, moved=found.moved)
         for image in track_progress(found.images, f"Reading {name}", shown=progress):
             _read_image(root, image, config, data, sizes, problems)
-        _require_labels(data, problems)
+        if data.images and len(data.without_labels) == len(data.images):
+            sentence = _no_labels(data)
+            if name == "test" and len(entries) > 1 and not chosen_splits:
+                notes.append(Note("splits_missing", 1, f"left out: {sentence}", split=name))
+                continue
+            problems.append(f"{name}: {sentence}")
         splits_read.append(data)
         notes += data.notes()
     roles = None if config is None else _roles(config, splits_read, person_names, ignored_names, problems)
@@ -197,15 +202,14 @@ def _read_image(
             data.polygons.append(where)
 
 
-def _require_labels(data: _SplitData, problems: list[str]) -> None:
-    """Note a split of which no image has a label file: that nobody is on it is less likely than that they are lost."""
-    if data.images and len(data.without_labels) == len(data.images):
-        image = data.images[0][0]
-        problems.append(
-            f"{data.name}: none of its {len(data.images)} images has a label file (the first, {image.as_posix()}, would"
-            f" have {label_path(image).as_posix()}); add them, or convert other splits alone (--split NAME). An empty"
-            " file states that an image shows nobody"
-        )
+def _no_labels(data: _SplitData) -> str:
+    """A sentence on a split of which no image has a label file: probably its labels are not published, or lost."""
+    image = data.images[0][0]
+    return (
+        f"none of its {len(data.images)} images has a label file (the first, {image.as_posix()}, would have"
+        f" {label_path(image).as_posix()}); add them, or convert other splits alone (--split NAME). An empty"
+        " file states that an image shows nobody"
+    )
 
 
 def _roles(

@@ -210,6 +210,15 @@ def test_labels_beside_images_are_read_and_counted(tmp_path: Path) -> None:
     assert read_annotations(path).boxes_of(0)[0].tolist() == pytest.approx([90, 40, 20, 20])
 
 
+def test_test_split_without_labels_is_left_out_and_named(root: Path, tmp_path: Path) -> None:
+    _image(root / "images/test/d.jpg", None)
+    _configure(root, test="images/test")
+    summary = convert(root, tmp_path / "out", progress=False)
+    assert [path.name for path in summary.paths] == ["train.json", "validation.json"]
+    (note,) = [note for note in summary.notes if note.kind == "splits_missing"]
+    assert (note.split, "labels/test/d.txt" in note.sentence) == ("test", True)
+
+
 def test_split_without_any_label_file_is_refused(root: Path) -> None:
     (root / "labels/val/c.txt").unlink()
     sentence = _problem(root)
@@ -292,8 +301,7 @@ def test_person_beside_pedestrian_is_asked_about(root: Path, tmp_path: Path) -> 
     _configure(root, names=["person", "pedestrian", "car"])
     sentence = _problem(root)
     assert "--person" in sentence
-    assert '2 boxes of "person"' in sentence
-    assert '1 boxes of "pedestrian"' in sentence
+    assert '"person" (2) and "pedestrian" (1)' in sentence
     assert convert(root, tmp_path / "o", person_names=["person", "pedestrian"], progress=False).boxes == 3
 
 
