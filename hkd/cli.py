@@ -46,14 +46,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_error(f"hkd {options.command}: {_message(error)}")
         return USER_ERROR
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        message = _resource_message(error)
+        if message is None:
             raise
-        print_error(
-            f"hkd {options.command}: not enough memory ({_first_line(error)}); use smaller images (data.image_height, "
-            "data.image_width), a smaller batch_size, a smaller detector or fewer images"
-        )
+        print_error(f"hkd {options.command}: {message}")
         return USER_ERROR
     return 0
+
+
+def _resource_message(error: MemoryError | RuntimeError) -> str | None:
+    """The message for exhausted memory, and for a path that has no end; None for a defect."""
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if first_line.startswith("Symlink loop from "):  # of Path.resolve, before Python 3.13
+        return f"{first_line.removeprefix('Symlink loop from ')}: is a symbolic link that leads to itself"
+    if not _is_out_of_memory(error):
+        return None
+    return (
+        f"not enough memory ({first_line}); use smaller images (data.image_height, data.image_width), a smaller "
+        "batch_size, a smaller detector or fewer images"
+    )
 
 
 def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
@@ -62,10 +73,6 @@ def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
     from hkd.training.memory import is_out_of_memory
 
     return is_out_of_memory(error)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _is_for_the_user(error: ValueError | OSError) -> bool:

@@ -235,3 +235,34 @@ def test_limits_of_generated_scenes_are_those_of_the_configuration() -> None:
         synthetic.SMALLEST_SIDE,
         synthetic.LARGEST_SIDE,
     )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc.cpp] DefaultCPUAllocator: can't allocate memory: you tried\nx"),
+    ],
+    ids=["Python", "torch"],
+)
+def test_exhausted_memory_is_reported_with_what_to_reduce(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_out(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("hkd.data.sources.synthetic.write_scenes", run_out)
+    assert cli.main(["data", "synthetic", "--out", "out"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("hkd data: not enough memory (")
+    assert "smaller batch_size" in message
+    assert message.count("\n") == 1
+
+
+def test_other_errors_of_libraries_show_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr("hkd.data.sources.synthetic.write_scenes", fail)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        cli.main(["data", "synthetic", "--out", "out"])
