@@ -17,6 +17,7 @@ from hkd.models.detector import Detector
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import load_detector
 from hkd.training.epoch_record import NonFiniteLossError
+from hkd.training.fit import fit
 from hkd.training.state import load_state
 from hkd.training.trainer import Trainer
 from tests.training.tiny import NO_LEVELS, TEACHER_SHAPE, TRAINING, build, trial_config
@@ -203,6 +204,59 @@ def test_non_finite_losses_stop_training_and_are_named(
     assert "roi_classification" not in str(caught.value)
     with pytest.raises(AssertionError, match="only between epochs"):
         trainer.save(tmp_path / "state.pt")
+
+
+@pytest.mark.parametrize("steps_between_syncs", [1, 20])
+def test_diverging_training_ends_with_its_step_and_a_remedy(make: MakeTrainer, steps_between_syncs: int) -> None:
+    # Plain SGD with the largest learning rate: weights overflow within a few steps, and boxes of NaN reach the pooling.
+    trainer = make(
+        training__optimizer="sgd",
+        training__learning_rate=1e4,
+        training__gradient_clip_norm=None,
+        training__warmup_fraction=0.0,
+        training__total_epochs=20,
+    )
+    trainer._steps_between_syncs = steps_between_syncs
+    with pytest.raises(NonFiniteLossError, match=r"epoch \d+.*Lower training.learning_rate"):
+        list(fit(trainer))
+
+
+def test_weights_made_infinite_by_the_last_step_are_not_saved(make: MakeTrainer, tmp_path: Path) -> None:
+    trainer = make()
+
+    def poison(step: int, steps: int, _: Any) -> None:
+        if step == steps:  # after it no loss is computed
+            with torch.no_grad():
+                trainer.student.roi_heads.box_predictor.bbox_pred.bias.fill_(float("inf"))
+
+    with pytest.raises(NonFiniteLossError, match="epoch 1: its last step made weights infinite"):
+        trainer.train_epoch(poison)
+    with pytest.raises(AssertionError, match="only between epochs"):
+        trainer.save(tmp_path / "state.pt")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"modules": []},
+        {"modules": [{"a": torch.zeros(1)}]},
+        {"modules": None},
+        {"optimizer": {}},
+        {"optimizer": {"state": {}, "param_groups": []}},
+        {"epoch": "two"},
+        {"epoch": -1},
+        {"epoch": 10**9},
+        {"settings": [1]},
+    ],
+    ids=str,
+)
+def test_damaged_state_is_rejected(make: MakeTrainer, tmp_path: Path, change: dict[str, Any]) -> None:
+    path = tmp_path / "state.pt"
+    trainer = make()
+    trainer.save(path)
+    torch.save({**torch.load(path, weights_only=True), **change}, path)
+    with pytest.raises(CheckpointError, match=r"state.pt: is a damaged training state"):
+        make().load(path)
 
 
 class HostReads(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torchvision.ops import nms
@@ -87,3 +89,22 @@ def test_proposals_in_padding_are_clipped_or_dropped() -> None:
     # Height 32, width 35: the first is cut at the bottom, the second has no width left.
     assert proposals.valid.tolist() == [[True, False]]
     assert proposals.boxes_xyxy[0, 0].tolist() == [10.0, 10.0, 30.0, 32.0]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("field", ["objectness", "deltas"])
+def test_outputs_of_a_diverged_network_give_finite_boxes(field: str, value: float) -> None:
+    # Two anchors of 10 x 20 pixels. NaN as a box would be a cell's index in the pooling of regions.
+    anchors = torch.tensor([[0.0, 0.0, 10.0, 20.0], [20.0, 20.0, 30.0, 40.0]])
+    outputs = {"objectness": torch.zeros(1, 2), "deltas": torch.zeros(1, 2, 4)}
+    outputs[field].fill_(value)
+    regions = select_proposals(
+        RpnOutput(anchors_xyxy=anchors, **outputs),
+        [2],
+        torch.tensor([[64.0, 64.0]]),
+        pre_nms_proposals_per_level=2,
+        proposals_per_image=3,
+        nms_iou=0.7,
+    )
+    assert bool(regions.boxes_xyxy.isfinite().all())
+    assert bool(regions.boxes_xyxy[~regions.valid].eq(0).all())
