@@ -53,6 +53,10 @@ _TRIAL_ID, _BASELINE, _METRICS, _ERROR = "trial_id", "baseline", "metrics", "err
 _PARAMS, _CHECKPOINT, _EPOCH, _ATTEMPTS = "params", "checkpoint", "epoch", "attempts"
 
 
+class LedgerError(ValueError):
+    """The journal of a study cannot be read."""
+
+
 @dataclass(frozen=True)
 class LedgerTrial:
     """The recorded state of one trial or baseline."""
@@ -222,14 +226,25 @@ class Ledger:
 
 
 def open_ledger(study: StudyConfig, journal: Path) -> Ledger:
-    """The ledger of a study, which must be locked: opening it repairs what a killed process left."""
-    return Ledger(
-        journal,
-        study.objectives,
+    """The ledger of a study, which must be locked: opening it repairs what a killed process left.
+
+    Raises:
+        LedgerError: the journal is not a regular file, or has records that Optuna did not write.
+    """
+    remedy = "restore it from a backup, or give the study another name (--name NAME)"
+    if journal.exists() and not journal.is_file():  # reading a pipe would block
+        raise LedgerError(f"{journal}: is not a regular file; {remedy}")
+    space, count, sampler = (
         distributions(study.space),
         num_configurations(study.space),
         sampler_of_proposal(study.search),
     )
+    try:
+        return Ledger(journal, study.objectives, space, count, sampler)
+    # Optuna does not check the records: a damaged one raises whatever its use raises.
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise LedgerError(f"{journal}: the journal of the study is damaged ({reason}); {remedy}") from error
 
 
 class _KernelLock(JournalFileOpenLock):
