@@ -17,6 +17,8 @@ from hkd.coco.parsing.values import as_id, is_integer
 _REMEDY: Final = "evaluate detections of the same images, or remove these"
 _IMAGE_ENDINGS: Final = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 _AMBIGUOUS: Final = -1
+_FOLDERS_MATCHED: Final = 16
+"""Folders of a path that are compared, with its name; deeper paths must be equal."""
 
 Reference = str | int | float
 Readings = Mapping[Reference, int | None]
@@ -31,35 +33,45 @@ class ImageNames:
     """
 
     def __init__(self, file_names: Iterable[str]) -> None:
-        self._paths: list[tuple[str, ...]] = []
-        self._by_name: dict[str, list[int]] = {}
-        self._by_stem: dict[str, list[int]] = {}
+        self._with_ending, self._without = _PathEnds(), _PathEnds()
         for position, name in enumerate(file_names):
-            path = PurePosixPath(name)
-            self._paths.append(path.parts)
             if name:
-                self._by_name.setdefault(path.name, []).append(position)
-                self._by_stem.setdefault(path.stem, []).append(position)
+                path = PurePosixPath(name)
+                self._with_ending.add(path.parts, position)
+                self._without.add((*path.parts[:-1], path.stem), position)
 
     def find(self, name: str) -> int | None:
         """Position of the image, None if there is none, -1 if it may be several."""
         path = PurePosixPath(name.replace("\\", "/"))
-        stem = path.stem if path.suffix.lower() in _IMAGE_ENDINGS else path.name
-        for candidates in (
-            self._by_name.get(path.name, []),
-            self._by_stem.get(path.name, []),
-            self._by_stem.get(stem, []),
-        ):
-            # Folders may be missing on either side, but must not contradict each other.
-            found = [position for position in candidates if _ends_alike(path.parts[:-1], self._paths[position][:-1])]
-            if found:
-                return found[0] if len(found) == 1 else _AMBIGUOUS
-        return None
+        found = self._with_ending.find(path.parts)
+        if found is None:
+            found = self._without.find(path.parts)
+        if found is None and path.suffix.lower() in _IMAGE_ENDINGS:
+            found = self._without.find((*path.parts[:-1], path.stem))
+        return found
 
 
-def _ends_alike(folders: tuple[str, ...], others: tuple[str, ...]) -> bool:
-    common = min(len(folders), len(others))
-    return common == 0 or folders[-common:] == others[-common:]
+class _PathEnds:
+    """Paths by the names at their ends, looked up in time that does not depend on how many there are."""
+
+    def __init__(self) -> None:
+        self._whole: dict[tuple[str, ...], int] = {}
+        self._ends: dict[tuple[str, ...], int] = {}
+
+    def add(self, parts: tuple[str, ...], position: int) -> None:
+        self._whole[parts] = _AMBIGUOUS if parts in self._whole else position
+        for length in range(1, min(len(parts), _FOLDERS_MATCHED) + 1):
+            end = parts[-length:]
+            self._ends[end] = _AMBIGUOUS if end in self._ends else position
+
+    def find(self, parts: tuple[str, ...]) -> int | None:
+        """Position of the path that ends in these parts, else of the longest path that they end in."""
+        found = self._ends.get(parts)
+        for start in range(max(0, len(parts) - _FOLDERS_MATCHED), len(parts)):
+            if found is not None:
+                break
+            found = self._whole.get(parts[start:])
+        return found
 
 
 def images_of_detections(

@@ -151,6 +151,25 @@ def test_boxes_of_named_categories_are_learned_from(write: Callable[[object], Pa
     assert (ignored.image_index.tolist(), ignored.ignore.tolist()) == ([1, 0], [True, True])
 
 
+@pytest.mark.parametrize(
+    ("categories", "people_id"),
+    [
+        ([(1, "pedestrian"), (2, "rider")], 1),
+        ([(5, "person"), (1, "car")], 5),
+        # Both are people: 1 is what hkd writes, otherwise the lowest.
+        ([(0, "person"), (1, "Person")], 1),
+        ([(4, "person"), (3, "Person"), (1, "car")], 3),
+    ],
+)
+def test_category_of_people_is_kept_for_detections(
+    write: Callable[[object], Path], categories: list[tuple[int, str]], people_id: int
+) -> None:
+    document = document_of_two_images() | {"categories": [{"id": id_, "name": name} for id_, name in categories]}
+    for annotation, (id_, _) in zip(document["annotations"], categories, strict=False):
+        annotation["category_id"] = id_
+    assert read_annotations(write(document)).people_id == people_id
+
+
 def test_clipped_box_is_named_by_its_position_in_the_file(write: Callable[[object], Path]) -> None:
     document = document_of_two_images()
     document["annotations"][0] |= {"category_id": 2}
