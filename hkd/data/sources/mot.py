@@ -132,7 +132,7 @@ def convert(
     if chosen and not validation_sequences:
         names = tuple(sorted(chosen))
         sentence = f"{', '.join(names[:20])} are for validation: the last third of {len(found)} sequences"
-        notes.append(Note("other", len(names), sentence, names))
+        notes.append(Note("validation_sequences", len(names), sentence, names))
     sizes = ImageSizes(max_megapixels)
     splits = []
     for name in ("train", "validation"):

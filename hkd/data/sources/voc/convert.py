@@ -166,7 +166,10 @@ def _split(
             "images_without_labels", unlabelled, "{count} listed images have no XML file and count as empty", name
         ),
         *counted_note(
-            "other", swapped, "{count} files state width and height the wrong way round, as their boxes show", name
+            "sizes_swapped",
+            swapped,
+            "{count} files state width and height the wrong way round, as their boxes show",
+            name,
         ),
         *other_classes_note(others, name),
     ]
@@ -234,4 +237,4 @@ def _corner_notes(files: Sequence[VocFile], corners: Corners, reason: str) -> li
         "edges-from-1": "edges, counted from 1",
     }
     sentence = f"read the corners of boxes as {meanings[corners]} ({reason}); --corners sets another meaning"
-    return [Note("other", count, sentence)] if count else []
+    return [Note("corners_interpreted", count, sentence)] if count else []

@@ -50,7 +50,7 @@ def read_layout(root: Path, problems: list[str]) -> Layout:
     The lists are ``ImageSets/Main/SPLIT.txt``. Without them, a folder named as a split (``train``, ``valid`` ...) is
     one, and all files are one split if there is no such folder.
     """
-    xml_files = split_hidden(root.rglob("*.xml"), root)
+    xml_files = split_hidden(root.rglob("*.[xX][mM][lL]"), root)
     pictures = image_files(root)
     layout = Layout(hidden=(*xml_files.hidden, *pictures.hidden))
     for picture in pictures.kept:

@@ -67,7 +67,10 @@ class _SplitData:
             ),
             *counted_note("images_without_labels", self.without_labels, without, self.name),
             *counted_note(
-                "other", self.beside, "{count} label files were found beside their images (first: {first})", self.name
+                "labels_beside_images",
+                self.beside,
+                "{count} label files were found beside their images (first: {first})",
+                self.name,
             ),
             *counted_note("duplicate_boxes", self.repeated, "dropped {count} duplicate lines", self.name),
             *counted_note(

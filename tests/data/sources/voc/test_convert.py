@@ -121,6 +121,7 @@ def test_meaning_of_corners_can_be_chosen(root: Path, tmp_path: Path, corners: A
         ("Annotations/a.xml", "JPEGImages/a.jpg", "all"),
         ("annotations/a.xml", "images/a.PNG", "all"),
         ("labels/a.xml", "photos/a.jpg", "all"),
+        ("A.XML", "A.JPG", "all"),
         ("train/a.xml", "train/a.jpg", "train"),
         ("valid/annotations/a.xml", "valid/images/a.jpg", "validation"),
         ("annotations/b.xml", "images/a.jpg", "all"),  # the file states a.jpg
