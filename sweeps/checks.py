@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hkd import metric_names as names
 from hkd.coco.annotations import Annotations
 from hkd.coco.detections import no_detections
@@ -9,17 +11,18 @@ from hkd.config import TrialConfig
 from hkd.data.prepare import named_categories, read_both
 from hkd.evaluation.evaluator import evaluate_boxes
 from hkd.evaluation.formats.protocol_files import load_protocol
-from hkd.training.teacher import check_teacher_files
+from hkd.training.teacher_files import check_teacher_files
 from sweeps.folder import StudyError
 from sweeps.settings.resources import TrialResources
 from sweeps.settings.study import StudyConfig
 
 
-def check_files(base: TrialConfig, *, check_images: bool) -> Annotations | None:
+def check_files(base: TrialConfig, *, check_images: bool, print_line: Callable[[str], None]) -> Annotations | None:
     """Check the files that a trial names.
 
     Args:
         check_images: Whether to open every image and compare its size with the annotations.
+        print_line: Called with each sentence on what was read from a foreign file of weights.
 
     Returns:
         The validation annotations; None for generated scenes.
@@ -38,7 +41,8 @@ def check_files(base: TrialConfig, *, check_images: bool) -> Annotations | None:
             check_images=check_images,
             max_megapixels=data.max_megapixels,
         )
-    check_teacher_files(base)
+    for note in check_teacher_files(base):
+        print_line(note)
     return validation
 
 
@@ -79,7 +83,7 @@ def check_device(study: StudyConfig, resources: TrialResources) -> None:
     """
     teacher = study.base.teacher
     devices = {"base.training.device": study.base.training.device}
-    if teacher is not None and teacher.checkpoint is None:
+    if teacher is not None and teacher.trained_weights is None:
         devices["base.teacher.training.device"] = teacher.training.device
     for name, device in devices.items():
         if device == "cuda" and not resources.num_gpus:

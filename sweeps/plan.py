@@ -59,13 +59,14 @@ def print_plan(study: StudyConfig, console: Console) -> None:
             another study has its name, or an objective cannot be measured on its validation images.
     """
     study = StudyFolder(study).check(study)
-    validation_annotations = check_files(study.base, check_images=True)
+    notes: list[str] = []
+    validation_annotations = check_files(study.base, check_images=True, print_line=notes.append)
     if validation_annotations is not None:
         check_objectives(study, validation_annotations)
     for line in dump_yaml(redacted(study)).splitlines():
         print_on(console, line)
     console.print(_cost_table(planned_detectors(study)))
-    for line in _steps_of_start(study):
+    for line in (*notes, *_steps_of_start(study)):
         print_on(console, line)
 
 
@@ -118,7 +119,7 @@ def _measurement(study: StudyConfig) -> list[str]:
 
 def _checked_parts(base: TrialConfig) -> str:
     files = [] if base.data.train_annotations is None else ["annotations", "images"]
-    if base.teacher is not None and (base.teacher.checkpoint or base.teacher.init_from):
+    if base.teacher is not None and (base.teacher.trained_weights or base.teacher.init_from):
         files.append("the teacher's weights")
     return ", ".join([*files, "its folder"])
 
@@ -127,8 +128,8 @@ def _teacher_origin(base: TrialConfig) -> str:
     teacher = base.teacher
     if teacher is None:
         return "train without a teacher"
-    if teacher.checkpoint is not None:
-        return f"load the teacher from {teacher.checkpoint}"
+    if teacher.trained_weights is not None:
+        return f"load the teacher from {teacher.trained_weights}"
     start = ""
     if teacher.init_from is not None:
         start = f", starting from {teacher.init_from}"

@@ -13,6 +13,7 @@ from hkd.config_files.parsing import flatten
 from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.training.teacher import PreparedTeacher, find_teacher
+from hkd.training.teacher_files import weakness
 from sweeps.checks import check_device, check_files, check_objectives
 from sweeps.console import messages
 from sweeps.console.display import Display, TeacherBoard, TrialBoard
@@ -61,7 +62,7 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
     display = Display(console)
     with folder.locked():
         study = _study_to_run(study, folder, display, is_resumed=is_resumed, resume_command=resume_command)
-        check_files(study.base, check_images=False)
+        check_files(study.base, check_images=False, print_line=display.print_line)
         address = find_address()
         open_tracker = _check_tracking(study, folder)
         queue = _open_queue(study, folder, display) if folder.study_exists else None
@@ -126,10 +127,13 @@ def _prepare_teacher(
     # Looked up here first: a worker that only finds the teacher in the cache takes ten seconds to start.
     teacher = find_teacher(base, data, study.storage_path.absolute())
     if teacher is None:
-        checkpoint = base.teacher.checkpoint
+        checkpoint = base.teacher.trained_weights
         display.print_line("Teacher: training" if checkpoint is None else f"Teacher: evaluating {checkpoint}")
         teacher = _make_teacher(study, cluster, resources, display)
     display.print_line(messages.describe_teacher(teacher_record(teacher), study.objectives))
+    warning = weakness(teacher.metrics)
+    if warning is not None:
+        display.print_line(f"Warning: {warning}")
     return teacher
 
 

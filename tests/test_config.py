@@ -6,7 +6,9 @@ from typing import Any
 
 import pydantic
 import pytest
+import torch
 from pydantic import ValidationError
+from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from hkd.config import (
     AugmentationConfig,
@@ -23,6 +25,7 @@ from hkd.config import (
 from hkd.config_files.parsing import apply_overrides, flatten, parse_config
 from hkd.config_files.problems import ConfigError
 from hkd.data.sources.synthetic import FIRST_VALIDATION_INDEX
+from hkd.models.build import build_detector
 
 
 def all_sections(kind: type[Section] = Section) -> Iterator[type[Section]]:
@@ -90,6 +93,37 @@ def test_teacher_with_two_origins_is_rejected() -> None:
     assert TeacherConfig(init_from=Path("a.safetensors")).init_from == Path("a.safetensors")
     with pytest.raises(ValidationError, match="found checkpoint, init_from_synthetic"):
         TeacherConfig(checkpoint=Path("a.safetensors"), init_from_synthetic=TrainingConfig())
+
+
+def test_torchvision_sets_every_setting_of_its_detector() -> None:
+    config = TeacherConfig(torchvision=Path("a.pth"), proposals_per_image=300)
+    with torch.device("meta"):
+        reference = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None).eval()
+        ours = build_detector(config, num_classes=91)
+    shapes = {name: tensor.shape for name, tensor in reference.state_dict().items() if "num_batches" not in name}
+    assert {name: tensor.shape for name, tensor in ours.state_dict().items()} == shapes
+    generator, rpn = reference.rpn.anchor_generator, reference.rpn
+    assert tuple((size,) for size in config.anchor_sizes) == generator.sizes
+    assert {config.anchor_aspect_ratios} == set(generator.aspect_ratios)
+    assert config.canonical_region_size == reference.roi_heads.box_roi_pool.canonical_scale
+    assert config.pre_nms_proposals_per_level == rpn.pre_nms_top_n()
+    assert config.proposal_nms_iou == rpn.nms_thresh
+    assert config.norm == "frozen_batch"
+    # A number of proposals does not change what the weights mean.
+    assert (config.proposals_per_image, rpn.post_nms_top_n()) == (300, 1000)
+    assert config.trained_weights == Path("a.pth")
+    # As written to config.yaml and read again.
+    assert TeacherConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+def test_settings_that_contradict_torchvision_are_refused_together() -> None:
+    with pytest.raises(ValidationError) as caught:
+        TeacherConfig(torchvision=Path("a.pth"), backbone="resnet18", anchor_sizes=(1, 2, 3, 4, 5), norm="frozen_batch")
+    message = str(caught.value)
+    assert "torchvision is set" in message
+    assert "backbone is resnet18 instead of resnet50" in message
+    assert "anchor_sizes is [1.0, 2.0, 3.0, 4.0, 5.0] instead of [32.0, 64.0, 128.0, 256.0, 512.0]" in message
+    assert "norm is" not in message
 
 
 @pytest.mark.parametrize(

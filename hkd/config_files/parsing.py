@@ -173,12 +173,15 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _over_defaults(model: type[BaseModel], raw: Mapping[str, Any], defaults: BaseModel | None) -> dict[str, Any]:
-    """Complete partial sections by their field's default (``distillation.embedding`` differs from its class's)."""
+    """Complete partial sections by their field's default where it differs from its class's (distillation.embedding).
+
+    Other settings stay unset, so that a section can distinguish what a user set.
+    """
     completed = dict(raw)
     for name, field in model.model_fields.items():
         default = getattr(defaults, name) if defaults is not None else field.get_default(call_default_factory=True)
         if name not in raw:
-            if defaults is not None:
+            if defaults is not None and name in defaults.model_fields_set:
                 completed[name] = default
         elif isinstance(raw[name], Mapping):
             if isinstance(default, BaseModel):

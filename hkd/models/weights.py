@@ -1,4 +1,4 @@
-"""Files that hold the weights of a detector: reading and writing ours, and reading torchvision's.
+"""Files that hold the weights of a detector: reading and writing ours, and reading those of others.
 
 Nothing here unpickles: detectors are ``.safetensors``, everything else goes through ``torch.load(weights_only=True)``.
 """
@@ -21,27 +21,34 @@ from hkd.config_files.parsing import parse_config
 from hkd.config_files.problems import ConfigError
 from hkd.files import write_atomically
 from hkd.models.build import build_detector
+from hkd.models.components.heads import PersonPredictor
 from hkd.models.detector import Detector
+from hkd.models.weight_formats.class_predictor import (
+    DELTAS,
+    SCORES,
+    num_scored_classes,
+    with_first_classes,
+    with_person_second,
+)
 from hkd.models.weight_formats.errors import CheckpointError
+from hkd.models.weight_formats.importing import ImportedWeights, import_weights
+from hkd.models.weight_formats.other_detectors import recognised_as
+from hkd.models.weight_formats.torchvision_names import BACKBONE_PREFIX
 from hkd.models.weight_formats.unpickling import load_tensors_only, require_file
 from hkd.models.weight_formats.values import value_problem
 
 DETECTOR_FORMAT = "hkd.detector.1"
+DETECTOR_SUFFIX = ".safetensors"
+"""Of the files that :func:`save_detector` writes."""
 
 _METADATA_KEY = "hkd"
 _MAX_TENSORS_SHOWN = 5  # an error names this many tensors of a kind, then counts the rest
 
-# Rows of these are classes (of the last two, four box deltas each): background first, then the pedestrian, as in
-# torchvision's COCO detectors, where class 1 is "person".
-_CLASS_PREDICTOR = (
-    "roi_heads.box_predictor.cls_score.weight",
-    "roi_heads.box_predictor.cls_score.bias",
-    "roi_heads.box_predictor.bbox_pred.weight",
-    "roi_heads.box_predictor.bbox_pred.bias",
-)
 # Only norms without momentum use this count. Ours have momentum and accept a file without it; frozen norms lack the
 # buffer and accept a file with it.
 _OPTIONAL_SUFFIX = ".num_batches_tracked"
+_PREDICTOR = "roi_heads.box_predictor"
+_SHAPE_SETTINGS = "backbone, width_multiplier, pyramid_channels, head_channels and number of anchor_aspect_ratios"
 
 
 @dataclass(frozen=True)
@@ -144,59 +151,98 @@ def read_metadata(path: Path) -> DetectorMetadata:
         ) from error
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file, or of a ``.pth``/``.pt`` state dict (bare, or under the key ``model``).
+def read_weights(path: Path) -> ImportedWeights:
+    """The weights of a ``.safetensors`` or ``torch.save`` file, under our names.
+
+    Reads what hkd and torchvision write (their two-stage ResNet-50 detectors with FPN, by any version, and
+    classification ResNets), mmdetection's Faster R-CNN, and what training programs wrap around them (see
+    :mod:`hkd.models.weight_formats.unwrapping`). Names that are not known are returned as they are.
 
     Raises:
-        CheckpointError: the file is absent or unreadable, or holds anything but named tensors.
+        CheckpointError: the file is absent or unreadable, holds no named tensors or other Python objects, or weights
+            that cannot be represented.
     """
-    if path.suffix == ".safetensors":
-        require_file(path)
-        try:
-            with safe_open(path, framework="pt") as file:
-                # Inside safe_open tensors are views of a mapped file: take copies.
-                return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from error
-    content = load_tensors_only(path)
-    if isinstance(content, dict) and isinstance(content.get("model"), dict):
-        content = content["model"]
-    if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(
-            f"{path}: holds no state dict; allowed: a mapping from parameter names to tensors, "
-            'bare or under the key "model"'
-        )
-    return {str(name): tensor for name, tensor in content.items()}
+    if path.suffix != DETECTOR_SUFFIX:
+        return import_weights(load_tensors_only(path), path)
+    require_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            # Inside safe_open tensors are views of a mapped file: take copies.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
+            is_ours = _METADATA_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from error
+    return ImportedWeights(tensors, person_class=1) if is_ours else import_weights(tensors, path)
 
 
-def load_weights(detector: nn.Module, path: Path) -> None:
-    """Read weights from a file into a detector of the same architecture.
+def load_weights(detector: Detector, path: Path, *, person_class: int | None = None) -> tuple[str, ...]:
+    """Read the weights of a trained detector into one of the same architecture.
 
-    Reads our own ``.safetensors`` and torchvision's ``fasterrcnn`` state dicts. A class predictor with more classes
-    than the detector is cut to background (0) and the first classes; in torchvision's COCO detectors class 1 is person.
+    A class predictor of more classes than the detector has is kept whole: its other classes count as background, so
+    that the scores of people are those of the trained detector.
+
+    Args:
+        detector: Changed only if all tensors fit.
+        path: See :func:`read_weights`.
+        person_class: Row of the person in the class predictor, where the file does not state it; None: known for two
+            classes and for COCO's.
+
+    Returns:
+        What was read from where, left out or changed, a sentence each.
 
     Raises:
         CheckpointError: a tensor is missing, unexpected, of another shape, not of floating-point numbers or not finite.
             The detector is then unchanged.
     """
-    weights = _cut_to_first_classes(read_weights(path), detector)
-    problems = architecture_problems(detector, weights)
-    if problems:
+    weights = read_weights(path)
+    if weights.is_classifier:
         raise CheckpointError(
-            f"{path}: holds a detector of another architecture than the one configured. "
-            + " ".join(problems)
-            + " Allowed: weights of the same backbone, width_multiplier, pyramid_channels, head_channels and number of"
-            " anchor_aspect_ratios; change these in the configuration to match the file, or name another file."
+            f"{path}: holds a classification ResNet, which detects nothing; allowed: a trained detector. As "
+            "teacher.init_from it initialises the backbone of a teacher that is then trained"
         )
-    problem = value_problem(weights, detector.state_dict())
-    if problem is not None:
-        raise CheckpointError(f"{path}: {problem}. Name another file of weights.")
-    detector.load_state_dict(weights, strict=False)
+    tensors = with_person_second(weights.tensors, weights.person_class or person_class, path, detector.num_classes)
+    scored = num_scored_classes(tensors)
+    expected = dict(detector.state_dict())
+    predictor = None
+    if scored > detector.num_classes == 2:
+        tensors = with_first_classes(tensors, DELTAS, 4 * detector.num_classes)
+        predictor = PersonPredictor(detector.head_channels, scored)
+        expected |= {f"{_PREDICTOR}.{name}": tensor for name, tensor in predictor.state_dict().items()}
+    _require_usable(expected, tensors, path)
+    if predictor is not None:
+        detector.roi_heads.box_predictor = predictor.to(next(detector.parameters()))
+    detector.load_state_dict(tensors, strict=False)
+    return weights.notes + _notes_on_classes(scored, detector.num_classes, "count as background")
 
 
-def architecture_problems(detector: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
-    """A sentence for each kind of tensor that does not match ``detector``; empty if all match."""
+def load_first_weights(detector: nn.Module, path: Path, *, person_class: int | None = None) -> tuple[str, ...]:
+    """Initialise a detector from a file, for training.
+
+    Reads a detector of the same architecture, of whose classes those after background and person are dropped, or a
+    classification ResNet, which initialises the backbone.
+
+    Args, Returns and Raises: as :func:`load_weights`.
+    """
+    weights = read_weights(path)
     expected = detector.state_dict()
+    if weights.is_classifier:
+        backbone = {name: tensor for name, tensor in expected.items() if name.startswith(BACKBONE_PREFIX)}
+        _require_usable(backbone, weights.tensors, path, kind="a ResNet", settings="backbone, with width_multiplier 1")
+        detector.load_state_dict(weights.tensors, strict=False)
+        rest = sorted({".".join(name.split(".")[:2]) for name in expected if name not in backbone})
+        return (*weights.notes, f"the backbone is that of a classification ResNet; random: {', '.join(rest)}")
+    classes = num_scored_classes(expected)
+    tensors = with_person_second(weights.tensors, weights.person_class or person_class, path, classes)
+    scored = num_scored_classes(tensors)
+    if scored > classes:
+        tensors = with_first_classes(with_first_classes(tensors, DELTAS, 4 * classes), SCORES, classes)
+    _require_usable(expected, tensors, path)
+    detector.load_state_dict(tensors, strict=False)
+    return weights.notes + _notes_on_classes(scored, classes, "are dropped")
+
+
+def architecture_problems(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    """A sentence for each kind of tensor that does not match those of the ``expected`` state dict; empty if all do."""
     missing = [name for name in expected if name not in weights and not name.endswith(_OPTIONAL_SUFFIX)]
     unexpected = [name for name in weights if name not in expected and not name.endswith(_OPTIONAL_SUFFIX)]
     mismatched = [name for name in expected if name in weights and weights[name].shape != expected[name].shape]
@@ -218,15 +264,32 @@ def architecture_problems(detector: nn.Module, weights: Mapping[str, Tensor]) ->
     return problems
 
 
-def _cut_to_first_classes(weights: dict[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:
-    expected = detector.state_dict()
-    cut = dict(weights)
-    for name in _CLASS_PREDICTOR:
-        if name in weights and name in expected:
-            ours, theirs = expected[name], weights[name]
-            if theirs.shape[1:] == ours.shape[1:] and theirs.shape[:1] > ours.shape[:1]:
-                cut[name] = theirs[: ours.shape[0]]
-    return cut
+def _require_usable(
+    expected: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    path: Path,
+    *,
+    kind: str = "a detector",
+    settings: str = _SHAPE_SETTINGS,
+) -> None:
+    problems = architecture_problems(expected, weights)
+    if problems:
+        other = recognised_as(weights)
+        raise CheckpointError(
+            f"{path}: holds {other or kind} of another architecture than the one configured. "
+            + " ".join(problems)
+            + f" Allowed: weights of the same {settings}; change these in the configuration to match the file, or name "
+            "another file."
+        )
+    problem = value_problem(weights, expected)
+    if problem is not None:
+        raise CheckpointError(f"{path}: {problem}. Name another file of weights.")
+
+
+def _notes_on_classes(scored: int, classes: int, what_happens: str) -> tuple[str, ...]:
+    if scored <= classes:
+        return ()
+    return (f"scores {scored} classes, the background among them; those other than person {what_happens}",)
 
 
 def _some(entries: list[str]) -> str:

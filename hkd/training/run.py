@@ -36,7 +36,8 @@ from hkd.training.fit import resume as resume_fit
 from hkd.training.memory import check_plausible_batch
 from hkd.training.progress import OnProgress, progress_bars
 from hkd.training.state import read_training_record
-from hkd.training.teacher import check_teacher_files, load_teacher, prepare_teacher
+from hkd.training.teacher import load_teacher, prepare_teacher
+from hkd.training.teacher_files import check_teacher_files, weakness
 from hkd.training.trainer import FREE_SETTINGS, SECONDS, Trainer
 
 ORIGIN_FILE = "origin.json"
@@ -96,7 +97,8 @@ def train_into_folder(
     check_plausible_batch(config, device)
     needs_teacher = config.is_distilled
     if needs_teacher:
-        check_teacher_files(config)
+        for note in check_teacher_files(config):
+            print_on(console, note)
     with _claimed(out, config, resume):
         data = prepare_data(config.data)
         _print_repairs(data, console)
@@ -106,7 +108,10 @@ def train_into_folder(
             if needs_teacher:
                 prepared = prepare_teacher(config, data, config.data.cache_dir, progress)
                 size = f"{prepared.cost.num_params / 1e6:.2f}M parameters"
-                print_on(console, f"teacher: {_format_numbers(prepared.metrics)}, {size}")
+                print_on(console, f"teacher: {', '.join(filter(None, (_format_numbers(prepared.metrics), size)))}")
+                warning = weakness(prepared.metrics)
+                if warning is not None:
+                    print_on(console, f"warning: {warning}")
                 origin["teacher"] = _file_hash(prepared.path)
                 teacher = load_teacher(prepared.path, prepared.config)
             _check_origin(out, origin)

@@ -19,16 +19,16 @@ from hkd.files import read_record, remove_irregular, write_json
 from hkd.inference.store_detection import evaluate_detector
 from hkd.metric_names import PEAK_MEMORY_BYTES, UTILISATION
 from hkd.models.build import build_detector
-from hkd.models.cost import Cost, config_cost
+from hkd.models.cost import Cost, detector_cost
 from hkd.models.detector import Detector
-from hkd.models.weight_formats.errors import CheckpointError
-from hkd.models.weights import load_weights, read_metadata, save_detector
+from hkd.models.weights import load_weights, save_detector
 from hkd.own_folders import check_own_folder, create_own_folder
 from hkd.runtime.device import autocast_dtype, place, resolve_device
 from hkd.runtime.process import configure_process
 from hkd.training.fit import LOG_FILE, STATE_FILE, fit, read_log, resume
 from hkd.training.memory import BatchTooLargeError
 from hkd.training.progress import OnProgress, ignore_progress
+from hkd.training.teacher_files import check_teacher_files
 from hkd.training.trainer import FREE_TRAINING_SETTINGS, Trainer
 
 _USAGE = (PEAK_MEMORY_BYTES, UTILISATION)
@@ -37,8 +37,8 @@ _SUMMARY_FILE = "teacher.json"
 _CACHE_SETTING = "data.cache_dir; of a study: storage_path"
 # Part of the key: increment it when a change of the code makes cached teachers stale.
 _RECIPE = 1
-# Settings that change what a detector's weights mean, and that no tensor's shape shows.
-_SHAPELESS_SETTINGS = ("anchor_sizes", "anchor_aspect_ratios", "canonical_region_size")
+# Part of the key of an imported teacher: increment it when files are read differently.
+_IMPORT_RECIPE = 2
 
 
 class TeacherError(ValueError):
@@ -88,7 +88,7 @@ def prepare_teacher(
         SharedFolderError: every user of the machine can write to the cache.
     """
     teacher = _teacher_of(config)
-    check_teacher_files(config)
+    notes = check_teacher_files(config)
     folder = _folder(config, data, cache_dir)
     prepared = find_teacher(config, data, cache_dir)
     if prepared is not None:
@@ -98,10 +98,10 @@ def prepare_teacher(
             remove_irregular(folder / name)
         # Another process may have trained it while this one waited for the lock.
         if _read_prepared(folder, teacher) is None:
-            if teacher.checkpoint is not None:
-                _import_checkpoint(config, data, folder, teacher.checkpoint)
+            if teacher.trained_weights is not None:
+                _import_checkpoint(config, data, folder, teacher.trained_weights, notes)
             else:
-                _train(config, data, folder, _first_weights(config, cache_dir, progress), progress)
+                _train(config, data, folder, _first_weights(config, cache_dir, progress), notes, progress)
     prepared = _read_prepared(folder, teacher)
     assert prepared is not None, f"{folder} was just written"
     return prepared
@@ -128,39 +128,8 @@ def load_teacher(path: Path, config: TeacherConfig, device: torch.device | str =
     """
     with torch.random.fork_rng(devices=[]):  # the random weights are overwritten: keep the caller's generator unchanged
         detector = build_detector(config)
-    load_weights(detector, path)
+    load_weights(detector, path, person_class=config.person_class)
     return place(detector, device).requires_grad_(False).eval()
-
-
-def check_teacher_files(config: TrialConfig) -> None:
-    """Check that the weights named for the teacher match its configured architecture.
-
-    Raises:
-        CheckpointError: as :func:`prepare_teacher`.
-    """
-    teacher = config.teacher
-    if teacher is None:
-        return
-    source = teacher.checkpoint or teacher.init_from
-    if source is not None:
-        load_teacher(source, teacher)
-    if teacher.checkpoint is not None and teacher.checkpoint.suffix == ".safetensors":
-        _check_shapeless_settings(teacher.checkpoint, teacher)
-
-
-def _check_shapeless_settings(path: Path, teacher: TeacherConfig) -> None:
-    """Check that the settings with which the checkpoint's weights were trained are configured."""
-    saved = read_metadata(path).config
-    different = [
-        f"teacher.{name} is {getattr(teacher, name)} and was {getattr(saved, name)}"
-        for name in _SHAPELESS_SETTINGS
-        if getattr(teacher, name) != getattr(saved, name)
-    ]
-    if different:
-        raise CheckpointError(
-            f"{path}: was trained with other settings than the teacher is configured with: {'; '.join(different)}. "
-            "Set them to what the checkpoint was trained with, or use it as teacher.init_from, to train it further."
-        )
 
 
 def _teacher_of(config: TrialConfig) -> TeacherConfig:
@@ -194,10 +163,15 @@ def _locked(folder: Path) -> Iterator[None]:
 def _key(config: TrialConfig, data: PreparedData) -> str:
     """Hash of all that determines the teacher and its evaluation."""
     teacher = _teacher_of(config)
-    source = teacher.checkpoint or teacher.init_from
-    settings = teacher.model_dump(mode="json", exclude={"checkpoint", "init_from"})
-    if teacher.checkpoint is not None:
+    source = teacher.trained_weights or teacher.init_from
+    settings = teacher.model_dump(mode="json", exclude={"checkpoint", "torchvision", "person_class", "init_from"})
+    if teacher.trained_weights is not None:
         del settings["training"]
+    imports: dict[str, object] = {}
+    if teacher.trained_weights is not None:
+        imports["import"] = _IMPORT_RECIPE
+    if source is not None and teacher.person_class is not None:
+        imports["person_class"] = teacher.person_class
     for schedule in (settings.get("training"), settings.get("init_from_synthetic")):
         for free in FREE_TRAINING_SETTINGS:
             if schedule is not None:
@@ -211,13 +185,14 @@ def _key(config: TrialConfig, data: PreparedData) -> str:
         {
             "recipe": _RECIPE,
             "teacher": settings,
-            "origin": "checkpoint" if teacher.checkpoint else "training",
+            "origin": "checkpoint" if teacher.trained_weights else "training",
             "weights": None if source is None else hashlib.sha256(source.read_bytes()).hexdigest(),
             "data": config.data.model_dump(mode="json", include=data_settings),
             "train": [data.train_annotations.content_hash(), data.train_store.checksum],
             "validation": [data.validation_annotations.content_hash(), data.validation_store.checksum],
             "evaluation": config.evaluation.model_dump(mode="json", exclude={"batch_size"}),
             **scenes,
+            **imports,
         }
     )
 
@@ -242,7 +217,12 @@ def _first_weights(config: TrialConfig, cache_dir: Path, progress: OnProgress) -
 
 
 def _train(
-    config: TrialConfig, data: PreparedData, folder: Path, first_weights: Path | None, progress: OnProgress
+    config: TrialConfig,
+    data: PreparedData,
+    folder: Path,
+    first_weights: Path | None,
+    notes: tuple[str, ...],
+    progress: OnProgress,
 ) -> None:
     """Train the teacher like a student without a teacher, or resume its training, and write the folder's files."""
     teacher = _teacher_of(config)
@@ -259,7 +239,7 @@ def _train(
     configure_process(device, teacher.training.num_threads)
     trainer = Trainer(alone, data, device=device)
     if not resume(trainer, folder) and first_weights is not None:
-        trainer.start_from(first_weights)
+        trainer.start_from(first_weights, person_class=teacher.person_class)
     title = "teacher on generated scenes" if config.data.train_annotations is None else "teacher"
     try:
         for result in fit(trainer, folder, title=title, progress=progress):
@@ -269,12 +249,14 @@ def _train(
     trainer.export_student(folder / _WEIGHTS_FILE, metrics)
     # Usage describes the process that trained the teacher, not the teacher.
     epochs = [{name: value for name, value in epoch.items() if name not in _USAGE} for epoch in read_log(folder)]
-    _write_summary(folder, teacher, metrics, trainer.cost, epochs)
+    _write_summary(folder, teacher, metrics, trainer.cost, epochs, notes)
     for file in (STATE_FILE, LOG_FILE):
         (folder / file).unlink(missing_ok=True)
 
 
-def _import_checkpoint(config: TrialConfig, data: PreparedData, folder: Path, checkpoint: Path) -> None:
+def _import_checkpoint(
+    config: TrialConfig, data: PreparedData, folder: Path, checkpoint: Path, notes: tuple[str, ...]
+) -> None:
     """Evaluate a trained teacher on the validation images and write the folder's files."""
     teacher = _teacher_of(config)
     device = resolve_device(teacher.training.device)
@@ -289,11 +271,16 @@ def _import_checkpoint(config: TrialConfig, data: PreparedData, folder: Path, ch
     height, width = config.data.image_height, config.data.image_width
     metrics = result.as_metrics()
     save_detector(folder / _WEIGHTS_FILE, detector, teacher, image_height=height, image_width=width, metrics=metrics)
-    _write_summary(folder, teacher, metrics, config_cost(teacher, height, width), [])
+    _write_summary(folder, teacher, metrics, detector_cost(detector, height, width), [], notes)
 
 
 def _write_summary(
-    folder: Path, teacher: TeacherConfig, metrics: dict[str, float], cost: Cost, epochs: list[dict[str, float]]
+    folder: Path,
+    teacher: TeacherConfig,
+    metrics: dict[str, float],
+    cost: Cost,
+    epochs: list[dict[str, float]],
+    notes: tuple[str, ...],
 ) -> None:
     """Write the summary, last of the files: its presence marks the entry as complete."""
     write_json(
@@ -303,6 +290,7 @@ def _write_summary(
             "metrics": metrics,
             "cost": {"num_params": cost.num_params, "flops": cost.flops},
             "epochs": epochs,
+            "weights": notes,
         },
     )
 

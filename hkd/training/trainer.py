@@ -27,7 +27,7 @@ from hkd.models.cost import Cost, detector_cost
 from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
 from hkd.models.weight_formats.errors import CheckpointError
-from hkd.models.weights import load_weights, save_detector
+from hkd.models.weights import load_first_weights, save_detector
 from hkd.runtime.device import autocast_dtype, place, resolve_device
 from hkd.structures import Batch
 from hkd.training.epoch_record import EpochRecord, require_finite, steps_between_syncs_on
@@ -220,16 +220,16 @@ class Trainer:
         """Evaluate detections on the validation images by the configured protocol."""
         return evaluate_detections(detections, self._data, self.config.evaluation)
 
-    def start_from(self, path: Path) -> None:
-        """Initialise the student from a file (see :func:`hkd.models.weights.load_weights`).
+    def start_from(self, path: Path, *, person_class: int | None = None) -> None:
+        """Initialise the student from a file; arguments as of :func:`hkd.models.weights.load_first_weights`.
 
         Raises:
             CheckpointError: the file is unreadable, or of another architecture.
         """
         assert self.epoch == 0, "weights are initialised before the first epoch"
-        load_weights(self.student, path)
+        load_first_weights(self.student, path, person_class=person_class)
         if self._average is not None:
-            load_weights(self._average, path)
+            self._average.load_state_dict(self.student.state_dict())
 
     def export_student(self, path: Path, metrics: Mapping[str, float] | None = None) -> None:
         """Write the deployed student, without adapters and teacher, as ``.safetensors``."""

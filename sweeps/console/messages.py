@@ -35,6 +35,21 @@ def describe_teacher(teacher: TeacherRecord, objectives: Sequence[str]) -> str:
     return f"Teacher: {phrases(objectives, teacher.metrics)}; {teacher.path}"
 
 
+def _baseline_beats_teacher(ledger: Ledger, teacher: TeacherRecord) -> str | None:
+    """A warning where the baseline without distillation misses fewer people than the teacher."""
+    missed = teacher.metrics.get(names.MR2_REASONABLE)
+    for trial in ledger.trials():
+        alone = trial.metrics.get(names.MR2_REASONABLE)
+        is_alone = trial.baseline == names.BASELINE_UNDISTILLED and trial.status == names.STATUS_FINISHED
+        if is_alone and alone is not None and missed is not None and alone < missed:
+            return (
+                f"Warning: {trial.trial_id}, a student without distillation, misses fewer people than the teacher "
+                f"(MR^-2 reasonable {100 * alone:.1f} % and {100 * missed:.1f} %): such a teacher may hold students "
+                "back. Perhaps it was trained too briefly, or its settings are not those of its weights"
+            )
+    return None
+
+
 def describe_trials(study: StudyConfig, resources: TrialResources) -> str:
     """One line on the trials that will run."""
     at_a_time = "as many at a time as fit the cluster"
@@ -80,6 +95,9 @@ def print_results(
     best = front(trials, study.objectives)
     if best:
         display.console.print(closing_table(best, study.objectives, None if teacher is None else teacher.metrics))
+    warning = None if teacher is None else _baseline_beats_teacher(ledger, teacher)
+    if warning is not None:
+        display.print_line(warning)
     if usage is not None:
         display.print_line(usage)
     if tracker.num_pending:

@@ -264,3 +264,21 @@ def test_long_name_of_an_override_is_rejected_shortly(name: str) -> None:
     with pytest.raises(ConfigError, match=f"a name of {len(name)} characters") as caught:
         load_config(None, [f"{name}=1"])
     assert len(str(caught.value)) < 1000
+
+
+def test_torchvision_of_a_file_or_override_sets_its_architecture(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("teacher: {proposals_per_image: 300}\n")
+    teacher = load_config(tmp_path / "a.yaml", ["teacher.torchvision=a.pth"]).teacher
+    assert teacher is not None
+    assert (teacher.backbone, teacher.pyramid_channels, teacher.head_channels) == ("resnet50", 256, 1024)
+    assert teacher.anchor_sizes == (32.0, 64.0, 128.0, 256.0, 512.0)
+    assert teacher.proposals_per_image == 300
+    (tmp_path / "b.yaml").write_text("teacher: {anchor_sizes: [8, 16, 32, 64, 128]}\n")
+    with pytest.raises(ConfigError, match=r"(?s)teacher: torchvision is set.*anchor_sizes is \[8\.0"):
+        load_config(tmp_path / "b.yaml", ["teacher.torchvision=a.pth"])
+
+
+def test_settings_that_nobody_set_are_distinguished() -> None:
+    teacher = load_config(None, ["teacher.anchor_sizes=[8, 16, 32, 64, 128]"]).teacher
+    assert teacher is not None
+    assert teacher.model_fields_set == {"anchor_sizes"}

@@ -6,22 +6,31 @@ until scores vary. That amplifies rounding as well, so both run in fp64.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn
+from torchvision.models import resnet50
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection._utils import overwrite_eps
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.models.detection.roi_heads import fastrcnn_loss
+from torchvision.ops import FrozenBatchNorm2d
 
-from hkd.config import DetectorConfig
+from hkd.config import DetectorConfig, TeacherConfig
 from hkd.models.build import build_detector
 from hkd.models.components.anchors import pyramid_grid_sizes
 from hkd.models.components.backbone import build_backbone
 from hkd.models.components.losses import region_losses, rpn_losses
 from hkd.models.components.sampling import append_ground_truth, match_anchors, sample_anchors, sample_regions
 from hkd.models.detector import Detector
+from hkd.models.weight_formats import torchvision_names
+from hkd.models.weights import load_weights
 from hkd.structures import Targets
+from tests.models.weight_formats.torchvision_files import old_names
 
 pytestmark = pytest.mark.thorough
 
@@ -42,7 +51,9 @@ SMALL = DetectorConfig(
 )
 
 
-def _torchvision_detector(config: DetectorConfig, num_classes: int) -> FasterRCNN:
+def _torchvision_detector(
+    config: DetectorConfig, num_classes: int, norm_layer: type[nn.Module] = nn.BatchNorm2d
+) -> FasterRCNN:
     """torchvision's detector without resizing, so that both detectors get the same pixels."""
     settings = {
         "rpn_pre_nms_top_n_test": config.pre_nms_proposals_per_level,
@@ -51,7 +62,9 @@ def _torchvision_detector(config: DetectorConfig, num_classes: int) -> FasterRCN
         "box_detections_per_img": 40,
     }
     if config is TORCHVISION_RESNET50:
-        model = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=num_classes, **settings)
+        # What fasterrcnn_resnet50_fpn builds, which chooses the norm by the weights that it downloads.
+        backbone = _resnet_fpn_extractor(resnet50(weights=None, norm_layer=norm_layer), 5)
+        model = FasterRCNN(backbone, num_classes, **settings)
     else:
         backbone = build_backbone(config.backbone, config.width_multiplier, config.pyramid_channels, config.norm)
         anchors = AnchorGenerator(
@@ -143,6 +156,40 @@ def test_detections_equal_torchvision(config: DetectorConfig, num_classes: int, 
         torch.testing.assert_close(found.scores[index][valid], image["scores"], atol=1e-4, rtol=0)
         torch.testing.assert_close(found.boxes_xyxy[index][valid], image["boxes"], atol=1e-4, rtol=0)
         assert torch.equal(found.labels[index][valid], image["labels"])
+
+
+@pytest.mark.parametrize(("num_classes", "epsilon"), [(91, 0.0), (2, 1e-5)])
+def test_people_of_torchvision_file_are_detected_as_torchvision_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_classes: int, epsilon: float
+) -> None:
+    """teacher.torchvision with a file of frozen norms, in old names and a training's wrapping."""
+    torch.manual_seed(0)
+    reference = _torchvision_detector(TORCHVISION_RESNET50, num_classes, norm_layer=FrozenBatchNorm2d)
+    _spread_out(reference)
+    overwrite_eps(reference, epsilon)
+    # torchvision sets epsilon 0 for the files it distributes, which are known by their hash.
+    monkeypatch.setattr(torchvision_names, "is_trained_without_epsilon", lambda _path: epsilon == 0)
+    images = [_image(160, 192), _image(128, 224)]
+    _spread_outputs(reference, images)
+    with torch.no_grad():
+        reference.roi_heads.box_predictor.cls_score.bias[1] += 3  # people among all classes
+    reference.roi_heads.detections_per_img = 1000  # the best of all classes there, of people here
+    torch.save({"model": old_names(reference.state_dict())}, tmp_path / "model_25.pth")
+    config = TeacherConfig(
+        torchvision=tmp_path / "model_25.pth", pre_nms_proposals_per_level=150, proposals_per_image=100
+    )
+    ours = build_detector(config).double().eval()
+    load_weights(ours, tmp_path / "model_25.pth")
+    batch, valid_sizes = _padded(images)
+    with torch.no_grad():
+        expected = reference(images)
+    found = ours.detect(batch, valid_sizes, score_threshold=0.2, nms_iou=0.5, max_detections=1000)
+    assert sum(int((image["labels"] == 1).sum()) for image in expected) >= 2
+    for index, image in enumerate(expected):
+        valid, people = found.valid[index], image["labels"] == 1
+        assert int(valid.sum()) == int(people.sum())
+        torch.testing.assert_close(found.scores[index][valid], image["scores"][people], atol=1e-4, rtol=0)
+        torch.testing.assert_close(found.boxes_xyxy[index][valid], image["boxes"][people], atol=1e-4, rtol=0)
 
 
 def test_image_without_detections_equals_torchvision() -> None:

@@ -9,11 +9,19 @@ from typing import Any, Literal
 import pytest
 import torch
 from safetensors.torch import save_file
+from torchvision.models import resnet18
 
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 from hkd.models.weight_formats.errors import CheckpointError
-from hkd.models.weights import load_detector, load_weights, read_metadata, read_weights, save_detector
+from hkd.models.weights import (
+    load_detector,
+    load_first_weights,
+    load_weights,
+    read_metadata,
+    read_weights,
+    save_detector,
+)
 from tests.training.tiny import STUDENT, TEACHER_SHAPE, build
 
 
@@ -104,13 +112,92 @@ def test_class_predictor_of_more_classes_is_cut_to_background_and_person(tmp_pat
     weights = {name: tensor for name, tensor in weights_of(coco).items() if "num_batches_tracked" not in name}
     torch.save({"model": weights} if wrap else weights, tmp_path / "coco.pth")
     ours = build_detector(STUDENT)
-    load_weights(ours, tmp_path / "coco.pth")
+    load_first_weights(ours, tmp_path / "coco.pth")
     theirs, loaded = coco.roi_heads.box_predictor, ours.roi_heads.box_predictor
     assert torch.equal(loaded.cls_score.weight, theirs.cls_score.weight[:2])
     assert torch.equal(loaded.cls_score.bias, theirs.cls_score.bias[:2])
     assert torch.equal(loaded.bbox_pred.weight, theirs.bbox_pred.weight[:8])
     assert torch.equal(loaded.bbox_pred.bias, theirs.bbox_pred.bias[:8])
     assert torch.equal(ours.backbone.body.conv1.weight, coco.backbone.body.conv1.weight)
+
+
+def spread_scores(detector: Detector) -> None:
+    """Make class scores differ: those of random weights are all about 1 / K."""
+    detector.roi_heads.box_predictor.cls_score.weight.data.mul_(30)
+
+
+def person_scores(detector: Detector) -> torch.Tensor:
+    """Probability of class 1 for eight random regions."""
+    features = torch.rand(8, STUDENT.pyramid_channels, 7, 7, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        probabilities: torch.Tensor = detector.roi_heads(features).class_logits.softmax(dim=1)
+    return probabilities[:, 1]
+
+
+def test_trained_detector_of_more_classes_keeps_its_scores_of_people(tmp_path: Path) -> None:
+    coco = build_detector(STUDENT, num_classes=91).eval()
+    spread_scores(coco)
+    torch.save(weights_of(coco), tmp_path / "coco.pth")
+    ours = build_detector(STUDENT).eval()
+    (note,) = load_weights(ours, tmp_path / "coco.pth")
+    assert "91 classes" in note
+    expected = person_scores(coco)
+    torch.testing.assert_close(person_scores(ours), expected)
+    # The first two rows alone would give others.
+    cut = build_detector(STUDENT).eval()
+    load_first_weights(cut, tmp_path / "coco.pth")
+    assert (person_scores(cut) - expected).abs().max() > 0.1
+    # And so does the file that hkd writes of it.
+    save_detector(tmp_path / "ours.safetensors", ours, STUDENT, image_height=64, image_width=96)
+    torch.testing.assert_close(person_scores(load_detector(tmp_path / "ours.safetensors")[0]), expected)
+    images, sizes = torch.rand(1, 3, 64, 96), torch.tensor([[64.0, 96.0]])
+    found = ours.detect(images, sizes, score_threshold=0.0, nms_iou=0.5, max_detections=8)
+    assert set(found.labels[found.valid].tolist()) == {1}
+
+
+def test_row_of_person_is_set_for_unknown_classes_and_ignored_for_our_files(tmp_path: Path) -> None:
+    other = build_detector(STUDENT, num_classes=4).eval()
+    spread_scores(other)
+    torch.save(weights_of(other), tmp_path / "other.pth")
+    ours = build_detector(STUDENT).eval()
+    with pytest.raises(CheckpointError, match=r"scores 4 classes.*teacher\.person_class"):
+        load_weights(ours, tmp_path / "other.pth")
+    load_weights(ours, tmp_path / "other.pth", person_class=3)
+    features = torch.rand(8, STUDENT.pyramid_channels, 7, 7, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = other.roi_heads(features).class_logits.softmax(dim=1)[:, 3]
+    torch.testing.assert_close(person_scores(ours), expected)
+    save_detector(tmp_path / "ours.safetensors", ours, STUDENT, image_height=64, image_width=96)
+    again = build_detector(STUDENT).eval()
+    load_weights(again, tmp_path / "ours.safetensors", person_class=3)
+    torch.testing.assert_close(person_scores(again), expected)
+
+
+def test_classifier_initialises_backbone_and_is_no_trained_detector(tmp_path: Path) -> None:
+    config = STUDENT.model_copy(update={"width_multiplier": 1.0})
+    classifier = resnet18(weights=None)
+    torch.save({"state_dict": {f"module.{n}": t for n, t in classifier.state_dict().items()}}, tmp_path / "a.pth")
+    ours = build(config, 0)
+    before = weights_of(ours)
+    with pytest.raises(CheckpointError, match=r"a\.pth: holds a classification ResNet.*teacher\.init_from"):
+        load_weights(ours, tmp_path / "a.pth")
+    (note,) = load_first_weights(ours, tmp_path / "a.pth")
+    # What stays random is listed.
+    assert "random: backbone.fpn, roi_heads.box_head, roi_heads.box_predictor, rpn.head" in note
+    after = weights_of(ours)
+    assert torch.equal(after["backbone.body.layer4.1.conv2.weight"], classifier.layer4[1].conv2.weight)
+    assert_same(
+        {name: tensor for name, tensor in after.items() if not name.startswith("backbone.body.")},
+        {name: tensor for name, tensor in before.items() if not name.startswith("backbone.body.")},
+    )
+    with pytest.raises(CheckpointError, match=r"holds a ResNet of another.*same backbone, with width_multiplier 1"):
+        load_first_weights(build_detector(STUDENT), tmp_path / "a.pth")
+
+
+def test_refusal_names_recognised_detector(tmp_path: Path) -> None:
+    torch.save({"model": {"backbone.bottom_up.stem.conv1.weight": torch.zeros(1)}}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="detectron2"):
+        load_weights(build_detector(STUDENT), tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_mistakes_of_both_sets_are_reported_together(tmp_path: Path) -> None:
     wrong = [write_annotations_of(tmp_path, name, [[0, 0, -9, 9]]) for name in ("train.json", "validation.json")]
     base = TrialConfig(data=DataConfig(train_annotations=wrong[0], validation_annotations=wrong[1]))
     with pytest.raises(AnnotationError) as caught:
-        check_files(base, check_images=False)
+        check_files(base, check_images=False, print_line=print)
     for path in wrong:
         assert f"{path}: " in str(caught.value)
 
@@ -84,13 +84,13 @@ def test_mistakes_of_both_sets_are_reported_together(tmp_path: Path) -> None:
 def test_images_are_opened_where_requested(tmp_path: Path) -> None:
     path = write_annotations_of(tmp_path, "one.json", [[1, 1, 20, 55]])
     base = TrialConfig(data=DataConfig(train_annotations=path, validation_annotations=path), teacher=None)
-    annotations = check_files(base, check_images=True)
+    annotations = check_files(base, check_images=True, print_line=print)
     assert annotations is not None
     assert len(annotations.images) == 1
     (tmp_path / "a.png").write_bytes(b"no image")
-    check_files(base, check_images=False)
+    check_files(base, check_images=False, print_line=print)
     with pytest.raises(AnnotationError, match="does not open as an image"):
-        check_files(base, check_images=True)
+        check_files(base, check_images=True, print_line=print)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,14 +11,17 @@ from typing import Any
 
 import pytest
 import torch
+from torchvision.models import resnet18
 
 from hkd.data.prepare import PreparedData, prepare_data
+from hkd.models.build import build_detector
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import read_weights, save_detector
 from hkd.own_folders import SharedFolderError
 from hkd.training import teacher as teacher_module
 from hkd.training.progress import TrainingProgress
-from hkd.training.teacher import TeacherError, _key, check_teacher_files, find_teacher, load_teacher, prepare_teacher
+from hkd.training.teacher import TeacherError, _key, find_teacher, load_teacher, prepare_teacher
+from hkd.training.teacher_files import check_teacher_files
 from hkd.training.trainer import Trainer
 from tests.process_configuration import TrainerBuiltError, record_configuration
 from tests.training.tiny import STUDENT, TEACHER_SHAPE, TRAINING, build, trial_config
@@ -86,7 +90,7 @@ def test_teacher_is_trained_once(
     alone = Trainer(config.model_copy(update={"student": TEACHER_SHAPE, "teacher": None}), data)
     for _ in range(3):
         alone.train_epoch()
-    assert_same_weights(read_weights(first.path), alone.student.state_dict())
+    assert_same_weights(read_weights(first.path).tensors, alone.student.state_dict())
     assert alone.evaluate(alone.detect()).as_metrics() == first.metrics
 
 
@@ -104,7 +108,7 @@ def test_interrupted_training_resumes_from_last_epoch(
     resumed = prepare_teacher(config, data, tmp_path / "killed")
     assert epochs_trained == [1, 2, 3]
     straight = prepare_teacher(config, data, tmp_path / "straight")
-    assert_same_weights(read_weights(resumed.path), read_weights(straight.path))
+    assert_same_weights(read_weights(resumed.path).tensors, read_weights(straight.path).tensors)
     assert resumed.metrics == straight.metrics
     assert [epoch["loss_total"] for epoch in resumed.epochs] == [epoch["loss_total"] for epoch in straight.epochs]
 
@@ -186,6 +190,7 @@ def test_key_depends_only_on_what_determines_teacher(scenes_dir: Path, data: Pre
         key(teacher__head_channels=16),
         key(teacher__init_from=str(checkpoint)),
         key(teacher__checkpoint=str(checkpoint)),
+        key(teacher__checkpoint=str(checkpoint), teacher__person_class=3),
         key(teacher__init_from_synthetic=TRAINING),
         key(data__augmentation__flip_probability=0.0),
         key(evaluation__nms_iou=0.4),
@@ -219,7 +224,7 @@ def test_checkpoint_is_evaluated_and_imported_unchanged(
     assert epochs_trained == []
     assert prepared.epochs == ()
     assert "ap" in prepared.metrics
-    assert_same_weights(read_weights(prepared.path), read_weights(checkpoint))
+    assert_same_weights(read_weights(prepared.path).tensors, read_weights(checkpoint).tensors)
     # Another file at the same path is another teacher.
     save_detector(checkpoint, build(TEACHER_SHAPE, 8), TEACHER_SHAPE, image_height=64, image_width=96)
     assert prepare_teacher(config, data, tmp_path).path != prepared.path
@@ -237,22 +242,50 @@ def test_weights_of_another_architecture_are_refused_before_any_training(
     assert not (tmp_path / "cache").exists()
 
 
-def test_checkpoint_with_other_anchors_is_refused_but_allowed_as_first_weights(
-    scenes_dir: Path, checkpoint: Path
+def test_what_was_read_from_a_foreign_file_is_returned_and_recorded(
+    scenes_dir: Path, data: PreparedData, tmp_path: Path
 ) -> None:
-    # No tensor's shape shows the anchors' size.
-    changes = {"teacher__anchor_sizes": [14.0, 23.0, 41.0, 72.0, 113.0]}
-    with pytest.raises(CheckpointError, match=r"teacher.anchor_sizes is \(14.0.* and was \(13.0"):
-        check_teacher_files(trial_config(scenes_dir, teacher__checkpoint=str(checkpoint), **changes))
-    check_teacher_files(trial_config(scenes_dir, teacher__init_from=str(checkpoint), **changes))
+    average = {f"module.{name}": tensor for name, tensor in build(TEACHER_SHAPE, 8).state_dict().items()}
+    coco = build_detector(TEACHER_SHAPE, num_classes=91).state_dict()
+    path = tmp_path / "trained.pth"
+    torch.save({"model": coco, "model_ema": average}, path)
+    config = trial_config(scenes_dir, teacher__checkpoint=str(path))
+    notes = check_teacher_files(config)
+    assert [note.startswith(f"{path}: ") for note in notes] == [True, True]
+    assert '"model_ema"' in notes[0]
+    assert "91 classes" in notes[1]
+    prepared = prepare_teacher(config, data, tmp_path / "cache")
+    assert json.loads((prepared.path.parent / "teacher.json").read_text())["weights"] == list(notes)
+    # All rows are kept, and counted: 89 more than two classes have.
+    kept = load_teacher(prepared.path, prepared.config).state_dict()["roi_heads.box_predictor.cls_score.weight"]
+    assert torch.equal(kept, coco["roi_heads.box_predictor.cls_score.weight"])
+    two_classes = sum(parameter.numel() for parameter in build(TEACHER_SHAPE, 0).parameters())
+    assert prepared.cost.num_params == two_classes + 89 * (TEACHER_SHAPE.head_channels + 1)
+
+
+def test_training_starts_from_a_classifier(scenes_dir: Path, data: PreparedData, tmp_path: Path) -> None:
+    classifier = resnet18(weights=None)
+    torch.save(classifier.state_dict(), tmp_path / "resnet18.pth")
+    config = trial_config(
+        scenes_dir,
+        teacher__init_from=str(tmp_path / "resnet18.pth"),
+        teacher__width_multiplier=1.0,
+        teacher__training={**NEGLIGIBLE_RATE, "ema_decay": 0.9},
+    )
+    (note,) = check_teacher_files(config)
+    assert "random: backbone.fpn" in note
+    trained = read_weights(prepare_teacher(config, data, tmp_path / "cache").path).tensors
+    torch.testing.assert_close(
+        trained["backbone.body.layer3.0.conv1.weight"], classifier.layer3[0].conv1.weight.detach(), rtol=0, atol=1e-9
+    )
 
 
 def test_training_starts_from_configured_weights(
     scenes_dir: Path, data: PreparedData, tmp_path: Path, checkpoint: Path
 ) -> None:
     config = trial_config(scenes_dir, teacher__init_from=str(checkpoint), teacher__training=NEGLIGIBLE_RATE)
-    trained = read_weights(prepare_teacher(config, data, tmp_path / "cache").path)
-    for name, given in read_weights(checkpoint).items():
+    trained = read_weights(prepare_teacher(config, data, tmp_path / "cache").path).tensors
+    for name, given in read_weights(checkpoint).tensors.items():
         if "running" not in name and "num_batches" not in name:
             torch.testing.assert_close(trained[name], given, rtol=0, atol=1e-9, msg=name)
 
@@ -280,7 +313,7 @@ def test_training_starts_from_pretraining_on_generated_scenes(
         trial_config(scenes_dir, teacher__training={**TRAINING, "total_epochs": 2}), data, tmp_path
     )
     assert epochs_trained == [1, 2, 1]
-    trained, first = read_weights(prepared.path), read_weights(pretrained.path)
+    trained, first = read_weights(prepared.path).tensors, read_weights(pretrained.path).tensors
     for name in first:
         if "running" not in name and "num_batches" not in name:
             torch.testing.assert_close(trained[name], first[name], rtol=0, atol=1e-9, msg=name)
@@ -294,7 +327,7 @@ def test_loaded_teacher_is_frozen_and_draws_no_random_numbers(scenes_dir: Path, 
     assert torch.equal(torch.get_rng_state(), before)
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert not any(module.training for module in teacher.modules())
-    assert_same_weights(teacher.state_dict(), read_weights(checkpoint))
+    assert_same_weights(teacher.state_dict(), read_weights(checkpoint).tensors)
 
 
 def test_configuration_without_teacher_is_refused(scenes_dir: Path, data: PreparedData, tmp_path: Path) -> None:

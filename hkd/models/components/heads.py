@@ -41,6 +41,26 @@ class ProposalHead(nn.Module):
         return at_least_fp32(torch.cat(flat_logits, dim=1)), at_least_fp32(torch.cat(flat_deltas, dim=1))
 
 
+class PersonPredictor(FastRCNNPredictor):  # type: ignore[misc]  # torchvision ships no types
+    """The output layers of a box head that was trained on more classes, giving two: anything else, and person.
+
+    The second class keeps the probability that the softmax over all classes gives it. Two of the rows alone would not:
+    a dog would be a person wherever that is likelier than the background.
+    """
+
+    def __init__(self, in_channels: int, num_scored_classes: int) -> None:
+        """Rows of ``cls_score`` are the background, the person and the other classes."""
+        super().__init__(in_channels, 2)
+        self.cls_score = nn.Linear(in_channels, num_scored_classes)
+
+    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits (R, 2), at least fp32, and box deltas (R, 8) for an embedding (R, D)."""
+        logits, deltas = super().forward(embedding)
+        logits = at_least_fp32(logits)
+        others = torch.cat([logits[:, :1], logits[:, 2:]], dim=1).logsumexp(dim=1)
+        return torch.stack([others, logits[:, 1]], dim=1), deltas
+
+
 class RegionHead(nn.Module):
     """The box head: two fully connected layers and two outputs; parameters as in torchvision's ``roi_heads``."""
 

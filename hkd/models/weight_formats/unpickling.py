@@ -69,6 +69,8 @@ def load_tensors_only(path: Path) -> Any:
 
 def require_file(path: Path) -> None:
     """Raise CheckpointError if there is no such file, or it is a folder, a pipe or a device."""
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a folder; name the file of weights in it (a full state dict, not shards)")
     if not path.exists():
         raise CheckpointError(f"{path}: no such file of weights; check the path")
     if not path.is_file():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 _VARIANCE_SUFFIX = ".running_var"
+_NOT_DENSE = "is sparse, quantized or without values; allowed: dense floating-point numbers"
 
 
 def value_problem(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
@@ -25,10 +26,27 @@ def value_problem(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor])
     return None
 
 
+def storage_problem(tensors: Mapping[str, Tensor]) -> str | None:
+    """Why the first tensor whose rows cannot be reordered cannot be used; a sentence that starts with its name.
+
+    A stored tensor may state more numbers than there are bytes in its file, by steps of 0 between them.
+    """
+    for name, tensor in tensors.items():
+        if not _is_dense(tensor):
+            return f"{name} {_NOT_DENSE}"
+        if tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
+            return f"{name} states more numbers than are stored"
+    return None
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
+
+
 def _problem(tensor: Tensor, *, is_variance: bool) -> str | None:
     kind = str(tensor.dtype).removeprefix("torch.")
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-        return "is sparse, quantized or without values; allowed: dense floating-point numbers"
+    if not _is_dense(tensor):
+        return _NOT_DENSE
     if not tensor.is_floating_point() or tensor.dtype.itemsize < torch.float16.itemsize:
         return f"holds {kind}; allowed: float32, float16, bfloat16, float64"
     # In float32, in which the detector has them: a float64 beyond its range becomes infinite.

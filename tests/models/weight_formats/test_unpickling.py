@@ -85,3 +85,8 @@ def test_damaged_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -> 
         load_tensors_only(tmp_path / "a.pth")
     assert "\n" not in str(caught.value)
     assert "file an issue" not in str(caught.value)
+
+
+def test_folder_of_shards_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a folder"):
+        load_tensors_only(tmp_path)

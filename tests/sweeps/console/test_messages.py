@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from hkd.config import TeacherConfig
 from sweeps.console.display import Display
 from sweeps.console.messages import (
     describe_cluster,
@@ -21,6 +22,7 @@ from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.ledger import Ledger, open_ledger
+from sweeps.trials.teacher_record import TeacherRecord, write_teacher
 from tests.sweeps.mlflow_double import MlflowDouble
 from tests.sweeps.tiny import tiny_trial
 
@@ -125,6 +127,20 @@ def test_results_have_counts_front_and_next_commands(tmp_path: Path, monkeypatch
     assert lines[-2].split(maxsplit=1) == ["Report:", "python analysis/pareto.py --study x"]
     assert lines[-1].split(maxsplit=1) == ["MLflow:", "mlflow ui --backend-store-uri sqlite:///mlflow.db"]
     assert not any("Cannot write to MLflow" in line or "rejected by MLflow" in line for line in lines)
+
+
+@pytest.mark.parametrize(("of_teacher", "is_warned"), [(0.51, True), (0.5, False), (0.49, False)])
+def test_baseline_that_beats_teacher_is_reported(tmp_path: Path, of_teacher: float, is_warned: bool) -> None:
+    results = Results(tmp_path)  # all of its trials miss 50 %
+    results.study = results.study.model_copy(
+        update={"base": results.study.base.model_copy(update={"teacher": TeacherConfig()})}
+    )
+    file = StudyFolder(results.study).teacher_file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_teacher(file, TeacherRecord(tmp_path / "teacher.safetensors", {**METRICS, "mr2_reasonable": of_teacher}))
+    text = " ".join(results.lines())
+    assert ("Warning: baseline-undistilled" in text) == is_warned
+    assert ("50.0 % and 51.0 %" in text) == is_warned
 
 
 def test_results_have_no_password_and_no_server_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
