@@ -264,3 +264,11 @@ def test_finite_weights_that_overflow_detect_nothing(value: float, capsys: pytes
     every(lambda tensor: torch.full_like(tensor, value) if tensor.dim() > 1 else tensor)(Path("w.safetensors"))
     assert main(["detect", "street.png", "--weights", "w.safetensors", "--json", "found.json"]) == 0
     assert json.loads(Path("found.json").read_text()) == []
+
+
+def test_compressed_archive_is_refused_before_it_is_unpacked(capsys: pytest.CaptureFixture[str]) -> None:
+    compressed(Path("w.pth"))
+    options = ["--config", "trial.yaml", "--out", "out"]
+    message = refusal(main, ["detect", "street.png", "--weights", "w.pth", *options], capsys)
+    # 2^24 numbers of four bytes, and the archive's small files.
+    assert "a compressed archive, which unpacks to 67" in message
