@@ -30,6 +30,23 @@ def test_missing_and_empty_image_folder_are_reported(write: Callable[[object], P
         read_annotations(path, tmp_path / "empty")
 
 
+def test_backslashes_separate_folders_unless_a_file_has_that_name(write: Callable[[object], Path]) -> None:
+    document = document_of_two_images()
+    document["images"][1]["file_name"] = "sub\\b.png"
+    path = write(document)
+    assert [image.file_name for image in read_annotations(path).images] == ["a.png", "sub/b.png"]
+    (path.parent / "pictures" / "sub" / "b.png").rename(path.parent / "pictures" / "sub\\b.png")
+    assert [image.file_name for image in read_annotations(path).images] == ["a.png", "sub\\b.png"]
+
+
+@pytest.mark.parametrize("name", ["C:\\pictures\\a.png", "\\\\host\\share\\a.png", "sub\\..\\..\\a.png", "C:a.png"])
+def test_paths_of_windows_that_leave_the_image_root_are_reported(write: Callable[[object], Path], name: str) -> None:
+    document = document_of_two_images()
+    document["images"][0]["file_name"] = name
+    (problem,) = reading_error(write(document)).problems
+    assert all(fact in problem for fact in ('"file_name"', "relative to the image root", "images[0]"))
+
+
 def test_invalid_image_is_not_reported_again_for_its_boxes(write: Callable[[object], Path]) -> None:
     document = document_of_two_images()
     document["images"][0]["height"] = -1
