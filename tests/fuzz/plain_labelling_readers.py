@@ -1,4 +1,4 @@
-"""Simple readers of VOC's XML and of MOT Challenge's text, the reference for the content of broken files."""
+"""Simple readers of the XML of VOC and CVAT and of MOT's text, the reference for the content of broken files."""
 
 from __future__ import annotations
 
@@ -37,6 +37,35 @@ def plain_voc(content: bytes) -> Found:
             box = [left - 1, top_ - 1, right - left + 1, bottom - top_ + 1]
             boxes.append(("a.jpg", box, ignore, 1.0, "difficult" if ignore else ""))
     return [("a.jpg", 200, 120)], boxes
+
+
+def plain_cvat(content: bytes) -> Found:
+    """``annotations.xml`` with boxes and polygons on images of 200 x 120 pixels in ``images``."""
+    if b"<!DOCTYPE" in content:
+        raise MalformedError("it has a document type")
+    try:
+        top = ET.fromstring(content)
+    except ET.ParseError as error:
+        raise MalformedError(f"it is no XML ({error})") from error
+    images = []
+    boxes: list[Box] = []
+    for image in top.findall("image"):
+        name = f"images/{image.get('name')}"
+        images.append((name, *(int(float(image.get(key, ""))) for key in ("width", "height"))))
+        for shape in image:
+            if shape.tag == "polygon":
+                pairs = [pair.split(",") for pair in shape.get("points", "").split(";") if pair.strip()]
+                xs, ys = [float(x) for x, _ in pairs], [float(y) for _, y in pairs]
+                corners = [min(xs), min(ys), max(xs), max(ys)]
+            else:
+                corners = [float(shape.get(key, "")) for key in ("xtl", "ytl", "xbr", "ybr")]
+            if not all(map(math.isfinite, corners)) or corners[2] < corners[0] or corners[3] < corners[1]:
+                raise MalformedError(f"{corners} are no box")
+            box = [corners[0], corners[1], corners[2] - corners[0], corners[3] - corners[1]]
+            label = shape.get("label", "")
+            if label in ("person", "ignore"):
+                boxes.append((name, box, int(label == "ignore"), 1.0, label if label == "ignore" else ""))
+    return images, boxes
 
 
 def plain_mot(content: bytes) -> Found:

@@ -1,4 +1,4 @@
-"""``hkd data`` on broken text: Penn-Fudan, YOLO with its data.yaml, VOC, MOT, and Caltech's new annotations."""
+"""``hkd data`` on broken text: Penn-Fudan, YOLO with its data.yaml, VOC, CVAT, MOT, and Caltech's new annotations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.fuzz.breaking import broken_text
-from tests.fuzz.plain_labelling_readers import plain_mot, plain_voc
+from tests.fuzz.plain_labelling_readers import plain_cvat, plain_mot, plain_voc
 from tests.fuzz.plain_readers import (
     Found,
     plain_bbgt,
@@ -57,6 +57,18 @@ VOC = """\
  <object><name>person</name><difficult>1</difficult>
   <bndbox><xmin>101.5</xmin><ymin>6</ymin><xmax>180</xmax><ymax>110</ymax></bndbox></object>
 </annotation>
+"""
+CVAT = """\
+<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version>
+ <image id="0" name="a.png" width="200" height="120">
+  <box label="person" occluded="0" xtl="10.50" ytl="20.00" xbr="50.00" ybr="100.00" z_order="0"></box>
+  <box label="car" occluded="0" xtl="1" ytl="1" xbr="20" ybr="30"/>
+  <polygon label="ignore" points="100.0,10.0;150.0,10.0;150.0,90.0"/>
+ </image>
+ <image id="1" name="b.png" width="200" height="120">
+ </image>
+</annotations>
 """
 TRACKS = """\
 1,1,11,21,40,60,1,1,0.75
@@ -213,6 +225,20 @@ def test_mutated_voc_xml(tmp_path: Path) -> None:
         return check_conversion(root, file, content, command, plain_voc, r"line \d|XML|encoding|<\w+>|image|classes")
 
     _some_of_each(fuzz(broken_text(VOC.encode()), check, 100))
+
+
+def test_mutated_cvat_xml(tmp_path: Path) -> None:
+    root = tmp_path / "cvat"
+    for name in ("a.png", "b.png"):
+        _picture(root / "images" / name)
+    file = root / "annotations.xml"
+    file.write_text(CVAT)
+
+    def check(content: bytes) -> Outcome:
+        record = r"line \d|<image>|encoding|classes|were not found|image \d|ends of their paths"
+        return check_conversion(root, file, content, ("cvat", "--person", "person"), plain_cvat, record)
+
+    _some_of_each(fuzz(broken_text(CVAT.encode()), check, 100))
 
 
 def test_mutated_mot_text(tmp_path: Path) -> None:
