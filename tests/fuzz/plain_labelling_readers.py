@@ -17,10 +17,8 @@ def plain_voc(content: bytes) -> Found:
         top = ET.fromstring(content)
     except ET.ParseError as error:
         raise MalformedError(f"it is no XML ({error})") from error
-    size = [(top.findtext(f"size/{key}") or "").strip() for key in ("width", "height")]
-    if all(_DECIMAL.fullmatch(text) and float(text) > 0 for text in size) and [float(text) for text in size] != [
-        *(200, 120)
-    ]:
+    size = [(top.findtext(f"size/{key}") or "0").strip() or "0" for key in ("width", "height")]
+    if not all(map(_DECIMAL.fullmatch, size)) or ([*map(float, size)] != [200, 120] and min(map(float, size)) != 0):
         raise MalformedError(f"the size {size} is not the image's")
     boxes: list[Box] = []
     for one in top.findall("object"):
@@ -51,7 +49,7 @@ def plain_cvat(content: bytes) -> Found:
     boxes: list[Box] = []
     for image in top.findall("image"):
         name = f"images/{image.get('name')}"
-        images.append((name, *(int(float(image.get(key, ""))) for key in ("width", "height"))))
+        images.append((name, int(float(image.get("width", ""))), int(float(image.get("height", "")))))
         for shape in image:
             if shape.tag == "polygon":
                 pairs = [pair.split(",") for pair in shape.get("points", "").split(";") if pair.strip()]

@@ -222,7 +222,9 @@ def test_mutated_voc_xml(tmp_path: Path) -> None:
 
     def check(content: bytes) -> Outcome:
         command = ("voc", "--corners", "pixels", "--person", "person")
-        return check_conversion(root, file, content, command, plain_voc, r"line \d|XML|encoding|<\w+>|image|classes")
+        return check_conversion(
+            root, file, content, command, plain_voc, r"line \d|XML|encoding|<\w+>|image|classes|width|height"
+        )
 
     _some_of_each(fuzz(broken_text(VOC.encode()), check, 100))
 

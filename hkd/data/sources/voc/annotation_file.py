@@ -77,7 +77,7 @@ def read_voc_file(path: Path, where: str, problems: list[str]) -> VocFile | None
         return None
     num_problems = len(problems)
     objects = [_object(element, f"{where}, line {element.line}", problems) for element in root.all("object")]
-    width, height = (_number(root.text_of("size", key)) for key in ("width", "height"))
+    width, height = (_side(root.text_of("size", key), f"{where}: {key}", problems) for key in ("width", "height"))
     if len(problems) > num_problems:
         return None
     return VocFile(
@@ -136,6 +136,14 @@ def _object(element: XmlElement, where: str, problems: list[str]) -> VocObject |
         if flag is None and element.text_of(key) is not None:
             problems.append(f"{where}: {key} is {shown(element.text_of(key))}; it must be 0 or 1")
     return VocObject(name, (left, top, right, bottom), element.line, bool(flags["difficult"]), flags["occluded"])
+
+
+def _side(text: str | None, where: str, problems: list[str]) -> float | None:
+    """A side of the image; None if absent."""
+    number = _number(text)
+    if text is not None and (number is None or number < 0):
+        problems.append(f"{where} is {shown(text)}; it must be a number of pixels, or 0 if it is unknown")
+    return number
 
 
 def _number(text: str | None) -> float | None:

@@ -156,6 +156,14 @@ def test_size_of_zero_or_swapped_is_not_used(tmp_path: Path) -> None:
     assert any("wrong way round" in note.sentence for note in summary.notes)
 
 
+@pytest.mark.parametrize("size", ["1e400 100", "-200 100", "wide 100"])
+def test_size_that_is_no_number_is_refused(tmp_path: Path, size: str) -> None:
+    _xml(tmp_path / "set/a.xml", size=size)
+    _image(tmp_path / "set/a.jpg")
+    (problem,) = _problems(tmp_path / "set")
+    assert problem.startswith("a.xml: width is ")
+
+
 def test_wrong_size_is_refused_and_exif_is_named(tmp_path: Path) -> None:
     root = tmp_path / "set"
     exif = Image.Exif()
