@@ -29,8 +29,9 @@ from hkd.data.conversion.random_split import divide_at_random
 from hkd.data.conversion.root_folder import nothing_found
 from hkd.data.conversion.splits import Split, choose_splits, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary
+from hkd.data.conversion.values import hidden_files_note
 from hkd.data.conversion.writing import write_splits
-from hkd.data.sources.coco_folder.layout import PATTERNS, AnnotationFile, find_annotation_files
+from hkd.data.sources.coco_folder.layout import PATTERNS, AnnotationFile, find_annotation_files, hidden_files
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 
 _KEPT = ("vis_bbox", "vis_ratio", "ignore", "iscrowd", "label", "occluded")
@@ -98,6 +99,7 @@ def convert(
     if not files:
         what = "annotations/*.json, SPLIT/_annotations.coco.json or other .json"
         problems.append(nothing_found(root, what, PATTERNS, "name the folder of the data set"))
+    notes += hidden_files_note(hidden_files(root))
     chosen = choose_splits(files, chosen_splits, problems)
     read, others = _read_exports(root, list(chosen.values()), len(files) == 1, bool(chosen_splits), problems)
     notes += counted_note(

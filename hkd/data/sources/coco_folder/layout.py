@@ -53,6 +53,12 @@ def find_annotation_files(root: Path) -> list[AnnotationFile]:
     return []
 
 
+def hidden_files(root: Path) -> list[str]:
+    """Hidden files, relative to the root, that would be annotation files by their place and ending."""
+    found = {path.relative_to(root) for pattern in PATTERNS for path in root.glob(pattern)}
+    return sorted(path.as_posix() for path in found if is_hidden(path))
+
+
 def _split_name(path: Path, root: Path) -> str:
     name = _PREFIX.sub("", path.stem)
     if name not in _UNNAMED:

@@ -355,6 +355,14 @@ def test_truncated_and_missing_files_are_reported(root: Path, tmp_path: Path) ->
         convert(tmp_path / "empty", tmp_path / "out", progress=False)
 
 
+def test_hidden_files_are_left_out_and_counted(root: Path, tmp_path: Path) -> None:
+    _write(root, {}, "annotations/._instances_val2017.json")
+    _write(root, {}, ".ipynb_checkpoints/labels.json")
+    summary = convert(root, tmp_path / "out", progress=False)
+    (note,) = [note for note in summary.notes if note.kind == "files_hidden"]
+    assert note.examples == (".ipynb_checkpoints/labels.json", "annotations/._instances_val2017.json")
+
+
 def test_json_files_of_other_formats_are_left_out_and_counted(tmp_path: Path) -> None:
     root = tmp_path / "set"
     _write(root, _document(), "train.json")
