@@ -273,10 +273,15 @@ def _require_usable(
     settings: str = _SHAPE_SETTINGS,
 ) -> None:
     problems = architecture_problems(expected, weights)
-    if problems:
-        other = recognised_as(weights)
+    other = recognised_as(weights) if problems else None
+    if other is not None:
         raise CheckpointError(
-            f"{path}: holds {other or kind} of another architecture than the one configured. "
+            f"{path}: holds {other}; this network cannot be read. Allowed: Faster R-CNN with two fully connected "
+            "layers on a ResNet-18, 34 or 50 with FPN, such as torchvision's fasterrcnn_resnet50_fpn"
+        )
+    if problems:
+        raise CheckpointError(
+            f"{path}: holds {kind} of another architecture than the one configured. "
             + " ".join(problems)
             + f" Allowed: weights of the same {settings}; change these in the configuration to match the file, or name "
             "another file."

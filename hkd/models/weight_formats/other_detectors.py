@@ -9,11 +9,11 @@ from collections.abc import Iterable
 _MARKS = (
     (
         r"backbone\.fpn\.inner_blocks\.0\.1\.|roi_heads\.box_head\.\d+\.\d+\.",
-        "torchvision's fasterrcnn_resnet50_fpn_v2, with norms in the pyramid and convolutions in the box head,",
+        "torchvision's fasterrcnn_resnet50_fpn_v2, with norms in the pyramid and convolutions in the box head",
     ),
     (
         r"backbone\.body\.\d+\.",
-        "a torchvision detector with a MobileNet backbone, such as fasterrcnn_mobilenet_v3_large_fpn,",
+        "a torchvision detector with a MobileNet backbone, such as fasterrcnn_mobilenet_v3_large_fpn",
     ),
     (r"head\.classification_head\.", "a one-stage detector of torchvision (RetinaNet, FCOS or SSD)"),
     (
