@@ -180,8 +180,8 @@ def test_configuration_mistakes_are_reported_together(tmp_path: Path, capsys: py
         ("data crowdhuman --root missing --out x", ["missing", "annotation_train.odgt", "annotation_val.odgt"]),
         ("data eurocity --root missing --out x", ["missing", "{day,night}/labels/{train,val}"]),
         ("data kaist --root missing --out x", ["missing", "setNN/VNNN/INNNNN.xml"]),
-        ("data coco --root missing --out x", ["missing", "annotations/*.json", "_annotations.coco.json"]),
-        ("data yolo --root missing --out x", ["missing", "data.yaml"]),
+        ("data coco --root missing --out x", ["missing", "no such folder"]),
+        ("data yolo --root missing --out x", ["missing", "no such folder"]),
         ("data synthetic --out file", ["file/images", "Not a directory"]),
     ],
 )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import IO, Any
 
 import pandas as pd
 import pytest
@@ -179,13 +180,13 @@ def test_failure_leaves_older_report_unchanged(study: str, tmp_path: Path, monke
     for name, content in before.items():
         (folder / name).write_bytes(content)
 
-    def fail(path: Path, data: bytes) -> int:
-        if "trials.csv" in path.name:
+    def fail(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> IO[Any]:
+        if "trials.csv" in path.name and mode != "rb":
             raise OSError(28, "No space left on device")
-        return original(path, data)
+        return original(path, mode, *arguments, **options)
 
-    original = Path.write_bytes
-    monkeypatch.setattr(Path, "write_bytes", fail)
+    original = Path.open
+    monkeypatch.setattr(Path, "open", fail)
     assert pareto.main(["--study", study]) == 2
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir()] == ["demo"]

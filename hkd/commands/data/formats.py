@@ -36,9 +36,9 @@ def _add_coco(data_sets: Commands[argparse.ArgumentParser]) -> None:
         split without any image is left out, and the summary states it.""",
         "folder of the export",
         """\
-        hkd data coco --root downloads/coco --out data/coco --split val2017 --preview 12
-        hkd data coco --root label-studio-export --out data/street --validation-images 100
-        hkd data coco --root export --out data/street --person walker --ignore-category crowd""",
+        hkd data coco --root downloads/coco --out data/coco --split val2017
+        hkd data coco --root label-studio --out data/street --validation-images 100
+        hkd data coco --root cvat --out data/street --ignore-category crowd""",
     )
     add_categories(parser)
     _add_splits(parser)
@@ -68,7 +68,7 @@ def _add_yolo(data_sets: Commands[argparse.ArgumentParser]) -> None:
         """\
         hkd data yolo --root downloads/street --out data/street
         hkd data yolo --root street --out data/street --person walker --person child
-        hkd data yolo --root street --out data/street --split train --validation-images 100""",
+        hkd data yolo --root street --out data/street --validation-images 100""",
     )
     add_categories(parser)
     _add_splits(parser)
