@@ -38,6 +38,9 @@ PYRAMID_LEVELS = ("p2", "p3", "p4", "p5", "p6")
 PYRAMID_STRIDES = (4, 8, 16, 32, 64)
 """Stride of each level, pixels."""
 
+SELECTED_FROM_TEACHER = "teacher"
+"""Value of ``student.init_from``."""
+
 FeatureLoss = Literal["pearson", "mse"]
 """``pearson`` compares channels up to scale and offset, ``mse`` compares values."""
 ComparedCells = Literal["sample", "all"]
@@ -282,6 +285,14 @@ def _plain_text(value: object) -> str:
     return str(list(value) if isinstance(value, tuple) else value)
 
 
+class StudentConfig(DetectorConfig):
+    """The small detector that is trained, evaluated and shipped."""
+
+    init_from: Literal["teacher"] | Path | None = None
+    """First weights. ``teacher``: selected from the teacher's channels (hkd.models.weight_selection); a file: copied or
+    selected from a detector, or from a classification ResNet of the same backbone; null: random."""
+
+
 class FeatureStageConfig(Section):
     """A distillation stage that compares features."""
 
@@ -343,7 +354,7 @@ class TrialConfig(Section):
     data: DataConfig = DataConfig()
     teacher: TeacherConfig | None = TeacherConfig()
     """null: the student is trained alone."""
-    student: DetectorConfig = DetectorConfig()
+    student: StudentConfig = StudentConfig()
     distillation: DistillationConfig = DistillationConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -352,3 +363,16 @@ class TrialConfig(Section):
     def is_distilled(self) -> bool:
         """Whether there is a teacher and a distillation weight above 0."""
         return self.teacher is not None and self.distillation.is_active
+
+    @property
+    def uses_teacher(self) -> bool:
+        """Whether the training needs the teacher's weights: to distil them, or to select first weights from them."""
+        return self.is_distilled or self.student.init_from == SELECTED_FROM_TEACHER
+
+    @model_validator(mode="after")
+    def _teacher_to_select_from(self) -> Self:
+        if self.student.init_from == SELECTED_FROM_TEACHER and self.teacher is None:
+            raise ValueError(
+                "student.init_from is teacher, but teacher is null; configure a teacher, name a file, or set it to null"
+            )
+        return self

@@ -155,3 +155,16 @@ class Detections:
     """(B, D) int64, 1 for pedestrian."""
     valid: Tensor
     """(B, D) bool."""
+
+
+def evenly_spaced(count: int, total: int) -> Tensor:
+    """(count,) indices of ``total`` channels: the first of each of ``count`` intervals of equal length.
+
+    Which channels of a larger network a smaller one starts from, see :mod:`hkd.models.weight_selection`.
+
+    Raises:
+        ValueError: there are fewer than ``count`` channels.
+    """
+    if count > total:
+        raise ValueError(f"cannot select {count} of {total} channels")
+    return torch.arange(count) * total // count

@@ -17,9 +17,9 @@ import torch
 
 from hkd.coco.annotations import Annotations, parse_annotations
 from hkd.coco.writing import annotation_document
-from hkd.config import DataConfig, DetectorConfig, DistillationConfig, TeacherConfig, TrainingConfig, TrialConfig
+from hkd.config import DataConfig, DistillationConfig, StudentConfig, TeacherConfig, TrainingConfig, TrialConfig
 
-STUDENT = DetectorConfig(backbone="resnet18", width_multiplier=0.5, pyramid_channels=128, head_channels=256)
+STUDENT = StudentConfig(backbone="resnet18", width_multiplier=0.5, pyramid_channels=128, head_channels=256)
 TEACHER = TeacherConfig(backbone="resnet50", width_multiplier=1.0, pyramid_channels=256, head_channels=1024)
 
 
@@ -32,7 +32,7 @@ class Workload:
     """Height of the network's input, pixels."""
     image_width: int
     device: torch.device
-    student: DetectorConfig = STUDENT
+    student: StudentConfig = STUDENT
     teacher: TeacherConfig = TEACHER
 
     @property

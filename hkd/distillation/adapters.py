@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hkd.config import PYRAMID_LEVELS, FeatureLoss
+from hkd.structures import evenly_spaced
 
 
 class Adapter(nn.Module):
@@ -52,6 +53,9 @@ class Adapters(nn.Module):
         region: as ``pyramid``.
         embedding: as ``pyramid``.
         seed: of the initial weights.
+        is_selected: whether the student's first weights are selected from the teacher's channels. Adapters then map
+            each of the student's channels to the one that it was selected from; only the teacher's other channels start
+            from random weights.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Adapters(nn.Module):
         region: FeatureLoss | None,
         embedding: FeatureLoss | None,
         seed: int,
+        is_selected: bool = False,
     ) -> None:
         super().__init__()
         # Distinct seeds for all adapters, also between trainings with neighbouring seeds.
@@ -74,16 +79,20 @@ class Adapters(nn.Module):
         self.pyramid = nn.ModuleDict()
         if pyramid is not None:
             for level, level_seed in zip(PYRAMID_LEVELS, level_seeds, strict=True):
-                self.pyramid[level] = _adapter(student_channels, teacher_channels, pyramid, level_seed)
+                self.pyramid[level] = _adapter(student_channels, teacher_channels, pyramid, level_seed, is_selected)
         self.region: nn.Module | None = None
         if region is not None:
-            self.region = _adapter(student_channels, teacher_channels, region, region_seed)
+            self.region = _adapter(student_channels, teacher_channels, region, region_seed, is_selected)
         self.embedding: nn.Module | None = None
         if embedding is not None:
-            self.embedding = _adapter(student_embedding, teacher_embedding, embedding, embedding_seed)
+            self.embedding = _adapter(student_embedding, teacher_embedding, embedding, embedding_seed, is_selected)
 
 
-def _adapter(in_channels: int, out_channels: int, loss: FeatureLoss, seed: int) -> nn.Module:
+def _adapter(in_channels: int, out_channels: int, loss: FeatureLoss, seed: int, is_selected: bool) -> nn.Module:
     if in_channels == out_channels:
         return nn.Identity()
-    return Adapter(in_channels, out_channels, bias=loss != "pearson", seed=seed)
+    adapter = Adapter(in_channels, out_channels, bias=loss != "pearson", seed=seed)
+    if is_selected and in_channels < out_channels:
+        with torch.no_grad():
+            adapter.weight[evenly_spaced(in_channels, out_channels)] = torch.eye(in_channels)
+    return adapter

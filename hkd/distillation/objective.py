@@ -143,9 +143,17 @@ def _adapt(adapter: nn.Module, features: Tensor, kind: FeatureLoss) -> tuple[Ten
 
 
 def build_objective(
-    distillation: DistillationConfig, student: DetectorConfig, teacher: DetectorConfig, seed: int
+    distillation: DistillationConfig,
+    student: DetectorConfig,
+    teacher: DetectorConfig,
+    seed: int,
+    *,
+    is_selected: bool = False,
 ) -> DistillationObjective:
-    """The configured objective, on the CPU; ``seed`` initialises the adapters. Stages of weight 0 have no adapter."""
+    """The configured objective, on the CPU. Stages of weight 0 have no adapter.
+
+    ``seed`` and ``is_selected`` initialise the adapters, see :class:`hkd.distillation.adapters.Adapters`.
+    """
     pyramid, region, embedding, logits = (
         distillation.pyramid,
         distillation.region,
@@ -161,6 +169,7 @@ def build_objective(
         region=region.loss if region.weight > 0 else None,
         embedding=embedding.loss if embedding.weight > 0 else None,
         seed=seed,
+        is_selected=is_selected,
     )
     return DistillationObjective(
         adapters,

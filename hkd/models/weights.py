@@ -36,6 +36,7 @@ from hkd.models.weight_formats.other_detectors import recognised_as
 from hkd.models.weight_formats.torchvision_names import BACKBONE_PREFIX
 from hkd.models.weight_formats.unpickling import load_tensors_only, require_file
 from hkd.models.weight_formats.values import value_problem
+from hkd.models.weight_selection import SelectedWeights, has_frozen_norms, select_weights
 
 DETECTOR_FORMAT = "hkd.detector.1"
 DETECTOR_SUFFIX = ".safetensors"
@@ -218,8 +219,8 @@ def load_weights(detector: Detector, path: Path, *, person_class: int | None = N
 def load_first_weights(detector: nn.Module, path: Path, *, person_class: int | None = None) -> tuple[str, ...]:
     """Initialise a detector from a file, for training.
 
-    Reads a detector of the same architecture, of whose classes those after background and person are dropped, or a
-    classification ResNet, which initialises the backbone.
+    Reads a detector, of whose classes those after background and person are dropped, or a classification ResNet, which
+    initialises the backbone. Of a larger one, weights are selected (:mod:`hkd.models.weight_selection`).
 
     Args, Returns and Raises: as :func:`load_weights`.
     """
@@ -227,8 +228,11 @@ def load_first_weights(detector: nn.Module, path: Path, *, person_class: int | N
     expected = detector.state_dict()
     if weights.is_classifier:
         backbone = {name: tensor for name, tensor in expected.items() if name.startswith(BACKBONE_PREFIX)}
-        _require_usable(backbone, weights.tensors, path, kind="a ResNet", settings="backbone, with width_multiplier 1")
-        detector.load_state_dict(weights.tensors, strict=False)
+        selected = _selected(detector, weights.tensors, backbone, path)
+        if selected.has_other_blocks:
+            _require_usable(backbone, weights.tensors, path, kind="a ResNet", settings="backbone, of at least its width")
+        _require_usable(backbone, selected.tensors, path)
+        detector.load_state_dict(selected.tensors, strict=False)
         rest = sorted({".".join(name.split(".")[:2]) for name in expected if name not in backbone})
         return (*weights.notes, f"the backbone is that of a classification ResNet; random: {', '.join(rest)}")
     classes = num_scored_classes(expected)
@@ -236,9 +240,20 @@ def load_first_weights(detector: nn.Module, path: Path, *, person_class: int | N
     scored = num_scored_classes(tensors)
     if scored > classes:
         tensors = with_first_classes(with_first_classes(tensors, DELTAS, 4 * classes), SCORES, classes)
-    _require_usable(expected, tensors, path)
-    detector.load_state_dict(tensors, strict=False)
-    return weights.notes + _notes_on_classes(scored, classes, "are dropped")
+    selected = _selected(detector, tensors, expected, path)
+    left = set(selected.left) if selected.has_other_blocks else set[str]()
+    _require_usable({name: value for name, value in expected.items() if name not in left}, selected.tensors, path)
+    detector.load_state_dict(selected.tensors, strict=False)
+    notes = [*weights.notes, *_notes_on_classes(scored, classes, "are dropped")]
+    if left:
+        notes.append("its blocks are of another kind: the backbone and the convolutions that read it stay random")
+    return tuple(notes)
+
+
+def _selected(
+    detector: nn.Module, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path
+) -> SelectedWeights:
+    return select_weights(tensors, wanted, norm_is_frozen=has_frozen_norms(detector), name=str(path))
 
 
 def architecture_problems(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:

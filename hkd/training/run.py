@@ -31,6 +31,7 @@ from hkd.models.cost import Cost
 from hkd.runtime.device import resolve_device
 from hkd.runtime.process import configure_process
 from hkd.terminal_output import print_on
+from hkd.training.first_weights import check_first_weights
 from hkd.training.fit import LOG_FILE, STATE_FILE, Evaluation, fit
 from hkd.training.fit import resume as resume_fit
 from hkd.training.memory import check_plausible_batch
@@ -95,7 +96,9 @@ def train_into_folder(
     console = console or Console(stderr=True)
     device = resolve_device(config.training.device)
     check_plausible_batch(config, device)
-    needs_teacher = config.is_distilled
+    needs_teacher = config.uses_teacher
+    for note in check_first_weights(config):
+        print_on(console, note)
     if needs_teacher:
         for note in check_teacher_files(config):
             print_on(console, note)

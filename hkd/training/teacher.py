@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-from hkd.config import DataConfig, DetectorConfig, DistillationConfig, TeacherConfig, TrialConfig
+from hkd.config import DataConfig, DetectorConfig, DistillationConfig, StudentConfig, TeacherConfig, TrialConfig
 from hkd.config_files.parsing import config_hash
 from hkd.data.prepare import PreparedData, prepare_data, scenes_hash
 from hkd.files import read_record, remove_irregular, write_json
@@ -313,6 +313,6 @@ def _read_prepared(folder: Path, teacher: TeacherConfig) -> PreparedTeacher | No
         return None
 
 
-def _architecture(teacher: TeacherConfig) -> DetectorConfig:
+def _architecture(teacher: TeacherConfig) -> StudentConfig:
     """The teacher's configuration without its training and weights."""
-    return DetectorConfig.model_validate(teacher.model_dump(include=set(DetectorConfig.model_fields)))
+    return StudentConfig.model_validate(teacher.model_dump(include=set(DetectorConfig.model_fields)))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hkd.coco.detections import DetectedBoxes
-from hkd.config import TrialConfig
+from hkd.config import SELECTED_FROM_TEACHER, TrialConfig
 from hkd.config_files.parsing import flatten
 from hkd.data.loader import BatchLoader
 from hkd.data.prepare import PreparedData
@@ -31,6 +31,7 @@ from hkd.models.weights import load_first_weights, save_detector
 from hkd.runtime.device import autocast_dtype, place, resolve_device
 from hkd.structures import Batch
 from hkd.training.epoch_record import EpochRecord, require_finite, steps_between_syncs_on
+from hkd.training.first_weights import set_first_weights
 from hkd.training.optim import (
     build_optimizer,
     learning_rate_at,
@@ -92,6 +93,7 @@ class Trainer:
         self._autocast_dtype = autocast_dtype(training.precision, self.device)
         with _seeded(training.seed):
             student = build_detector(config.student)
+        set_first_weights(student, config, teacher)
         self.student: Detector = place(student, self.device)
         """The detector that is trained; :attr:`deployed` is evaluated and saved."""
         self._objective, self._teacher = self._distillation(teacher)
@@ -294,7 +296,13 @@ class Trainer:
                 "the distillation has weights and a teacher is configured, but Trainer got no teacher; "
                 "pass load_teacher(...), or set teacher to null or all weights under distillation to 0"
             )
-        objective = build_objective(config.distillation, config.student, config.teacher, config.training.seed)
+        objective = build_objective(
+            config.distillation,
+            config.student,
+            config.teacher,
+            config.training.seed,
+            is_selected=config.student.init_from == SELECTED_FROM_TEACHER,
+        )
         # Fused before it is moved: the copy moves, the caller's teacher stays on its device.
         fused = place(fuse_for_inference(teacher, self._autocast_dtype or torch.float32), self.device)
         return place(objective, self.device), fused

@@ -198,7 +198,7 @@ def build_trainer(config: TrialConfig, teacher_file: Path | None, teacher_cache:
     # Augmentation, the only section of the data that may be searched, is part of the trainer's configuration.
     data = _data(config.data.model_copy(update={"augmentation": DataConfig().augmentation}))
     teacher = None
-    if teacher_file is not None and config.teacher is not None and config.is_distilled:
+    if teacher_file is not None and config.teacher is not None and config.uses_teacher:
         teacher = _teacher(teacher_file, config.teacher, device)
     return Trainer(config, data, teacher, device=device, teacher_cache=teacher_cache)
 

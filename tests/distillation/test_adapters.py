@@ -116,3 +116,15 @@ def test_adapter_works_on_bf16_features_with_and_without_autocast() -> None:
     torch.autograd.backward(outside.sum())
     assert adapter.weight.grad is not None
     assert adapter.weight.grad.dtype == torch.float32
+
+
+def test_selected_channels_are_mapped_to_their_origin() -> None:
+    adapters, random = _adapters(is_selected=True), _adapters()
+    # Channels 0, 2, 4 ... of 16 were selected for 8: each of these rows has a 1 at its own channel.
+    level = adapters.pyramid["p3"]
+    features = torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(level(features)[:, ::2], features)
+    expected = random.pyramid["p3"]
+    assert isinstance(level, Adapter)
+    assert isinstance(expected, Adapter)
+    assert torch.equal(level.weight[1::2], expected.weight[1::2])

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from hkd.coco.detections import DetectedBoxes
-from hkd.config import DataConfig, EvaluationConfig, TrialConfig
+from hkd.config import DataConfig, EvaluationConfig, StudentConfig, TrialConfig
 from hkd.evaluation.evaluator import evaluate_files
 from hkd.inference.picture_detection import CocoResults, FoundPedestrian, PictureDetections, detect_command
 from hkd.inference.pictures import PictureError
@@ -162,7 +162,10 @@ def test_configuration_replaces_metadata_of_weights(weights: Path, picture: Path
     bare = tmp_path / "bare.pt"
     torch.manual_seed(0)
     torch.save(build_detector(STUDENT).state_dict(), bare)
-    config = TrialConfig(student=STUDENT, data=DataConfig(image_height=HEIGHT, image_width=WIDTH))
+    config = TrialConfig(
+        student=StudentConfig.model_validate(STUDENT.model_dump()),
+        data=DataConfig(image_height=HEIGHT, image_width=WIDTH),
+    )
     (found,) = detect_command([picture], bare, tmp_path / "a", config=config)
     (expected,) = detect_command([picture], weights, tmp_path / "b")
     assert found.pedestrians == expected.pedestrians

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from rich.console import Console
 
 from hkd.coco.parsing.errors import AnnotationError
-from hkd.config import DataConfig, SyntheticConfig, TrainingConfig, TrialConfig
+from hkd.config import DataConfig, StudentConfig, SyntheticConfig, TrainingConfig, TrialConfig
 from hkd.config_files.parsing import load_config
 from hkd.config_files.problems import ConfigError
 from hkd.evaluation.evaluator import evaluate_files
@@ -35,7 +35,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> TrialConfig:
             cache_dir=tmp_path_factory.mktemp("cache"),
         ),
         teacher=None,
-        student=STUDENT,
+        student=StudentConfig.model_validate(STUDENT.model_dump()),
         training=TrainingConfig(total_epochs=2, batch_size=4, device="cpu", num_threads=0),
     )
 

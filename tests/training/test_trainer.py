@@ -56,6 +56,7 @@ def assert_same_weights(one: torch.nn.Module, other: torch.nn.Module) -> None:
     [
         {"training__optimizer": "adamw", "training__ema_decay": 0.9},
         {"training__optimizer": "sgd", "training__precision": "fp32"},
+        {"student__init_from": "teacher", "training__ema_decay": 0.9},
     ],
 )
 def test_resumed_training_equals_uninterrupted_one_bit_for_bit(
@@ -346,3 +347,32 @@ def test_evaluation_is_due_by_schedule_and_after_last_epoch(make: MakeTrainer) -
         trainer.train_epoch()
         due.append(trainer.is_evaluation_due)
     assert due == [False, True, True]
+
+
+def test_first_weights_are_selected_from_teacher(make: MakeTrainer, teacher: Detector) -> None:
+    trainer = make(student__init_from="teacher", training__ema_decay=0.9)
+    # The teacher's pyramid has 16 channels, the student's 8; no norm follows, so that weights are doubled.
+    name = "rpn.head.conv.0.0.weight"
+    expected = 2 * teacher.state_dict()[name][::2, ::2]
+    for detector in (trainer.student, trainer.deployed):
+        assert torch.equal(detector.state_dict()[name], expected)
+    assert not torch.equal(make().student.state_dict()[name], expected)
+
+
+def test_first_weights_are_selected_without_distillation(
+    scenes_dir: Path, data: PreparedData, teacher: Detector
+) -> None:
+    config = trial_config(scenes_dir, distillation=NO_LEVELS.model_dump(), student__init_from="teacher")
+    assert config.uses_teacher
+    assert not config.is_distilled
+    name = "backbone.fpn.layer_blocks.0.0.bias"
+    assert torch.equal(Trainer(config, data, teacher).student.state_dict()[name], teacher.state_dict()[name][::2])
+    with pytest.raises(ValueError, match="there is no teacher"):
+        Trainer(config, data)
+
+
+def test_first_weights_are_read_from_file(make: MakeTrainer, teacher: Detector, tmp_path: Path) -> None:
+    torch.save(teacher.state_dict(), tmp_path / "larger.pth")
+    trainer = make(student__init_from=str(tmp_path / "larger.pth"))
+    name = "backbone.fpn.layer_blocks.0.0.bias"
+    assert torch.equal(trainer.student.state_dict()[name], teacher.state_dict()[name][::2])
