@@ -66,8 +66,10 @@ class SyntheticConfig(Section):
     """Height of a scene, pixels."""
     width: SceneSide = 384
     """Width of a scene, pixels."""
+    style: Literal["street", "hard"] = "street"
+    """``hard``: smaller and more occluded people, crowds, look-alikes, night, rain, fog, blur and noise."""
     seed: Seed = 0
-    """Seed of the scenes; a scene depends on the seed, its index and its size alone."""
+    """Seed of the scenes; a scene depends on the style, the seed, its index and its size alone."""
 
 
 class AugmentationConfig(Section):

@@ -152,6 +152,7 @@ def _scenes(config: SyntheticConfig, cache_dir: Path, progress: bool) -> tuple[P
                             height=config.height,
                             width=config.width,
                             seed=config.seed,
+                            style=synthetic.STYLES[config.style],
                             progress=progress,
                         )
                         partial.replace(folder)

@@ -214,7 +214,7 @@ def test_nearer_objects_occlude_farther_ones_in_any_order() -> None:
     ]
     light = Light(haze=(200, 200, 200), side=0.0, shadow_slant=0.5, shadow_length=0.2, shadow_strength=0.5)
     canvas = Canvas(Image.new("RGB", (100, 150), BACKGROUND))
-    painted = paint(canvas, plan, rng, camera, light, DEFAULT_STYLE)
+    painted = paint(canvas, plan, rng, camera, light, DEFAULT_STYLE, haze=1.6)
     boxes = {identity: footprint.box for identity, (footprint,) in painted.items()}
     assert boxes == {1: (40, 20, 60, 100), 2: (20, 60, 80, 120)}
     assert canvas.visible_box(1, boxes[1]) == (40, 20, 60, 60)

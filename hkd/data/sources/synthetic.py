@@ -29,10 +29,20 @@ from hkd.data.conversion.progress import track_progress
 from hkd.data.sources.scene.canvas import Canvas, Footprint, PixelBox, noise, smooth_noise
 from hkd.data.sources.scene.composition import Light, compose, paint
 from hkd.data.sources.scene.street import draw_street, sample_camera, sample_street
-from hkd.data.sources.scene.style import DEFAULT_STYLE, REFERENCE_HEIGHT, SceneStyle
+from hkd.data.sources.scene.style import DEFAULT_STYLE, REFERENCE_HEIGHT, STYLES, SceneStyle
+from hkd.data.sources.scene.weather import apply_weather, sample_weather
 from hkd.files import partial_folder, remove_leftovers
 
-__all__ = ["DEFAULT_STYLE", "PedestrianBox", "Scene", "SceneError", "SceneStyle", "draw_scene", "write_scenes"]
+__all__ = [
+    "DEFAULT_STYLE",
+    "STYLES",
+    "PedestrianBox",
+    "Scene",
+    "SceneError",
+    "SceneStyle",
+    "draw_scene",
+    "write_scenes",
+]
 
 SMALLEST_SIDE = 64
 """Shortest allowed side of a scene, pixels."""
@@ -168,12 +178,14 @@ def draw_scene(
         shadow_strength=rng.choice((0.12, 0.3, 0.5)) * rng.uniform(0.6, 1.1),
     )
     canvas = Canvas(picture)
-    painted = paint(canvas, plan, rng, camera, light, style)
+    weather = sample_weather(rng, style)
+    painted = paint(canvas, plan, rng, camera, light, style, weather.haze)
     labels = (
         label_figure(canvas, identity, footprints, identity in plan.crowds, style)
         for identity, footprints in painted.items()
     )
-    return Scene(_expose(canvas.picture, rng, style), tuple(label for label in labels if label is not None))
+    picture = apply_weather(canvas.picture, weather, rng)
+    return Scene(_expose(picture, rng, style), tuple(label for label in labels if label is not None))
 
 
 def write_scenes(

@@ -214,15 +214,18 @@ def _cast_shadow(canvas: Canvas, sprite: Sprite, x: int, y: int, light: Light) -
 
 
 def paint(
-    canvas: Canvas, plan: Plan, rng: random.Random, camera: Camera, light: Light, style: SceneStyle
+    canvas: Canvas, plan: Plan, rng: random.Random, camera: Camera, light: Light, style: SceneStyle, haze: float
 ) -> dict[int, list[Footprint]]:
-    """Paint back to front; return the footprints by identity: one for a pedestrian, several for a crowd."""
+    """Paint back to front; return the footprints by identity: one for a pedestrian, several for a crowd.
+
+    ``haze`` is :attr:`hkd.data.sources.scene.weather.Weather.haze`.
+    """
     painted: dict[int, list[Footprint]] = {}
     for item in sorted(plan.standing, key=lambda item: item.ground_y):
         sprite = item.draw(rng)
         x, y = round(item.x), round(item.ground_y)
         scale = camera.pixels_per_metre(item.ground_y)
-        haze_share = min(0.45, 1.6 * plan.unit / scale)
+        haze_share = min(0.45, haze * plan.unit / scale)
         around = (x - round(scale), y - round(1.7 * scale), x + round(scale), y)
         contrast = rng.uniform(*style.contrast) if item.identity else rng.uniform(0.75, 1.0)
         sprite = _lit(sprite, rng, light, haze_share, contrast, canvas.mean_colour(around))

@@ -64,6 +64,14 @@ class SceneStyle:
     """Deviation of the blur over the whole picture, pixels of the picture itself."""
     noise: tuple[float, float] = (1.0, 3.0)
     """Deviation of the sensor's noise, of 255."""
+    night_probability: float = 0.0
+    """Fraction of scenes at night, lit by a few lamps."""
+    rain_probability: float = 0.0
+    """Fraction of scenes in rain."""
+    fog_probability: float = 0.0
+    """Fraction of scenes in fog."""
+    motion_blur_probability: float = 0.0
+    """Fraction of scenes seen from a moving camera."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.shortest < self.median_height < self.tallest:
@@ -76,3 +84,31 @@ class SceneStyle:
 
 
 DEFAULT_STYLE = SceneStyle()
+HARD_STYLE = SceneStyle(
+    pedestrian_count_weights=(4, 6, 10, 14, 16, 16, 14, 10, 6, 4),
+    median_height=68.0,
+    log_height_deviation=0.48,
+    shortest=22.0,
+    contrast=(0.5, 1.0),
+    occlusion_probability=0.4,
+    occluding_pedestrian_share=0.5,
+    look_alikes=(2, 8),
+    clutter=(1, 5),
+    crowd_probability=0.35,
+    crowd_size=(6, 16),
+    crowd_height=(18.0, 45.0),
+    texture=(0.02, 0.1),
+    unevenness=0.2,
+    gain=(0.5, 1.35),
+    picture_contrast=(0.5, 1.15),
+    tint=0.12,
+    blur=(0.2, 1.0),
+    noise=(1.5, 9.0),
+    night_probability=0.25,
+    rain_probability=0.2,
+    fog_probability=0.2,
+    motion_blur_probability=0.2,
+)
+"""Smaller and more occluded people, crowds, look-alikes, night, rain, fog, blur and noise: capacity and data matter."""
+STYLES = {"street": DEFAULT_STYLE, "hard": HARD_STYLE}
+"""Styles by their names in the configuration."""
