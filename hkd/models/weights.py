@@ -230,7 +230,7 @@ def load_first_weights(detector: nn.Module, path: Path, *, person_class: int | N
         backbone = {name: tensor for name, tensor in expected.items() if name.startswith(BACKBONE_PREFIX)}
         selected = _selected(detector, weights.tensors, backbone, path)
         if selected.has_other_blocks:
-            _require_usable(backbone, weights.tensors, path, kind="a ResNet", settings="backbone, of at least its width")
+            _require_usable(backbone, weights.tensors, path, kind="a ResNet", settings="backbone")
         _require_usable(backbone, selected.tensors, path)
         detector.load_state_dict(selected.tensors, strict=False)
         rest = sorted({".".join(name.split(".")[:2]) for name in expected if name not in backbone})

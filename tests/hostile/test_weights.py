@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from hkd.cli import main
-from hkd.config import DataConfig, TrialConfig
+from hkd.config import DataConfig, StudentConfig, TrialConfig
 from hkd.config_files.yaml_format import dump_yaml
 from tests.hostile.refusing import refusal
 from tests.training.tiny import STUDENT, build
@@ -203,7 +203,8 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with an image and configurations for the small student."""
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (96, 64)).save("street.png")
-    trial = TrialConfig(student=STUDENT, teacher=None, data=DataConfig(image_height=64, image_width=96))
+    student = StudentConfig.model_validate(STUDENT.model_dump())
+    trial = TrialConfig(student=student, teacher=None, data=DataConfig(image_height=64, image_width=96))
     Path("trial.yaml").write_text(dump_yaml(trial))
     return tmp_path
 

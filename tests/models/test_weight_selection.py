@@ -8,8 +8,8 @@ from torch import Tensor
 
 from hkd.config import DetectorConfig
 from hkd.models.build import build_detector
+from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weight_selection import select_weights
-from hkd.models.weights import CheckpointError
 from hkd.structures import evenly_spaced
 from tests.training.tiny import STUDENT, build
 
