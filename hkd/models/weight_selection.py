@@ -69,7 +69,7 @@ def select_weights(
                 left.append(key)
             continue
         found = source[key]
-        if not _is_selectable(key, found, wanted):
+        if not _is_selectable(key, found, wanted) or not _rows_agree(key, source):
             problems.append(f"{key} is {tuple(found.shape)}, the detector's {tuple(wanted.shape)}")
             continue
         followed_by_norm = key.startswith(_BODY) and not norm_is_frozen
@@ -77,9 +77,9 @@ def select_weights(
     if problems:
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
         raise CheckpointError(
-            f"{name}: has fewer channels than the detector, or other kernels or anchors, so that its weights cannot be"
-            f" selected: {shown}. Allowed: a network of at least the detector's width_multiplier, pyramid_channels and"
-            " head_channels, and as many anchor_aspect_ratios"
+            f"{name}: weights cannot be selected, as it is of another architecture than the detector, with fewer"
+            f" channels, or other kernels, anchors or classes: {shown}. Allowed: a network of at least the detector's"
+            " width_multiplier, pyramid_channels and head_channels, and as many anchor_aspect_ratios"
         )
     return SelectedWeights(tensors, tuple(left), other_blocks)
 
@@ -95,6 +95,14 @@ def _is_selectable(key: str, found: Tensor, wanted: Tensor) -> bool:
     if key.startswith(_ANCHOR_OUTPUTS) and found.shape[:1] != wanted.shape[:1]:
         return False
     return all(has >= needs for has, needs in zip(found.shape[:2], wanted.shape[:2], strict=True))
+
+
+def _rows_agree(key: str, source: Mapping[str, Tensor]) -> bool:
+    """Whether the weight and the bias of a layer of the class predictor have as many rows."""
+    if not key.startswith(_CLASS_OUTPUTS):
+        return True
+    layer = key.rpartition(".")[0]
+    return len({source[name].shape[:1] for name in (f"{layer}.weight", f"{layer}.bias") if name in source}) == 1
 
 
 def _selected(key: str, found: Tensor, wanted: Tensor, *, rescaled: bool) -> Tensor:

@@ -190,8 +190,14 @@ def test_classifier_initialises_backbone_and_is_no_trained_detector(tmp_path: Pa
         {name: tensor for name, tensor in after.items() if not name.startswith("backbone.body.")},
         {name: tensor for name, tensor in before.items() if not name.startswith("backbone.body.")},
     )
-    with pytest.raises(CheckpointError, match=r"holds a ResNet of another.*same backbone, with width_multiplier 1"):
-        load_first_weights(build_detector(STUDENT), tmp_path / "a.pth")
+    # A narrower backbone takes evenly spaced channels: one in eight.
+    narrow = build_detector(STUDENT)
+    load_first_weights(narrow, tmp_path / "a.pth")
+    selected = weights_of(narrow)["backbone.body.layer1.0.bn1.weight"]
+    assert torch.equal(selected, classifier.layer1[0].bn1.weight[::8])
+    bottlenecks = build_detector(STUDENT.model_copy(update={"backbone": "resnet50"}))
+    with pytest.raises(CheckpointError, match=r"holds a ResNet of another.*same backbone"):
+        load_first_weights(bottlenecks, tmp_path / "a.pth")
 
 
 def test_refusal_names_recognised_detector(tmp_path: Path) -> None:

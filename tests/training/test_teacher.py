@@ -13,6 +13,7 @@ import pytest
 import torch
 from torchvision.models import resnet18
 
+from hkd.config import StudentConfig
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.models.build import build_detector
 from hkd.models.weight_formats.errors import CheckpointError
@@ -87,7 +88,8 @@ def test_teacher_is_trained_once(
         "teacher.safetensors",
     ]
     # It equals a student of this architecture that is trained without a teacher.
-    alone = Trainer(config.model_copy(update={"student": TEACHER_SHAPE, "teacher": None}), data)
+    student = StudentConfig.model_validate(TEACHER_SHAPE.model_dump())
+    alone = Trainer(config.model_copy(update={"student": student, "teacher": None}), data)
     for _ in range(3):
         alone.train_epoch()
     assert_same_weights(read_weights(first.path).tensors, alone.student.state_dict())
