@@ -377,4 +377,23 @@ class TrialConfig(Section):
             raise ValueError(
                 "student.init_from is teacher, but teacher is null; configure a teacher, name a file, or set it to null"
             )
+        if self.student.init_from == SELECTED_FROM_TEACHER and self.teacher is not None:
+            larger = [
+                f"student.{name} {getattr(self.student, name)} above teacher.{name} {getattr(self.teacher, name)}"
+                for name in self._selected_widths()
+                if getattr(self.student, name) > getattr(self.teacher, name)
+            ]
+            if len(self.student.anchor_aspect_ratios) != len(self.teacher.anchor_aspect_ratios):
+                larger.append("another number of anchor_aspect_ratios")
+            if larger:
+                raise ValueError(
+                    "student.init_from is teacher, of whose channels the student's are a selection, with "
+                    f"{'; '.join(larger)}; make the teacher at least as wide, or set student.init_from to null or a file"
+                )
         return self
+
+    def _selected_widths(self) -> tuple[str, ...]:
+        """Settings of the student that must not be above the teacher's if its weights are selected from it."""
+        assert self.teacher is not None
+        has_equal_blocks = (self.student.backbone == "resnet50") == (self.teacher.backbone == "resnet50")
+        return ("pyramid_channels", "head_channels", *(["width_multiplier"] if has_equal_blocks else []))

@@ -11,6 +11,7 @@ from hkd.config import TrialConfig
 from hkd.data.prepare import named_categories, read_both
 from hkd.evaluation.evaluator import evaluate_boxes
 from hkd.evaluation.formats.protocol_files import load_protocol
+from hkd.training.first_weights import check_first_weights
 from hkd.training.teacher_files import check_teacher_files
 from sweeps.folder import StudyError
 from sweeps.settings.resources import TrialResources
@@ -29,7 +30,7 @@ def check_files(base: TrialConfig, *, check_images: bool, print_line: Callable[[
 
     Raises:
         AnnotationError: listing the mistakes in the annotations of both sets.
-        CheckpointError: the teacher's weights are missing or of another architecture.
+        CheckpointError: weights of the teacher or the student's first ones are missing or of another architecture.
     """
     data, validation = base.data, None
     if data.train_annotations is not None and data.validation_annotations is not None:  # both or neither
@@ -41,7 +42,7 @@ def check_files(base: TrialConfig, *, check_images: bool, print_line: Callable[[
             check_images=check_images,
             max_megapixels=data.max_megapixels,
         )
-    for note in check_teacher_files(base):
+    for note in (*check_teacher_files(base), *check_first_weights(base)):
         print_line(note)
     return validation
 

@@ -187,3 +187,26 @@ def test_numbers_beyond_any_training_are_rejected_by_name(number: float) -> None
     expected = {name for name in names if not (name.endswith("seed") and number == 10**9)}
     assert {problem.split(":")[0] for problem in caught.value.problems} == expected
     assert [problem for problem in caught.value.problems if "allowed: " not in problem] == []
+
+
+@pytest.mark.parametrize(
+    ("student", "facts"),
+    [
+        ({"pyramid_channels": 256}, ["student.pyramid_channels 256", "teacher.pyramid_channels 128"]),
+        ({"width_multiplier": 1.5, "head_channels": 512}, ["width_multiplier 1.5", "head_channels 512"]),
+        ({"anchor_aspect_ratios": [1.0, 2.0]}, ["anchor_aspect_ratios"]),
+    ],
+)
+def test_weights_are_not_selected_from_smaller_teacher(student: dict[str, object], facts: list[str]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TrialConfig.model_validate({"student": {"init_from": "teacher", **student}})
+    assert [fact for fact in facts if fact not in str(caught.value)] == []
+    assert TrialConfig.model_validate({"student": student}).student.init_from is None
+
+
+def test_weights_are_not_selected_without_teacher() -> None:
+    with pytest.raises(ValidationError, match=r"student\.init_from is teacher, but teacher is null"):
+        TrialConfig.model_validate({"student": {"init_from": "teacher"}, "teacher": None})
+    # Bottlenecks have other channels than basic blocks: widths of backbones do not matter then.
+    student = {"init_from": "teacher", "width_multiplier": 1.5}
+    assert TrialConfig.model_validate({"student": student, "teacher": {"backbone": "resnet50"}}).uses_teacher

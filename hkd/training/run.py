@@ -117,6 +117,8 @@ def train_into_folder(
                     print_on(console, f"warning: {warning}")
                 origin["teacher"] = _file_hash(prepared.path)
                 teacher = load_teacher(prepared.path, prepared.config)
+            if isinstance(config.student.init_from, Path):
+                origin["first weights"] = _file_hash(config.student.init_from)
             _check_origin(out, origin)
             configure_process(device, config.training.num_threads)
             trainer = Trainer(config, data, teacher, device=device)
