@@ -388,7 +388,7 @@ class TrialConfig(Section):
             if larger:
                 raise ValueError(
                     "student.init_from is teacher, of whose channels the student's are a selection, with "
-                    f"{'; '.join(larger)}; make the teacher at least as wide, or set student.init_from to null or a file"
+                    f"{'; '.join(larger)}; make the teacher at least as wide, or set student.init_from to null"
                 )
         return self
 
