@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +18,8 @@ from hkd.terminal_text import printable
 # Commands import torch and others when they run, because `hkd --help` must be fast.
 
 USER_ERROR = 2
+BROKEN_PIPE = 141
+"""128 + SIGPIPE."""
 INTERRUPTED = 130
 """128 + SIGINT, the convention of shells."""
 
@@ -40,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print_error(f"\nhkd {options.command}: interrupted. {options.after_interrupt}")
         return INTERRUPTED
+    except BrokenPipeError:
+        return _after_broken_pipe()
     except (ValueError, OSError) as error:
         if not _is_for_the_user(error):
             raise
@@ -51,7 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print_error(f"hkd {options.command}: {message}")
         return USER_ERROR
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _after_broken_pipe()
     return 0
+
+
+def _after_broken_pipe() -> int:
+    """End as programs do whose reader has read enough, as ``head`` does."""
+    # Python would report at exit that it cannot write the rest.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE
 
 
 def _resource_message(error: MemoryError | RuntimeError) -> str | None:

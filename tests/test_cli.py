@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -221,6 +222,18 @@ def test_interruption_exits_with_130(
     message = capsys.readouterr().err
     assert "hkd evaluate: interrupted" in message
     assert len(message.strip().splitlines()) == 1
+
+
+def test_reader_that_stops_reading_ends_the_command_silently(coco: tuple[Path, Path]) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)  # as `| head -0` does
+    command = [sys.executable, "-m", "hkd", "evaluate", "--resamples", "0", "--ground-truth", str(coco[0])]
+    result = subprocess.run(
+        [*command, "--detections", str(coco[1])], stdout=write_end, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write_end)
+    # 128 + SIGPIPE, as a shell reports programs that the signal ends.
+    assert (result.returncode, result.stderr) == (141, b"")
 
 
 def test_interrupted_training_reports_resume_option() -> None:

@@ -167,7 +167,7 @@ def parse_annotations(
         boxes_xywh=boxes,
         annotated=annotated,
         people_id=PEDESTRIAN_ID if columns.categories is None else columns.categories.written,
-        notes=(*turned, *clipped, *columns.boxes.notes()),
+        notes=(*turned, *clipped, *columns.boxes.notes(), *columns.boxes.doubts()),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hkd.coco.categories import PEDESTRIAN_ID
-from hkd.coco.notes import Note
+from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.records import Records
 from hkd.coco.parsing.values import (
     ABSENT,
@@ -23,6 +23,7 @@ from hkd.coco.parsing.values import (
     is_text,
     is_visible_box,
 )
+from hkd.coco.plausibility import repeated, unit_notes
 from hkd.coco.selection import REMEDY as _REMEDY
 from hkd.coco.selection import SelectedAnnotations
 
@@ -210,7 +211,7 @@ class BoxColumns:
 
     def __init__(self, selected: SelectedAnnotations) -> None:
         self.selected = selected
-        self.fields = PedestrianFields(selected.records, selected.boxes, selected.image_heights)
+        self.fields = PedestrianFields(selected.records, selected.boxes, [height for _, height in selected.image_sizes])
 
     def annotated_boxes(self) -> AnnotatedBoxes:
         """All boxes as arrays, in the file's order; only for records without problems."""
@@ -238,3 +239,37 @@ class BoxColumns:
     def notes(self) -> tuple[Note, ...]:
         """Annotations that were left out, ignored or not read as written."""
         return (*self.selected.notes(), *self.fields.notes())
+
+    def doubts(self) -> list[Note]:
+        """Images and boxes that are read as written, but probably not as meant; for records without problems."""
+        selected = self.selected
+        sizes = [[side if is_size(side) else np.nan for side in size] for size in selected.image_sizes]
+        boxes_xywh = np.array(selected.boxes, dtype=np.float64).reshape(-1, 4)
+        sizes_wh = np.array(sizes, dtype=np.float64).reshape(-1, 2)
+        return [
+            *selected.repeated_images(),
+            *unit_notes(boxes_xywh, sizes_wh, "boxes_in_other_units", "boxes"),
+        ]
+
+    def repeated_people(self) -> list[Note]:
+        """A note on people who have the box of another one in their image; for records without problems."""
+        records, boxes, image_ids = self.selected.records, self.selected.boxes, self.selected.image_ids
+        # The same box with another label or height is another object: a rider and the bicycle, a body cut by the edge.
+        rows = [
+            (image_id, tuple(box) if is_box(box) else (), label, height)
+            for image_id, box, label, height in zip(
+                image_ids, boxes, self.fields.labels, self.fields.heights, strict=True
+            )
+        ]
+        flags = zip(self.fields.ignore, self.fields.crowd, self.selected.is_ignored, strict=True)
+        is_ignored = [any(value in (1, True) for value in values) for values in flags]
+        twice = [
+            f"annotations[{records.positions[i]}], image {image_ids[i]}, bbox {boxes[i]}"
+            for i in repeated(rows)
+            if not is_ignored[i]
+        ]
+        sentence = (
+            "{count} boxes repeat another of their image: each counts as one more person, which a detector that finds "
+            "the person once misses (first: {first})"
+        )
+        return counted_note("boxes_repeated", twice, sentence)

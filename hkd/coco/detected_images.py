@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Final, TypeGuard
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from hkd.coco.parsing.values import as_id, is_integer
 _REMEDY: Final = "evaluate detections of the same images, or remove these"
 _IMAGE_ENDINGS: Final = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 _AMBIGUOUS: Final = -1
+_FILE_NAME: Final = "file_name"
 _FOLDERS_MATCHED: Final = 16
 """Folders of a path that are compared, with its name; deeper paths must be equal."""
 
@@ -36,19 +38,24 @@ class ImageNames:
         self._with_ending, self._without = _PathEnds(), _PathEnds()
         for position, name in enumerate(file_names):
             if name:
-                path = PurePosixPath(name)
+                path = _path(name)
                 self._with_ending.add(path.parts, position)
                 self._without.add((*path.parts[:-1], path.stem), position)
 
     def find(self, name: str) -> int | None:
         """Position of the image, None if there is none, -1 if it may be several."""
-        path = PurePosixPath(name.replace("\\", "/"))
+        path = _path(name)
         found = self._with_ending.find(path.parts)
         if found is None:
             found = self._without.find(path.parts)
         if found is None and path.suffix.lower() in _IMAGE_ENDINGS:
             found = self._without.find((*path.parts[:-1], path.stem))
         return found
+
+
+def _path(name: str) -> PurePosixPath:
+    # macOS decomposes accented letters in file names, other systems keep them as typed.
+    return PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/")))
 
 
 class _PathEnds:
@@ -82,8 +89,10 @@ def images_of_detections(
     An ``image_id`` (another ``key`` in other formats) is an image's ``id``, as a number or as text, or its file name,
     with or without folders and ending; a number may be the name ``000123.jpg``. All detections of a file are read in
     the same way: by id if all have the id of an image, otherwise by name. Texts that are ids of some images and names
-    of others are refused.
+    of others are refused. A ``file_name`` in every detection is used instead, if its images are found, and others than
+    by ``image_id`` or none is stated: tools renumber images.
     """
+    key = _key_of_images(records, truth, key, notes)
     values = records.column(key, _is_reference, "an integer, or the name of an image's file", _REMEDY)
     if truth is None:
         return np.zeros(len(values), dtype=np.int64)
@@ -96,6 +105,8 @@ def images_of_detections(
             by_name = _by_name(distinct, truth)
             if all(position is not None for position in by_name.values()):
                 _require_agreement(records, key, values, by_id, by_name)
+        elif not truth.text_ids:
+            notes += _ambiguous_numbers(values, truth, by_id, key)
     else:
         chosen = _by_name(distinct, truth)
         _require_found(records, key, values, by_id, chosen)
@@ -103,6 +114,53 @@ def images_of_detections(
             sentence = f"the images of {len(values):,} detections are found by file name, which their {key} states"
             notes.append(Note("detections_matched_by_name", len(values), sentence))
     return np.array([_looked_up(value, chosen, 0) for value in values], dtype=np.int64)
+
+
+def _key_of_images(records: Records, truth: GroundTruth | None, key: str, notes: list[Note]) -> str:
+    """The key by which images are found: ``key`` or ``file_name``."""
+    has_key = any(key in row for row in records.rows)
+    names = [name for row in records.rows if isinstance(name := row.get(_FILE_NAME), str)]
+    if not names or not has_key:
+        return _FILE_NAME if names else key
+    if truth is None or len(names) < len(records.rows):
+        return key
+    by_name = _by_name(dict.fromkeys(names), truth)
+    if any(position in (None, _AMBIGUOUS) for position in by_name.values()):
+        return key
+    values = [row.get(key) for row in records.rows]
+    by_id = _by_id([value for value in dict.fromkeys(filter(_is_reference, values)) if _is_key(value)], truth)
+    by_stem = _by_name([value for value in by_id if isinstance(value, str)], truth)
+    differing = sum(
+        by_name[name] not in (_looked_up(value, by_id), _looked_up(value, by_stem))
+        for name, value in zip(names, values, strict=True)
+    )
+    if not differing:
+        return key
+    sentence = (
+        f"the {_FILE_NAME} of {differing:,} of {len(names):,} detections is that of another image than their {key}: "
+        "the file names are used"
+    )
+    notes.append(Note("image_ids_ambiguous", differing, sentence))
+    return _FILE_NAME
+
+
+def _ambiguous_numbers(values: Sequence[object], truth: GroundTruth, by_id: Readings, key: str) -> list[Note]:
+    """A note if numbers that are read as ids are also the file names of images, of others than the ids."""
+    by_name = _by_name(by_id, truth)
+    if any(position in (None, _AMBIGUOUS) for position in by_name.values()):
+        return []
+    differing = sum(_looked_up(value, by_id) != _looked_up(value, by_name) for value in values)
+    if not differing:
+        return []
+    sentence = (
+        f"{key} is read as the id of an image, but for {differing:,} of {len(values):,} detections that number is the "
+        "file name of another image; if file names are meant, write them with their endings"
+    )
+    return [Note("image_ids_ambiguous", differing, sentence)]
+
+
+def _is_key(value: object) -> TypeGuard[Reference]:
+    return isinstance(value, (str, int, float))
 
 
 def _is_reference(value: object) -> bool:

@@ -8,6 +8,7 @@ from hkd.coco.boxes import BoxColumns
 from hkd.coco.categories import PEDESTRIAN_ID, Categories, CategoryNames, read_categories
 from hkd.coco.images import IMAGE_NAMES, ImageRecord, parse_images, read_image_ids
 from hkd.coco.parsing.errors import AnnotationError
+from hkd.coco.parsing.other_formats import export_hint
 from hkd.coco.parsing.reading import read_json
 from hkd.coco.parsing.records import Records
 from hkd.coco.parsing.values import kind_of, shown
@@ -77,7 +78,7 @@ def _lists(document: object, source: str) -> tuple[list[object], list[object], o
     """
     shape = 'it must be an object with the lists "images" and "annotations" (COCO-style JSON)'
     if not isinstance(document, dict):
-        hint = "name a COCO-style file"
+        hint = export_hint(document) or "name a COCO-style file"
         if isinstance(document, list) and any(isinstance(one, dict) and "score" in one for one in document):
             hint = "it has scores, as detections have; perhaps the two files were swapped"
         raise AnnotationError([f"{shape}, but is {kind_of(document)}; {hint}"], source)
@@ -87,7 +88,7 @@ def _lists(document: object, source: str) -> tuple[list[object], list[object], o
     found = (
         ", ".join(f"{shown(str(key))} ({kind_of(value)})" for key, value in list(document.items())[:10]) or "nothing"
     )
-    hint = "name a COCO-style file"
+    hint = export_hint(document) or "name a COCO-style file"
     if "gtboxes" in document:
         hint = "these are CrowdHuman's annotations, which `hkd data crowdhuman` converts"
     raise AnnotationError([f"{shape}, but has {found}; {hint}"], source)

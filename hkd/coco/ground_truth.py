@@ -96,7 +96,10 @@ def parse_ground_truth(document: object, source: str, named: CategoryNames | Non
         categories=columns.categories,
         text_ids=numbers_of_text_ids(columns.images),
         largest_image_wh=largest_image(columns.images),
-        notes=tuple(replace(note, sentence=f"{source}: {note.sentence}") for note in columns.boxes.notes()),
+        notes=tuple(
+            replace(note, sentence=f"{source}: {note.sentence}")
+            for note in (*columns.boxes.notes(), *columns.boxes.doubts(), *columns.boxes.repeated_people())
+        ),
     )
 
 

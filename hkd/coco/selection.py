@@ -7,10 +7,11 @@ from collections.abc import Collection, Sequence
 from typing import Final, TypeVar
 
 from hkd.coco.categories import Categories, default_categories, listed
-from hkd.coco.images import numbers_of_text_ids
+from hkd.coco.images import file_names, numbers_of_text_ids
 from hkd.coco.notes import Note, NoteKind, counted_note
 from hkd.coco.parsing.records import Records
 from hkd.coco.parsing.values import ABSENT, BOX_REQUIREMENT, is_box, is_empty_box, is_integer, shown
+from hkd.coco.plausibility import repeated
 
 REMEDY: Final = "correct or remove the annotation"
 KNOWN_IMAGE_REQUIREMENT: Final = 'the "id" of one of the "images"'
@@ -58,11 +59,19 @@ class SelectedAnnotations:
         """Of each annotation in ``records``; ints where they are valid."""
         self.boxes = _chosen(boxes, has_area)
         """[x, y, width, height] of each annotation in ``records``."""
-        heights = _image_heights(images, image_ids)
-        self.image_heights = [heights.get(id_) if is_integer(id_) else None for id_ in self.image_ids]
-        """Stated height of the image of each annotation in ``records``, None where there is none."""
+        sizes = _image_sizes(images, image_ids)
+        unknown = (None, None)
+        self.image_sizes = [sizes.get(id_, unknown) if is_integer(id_) else unknown for id_ in self.image_ids]
+        """Stated (width, height) of the image of each annotation in ``records``, unchecked, None where not stated."""
+        names = [name for name in file_names(images) if name]
+        self._repeated_images = [f"file_name {shown(names[position])}" for position in repeated(names)]
         self.is_ignored = _chosen(_chosen(is_ignored, is_read), has_area)
         """Whether each annotation in ``records`` is an ignore region by its category."""
+
+    def repeated_images(self) -> list[Note]:
+        """A note on images of the same file, if there are any."""
+        sentence = "{count} images state the file of another image, which is read once for each (first: {first})"
+        return counted_note("images_repeated", self._repeated_images, sentence)
 
     def notes(self) -> tuple[Note, ...]:
         """Annotations that were left out, categories that were read as ignore regions, and names without a category."""
@@ -101,10 +110,14 @@ def _image_ids(records: Records, images: Records, known: Collection[object] | No
     return [numbers.get(value) if isinstance(value, str) else None for value in values]
 
 
-def _image_heights(images: Records, image_ids: Sequence[object] | None) -> dict[object, object]:
+def _image_sizes(images: Records, image_ids: Sequence[object] | None) -> dict[object, tuple[object, object]]:
     if image_ids is None:
         return {}
-    return {id_: row.get("height") for id_, row in zip(image_ids, images.rows, strict=True) if is_integer(id_)}
+    return {
+        id_: (row.get("width"), row.get("height"))
+        for id_, row in zip(image_ids, images.rows, strict=True)
+        if is_integer(id_)
+    }
 
 
 def _category_ids(records: Records, categories: Categories | None) -> list[int | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -38,7 +39,7 @@ def search_images(images: Sequence[ImageRecord], root: Path, list_files: Callabl
     elsewhere = [image for image in images if not _is_file(root / image.file_name)]
     by_name: dict[str, list[str]] = {}
     for file in list_files() if elsewhere else ():
-        by_name.setdefault(PurePosixPath(file).name, []).append(file)
+        by_name.setdefault(_composed(PurePosixPath(file).name), []).append(file)
     fitting = {image.image_id: _best_fitting(image.file_name, by_name) for image in elsewhere}
     names_of_file: dict[str, set[str]] = {}
     for image in elsewhere:
@@ -74,16 +75,21 @@ def _best_fitting(file_name: str, by_name: dict[str, list[str]]) -> list[str]:
     parts = PurePosixPath(file_name.replace("\\", "/")).parts
     shared = {
         file: _num_shared_from_end(parts, PurePosixPath(file).parts)
-        for file in by_name.get(parts[-1] if parts else "", [])
+        for file in by_name.get(_composed(parts[-1]) if parts else "", [])
     }
     most = max(shared.values(), default=0)
     return sorted(file for file, count in shared.items() if count == most)
 
 
+def _composed(name: str) -> str:
+    # macOS decomposes accented letters in file names.
+    return unicodedata.normalize("NFC", name)
+
+
 def _num_shared_from_end(first: Sequence[str], second: Sequence[str]) -> int:
     count = 0
     for one, other in zip(reversed(first), reversed(second), strict=False):
-        if one != other:
+        if _composed(one) != _composed(other):
             break
         count += 1
     return count

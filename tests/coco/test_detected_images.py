@@ -146,3 +146,31 @@ def test_annotation_of_unknown_text_id_is_reported() -> None:
         parse_ground_truth({"images": [{"id": "a"}], "annotations": people}, "val.json")
     (problem,) = caught.value.problems
     assert all(fact in problem for fact in ("annotations[1]", "annotations[2]", 'the "id" of one of the "images"'))
+
+
+def test_file_names_name_images_where_image_id_is_absent() -> None:
+    truth = parse_ground_truth({"images": [{"id": 7, "file_name": "x/a.jpg"}], "annotations": []}, "val.json")
+    boxes = parse_detections([{"file_name": "a.jpg", "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}], "dt", truth)
+    assert boxes.image_index.tolist() == [0]
+
+
+def test_file_names_are_preferred_to_ids_of_other_images() -> None:
+    # Ultralytics: image_id is the number in the file name, here the id of the other image.
+    images = [{"id": 1, "file_name": "000002.jpg"}, {"id": 2, "file_name": "000001.jpg"}]
+    truth = parse_ground_truth({"images": images, "annotations": []}, "val.json")
+    raw = [{"image_id": 2, "file_name": "000002.jpg", "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]
+    boxes = parse_detections(raw, "dt", truth)
+    assert boxes.image_index.tolist() == [0]
+    assert [note.kind for note in boxes.notes][:1] == ["image_ids_ambiguous"]
+    # Without the name, it is an id, as COCO defines it.
+    del raw[0]["file_name"]
+    boxes = parse_detections(raw, "dt", truth)
+    assert boxes.image_index.tolist() == [1]
+    assert [(note.kind, note.count) for note in boxes.notes] == [("image_ids_ambiguous", 1)]
+
+
+def test_accented_names_are_found_composed_and_decomposed() -> None:
+    # u with a following diaeresis, as macOS writes it.
+    truth = parse_ground_truth({"images": [{"id": 7, "file_name": "Z\u00fcrich.jpg"}], "annotations": []}, "val.json")
+    raw = [{"image_id": "Zu\u0308rich.jpg", "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]
+    assert parse_detections(raw, "dt", truth).image_index.tolist() == [0]

@@ -368,3 +368,27 @@ def test_backslashes_in_file_names_are_folder_separators() -> None:
     document = {"images": [{"id": 1, "file_name": "set06\\V000\\b.jpg"}], "annotations": []}
     truth = parse_ground_truth(document, "val.json")
     assert (truth.file_names, truth.image_names) == (("set06/V000/b.jpg",), ("b",))
+
+
+def test_people_with_the_same_box_are_counted() -> None:
+    # The first two are one person. Another label, another image and an ignore region are no repetition.
+    people = [
+        person(1, [0, 0, 10, 60]),
+        person(1, [0, 0, 10, 60]),
+        person(1, [0, 0, 10, 60], label="rider"),
+        person(2, [0, 0, 10, 60]),
+        person(1, [0, 0, 10, 60], ignore=1),
+    ]
+    truth = parse_ground_truth(coco(2, people), "val.json")
+    assert len(truth.boxes_xywh) == 5
+    (note,) = truth.notes
+    assert (note.kind, note.count) == ("boxes_repeated", 1)
+    assert "annotations[1], image 1, bbox [0, 0, 10, 60]" in note.sentence
+
+
+def test_images_of_the_same_file_are_counted() -> None:
+    raw = coco(3, [])
+    raw["images"] = [{"id": i, "file_name": name} for i, name in enumerate(("x/a.jpg", "y/a.jpg", "x\\a.jpg"), 1)]
+    (note,) = parse_ground_truth(raw, "val.json").notes
+    assert (note.kind, note.count) == ("images_repeated", 1)
+    assert "x/a.jpg" in note.sentence

@@ -10,6 +10,14 @@ from typing import Any
 from hkd.bounded_files import read_bounded as read_bounded  # noqa: PLC0414 (imported from here, too)
 from hkd.coco.parsing.errors import AnnotationError
 
+_BINARY_FORMATS = {
+    b"\x1f\x8b": "is compressed with gzip; decompress it (a shell's <(zcat FILE) works, too)",
+    b"PK\x03\x04": "is a ZIP archive; extract it",
+    b"\x80": "is perhaps a Python pickle, which is never read, because it could run code; save its content as JSON",
+    b"\x89HDF": "is an HDF5 file; save its content as JSON",
+    b"\x93NUMPY": "is a NumPy array; save its content as JSON",
+}
+
 
 class RepeatedKeyError(ValueError):
     """An object in a JSON file repeats a key; Python's reader would silently keep the last value."""
@@ -45,6 +53,8 @@ def parse_json(content: bytes, source: str) -> object:
     Raises:
         AnnotationError: they are not JSON, or an object has a key twice.
     """
+    if binary := next((what for start, what in _BINARY_FORMATS.items() if content.startswith(start)), None):
+        raise AnnotationError([f"must be JSON, but {binary}"], source)
     try:
         return load_json(content)
     except RepeatedKeyError as error:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from hkd.image_files.listing import IMAGE_SUFFIXES, is_hidden
 
@@ -89,7 +90,12 @@ def _spellings(name: str) -> Iterator[str]:
     literal = name.replace("\\", "/")
     # Label Studio: /data/local-files/?d=FOLDER/a%20b.jpg, /data/upload/1/abc-b.jpg, ../../media/upload/1/abc-b.jpg.
     decoded = unquote(literal.rpartition("?d=")[2]).replace("\\", "/")
-    for text in dict.fromkeys((literal, decoded)):
+    # An address of a server: https://HOST/PATH/b.jpg?signature=...
+    address = urlsplit(literal)
+    path = unquote(address.path) if address.scheme in ("http", "https", "s3", "gs") else decoded
+    # macOS decomposes accented letters in file names (NFD), other systems keep them as typed (mostly NFC).
+    texts = (unicodedata.normalize(form, text) for text in (literal, decoded, path) for form in ("NFC", "NFD"))
+    for text in dict.fromkeys((literal, *texts)):
         parts = list(dropwhile(lambda part: part in ("/", "//", ".."), PurePosixPath(text).parts))
         if ".." not in parts and parts:
             yield "/".join(parts)

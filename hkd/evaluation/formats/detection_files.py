@@ -15,10 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from hkd.coco.detections import DetectedBoxes, parse_detections
 from hkd.coco.ground_truth import GroundTruth
+from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.reading import parse_json, read_input
+from hkd.coco.plausibility import repeated, unit_notes
 from hkd.evaluation.formats.crowd_dumps import is_dump, parse_dump
 from hkd.evaluation.formats.text_files import read_text_file
 from hkd.evaluation.formats.text_folders import read_text_folder
@@ -58,6 +62,23 @@ def read_detections(path: Path | str, truth: GroundTruth | None, *, height_scale
             boxes = parse_dump(content, str(path), truth)
         else:
             boxes = parse_detections(parse_json(content, str(path)), str(path), truth)
+    boxes = replace(boxes, notes=(*boxes.notes, *_doubts(boxes, path, truth)))
     if height_scale == 1.0:
         return boxes
     return replace(boxes, boxes_xywh=with_scaled_heights(boxes.boxes_xywh, height_scale))
+
+
+def _doubts(boxes: DetectedBoxes, path: Path, truth: GroundTruth | None) -> list[Note]:
+    """Notes on detections that are probably not meant as they are read."""
+    if truth is None:
+        return []
+    largest = (np.nan, np.nan) if truth.largest_image_wh is None else truth.largest_image_wh
+    notes = unit_notes(boxes.boxes_xywh, np.array(largest), "detections_in_other_units", "detections")
+    rows = list(zip(boxes.image_index.tolist(), *boxes.boxes_xywh.T.tolist(), boxes.scores.tolist(), strict=True))
+    twice = [f"image {truth.image_ids[rows[i][0]]}, {list(rows[i][1:5])}, score {rows[i][5]:g}" for i in repeated(rows)]
+    sentence = (
+        "{count} detections repeat another with its box and score, and are false positives: perhaps files were joined "
+        "twice (first: {first})"
+    )
+    notes += counted_note("detections_repeated", twice, sentence)
+    return [replace(note, sentence=f"{path}: {note.sentence}") for note in notes]

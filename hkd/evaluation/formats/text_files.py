@@ -22,9 +22,11 @@ from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.values import as_id, is_integer
 from hkd.evaluation.formats.text_rows import (
     BOX_COLUMNS,
+    YOLO_HINT,
     TextRows,
     boxes_of,
     cells_of,
+    looks_like_yolo,
     numbers_of,
     read_lines,
     read_rows,
@@ -57,14 +59,40 @@ def read_text_file(path: Path, truth: GroundTruth | None) -> DetectedBoxes:
         AnnotationError: lines are wrong, or name images that the ground truth does not have.
     """
     lines = read_lines(path, _PLAIN)
+    if looks_like_yolo(lines):
+        raise AnnotationError([YOLO_HINT], str(path))
     columns, lines = _columns(path, lines)
-    num_images = len(truth.image_ids) if truth is not None and "image" in columns else None
+    num_images = None
+    if truth is not None and "image" in columns:
+        num_images = len(truth.image_ids)
+        _require_all_images(path, truth)
     rows = read_rows(path, lines, columns, num_images)
     boxes = rows.values[:, [columns.index(name) for name in BOX_COLUMNS]]
     if "image" in columns:
         return boxes_of(rows.values[:, columns.index("image")].astype(np.int64) - 1, boxes, path)
     frames = rows.values[:, columns.index("frame")].astype(np.int64).tolist()
     return boxes_of(np.array(_images_of_frames(frames, rows, truth), dtype=np.int64), boxes, path)
+
+
+def _require_all_images(path: Path, truth: GroundTruth) -> None:
+    """Refuse ground truth from which images were left out: the numbers of those after them would be of others.
+
+    Raises:
+        AnnotationError: the ids of the images do not follow each other, or start neither at 0 nor at 1.
+    """
+    ids = truth.image_ids
+    if ids[0] not in (0, 1):
+        found = f"the first is {ids[0]}"
+    elif gaps := np.flatnonzero(np.diff(ids) > 1).tolist():
+        found = f"{ids[gaps[0]]} is followed by {ids[gaps[0] + 1]}"
+    else:
+        return
+    problem = (
+        f"images are numbered from 1 in the order of their ids, which needs all images of the set, but the ids of the "
+        f"ground truth have gaps ({found}): perhaps images were left out; convert all of them (where `hkd data` has "
+        "it, with --annotations-only), or give COCO results, which name images by id or file name"
+    )
+    raise AnnotationError([problem], str(path))
 
 
 def _columns(path: Path, lines: list[tuple[int, str]]) -> tuple[tuple[str, ...], list[tuple[int, str]]]:

@@ -25,11 +25,13 @@ from hkd.coco.notes import Note
 from hkd.coco.parsing.errors import AnnotationError, collected_problems
 from hkd.evaluation.formats.text_rows import (
     BOX_COLUMNS,
+    YOLO_HINT,
     FloatArray,
     IntArray,
     TextRows,
     boxes_of,
     cells_of,
+    looks_like_yolo,
     numbers_of,
     parse_rows,
     read_lines,
@@ -63,7 +65,7 @@ def read_text_folder(folder: Path, truth: GroundTruth | None) -> DetectedBoxes:
     if not videos and not frames:
         problem = (
             "a folder of detections must hold a text file for each video, such as set06/V000.txt, or for each frame, "
-            "such as set06/V000/I00029.txt, but holds none; name the folder that the sets are in, or a file"
+            f"such as set06/V000/I00029.txt, but holds none; {_hint(folder)}"
         )
         raise AnnotationError([problem], str(folder))
     with collected_problems() as collect:
@@ -81,6 +83,14 @@ def read_text_folder(folder: Path, truth: GroundTruth | None) -> DetectedBoxes:
             rows[frame] = collect(partial(_rows_of_frame, frames[frame], frame[2]))
     notes = _notes(folder, videos, frames, images, own_frames)
     return _on_images({key: found for key, found in rows.items() if found is not None}, images, folder, notes)
+
+
+def _hint(folder: Path) -> str:
+    """What to do about a folder without files of videos or frames."""
+    first = min(folder.glob("*.txt"), default=None)
+    if first is not None and looks_like_yolo(read_lines(first, BOX_COLUMNS)):
+        return f"{first.name} {YOLO_HINT}"
+    return "name the folder that the sets are in, or a file"
 
 
 def _video_files(folder: Path) -> dict[Video, Path]:

@@ -20,6 +20,10 @@ from hkd.coco.parsing.values import LARGEST_COORDINATE
 LARGEST_NUMBER: Final = 2**53
 """Integers up to it are exact in float64; no video has as many frames."""
 BOX_COLUMNS: Final = ("x", "y", "w", "h", "score")
+YOLO_HINT: Final = (
+    "seems to be YOLO's (a class, and a box in fractions of the image's size), which is not read; give COCO results, "
+    "such as the predictions.json that `yolo val save_json=True` writes"
+)
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -66,6 +70,15 @@ def numbers_of(line: str) -> list[float]:
         return [float(cell) for cell in cells_of(line)]
     except ValueError:
         return []
+
+
+def looks_like_yolo(lines: Sequence[tuple[int, str]]) -> bool:
+    """Whether all lines are a whole number and four or five fractions, as YOLO's labels and predictions are."""
+    rows = [numbers_of(line) for _, line in lines]
+    return bool(rows) and all(
+        len(row) in (5, 6) and row[0].is_integer() and 0 <= row[0] < 1000 and all(0 <= value <= 1 for value in row[1:])
+        for row in rows
+    )
 
 
 def read_rows(

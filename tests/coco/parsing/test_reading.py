@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,3 +132,18 @@ def test_repeated_key_is_named_with_its_object() -> None:
     # 40 characters of a value are shown at most; lists of more than four not at all.
     start = f'"id": 1, "name": \'{"x" * 36}..., "boxes": [...], "id": 1'
     assert str(caught.value) == f'the key "id" is repeated in the object {{{start}}}'
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (gzip.compress(b"[]"), "gzip; decompress"),
+        (b"PK\x03\x04 and more", "ZIP archive; extract"),
+        (pickle.dumps([{"image_id": 1}]), "pickle, which is never read"),
+    ],
+)
+def test_binary_formats_are_named(content: bytes, words: str) -> None:
+    with pytest.raises(AnnotationError) as caught:
+        parse_json(content, "found.json")
+    (problem,) = caught.value.problems
+    assert words in problem

@@ -32,6 +32,8 @@ def _located(root: Path, *names: str, search: bool = True, split: str = "all") -
         ("images\\1/cb0618f6-b.png", "images/cb0618f6-b.png"),
         ("/data/local-files/?d=street%20one/b.jpg", "street one/b.jpg"),
         ("s3://bucket/street/b.jpg", "street/b.jpg"),
+        ("https://host.org/street/b%20c.jpg?signature=1", "street/b c.jpg"),
+        ("Z\u00fcrich/b.jpg", "Zu\u0308rich/b.jpg"),  # macOS decomposes accented letters
         ("C:\\Users\\me\\B.JPG", "photos/b.jpg"),
         ("cb0618f6-b.jpg", "photos/b.jpg"),  # exported without images, which are named as before the upload
     ],

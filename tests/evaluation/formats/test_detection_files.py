@@ -16,6 +16,7 @@ from tests.evaluation.coco_files import Json, detection
 
 # Ids in another order than frames; frame 29, counted from 0, is the text's frame 30.
 NAMES = {4: "set06_V000_I00059.jpg", 2: "somewhere/set06_V000_I00029.jpg", 9: "set07_V011_I00029.png"}
+NUMBERED = {1: "b.jpg", 0: "a.jpg", 2: "c.jpg"}
 LINE = "30,1,2,3,4,0.5\n"
 
 
@@ -91,11 +92,11 @@ def test_text_folder_requires_images_named_by_frame(tmp_path: Path) -> None:
 def test_text_file_numbers_images_by_ascending_id(tmp_path: Path) -> None:
     path = tmp_path / "found.txt"
     path.write_text("3,1,2,3,4,0.5\n1,5,6,7,8,9\n")
-    assert listed(read_detections(path, truth_of(NAMES))) == [(2, [1, 2, 3, 4], 0.5), (0, [5, 6, 7, 8], 9)]
+    assert listed(read_detections(path, truth_of(NUMBERED))) == [(2, [1, 2, 3, 4], 0.5), (0, [5, 6, 7, 8], 9)]
     path.write_text("")
-    assert listed(read_detections(path, truth_of(NAMES))) == []
+    assert listed(read_detections(path, truth_of(NUMBERED))) == []
     path.write_text("4,1,2,3,4,0.5\n0,1,2,3,4,0.5\n")
-    (problem,) = problems_of(path, truth_of(NAMES))
+    (problem,) = problems_of(path, truth_of(NUMBERED))
     assert "image must be an integer from 1 to 3, the number of images of the ground truth" in problem
     assert "line 1 has 4, line 2 has 0;" in problem
 
@@ -128,7 +129,7 @@ def test_text_file_numbers_images_by_ascending_id(tmp_path: Path) -> None:
 def test_invalid_lines_are_reported(line: str, words: str, tmp_path: Path) -> None:
     path = tmp_path / "found.txt"
     path.write_text(f"1,1,2,3,4,5\n{line}\n")
-    (problem,) = problems_of(path, truth_of(NAMES))
+    (problem,) = problems_of(path, truth_of(NUMBERED))
     assert words in problem
     # The same in a folder, where the number is a frame's.
     folder = tmp_path / "folder"
@@ -168,11 +169,11 @@ def test_heights_are_scaled_about_centre(tmp_path: Path) -> None:
     path = tmp_path / "found.txt"
     path.write_text("1,10,100,50,128,0.5\n")
     # 128 px become 100: 14 px less above and below.
-    boxes = read_detections(path, truth_of(NAMES), height_scale=100 / 128)
+    boxes = read_detections(path, truth_of(NUMBERED), height_scale=100 / 128)
     assert boxes.boxes_xywh.tolist() == [[10, 114, 50, 100]]
     for scale in (0.0, -1.0, 101.0, np.inf, np.nan):
         with pytest.raises(AnnotationError, match=f"scaled by a number from 0.01 to 100.0, but are by {scale};"):
-            read_detections(path, truth_of(NAMES), height_scale=scale)
+            read_detections(path, truth_of(NUMBERED), height_scale=scale)
 
 
 def test_ground_truth_is_read_from_its_file(tmp_path: Path) -> None:
@@ -214,3 +215,17 @@ def test_junk_in_text_file_is_reported_or_read(
         lines = path.read_text("utf-8-sig").replace(",", " ").split("\n")
         num_empty = sum(note.count for note in boxes.notes)
         assert len(boxes.scores) + num_empty == len([line for line in lines if line.strip()])
+
+
+def test_doubtful_detections_are_noted(tmp_path: Path) -> None:
+    images: list[Json] = [{"id": 1, "width": 640, "height": 480}]
+    truth = parse_ground_truth({"images": images, "annotations": []}, "val.json")
+    corners = {"image_id": 1, "category_id": 1, "bbox": [500, 200, 540, 300], "score": 0.5}
+    (tmp_path / "found.json").write_text(json.dumps([corners, corners]))
+    boxes = read_detections(tmp_path / "found.json", truth)
+    assert len(boxes.scores) == 2
+    # Both centres are at x = 500 + 540 / 2 = 770 of 640; the second repeats the first.
+    assert [(note.kind, note.count) for note in boxes.notes] == [
+        ("detections_in_other_units", 2),
+        ("detections_repeated", 1),
+    ]

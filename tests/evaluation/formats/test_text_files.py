@@ -15,7 +15,7 @@ Listed = list[tuple[int, list[float], float]]
 
 
 def truth_of(*names: str) -> GroundTruth:
-    images = [{"id": number, "file_name": name} for number, name in enumerate(names, 5)]
+    images = [{"id": number, "file_name": name} for number, name in enumerate(names)]
     return parse_ground_truth({"images": images, "annotations": []}, "val.json")
 
 
@@ -116,3 +116,27 @@ def test_lines_without_area_are_left_out(tmp_path: Path) -> None:
     boxes = read_detections(path, truth_of("a.jpg"))
     assert listed(boxes) == [(0, [1, 2, 3, 4], 0.25)]
     assert [(note.kind, note.count) for note in boxes.notes] == [("detections_without_area", 1)]
+
+
+@pytest.mark.parametrize(("ids", "found"), [((1, 2, 4), "2 is followed by 4"), ((3, 4, 5), "the first is 3")])
+def test_numbered_images_need_all_images_of_the_set(ids: tuple[int, ...], found: str, tmp_path: Path) -> None:
+    # Images left out by a converter keep the ids of the others: number 3 would be image 4.
+    truth = parse_ground_truth({"images": [{"id": id_} for id_ in ids], "annotations": []}, "val.json")
+    (tmp_path / "found.txt").write_text("3,1,2,3,4,0.5\n")
+    with pytest.raises(AnnotationError) as caught:
+        read_detections(tmp_path / "found.txt", truth)
+    (problem,) = caught.value.problems
+    assert found in problem
+    assert "--annotations-only" in problem
+
+
+@pytest.mark.parametrize("line", ["0 0.1875 0.3125 0.0625 0.2083 0.9", "1 0.1875 0.3125 0.0625 0.2083"])
+def test_predictions_of_yolo_are_named(line: str, tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text(line + "\n")
+    for path in (tmp_path / "labels" / "a.txt", tmp_path / "labels"):
+        with pytest.raises(AnnotationError) as caught:
+            read_detections(path, truth_of("a.jpg"))
+        (problem,) = caught.value.problems
+        assert "YOLO" in problem
+        assert "predictions.json" in problem

@@ -227,7 +227,8 @@ def _source(
     if beyond:
         problems.append(
             f"{source.path}: it holds {source.frame_count} frames, but {len(beyond)} annotated ones come after them"
-            f" (first: frame {beyond[0][2]}, counted from 0); is the file truncated?"
+            f" (first: frame {beyond[0][2]}, counted from 0); perhaps the file is"
+            " incomplete: copy it again"
         )
     elif source.announced_frames > source.frame_count:
         sentence = f"{source.path} announces {source.announced_frames} frames and holds {source.frame_count}"

@@ -22,6 +22,7 @@ from hkd.coco.documents import DocumentColumns
 from hkd.coco.images import read_image_records
 from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.errors import AnnotationError
+from hkd.coco.parsing.other_formats import export_hint
 from hkd.coco.parsing.reading import read_json
 from hkd.coco.parsing.values import as_id, shown
 from hkd.data.conversion.image_search import LocatedImages, locate_images
@@ -142,7 +143,7 @@ def _read_exports(
         export = _read_export(root, file, is_only, of_file)
         if export is not None:
             read.append(export)
-        elif of_file and of_file[0].endswith(_OTHER_FORMAT) and not are_chosen:
+        elif of_file and _OTHER_FORMAT in of_file[0] and not are_chosen:
             found[file.path.relative_to(root).as_posix()] = of_file
         else:
             problems += of_file
@@ -162,7 +163,8 @@ def _read_export(root: Path, file: AnnotationFile, is_only: bool, problems: list
     if not isinstance(document, dict) or not all(
         isinstance(document.get(key), list) for key in ("images", "annotations")
     ):
-        problems.append(f"{where}: {_OTHER_FORMAT}")
+        hint = export_hint(document)
+        problems.append(f"{where}: {_OTHER_FORMAT}" + ("" if hint is None else f"; {hint}"))
         return None
     names = [name if isinstance(name, str) else "" for name in map(_stated_name, document["images"])]
     return _Export(

@@ -181,7 +181,7 @@ def test_too_short_video_is_reported(root: Path, tmp_path: Path) -> None:
     (short,) = caught.value.problems
     assert short == (
         f"{root / 'set06' / 'V000.seq'}: it holds 5 frames, but 1 annotated ones come after them (first: frame 5,"
-        " counted from 0); is the file truncated?"
+        " counted from 0); perhaps the file is incomplete: copy it again"
     )
     assert not (tmp_path / "out").exists()
 
