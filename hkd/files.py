@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,6 +25,7 @@ from typing import Any, BinaryIO
 
 from hkd.bounded_files import read_bounded
 
+_STANDARD_OUTPUT = tuple(map(Path, ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")))
 MAX_RECORD_BYTES = 64 * 2**20
 """Of the small files that accompany a cache; a larger one was not written by hkd."""
 
@@ -40,7 +42,7 @@ def replace_atomically(path: Path, *, durable: bool = False) -> Iterator[Path]:
         durable: Flush to the disk (fsync) before renaming. Without it the file survives a killed process; after a power
             failure it may be empty, which is acceptable where it can be computed again.
     """
-    if _is_device_or_pipe(path):
+    if is_device_or_pipe(path):
         yield path
         return
     with open_replacement(path, durable=durable) as file:
@@ -159,8 +161,16 @@ def read_record(path: Path) -> Any:
 
 @contextmanager
 def _open_output(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
-    with path.open("wb") if _is_device_or_pipe(path) else open_replacement(path, durable=durable) as file:
+    with _open_device(path) if is_device_or_pipe(path) else open_replacement(path, durable=durable) as file:
         yield file
+
+
+def _open_device(path: Path) -> BinaryIO:
+    if path.absolute() in _STANDARD_OUTPUT:
+        # Opened again, a redirected output would be truncated, and what is printed would be written over it.
+        sys.stdout.flush()
+        return os.fdopen(os.dup(1), "wb")
+    return path.open("wb")
 
 
 def _partial_path(path: Path) -> Path:
@@ -177,7 +187,8 @@ def _remove_own(entry: Path, min_age_seconds: float) -> None:
         entry.unlink(missing_ok=True)
 
 
-def _is_device_or_pipe(path: Path) -> bool:
+def is_device_or_pipe(path: Path) -> bool:
+    """Whether a path is written directly: it is neither absent nor a file or folder, or it is in /dev."""
     if not path.exists() or path.is_dir():
         return False
     # /dev/stdout is a link, to a regular file where the output is redirected to one.

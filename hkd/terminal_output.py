@@ -23,18 +23,21 @@ from hkd.terminal_text import LinesError, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+LONGEST_LINE = 6_000
+"""Letters; names in messages, which come from files, may have millions. A path of the largest length, 4095, fits."""
+
 # torch falls back to the CPU where it cannot use a GPU: the reason is only in its warning.
 _SHOWN_LIBRARY_MODULES = ("torch.cuda",)
 
 
 def print_line(text: str) -> None:
     """Print one line; line breaks in the text are escaped."""
-    print(printable(text))
+    print(_bounded(printable(text)))
 
 
 def print_lines(text: str) -> None:
     """Print lines that are composed already: their line breaks stay."""
-    print(printable(text, keep="\n"))
+    print(_bounded(printable(text, keep="\n")))
 
 
 def print_error(text: str, *known_uris: str) -> None:
@@ -44,7 +47,20 @@ def print_error(text: str, *known_uris: str) -> None:
         text: Line breaks stay; errors escape those of the names that they quote.
         known_uris: See :func:`hkd.redaction.redacted_text`.
     """
-    print(printable(redacted_text(text, *known_uris), keep="\n"), file=sys.stderr)
+    print(_bounded(printable(redacted_text(text, *known_uris), keep="\n")), file=sys.stderr)
+
+
+def _bounded(text: str) -> str:
+    """The text with each line of more than :data:`LONGEST_LINE` letters without its middle."""
+    if len(text) <= LONGEST_LINE:
+        return text
+    half = LONGEST_LINE // 2
+    return "\n".join(
+        line
+        if len(line) <= LONGEST_LINE
+        else f"{line[:half]} ... {len(line) - LONGEST_LINE} letters ... {line[-half:]}"
+        for line in text.split("\n")
+    )
 
 
 def error_text(error: Exception) -> str:

@@ -183,13 +183,29 @@ def test_pipe_is_written_directly_and_not_replaced(tmp_path: Path) -> None:
 def test_standard_output_redirected_to_a_file_and_devices_count_as_devices(tmp_path: Path) -> None:
     # Only the decision is tested: wrong code that wrote there as root would replace the machine's devices.
     program = (
-        "import sys; from pathlib import Path; from hkd.files import _is_device_or_pipe as check; "
+        "import sys; from pathlib import Path; from hkd.files import is_device_or_pipe as check; "
         "print([check(Path(name)) for name in ('/dev/stdout', '/dev/null', '/dev', '/dev/absent', sys.executable)])"
     )
     out = tmp_path / "out"
     with out.open("wb") as file:
         subprocess.run([sys.executable, "-c", program], stdout=file, check=True, cwd=REPOSITORY)
     assert out.read_text() == "[True, True, False, False, False]\n"
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_standard_output_is_continued_where_it_is(is_file: bool, tmp_path: Path) -> None:
+    program = (
+        "from pathlib import Path; from hkd.files import write_atomically\n"
+        "print('before'); write_atomically(Path('/dev/stdout'), 'written\\n'); print('after')"
+    )
+    command = [sys.executable, "-c", program]
+    if is_file:
+        with (tmp_path / "out.txt").open("wb") as file:
+            subprocess.run(command, stdout=file, check=True, cwd=REPOSITORY)
+        shown = (tmp_path / "out.txt").read_text()
+    else:
+        shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout
+    assert shown == "before\nwritten\nafter\n"
 
 
 def test_file_has_permissions_of_any_new_file(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ import logging
 import pickle
 import sys
 import warnings
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 
 from hkd.terminal_output import (
+    LONGEST_LINE,
     ArgumentParser,
     error_text,
     log_as_we_do,
@@ -34,6 +36,19 @@ def test_line_is_escaped_and_stays_one_line(capsys: pytest.CaptureFixture[str]) 
 def test_error_has_neither_controls_nor_credentials(capsys: pytest.CaptureFixture[str]) -> None:
     print_error(f"cannot open http://me:hunter2@host: {HOSTILE} b c", "http://me:b c@host")
     assert capsys.readouterr().err == f"cannot open http://***@host: {ESCAPED} ***\n"
+
+
+@pytest.mark.parametrize("print_text", [print_line, print_lines, print_error])
+def test_lines_of_megabytes_are_shortened(
+    print_text: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_text("start " + "x" * 1_000_000 + " end")
+    shown = "".join(capsys.readouterr())
+    assert len(shown) < LONGEST_LINE + 100
+    # "start " and " end" are 10 letters.
+    assert f"{1_000_010 - LONGEST_LINE} letters" in shown
+    assert shown.startswith("start ")
+    assert shown.endswith(" end\n")
 
 
 def test_console_prints_no_markup() -> None:

@@ -216,7 +216,7 @@ def _image_root(document: dict[str, Any], path: Path, override: Path | None, pro
         return Path(override)
     info = document.get("info", {})
     stated = info.get("image_root", ".") if isinstance(info, dict) else "."
-    if not isinstance(stated, str):
+    if not isinstance(stated, str) or "\0" in stated:
         problems.append(f"info.image_root is {shown(stated)}; it must be the path of the images' folder")
         stated = "."
     return path.parent / stated

@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from hkd.files import is_device_or_pipe
+
 
 def output_problems(outputs: Mapping[str, Path | None], inputs: Collection[Path]) -> list[str]:
     """One message for every output file that would overwrite an input, is used twice or cannot be written.
@@ -22,6 +24,8 @@ def output_problems(outputs: Mapping[str, Path | None], inputs: Collection[Path]
         if path is None:
             continue
         resolved = path.resolve()
+        if is_device_or_pipe(path):  # such as /dev/stdout
+            continue
         if resolved in input_paths:
             problems.append(f"{path}: is an input and would be overwritten; give {option} another file")
         elif input_folders & set(resolved.parents):

@@ -121,7 +121,8 @@ def add_max_megapixels(parser: argparse.ArgumentParser, default: float | None) -
         type=_megapixels,
         default=default,
         metavar="M",
-        help="refuse images of more than M million pixels; decoding takes 3 MB of memory per megapixel (default: 100)",
+        help="refuse images of more than M million pixels; decoding takes 3 to 30 MB of memory per megapixel"
+        " (default: 100)",
     )
 
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from hkd.coco.detections import DetectedBoxes
 from hkd.coco.ground_truth import GroundTruth
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.evaluation.preparation import PreparedTruth, prepare_ground_truth, with_aspect_ratio
 from hkd.evaluation.protocols import Protocol
 
@@ -32,6 +33,13 @@ LEFT_OUT: Final = -1
 
 PAIRS_AT_A_TIME: Final = 1 << 17
 """Pairs of boxes compared in one go: bounds memory and stays within the processor's cache."""
+
+# What follows grows with the product of boxes and detections of one image, which files of a few megabytes can make
+# too large for any machine. Crowds of pedestrians stay below a tenth of these numbers.
+PAIRS_COMPARED: Final = (1 << 29, 1000)
+"""Largest number of pairs of boxes in one image: so many, and so many more for each detection."""
+PAIRS_OVERLAPPING: Final = (1 << 20, 30)
+"""Largest number of pairs that overlap enough, likewise."""
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -65,7 +73,11 @@ class _Pairs:
 
 
 def match(ground_truth: GroundTruth, detections: DetectedBoxes, protocol: Protocol) -> Matches:
-    """Match detections with ground truth in every subset of a protocol."""
+    """Match detections with ground truth in every subset of a protocol.
+
+    Raises:
+        AnnotationError: boxes repeat so often that the pairs to compare are too many.
+    """
     num_images = len(ground_truth.image_ids)
     truth = prepare_ground_truth(ground_truth, protocol)
     order = _rank(detections, protocol.max_detections_per_image)
@@ -115,6 +127,7 @@ def _overlapping_pairs(
     """
     boxes_in_image = np.diff(first_box)[image_index]
     pairs_before = np.cumsum(boxes_in_image) - boxes_in_image
+    _require_few("", int(boxes_in_image.sum()), PAIRS_COMPARED, len(boxes_xywh))
     cuts = np.flatnonzero(np.diff(pairs_before // PAIRS_AT_A_TIME)) + 1
     boxes_area = boxes_xywh[:, 2] * boxes_xywh[:, 3]
     counted_area = truth.counted_boxes_xywh[:, 2] * truth.counted_boxes_xywh[:, 3]
@@ -124,6 +137,7 @@ def _overlapping_pairs(
 
     on_counted: list[tuple[IntArray, IntArray, FloatArray]] = []
     on_ignored: list[tuple[IntArray, IntArray, FloatArray]] = []
+    num_overlapping = 0
     for block in np.split(np.arange(len(boxes_xywh)), cuts):
         repeats = boxes_in_image[block]
         d = np.repeat(block, repeats)
@@ -137,7 +151,19 @@ def _overlapping_pairs(
             meeting = _intersections(ignored_corners, g, boxes_corners, d)
         ignored_d, ignored_g, intersection = meeting
         on_ignored.append(_reaching(ignored_d, ignored_g, intersection / boxes_area[ignored_d], threshold))
+        num_overlapping += len(on_counted[-1][0]) + len(on_ignored[-1][0])
+        _require_few("overlapping ", num_overlapping, PAIRS_OVERLAPPING, len(boxes_xywh))
     return _joined(on_counted), _joined(on_ignored)
+
+
+def _require_few(kind: str, number: int, limit: tuple[int, int], num_detections: int) -> None:
+    most = limit[0] + limit[1] * num_detections
+    if number > most:
+        problem = (
+            f"detections and ground truth have more than {most:,} {kind}pairs of boxes in the same images, which "
+            "cannot be matched; perhaps records are repeated: remove repeated boxes, and detections of low scores"
+        )
+        raise AnnotationError([problem])
 
 
 def _corners(boxes_xywh: FloatArray) -> FloatArray:

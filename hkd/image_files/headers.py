@@ -18,7 +18,9 @@ from typing import Final
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 DEFAULT_MAX_MEGAPIXELS: Final = 100.0
-"""Of one image: as RGB it takes 300 MB."""
+"""Of one image: as RGB it takes 300 MB, and ten times as much while JPEG 2000 is decoded."""
+LARGEST_SIDE: Final = 1_000_000
+"""Pixels. Every row takes memory of its own, whatever its length."""
 
 # Raster formats alone: Pillow would hand EPS to Ghostscript, and documents of other formats to other programs.
 _FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
@@ -133,6 +135,10 @@ def _require_file(path: Path) -> None:
 
 def _require_size(image: Image.Image, max_megapixels: float) -> None:
     width, height = image.size
+    if max(width, height) > LARGEST_SIDE:
+        raise ImageFileError(
+            f"has {width} x {height} pixels; allowed: at most {LARGEST_SIDE:,} a side. Cut it, or remove it"
+        )
     if width * height > max_megapixels * 1e6:
         raise ImageFileError(
             f"has {width} x {height} pixels ({width * height / 1e6:,.1f} megapixels), more than the limit of"

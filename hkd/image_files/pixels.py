@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS, ImageFileError, header_of, open_image
+from hkd.image_files.jpeg_scans import require_few_scans
 from hkd.image_files.libtiff import damage_reported_by_libtiff
 
 _TRANSPOSITIONS: Final = {
@@ -55,6 +56,8 @@ def read_rgb(
     """
     with open_image(path, max_megapixels) as image:
         header = header_of(image)
+        if image.format in ("JPEG", "MPO"):
+            require_few_scans(path)
         if reduced_to is not None:
             turned = (header.width, header.height) != header.stored_size
             image.draft("RGB", reduced_to[::-1] if turned else reduced_to)

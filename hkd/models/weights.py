@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 import hkd
+from hkd.coco.parsing.values import shown
 from hkd.config import DataConfig, DetectorConfig
 from hkd.config_files.parsing import parse_config
 from hkd.config_files.problems import ConfigError
@@ -126,7 +127,7 @@ def read_metadata(path: Path) -> DetectorMetadata:
         header = json.loads(text)
         if header["format"] != DETECTOR_FORMAT:
             raise CheckpointError(
-                f'{path}: has format "{header["format"]}"; this version of hkd reads "{DETECTOR_FORMAT}"'
+                f'{path}: has format {shown(header["format"])}; this version of hkd reads "{DETECTOR_FORMAT}"'
             )
         # The sizes have the limits of a configuration.
         config = parse_config(DetectorConfig, header["config"], source="config")

@@ -298,6 +298,7 @@ def test_box_outside_its_image_is_reported(write: Callable[[object], Path], box:
         (("images", 0), [], "each record; an object; images[0]; []"),
         (("categories", 1), {"id": 2}, '"name"; text; categories[1]; none'),
         (("info", "image_root"), 5, "info.image_root; 5; path"),
+        (("info", "image_root"), "a\0b", "info.image_root; path"),
         (("images",), [], '"images"; at least one; empty'),
         (("images",), {}, '"images" (an object); lists "images" and "annotations"'),
     ],

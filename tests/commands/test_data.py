@@ -96,6 +96,13 @@ def test_report_never_replaces_another_file(tmp_path: Path, capsys: pytest.Captu
         assert before is None or other.read_bytes() == before
 
 
+def test_report_may_be_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    root = _yolo_with_a_car(tmp_path / "street")
+    arguments = ["data", "yolo", "--root", str(root), "--out", str(tmp_path / "o"), "--report", "/dev/stdout"]
+    assert cli.main(arguments) == 0
+    assert '"data_set": "yolo"' in capfd.readouterr().out
+
+
 @pytest.mark.parametrize(("limit", "status"), [("2", 0), ("1.999", 2)])
 def test_limit_of_megapixels_applies(limit: str, status: int, tmp_path: Path) -> None:
     root = _yolo_with_a_car(tmp_path / "street")  # 2 megapixels

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hkd.coco.detections import DetectedBoxes
 from hkd.coco.ground_truth import GroundTruth
+from hkd.coco.parsing.errors import AnnotationError
 from hkd.evaluation import matching
 from hkd.evaluation.matching import FALSE_POSITIVE, LEFT_OUT, TRUE_POSITIVE, match
 from hkd.evaluation.protocols import CITYPERSONS, Protocol
@@ -254,3 +255,20 @@ def test_matcher_equals_plain_matcher_in_crowds_for_any_block_size(
     assert_equal_to_plain(truth, boxes, CITYPERSONS)
     outcomes = match(truth, boxes, CITYPERSONS).outcomes
     assert all(np.unique(row).tolist() == [LEFT_OUT, FALSE_POSITIVE, TRUE_POSITIVE] for row in outcomes[[0, 2, 3]])
+
+
+@pytest.mark.parametrize(
+    ("limit", "kind"), [("PAIRS_COMPARED", "7 pairs"), ("PAIRS_OVERLAPPING", "7 overlapping pairs")]
+)
+def test_boxes_that_repeat_too_often_are_refused(limit: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two boxes and two detections, all the same, in one image: four pairs, each of which overlaps by both measures.
+    monkeypatch.setattr(matching, limit, (3, 2))
+    box = [0.0, 0.0, 10.0, 20.0]
+    detections = [detection(1, box, 0.5), detection(1, box, 0.9)]
+    # 3 + 2 * 2 detections are 7; the overlapping pairs count twice: 8.
+    if limit == "PAIRS_COMPARED":
+        detections *= 2  # 3 + 2 * 4 = 11 pairs are allowed, and there are 8
+        outcomes_of([person(1, box)] * 2, detections)
+        monkeypatch.setattr(matching, limit, (7, 0))
+    with pytest.raises(AnnotationError, match=kind):
+        outcomes_of([person(1, box), person(1, box)], detections)

@@ -48,6 +48,17 @@ def _bmp(width: int, height: int) -> bytes:
     return b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, width, height, 1, 24, 0) + bytes(20)
 
 
+def _jpeg_of_scans(width: int, height: int, scans: int) -> bytes:
+    """A grey progressive JPEG file; the table of AC codes has the code 1 alone, "no more values in 2^14 blocks"."""
+    frame = b"\xff\xc2" + struct.pack(">HBHHB", 11, 8, height, width, 1) + b"\1\x11\0"
+    tables = b"\xff\xdb\0\x43\0" + b"\1" * 64 + b"\xff\xc4\0\x14\x10\1" + bytes(15) + b"\xe0"
+    blocks = (width + 7) // 8 * ((height + 7) // 8)
+    bits = ("0" + "1" * 14) * -(-blocks // 32767)
+    bits += "1" * (-len(bits) % 8)
+    data = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+    return b"\xff\xd8" + tables + frame + (b"\xff\xda\0\x08\1\1\0\1\x3f\0" + data) * scans + b"\xff\xd9"
+
+
 _ZEROS = zlib.compress(bytes(1 << 26))
 """64 MiB in 64 KiB."""
 _PLAIN_TIFF = ((256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8))
@@ -105,6 +116,8 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "avif_of_noise": lambda: b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + _noise(400),
     "jpeg2000_of_noise": lambda: b"\0\0\0\x0cjP  \r\n\x87\n" + _noise(400),
     "jpeg_of_markers": lambda: b"\xff\xd8" + b"\xff\xfe\x00\x02" * 10_000,
+    "jpeg_of_a_hundred_thousand_scans": lambda: _jpeg_of_scans(8000, 8000, 100_000),
+    "png_of_a_hundred_million_rows": lambda: _png(1, 99_000_000),
     "jpeg_exif_of_noise": lambda: _encoded("JPEG", exif=b"Exif\0\0" + bytes(range(256))),
     "jpeg_profile_of_noise": lambda: _encoded("JPEG", icc_profile=bytes(range(256)) * 4),
     "jpeg_thumbnails_without_end": lambda: _encoded(
@@ -160,3 +173,20 @@ def test_pixels_beyond_the_limit_are_not_decoded(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", decode)
     with pytest.raises(ImageFileError, match="120.0 megapixels"):
         read_rgb(tmp_path / "a.png")
+
+
+def test_scans_are_counted_in_the_image_alone(tmp_path: Path) -> None:
+    # The marker's two bytes occur by chance in a thumbnail, a comment or a video behind the image.
+    marker = b"\xff\xda" * 200
+    plain = _encoded("JPEG", progressive=True)
+    for content in (plain + marker, plain[:2] + b"\xff\xfe" + struct.pack(">H", 2 + len(marker)) + marker + plain[2:]):
+        (tmp_path / "a.jpg").write_bytes(content)
+        assert read_rgb(tmp_path / "a.jpg").size == (64, 48)
+    # 100 scans are read, 101 are not, whatever stands between them.
+    (tmp_path / "a.jpg").write_bytes(_jpeg_of_scans(64, 48, 100))
+    assert read_rgb(tmp_path / "a.jpg").size == (64, 48)
+    for between in (b"", b"\xff" * 9, b"\xff\xfe\0\x06\xff\xd9\0\0"):
+        parts = _jpeg_of_scans(64, 48, 101).split(b"\xff\xda")
+        (tmp_path / "a.jpg").write_bytes((between + b"\xff\xda").join(parts))
+        with pytest.raises(ImageFileError, match="more than 100 scans"):
+            read_rgb(tmp_path / "a.jpg")

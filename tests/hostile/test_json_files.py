@@ -33,6 +33,7 @@ CONTENTS: dict[str, bytes] = {
     "infinity": b"-Infinity",
     "beyond floats": b'{"images": 1e999, "annotations": 1e999}',
     "repeated key": b'{"images": [], "images": [], "annotations": []}',
+    "repeated key of a megabyte": b'{"%s": 1, "%s": 2}' % (b"k" * 1_000_000, b"k" * 1_000_000),
     "a hundred thousand keys": json.dumps({f"k{i}": i for i in range(100_000)}).encode(),
     "a hundred thousand lists": b"[" + b"[]," * 100_000 + b"[]]",
     "key of a megabyte": json.dumps({"k" * 1_000_000: 1}).encode(),

@@ -156,6 +156,34 @@ def compressed(path: Path) -> None:
     path.with_suffix(".plain").unlink()
 
 
+def archive(name: str, content: bytes, compression: int = zipfile.ZIP_STORED) -> Write:
+    def write(path: Path) -> None:
+        with zipfile.ZipFile(path, "w", compression) as packed:
+            packed.writestr(f"{name}/data.pkl", content)
+            packed.writestr(f"{name}/version", "3\n", zipfile.ZIP_STORED)
+            packed.writestr(f"{name}/data/0", bytes(1000), zipfile.ZIP_STORED)
+
+    return write
+
+
+# A compressed entry hides what it holds, even if the archive is larger than what it unpacks to.
+byte_arrays = archive("a", b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.", zipfile.ZIP_DEFLATED)
+names_outside = archive("../../outside", pickle.dumps({"a": 1}, 2))
+
+
+def endless() -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    content["model"] = content
+    return content
+
+
+def shared(content: Any) -> Any:
+    """Takes exponential time to walk through, and 60 objects to hold."""
+    for _ in range(60):
+        content = [content, content] if isinstance(content, list) else {"a": content, "b": content}
+    return content
+
+
 def truncated(path: Path) -> None:
     torch.save(tensors(), path)
     path.write_bytes(path.read_bytes()[:-1000])
@@ -184,11 +212,27 @@ PICKLES: dict[str, Write] = {
     "no state dict": saved([1, 2]),
     "text": saved("weights"),
     "empty state dict": saved({}),
+    "text in place of tensors": saved({"x": "y"}),
     "expanded tensor": saved({"a": torch.zeros(1).expand(1 << 30)}),
     "sparse tensors": saved(lambda: {name: tensor.to_sparse() for name, tensor in tensors().items()}),
     "tensors without values": saved(lambda: {name: tensor.to("meta") for name, tensor in tensors().items()}),
     "NaN": saved(nan_state),
     "int64": saved(lambda: {name: tensor.long() for name, tensor in tensors().items()}),
+    "bytes without a limit": lambda path: path.write_bytes(
+        b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R."  # bytearray(2^31 - 1)
+    ),
+    "bytes without a limit in an archive": byte_arrays,
+    "mapping that holds itself": saved(endless),
+    "lists shared 2^60 times": saved(lambda: shared([1])),
+    "mappings shared 2^60 times": saved(lambda: shared({})),
+    "deep lists": lambda path: path.write_bytes(b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b"."),
+    "integer of a million digits": lambda path: path.write_bytes(b"L" + b"9" * 1_000_000 + b"L\n."),
+    "text of 4 GiB stated": lambda path: path.write_bytes(b"\x80\x03B\xff\xff\xff\xffx"),
+    "numbers as names": saved(lambda: {i: torch.zeros(1) for i in range(5)}),
+    "long name": saved(lambda: {"k" * 100_000: torch.zeros(1)}),
+    "control characters": saved(lambda: {"\x1b[2J\n": torch.zeros(1)}),
+    "half a surrogate": saved(lambda: {"\ud800": torch.zeros(1)}),
+    "archive with names outside": names_outside,
     "compressed": compressed,
     "truncated": truncated,
     "damaged": flipped,

@@ -112,7 +112,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(record) < len(pairs):
         counts = Counter(key for key, _ in pairs)
         repeated = next(key for key in record if counts[key] > 1)
-        start = ", ".join(f"{json.dumps(key)}: {_shortened(value)}" for key, value in pairs[:6])
+        start = ", ".join(f"{json.dumps(key[:60])}: {_shortened(value)}" for key, value in pairs[:6])
         raise RepeatedKeyError(f"the key {json.dumps(repeated[:60])} is repeated in the object {{{start}}}")
     return record
 
@@ -120,5 +120,5 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _shortened(value: object) -> str:
     if isinstance(value, dict | list) and len(value) > 4:
         return "{...}" if isinstance(value, dict) else "[...]"
-    text = ascii(value)
+    text = ascii(value[:60] if isinstance(value, str) else value)
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -18,6 +18,7 @@ from hkd.commands.parsing import (
     add_max_megapixels,
     integer_between,
 )
+from hkd.files import is_device_or_pipe
 from hkd.terminal_output import print_line, print_lines
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 def _report_file(text: str) -> Path:
     path = Path(text)
     problems = output_problems({"--report": path}, [])
-    if not problems and path.is_file() and not _is_report(path):
+    if not problems and path.exists() and not is_device_or_pipe(path) and not _is_report(path):
         problems = [f"{path}: exists and is no report of a conversion; give --report another file"]
     if problems:
         raise argparse.ArgumentTypeError(problems[0])

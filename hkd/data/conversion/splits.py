@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any, TypeVar
 
 from hkd.coco.notes import Note, counted_note
+from hkd.coco.parsing.values import shown
 
 FilesT = TypeVar("FilesT")
 
@@ -29,6 +30,8 @@ WHOLE_SET = "all"
 _SPLIT_FOLDERS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("val", "valid", "validation"), "validation"
 )
+_LONGEST_NAME = 100
+"""Letters; file systems allow 255 bytes, of which a temporary file beside it needs some."""
 
 
 def split_of_folders(relative_path: PurePath) -> str:
@@ -38,11 +41,28 @@ def split_of_folders(relative_path: PurePath) -> str:
 
 
 def choose_splits(found: Mapping[str, FilesT], chosen: Sequence[str], problems: list[str]) -> dict[str, FilesT]:
-    """The splits that a user named with ``--split``, or all if none; names that do not exist are problems."""
+    """The splits that a user named with ``--split``, or all if none.
+
+    Names that do not exist are problems, and so are those of the data set that are no names of files: splits are
+    written to ``<out>/<name>.json``, and their images are looked for in folders of that name.
+    """
+    problems += [
+        f"the split {shown(name)} cannot name a file; rename it to letters, digits, -, _ and . (at most"
+        f" {_LONGEST_NAME}, not starting with .)"
+        for name in found
+        if not _is_file_name(name)
+    ]
+    found = {name: files for name, files in found.items() if _is_file_name(name)}
     unknown = [name for name in chosen if name not in found]
     if unknown and found:
         problems.append(f"there is no split {', '.join(unknown)} (--split); there are: {', '.join(found)}")
     return {name: files for name, files in found.items() if name in chosen or not chosen}
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether a name of a data set names a file in the output folder, and nothing else."""
+    is_one_part = not name.startswith(".") and not {"/", "\\", "\0"} & {*name}
+    return is_one_part and name.isprintable() and 0 < len(name) <= _LONGEST_NAME
 
 
 def drop_unusable_boxes(split: Split) -> tuple[Split, list[Note]]:

@@ -76,6 +76,9 @@ def parse_xml(content: bytes) -> XmlElement:
     parser.buffer_text = True
     top = XmlElement("", 0, {})
     open_elements = [top]
+    # The pieces of the text of each open element and their length: joining them one by one would take quadratic time.
+    texts: list[list[str]] = [[]]
+    lengths = [0]
     num_elements = 0
 
     def start(tag: str, attributes: dict[str, str]) -> None:
@@ -88,17 +91,21 @@ def parse_xml(content: bytes) -> XmlElement:
         element = XmlElement(tag, parser.CurrentLineNumber, attributes)
         open_elements[-1].children.append(element)
         open_elements.append(element)
+        texts.append([])
+        lengths.append(0)
 
     def end(_tag: str) -> None:
-        open_elements.pop()
+        open_elements.pop().text = "".join(texts.pop())
+        lengths.pop()
 
     def text(data: str) -> None:
         element = open_elements[-1]
-        if len(element.text) > _LONGEST_TEXT:
+        texts[-1].append(data)
+        lengths[-1] += len(data)
+        if lengths[-1] > _LONGEST_TEXT:
             raise XmlError(
                 f"line {element.line}: <{element.tag[:40]}> has a text of more than {_LONGEST_TEXT:,} letters"
             )
-        element.text += data
 
     def document_type(*_: object) -> NoReturn:
         raise XmlError(

@@ -38,6 +38,8 @@ from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 
 FILE = "annotations.xml"
 _SUBSETS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
+_MOST_POINTS = 100_000
+"""Of one polygon."""
 _WITHOUT_BOX = ("polyline", "points", "tag", "cuboid", "skeleton")
 
 
@@ -224,7 +226,9 @@ def _box(element: XmlElement) -> list[float] | None:
 
 
 def _box_of_points(text: str) -> list[float] | None:
-    points = [pair.split(",") for pair in text.split(";") if pair.strip()]
+    points = [pair.split(",") for pair in text.split(";", _MOST_POINTS) if pair.strip()]
+    if len(points) > _MOST_POINTS:
+        return None
     numbers = [[_number(value) for value in pair] for pair in points]
     xs = [pair[0] for pair in numbers if len(pair) == 2 and pair[0] is not None]
     ys = [pair[1] for pair in numbers if len(pair) == 2 and pair[1] is not None]

@@ -348,7 +348,10 @@ def _rows_of_frames(rows: Sequence[_Row], frames: dict[int, Path], where: str, p
     seen: dict[tuple[int, int], int] = {}
     kept = []
     absent: dict[int, int] = {}
+    num_problems = len(problems)
     for row in rows:
+        if len(problems) - num_problems == PROBLEMS_PER_FILE:
+            break
         first = seen.setdefault((row.frame, row.identity), row.line)
         if row.frame not in frames:
             absent.setdefault(row.frame, row.line)

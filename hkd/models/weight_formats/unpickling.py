@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 import warnings
 import zipfile
@@ -56,6 +57,7 @@ def load_tensors_only(path: Path) -> Any:
     """
     require_file(path)
     _require_stored_entries(path)
+    _require_no_byte_arrays(path)
     try:
         with (
             torch.serialization.safe_globals([(_Unread, name) for name in _PLAIN_DATA]),
@@ -78,19 +80,39 @@ def require_file(path: Path) -> None:
 
 
 def _require_stored_entries(path: Path) -> None:
-    """Raise CheckpointError for a ZIP archive that unpacks to more than its size; torch.save compresses nothing."""
+    """Raise CheckpointError for a ZIP archive that unpacks to more than its size, or in which a pickle is compressed.
+
+    torch.save compresses nothing; TorchScript archives, which are refused later, have compressed texts.
+    """
     try:
         if not zipfile.is_zipfile(path):
             return
         with zipfile.ZipFile(path) as archive:
+            pickles = [entry for entry in archive.infolist() if entry.filename.endswith(".pkl")]
+            is_stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in pickles)
             unpacked = sum(entry.file_size for entry in archive.infolist())
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
         return  # torch reports the damage
-    if unpacked > path.stat().st_size:
+    if not is_stored or unpacked > path.stat().st_size:
         raise CheckpointError(
             f"{path}: a compressed archive, which unpacks to {unpacked} bytes; torch.save does not compress. Allowed: "
             f"what is written by {SAVE_WEIGHTS_ALONE}"
         )
+
+
+def _require_no_byte_arrays(path: Path) -> None:
+    """Raise CheckpointError for a pickle of a ``bytearray``, which torch creates in any size that a number states.
+
+    State dicts hold none. Entries are stored, so that the class is named somewhere in the file.
+    """
+    if path.stat().st_size == 0:
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(b"bytearray") >= 0:
+            raise CheckpointError(
+                f"{path}: holds a Python object of bytearray, which may take any amount of memory. Save the weights "
+                f"alone, where the model is in memory: {SAVE_WEIGHTS_ALONE}"
+            )
 
 
 def _explain(error: Exception) -> str:

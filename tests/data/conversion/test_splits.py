@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from hkd.data.conversion.splits import Split, drop_unusable_boxes
+import pytest
+
+from hkd.data.conversion.splits import Split, choose_splits, drop_unusable_boxes
 
 
 def test_empty_and_outside_boxes_are_dropped() -> None:
@@ -27,3 +29,11 @@ def test_empty_and_outside_boxes_are_dropped() -> None:
         ("boxes_outside_image", 3, "train"),
     ]
     assert drop_unusable_boxes(kept) == (kept, [])
+
+
+@pytest.mark.parametrize("name", ["", "..", ".a", "a/b", "/a", "a\\b", "a\nb", "a\x9bb", "\udcff", "x" * 101])
+def test_splits_that_name_no_file_are_problems(name: str) -> None:
+    problems: list[str] = []
+    assert choose_splits({name: 1, "a-b_c.2 (é)": 2, "x" * 100: 3}, [], problems) == {"a-b_c.2 (é)": 2, "x" * 100: 3}
+    assert len(problems) == 1
+    assert "rename" in problems[0]

@@ -11,6 +11,8 @@ from hkd.data.conversion.values import decimal
 _BEYOND_EDGE = 0.01
 """Fraction of the image by which tools' rounding leads beyond its edge."""
 _ROUNDING = 1e-6
+_LONGEST_LINE = 1 << 20
+"""Letters of an object, of which the polygon may have tens of thousands of points."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ def parse_row(line: str, keypoints: tuple[int, int] | None) -> LabelRow | str:
     the numbers of each; or ``class x1 y1 x2 y2 x3 y3 ...``, a polygon, of which the bounding box is used, as
     Ultralytics does. All but the class are fractions of the image's size.
     """
+    if len(line) > _LONGEST_LINE:
+        return f"has {len(line):,} letters; allowed: {_LONGEST_LINE:,}"
     try:
         numbers = [decimal(column) for column in line.split()]
     except ValueError:

@@ -71,10 +71,12 @@ def _listed(root: Path, base: object, file: Path, found: ImageSet, problems: lis
     list_name = file.relative_to(root).as_posix()
     absent: list[str] = []
     num_lines = 0
+    seen: set[str] = set()
     for number, line in enumerate(read_lines(file, list_name, problems), 1):
         text = line.strip()
-        if not text:
+        if not text or text in seen:
             continue
+        seen.add(text)
         num_lines += 1
         if len(absent) == PROBLEMS_PER_FILE:
             break

@@ -60,3 +60,9 @@ def test_malformed_line_is_reported(line: str, fact: str) -> None:
     problem = parse_row(line, None)
     assert isinstance(problem, str)
     assert fact in problem
+
+
+def test_lines_of_megabytes_are_refused() -> None:
+    row = parse_row("0 " + "0.5 " * 300_000, None)
+    assert isinstance(row, str)
+    assert "1,048,576" in row
