@@ -97,7 +97,9 @@ def _client(tracking_uri: str) -> Iterator[MlflowClient]:
 
     try:
         yield MlflowClient(tracking_uri)
-    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError, OSError) as error:
+    except RecordsError:
+        raise
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError, OSError, ValueError) as error:
         # Messages of MLflow and SQLAlchemy have many lines; the first one states the cause.
         first_line = redacted_text((str(error).strip() or type(error).__name__).splitlines()[0], tracking_uri)
         raise RecordsError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
+import sqlalchemy
 import sqlalchemy.exc
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException, RestException
@@ -77,6 +78,8 @@ def raising_tracking_errors(uri: str) -> Iterator[None]:
     """Raise errors of MLflow, its database or its server as :class:`TrackingError`."""
     try:
         yield
+    except TrackingError:
+        raise
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError, OSError, ValueError) as error:
         raise TrackingError(
             f"cannot use the MLflow store {redacted_uri(uri)} (tracking.uri): {short_message(error, uri)}. {_REMEDY}"
@@ -139,7 +142,8 @@ def _check_uri(uri: str) -> None:
     if scheme in ("http", "https"):
         _check_server(uri, 443 if scheme == "https" else 80)
     elif scheme.partition("+")[0] == "sqlite":
-        _check_file(uri)
+        with raising_tracking_errors(uri):
+            _check_file(uri)
 
 
 def _check_server(uri: str, default_port: int) -> None:
@@ -172,6 +176,12 @@ def _check_file(uri: str) -> None:
         problem = "is not readable and writable"
     if problem is not None:
         raise TrackingError(f"tracking.uri {shown}: {database} {problem}; allowed: sqlite:///PATH of a file")
+    # Whatever the permissions state, opening it may fail, and MLflow would retry for minutes.
+    engine = sqlalchemy.create_engine(uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
 
 
 def _sqlite_path(uri: str) -> Path | None:

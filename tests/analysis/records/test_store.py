@@ -47,6 +47,12 @@ def test_database_in_memory_is_error(uri: str) -> None:
         check_local_store(uri)
 
 
+@pytest.mark.parametrize("uri", ["http://[::1", "http://h:99999999"])
+def test_malformed_address_is_error(uri: str) -> None:
+    with pytest.raises(RecordsError, match="cannot be read.*--tracking-uri"):
+        fetch_runs("demo", uri)
+
+
 def test_path_without_scheme_is_error_that_names_scheme(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     path.touch()

@@ -52,6 +52,20 @@ def test_invalid_uri_is_rejected_and_creates_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("path", ["/proc/mlflow.db", "x" * 5000, "a%00b"])
+def test_file_that_cannot_be_opened_is_an_error_at_once(
+    path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def retry(_: float) -> None:
+        raise AssertionError("MLflow retries")
+
+    monkeypatch.setattr("time.sleep", retry)
+    with pytest.raises(TrackingError, match=r"tracking\.uri.*sqlite:///"):
+        connect(f"sqlite:///{path}")
+
+
 def test_folder_is_rejected_as_sqlite_file(tmp_path: Path) -> None:
     # At once; MLflow would retry for more than a minute.
     with pytest.raises(TrackingError, match=f"{tmp_path} is a folder; .*sqlite:///PATH"):
