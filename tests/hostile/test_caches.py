@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 
+from hkd.config import TrialConfig
 from hkd.data import store as store_module
 from hkd.data.prepare import prepare_data
 from hkd.training.pyramid_cache import cache as pyramid_module
@@ -86,6 +87,27 @@ def outside(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrialConfig, Path]:
+    """A training and the folder of its files, with a copy of them as they are before anything is replaced."""
+    folder = tmp_path_factory.mktemp("trained")
+    files, copy = folder / "files", folder / "copy"
+    config = trial_config(files / "cache", teacher__training={**TRAINING, "total_epochs": 1})
+    prepare_teacher(config, prepare_data(config.data, progress=False), files / "teachers")
+    shutil.copytree(files, copy, symlinks=True)
+    return config, folder
+
+
+@pytest.fixture
+def cached(trained: tuple[TrialConfig, Path]) -> tuple[TrialConfig, Path]:
+    """A training and the folder of its intact files, ``cache`` and ``teachers``."""
+    config, folder = trained
+    shutil.rmtree(folder / "files")
+    shutil.copytree(folder / "copy", folder / "files")
+    store_module._verified.clear()
+    return config, folder / "files"
+
+
 def _replace(path: Path, substitute: str, outside: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
@@ -128,10 +150,12 @@ def _check_outside(outside: Path) -> None:
         "scenes-*/images/train_000000.png",
     ],
 )
-def test_replaced_file_of_images_or_scenes(tmp_path: Path, outside: Path, pattern: str, substitute: str) -> None:
-    config = trial_config(tmp_path / "cache").data
+def test_replaced_file_of_images_or_scenes(
+    cached: tuple[TrialConfig, Path], outside: Path, pattern: str, substitute: str
+) -> None:
+    config, folder = cached[0].data, cached[1]
     expected = prepare_data(config, progress=False)
-    _replace(next(iter(sorted((tmp_path / "cache").glob(pattern)))), substitute, outside)
+    _replace(next(iter(sorted((folder / "cache").glob(pattern)))), substitute, outside)
     found: Any = _result(lambda: prepare_data(config, progress=False))
     if found is not None:
         np.testing.assert_array_equal(found.train_store.images, expected.train_store.images)
@@ -141,17 +165,19 @@ def test_replaced_file_of_images_or_scenes(tmp_path: Path, outside: Path, patter
 
 @pytest.mark.parametrize("substitute", SUBSTITUTES)
 @pytest.mark.parametrize("name", ["teacher.json", "teacher.safetensors", "lock"])
-def test_replaced_file_of_a_teacher(tmp_path: Path, outside: Path, name: str, substitute: str) -> None:
-    config = trial_config(tmp_path / "cache", teacher__training={**TRAINING, "total_epochs": 1})
+def test_replaced_file_of_a_teacher(
+    cached: tuple[TrialConfig, Path], outside: Path, name: str, substitute: str
+) -> None:
+    config, folder = cached
     assert config.teacher is not None
     teacher, data = config.teacher, prepare_data(config.data, progress=False)
-    first = prepare_teacher(config, data, tmp_path / "teachers")
+    first = prepare_teacher(config, data, folder / "teachers")
     expected = load_teacher(first.path, teacher).state_dict()
     _replace(first.path.parent / name, substitute, outside)
     if name == "lock":
         (first.path.parent / "teacher.json").unlink()  # the lock is only taken for what is not cached
     found: Any = _result(
-        lambda: load_teacher(prepare_teacher(config, data, tmp_path / "teachers").path, teacher).state_dict()
+        lambda: load_teacher(prepare_teacher(config, data, folder / "teachers").path, teacher).state_dict()
     )
     if found is not None:
         assert all(torch.equal(found[key], expected[key]) for key in expected)
