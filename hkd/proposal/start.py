@@ -170,6 +170,6 @@ def _document(annotations: Annotations, path: Path, root: Path) -> dict[str, Any
 
 def _holds(path: Path, content: str) -> bool:
     try:
-        return path.read_bytes() == content.encode()
+        return path.is_file() and path.read_bytes() == content.encode()  # a pipe would block
     except OSError:
         return False

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -91,10 +92,15 @@ def test_same_command_again_changes_nothing_and_another_is_refused(mine: Path) -
 def test_files_of_others_are_not_overwritten(mine: Path) -> None:
     write_json(Path("start/train.json"), {"mine": True})
     Path("start/study.yaml").symlink_to("nowhere")
+    os.mkfifo("start/validation.json")
     start = prepare_start(mine, Path("start"), image_root=Path("photos"))
     with pytest.raises(AnnotationError) as caught:
         write_start(start)
-    assert [problem.split("'")[1] for problem in caught.value.problems] == ["start/train.json", "start/study.yaml"]
+    assert [problem.split("'")[1] for problem in caught.value.problems] == [
+        "start/train.json",
+        "start/validation.json",
+        "start/study.yaml",
+    ]
     assert json.loads(Path("start/train.json").read_text()) == {"mine": True}
     assert Path("start/study.yaml").readlink() == Path("nowhere")
     assert not Path("start/train.yaml").exists()
