@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 
 from hkd.training.pyramid_cache.capacity import CacheBudget
@@ -57,6 +58,7 @@ def run_trials(
 
     searcher = QueueSearcher(next_spec, is_finished=lambda: queue.is_empty and not recorder.num_running)
     _silence_tune()
+    keep_credentials_from_tune()
     tuner = tune.Tuner(
         tune.with_resources(DistillationTrial, {"cpu": inputs.resources.num_cpus, "gpu": inputs.resources.num_gpus}),
         tune_config=tune.TuneConfig(
@@ -90,6 +92,17 @@ def _spec(study: StudyConfig, folder: StudyFolder, trial: LedgerTrial, inputs: T
         worker=WorkerSettings(resources.num_threads, resources.num_gpus > 0, Path.cwd()),
         teacher_cache=inputs.teacher_cache,
     )
+
+
+def keep_credentials_from_tune() -> None:
+    """Keep Tune from copying AWS credentials of this process to trials.
+
+    Ray would write them to its log and, as a worker starts, have them in its arguments, which every user of the machine
+    can read. Trials write to folders alone; a local cluster's processes inherit the environment in any case.
+    """
+    class_cache.ENV_VARS_TO_PROPAGATE = {
+        name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")
+    }
 
 
 def _silence_tune() -> None:

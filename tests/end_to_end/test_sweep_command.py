@@ -71,6 +71,7 @@ class Story:
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+        environment.setenv("AWS_SECRET_ACCESS_KEY", PASSWORD)  # which Ray Tune would copy to trials
         yield _story(tmp_path_factory)
 
 

@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import pytest
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.search import Searcher
 
 from hkd.training.pyramid_cache.capacity import CacheBudget
 from sweeps.execution.tune_callback import Recorder
-from sweeps.execution.tune_run import TrialInputs, run_trials
+from sweeps.execution.tune_run import TrialInputs, keep_credentials_from_tune, run_trials
 from sweeps.folder import StudyFolder
 from sweeps.interruption import Interruption
 from sweeps.settings.resources import TrialResources
@@ -90,3 +91,20 @@ def test_tune_runs_queue_with_checkpoints_and_folders(tmp_path: Path, monkeypatc
     # Every epoch can be resumed from, and the disk has one checkpoint per trial.
     checkpoints = tuner.run_config.checkpoint_config
     assert (checkpoints.checkpoint_frequency, checkpoints.num_to_keep) == (1, 1)
+
+
+def test_tune_copies_no_credentials_to_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"}
+    for name in names:
+        monkeypatch.setenv(name, "hunter2")
+    # Ray's own set, which a study before may have changed.
+    monkeypatch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", names | class_cache.ENV_VARS_TO_PROPAGATE)
+
+    def copied() -> dict[str, str]:
+        cache: Any = class_cache
+        actor_class = cache._ActorClassCache().get(type("Trainable", (), {}))
+        return dict(actor_class._default_options["runtime_env"]["env_vars"])
+
+    assert names <= copied().keys()
+    keep_credentials_from_tune()
+    assert "hunter2" not in copied().values()
