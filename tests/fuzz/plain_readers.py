@@ -158,9 +158,11 @@ def plain_caltech_json(content: bytes) -> Found:
 
 
 def _plain_annotations(document: Any, named: Any) -> Found:
-    _unique([one["id"] for one in document["categories"]])
-    people = [one["id"] for one in document["categories"] if one["name"].strip().lower() in ("person", "pedestrian")]
-    pedestrian = people[0] if people else document["categories"][0]["id"]
+    # Without categories, all boxes are of one.
+    categories = document.get("categories") or []
+    _unique([one["id"] for one in categories])
+    people = [one["id"] for one in categories if one["name"].strip().lower() in ("person", "pedestrian")]
+    pedestrian = (people or [one["id"] for one in categories] or [1])[0]
     images = {
         one["id"]: (named(one.get("file_name", one.get("im_name"))), one["width"], one["height"])
         for one in document["images"]

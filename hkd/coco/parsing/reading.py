@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from hkd.bounded_files import read_bounded as read_bounded  # noqa: PLC0414 (imported from here, too)
+from hkd.bounded_files import read_bounded
 from hkd.coco.parsing.errors import AnnotationError
 
 _BINARY_FORMATS = {

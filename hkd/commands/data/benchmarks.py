@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hkd.commands.data.options import add_annotations_only, add_data_set, print_summary, reject_preview_without_images
+from hkd.commands.data.options import (
+    add_annotations_only,
+    add_data_set,
+    add_skip_missing,
+    print_summary,
+    reject_preview_without_images,
+)
 from hkd.commands.parsing import Commands, non_negative_integer, positive_integer
 
 
@@ -62,8 +68,7 @@ def _add_caltech(data_sets: Commands[argparse.ArgumentParser]) -> None:
         """\
         Convert the training sets 00 to 05 and the test sets 06 to 10, as far as they exist, sampled as in the
         benchmark. Frames are extracted from setNN/VNNN.seq to the output folder, or used in place if they are already
-        extracted as setNN_VNNN_INNNNN.jpg; frames that are missing are left out and counted. Boxes with another label
-        than "person" are ignored.""",
+        extracted as setNN_VNNN_INNNNN.jpg. Boxes with another label than "person" are ignored.""",
         "folder that contains, in any sub-folder, the annotations (.vbb, or the new ones) and videos (.seq) or frames",
         """\
         hkd data caltech --root downloads/caltech --out data/caltech --preview 12
@@ -80,6 +85,7 @@ def _add_caltech(data_sets: Commands[argparse.ArgumentParser]) -> None:
         " files or JSON (default: original)",
     )
     add_annotations_only(parser)
+    add_skip_missing(parser)
     parser.set_defaults(run=_run_caltech)
 
 
@@ -93,6 +99,7 @@ def _run_caltech(options: argparse.Namespace) -> None:
         every=options.every,
         annotations=options.annotations,
         annotations_only=options.annotations_only,
+        skip_missing=options.skip_missing,
         max_megapixels=options.max_megapixels,
     )
     print_summary(summary, options)
@@ -106,14 +113,14 @@ def _add_citypersons(data_sets: Commands[argparse.ArgumentParser]) -> None:
         """\
         Convert the training and validation images, as far as their annotations exist: anno_train.mat and anno_val.mat,
         else val_gt.json, else the official release, gtBboxCityPersons/{train,val}/CITY/NAME_gtBboxCityPersons.json. All
-        give the same result. Riders, sitting persons, other persons, groups and ignore regions are ignored. Images that
-        are missing are left out and counted.""",
+        give the same result. Riders, sitting persons, other persons, groups and ignore regions are ignored.""",
         "folder that contains the annotations and Cityscapes' leftImg8bit, as their archives unpack",
         """\
         hkd data citypersons --root cityscapes --out data/citypersons --preview 12
         hkd data citypersons --root cityscapes --out truth --annotations-only""",
     )
     add_annotations_only(parser)
+    add_skip_missing(parser)
     parser.set_defaults(run=_run_citypersons)
 
 
@@ -125,6 +132,7 @@ def _run_citypersons(options: argparse.Namespace) -> None:
         options.root,
         options.out,
         annotations_only=options.annotations_only,
+        skip_missing=options.skip_missing,
         max_megapixels=options.max_megapixels,
     )
     print_summary(summary, options)
@@ -137,11 +145,11 @@ def _add_crowdhuman(data_sets: Commands[argparse.ArgumentParser]) -> None:
         "CrowdHuman: .odgt files",
         """\
         Convert annotation_train.odgt and annotation_val.odgt, as far as they exist. Masks, and boxes that the data set
-        marks as ignored, are ignored. Images are found by their names, in the folders of the archives; those that are
-        missing are left out and counted.""",
+        marks as ignored, are ignored. Images are found by their names, in the folders of the archives.""",
         "folder that contains the .odgt files and, in any sub-folders, the images of the archives",
         "hkd data crowdhuman --root downloads/CrowdHuman --out data/crowdhuman",
     )
+    add_skip_missing(parser)
     parser.set_defaults(run=_run_crowdhuman)
 
 
@@ -151,6 +159,7 @@ def _run_crowdhuman(options: argparse.Namespace) -> None:
     summary = convert(
         options.root,
         options.out,
+        skip_missing=options.skip_missing,
         max_megapixels=options.max_megapixels,
     )
     print_summary(summary, options)
@@ -163,11 +172,11 @@ def _add_eurocity(data_sets: Commands[argparse.ArgumentParser]) -> None:
         "EuroCity Persons: JSON files",
         """\
         Convert the day and night, training and validation images, as far as they exist. Riders, distant groups, people
-        who sit, lie, are behind glass, or are depictions or reflections, and objects without identity are ignored.
-        Images that are missing are left out and counted.""",
+        who sit, lie, are behind glass, or are depictions or reflections, and objects without identity are ignored.""",
         "folder that contains day and night, or ECP",
         "hkd data eurocity --root downloads/ECP --out data/eurocity --preview 12",
     )
+    add_skip_missing(parser)
     parser.set_defaults(run=_run_eurocity)
 
 
@@ -177,6 +186,7 @@ def _run_eurocity(options: argparse.Namespace) -> None:
     summary = convert(
         options.root,
         options.out,
+        skip_missing=options.skip_missing,
         max_megapixels=options.max_megapixels,
     )
     print_summary(summary, options)
@@ -218,6 +228,7 @@ def _add_kaist(data_sets: Commands[argparse.ArgumentParser]) -> None:
             help=f"list of the {name} frames, a line each as set00/V000/I00001 (default: {default})",
         )
     add_annotations_only(parser)
+    add_skip_missing(parser)
     parser.set_defaults(run=_run_kaist)
 
 
@@ -233,6 +244,7 @@ def _run_kaist(options: argparse.Namespace) -> None:
         train_list=options.train_list,
         test_list=options.test_list,
         annotations_only=options.annotations_only,
+        skip_missing=options.skip_missing,
         max_megapixels=options.max_megapixels,
     )
     print_summary(summary, options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from hkd.commands.data.options import add_categories, add_data_set, print_summary
+from hkd.commands.data.options import add_categories, add_data_set, add_skip_missing, print_summary
 from hkd.commands.parsing import Commands, non_negative_integer, positive_integer
 from hkd.terminal_output import print_line
 
@@ -42,7 +42,7 @@ def _add_coco(data_sets: Commands[argparse.ArgumentParser]) -> None:
     )
     add_categories(parser)
     _add_splits(parser)
-    _add_skip_missing(parser)
+    add_skip_missing(parser)
     parser.set_defaults(run=_run_coco)
 
 
@@ -133,7 +133,7 @@ def _add_cvat(data_sets: Commands[argparse.ArgumentParser]) -> None:
     )
     add_categories(parser)
     _add_splits(parser)
-    _add_skip_missing(parser)
+    add_skip_missing(parser)
     parser.set_defaults(run=_run_cvat)
 
 
@@ -202,14 +202,6 @@ def _add_splits(parser: argparse.ArgumentParser) -> None:
         " video resemble each other and should not be divided this way",
     )
     parser.add_argument("--seed", type=non_negative_integer, default=0, help="seed of that division (default: 0)")
-
-
-def _add_skip_missing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--skip-missing",
-        action="store_true",
-        help="leave images out whose files do not exist, with their boxes; the summary counts them",
-    )
 
 
 def _print(summary: ConversionSummary, options: argparse.Namespace) -> None:

@@ -83,6 +83,15 @@ def add_annotations_only(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_skip_missing(parser: argparse.ArgumentParser) -> None:
+    """Add the flag for data sets that are not complete."""
+    parser.add_argument(
+        "--skip-missing",
+        action="store_true",
+        help="leave images out whose files do not exist, with their boxes; the summary counts them",
+    )
+
+
 def add_categories(parser: argparse.ArgumentParser) -> None:
     """Add the names of categories of people and of ignore regions."""
     parser.add_argument(

@@ -1,4 +1,8 @@
-"""Annotated images that are not on the disk: one of several archives was not downloaded, or some files are lost."""
+"""Annotated images that are not on the disk: one of several archives was not downloaded, or some files are lost.
+
+Every converter that needs images follows one rule: some missing images of a split are a problem, or are left out and
+counted with ``--skip-missing``; a split without any image is left out and noted; no image at all is a problem.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,31 @@ from pathlib import Path, PurePosixPath
 from hkd.coco.notes import Note, counted_note
 from hkd.data.conversion.splits import Split
 
+INCOMPLETE_SET = "miss rates are not those of the complete data set, and results files that number images do not fit"
+_EXAMPLES = 3
+
+
+def missing_images_problem(missing: Sequence[str], num_images: int, where: str, place: str) -> str:
+    """The sentence for a split of which some images are missing.
+
+    Args:
+        missing: Their names.
+        num_images: Number of all images of the split.
+        where: Annotation file or split.
+        place: Where the images are expected, as "in 'FOLDER'".
+    """
+    named = ", ".join(f"'{name[:200]}'" for name in missing[:_EXAMPLES])
+    more = f" and {len(missing) - _EXAMPLES:,} more" if len(missing) > _EXAMPLES else ""
+    return (
+        f"{where}: {len(missing):,} of its {num_images:,} images are not {place}: {named}{more}; add them, or leave"
+        " them and their boxes out with --skip-missing"
+    )
+
 
 def leave_out_missing_images(
-    splits: Sequence[Split], image_root: Path, problems: list[str]
+    splits: Sequence[Split], image_root: Path, skip_missing: bool, problems: list[str]
 ) -> tuple[list[Split], list[Note]]:
-    """Leave out images without a file, and splits without any.
+    """Leave out splits without any image, and with ``skip_missing`` also single images, which are a problem otherwise.
 
     Ids of the other images do not change, so that detections on them remain valid. No image at all is a problem.
 
@@ -31,11 +55,14 @@ def leave_out_missing_images(
             sentence = f"left out, because none of its {len(missing)} images is in '{image_root}'"
             notes.append(Note("splits_missing", 1, sentence, split=split.name))
         else:
+            names = [image["file_name"] for image in missing]
+            if not skip_missing:
+                problems.append(missing_images_problem(names, len(split.images), split.name, f"in '{image_root}'"))
             notes += counted_note(
                 "images_missing",
-                [image["file_name"] for image in missing],
-                f"left out {{count}} of {len(split.images)} images, which are not in '{image_root}' (first: {{first}});"
-                " miss rates are not those of the complete data set, and results files that number images do not fit",
+                names,
+                f"left out {{count}} of {len(split.images)} images, which are not in '{image_root}' (first: {{first}})"
+                f"; {INCOMPLETE_SET}",
                 split.name,
             )
             images = [image for image in split.images if image["id"] in present]

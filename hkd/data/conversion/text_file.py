@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
-from hkd.coco.parsing.reading import read_bounded
+from hkd.bounded_files import read_bounded
 
 LARGEST_TEXT_BYTES = 1 << 26
 """A list of half a million images, or the boxes of a long video."""

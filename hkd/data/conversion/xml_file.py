@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 from xml.parsers import expat
 
-from hkd.coco.parsing.reading import read_bounded
+from hkd.bounded_files import read_bounded
 
 LARGEST_XML_BYTES = 1 << 28
 """CVAT writes all images of a task into one file."""

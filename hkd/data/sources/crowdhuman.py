@@ -20,12 +20,13 @@ from functools import cached_property
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from hkd.bounded_files import read_bounded
 from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.errors import AnnotationError
-from hkd.coco.parsing.reading import parse_json, read_bounded
+from hkd.coco.parsing.reading import parse_json
 from hkd.coco.parsing.values import is_integer, shown
 from hkd.data.conversion.folders import files_below
-from hkd.data.conversion.missing_images import is_file
+from hkd.data.conversion.missing_images import INCOMPLETE_SET, is_file, missing_images_problem
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary
@@ -43,17 +44,19 @@ def convert(
     root: Path,
     out: Path,
     *,
+    skip_missing: bool = False,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     progress: bool = True,
 ) -> ConversionSummary:
     """Write ``train.json`` and ``validation.json`` to ``out``, for the ``.odgt`` files that exist.
 
-    Boxes without area or completely outside their image are dropped and counted; so are images without a file. Ids of
-    images count lines, so that they do not depend on the files.
+    Boxes without area or completely outside their image are dropped and counted. Ids of images count lines, so that
+    they do not depend on the files.
 
     Args:
         root: Folder of the ``.odgt`` files (also in ``annotations``) and of the images.
         out: Output folder, created if missing.
+        skip_missing: Leave images out whose files do not exist.
         max_megapixels: Largest number of pixels of an image, in millions.
         progress: Show a progress bar on stderr.
 
@@ -69,7 +72,7 @@ def convert(
     if not found:
         problems.append(f"found none of {', '.join(_FILES.values())}; name the folder that holds them and the images")
     for name, path in found.items():
-        split, dropped = drop_unusable_boxes(_read_split(name, path, images, progress, problems, notes))
+        split, dropped = drop_unusable_boxes(_read_split(name, path, images, skip_missing, progress, problems, notes))
         splits.append(split)
         notes += dropped
     complete = [split for split in splits if split.images]
@@ -154,7 +157,13 @@ class _Images:
 
 
 def _read_split(
-    name: str, path: Path, images: _Images, progress: bool, problems: list[str], notes: list[Note]
+    name: str,
+    path: Path,
+    images: _Images,
+    skip_missing: bool,
+    progress: bool,
+    problems: list[str],
+    notes: list[Note],
 ) -> Split:
     file = path.name
     split = Split(name, [], [])
@@ -208,13 +217,20 @@ def _read_split(
         "treated {count} visible boxes of negative size as empty (first: {first})",
         name,
     )
-    if missing and len(missing) == len(seen):
-        sentence = f"left out, because none of its {len(missing)} images was found"
-        notes.append(Note("splits_missing", 1, sentence, split=name))
-    else:
-        sentence = f"left out {{count}} of {len(seen)} images, which were not found (first: {{first}})"
-        notes += counted_note("images_missing", missing, sentence, name)
+    notes += _missing_images(name, file, missing, len(seen), skip_missing, problems)
     return split
+
+
+def _missing_images(
+    name: str, file: str, missing: list[str], num_images: int, skip_missing: bool, problems: list[str]
+) -> list[Note]:
+    if missing and len(missing) == num_images:
+        sentence = f"left out, because none of its {num_images} images was found"
+        return [Note("splits_missing", 1, sentence, split=name)]
+    if missing and not skip_missing:
+        problems.append(missing_images_problem(missing, num_images, file, "in this folder or those below it"))
+    sentence = f"left out {{count}} of {num_images} images, which were not found (first: {{first}}); {INCOMPLETE_SET}"
+    return counted_note("images_missing", missing, sentence, name)
 
 
 def _is_image_name(value: str) -> bool:

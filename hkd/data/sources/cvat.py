@@ -27,6 +27,7 @@ from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.values import LARGEST_COORDINATE, shown
 from hkd.data.conversion.classes import ClassRoles, class_roles, other_classes_note
 from hkd.data.conversion.image_search import LocatedImages, locate_images
+from hkd.data.conversion.missing_images import missing_images_problem
 from hkd.data.conversion.random_split import divide_at_random
 from hkd.data.conversion.root_folder import nothing_found
 from hkd.data.conversion.splits import WHOLE_SET, Split, choose_splits, drop_unusable_boxes
@@ -256,11 +257,14 @@ def _split(
     missing = [images[position].name for position in located.missing]
     if missing and not (skip_missing and len(missing) < len(images)):
         places = ", ".join(f"'{place}'" for place in located.tried)
-        remedy = "" if len(missing) == len(images) else ", or leave them and their boxes out with --skip-missing"
-        problems.append(
-            f"{FILE}: {len(missing):,} of {len(images):,} images of {name} were not found (first: '{missing[0][:200]}')"
-            f"; add them to one of {places}{remedy}"
-        )
+        if len(missing) == len(images):
+            problems.append(
+                f"{FILE}: none of the {len(images):,} images of {name} was found (first: '{missing[0][:200]}'); add"
+                f" them to one of {places}"
+            )
+        else:
+            where = f"{FILE}, {name}"
+            problems.append(missing_images_problem(missing, len(images), where, f"in one of {places}"))
     split = Split(name, [], [])
     others: Counter[str] = Counter()
     polygons = []

@@ -91,6 +91,7 @@ def convert(
     root: Path,
     out: Path,
     *,
+    skip_missing: bool = False,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     progress: bool = True,
 ) -> ConversionSummary:
@@ -99,6 +100,7 @@ def convert(
     Args:
         root: Folder of ``day`` and ``night``, or of ``ECP``, which contains them.
         out: Output folder, created if missing.
+        skip_missing: Leave images out whose files do not exist.
         max_megapixels: Largest number of pixels of an image, in millions.
         progress: Show a progress bar on stderr.
 
@@ -129,7 +131,7 @@ def convert(
     if not splits and not found.problems:
         found.problems.append("found no {day,night}/labels/{train,val}; name the folder that holds day and night")
     if not found.problems:
-        splits, left_out = leave_out_missing_images(splits, root, found.problems)
+        splits, left_out = leave_out_missing_images(splits, root, skip_missing, found.problems)
         notes += left_out
     splits, dropped = drop_unusable_boxes_of_all(splits)
     return write_splits(

@@ -31,9 +31,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hkd.bounded_files import read_bounded
 from hkd.coco.categories import CategoryNames
 from hkd.coco.notes import Note, counted_note
-from hkd.coco.parsing.reading import read_bounded
 from hkd.data.conversion.classes import ClassRoles, class_roles, other_classes_note
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.root_folder import nothing_found

@@ -257,7 +257,9 @@ def test_hidden_official_files_are_left_out(official: Path, tmp_path: Path) -> N
 def test_missing_images_are_left_out_and_ids_remain(official: Path, tmp_path: Path) -> None:
     (official / "leftImg8bit/val/frankfurt/frankfurt_000001_000000_leftImg8bit.png").unlink()
     _write_official(official / "gtBboxCityPersons", "train/ulm/ulm_000001_000019", [_object("pedestrian")])
-    summary = convert(official, tmp_path / "out", progress=False)
+    with pytest.raises(AnnotationError, match=r"val: 1 of its 2 .*frankfurt_000001_000000.*--skip-missing"):
+        convert(official, tmp_path / "out", progress=False)
+    summary = convert(official, tmp_path / "out", skip_missing=True, progress=False)
     assert [path.name for path in summary.paths] == ["val.json"]
     assert [(note.kind, note.count, note.split) for note in summary.notes] == [
         ("splits_missing", 1, "train"),
@@ -276,9 +278,8 @@ def test_boxes_without_area_are_counted_in_images_that_exist(official: Path, tmp
     empty = _object("pedestrian", bbox=[5, 5, 0, 40])
     for name in ("lindau_000000_000019", "lindau_000009_000019"):  # there is no image of the second
         _write_official(official / "gtBboxCityPersons", f"val/lindau/{name}", [empty, _object("rider")])
-    dropped = [
-        note for note in convert(official, tmp_path / "out", progress=False).notes if note.kind == "boxes_without_area"
-    ]
+    summary = convert(official, tmp_path / "out", skip_missing=True, progress=False)
+    dropped = [note for note in summary.notes if note.kind == "boxes_without_area"]
     assert [note.count for note in dropped] == [1]
 
 

@@ -257,7 +257,9 @@ def test_two_images_of_a_name_are_reported(database: Path, tmp_path: Path) -> No
 def test_missing_images_and_splits_are_left_out_and_counted(database: Path, tmp_path: Path) -> None:
     (database / "Images" / "273271,c9db000d5146c15.jpg").unlink()
     (database / "Images" / "282555,5d.jpg").unlink()
-    summary = convert(database, tmp_path / "out", progress=False)
+    with pytest.raises(AnnotationError, match=r"train.odgt: 1 of its 2 .*273271,c9db000d5146c15.*--skip-missing"):
+        convert(database, tmp_path / "out", progress=False)
+    summary = convert(database, tmp_path / "out", skip_missing=True, progress=False)
     assert [path.name for path in summary.paths] == ["train.json"]
     # The second line's image keeps its id.
     assert [(image.image_id, image.file_name) for image in read_annotations(summary.paths[0]).images] == [

@@ -191,7 +191,9 @@ def test_missing_images_and_parts_are_left_out_and_counted(root: Path) -> None:
     for name in ("a_0", "a_1"):
         (root / f"day/img/val/a/{name}.png").unlink()
     shutil.rmtree(root / "night" / "img")
-    summary = convert(root, root.parent / "out", progress=False)
+    with pytest.raises(AnnotationError, match=r"day_train: 1 of its 2 .*a_0.png.*--skip-missing"):
+        convert(root, root.parent / "out", progress=False)
+    summary = convert(root, root.parent / "out", skip_missing=True, progress=False)
     assert [path.name for path in summary.paths] == ["day_train.json"]
     assert [image.image_id for image in read_annotations(summary.paths[0]).images] == [2]
     assert [(note.kind, note.split, note.count) for note in summary.notes] == [

@@ -35,6 +35,7 @@ from hkd.data.sources.caltech.files import (
     find_files,
     frame_key,
     frame_name,
+    is_test_frame,
     place_frames,
 )
 from hkd.data.sources.caltech.vbb import VideoObject, read_vbb
@@ -46,8 +47,6 @@ COUNTED_LABEL = "person"
 """All other labels ("people", "person?", "person-fa", "ignore") are ignore regions."""
 IGNORE_LABEL = "ignore"
 
-_FIRST_TEST_SET = 6
-
 Objects = Mapping[FrameKey, Sequence[VideoObject]]
 
 
@@ -58,6 +57,7 @@ def convert(
     every: int = 30,
     annotations: Literal["original", "new"] = "original",
     annotations_only: bool = False,
+    skip_missing: bool = False,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     progress: bool = True,
 ) -> ConversionSummary:
@@ -74,6 +74,7 @@ def convert(
         every: n of every n-th frame.
         annotations: Original or new annotations.
         annotations_only: Do not search or check frames; sufficient for evaluation.
+        skip_missing: Leave images out whose files do not exist.
         max_megapixels: Largest number of pixels of an image, in millions.
         progress: Show progress bars on stderr.
 
@@ -96,7 +97,9 @@ def convert(
     keys = sorted(objects)
     image_root, names = out / FRAME_FOLDER, {key: f"{frame_name(key)}.jpg" for key in keys}
     if not annotations_only and not problems:
-        image_root, names, frame_notes = place_frames(keys, files, root, out, problems, shown=progress)
+        image_root, names, frame_notes = place_frames(
+            keys, files, root, out, problems, skip_missing=skip_missing, shown=progress
+        )
         notes += frame_notes
     if problems:
         raise AnnotationError(problems, str(root))
@@ -122,7 +125,7 @@ def _splits(objects: Objects, names: Mapping[FrameKey, str], notes: list[Note]) 
     """
     splits = []
     for name, is_test in (("train", False), ("test", True)):
-        chosen = [key for key in sorted(objects) if (key[0] >= _FIRST_TEST_SET) == is_test]
+        chosen = [key for key in sorted(objects) if is_test_frame(key) == is_test]
         split = _split(name, chosen, objects, names)
         if split.images:
             split, dropped = drop_unusable_boxes(split)

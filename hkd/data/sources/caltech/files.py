@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from hkd.bounded_files import read_bounded
 from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.errors import AnnotationError
-from hkd.coco.parsing.reading import read_bounded
 from hkd.data.conversion.folders import files_below
+from hkd.data.conversion.missing_images import INCOMPLETE_SET, missing_images_problem
 from hkd.data.conversion.progress import track_progress
 from hkd.data.sources.caltech.bbgt import starts_as_bbgt
 from hkd.data.sources.caltech.seq import LARGEST_FRAME_BYTES, SeqVideo, open_seq
@@ -32,6 +33,7 @@ FrameKey = tuple[int, int, int]
 KeyT = TypeVar("KeyT")
 
 LAST_SET = 10
+_FIRST_TEST_SET = 6
 FRAME_FOLDER = "images"
 """Folder of the collected frames in the output folder."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -65,6 +67,11 @@ class CaltechFiles:
 def frame_name(key: FrameKey) -> str:
     """Usual file name of a frame, without suffix: ``set06_V000_I00029``."""
     return "set{:02d}_V{:03d}_I{:05d}".format(*key)
+
+
+def is_test_frame(key: FrameKey) -> bool:
+    """Whether the frame is of the test sets, 06 to 10."""
+    return key[0] >= _FIRST_TEST_SET
 
 
 def frame_key(file_name: str) -> FrameKey | None:
@@ -141,7 +148,14 @@ def _add(found: dict[KeyT, Path], key: KeyT, path: Path, problems: list[str]) ->
 
 
 def place_frames(
-    wanted: Sequence[FrameKey], files: CaltechFiles, root: Path, out: Path, problems: list[str], *, shown: bool
+    wanted: Sequence[FrameKey],
+    files: CaltechFiles,
+    root: Path,
+    out: Path,
+    problems: list[str],
+    *,
+    skip_missing: bool,
+    shown: bool,
 ) -> tuple[Path, dict[FrameKey, str], list[Note]]:
     """Provide every wanted frame that exists as an image file with the usual name.
 
@@ -150,11 +164,12 @@ def place_frames(
 
     Returns:
         The root of the images, the path of each frame relative to it, and notes for the user. Frames that are missing
-        are absent, and counted in a note. If all are missing, that is a problem.
+        are absent, and counted in a note if ``skip_missing``; otherwise they are a problem, unless all frames of the
+        training or test sets are missing. If all are missing, that is always a problem.
     """
     notes: list[Note] = []
     by_video: dict[VideoKey, list[FrameKey]] = {}
-    for key in _available(wanted, files, problems, notes):
+    for key in _available(wanted, files, skip_missing, problems, notes):
         by_video.setdefault(key[:2], []).append(key)
     available = [key for keys in by_video.values() for key in keys]
     if all(key in files.frames and frame_key(files.frames[key].name) == key for key in available):
@@ -186,7 +201,7 @@ def place_frames(
 
 
 def _available(
-    wanted: Sequence[FrameKey], files: CaltechFiles, problems: list[str], notes: list[Note]
+    wanted: Sequence[FrameKey], files: CaltechFiles, skip_missing: bool, problems: list[str], notes: list[Note]
 ) -> list[FrameKey]:
     """The frames that are image files or in a video; the others are counted, or all of them a problem."""
     missing: dict[VideoKey, list[FrameKey]] = {}
@@ -201,15 +216,25 @@ def _available(
                 f"{name}: {len(keys)} of {len(keys)} frames are missing (first: {frame_name(keys[0])}), and there is no"
                 f" {name}.seq; add the video or its frames, or convert the annotations only (--annotations-only)"
             )
-    notes += counted_note(
-        "images_missing",
-        list(map(frame_name, lost)),
-        f"left out {{count}} of {len(wanted)} annotated frames, of {len(missing)} videos, because neither the frame nor"
-        " the .seq of its video is there (first: {first}); miss rates are not those of the complete data set, and"
-        " results files that number images do not fit",
-    )
     absent = set(lost)
-    return [key for key in wanted if key not in absent]
+    available = [key for key in wanted if key not in absent]
+    if available:
+        for name, is_test in (("train", False), ("test", True)):
+            of_split = [key for key in wanted if is_test_frame(key) == is_test]
+            names = [frame_name(key) for key in of_split if key in absent]
+            if len(names) == len(of_split):  # the split is left out, which the caller notes
+                continue
+            if names and not skip_missing:
+                place = "there, neither as a file nor in the .seq of their video"
+                problems.append(missing_images_problem(names, len(of_split), name, place))
+            notes += counted_note(
+                "images_missing",
+                names,
+                f"left out {{count}} of {len(of_split)} annotated frames, because neither the frame nor the .seq of its"
+                f" video is there (first: {{first}}); {INCOMPLETE_SET}",
+                name,
+            )
+    return available
 
 
 def _source(

@@ -29,6 +29,7 @@ def convert(
     out: Path,
     *,
     annotations_only: bool = False,
+    skip_missing: bool = False,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     progress: bool = True,
 ) -> ConversionSummary:
@@ -42,6 +43,7 @@ def convert(
         root: Folder of ``leftImg8bit`` and of the annotations, see :mod:`hkd.data.sources.citypersons.layout`.
         out: Output folder, created if missing.
         annotations_only: Do not check the images, which need not exist; sufficient for evaluation.
+        skip_missing: Leave images out whose files do not exist.
         max_megapixels: Largest number of pixels of an image, in millions.
         progress: Show a progress bar on stderr.
 
@@ -72,7 +74,7 @@ def convert(
         raise AnnotationError(problems, str(root))
     image_root = images or root / IMAGE_FOLDER
     if not annotations_only:
-        splits, left_out = leave_out_missing_images(splits, image_root, problems)
+        splits, left_out = leave_out_missing_images(splits, image_root, skip_missing, problems)
         notes += left_out
     splits, dropped = drop_unusable_boxes_of_all(splits)
     return write_splits(

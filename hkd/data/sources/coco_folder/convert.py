@@ -26,6 +26,7 @@ from hkd.coco.parsing.other_formats import export_hint
 from hkd.coco.parsing.reading import read_json
 from hkd.coco.parsing.values import as_id, shown
 from hkd.data.conversion.image_search import LocatedImages, locate_images
+from hkd.data.conversion.missing_images import missing_images_problem
 from hkd.data.conversion.random_split import divide_at_random
 from hkd.data.conversion.root_folder import nothing_found
 from hkd.data.conversion.splits import Split, choose_splits, drop_unusable_boxes
@@ -36,7 +37,6 @@ from hkd.data.sources.coco_folder.layout import PATTERNS, AnnotationFile, find_a
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 
 _KEPT = ("vis_bbox", "vis_ratio", "ignore", "iscrowd", "label", "occluded")
-_MISSING_NAMED = 3
 _OTHER_FORMAT = "must be an object with the lists 'images', 'annotations' and 'categories'"
 
 
@@ -247,13 +247,9 @@ def _require_named_people(columns: DocumentColumns, named: CategoryNames) -> Non
 
 
 def _missing_images_problem(export: _Export, missing: Sequence[str]) -> str:
-    named = ", ".join(f"'{name[:200]}'" for name in missing[:_MISSING_NAMED])
-    more = f" and {len(missing) - _MISSING_NAMED:,} more" if len(missing) > _MISSING_NAMED else ""
     found = next(path for path in export.located.paths if path is not None)
-    return (
-        f"{export.where}: {len(missing):,} of its {len(export.located.paths):,} images are not where the others are"
-        f" (such as '{found}'): {named}{more}; add them, or leave them and their boxes out with --skip-missing"
-    )
+    place = f"where the others are (such as '{found}')"
+    return missing_images_problem(missing, len(export.located.paths), export.where, place)
 
 
 def _with_files(export: _Export) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def convert(
     train_list: Path | None = None,
     test_list: Path | None = None,
     annotations_only: bool = False,
+    skip_missing: bool = False,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     progress: bool = True,
 ) -> ConversionSummary:
@@ -64,6 +65,7 @@ def convert(
         train_list: List of the training frames; None: every second of sets 00 to 05.
         test_list: List of the test frames; None: every 20th of sets 06 to 11.
         annotations_only: Do not search or check images; sufficient for evaluation.
+        skip_missing: Leave images out whose files do not exist.
         max_megapixels: Largest number of pixels of an image, in millions.
         progress: Show progress bars on stderr.
 
@@ -89,7 +91,7 @@ def convert(
     if problems:
         raise AnnotationError(problems, str(root))
     if not annotations_only:
-        splits, left_out = leave_out_missing_images(splits, root, problems)
+        splits, left_out = leave_out_missing_images(splits, root, skip_missing, problems)
         notes += left_out
     splits, dropped = drop_unusable_boxes_of_all(splits)
     return write_splits(

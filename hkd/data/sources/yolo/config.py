@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hkd.coco.parsing.reading import read_bounded
+from hkd.bounded_files import read_bounded
 from hkd.coco.parsing.values import is_integer, shown
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import parse_yaml

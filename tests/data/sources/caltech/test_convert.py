@@ -162,12 +162,14 @@ def test_frames_that_are_all_missing_are_reported_by_video(root: Path, tmp_path:
 def test_missing_frames_are_left_out_and_ids_remain(root: Path, tmp_path: Path) -> None:
     frame = root / "set06_V000_I00005.jpg"
     frame.write_bytes(_frame(1))
-    summary = convert(root, tmp_path / "out", every=3, progress=False)
+    with pytest.raises(AnnotationError, match=r"test: 1 of its 2 .*'set06_V000_I00002'.*--skip-missing"):
+        convert(root, tmp_path / "out", every=3, progress=False)
+    summary = convert(root, tmp_path / "out", every=3, skip_missing=True, progress=False)
     assert [path.name for path in summary.paths] == ["test.json"]
     # The second of the test set's two sampled frames: its id is 2 although the first is missing.
     assert [image["id"] for image in _document(summary.paths[0])["images"]] == [2]
     assert [(note.kind, note.count, note.split) for note in summary.notes] == [
-        ("images_missing", 3, None),
+        ("images_missing", 1, "test"),
         ("splits_missing", 1, "train"),
     ]
 

@@ -186,7 +186,9 @@ def test_malformed_list_is_reported(root: Path, tmp_path: Path, content: bytes, 
 def test_missing_images_are_left_out_and_ids_remain(root: Path, tmp_path: Path) -> None:
     (root / "images/set00/V000/visible/I00001.jpg").unlink()
     shutil.rmtree(root / "images" / "set06")
-    summary = convert(root, tmp_path / "out", progress=False)
+    with pytest.raises(AnnotationError, match=r"train: 1 of its 2 .*I00001.*--skip-missing"):
+        convert(root, tmp_path / "out", progress=False)
+    summary = convert(root, tmp_path / "out", skip_missing=True, progress=False)
     assert [image.image_id for image in read_annotations(summary.paths[0]).images] == [2]
     assert [(note.kind, note.split) for note in summary.notes if note.split] == [
         ("images_missing", "train"),
@@ -327,7 +329,7 @@ def test_json_of_the_benchmark_is_read_with_its_ids(root: Path, tmp_path: Path) 
     ]
     # The first frame's image is there, the second's is not.
     (kept,) = read_annotations(
-        convert(root, tmp_path / "out", annotation_folders=chosen, progress=False).paths[0]
+        convert(root, tmp_path / "out", annotation_folders=chosen, skip_missing=True, progress=False).paths[0]
     ).images
     assert kept.image_id == 0
 
