@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LONGEST_LINE = 6_000
 """Letters; names in messages, which come from files, may have millions. A path of the largest length, 4095, fits."""
+_LONGEST_REDACTED_LINE = 200_000
 
 # torch falls back to the CPU where it cannot use a GPU: the reason is only in its warning.
 _SHOWN_LIBRARY_MODULES = ("torch.cuda",)
@@ -47,18 +48,18 @@ def print_error(text: str, *known_uris: str) -> None:
         text: Line breaks stay; errors escape those of the names that they quote.
         known_uris: See :func:`hkd.redaction.redacted_text`.
     """
+    # Searching for credentials takes seconds for each megabyte; the ends contain far more than is printed.
+    text = _bounded(text, _LONGEST_REDACTED_LINE)
     print(_bounded(printable(redacted_text(text, *known_uris), keep="\n")), file=sys.stderr)
 
 
-def _bounded(text: str) -> str:
-    """The text with each line of more than :data:`LONGEST_LINE` letters without its middle."""
-    if len(text) <= LONGEST_LINE:
+def _bounded(text: str, longest: int = LONGEST_LINE) -> str:
+    """The text with each line of more than ``longest`` letters without its middle."""
+    if len(text) <= longest:
         return text
-    half = LONGEST_LINE // 2
+    half = longest // 2
     return "\n".join(
-        line
-        if len(line) <= LONGEST_LINE
-        else f"{line[:half]} ... {len(line) - LONGEST_LINE} letters ... {line[-half:]}"
+        line if len(line) <= longest else f"{line[:half]} ... {len(line) - longest} letters ... {line[-half:]}"
         for line in text.split("\n")
     )
 
