@@ -48,7 +48,7 @@ TRUTH: dict[str, Any] = {
 NAMES = {str(image["file_name"])[:-4]: int(image["id"]) for image in IMAGES}
 ROWS = ((3, (11, 21, 30, 60), 0.9), (3, (300, 20, 40, 90), 0.75), (5, (201, 99, 40, 100), 0.5), (8, (5, 8, 30, 69), -2))
 DETECTIONS = [{"image_id": i, "category_id": 1, "bbox": list(box), "score": score} for i, box, score in ROWS]
-MOT_ROWS = ((8, (11, 21, 30, 60), 0.9), (8, (300, 20, 40, 90), 0.75), (6, (5, 8, 30, 69), -2))
+MOT_ROWS = ((3, (11, 21, 30, 60), 0.9), (3, (300, 20, 40, 90), 0.75), (1, (5, 8, 30, 69), -2))
 Rows = list[tuple[int, list[float], float]]
 """Image id, box and score of detections."""
 TEXT = "1,11,21,30,60,0.9\n1,300,20,40,90,0.75\n2,201,99,40,100,0.5\n3,5,8,30,69,-2\n"
@@ -116,20 +116,25 @@ def _rewritten(path: Path, document: Any) -> Path:
 
 
 def _held_to_plain_detections(
-    folder: Path, broken: Path, record: str, plain: Callable[[], list[tuple[int, list[float], float]]]
+    folder: Path,
+    broken: Path,
+    record: str,
+    plain: Callable[[], list[tuple[int, list[float], float]]],
+    truth_file: Path | None = None,
 ) -> Outcome:
     """Detections equal a plain reader's, and evaluate like these written as COCO results."""
-    outcome, result = _evaluate(folder, broken, record, detections=broken)
+    outcome, result = _evaluate(folder, broken, record, truth=truth_file, detections=broken)
     if result is None:
         return outcome
     rows = plain()
-    truth = read_ground_truth(folder / "truth.json")
+    truth = read_ground_truth(truth_file or folder / "truth.json")
     boxes = read_detections(broken, truth)
     assert truth.image_ids[boxes.image_index].tolist() == [image_id for image_id, _, _ in rows]
     assert boxes.boxes_xywh.tolist() == [box for _, box, _ in rows]
     assert boxes.scores.tolist() == [float(score) for _, _, score in rows]
     records = [{"image_id": i, "category_id": 1, "bbox": box, "score": score} for i, box, score in rows]
-    again = _evaluate(folder, broken, record, detections=_rewritten(folder / "again.json", records))[1]
+    rewritten = _rewritten(folder / "again.json", records)
+    again = _evaluate(folder, broken, record, truth=truth_file, detections=rewritten)[1]
     _same_numbers(result, again)
     return outcome
 
@@ -149,16 +154,20 @@ def test_mutated_coco_results(folder: Path) -> None:
 
 
 def test_mutated_detection_text_file(folder: Path) -> None:
-    path = folder / "broken.txt"
+    path, truth = folder / "broken.txt", folder / "numbered.json"
+    # Numbers of images are positions: ids with gaps are refused.
+    ids = {image["id"]: number for number, image in enumerate(IMAGES, 1)}
+    images = [image | {"id": ids[image["id"]]} for image in IMAGES]
+    annotations = [record | {"image_id": ids[record["image_id"]]} for record in TRUTH["annotations"]]
+    truth.write_text(json.dumps(TRUTH | {"images": images, "annotations": annotations}))
 
     def check(content: bytes) -> Outcome:
         path.write_bytes(content)
-        ids = [image["id"] for image in IMAGES]
 
         def plain() -> Rows:
-            return [(ids[int(row[0]) - 1], row[1:5], row[5]) for row in plain_rows(content) if has_area(row[1:5])]
+            return [(int(row[0]), row[1:5], row[5]) for row in plain_rows(content) if has_area(row[1:5])]
 
-        return _held_to_plain_detections(folder, path, r"line \d|\(byte \d", plain)
+        return _held_to_plain_detections(folder, path, r"line \d|\(byte \d", plain, truth)
 
     _some_of_each(fuzz(broken_text(TEXT.encode()), check, 90))
 
@@ -212,9 +221,9 @@ def test_mutated_files_of_frames(folder: Path) -> None:
 
 def test_mutated_text_of_motchallenge(folder: Path) -> None:
     path, truth = folder / "det.txt", folder / "sequence.json"
-    images = [{"id": 9 - i, "file_name": f"seq/img1/{i:06}.jpg", "height": 480, "width": 640} for i in (1, 2, 3)]
+    images = [{"id": 4 - i, "file_name": f"seq/img1/{i:06}.jpg", "height": 480, "width": 640} for i in (1, 2, 3)]
     truth.write_text(json.dumps({"images": images, "annotations": []}))
-    text = "".join(f"{9 - i},-1,{x},{y},{w},{h},{score},-1,-1,-1\n" for i, (x, y, w, h), score in MOT_ROWS)
+    text = "".join(f"{4 - i},-1,{x},{y},{w},{h},{score},-1,-1,-1\n" for i, (x, y, w, h), score in MOT_ROWS)
 
     def check(content: bytes) -> Outcome:
         path.write_bytes(content)
@@ -223,7 +232,7 @@ def test_mutated_text_of_motchallenge(folder: Path) -> None:
             found = read_ground_truth(truth)
             boxes = read_detections(path, found)
             rows = [row for row in plain_rows(content, 10) if has_area(row[2:6])]
-            assert found.image_ids[boxes.image_index].tolist() == [9 - row[0] for row in rows]
+            assert found.image_ids[boxes.image_index].tolist() == [4 - row[0] for row in rows]
             assert boxes.boxes_xywh.tolist() == [row[2:6] for row in rows]
             assert boxes.scores.tolist() == [row[6] for row in rows]
         return outcome
