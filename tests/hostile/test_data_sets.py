@@ -223,7 +223,7 @@ def test_hostile_data_set_is_refused_with_a_message(name: str, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("hkd.bounded_files.SECONDS_TO_OPEN", 0.2)
     # Smaller limits, so that smaller files pass them.
-    monkeypatch.setattr("hkd.data.conversion.xml_file._MOST_ELEMENTS", 20_000)
+    monkeypatch.setattr("hkd.data.conversion.file_formats.xml_file._MOST_ELEMENTS", 20_000)
     before = sorted(tmp_path.rglob("*"))
     err = io.StringIO()
     start = time.monotonic()

@@ -25,8 +25,8 @@ from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.reading import parse_json
 from hkd.coco.parsing.values import is_integer, shown
-from hkd.data.conversion.folders import files_below
-from hkd.data.conversion.missing_images import INCOMPLETE_SET, is_file, missing_images_problem
+from hkd.data.conversion.finding.folders import files_below
+from hkd.data.conversion.finding.missing_images import INCOMPLETE_SET, is_file, missing_images_problem
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary

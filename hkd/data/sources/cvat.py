@@ -26,15 +26,15 @@ from hkd.coco.categories import CategoryNames
 from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.values import LARGEST_COORDINATE, shown
 from hkd.data.conversion.classes import ClassRoles, class_roles, other_classes_note
-from hkd.data.conversion.image_search import LocatedImages, locate_images
-from hkd.data.conversion.missing_images import missing_images_problem
+from hkd.data.conversion.file_formats.xml_file import XmlElement, XmlError, read_xml
+from hkd.data.conversion.finding.image_search import LocatedImages, locate_images
+from hkd.data.conversion.finding.missing_images import missing_images_problem
+from hkd.data.conversion.finding.root_folder import nothing_found
 from hkd.data.conversion.random_split import divide_at_random
-from hkd.data.conversion.root_folder import nothing_found
 from hkd.data.conversion.splits import WHOLE_SET, Split, choose_splits, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary
 from hkd.data.conversion.values import decimal
 from hkd.data.conversion.writing import write_splits
-from hkd.data.conversion.xml_file import XmlElement, XmlError, read_xml
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 
 FILE = "annotations.xml"

@@ -27,7 +27,7 @@ from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.reading import read_json
 from hkd.coco.parsing.values import is_pixel_count, shown
-from hkd.data.conversion.missing_images import leave_out_missing_images
+from hkd.data.conversion.finding.missing_images import leave_out_missing_images
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split, drop_unusable_boxes_of_all
 from hkd.data.conversion.summary import ConversionSummary

@@ -35,11 +35,11 @@ from hkd.bounded_files import read_bounded
 from hkd.coco.categories import CategoryNames
 from hkd.coco.notes import Note, counted_note
 from hkd.data.conversion.classes import ClassRoles, class_roles, other_classes_note
+from hkd.data.conversion.file_formats.text_file import PROBLEMS_PER_FILE, read_lines
+from hkd.data.conversion.finding.root_folder import nothing_found
 from hkd.data.conversion.progress import track_progress
-from hkd.data.conversion.root_folder import nothing_found
 from hkd.data.conversion.splits import Split, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary
-from hkd.data.conversion.text_file import PROBLEMS_PER_FILE, read_lines
 from hkd.data.conversion.values import ImageSizes, decimal, hidden_files_note
 from hkd.data.conversion.writing import write_splits
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS

@@ -18,8 +18,8 @@ from typing import TypeVar
 from hkd.bounded_files import read_bounded
 from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.errors import AnnotationError
-from hkd.data.conversion.folders import files_below
-from hkd.data.conversion.missing_images import INCOMPLETE_SET, missing_images_problem
+from hkd.data.conversion.finding.folders import files_below
+from hkd.data.conversion.finding.missing_images import INCOMPLETE_SET, missing_images_problem
 from hkd.data.conversion.progress import track_progress
 from hkd.data.sources.caltech.bbgt import starts_as_bbgt
 from hkd.data.sources.caltech.seq import LARGEST_FRAME_BYTES, SeqVideo, open_seq

@@ -15,7 +15,7 @@ import numpy as np
 
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.values import LARGEST_COORDINATE
-from hkd.data.conversion.mat_file import MatArray, MatFileError, read_mat
+from hkd.data.conversion.file_formats.mat_file import MatArray, MatFileError, read_mat
 
 Box = tuple[float, float, float, float]
 """x, y, width, height in pixels."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from hkd.coco.annotations import read_annotations
 from hkd.coco.notes import Note
 from hkd.coco.parsing.errors import AnnotationError
-from hkd.data.conversion.missing_images import leave_out_missing_images
+from hkd.data.conversion.finding.missing_images import leave_out_missing_images
 from hkd.data.conversion.splits import Split, drop_unusable_boxes_of_all
 from hkd.data.conversion.summary import ConversionSummary
 from hkd.data.conversion.values import hidden_files_note

@@ -13,7 +13,7 @@ import numpy as np
 from hkd.coco.boxes import FloatArray
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.values import LARGEST_COORDINATE, shown
-from hkd.data.conversion.mat_file import MatArray, MatFileError, read_mat
+from hkd.data.conversion.file_formats.mat_file import MatArray, MatFileError, read_mat
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split
 from hkd.data.sources.citypersons.records import LABELS, LARGEST_ROWS, PEDESTRIAN, box_record, image_record

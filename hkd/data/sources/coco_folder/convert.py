@@ -25,10 +25,10 @@ from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.other_formats import export_hint
 from hkd.coco.parsing.reading import read_json
 from hkd.coco.parsing.values import as_id, shown
-from hkd.data.conversion.image_search import LocatedImages, locate_images
-from hkd.data.conversion.missing_images import missing_images_problem
+from hkd.data.conversion.finding.image_search import LocatedImages, locate_images
+from hkd.data.conversion.finding.missing_images import missing_images_problem
+from hkd.data.conversion.finding.root_folder import nothing_found
 from hkd.data.conversion.random_split import divide_at_random
-from hkd.data.conversion.root_folder import nothing_found
 from hkd.data.conversion.splits import Split, choose_splits, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary
 from hkd.data.conversion.values import hidden_files_note

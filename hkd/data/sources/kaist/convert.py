@@ -19,7 +19,7 @@ from typing import Any
 
 from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.errors import AnnotationError
-from hkd.data.conversion.missing_images import leave_out_missing_images
+from hkd.data.conversion.finding.missing_images import leave_out_missing_images
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split, drop_unusable_boxes_of_all
 from hkd.data.conversion.summary import ConversionSummary

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from hkd.coco.parsing.errors import AnnotationError
-from hkd.data.conversion.folders import files_below
+from hkd.data.conversion.finding.folders import files_below
 from hkd.data.sources.caltech.bbgt import starts_as_bbgt
 from hkd.data.sources.caltech.files import IMAGE_SUFFIXES, FrameKey, frame_of_path
 from hkd.data.sources.kaist.benchmark_json import FILE_PATTERN, BenchmarkFrame, read_benchmark_json

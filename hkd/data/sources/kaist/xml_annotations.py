@@ -15,8 +15,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hkd.coco.parsing.values import LARGEST_COORDINATE, shown
+from hkd.data.conversion.file_formats.xml_file import XmlElement, XmlError, read_xml
 from hkd.data.conversion.values import decimal
-from hkd.data.conversion.xml_file import XmlElement, XmlError, read_xml
 from hkd.data.sources.caltech.vbb import VideoObject
 
 FRAME_WIDTH, FRAME_HEIGHT = 640, 512

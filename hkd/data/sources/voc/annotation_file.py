@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from hkd.coco.parsing.values import LARGEST_COORDINATE, shown
+from hkd.data.conversion.file_formats.xml_file import XmlElement, XmlError, read_xml
 from hkd.data.conversion.values import decimal
-from hkd.data.conversion.xml_file import XmlElement, XmlError, read_xml
 
 _LARGEST_BYTES = 1 << 24
 """Files of one image have a few kilobytes."""

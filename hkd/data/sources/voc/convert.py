@@ -18,9 +18,9 @@ from hkd.coco.images import turned_images_note
 from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.values import shown
 from hkd.data.conversion.classes import ClassRoles, class_roles, other_classes_note
+from hkd.data.conversion.finding.root_folder import nothing_found
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.random_split import divide_at_random
-from hkd.data.conversion.root_folder import nothing_found
 from hkd.data.conversion.splits import Split, choose_splits, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary
 from hkd.data.conversion.values import hidden_files_note

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from hkd.data.conversion.file_formats.text_file import read_lines
 from hkd.data.conversion.splits import split_of_folders
-from hkd.data.conversion.text_file import read_lines
 from hkd.image_files.listing import IMAGE_SUFFIXES, image_files, split_hidden
 
 _LISTS = {"train": "train", "val": "validation", "valid": "validation", "test": "test", "trainval": "trainval"}

@@ -11,8 +11,8 @@ from hkd.bounded_files import read_bounded
 from hkd.coco.parsing.values import is_integer, shown
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import parse_yaml
-from hkd.data.conversion.root_folder import nothing_found
-from hkd.data.conversion.text_file import read_lines
+from hkd.data.conversion.file_formats.text_file import read_lines
+from hkd.data.conversion.finding.root_folder import nothing_found
 from hkd.image_files.listing import split_hidden
 
 LARGEST_CONFIG_BYTES = 1 << 20

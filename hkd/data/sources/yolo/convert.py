@@ -24,11 +24,11 @@ from pathlib import Path
 from hkd.coco.categories import CategoryNames
 from hkd.coco.notes import Note, counted_note
 from hkd.data.conversion.classes import ClassRoles, class_roles, other_classes_note
+from hkd.data.conversion.file_formats.text_file import PROBLEMS_PER_FILE, read_lines
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.random_split import divide_at_random
 from hkd.data.conversion.splits import Split, choose_splits, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary
-from hkd.data.conversion.text_file import PROBLEMS_PER_FILE, read_lines
 from hkd.data.conversion.values import ImageSizes, hidden_files_note
 from hkd.data.conversion.writing import write_splits
 from hkd.data.sources.yolo.config import YoloConfig, read_config

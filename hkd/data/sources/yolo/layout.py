@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from hkd.coco.parsing.values import shown
+from hkd.data.conversion.file_formats.text_file import PROBLEMS_PER_FILE, read_lines
 from hkd.data.conversion.splits import split_of_folders
-from hkd.data.conversion.text_file import PROBLEMS_PER_FILE, read_lines
 from hkd.data.sources.yolo.config import YoloConfig
 from hkd.image_files.listing import image_files, is_hidden
 

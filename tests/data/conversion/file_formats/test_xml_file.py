@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from hkd.data.conversion import xml_file
-from hkd.data.conversion.xml_file import XmlError, parse_xml
+from hkd.data.conversion.file_formats import xml_file
+from hkd.data.conversion.file_formats.xml_file import XmlError, parse_xml
 
 
 def test_elements_have_lines_attributes_and_text() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hkd.data.conversion.image_search import locate_images
+from hkd.data.conversion.finding.image_search import locate_images
 
 
 def _touch(root: Path, *names: str) -> None:

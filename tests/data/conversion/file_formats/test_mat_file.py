@@ -13,8 +13,8 @@ import scipy.io
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hkd.data.conversion import mat_file
-from hkd.data.conversion.mat_file import MatArray, MatFileError, read_mat
+from hkd.data.conversion.file_formats import mat_file
+from hkd.data.conversion.file_formats.mat_file import MatArray, MatFileError, read_mat
 
 _HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
 _CELL, _STRUCT, _CHAR, _DOUBLE = 1, 2, 4, 6

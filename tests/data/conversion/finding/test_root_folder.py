@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hkd import cli
-from hkd.data.conversion.root_folder import nothing_found
+from hkd.data.conversion.finding.root_folder import nothing_found
 
 
 def test_folder_below_that_has_the_files_is_named(tmp_path: Path) -> None:

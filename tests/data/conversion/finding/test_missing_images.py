@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hkd.data.conversion.missing_images import leave_out_missing_images
+from hkd.data.conversion.finding.missing_images import leave_out_missing_images
 from hkd.data.conversion.splits import Split
 
 

@@ -1,0 +1,1 @@
+"""Where the folders and images of a data set are, and what is done about missing images."""
