@@ -63,8 +63,10 @@ def read_sources(
     root = image_root or _common_root(sets)
     if image_root is None:
         sets = [_named_from(part, root) for part in sets]
-    if not root.is_dir():
-        problem = f"there is no folder '{root}' of images; name the folder of the images (--images)"
+    if not root.is_dir() or (image_root is None and root.resolve() == Path(root.resolve().anchor)):
+        # Searching below a file system's root, which a file of a stranger may name, would read all disks.
+        what = f"the folder of images that it states is '{root}'" if root.is_dir() else f"there is no folder '{root}'"
+        problem = f"{what}; name the folder of the images (--images)"
         raise AnnotationError([problem], ", ".join(map(str, paths)))
     list_files = cache(partial(_image_names, root))
     problems: list[str] = []

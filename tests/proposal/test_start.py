@@ -134,6 +134,16 @@ def test_wrong_folder_of_images_is_named_with_what_it_holds(mine: Path) -> None:
     assert "there is no folder 'absent'" in _problems(mine, Path("start"), image_root=Path("absent"))
 
 
+def test_root_of_the_file_system_is_searched_only_if_the_user_names_it(
+    mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_json(mine, document(NAMES) | {"info": {"image_root": "/"}})
+    monkeypatch.setattr("hkd.proposal.sources.image_files", lambda _: pytest.fail("searched"))
+    message = _problems(mine, Path("start"))
+    assert "'/'" in message
+    assert "--images" in message
+
+
 def test_problems_of_all_files_are_reported_together(mine: Path) -> None:
     write_photographs(Path("photos"), ["v.png"])
     wrong = document(["v.png"])
