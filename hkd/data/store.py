@@ -22,12 +22,13 @@ from hkd.coco.annotations import Annotations
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.files import open_replacement, read_record, remove_leftovers
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS, ImageFileError
-from hkd.image_files.pixels import read_rgb
+from hkd.image_files.pixels import LARGEST_OF_16_BITS, read_rgb
 from hkd.own_folders import create_own_folder
 
 _FORMAT = 2
 """Part of every store's name: increment it when a change of the code stores the same images differently."""
 
+_WHITE_12_BITS = 4095
 _DECODE_THREADS = 2
 _IMAGES_AT_A_TIME = 64
 """Decoded images that may wait to be written: bounds the memory of a build."""
@@ -175,7 +176,8 @@ def _build(
     """Write the store, and its checksum next to it, each atomically."""
     checksum = hashlib.sha256()
     problems: list[str] = []
-    decoded = _decoded(annotations, scales, valid_sizes, max_megapixels)
+    dark: list[str] = []
+    decoded = _decoded(annotations, scales, valid_sizes, max_megapixels, dark)
     remove_leftovers(path)  # the caller holds the lock of all builds
     # Written, not mapped: a full disk is then an error and not a bus error.
     with open_replacement(path) as file:
@@ -193,6 +195,12 @@ def _build(
             checksum.update(pixels)
         if problems:
             raise AnnotationError(problems, str(annotations.path))
+    if dark:
+        warnings.warn(
+            f"{len(dark)} of {len(scales)} images have 16 bits and no value above {_WHITE_12_BITS}, perhaps of a camera"
+            f" of 12 bits: they are read almost black (first: '{min(dark)}'); scale their values to 16 bits",
+            stacklevel=2,
+        )
     with open_replacement(_checksum_path(path)) as file:
         file.write(json.dumps({"sha256": checksum.hexdigest(), "shape": shape}).encode())
 
@@ -214,8 +222,12 @@ def _decoded(
     scales: npt.NDArray[np.float64],
     valid_sizes: npt.NDArray[np.int64],
     max_megapixels: float,
+    dark: list[str],
 ) -> Iterator[npt.NDArray[np.uint8] | str]:
-    """Each image in turn, at its size in the store, or a sentence that describes the error."""
+    """Each image in turn, at its size in the store, or a sentence that describes the error.
+
+    ``dark`` gets the paths of images of 16 bits that use 12 of them at most.
+    """
 
     def decode(index: int) -> npt.NDArray[np.uint8] | str:
         record = annotations.images[index]
@@ -227,6 +239,8 @@ def _decoded(
             return f"image {record.image_id} '{path}': there is no such file; add it, or remove it"
         except ImageFileError as error:
             return f"image {record.image_id} '{path}' {error}, or remove it"
+        if picture.info.get(LARGEST_OF_16_BITS, _WHITE_12_BITS + 1) <= _WHITE_12_BITS:
+            dark.append(str(path))
         if picture.size != (record.width, record.height):
             found = f"{picture.width} x {picture.height}"
             return (

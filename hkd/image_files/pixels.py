@@ -34,6 +34,8 @@ _TRANSPOSITIONS: Final = {
 }
 """Operation that turns the stored pixels of each EXIF orientation upright (Exif 2.32, tag 0x0112)."""
 _WHITE_16_BITS: Final = 65535
+LARGEST_OF_16_BITS: Final = "largest_of_16_bits"
+"""Key of the largest stored value in ``info`` of a picture that had 16 bits per channel."""
 _LARGEST_PROFILE_BYTES: Final = 1 << 22
 _PROFILE_MODES: Final = ("RGB", "CMYK", "LAB", "L")
 _INVISIBLE_DIFFERENCE: Final = 3
@@ -73,7 +75,11 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         # Clipped only where Pillow reads a file of 16 bits as 32.
         values = np.clip(np.asarray(image), 0, _WHITE_16_BITS).astype(np.uint32)
-        return Image.fromarray(((values * 255 + _WHITE_16_BITS // 2) // _WHITE_16_BITS).astype(np.uint8)).convert("RGB")
+        scaled = Image.fromarray(((values * 255 + _WHITE_16_BITS // 2) // _WHITE_16_BITS).astype(np.uint8)).convert(
+            "RGB"
+        )
+        scaled.info[LARGEST_OF_16_BITS] = int(values.max(initial=0))
+        return scaled
     if image.mode in ("I", "F"):
         kind = "integers" if image.mode == "I" else "floating point"
         raise ImageFileError(

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -279,3 +280,14 @@ def test_pixels_are_those_of_the_one_decoder(orientation: int, tmp_path: Path) -
     upright = stored if orientation == 1 else stored.T[:, ::-1]
     expected = np.round(upright / 257).astype(np.int64)
     assert np.abs(store.images[0].astype(np.int64) - expected[:, :, None]).max() == 0
+
+
+@pytest.mark.parametrize(("largest", "is_noted"), [(4095, True), (4096, False)])
+def test_images_of_twelve_bits_in_sixteen_are_pointed_out(largest: int, is_noted: bool, tmp_path: Path) -> None:
+    stored = np.linspace(0, largest, 64 * 64).astype(np.uint16).reshape(64, 64)
+    annotations = _annotated(tmp_path, [Image.fromarray(stored), _noise(64, 64)])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _open(annotations, tmp_path / "cache")
+    messages = [str(warning.message) for warning in caught]
+    assert [("1 of 2 images" in message, "0.png" in message) for message in messages] == [(True, True)] * is_noted
