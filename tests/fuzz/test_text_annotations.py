@@ -237,7 +237,7 @@ def test_mutated_cvat_xml(tmp_path: Path) -> None:
     file.write_text(CVAT)
 
     def check(content: bytes) -> Outcome:
-        record = r"line \d|<image>|encoding|classes|were not found|image \d|ends of their paths"
+        record = r"line \d|<image>|encoding|classes|were not found|image \d|ends of their paths|--skip-missing"
         return check_conversion(root, file, content, ("cvat", "--person", "person"), plain_cvat, record)
 
     _some_of_each(fuzz(broken_text(CVAT.encode()), check, 100))
