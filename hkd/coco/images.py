@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -11,6 +10,7 @@ from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.records import Records
 from hkd.coco.parsing.values import ABSENT, as_id, is_integer, is_pixel_count, is_size
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS, ImageFileError, ImageHeader, read_header
+from hkd.image_files.listing import is_file
 
 IMAGE_NAMES = ("id", "file_name", "im_name")
 """Keys that name an image in messages."""
@@ -127,9 +127,8 @@ def _file_name(row: dict[str, object]) -> object:
 def _with_slashes(name: object, root: Path | None = None) -> object:
     if not isinstance(name, str) or "\\" not in name:
         return name
-    # os.path.isfile, because Path.is_file raises on too long a name.
-    is_file = root is not None and os.path.isfile(root / name)  # noqa: PTH113
-    return name if is_file else name.replace("\\", "/")
+    exists = root is not None and is_file(root / name)
+    return name if exists else name.replace("\\", "/")
 
 
 def _is_file_name(value: object) -> bool:

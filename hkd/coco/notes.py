@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 NoteKind = Literal[
     "boxes_without_area",
@@ -13,7 +13,6 @@ NoteKind = Literal[
     "boxes_of_other_categories",
     "boxes_of_other_shapes",
     "boxes_of_unknown_classes",
-    "boxes_of_excluded_tags",
     "boxes_from_polygons",
     "boxes_in_other_units",
     "boxes_repeated",
@@ -41,7 +40,6 @@ NoteKind = Literal[
     "files_missing",
     "files_without_annotations",
     "annotations_not_read",
-    "categories_unused",
     "categories_not_found",
     "scores_as_text",
     "files_replaced",
@@ -55,7 +53,6 @@ NoteKind = Literal[
     "other",
 ]
 """Kinds of :class:`Note`; ``hkd data --report`` writes them, so that a kind keeps its name."""
-NOTE_KINDS: tuple[str, ...] = get_args(NoteKind)
 
 
 @dataclass(frozen=True)

@@ -70,3 +70,11 @@ def image_files(folder: Path) -> FoundFiles:
     """All files below ``folder`` that end as images do."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir())
     return split_hidden(found, folder)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; False also where no file can have the name: too long, or with a null character."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from hkd.coco.images import ImageRecord
+from hkd.image_files.listing import is_file
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def search_images(images: Sequence[ImageRecord], root: Path, list_files: Callabl
         list_files: returns the image files in and below ``root``, relative to it, with ``/``; called only if an image
             is not at its annotated path.
     """
-    elsewhere = [image for image in images if not _is_file(root / image.file_name)]
+    elsewhere = [image for image in images if not is_file(root / image.file_name)]
     by_name: dict[str, list[str]] = {}
     for file in list_files() if elsewhere else ():
         by_name.setdefault(_composed(PurePosixPath(file).name), []).append(file)
@@ -61,13 +62,6 @@ def search_images(images: Sequence[ImageRecord], root: Path, list_files: Callabl
             found.append(replace(image, file_name=files[0]))
     num_moved = len(elsewhere) - len(missing) - len(ambiguous)
     return ImageSearch(tuple(found), num_moved, tuple(missing), tuple(ambiguous))
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that is too long, or holds a zero byte
-        return False
 
 
 def _best_fitting(file_name: str, by_name: dict[str, list[str]]) -> list[str]:

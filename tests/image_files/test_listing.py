@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from hkd.image_files.listing import image_files, is_hidden
+from hkd.image_files.listing import image_files, is_file, is_hidden
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,10 @@ def test_images_are_listed_in_order_without_hidden_ones(tmp_path: Path) -> None:
     found = image_files(root)
     assert [path.relative_to(root).as_posix() for path in found.kept] == ["a.png", "b.JPG", "sub/c.webp"]
     assert [path.relative_to(root).as_posix() for path in found.hidden] == ["._a.png", "sub/@eaDir/c.png"]
+
+
+def test_names_that_no_file_can_have_are_no_files(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    assert is_file(tmp_path / "a.jpg")
+    # Path.is_file raises for a name of more than 255 bytes.
+    assert not any(map(is_file, (tmp_path, tmp_path / "b.jpg", tmp_path / ("a" * 5000), tmp_path / "a\0.jpg")))

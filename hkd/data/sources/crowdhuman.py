@@ -26,14 +26,14 @@ from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.parsing.reading import parse_json
 from hkd.coco.parsing.values import is_integer, shown
 from hkd.data.conversion.finding.folders import files_below
-from hkd.data.conversion.finding.missing_images import INCOMPLETE_SET, is_file, missing_images_problem
+from hkd.data.conversion.finding.missing_images import INCOMPLETE_SET, missing_images_problem
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary
 from hkd.data.conversion.values import ImageSizes, box_at, hidden_files_note
 from hkd.data.conversion.writing import write_splits
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
-from hkd.image_files.listing import IMAGE_SUFFIXES, is_hidden
+from hkd.image_files.listing import IMAGE_SUFFIXES, is_file, is_hidden
 
 _COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04")
 """First bytes of gzip and zip."""

@@ -12,7 +12,7 @@ from itertools import dropwhile
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from hkd.image_files.listing import IMAGE_SUFFIXES, is_hidden
+from hkd.image_files.listing import IMAGE_SUFFIXES, is_file, is_hidden
 
 _MOST_NAMESAKES = 1000
 """Files of one name whose folders are compared."""
@@ -80,7 +80,7 @@ def _folders(root: Path, file: Path, split: str) -> list[Path]:
 def _in_folder(root: Path, folder: Path, candidates: Iterable[str]) -> str | None:
     for name in candidates:
         path = folder / name
-        if os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises on too long a name)
+        if is_file(path):
             return path.relative_to(root).as_posix()
     return None
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from hkd.coco.notes import Note, counted_note
 from hkd.data.conversion.splits import Split
+from hkd.image_files.listing import is_file
 
 INCOMPLETE_SET = "miss rates are not those of the complete data set, and results files that number images do not fit"
 _EXAMPLES = 3
@@ -79,11 +80,3 @@ def leave_out_missing_images(
 def _is_present(image_root: Path, file_name: str) -> bool:
     # Names that leave the folder remain for the checks to report.
     return ".." in PurePosixPath(file_name).parts or is_file(image_root / file_name)
-
-
-def is_file(path: Path) -> bool:
-    """Whether there is such a file; False also where the path cannot be one."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have, or a folder that cannot be read
-        return False
