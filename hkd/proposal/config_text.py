@@ -64,7 +64,7 @@ def train_config_text(proposal: Proposal, data: DataFiles) -> str:
     header = _comment(
         "A student with its teacher, proposed by `hkd init`. Comments state the measurements that the values follow"
         " from. Paths are relative to the folder in which the commands are run. Settings that are not named have their"
-        " defaults (hkd/config.py)."
+        " defaults (hkd/config/)."
     )
     most_people = proposal.survey.most_people
     sections = (

@@ -1,0 +1,86 @@
+"""Images, and the size at which the network sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from hkd.config.section import Fraction, InputSide, ScaleFactor, SceneSide, Section, Seed
+
+
+class SyntheticConfig(Section):
+    """Generated street scenes (hkd.data.sources.synthetic), used if no annotation file is given."""
+
+    train_images: Annotated[int, Field(ge=1, le=1_000_000)] = 480
+    """Number of training scenes."""
+    validation_images: Annotated[int, Field(ge=1, le=1_000_000)] = 160
+    """Number of validation scenes; none of them is a training scene."""
+    height: SceneSide = 288
+    """Height of a scene, pixels."""
+    width: SceneSide = 384
+    """Width of a scene, pixels."""
+    style: Literal["street", "hard"] = "street"
+    """``hard``: smaller and more occluded people, crowds, look-alikes, night, rain, fog, blur and noise."""
+    seed: Seed = 0
+    """Seed of the scenes; a scene depends on the style, the seed, its index and its size alone."""
+
+
+class AugmentationConfig(Section):
+    """Random augmentation of training images, sampled per image and epoch, applied in batches on the device."""
+
+    flip_probability: Fraction = 0.5
+    """Probability of a horizontal flip."""
+    scale_min: ScaleFactor = 0.8
+    """Smallest scale factor; below 1 the image shrinks and is padded."""
+    scale_max: ScaleFactor = 1.3
+    """Largest scale factor; above 1 the image is cropped at random."""
+    brightness: Fraction = 0.2
+    """The brightness factor is sampled from [1 - brightness, 1 + brightness]."""
+    contrast: Fraction = 0.2
+    """The contrast factor is sampled from [1 - contrast, 1 + contrast]."""
+    saturation: Fraction = 0.2
+    """The saturation factor is sampled from [1 - saturation, 1 + saturation]."""
+    minimum_visible_fraction: Fraction = 0.4
+    """A box becomes an ignore region if less than this fraction of its area remains after cropping."""
+
+    @model_validator(mode="after")
+    def _scales_in_order(self) -> Self:
+        if self.scale_min > self.scale_max:
+            raise ValueError(f"scale_min ({self.scale_min}) must not be above scale_max ({self.scale_max})")
+        return self
+
+
+class DataConfig(Section):
+    """Images, and the size at which the network sees them."""
+
+    train_annotations: Path | None = None
+    """COCO-style JSON of the training images (see ``hkd data --help``); null: generated scenes."""
+    validation_annotations: Path | None = None
+    """COCO-style JSON of the validation images; null: generated scenes."""
+    image_root: Path | None = None
+    """Folder of the images; null: as stated in the annotation file."""
+    person_categories: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Names of the categories of people, in any case; empty: ``pedestrian`` or ``person``. Boxes of other categories
+    are not read."""
+    ignored_categories: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Names of categories whose boxes are ignore regions, besides ``ignore``, ``dontcare`` and the like."""
+    synthetic: SyntheticConfig = SyntheticConfig()
+    image_height: InputSide = 192
+    """Height of the network's input, pixels; images are resized to fit and padded at the bottom and right."""
+    image_width: InputSide = 256
+    """Width of the network's input, pixels."""
+    max_objects_per_image: Annotated[int, Field(ge=1, le=1000)] = 32
+    """Ground-truth boxes per image (G); a data set that exceeds it is an error, which states the number needed."""
+    max_megapixels: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] = 100.0
+    """Largest number of pixels of an image file, in millions; as RGB, an image takes 3 MB of memory per megapixel."""
+    cache_dir: Path = Path("data/cache")
+    """Folder of decoded images and generated scenes, shared by all trials of a node."""
+    augmentation: AugmentationConfig = AugmentationConfig()
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.train_annotations is None) != (self.validation_annotations is None):
+            raise ValueError("set both train_annotations and validation_annotations, or neither (generated scenes)")
+        return self
