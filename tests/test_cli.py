@@ -23,7 +23,10 @@ from hkd.evaluation.comparison import EvaluationReport
 COMMANDS = [
     "init",
     "data",
-    *(f"data {source}" for source in ("pennfudan", "caltech", "citypersons", "crowdhuman", "eurocity", "kaist")),
+    *(
+        f"data {source}"
+        for source in ("pennfudan", "inria", "caltech", "citypersons", "crowdhuman", "eurocity", "kaist")
+    ),
     *(f"data {source}" for source in ("coco", "yolo", "synthetic")),
     "train",
     "evaluate",
@@ -175,6 +178,7 @@ def test_configuration_mistakes_are_reported_together(tmp_path: Path, capsys: py
         ("train missing.yaml", ["missing.yaml", "no such file"]),
         ("detect a.png --weights w --out x --config missing.yaml", ["missing.yaml", "no such file"]),
         ("data pennfudan --root missing --out x", ["missing", "Annotation/*.txt"]),
+        ("data inria --root missing --out x", ["missing", "no such folder"]),
         ("data caltech --root missing --out x", ["missing", "30"]),
         ("data caltech --root x --out y --annotations-only --preview 3", ["--preview", "--annotations-only"]),
         ("data citypersons --root missing --out x --annotations-only", ["missing", "anno_train.mat", "val_gt.json"]),

@@ -307,13 +307,28 @@ def plain_kaist_text(content: bytes) -> Found:
     return [(name, 640, 512)], [(one[0], one[1], one[2], one[3], one[4]) for one in named]
 
 
+def plain_inria(content: bytes) -> Found:
+    """The one image of a file, and its people; boxes without area, or outside the image, are dropped."""
+    origins = set(re.findall(r"(?m)^# Top left pixel co-ordinates : \((0, 0|1, 1)\)", content.decode("latin-1")))
+    if len(origins) > 1:
+        raise MalformedError("two origins")
+    shift = 1 if origins == {"0, 0"} else 0
+    ((name, width, height),), people = plain_pennfudan(content)
+    boxes: list[Box] = [
+        (f"Train/pos/{name}", [x + shift, y + shift, w, h], 0, 1.0, "")
+        for _, (x, y, w, h), *_ in people
+        if w > 0 and h > 0 and -w < x + shift < width and -h < y + shift < height
+    ]
+    return [(f"Train/pos/{name}", width, height)], boxes
+
+
 def plain_pennfudan(content: bytes) -> Found:
     """The one image of a file, and its people; corners count from 1."""
     text = content.decode("latin-1")
     name = re.findall(r'(?m)^Image filename : "(.+)"', text)
     size = re.findall(r"(?m)^Image size \(X x Y x C\) : (\d+) x (\d+) x \d+", text)
     count = re.findall(r"(?m)^Objects with ground truth : (\d+)", text)
-    corners = re.findall(r"(?m)^Bounding box for object .* : \((\d+), (\d+)\) - \((\d+), (\d+)\)", text)
+    corners = re.findall(r"(?m)^Bounding box for object .* : \((-?\d+), (-?\d+)\) - \((-?\d+), (-?\d+)\)", text)
     if (len(name), len(size), len(count)) != (1, 1, 1) or int(count[0]) != len(corners):
         raise MalformedError("lines are missing")
     file_name = name[0].split("/")[-1]

@@ -1,4 +1,4 @@
-"""``hkd data`` on broken text: Penn-Fudan, YOLO with its data.yaml, VOC, CVAT, MOT, and Caltech's new annotations."""
+"""``hkd data`` on broken text: Penn-Fudan, INRIA, YOLO with data.yaml, VOC, CVAT, MOT, Caltech's new annotations."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tests.fuzz.plain_labelling_readers import plain_cvat, plain_mot, plain_voc
 from tests.fuzz.plain_readers import (
     Found,
     plain_bbgt,
+    plain_inria,
     plain_kaist_text,
     plain_kaist_xml,
     plain_pennfudan,
@@ -32,6 +33,22 @@ Objects with ground truth : 2 {{ "PASpersonWalking" "PASpersonStanding" }}
 Bounding box for object 1 "PASpersonWalking" (Xmin, Ymin) - (Xmax, Ymax) : (11, 21) - (50, 100)
 
 Bounding box for object 2 "PASpersonStanding" (Xmin, Ymin) - (Xmax, Ymax) : (131, 6) - (180, 110)
+"""
+UPRIGHT = """\
+# PASCAL Annotation Version 1.00
+
+Image filename : "Train/pos/{name}.png"
+Image size (X x Y x C) : 200 x 120 x 3
+Database : "The INRIA Rhône-Alpes Annotated Person Database"
+Objects with ground truth : 2 {{ "PASperson" "PASperson" }}
+
+# Top left pixel co-ordinates : (0, 0)
+
+# Details for object 1 ("PASperson")
+Bounding box for object 1 "PASperson" (Xmin, Ymin) - (Xmax, Ymax) : (10, 20) - (49, 99)
+
+# Details for object 2 ("PASperson")
+Bounding box for object 2 "PASperson" (Xmin, Ymin) - (Xmax, Ymax) : (-3, 5) - (179, 109)
 """
 LABELS = "0 0.5 0.4 0.3 0.6\n1 0.3 0.7 0.4 0.2\n0 0.125 0.25 0.125 0.25\n0 0.1 0.2 0.3 0.25 0.2 0.5\n"
 CONFIG = """\
@@ -121,6 +138,27 @@ def test_mutated_pennfudan_annotations(tmp_path: Path) -> None:
     def with_other(content: bytes) -> Found:
         images, boxes = plain_pennfudan(content)
         other_images, other_boxes = plain_pennfudan(PEOPLE.format(name="Ped2").encode())
+        return [*images, *other_images], [*boxes, *other_boxes]
+
+    _some_of_each(fuzz(broken_text(file.read_bytes()), check, 100))
+
+
+def test_mutated_inria_annotations(tmp_path: Path) -> None:
+    root = tmp_path / "INRIAPerson"
+    (root / "Train" / "annotations").mkdir(parents=True)
+    for name in ("person_280", "person_281"):
+        _picture(root / "Train" / "pos" / f"{name}.png")
+        file = root / "Train" / "annotations" / f"{name}.txt"
+        file.write_text(UPRIGHT.format(name=name), encoding="latin-1")
+    file = root / "Train" / "annotations" / "person_280.txt"
+
+    def check(content: bytes) -> Outcome:
+        record = r"line \d|has \d+ lines|image \d|--skip-missing|co-ordinates"
+        return check_conversion(root, file, content, ("inria",), with_other, record, "person_28")
+
+    def with_other(content: bytes) -> Found:
+        images, boxes = plain_inria(content)
+        other_images, other_boxes = plain_inria(UPRIGHT.format(name="person_281").encode("latin-1"))
         return [*images, *other_images], [*boxes, *other_boxes]
 
     _some_of_each(fuzz(broken_text(file.read_bytes()), check, 100))

@@ -126,6 +126,7 @@ READ_BY_DATA_SETS = {
     "crowdhuman": "annotation_val.odgt",
     "caltech": "set06/V000.vbb",
     "pennfudan": "Annotation/FudanPed00001.txt",
+    "inria": "Train/annotations/person_044.txt",
     "yolo": "data.yaml",
 }
 

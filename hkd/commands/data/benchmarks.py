@@ -18,6 +18,7 @@ from hkd.commands.parsing import Commands, non_negative_integer, positive_intege
 def add_to(data_sets: Commands[argparse.ArgumentParser]) -> None:
     """Add the published data sets to those of ``hkd data``."""
     _add_pennfudan(data_sets)
+    _add_inria(data_sets)
     _add_caltech(data_sets)
     _add_citypersons(data_sets)
     _add_crowdhuman(data_sets)
@@ -55,6 +56,45 @@ def _run_pennfudan(options: argparse.Namespace) -> None:
         options.out,
         seed=options.seed,
         train_images=options.train_images,
+        max_megapixels=options.max_megapixels,
+    )
+    print_summary(summary, options)
+
+
+def _add_inria(data_sets: Commands[argparse.ArgumentParser]) -> None:
+    parser = add_data_set(
+        data_sets,
+        "inria",
+        "INRIA Person: 614 training and 288 test photographs",
+        """\
+        Convert the official training and test photographs with people. Of the training photographs, a fifth becomes
+        validation.json: whole scenes, because photographs of one scene show the same people. The test photographs are
+        between those of the training in the same scenes, so that test.json is for a last confirmation.
+
+        If ROOT has train.json and test.json instead, annotations of the same photographs in hkd's format (corrected
+        ones, for example), they are divided in the same way.""",
+        "folder that contains Train and Test, as INRIAPerson.tar unpacks, or train.json and test.json",
+        """\
+        hkd data inria --root downloads/INRIAPerson --out data/inria --preview 12
+        hkd data inria --root downloads/INRIAPerson --out data/inria --negatives""",
+    )
+    parser.add_argument(
+        "--negatives",
+        action="store_true",
+        help="also convert the photographs without people, Train/neg and Test/neg, for training and test",
+    )
+    add_skip_missing(parser)
+    parser.set_defaults(run=_run_inria)
+
+
+def _run_inria(options: argparse.Namespace) -> None:
+    from hkd.data.sources.inria.convert import convert
+
+    summary = convert(
+        options.root,
+        options.out,
+        with_negatives=options.negatives,
+        skip_missing=options.skip_missing,
         max_megapixels=options.max_megapixels,
     )
     print_summary(summary, options)

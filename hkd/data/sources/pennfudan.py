@@ -1,20 +1,18 @@
 """The Penn-Fudan pedestrian database (Wang, Shi, Song, Shen, ACCV 2007): PASCAL v1.00 text files to COCO JSON.
 
-The database is a folder with ``Annotation/*.txt`` and ``PNGImages/*.png``. Corners are 1-based and inclusive: a box
-(Xmin, Ymin) - (Xmax, Ymax) covers ``Xmax - Xmin + 1`` columns from ``Xmin - 1`` on, counted from 0.
+The database is a folder with ``Annotation/*.txt`` and ``PNGImages/*.png``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hkd.bounded_files import read_bounded
 from hkd.coco.parsing.errors import AnnotationError
+from hkd.data.conversion.file_formats.pascal_text import read_pascal_text
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split
 from hkd.data.conversion.summary import ConversionSummary
@@ -24,22 +22,6 @@ from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 from hkd.image_files.listing import split_hidden
 
 _ARCHIVE_FOLDER = "PennFudanPed"
-LARGEST_FILE_BYTES = 1 << 20
-"""Of the annotation file of one image."""
-_FILE_NAME = re.compile(r'Image filename : "(.+)"')
-_IMAGE_SIZE = re.compile(r"Image size \(X x Y x C\) : (\d{1,9}) x (\d{1,9}) x \d+")
-_OBJECT_COUNT = re.compile(r"Objects with ground truth : (\d{1,9})(?!\d)")
-_BOX = re.compile(
-    r'Bounding box for object \d+ ".*" \(Xmin, Ymin\) - \(Xmax, Ymax\) : '
-    r"\((\d{1,9}), (\d{1,9})\) - \((\d{1,9}), (\d{1,9})\)"
-)
-_KINDS_OF_LINE = (
-    ("Image filename", _FILE_NAME, 'Image filename : "FOLDER/NAME.png"'),
-    ("Image size", _IMAGE_SIZE, "Image size (X x Y x C) : 559 x 536 x 3"),
-    ("Objects with ground truth", _OBJECT_COUNT, "Objects with ground truth : 2 { ... }"),
-    ("Bounding box", _BOX, 'Bounding box for object 1 "..." (Xmin, Ymin) - (Xmax, Ymax) : (160, 182) - (302, 431)'),
-)
-"""Prefix, pattern and example of each kind of line that is read; other lines are skipped."""
 
 
 def convert(
@@ -119,46 +101,17 @@ def _read(
 def _read_file(path: Path, problems: list[str]) -> tuple[dict[str, Any], list[list[int]]] | None:
     """The image's file name, height and width, and its boxes [x, y, width, height]; ``None`` if the file is invalid."""
     where = f"{path.parent.name}/{path.name}"
-    found: dict[str, list[tuple[int, re.Match[str]]]] = {prefix: [] for prefix, _, _ in _KINDS_OF_LINE}
-    faults = []
-    try:
-        # Latin-1 decodes any byte; the lines that are read are ASCII.
-        text = read_bounded(path, LARGEST_FILE_BYTES).decode("latin-1")
-    except OSError as error:
-        problems.append(f"{where}: cannot be read ({error.strerror})")
+    file = read_pascal_text(path, where, problems)
+    if file is None:
         return None
-    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
-        for prefix, pattern, example in _KINDS_OF_LINE:
-            match = pattern.match(line)
-            if match is not None:
-                found[prefix].append((number, match))
-            elif line.startswith(prefix):
-                faults.append(f"{where}, line {number}: found {line[:120]!r}; expected as in: {example}")
-    *headers, (boxes_begin, _, _) = _KINDS_OF_LINE
-    faults += [
-        f"{where} has {len(found[prefix])} lines '{prefix}'; expected one, as in: {example}"
-        for prefix, _, example in headers
-        if len(found[prefix]) != 1 and not faults
-    ]
-    if faults:
-        problems += faults
-        return None
-    (_, name), (size_line, size), (count_line, count) = (found[prefix][0] for prefix, _, _ in headers)
-    width, height = int(size[1]), int(size[2])
-    if min(width, height) < 1:
-        problems.append(f"{where}, line {size_line}: an image of {width} x {height} pixels; each must be at least 1")
-        return None
-    boxes = []
-    for number, match in found[boxes_begin]:
-        left, top, right, bottom = map(int, match.groups())
-        if left > min(right, width) or top > min(bottom, height):
-            corners = f"({left}, {top}) - ({right}, {bottom})"
-            faults.append(f"{where}, line {number}: box {corners} is empty or outside the {width} x {height} image")
-        boxes.append([left - 1, top - 1, right - left + 1, bottom - top + 1])
-    if int(count[1]) != len(boxes):
-        faults.append(
-            f"{where}, line {count_line}: {count[1]} objects announced, {len(boxes)} boxes found; perhaps the file is"
-            " truncated: extract it again"
-        )
-    problems += faults
-    return {"file_name": PurePosixPath(name[1]).name, "height": height, "width": width}, boxes
+    for box in file.boxes:
+        x, y, width, height = box.bbox
+        is_outside = x >= file.width or y >= file.height or x + width <= 0 or y + height <= 0
+        if min(width, height) < 1 or is_outside:
+            left, top, right, bottom = box.corners
+            problems.append(
+                f"{where}, line {box.line}: box ({left}, {top}) - ({right}, {bottom}) is empty or outside the"
+                f" {file.width} x {file.height} image"
+            )
+    record = {"file_name": file.image_name, "height": file.height, "width": file.width}
+    return record, [box.bbox for box in file.boxes]

@@ -89,7 +89,16 @@ def test_crlf_and_latin1_are_read(database: Path, tmp_path: Path) -> None:
             r"Annotation/Ped1.txt, line 8: found 'Bounding box .*'; expected as in",
         ),
         ("(1, 1) - (10, 20)", "(nan, 1) - (10, 20)", r"Ped1.txt, line 8: found 'Bounding box .*'; expected as in"),
-        ("(1, 1) - (10, 20)", "(1, 1) - (-10, 20)", r"Ped1.txt, line 8: found 'Bounding box .*'; expected as in"),
+        (
+            "(1, 1) - (10, 20)",
+            "(1, 1) - (-10, 20)",
+            r"line 8: box \(1, 1\) - \(-10, 20\) is empty or outside the 40 x 30",
+        ),
+        (
+            "(1, 1) - (10, 20)",
+            "(-9, 1) - (0, 20)",
+            r"line 8: box \(-9, 1\) - \(0, 20\) is empty or outside the 40 x 30",
+        ),
         (
             "(1, 1) - (10, 20)",
             "(11, 1) - (10, 20)",

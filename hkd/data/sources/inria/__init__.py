@@ -1,0 +1,1 @@
+"""The INRIA Person data set (Dalal and Triggs, CVPR 2005)."""

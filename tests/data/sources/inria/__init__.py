@@ -1,0 +1,1 @@
+"""Tests of hkd.data.sources.inria."""
