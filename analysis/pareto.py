@@ -29,7 +29,8 @@ from hkd.tracking_uri import (
 OWN_PACKAGES = ("analysis", "hkd")
 _DESCRIPTION = """\
 Write the report of one study: read its trials from MLflow, find the front of
-the study's objectives, and recommend a student to ship."""
+the study's objectives, and recommend a student to ship, if one is near enough
+to its teacher."""
 _EPILOG = """\
 examples:
   python analysis/pareto.py --study demo
@@ -41,7 +42,7 @@ files in the report's folder:
                      trials that are not counted, in one file
   front_params.png   miss rate against parameters, if these are an objective
   front_flops.png    miss rate against FLOPs (front_gmacs.png: multiply-adds)
-  front.md           the table of the front in Markdown
+  front.md           headline, findings and the table of the front in Markdown
   trials.csv         every trial with its metrics and its whole configuration;
                      text that a spreadsheet would compute begins with '
   summary.json       the results for programs (field schema_version)
@@ -103,6 +104,7 @@ def _report(study: str, tracking_uri: str, out: Path, *, markdown: bool) -> None
     from analysis import plots
     from analysis.records.reader import read_study
     from analysis.report import page, sentences, tables
+    from analysis.report.cells import markdown_cell
     from analysis.report.summary import summary
     from analysis.results import compute_results
     from hkd.files import write_all_atomically
@@ -111,10 +113,11 @@ def _report(study: str, tracking_uri: str, out: Path, *, markdown: bool) -> None
     results = compute_results(records)
     pictures = {pair.key: plots.draw_front(results, pair) for pair in results.front.pairs}
     front_in_markdown = tables.front_table(results).as_markdown()
+    findings = (sentences.headline(results), *sentences.advice(results))
     contents: dict[str, str | bytes] = {
         "report.html": page.render_html(records, results, pictures),
         **{f"front_{key}.png": picture for key, picture in pictures.items()},
-        "front.md": front_in_markdown + "\n",
+        "front.md": "\n\n".join(map(markdown_cell, findings)) + f"\n\n{front_in_markdown}\n",
         "trials.csv": tables.trials_table(records, results).to_csv(index=False),
         # JSON has neither NaN nor infinity, and records have only finite numbers.
         "summary.json": json.dumps(summary(records, results), indent=2, allow_nan=False) + "\n",
@@ -127,7 +130,8 @@ def _report(study: str, tracking_uri: str, out: Path, *, markdown: bool) -> None
     for note in records.notes:
         print_line(f"Note: {note}")
     print_lines(f"\n{tables.front_table(results, with_settings=False).as_text()}\n")
-    print_line(sentences.headline(results))
+    for sentence in findings:
+        print_line(sentence)
     print_lines("")
     for name in contents:
         print_line(str(out / name))

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from analysis.choice import BaselineComparison, Recommendation, compare_baselines, recommend
+from analysis.choice import BaselineComparison, Recommendation, compare_baselines, find, recommend
 from analysis.front import Front, find_front
 from analysis.importances import Importances, importances_of
 from analysis.records.study_records import StudyRecords
 from hkd import metric_names as names
+from hkd.findings import Finding
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class StudyResults:
     study: str
     front: Front
     recommendation: Recommendation
+    findings: tuple[Finding, ...]
+    """What a user should act on, the most important first."""
     baselines: tuple[BaselineComparison, ...]
     importances: Importances
     count_by_status: Mapping[str, int]
@@ -37,6 +40,7 @@ def compute_results(records: StudyRecords) -> StudyResults:
         study=records.study,
         front=front,
         recommendation=recommend(front),
+        findings=find(front),
         baselines=compare_baselines(front),
         importances=importances_of(records),
         count_by_status=Counter(

@@ -12,11 +12,12 @@ from hkd import metric_names as names
 from hkd.config_files.parsing import flatten
 from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
+from hkd.findings import weak_teacher
 from hkd.training.teacher import PreparedTeacher, find_teacher
-from hkd.training.teacher_files import weakness
 from sweeps.checks import check_device, check_files, check_objectives
 from sweeps.console import messages
 from sweeps.console.display import Display, TeacherBoard, TrialBoard
+from sweeps.console.findings import PassedTeacher
 from sweeps.console.usage import describe_usage, summarise_usage
 from sweeps.execution.cache_settings import configured_cache, describe_cache
 from sweeps.execution.cluster import connected, trial_resources
@@ -36,7 +37,7 @@ from sweeps.tracking.study_params import study_params
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.ledger import open_ledger
 from sweeps.trials.queue import TrialQueue
-from sweeps.trials.teacher_record import teacher_record, write_teacher
+from sweeps.trials.teacher_record import read_teacher, teacher_record, write_teacher
 from sweeps.trials.worker import WorkerSettings
 
 EXIT_FINISHED = 0
@@ -131,9 +132,10 @@ def _prepare_teacher(
         display.print_line("Teacher: training" if checkpoint is None else f"Teacher: evaluating {checkpoint}")
         teacher = _make_teacher(study, cluster, resources, display)
     display.print_line(messages.describe_teacher(teacher_record(teacher), study.objectives))
-    warning = weakness(teacher.metrics)
-    if warning is not None:
-        display.print_line(f"Warning: {warning}")
+    metric = study.main_miss_rate
+    weak = weak_teacher(metric, teacher.metrics[metric]) if metric in teacher.metrics else None
+    if weak is not None:
+        display.print_line(f"Warning: {weak.text}")
     return teacher
 
 
@@ -238,12 +240,15 @@ class _Session:
     def _run_trials(self, inputs: TrialInputs, interruption: Interruption) -> str | None:
         """Run the queue; returns a line on what trials used, where any reported it."""
         study = self._study
+        ended = [trial for trial in self._ledger.trials() if trial.status != names.STATUS_RUNNING]
+        teacher = read_teacher(self._folder.teacher_file) if study.base.teacher is not None else None
         board = TrialBoard(
             self._display,
             objectives=study.objectives,
             total=messages.num_planned_trials(study),
-            ended=[trial for trial in self._ledger.trials() if trial.status != names.STATUS_RUNNING],
+            ended=ended,
             epochs_per_trial=study.base.training.total_epochs,
+            warning_at_end=PassedTeacher(study, None if teacher is None else teacher.metrics, ended).warning,
         )
         recorder = Recorder(
             self._folder,

@@ -16,6 +16,7 @@ from analysis.report.summary import versions
 from analysis.report.tables import Column, Table, make_table
 from analysis.results import StudyResults
 from hkd import metric_names as names
+from hkd.findings import READINESS_RULE
 from hkd.redaction import REDACTED, is_redacted
 from hkd.terminal_text import printable
 
@@ -79,7 +80,8 @@ def _escaped(text: str) -> str:
 def _answer(results: StudyResults) -> str:
     texts = (sentences.headline(results), *sentences.reasons(results))
     paragraphs = "".join(f"<p>{_escaped(text)}</p>" for text in texts)
-    return f'<section class="answer">{paragraphs}<p class="note">{_escaped(_CAUTION)}</p></section>'
+    note = _CAUTION if results.front.teacher is None else f"{READINESS_RULE[0].upper()}{READINESS_RULE[1:]}. {_CAUTION}"
+    return f'<section class="answer">{paragraphs}<p class="note">{_escaped(note)}</p></section>'
 
 
 def _figures(results: StudyResults, pictures: Mapping[str, bytes]) -> list[str]:
@@ -116,7 +118,7 @@ def _front_section(results: StudyResults) -> list[str]:
     subsets = ", ".join(each.subset for each in miss_rates(front.objectives))
     explanation = (
         f"The students that no other student dominates in {listed_nouns(front.objectives)}, lowest miss rate first; "
-        f"the one to ship is highlighted. Miss rates are log-average miss rates (MR^-2); pedestrians: {subsets}. "
+        f"{_chosen(results)} is highlighted. Miss rates are log-average miss rates (MR^-2); pedestrians: {subsets}. "
         "Gap: percentage points above the teacher. "
     )
     explanation += "Fewer: the teacher's cost divided by the student's. " if front.costs else ""
@@ -196,15 +198,15 @@ def _study_section(records: StudyRecords) -> list[str]:
 def _reproduce_section(records: StudyRecords, results: StudyResults) -> list[str]:
     uri, study = shlex.quote(records.tracking_uri), shlex.quote(results.study)
     run_id = results.front.student(results.recommendation.trial_id).run_id
-    download = f"mlflow artifacts download --run-id {run_id} --dst-path shipped"
+    download = f"mlflow artifacts download --run-id {run_id} --dst-path chosen"
     is_server = records.tracking_uri.startswith(("http://", "https://"))
     commands = (
         *([f"# {REDACTED}: insert the credentials"] if is_redacted(records.tracking_uri) else []),
-        "# the weights of the student to ship, and the configuration that trains it",
+        f"# the weights of {_chosen(results)}, and the configuration that trains it",
         f"export MLFLOW_TRACKING_URI={uri}",
         f"{download} --artifact-path {names.ARTIFACT_WEIGHTS}",
         f"{download} --artifact-path {names.ARTIFACT_CONFIG}",
-        f"hkd train shipped/{names.ARTIFACT_CONFIG}",
+        f"hkd train chosen/{names.ARTIFACT_CONFIG}",
         "# this report",
         f"python analysis/pareto.py --study {study}",
         "# all runs",
@@ -217,6 +219,10 @@ def _reproduce_section(records: StudyRecords, results: StudyResults) -> list[str
         f"<pre>{chr(10).join(map(_escaped, commands))}</pre>",
         _paragraph(f"Computed with {listed}."),
     ]
+
+
+def _chosen(results: StudyResults) -> str:
+    return "the best student" if results.recommendation.readiness == "not ready" else "the one to ship"
 
 
 def _two_columns(first: str, pairs: Mapping[str, object]) -> Table:

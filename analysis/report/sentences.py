@@ -9,33 +9,39 @@ from analysis.results import StudyResults
 
 
 def headline(results: StudyResults) -> str:
-    """Which student to ship and what it costs, in one sentence."""
+    """Which student to ship and what it costs, or that none is ready, in one sentence."""
     front = results.front
     student = front.student(results.recommendation.trial_id)
     miss_rate = front.miss_rate
-    if miss_rate.shown(student.values[miss_rate.name]) == "100.0":
-        return (
-            f"No student is ready to ship: {label(student)}, the choice from the front, misses nearly every pedestrian."
-        )
+    for finding in results.findings:
+        if finding.kind == "nothing ready":
+            return finding.sentence
     if not results.recommendation.is_determined:
         return (
             f"Which student to ship is undetermined: the {miss_rate.noun} of {label(student)}, the choice from the "
             "front, is exactly 0, as one point of the curve without a miss makes it. Validate on more images."
         )
-    costs = f": {_costs(front, student)}," if front.costs else ""
-    return f"Ship {label(student)}{costs} at {_miss_rates(front, student)}."
+    verdict = {
+        "near": f"Ship {label(student)}",
+        "with loss": f"{label(student)} may be shipped if its loss is acceptable",
+        "no teacher": f"The choice is {label(student)}, without a teacher to compare it with",
+    }
+    costs = f": {_costs(front, student)}" if front.costs else ""
+    return f"{verdict[results.recommendation.readiness]}{costs}, at {_miss_rates(front, student)}."
 
 
 def reasons(results: StudyResults) -> tuple[str, ...]:
-    """Why that student, and which other students are best in one objective."""
+    """Why that student or what to do, what else was found, and which other students are best in one objective."""
     front = results.front
     why = {
         "knee": "It is the knee of the front: towards cheaper students the miss rate rises faster, towards costlier "
         "ones it falls more slowly.",
         "only": "It is the only student on the front: it is best in every objective.",
         "lowest miss rate": "It has the lowest miss rate; the front has no knee.",
+        "knee not ready": "It has the lowest miss rate; the knee of the front is not ready to ship.",
     }
-    sentences = [why[results.recommendation.reason]]
+    sentences = [] if results.recommendation.readiness == "not ready" else [why[results.recommendation.reason]]
+    sentences += advice(results)
     for objective in front.objectives:
         # Members are ordered by miss rate: of students with equal costs, the first has the lowest.
         best = min(front.members, key=lambda student: student.values[objective.name])
@@ -46,6 +52,11 @@ def reasons(results: StudyResults) -> tuple[str, ...]:
             if not objective.is_cost and objective.shown(best.values[objective.name]) == objective.shown(0.0):
                 sentences.append("A miss rate of 0 is no proof that it is the best: validate on more images.")
     return tuple(sentences)
+
+
+def advice(results: StudyResults) -> tuple[str, ...]:
+    """What to do, and what was found about the teacher and distillation; the headline has the first finding."""
+    return tuple(each.remedy if each.kind == "nothing ready" else each.text for each in results.findings)
 
 
 def counts(results: StudyResults) -> str:

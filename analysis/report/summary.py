@@ -16,6 +16,7 @@ from analysis.records.study_records import StudyRecords
 from analysis.report.sentences import headline
 from analysis.results import StudyResults
 from hkd import metric_names as names
+from hkd.findings import READINESS_RULE
 
 SUMMARY_SCHEMA_VERSION = 1
 _LIBRARIES = ("mlflow", "optuna", "numpy", "pandas", "matplotlib")
@@ -33,7 +34,8 @@ def summary(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
         "tracking_uri": records.tracking_uri,
         "objectives": [objective.name for objective in front.objectives],
         "headline": headline(results),
-        "recommendation": asdict(results.recommendation),
+        "recommendation": asdict(results.recommendation) | {"readiness_rule": READINESS_RULE},
+        "findings": [asdict(finding) for finding in results.findings],
         "teacher": {"run_id": front.teacher.run_id, **_values(front, front.teacher.values)} if front.teacher else None,
         "front": [_student(front, student) for student in front.members],
         **{f"{pair.key}_front": [student.trial_id for student in pair.students] for pair in front.pairs},

@@ -101,7 +101,7 @@ def label(student: Student) -> str:
 
 
 def front_table(results: StudyResults, *, with_settings: bool = True) -> Table:
-    """The teacher, then the front by rank, with the student to ship marked.
+    """The teacher, then the front by rank, with the recommended (or best) student marked.
 
     Args:
         with_settings: Whether to add the searched settings, for which a terminal is too narrow.
@@ -120,8 +120,8 @@ def front_table(results: StudyResults, *, with_settings: bool = True) -> Table:
     if with_settings:
         columns.append(Column("searched settings", _settings))
     detectors: list[Teacher | Student] = [*([front.teacher] if front.teacher else []), *front.members]
-    shipped = front.student(results.recommendation.trial_id)
-    return make_table(columns, detectors, marked_row=detectors.index(shipped))
+    chosen = front.student(results.recommendation.trial_id)
+    return make_table(columns, detectors, marked_row=detectors.index(chosen))
 
 
 def baseline_table(results: StudyResults) -> Table:

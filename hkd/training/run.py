@@ -19,6 +19,7 @@ from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.evaluation.evaluator import EvaluationResult
 from hkd.files import write_atomically, write_json
+from hkd.findings import compared_miss_rate, passed_by_student, weak_teacher
 from hkd.metric_names import (
     ARTIFACT_CONFIG,
     ARTIFACT_CURVE,
@@ -38,7 +39,7 @@ from hkd.training.memory import check_plausible_batch
 from hkd.training.progress import OnProgress, progress_bars
 from hkd.training.state import read_training_record
 from hkd.training.teacher import load_teacher, prepare_teacher
-from hkd.training.teacher_files import check_teacher_files, weakness
+from hkd.training.teacher_files import check_teacher_files
 from hkd.training.trainer import FREE_SETTINGS, SECONDS, Trainer
 
 ORIGIN_FILE = "origin.json"
@@ -107,14 +108,16 @@ def train_into_folder(
         _print_repairs(data, console)
         origin = _origin(data)
         with progress_bars(console) as progress:
-            teacher = None
+            teacher, teacher_metrics = None, dict[str, float]()
             if needs_teacher:
                 prepared = prepare_teacher(config, data, config.data.cache_dir, progress)
                 size = f"{prepared.cost.num_params / 1e6:.2f}M parameters"
                 print_on(console, f"teacher: {', '.join(filter(None, (_format_numbers(prepared.metrics), size)))}")
-                warning = weakness(prepared.metrics)
-                if warning is not None:
-                    print_on(console, f"warning: {warning}")
+                metric = compared_miss_rate(prepared.metrics)
+                weak = None if metric is None else weak_teacher(metric, prepared.metrics[metric])
+                if weak is not None:
+                    print_on(console, f"warning: {weak.text}")
+                teacher_metrics = prepared.metrics if config.is_distilled else {}
                 origin["teacher"] = _file_hash(prepared.path)
                 teacher = load_teacher(prepared.path, prepared.config)
             if isinstance(config.student.init_from, Path):
@@ -125,7 +128,7 @@ def train_into_folder(
             # A folder with these files holds a training.
             write_atomically(out / ARTIFACT_CONFIG, dump_yaml(config))
             write_json(out / ORIGIN_FILE, origin)
-            evaluation = _train(trainer, out, progress, console)
+            evaluation = _train(trainer, out, teacher_metrics, progress, console)
         validation = data.validation_annotations
         image_ids = validation.ground_truth().image_ids
         results = evaluation.detections.coco_results(image_ids, validation.text_ids(), validation.people_id)
@@ -222,13 +225,24 @@ def _check_origin(out: Path, origin: dict[str, str]) -> None:
             )
 
 
-def _train(trainer: Trainer, out: Path, progress: OnProgress, console: Console) -> Evaluation:
-    """Train or resume to the end; returns the evaluation of the last epoch."""
+def _train(
+    trainer: Trainer, out: Path, teacher: Mapping[str, float], progress: OnProgress, console: Console
+) -> Evaluation:
+    """Train or resume to the end; returns the evaluation of the last epoch.
+
+    Args:
+        teacher: Metrics of the teacher that is distilled; empty without one.
+    """
+    is_warned = False
     if resume_fit(trainer, out):
         print_on(console, f"resuming after epoch {trainer.epoch} of {trainer.total_epochs}")
     for result in fit(trainer, out, progress=progress):
         if result.training:
             print_on(console, f"epoch {result.epoch}/{trainer.total_epochs}: {_format_numbers(result.measured)}")
+        passed = passed_by_student(teacher, result.metrics)
+        if passed is not None and not is_warned:
+            is_warned = True
+            print_on(console, f"warning: {passed.text}")
         evaluation = result.evaluation
     assert evaluation is not None, "the last epoch is always evaluated"
     return evaluation

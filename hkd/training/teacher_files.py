@@ -1,14 +1,12 @@
-"""Checks of the files and the measurements of a teacher, before anything is learned from it."""
+"""Checks of the files of a teacher, before anything is learned from it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from hkd.config import DataConfig, TeacherConfig, TrialConfig
-from hkd.metric_names import MR2_ALL, MR2_REASONABLE
 from hkd.models.build import build_detector
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import DETECTOR_SUFFIX, load_first_weights, load_weights, read_metadata
@@ -17,7 +15,6 @@ from hkd.models.weights import DETECTOR_SUFFIX, load_first_weights, load_weights
 _SHAPELESS_SETTINGS = ("anchor_sizes", "anchor_aspect_ratios", "canonical_region_size")
 _TORCHVISION_SHORTER_SIDE = 800
 _SMALL_FOR_TORCHVISION = 600
-_NEARLY_EVERYONE = 0.9  # MR^-2
 
 
 def check_teacher_files(config: TrialConfig) -> tuple[str, ...]:
@@ -80,15 +77,3 @@ def _advice_on_size(data: DataConfig) -> tuple[str, ...]:
         "people; larger images (multiples of 32) cost time in proportion to their area"
     )
     return (advice,)
-
-
-def weakness(metrics: Mapping[str, float]) -> str | None:
-    """A warning about a teacher that misses nearly everyone; None for others, or where its miss rate is unknown."""
-    known = [name for name in (MR2_REASONABLE, MR2_ALL) if name in metrics]
-    if not known or not metrics[known[0]] >= _NEARLY_EVERYONE:
-        return None
-    return (
-        f"the teacher misses nearly everyone ({known[0]} {100 * metrics[known[0]]:.1f} %): students can learn little "
-        "from it. Perhaps its anchors or its input size (data.image_height, data.image_width) are not those it was "
-        "trained with, it was trained too briefly, or on images of another kind"
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -98,6 +98,7 @@ class TrialBoard:
         total: Baselines and trials of the whole study.
         ended: Trials that ended in earlier sessions.
         epochs_per_trial: Of trials that are not proposed yet.
+        warning_at_end: Returns a warning about a trial that ended, or None.
     """
 
     def __init__(
@@ -108,11 +109,13 @@ class TrialBoard:
         total: int,
         ended: Sequence[LedgerTrial],
         epochs_per_trial: int,
+        warning_at_end: Callable[[LedgerTrial], str | None] = lambda _: None,
     ) -> None:
         self._display = display
         self._objectives = tuple(objectives)
         self._total = total
         self._epochs_per_trial = epochs_per_trial
+        self._warning_at_end = warning_at_end
         self._started_at = time.monotonic()
         self._epochs_trained = 0
         self._running: dict[str, tuple[int, int]] = {}
@@ -141,6 +144,9 @@ class TrialBoard:
         self._ended.append(trial)
         line = describe_end(trial, self._objectives)
         self._display.print_line(f"  {line}  ({len(self._ended)} of {self._total}{self._time_left()})")
+        warning = self._warning_at_end(trial)
+        if warning is not None:
+            self._display.print_line(f"  Warning: {warning}")
 
     def update(self) -> None:
         """Refresh the line of progress."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from hkd import metric_names as names
 from hkd.redaction import is_redacted, redacted_uri
 from hkd.tracking_uri import TRACKING_URI_VARIABLE, default_tracking_uri
+from sweeps.console import findings
 from sweeps.console.display import Display, closing_table
 from sweeps.console.metric_format import phrases
 from sweeps.folder import StudyFolder, display_path
@@ -33,21 +34,6 @@ def describe_cluster(cluster: Cluster) -> str:
 def describe_teacher(teacher: TeacherRecord, objectives: Sequence[str]) -> str:
     """One line on the teacher: its objectives and its file."""
     return f"Teacher: {phrases(objectives, teacher.metrics)}; {teacher.path}"
-
-
-def _baseline_beats_teacher(ledger: Ledger, teacher: TeacherRecord) -> str | None:
-    """A warning where the baseline without distillation misses fewer people than the teacher."""
-    missed = teacher.metrics.get(names.MR2_REASONABLE)
-    for trial in ledger.trials():
-        alone = trial.metrics.get(names.MR2_REASONABLE)
-        is_alone = trial.baseline == names.BASELINE_UNDISTILLED and trial.status == names.STATUS_FINISHED
-        if is_alone and alone is not None and missed is not None and alone < missed:
-            return (
-                f"Warning: {trial.trial_id}, a student without distillation, misses fewer people than the teacher "
-                f"(MR^-2 reasonable {100 * alone:.1f} % and {100 * missed:.1f} %): such a teacher may hold students "
-                "back. Perhaps it was trained too briefly, or its settings are not those of its weights"
-            )
-    return None
 
 
 def describe_trials(study: StudyConfig, resources: TrialResources) -> str:
@@ -82,7 +68,7 @@ def num_planned_trials(study: StudyConfig) -> int:
 def print_results(
     study: StudyConfig, folder: StudyFolder, ledger: Ledger, tracker: Tracker, display: Display, usage: str | None
 ) -> None:
-    """Print the number of trials by status, the front as a table, problems with MLflow and the next commands.
+    """Print the trials by status, the front as a table, findings, problems with MLflow and the next commands.
 
     Args:
         usage: Memory and utilisation of the trials; None if this session ran none.
@@ -95,9 +81,8 @@ def print_results(
     best = front(trials, study.objectives)
     if best:
         display.console.print(closing_table(best, study.objectives, None if teacher is None else teacher.metrics))
-    warning = None if teacher is None else _baseline_beats_teacher(ledger, teacher)
-    if warning is not None:
-        display.print_line(warning)
+    for finding in findings.find(study, trials, None if teacher is None else teacher.metrics):
+        display.print_line(finding.text)
     if usage is not None:
         display.print_line(usage)
     if tracker.num_pending:

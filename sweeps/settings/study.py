@@ -121,6 +121,11 @@ class StudyConfig(Section):
     """Trials that run first: name -> what differs from ``base``, by dotted name. Without this key: ``undistilled``
     (all distillation weights 0) and ``default-weights`` (``base`` as it is)."""
 
+    @property
+    def main_miss_rate(self) -> str:
+        """The first miss rate of the objectives, by which students are ranked and compared with the teacher."""
+        return next(name for name in self.objectives if name in MISS_RATES)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.name == TEACHERS_FOLDER:

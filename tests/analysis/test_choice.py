@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from analysis.choice import Recommendation, compare_baselines, recommend
+from analysis.choice import Recommendation, compare_baselines, find, recommend
 from analysis.front import find_front
 from tests.analysis.studies import TEACHER, record, records
 
@@ -23,26 +23,47 @@ def test_knee_is_recommended() -> None:
     assert front.knee.trial_id == "bent"
     expected = (1 - math.log(2) / math.log(6) - 0.05 / 0.55) / math.sqrt(2)
     assert front.knee.distance == pytest.approx(expected, rel=1e-9)
-    assert recommend(front) == Recommendation("bent", "knee")
+    assert recommend(front) == Recommendation("bent", "knee", "with loss")
 
 
 def test_lowest_miss_rate_is_recommended_without_knee() -> None:
     front = find_front(records([GOOD, SMALL], TEACHER))
     assert front.knee is None
-    assert recommend(front) == Recommendation("good", "lowest miss rate")
+    assert recommend(front) == Recommendation("good", "lowest miss rate", "near")
+
+
+def test_knee_that_is_far_from_the_teacher_is_not_recommended() -> None:
+    # BENT is 20 points above a teacher at 10 %, GOOD 15.
+    teacher = record("teacher", 0.1, 6e6, 10e9, role="teacher")
+    front = find_front(records([GOOD, BENT, SMALL], teacher))
+    assert front.knee is not None
+    assert recommend(front) == Recommendation("good", "knee not ready", "with loss")
+
+
+def test_best_student_is_named_where_none_is_ready() -> None:
+    teacher = record("teacher", 0.05, 6e6, 10e9, role="teacher")
+    front = find_front(records([GOOD, BENT, SMALL], teacher))
+    assert recommend(front) == Recommendation("good", "knee not ready", "not ready")
+    assert [each.kind for each in find(front)] == ["nothing ready"]
+
+
+def test_recommendation_without_teacher() -> None:
+    assert recommend(find_front(records([BENT]))) == Recommendation("bent", "only", "no teacher")
 
 
 def test_only_student_on_front_is_recommended() -> None:
-    assert recommend(find_front(records([BENT, BEATEN], TEACHER))) == Recommendation("bent", "only")
+    assert recommend(find_front(records([BENT, BEATEN], TEACHER))) == Recommendation("bent", "only", "with loss")
 
 
 def test_student_whose_miss_rate_is_0_is_no_determined_choice() -> None:
     # It dominates every student that costs more, whatever their miss rates.
     lucky = record("lucky", 0.0, 1e6, 1e9)
-    assert recommend(find_front(records([lucky, BEATEN], TEACHER))) == Recommendation("lucky", "only", False)
+    assert recommend(find_front(records([lucky, BEATEN], TEACHER))) == Recommendation(
+        "lucky", "only", "near", is_determined=False
+    )
     # It is on the front, but not the choice.
     costly = record("costly", 0.0, 3e6, 5e9)
-    assert recommend(find_front(records([costly, BENT, SMALL], TEACHER))) == Recommendation("bent", "knee")
+    assert recommend(find_front(records([costly, BENT, SMALL], TEACHER))) == Recommendation("bent", "knee", "with loss")
 
 
 def test_baselines_are_compared_with_best_distilled_student_that_is_no_larger() -> None:
@@ -63,6 +84,20 @@ def test_baselines_are_compared_with_best_distilled_student_that_is_no_larger() 
     assert compared["default-weights"].best_distilled == "rival"
     assert compared["default-weights"].difference == pytest.approx(-0.05, abs=1e-12)
     assert not front.student("alone").is_distilled
+
+
+def test_findings_compare_undistilled_baseline_by_first_cost_of_objectives() -> None:
+    plain = record(
+        "b0", 0.24, 1e6, 1e9, role="baseline", baseline="undistilled", params={"distillation.logits.weight": 0.0}
+    )
+    params = {"distillation.logits.weight": 2.0}
+    same = record("same", 0.27, 1e6, 1e9, params=params)
+    larger = record("larger", 0.21, 2e6, 9e8, params=params)
+    study = [plain, same, larger]
+    (finding,) = find(find_front(records(study, TEACHER)))
+    assert (finding.kind, finding.students) == ("no gain", ("b0", "same"))
+    # With fewer FLOPs than the baseline, the student with more parameters is its rival.
+    assert find(find_front(records(study, TEACHER, objectives=("mr2_reasonable", "flops")))) == ()
 
 
 def test_baseline_without_distilled_student_of_same_size() -> None:

@@ -44,6 +44,9 @@ def test_report_is_written_and_front_printed(study: str, tmp_path: Path, capsys:
     printed = capsys.readouterr().out
     assert "1     00001    30.0" in printed
     assert "4 trials and baselines: 1 failed, 3 finished" in printed
+    # 00001 is 10 points above the teacher.
+    for text in (printed, summary["headline"], (folder / "report.html").read_text(), (folder / "front.md").read_text()):
+        assert "00001 may be shipped" in text
     for name in FILES:
         assert str(Path("reports/demo") / name) in printed
 
@@ -81,7 +84,7 @@ def test_report_follows_objectives_of_study(
     # The other trial has the same costs and higher miss rates.
     assert [student["trial_id"] for student in summary["front"]] == ["t0"]
     printed = capsys.readouterr().out
-    assert "Ship t0" in printed
+    assert "Nothing here is ready to ship: the best student, t0," in printed  # 20 points above the teacher
     assert "miss rate (all) %" in printed
     assert "three-objective" not in (folder / "report.html").read_text()
 
@@ -139,7 +142,10 @@ def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_markdown_prints_only_table(study: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert pareto.main(["--study", study, "--markdown", "--out", "elsewhere"]) == 0
     printed = capsys.readouterr().out
-    assert printed == Path("elsewhere/front.md").read_text()
+    written = Path("elsewhere/front.md").read_text()
+    assert written.endswith(f"\n\n{printed}")
+    # Above the table: the headline, as one paragraph.
+    assert written.startswith("00001 may be shipped")
     assert all(line.startswith("| ") for line in printed.splitlines())
 
 

@@ -13,6 +13,6 @@ def test_results_count_trials_by_status() -> None:
     ]
     results = compute_results(records(trials, TEACHER))
     assert results.count_by_status == {"stopped": 1, "incomplete": 1, "finished": 1}
-    assert results.recommendation == Recommendation("good", "only")
+    assert results.recommendation == Recommendation("good", "only", "with loss")
     assert results.baselines == ()
     assert results.importances.values == {}

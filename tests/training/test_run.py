@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import shutil
@@ -13,16 +14,17 @@ from pycocotools.coco import COCO
 from rich.console import Console
 
 from hkd.coco.parsing.errors import AnnotationError
-from hkd.config import DataConfig, StudentConfig, SyntheticConfig, TrainingConfig, TrialConfig
+from hkd.config import DataConfig, StudentConfig, SyntheticConfig, TeacherConfig, TrainingConfig, TrialConfig
 from hkd.config_files.parsing import load_config
 from hkd.config_files.problems import ConfigError
 from hkd.evaluation.evaluator import evaluate_files
 from hkd.models.weight_formats.errors import CheckpointError
-from hkd.models.weights import load_detector
+from hkd.models.weights import load_detector, save_detector
 from hkd.training import run
 from hkd.training.run import TrainingFolderError, train_into_folder
+from hkd.training.teacher import PreparedTeacher, prepare_teacher
 from tests.process_configuration import TrainerBuiltError, record_configuration
-from tests.training.tiny import HEIGHT, STUDENT, WIDTH
+from tests.training.tiny import HEIGHT, STUDENT, TEACHER_SHAPE, WIDTH, build
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +201,42 @@ def test_refused_inputs_leave_no_files(config: TrialConfig, tmp_path: Path) -> N
     with pytest.raises(CheckpointError, match="missing.safetensors"):
         train_into_folder(without_teacher, tmp_path, console=silent())
     assert set(contents(tmp_path)) <= {".lock"}
+
+
+@pytest.fixture
+def distilled(config: TrialConfig, tmp_path: Path) -> TrialConfig:
+    """A training under a teacher from a file."""
+    path = tmp_path / "a_teacher.safetensors"
+    save_detector(path, build(TEACHER_SHAPE, 1), TEACHER_SHAPE, image_height=HEIGHT, image_width=WIDTH)
+    teacher = TeacherConfig.model_validate({**TEACHER_SHAPE.model_dump(), "checkpoint": path})
+    return config.model_copy(update={"teacher": teacher})
+
+
+def printed(config: TrialConfig, out: Path) -> list[str]:
+    console = silent()
+    train_into_folder(config, out, console=console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(("of_teacher", "warned"), [(1.5, "Train the teacher longer"), (0.0, None)])
+def test_student_that_passes_its_teacher_is_warned_about_once(
+    distilled: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_teacher: float, warned: str | None
+) -> None:
+    def prepare(*arguments: Any) -> PreparedTeacher:
+        # 1.5 is above the miss rate of any student.
+        return dataclasses.replace(prepare_teacher(*arguments), metrics={"mr2_all": of_teacher})
+
+    monkeypatch.setattr(run, "prepare_teacher", prepare)
+    lines = printed(distilled, tmp_path / "out")
+    warnings = [line for line in lines if "holds it back" in line]
+    assert len(warnings) == (warned is not None)
+    if warned is not None:
+        assert warned in warnings[0]
+        # After the first evaluation of the two.
+        assert [line.split(":")[0] for line in lines[lines.index(warnings[0]) - 1 :]] == [
+            *("epoch 1/2", "warning", "epoch 2/2"),
+        ]
 
 
 def test_process_is_configured_before_training(

@@ -10,7 +10,7 @@ import torch
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import save_detector
 from hkd.training import teacher_files
-from hkd.training.teacher_files import check_teacher_files, weakness
+from hkd.training.teacher_files import check_teacher_files
 from tests.training.tiny import TEACHER_SHAPE, build, trial_config
 
 
@@ -59,20 +59,3 @@ def test_advice_on_input_size_of_torchvision(scenes_dir: Path, tmp_path: Path, m
     (note,) = check_teacher_files(small)
     assert "800 pixels on the shorter side" in note
     assert "192 and 1088" in note
-
-
-@pytest.mark.parametrize(
-    ("metrics", "warned"),
-    [
-        ({"mr2_reasonable": 0.9, "mr2_all": 0.5}, "mr2_reasonable 90.0 %"),
-        ({"mr2_reasonable": 0.89, "mr2_all": 1.0}, None),
-        ({"mr2_all": 1.0}, "mr2_all 100.0 %"),  # no image has a reasonable box
-        ({"ap": 0.0}, None),
-        ({"mr2_reasonable": float("nan")}, None),
-    ],
-)
-def test_teacher_that_misses_nearly_everyone_is_warned_about(metrics: dict[str, float], warned: str | None) -> None:
-    warning = weakness(metrics)
-    assert (warning is None) == (warned is None)
-    if warned is not None and warning is not None:
-        assert warned in warning

@@ -88,6 +88,20 @@ def test_student_to_ship_is_highlighted_and_numbers_are_aligned() -> None:
     assert row.endswith("<td>name=y</td>")
 
 
+def test_page_of_study_without_student_near_its_teacher() -> None:
+    teacher = record("teacher", 0.05, 6e6, 10e9, role="teacher")
+    parsed, html = render(records(study_with().trials, teacher))
+    text = " ".join(parsed.text)
+    assert "Nothing here is ready to ship: the best student, t1," in text
+    assert "training.total_epochs" in text
+    assert "Ship t1" not in text
+    assert "one to ship" not in text
+    assert "the best student is highlighted" in text
+    # The rule's limits, from hkd.findings.
+    assert "up to 15 points" in text
+    assert '<tr class="marked"><td>1</td><td>t1</td>' in html
+
+
 def test_page_of_study_with_single_trial() -> None:
     parsed, _ = render(records([record("only", 0.3, 1e6, 1e9)]))
     text = " ".join(parsed.text)
@@ -120,7 +134,7 @@ def test_page_without_costs_has_no_figures() -> None:
     text = " ".join(parsed.text)
     assert parsed.addresses == []
     assert "no knee" in text
-    assert "Ship t at a miss rate of 30.0 %" in text
+    assert "t may be shipped if its loss is acceptable, at a miss rate of 30.0 %" in text
 
 
 def test_page_of_redacted_store_asks_for_credentials() -> None:

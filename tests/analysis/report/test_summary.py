@@ -26,7 +26,14 @@ def test_summary_is_json_with_all_results() -> None:
     assert read["schema_version"] == 1
     assert [student["trial_id"] for student in read["front"]] == ["t1", "t0"]
     assert read["front"][0]["settings"] == {"a.name": "y"}
-    assert read["recommendation"] == {"trial_id": "t1", "reason": "lowest miss rate", "is_determined": True}
+    assert "up to 5 points" in read["recommendation"].pop("readiness_rule")
+    assert read["recommendation"] == {
+        "trial_id": "t1",
+        "reason": "lowest miss rate",
+        "readiness": "near",
+        "is_determined": True,
+    }
+    assert read["findings"] == []
     assert read["teacher"]["num_params"] == 6_000_000
     assert read["knee"]["params"] is None
     assert read["hypervolume"]["fronts"][0]["reference_point"] == {"mr2_reasonable": 1.0, "num_params": 6e6}
@@ -35,6 +42,14 @@ def test_summary_is_json_with_all_results() -> None:
     assert read["not_counted"] == [{"trial_id": "f0", "status": "failed", "because": "failed after 25 % of its epochs"}]
     assert read["count_by_status"] == {"failed": 1, "finished": 3}
     assert re.fullmatch(r"\d+\.\d+.*", read["versions"]["mlflow"])
+
+
+def test_findings_are_in_summary() -> None:
+    teacher = record("teacher", 0.26, 6e6, 10e9, role="teacher")
+    study = records(STUDY.trials, teacher)
+    (finding,) = json.loads(json.dumps(summary(study, compute_results(study))))["findings"]
+    assert list(finding) == ["kind", "sentence", "remedy", "students"]
+    assert (finding["kind"], finding["students"]) == ("teacher passed", ["t1"])
 
 
 def test_equal_records_give_equal_summaries() -> None:
@@ -47,8 +62,18 @@ def test_equal_records_give_equal_summaries() -> None:
 def test_keys_of_default_objectives() -> None:
     read = summary(STUDY, compute_results(STUDY))
     assert list(read) == [
-        *("schema_version", "study", "tracking_uri", "objectives", "headline", "recommendation", "teacher", "front"),
-        *("params_front", "flops_front", "knee", "hypervolume", "baselines", "importances", "count_by_status"),
+        *("schema_version", "study", "tracking_uri", "objectives", "headline", "recommendation", "findings"),
+        *(
+            "teacher",
+            "front",
+            "params_front",
+            "flops_front",
+            "knee",
+            "hypervolume",
+            "baselines",
+            "importances",
+            "count_by_status",
+        ),
         *("not_counted", "notes", "versions"),
     ]
     assert read["objectives"] == ["mr2_reasonable", "num_params", "flops"]

@@ -75,6 +75,20 @@ def test_ended_trials_are_counted_and_remaining_time_is_estimated(monkeypatch: p
     assert last == ("trials: 2 of 4 ended; lowest MR^-2 reasonable 25.0 %; epochs of trial-002 4/5; about 3 min left")
 
 
+def test_warning_follows_end_of_trial() -> None:
+    display, out = plain_display()
+    board = TrialBoard(
+        display,
+        objectives=OBJECTIVES,
+        total=1,
+        ended=[],
+        epochs_per_trial=5,
+        warning_at_end=lambda trial: f"{trial.trial_id} is odd",
+    )
+    board.end(FINISHED)
+    assert out.getvalue().splitlines()[-1].strip() == "Warning: trial-001 is odd"
+
+
 def test_progress_without_terminal_is_printed_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
     monkeypatch.setattr("sweeps.console.display.time.monotonic", lambda: clock[0])
