@@ -104,7 +104,7 @@ def _report(study: str, tracking_uri: str, out: Path, *, markdown: bool) -> None
     from analysis import plots
     from analysis.records.reader import read_study
     from analysis.report import page, sentences, tables
-    from analysis.report.cells import markdown_cell
+    from analysis.report.markdown import render_markdown
     from analysis.report.summary import summary
     from analysis.results import compute_results
     from hkd.files import write_all_atomically
@@ -112,25 +112,23 @@ def _report(study: str, tracking_uri: str, out: Path, *, markdown: bool) -> None
     records = read_study(study, tracking_uri)
     results = compute_results(records)
     pictures = {pair.key: plots.draw_front(results, pair) for pair in results.front.pairs}
-    front_in_markdown = tables.front_table(results).as_markdown()
-    findings = (sentences.headline(results), *sentences.advice(results))
     contents: dict[str, str | bytes] = {
         "report.html": page.render_html(records, results, pictures),
         **{f"front_{key}.png": picture for key, picture in pictures.items()},
-        "front.md": "\n\n".join(map(markdown_cell, findings)) + f"\n\n{front_in_markdown}\n",
+        "front.md": render_markdown(results),
         "trials.csv": tables.trials_table(records, results).to_csv(index=False),
         # JSON has neither NaN nor infinity, and records have only finite numbers.
         "summary.json": json.dumps(summary(records, results), indent=2, allow_nan=False) + "\n",
     }
     write_all_atomically({out / name: content for name, content in contents.items()})
     if markdown:
-        print_lines(front_in_markdown)
+        print_lines(tables.front_table(results).as_markdown())
         return
     print_line(f"Study {records.study}: {sentences.counts(results)}.")
     for note in records.notes:
         print_line(f"Note: {note}")
     print_lines(f"\n{tables.front_table(results, with_settings=False).as_text()}\n")
-    for sentence in findings:
+    for sentence in (sentences.headline(results), *sentences.advice(results)):
         print_line(sentence)
     print_lines("")
     for name in contents:

@@ -92,7 +92,7 @@ def passed_by_student(teacher: Mapping[str, float], student: Mapping[str, float]
     metric = compared_miss_rate(teacher)
     if metric is None or metric not in student:
         return None
-    measured = Measured("The student", student[metric], cost=None, is_distilled=True)
+    measured = Measured("the student", student[metric], cost=None, is_distilled=True)
     return teacher_passed(metric, [measured], teacher[metric])
 
 
@@ -119,13 +119,12 @@ def teacher_passed(metric: str, students: Sequence[Measured], teacher: float) ->
     numbers = f"({_name(metric)} {_percent(best.miss_rate)}; teacher: {_percent(teacher)})"
     names = tuple(each.name for each in passing)
     if best.is_distilled:
-        sentence = f"{who} misses fewer people than its teacher {numbers}: the teacher holds it back."
+        sentence = f"The teacher holds students back: {who} misses fewer people than it {numbers}."
         return Finding("teacher passed", sentence, "Train the teacher longer, or use a better one.", names)
     return Finding(
         "teacher passed",
-        f"{who}, trained without distillation, misses fewer people than the teacher {numbers}: such a teacher holds "
-        "students back.",
-        "Train it longer, or check that its settings are those of its weights.",
+        f"The teacher may hold students back: {who}, trained without distillation, misses fewer people {numbers}.",
+        "Train the teacher longer, or check that its settings are those of its weights.",
         names,
     )
 

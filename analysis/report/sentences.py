@@ -23,7 +23,7 @@ def headline(results: StudyResults) -> str:
         )
     verdict = {
         "near": f"Ship {label(student)}",
-        "with loss": f"{label(student)} may be shipped if its loss is acceptable",
+        "with loss": f"Ship {label(student)} if its loss is acceptable",
         "no teacher": f"The choice is {label(student)}, without a teacher to compare it with",
     }
     costs = f": {_costs(front, student)}" if front.costs else ""

@@ -46,7 +46,7 @@ def test_report_is_written_and_front_printed(study: str, tmp_path: Path, capsys:
     assert "4 trials and baselines: 1 failed, 3 finished" in printed
     # 00001 is 10 points above the teacher.
     for text in (printed, summary["headline"], (folder / "report.html").read_text(), (folder / "front.md").read_text()):
-        assert "00001 may be shipped" in text
+        assert "Ship 00001 if its loss is acceptable" in text
     for name in FILES:
         assert str(Path("reports/demo") / name) in printed
 
@@ -145,7 +145,7 @@ def test_markdown_prints_only_table(study: str, capsys: pytest.CaptureFixture[st
     written = Path("elsewhere/front.md").read_text()
     assert written.endswith(f"\n\n{printed}")
     # Above the table: the headline, as one paragraph.
-    assert written.startswith("00001 may be shipped")
+    assert written.startswith("Ship 00001 if")
     assert all(line.startswith("| ") for line in printed.splitlines())
 
 

@@ -15,6 +15,7 @@ from analysis import plots
 from analysis.records.study_records import ParameterValue, StudyRecords
 from analysis.report import page, sentences, tables
 from analysis.report.cells import markdown_cell, spreadsheet_cell
+from analysis.report.markdown import render_markdown
 from analysis.report.summary import summary
 from analysis.results import compute_results
 from hkd.terminal_text import printable
@@ -90,6 +91,26 @@ def test_markdown_table_shows_the_text(text: str) -> None:
     # GitHub makes links of addresses without brackets, which this parser does not.
     assert not any(start in table.as_markdown() for start in ("http://", "https://", "www."))
     assert is_harmless_on_terminal(table.as_markdown())
+
+
+@EACH_TEXT
+def test_markdown_file_shows_the_text_in_its_sentences(text: str) -> None:
+    # The best trial, which the headline names, and an undistilled baseline that passes the teacher.
+    params = {"distillation.logits.weight": 0.0}
+    alone = record(f"b{text}", 0.1, 1e6, 1e9, role="baseline", baseline="undistilled", params=params)
+    rival = record(f"r{text}", 0.11, 1e6, 1e9, params={"distillation.logits.weight": 1.0})
+    study = records([alone, rival], TEACHER, study=text)
+    written = render_markdown(compute_results(study))
+    tokens = MarkdownIt("commonmark").enable("table").enable("strikethrough").parse(written)
+    blocks = {token.type for token in tokens if token.type.endswith("_open") and token.level == 0}
+    assert blocks == {"paragraph_open", "table_open"}
+    inline = [token for token in tokens if token.type == "inline" and token.level == 1]
+    shown = ["".join(child.content for child in token.children or []) for token in inline]
+    results = compute_results(study)
+    assert shown == [printable(each) for each in (sentences.headline(results), *sentences.advice(results))]
+    assert len(shown) == 4
+    assert not any(start in written for start in ("http://", "https://", "www."))
+    assert is_harmless_on_terminal(written)
 
 
 @EACH_TEXT

@@ -134,7 +134,7 @@ def test_page_without_costs_has_no_figures() -> None:
     text = " ".join(parsed.text)
     assert parsed.addresses == []
     assert "no knee" in text
-    assert "t may be shipped if its loss is acceptable, at a miss rate of 30.0 %" in text
+    assert "Ship t if its loss is acceptable, at a miss rate of 30.0 %" in text
 
 
 def test_page_of_redacted_store_asks_for_credentials() -> None:

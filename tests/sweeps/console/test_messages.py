@@ -132,7 +132,7 @@ def test_results_have_counts_front_and_next_commands(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("of_teacher", "facts"),
     [
-        (0.51, ["baseline-undistilled", "51.0 %", "holds it back", "Train the teacher longer"]),
+        (0.51, ["baseline-undistilled", "51.0 %", "holds students back", "Train the teacher longer"]),
         (0.5, []),
         (0.34, ["Nothing here is ready to ship", "baseline-undistilled", "16.0 points", "training.total_epochs"]),
         (0.95, ["Nothing here is ready to ship", "nearly everyone"]),

@@ -1,0 +1,13 @@
+"""The results of a study in Markdown."""
+
+from __future__ import annotations
+
+from analysis.report import sentences, tables
+from analysis.report.cells import markdown_cell
+from analysis.results import StudyResults
+
+
+def render_markdown(results: StudyResults) -> str:
+    """Headline, findings with what to do, and the table of the front; names are shown as they are."""
+    paragraphs = [sentences.headline(results), *sentences.advice(results)]
+    return "\n\n".join([*map(markdown_cell, paragraphs), tables.front_table(results).as_markdown()]) + "\n"
