@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from benchmarks import distillation_gain
 from benchmarks.step import contenders
 from benchmarks.step.contenders import BASELINE_FP32, BASELINE_SAMPLED, OURS, prepare_process
-from tests.process_configuration import TrainerBuiltError, record_configuration
-from tests.sweeps.tiny import tiny_trial
-
-
-def test_training_of_distillation_gain_is_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    configured = record_configuration(monkeypatch, distillation_gain)
-    raw = tiny_trial(tmp_path / "cache")
-    raw["training"]["device"] = "cpu"
-    with pytest.raises(TrainerBuiltError):
-        distillation_gain._train(raw, "alone", 0, 3, Path("teachers/key/teacher.safetensors"), tmp_path)
-    assert configured == [("cpu", 3)]
 
 
 @pytest.mark.parametrize(("name", "expected"), [(OURS, 1), (BASELINE_SAMPLED, 1), (BASELINE_FP32, 0)])
