@@ -11,7 +11,8 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from hkd.config import Epochs, Section, Seed, SyntheticConfig, TrainingConfig, TrialConfig
+from hkd.config import SyntheticConfig, TrainingConfig, TrialConfig
+from hkd.config.section import Epochs, Section, Seed
 from hkd.config_files.parsing import apply_overrides, parse_config, parse_override
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import load_yaml
