@@ -1,0 +1,1 @@
+"""What distillation gains on a data set's photographs: see ``python -m benchmarks.photographs --help``."""
