@@ -34,6 +34,21 @@ PEAK_MEMORY_BYTES: Final = "peak_memory_bytes"
 UTILISATION: Final = "utilisation"
 """Share of time in [0, 1] in which the training's CPU threads computed, or in which its GPU did for any process."""
 
+LABELS_OBJECT_SCORE: Final = "pseudo_labels_object_score"
+"""Lowest score of the teacher's detections that count as people on unlabelled images."""
+LABELS_IGNORED_SCORE: Final = "pseudo_labels_ignored_score"
+"""Lowest score of those that are ignore regions."""
+LABELS_PRECISION: Final = "pseudo_labels_precision"
+"""Share of people among detections that count as people, on the validation images."""
+LABELS_RECALL: Final = "pseudo_labels_recall"
+"""Share of people whom these find, on the validation images."""
+LABELS_IMAGES: Final = "pseudo_labels_images"
+"""Number of unlabelled images."""
+LABELS_PEOPLE: Final = "pseudo_labels_people"
+LABELS_IGNORED: Final = "pseudo_labels_ignored"
+LABELS_EMPTY_IMAGES: Final = "pseudo_labels_empty_images"
+"""Number of unlabelled images with neither people nor ignore regions."""
+
 MISS_RATES: Final[tuple[MissRateName, ...]] = get_args(MissRateName)
 """Objectives that a training measures."""
 COSTS: Final[tuple[CostName, ...]] = get_args(CostName)

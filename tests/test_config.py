@@ -210,3 +210,31 @@ def test_weights_are_not_selected_without_teacher() -> None:
     # Bottlenecks have other channels than basic blocks: widths of backbones do not matter then.
     student = {"init_from": "teacher", "width_multiplier": 1.5}
     assert TrialConfig.model_validate({"student": student, "teacher": {"backbone": "resnet50"}}).uses_teacher
+
+
+def test_unlabelled_images_need_a_teacher_and_both_kinds_in_each_batch() -> None:
+    def trial(fraction: float = 0.5, batch_size: int = 8, **changes: object) -> TrialConfig:
+        data = {"unlabelled_images": "footage", "unlabelled_fraction": fraction}
+        return TrialConfig.model_validate({"data": data, "training": {"batch_size": batch_size}, **changes})
+
+    alone = {name: {"weight": 0} for name in ("pyramid", "region", "embedding", "logits")}
+    assert trial(distillation=alone).uses_teacher
+    assert not trial(distillation=alone).is_distilled
+    assert not TrialConfig.model_validate({"distillation": alone}).uses_teacher
+    for changes, facts in (
+        ({"teacher": None}, r"data\.unlabelled_images is set, but teacher is null"),
+        ({"batch_size": 1}, r"unlabelled_fraction 0\.5 of training\.batch_size 1 leaves no unlabelled image"),
+        ({"fraction": 0.05}, r"unlabelled_fraction 0\.05 of training\.batch_size 8 leaves no unlabelled image"),
+        ({"fraction": 0.95}, r"unlabelled_fraction 0\.95 of training\.batch_size 8 leaves no labelled image"),
+        ({"fraction": 1.0}, "less than 1"),
+    ):
+        with pytest.raises(ValidationError, match=facts):
+            trial(**changes)  # type: ignore[arg-type]
+    # Without such images, the fraction does not matter.
+    TrialConfig.model_validate({"data": {"unlabelled_fraction": 0.01}, "teacher": None})
+
+
+def test_scores_of_unlabelled_images_are_in_order() -> None:
+    with pytest.raises(ValidationError, match=r"unlabelled_ignored_score \(0\.8\).*unlabelled_object_score \(0\.7\)"):
+        DataConfig(unlabelled_object_score=0.7, unlabelled_ignored_score=0.8)
+    assert DataConfig(unlabelled_object_score=0.7, unlabelled_ignored_score=0.7).unlabelled_images is None

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from hkd.coco.boxes import AnnotatedBoxes, BoolArray, FloatArray, IntArray
+from hkd.coco.boxes import AnnotatedBoxes, BoolArray, FloatArray, IntArray, no_boxes
 from hkd.coco.categories import PEDESTRIAN_ID, CategoryNames
 from hkd.coco.documents import DocumentColumns
 from hkd.coco.ground_truth import GroundTruth, sorted_ground_truth
@@ -105,6 +105,25 @@ class Annotations:
         """32 hex digits that change with any image record or box, but not with the location of the files."""
         images = [(image.image_id, image.file_name, image.height, image.width) for image in self.images]
         return hashlib.sha256(json.dumps([images, self.coco_records()]).encode()).hexdigest()[:32]
+
+
+def without_boxes(
+    images: Sequence[ImageRecord], image_root: Path, path: Path | None = None, notes: tuple[Note, ...] = ()
+) -> Annotations:
+    """Images as a data set without annotations.
+
+    Args:
+        path: named in messages on the images.
+    """
+    return Annotations(
+        path=path,
+        image_root=image_root,
+        images=tuple(images),
+        image_index=np.zeros(0, dtype=np.int64),
+        boxes_xywh=np.zeros((0, 4)),
+        annotated=no_boxes(),
+        notes=notes,
+    )
 
 
 def read_annotations(

@@ -7,7 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hkd.config.section import Fraction, InputSide, ScaleFactor, SceneSide, Section, Seed
+from hkd.config.section import Fraction, InputSide, OpenFraction, ScaleFactor, SceneSide, Section, Seed
+
+Score = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class SyntheticConfig(Section):
@@ -75,12 +77,35 @@ class DataConfig(Section):
     """Ground-truth boxes per image (G); a data set that exceeds it is an error, which states the number needed."""
     max_megapixels: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] = 100.0
     """Largest number of pixels of an image file, in millions; as RGB, an image takes 3 MB of memory per megapixel."""
+    unlabelled_images: Path | None = None
+    """Folder of images without annotations, such as frames of videos, at any depth: the teacher labels them, and
+    students train on them beside the training images. null: none."""
+    unlabelled_fraction: OpenFraction = 0.5
+    """Share of the unlabelled images in each batch, rounded to whole images, at least one of each kind."""
+    unlabelled_object_score: Score | None = None
+    """The teacher's detections on unlabelled images count as people from this score on; null: chosen on the validation
+    images."""
+    unlabelled_ignored_score: Score | None = None
+    """Its detections from this score up to the one above are ignore regions, others are not used; null: chosen on the
+    validation images."""
     cache_dir: Path = Path("data/cache")
     """Folder of decoded images and generated scenes, shared by all trials of a node."""
     augmentation: AugmentationConfig = AugmentationConfig()
+
+    @model_validator(mode="after")
+    def _scores_in_order(self) -> Self:
+        lower, upper = self.unlabelled_ignored_score, self.unlabelled_object_score
+        if lower is not None and upper is not None and lower > upper:
+            raise ValueError(f"unlabelled_ignored_score ({lower}) must not be above unlabelled_object_score ({upper})")
+        return self
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:
         if (self.train_annotations is None) != (self.validation_annotations is None):
             raise ValueError("set both train_annotations and validation_annotations, or neither (generated scenes)")
         return self
+
+
+def unlabelled_per_batch(batch_size: int, fraction: float) -> int:
+    """Unlabelled images in each batch."""
+    return round(batch_size * fraction)

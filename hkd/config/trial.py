@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from hkd.config.data import DataConfig
+from hkd.config.data import DataConfig, unlabelled_per_batch
 from hkd.config.detector import SELECTED_FROM_TEACHER, StudentConfig
 from hkd.config.distillation import DistillationConfig
 from hkd.config.section import Section
@@ -32,8 +32,28 @@ class TrialConfig(Section):
 
     @property
     def uses_teacher(self) -> bool:
-        """Whether the training needs the teacher's weights: to distil them, or to select first weights from them."""
-        return self.is_distilled or self.student.init_from == SELECTED_FROM_TEACHER
+        """Whether the training needs the teacher: to distil it, to select first weights from it, or to label images."""
+        selects = self.student.init_from == SELECTED_FROM_TEACHER
+        return self.is_distilled or selects or self.data.unlabelled_images is not None
+
+    @model_validator(mode="after")
+    def _usable_unlabelled_images(self) -> Self:
+        if self.data.unlabelled_images is None:
+            return self
+        if self.teacher is None:
+            raise ValueError(
+                "data.unlabelled_images is set, but teacher is null, so that nothing labels them; configure a teacher, "
+                "or set data.unlabelled_images to null"
+            )
+        size, fraction = self.training.batch_size, self.data.unlabelled_fraction
+        unlabelled = unlabelled_per_batch(size, fraction)
+        if not 0 < unlabelled < size:
+            kind = "unlabelled" if unlabelled == 0 else "labelled"
+            raise ValueError(
+                f"data.unlabelled_fraction {fraction:g} of training.batch_size {size} leaves no {kind} image in a "
+                "batch; choose a larger batch, or a fraction nearer to 0.5"
+            )
+        return self
 
     @model_validator(mode="after")
     def _teacher_to_select_from(self) -> Self:

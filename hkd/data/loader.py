@@ -1,14 +1,18 @@
 """Batches for training and evaluation, from a store.
 
-An epoch is a pure function of (seed, epoch): a resumed training gets the same batches as an uninterrupted one. Nothing
-is prefetched: gathering a batch from the mapped store takes a fraction of a millisecond, and its augmentation runs on
-the training's own device, where a prefetching thread would compete with it.
+An epoch is a pure function of (seed, epoch): a resumed training gets the same batches as an uninterrupted one. Batches
+may mix two sets of images. Each is then drawn from its own permutations, one after the other across epochs: no image is
+repeated before all of its set were drawn.
+
+Nothing is prefetched: gathering a batch from the mapped store takes a fraction of a millisecond, and its augmentation
+runs on the training's own device, where a prefetching thread would compete with it.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +21,13 @@ from torch import Tensor
 
 from hkd.coco.annotations import Annotations
 from hkd.coco.parsing.errors import AnnotationError
+from hkd.config.data import unlabelled_per_batch
 from hkd.data.store import ImageStore
 from hkd.data.transforms import MINIMUM_SIDE, augment, to_float
 from hkd.structures import Batch, Targets
+
+# Parts of the seeds of two sets; above 2**31, as no seed, epoch or step is: the seeds of augmentation differ.
+_FIRST_OF_TWO, _SECOND_OF_TWO = 2**31 + 1, 2**31 + 2
 
 
 def pack_targets(annotations: Annotations, store: ImageStore, max_objects: int) -> Targets:
@@ -60,8 +68,49 @@ def pack_targets(annotations: Annotations, store: ImageStore, max_objects: int) 
     return Targets(torch.from_numpy(boxes), torch.from_numpy(valid), torch.from_numpy(ignored))
 
 
+@dataclass(frozen=True)
+class MixedIn:
+    """A second set of images, of which each batch has a fixed number, behind those of the first set."""
+
+    store: ImageStore
+    annotations: Annotations
+    """Their boxes, in the same order."""
+    fraction: float
+    """Of each batch, in (0, 1)."""
+
+
+class _ImageSet:
+    """Images in a store, and their targets on the device."""
+
+    def __init__(
+        self, store: ImageStore, annotations: Annotations, max_objects: int, seed: list[int], device: torch.device
+    ) -> None:
+        self.store = store
+        packed = pack_targets(annotations, store, max_objects)
+        self.targets = Targets(*(part.to(device) for part in (packed.boxes_xyxy, packed.valid, packed.ignore)))
+        self.valid_sizes = torch.from_numpy(store.valid_sizes.astype(np.float32)).to(device)
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self.store.image_ids)
+
+    def permutation(self, number: int) -> npt.NDArray[np.int64]:
+        """The ``number``-th order of all images."""
+        order: npt.NDArray[np.int64] = np.random.default_rng([*self._seed, number]).permutation(len(self))
+        return order
+
+    def drawn(self, first: int, count: int) -> npt.NDArray[np.int64]:
+        """``count`` images from the ``first`` on of all permutations, one after the other."""
+        numbers = range(first // len(self), (first + count - 1) // len(self) + 1)
+        orders = np.concatenate([np.zeros(0, dtype=np.int64), *map(self.permutation, numbers)])
+        start = first % len(self)
+        return orders[start : start + count]
+
+
 class BatchLoader:
     """Shuffled, augmented batches of one size; images that do not fill a batch are left out of the epoch.
+
+    With a second set, an epoch has as many steps as the images of both fill batches.
 
     Args:
         store: the images.
@@ -71,6 +120,7 @@ class BatchLoader:
         seed: of the order and of all augmentation.
         device: device of the batches.
         augmentation: arguments of :func:`hkd.data.transforms.augment`; None leaves images as they are.
+        mixed_in: a second set of images; None: batches are of the first set alone.
 
     Raises:
         AnnotationError: if an image holds more than ``max_objects`` boxes.
@@ -86,37 +136,63 @@ class BatchLoader:
         seed: int,
         device: torch.device | str,
         augmentation: Mapping[str, float] | None,
+        mixed_in: MixedIn | None = None,
     ) -> None:
-        self._store = store
         self._batch_size = batch_size
         self._seed = seed
         self._device = torch.device(device)
         self._augmentation = augmentation
-        packed = pack_targets(annotations, store, max_objects)
-        self._targets = Targets(*(part.to(self._device) for part in (packed.boxes_xyxy, packed.valid, packed.ignore)))
-        self._valid_sizes = torch.from_numpy(store.valid_sizes.astype(np.float32)).to(self._device)
-        self.steps_per_epoch = max(1, len(store.image_ids) // batch_size)
+        self._images = _ImageSet(store, annotations, max_objects, [seed], self._device)
+        self._mixed_in: _ImageSet | None = None
+        self._fraction = 0.0
+        if mixed_in is not None:
+            self._images = _ImageSet(store, annotations, max_objects, [seed, _FIRST_OF_TWO], self._device)
+            self._mixed_in = _ImageSet(
+                mixed_in.store, mixed_in.annotations, max_objects, [seed, _SECOND_OF_TWO], self._device
+            )
+            self._fraction = mixed_in.fraction
+        self._set_batch_size(batch_size)
 
     def with_batch_size(self, batch_size: int) -> BatchLoader:
         """A loader of the same images, which are shared, with another batch size."""
         other = copy.copy(self)
-        other._batch_size = batch_size
-        other.steps_per_epoch = max(1, len(self._store.image_ids) // batch_size)
+        other._set_batch_size(batch_size)
         return other
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch: a pure function of the seed and the epoch."""
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._store.image_ids))
-        order = np.resize(order, self.steps_per_epoch * self._batch_size)
-        for step in range(self.steps_per_epoch):
-            yield self._batch(order[step * self._batch_size : (step + 1) * self._batch_size], epoch, step)
+        steps, mixed = self.steps_per_epoch, self._num_mixed_in
+        own = self._batch_size - mixed
+        if self._mixed_in is None:
+            order = np.resize(self._images.permutation(epoch), steps * own)
+            others = order[:0]
+        else:
+            order = self._images.drawn(epoch * steps * own, steps * own)
+            others = self._mixed_in.drawn(epoch * steps * mixed, steps * mixed)
+        for step in range(steps):
+            chosen = order[step * own : (step + 1) * own]
+            yield self._batch(chosen, others[step * mixed : (step + 1) * mixed], epoch, step)
 
-    def _batch(self, indices: npt.NDArray[np.int64], epoch: int, step: int) -> Batch:
-        positions = _to_device(torch.from_numpy(indices), self._device)
-        images = _to_device(torch.from_numpy(np.asarray(self._store.images[indices])), self._device)
-        sizes = self._valid_sizes[positions]
-        stored = self._targets
-        targets = Targets(stored.boxes_xyxy[positions], stored.valid[positions], stored.ignore[positions])
+    def _set_batch_size(self, batch_size: int) -> None:
+        num_images = len(self._images)
+        self._batch_size = batch_size
+        self._num_mixed_in = 0
+        if self._mixed_in is not None:
+            num_images += len(self._mixed_in)
+            # A batch of one, which is only tried to measure memory, has no image of the second set.
+            self._num_mixed_in = min(max(1, unlabelled_per_batch(batch_size, self._fraction)), batch_size - 1)
+        self.steps_per_epoch = max(1, num_images // batch_size)
+
+    def _batch(self, own: npt.NDArray[np.int64], others: npt.NDArray[np.int64], epoch: int, step: int) -> Batch:
+        images, sizes, targets = self._gathered(self._images, own)
+        if self._mixed_in is not None and len(others):
+            more_images, more_sizes, more = self._gathered(self._mixed_in, others)
+            images, sizes = torch.cat([images, more_images]), torch.cat([sizes, more_sizes])
+            targets = Targets(
+                torch.cat([targets.boxes_xyxy, more.boxes_xyxy]),
+                torch.cat([targets.valid, more.valid]),
+                torch.cat([targets.ignore, more.ignore]),
+            )
         if self._augmentation is None:
             return Batch(to_float(images), sizes, targets)
         # step + 1: NumPy treats [seed, epoch] and [seed, epoch, 0] as the same seed, which the order uses.
@@ -124,6 +200,13 @@ class BatchLoader:
         generator = torch.Generator().manual_seed(int(seed >> np.uint64(1)))
         changed, sizes, targets = augment(images, sizes, targets, generator, **self._augmentation)
         return Batch(changed, sizes, targets)
+
+    def _gathered(self, images: _ImageSet, indices: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Targets]:
+        positions = _to_device(torch.from_numpy(indices), self._device)
+        pixels = _to_device(torch.from_numpy(np.asarray(images.store.images[indices])), self._device)
+        stored = images.targets
+        targets = Targets(stored.boxes_xyxy[positions], stored.valid[positions], stored.ignore[positions])
+        return pixels, images.valid_sizes[positions], targets
 
 
 def evaluation_batches(

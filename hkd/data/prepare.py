@@ -17,6 +17,7 @@ from hkd.config_files.parsing import config_hash
 from hkd.data.loader import pack_targets
 from hkd.data.sources import synthetic
 from hkd.data.store import ImageStore, StoreError, open_store
+from hkd.data.unlabelled import UnlabelledImages, check_pixels, find_images, without_annotated_files
 from hkd.files import partial_folder, remove_leftovers
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 from hkd.own_folders import create_own_folder
@@ -31,12 +32,15 @@ class PreparedData:
     train_store: ImageStore
     validation_store: ImageStore
     config: DataConfig
+    unlabelled: UnlabelledImages | None = None
+    """The images of ``unlabelled_images``."""
 
 
 def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
     """Read and check the annotations, and open the image stores, building missing ones.
 
-    Without annotation files, street scenes are generated once, in ``cache_dir``.
+    Without annotation files, street scenes are generated once, in ``cache_dir``. The folder of unlabelled images is
+    listed, and no file but its images is read.
 
     Args:
         config: images and the network's input size.
@@ -45,6 +49,7 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
     Raises:
         AnnotationError: listing what is wrong with the annotations or images of both sets, or that a training image
             holds more boxes than ``max_objects_per_image``.
+        UnlabelledImagesError: the folder of unlabelled images cannot be used, or has validation images.
         StoreError: if ``cache_dir`` cannot be written.
         SharedFolderError: if every user of the machine can write to ``cache_dir``.
     """
@@ -58,8 +63,13 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
     train, validation = read_both(paths, image_root, named=named, max_megapixels=config.max_megapixels)
     if train.ignore.all():
         raise AnnotationError([_nothing_to_learn(train)], str(train.path))
-    train_store, validation_store = (
-        open_store(
+    images = None
+    if config.unlabelled_images is not None:
+        images = find_images(config.unlabelled_images, config.max_megapixels)
+        images = without_annotated_files(images, train, validation)
+
+    def opened(annotations: Annotations) -> ImageStore:
+        return open_store(
             annotations,
             config.image_height,
             config.image_width,
@@ -67,10 +77,14 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
             progress,
             max_megapixels=config.max_megapixels,
         )
-        for annotations in (train, validation)
-    )
+
+    train_store, validation_store = opened(train), opened(validation)
     pack_targets(train, train_store, config.max_objects_per_image)  # refused here, before any training starts
-    return PreparedData(train, validation, train_store, validation_store, config)
+    unlabelled = None
+    if images is not None:
+        unlabelled = UnlabelledImages(images, opened(images))
+        check_pixels(unlabelled, validation, validation_store)
+    return PreparedData(train, validation, train_store, validation_store, config, unlabelled)
 
 
 def named_categories(config: DataConfig) -> CategoryNames:

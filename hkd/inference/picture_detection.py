@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from hkd.coco.annotations import without_boxes
 from hkd.coco.categories import PEDESTRIAN_ID
 from hkd.coco.detections import DetectedBoxes
 from hkd.coco.documents import read_images
@@ -23,7 +24,7 @@ from hkd.data.store import open_store
 from hkd.files import replace_atomically, write_atomically, write_json
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 from hkd.image_files.pixels import read_rgb
-from hkd.inference.pictures import PictureError, numbered_as, picture_records, without_boxes
+from hkd.inference.pictures import PictureError, numbered_as, picture_records
 from hkd.inference.store_detection import detect_store
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
@@ -154,7 +155,7 @@ def _detect(
     detector, height, width = _detector(weights, config)
     dtype = autocast_dtype(training.precision, device)
     # Image store and fused detector as in a training's evaluation, so that scores equal those behind its miss rate.
-    pictures = without_boxes(records)
+    pictures = without_boxes(records, Path())
     return detect_store(
         fuse_for_inference(place(detector, device), dtype or torch.float32),
         open_store(pictures, height, width, Path(folder), progress=False, max_megapixels=max_megapixels),

@@ -6,10 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
-from hkd.coco.annotations import Annotations
-from hkd.coco.boxes import no_boxes
 from hkd.coco.images import ImageRecord
 from hkd.image_files.headers import ImageFileError
 from hkd.image_files.pixels import read_rgb
@@ -46,18 +42,6 @@ def picture_records(images: Sequence[Path], max_megapixels: float, problems: lis
         else:
             records.append(ImageRecord(number, str(path.resolve()), height, width))
     return records
-
-
-def without_boxes(records: Sequence[ImageRecord]) -> Annotations:
-    """Images as a data set without annotations."""
-    return Annotations(
-        path=None,
-        image_root=Path(),
-        images=tuple(records),
-        image_index=np.zeros(0, dtype=np.int64),
-        boxes_xywh=np.zeros((0, 4)),
-        annotated=no_boxes(),
-    )
 
 
 def numbered_as(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -84,12 +86,13 @@ def detect_store(
     *,
     device: torch.device,
     autocast_dtype: torch.dtype | None = None,
+    on_images: Callable[[int], None] | None = None,
 ) -> DetectedBoxes:
     """Detections on every image of a store: image by image in the store's order, best first.
 
     Boxes are in pixels of the original images: the store's letterboxing is undone and boxes are clipped to the image.
     ``image_index`` refers to the images by ascending id, as :meth:`hkd.coco.annotations.Annotations.ground_truth` has
-    them. The detector is left in eval mode.
+    them. The detector is left in eval mode. ``on_images`` is called after each batch, with the number of images so far.
     """
     detector.eval()
     image_ids = annotations.image_ids()
@@ -105,6 +108,8 @@ def detect_store(
         image_index.append(ground_truth_index[positions])
         boxes.append(batch_boxes)
         scores.append(batch_scores)
+        if on_images is not None:
+            on_images(int(indices[-1]) + 1)
     return DetectedBoxes(np.concatenate(image_index), np.concatenate(boxes), np.concatenate(scores))
 
 

@@ -14,16 +14,17 @@ from hkd.metric_names import MR2_REASONABLE, TOTAL_LOSS
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Progress of one training after a step."""
+    """Progress of one training after a step, or of another computation that it needs."""
 
     title: str
     """Name of what is trained."""
     step: int
-    """Number of steps done, in all epochs."""
+    """Number of steps done, in all epochs; of labels, images."""
     total_steps: int
     epoch: int
     """Epoch of the step, counted from 1."""
     total_epochs: int
+    """0 for work that has no epochs."""
     numbers: Mapping[str, float] = field(default_factory=dict)
     """Latest loss parts and metrics, by name."""
 
@@ -57,7 +58,7 @@ def progress_bars(console: Console | None = None) -> Iterator[OnProgress]:
 
 
 def _description(moment: TrainingProgress) -> str:
-    parts = [f"epoch {moment.epoch}/{moment.total_epochs}"]
+    parts = [f"epoch {moment.epoch}/{moment.total_epochs}"] if moment.total_epochs else []
     if TOTAL_LOSS in moment.numbers:
         parts.append(f"loss {moment.numbers[TOTAL_LOSS]:.3f}")
     if MR2_REASONABLE in moment.numbers:

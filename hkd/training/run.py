@@ -37,10 +37,12 @@ from hkd.training.fit import LOG_FILE, STATE_FILE, Evaluation, fit
 from hkd.training.fit import resume as resume_fit
 from hkd.training.memory import check_plausible_batch
 from hkd.training.progress import OnProgress, progress_bars
+from hkd.training.pseudo_labels import PseudoLabels, prepare_labels
+from hkd.training.resume_settings import FREE_SETTINGS
 from hkd.training.state import read_training_record
 from hkd.training.teacher import load_teacher, prepare_teacher
 from hkd.training.teacher_files import check_teacher_files
-from hkd.training.trainer import FREE_SETTINGS, SECONDS, Trainer
+from hkd.training.trainer import SECONDS, Trainer
 
 ORIGIN_FILE = "origin.json"
 DETECTIONS_FILE = "detections.json"
@@ -108,7 +110,7 @@ def train_into_folder(
         _print_repairs(data, console)
         origin = _origin(data)
         with progress_bars(console) as progress:
-            teacher, teacher_metrics = None, dict[str, float]()
+            teacher, labels, teacher_metrics = None, None, dict[str, float]()
             if needs_teacher:
                 prepared = prepare_teacher(config, data, config.data.cache_dir, progress)
                 size = f"{prepared.cost.num_params / 1e6:.2f}M parameters"
@@ -119,12 +121,18 @@ def train_into_folder(
                     print_on(console, f"warning: {weak.text}")
                 teacher_metrics = prepared.metrics if config.is_distilled else {}
                 origin["teacher"] = _file_hash(prepared.path)
+                labels = prepare_labels(config, data, prepared, progress)
+                if labels is not None:
+                    print_on(console, f"labels of unlabelled images: {labels.summary}; {labels.path}")
+                    origin["labels of unlabelled images"] = labels.annotations.content_hash()
                 teacher = load_teacher(prepared.path, prepared.config)
             if isinstance(config.student.init_from, Path):
                 origin["first weights"] = _file_hash(config.student.init_from)
             _check_origin(out, origin)
             configure_process(device, config.training.num_threads)
-            trainer = Trainer(config, data, teacher, device=device)
+            trainer = Trainer(
+                config, data, teacher, device=device, pseudo_labels=None if labels is None else labels.annotations
+            )
             # A folder with these files holds a training.
             write_atomically(out / ARTIFACT_CONFIG, dump_yaml(config))
             write_json(out / ORIGIN_FILE, origin)
@@ -132,7 +140,7 @@ def train_into_folder(
         validation = data.validation_annotations
         image_ids = validation.ground_truth().image_ids
         results = evaluation.detections.coco_results(image_ids, validation.text_ids(), validation.people_id)
-        _write_results(trainer, evaluation.result, results, out)
+        _write_results(trainer, evaluation.result, results, labels, out)
     return TrainingSummary(evaluation.result, trainer.cost, out)
 
 
@@ -185,7 +193,8 @@ def _check_folder(out: Path, config: TrialConfig, resume: bool) -> None:
 
 
 def _print_repairs(data: PreparedData, console: Console) -> None:
-    for read in (data.train_annotations, data.validation_annotations):
+    unlabelled = [] if data.unlabelled is None else [data.unlabelled.annotations]
+    for read in (data.train_annotations, data.validation_annotations, *unlabelled):
         for note in read.notes[:_MAX_REPAIRS_SHOWN]:
             print_on(console, f"{read.path}: {note}")
         rest = len(read.notes) - _MAX_REPAIRS_SHOWN
@@ -195,11 +204,13 @@ def _print_repairs(data: PreparedData, console: Console) -> None:
 
 def _origin(data: PreparedData) -> dict[str, str]:
     """Hashes of the training's inputs, whose content is not part of the configuration."""
+    unlabelled = {} if data.unlabelled is None else {"unlabelled images": data.unlabelled.store.checksum}
     return {
         "training annotations": data.train_annotations.content_hash(),
         "training images": data.train_store.checksum,
         "validation annotations": data.validation_annotations.content_hash(),
         "validation images": data.validation_store.checksum,
+        **unlabelled,
     }
 
 
@@ -248,12 +259,19 @@ def _train(
     return evaluation
 
 
-def _write_results(trainer: Trainer, evaluation: EvaluationResult, results: list[dict[str, Any]], out: Path) -> None:
+def _write_results(
+    trainer: Trainer,
+    evaluation: EvaluationResult,
+    results: list[dict[str, Any]],
+    labels: PseudoLabels | None,
+    out: Path,
+) -> None:
     metrics = evaluation.as_metrics()
     trainer.export_student(out / ARTIFACT_WEIGHTS, metrics)
     write_atomically(out / DETECTIONS_FILE, json.dumps(results, allow_nan=False))
     write_json(out / ARTIFACT_CURVE, evaluation.curves())
-    write_json(out / ARTIFACT_METRICS, {**metrics, **trainer.cost.as_metrics()})
+    of_labels = {} if labels is None else labels.summary.as_metrics()
+    write_json(out / ARTIFACT_METRICS, {**metrics, **trainer.cost.as_metrics(), **of_labels})
 
 
 def _format_numbers(numbers: Mapping[str, float]) -> str:

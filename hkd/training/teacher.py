@@ -28,8 +28,9 @@ from hkd.runtime.process import configure_process
 from hkd.training.fit import LOG_FILE, STATE_FILE, fit, read_log, resume
 from hkd.training.memory import BatchTooLargeError
 from hkd.training.progress import OnProgress, ignore_progress
+from hkd.training.resume_settings import FREE_TRAINING_SETTINGS
 from hkd.training.teacher_files import check_teacher_files
-from hkd.training.trainer import FREE_TRAINING_SETTINGS, Trainer
+from hkd.training.trainer import Trainer
 
 _USAGE = (PEAK_MEMORY_BYTES, UTILISATION)
 _WEIGHTS_FILE = "teacher.safetensors"
@@ -203,7 +204,9 @@ def _first_weights(config: TrialConfig, cache_dir: Path, progress: OnProgress) -
     if teacher.init_from_synthetic is None:
         return teacher.init_from
     generated = DataConfig.model_validate(
-        config.data.model_dump(exclude={"train_annotations", "validation_annotations", "image_root"})
+        config.data.model_dump(
+            exclude={"train_annotations", "validation_annotations", "image_root", "unlabelled_images"}
+        )
     )
     pretraining = config.model_copy(
         update={
@@ -233,6 +236,8 @@ def _train(
             # The students' distillation must not become part of the training's state.
             "distillation": DistillationConfig(),
             "training": teacher.training,
+            # Which it will label.
+            "data": config.data.model_copy(update={"unlabelled_images": None}),
         }
     )
     device = resolve_device(teacher.training.device)

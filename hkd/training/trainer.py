@@ -9,15 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hkd.coco.annotations import Annotations
 from hkd.coco.detections import DetectedBoxes
 from hkd.config import SELECTED_FROM_TEACHER, TrialConfig
-from hkd.config_files.parsing import flatten
-from hkd.data.loader import BatchLoader
 from hkd.data.prepare import PreparedData
 from hkd.distillation.objective import DistillationObjective, build_objective
 from hkd.evaluation.evaluator import EvaluationResult
@@ -30,6 +28,7 @@ from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import load_first_weights, save_detector
 from hkd.runtime.device import autocast_dtype, place, resolve_device
 from hkd.structures import Batch
+from hkd.training.batches import build_loader
 from hkd.training.epoch_record import EpochRecord, require_finite, steps_between_syncs_on
 from hkd.training.first_weights import set_first_weights
 from hkd.training.optim import (
@@ -42,6 +41,7 @@ from hkd.training.optim import (
 )
 from hkd.training.pyramid_cache.cache import TeacherCache, open_training_cache
 from hkd.training.pyramid_cache.capacity import CacheBudget
+from hkd.training.resume_settings import settings_to_resume
 from hkd.training.state import load_state, save_state
 from hkd.training.step import SamplingNumbers, StepLoss, forward_teacher_pyramid, gradient_ratios, training_loss
 
@@ -53,11 +53,6 @@ IMAGES_PER_SECOND = "images_per_second"
 
 OnStep = Callable[[int, int, Mapping[str, float]], None]
 """Called after each step with (steps done in this epoch, steps per epoch, latest loss parts on the host)."""
-
-FREE_TRAINING_SETTINGS = ("device", "num_threads", "evaluate_every_epochs")
-"""Fields of :class:`hkd.config.TrainingConfig` that do not change the result: they may differ on resume."""
-FREE_SETTINGS = frozenset(f"training.{name}" for name in FREE_TRAINING_SETTINGS)
-"""The same by dotted name."""
 
 
 class Trainer:
@@ -73,6 +68,7 @@ class Trainer:
         device: Overrides ``training.device``.
         teacher_cache: Cache of the teacher's pyramids, shared with other trainings on the same batches; None computes
             them in each step. On a CPU it does not change the result.
+        pseudo_labels: From :func:`hkd.training.pseudo_labels.prepare_labels`, where the data has unlabelled images.
     """
 
     def __init__(
@@ -83,13 +79,14 @@ class Trainer:
         *,
         device: torch.device | str | None = None,
         teacher_cache: CacheBudget | None = None,
+        pseudo_labels: Annotations | None = None,
     ) -> None:
         training = config.training
         self.config = config
         self.epoch = 0
         """Number of epochs trained."""
         self.device = torch.device(device) if device is not None else resolve_device(training.device)
-        self._data = data
+        self._data, self._pseudo_labels = data, pseudo_labels
         self._autocast_dtype = autocast_dtype(training.precision, self.device)
         with _seeded(training.seed):
             student = build_detector(config.student)
@@ -111,15 +108,8 @@ class Trainer:
             sampled_regions_per_image=training.sampled_regions_per_image,
             positive_region_fraction=training.positive_region_fraction,
         )
-        self._loader = BatchLoader(
-            data.train_store,
-            data.train_annotations,
-            batch_size=training.batch_size,
-            max_objects=config.data.max_objects_per_image,
-            seed=training.seed,
-            device=self.device,
-            augmentation=config.data.augmentation.model_dump(),
-        )
+        self._loader = build_loader(config, data, pseudo_labels, self.device)
+        self._settings = settings_to_resume(config, self._loader.steps_per_epoch)
         self.teacher_cache = self._open_cache(teacher_cache)
         """None without a teacher or without a cache."""
         self._is_within_epoch = False
@@ -253,7 +243,7 @@ class Trainer:
         save_state(
             path,
             {
-                "settings": self._settings(),
+                "settings": self._settings,
                 "epoch": self.epoch,
                 "modules": [module.state_dict() for module in self._stateful_modules()],
                 "optimizer": self._optimizer.state_dict(),
@@ -266,7 +256,7 @@ class Trainer:
         Raises:
             CheckpointError: the file is unreadable, or the state of a training with other settings.
         """
-        state = load_state(path, self._settings())
+        state = load_state(path, self._settings)
         try:
             for module, tensors in zip(self._stateful_modules(), state["modules"], strict=True):
                 module.load_state_dict(tensors)
@@ -313,22 +303,6 @@ class Trainer:
     def _stateful_modules(self) -> list[nn.Module]:
         return self._trained_modules() + ([] if self._average is None else [self._average])
 
-    def _settings(self) -> dict[str, Any]:
-        """Settings that must be the same when a state is loaded, by dotted name."""
-        sections = (
-            "student.",
-            "distillation.",
-            "training.",
-            "data.augmentation.",
-            "data.image_height",
-            "data.image_width",
-        )
-        return {
-            name: value
-            for name, value in flatten(self.config).items()
-            if name.startswith(sections) and name not in FREE_SETTINGS
-        } | {"steps_per_epoch": self._loader.steps_per_epoch}
-
     def _open_cache(self, budget: CacheBudget | None) -> TeacherCache | None:
         if self._teacher is None or budget is None:
             return None
@@ -340,6 +314,7 @@ class Trainer:
             steps_per_epoch=self._loader.steps_per_epoch,
             device=self.device,
             autocast_dtype=self._autocast_dtype,
+            pseudo_labels=self._pseudo_labels,
         )
 
     def _cached_pyramid(self, batch: Batch, step: int) -> dict[str, Tensor] | None:

@@ -13,7 +13,7 @@ import torch
 from hkd.coco.annotations import Annotations, parse_annotations
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.writing import annotation_document
-from hkd.data.loader import BatchLoader, evaluation_batches, pack_targets
+from hkd.data.loader import BatchLoader, MixedIn, evaluation_batches, pack_targets
 from hkd.data.store import ImageStore
 from hkd.data.transforms import to_float
 from hkd.structures import Batch
@@ -225,4 +225,60 @@ def test_loader_with_other_batch_size_equals_new_loader() -> None:
     assert loader.with_batch_size(12).steps_per_epoch == 1
     assert len(next(loader.with_batch_size(12).epoch(0)).images) == 12
     assert loader.steps_per_epoch == 2
+    _assert_equal(list(loader.epoch(1)), before)
+
+
+def _mixed(own: int, others: int, fraction: float = 0.5, **changes: Any) -> BatchLoader:
+    """A loader of two sets: the second one's images have the greys from 100 on, and boxes as high as they are wide."""
+    annotations, store = _set([[[10, 10, 20, 20]]] * others)
+    store.images[:, :30, :50] += 100
+    return _loader(own, mixed_in=MixedIn(store, annotations, fraction), **changes)
+
+
+def test_mixed_batches_have_both_sets_in_the_set_ratio() -> None:
+    loader = _mixed(5, 12, fraction=0.75, augmentation=None)
+    # 17 images fill four batches of four.
+    assert loader.steps_per_epoch == 4
+    for batch in loader.epoch(0):
+        positions = _positions([batch])
+        assert [position >= 100 for position in positions] == [False, True, True, True]
+        boxes = batch.targets.boxes_xyxy[:, 0]
+        # [10, 10, 20, 40] and [10, 10, 20, 20], halved.
+        assert boxes[0].tolist() == [5, 5, 15, 25]
+        assert boxes[1:].tolist() == [[5, 5, 15, 15]] * 3
+        assert batch.targets.valid.tolist() == [[True, False]] * 4
+        assert batch.valid_sizes.tolist() == [[30, 50]] * 4
+
+
+def test_each_set_is_drawn_completely_before_an_image_repeats() -> None:
+    # Batches of two images of each set; an epoch has 12 // 4 = 3 steps, and draws six images of each.
+    loader = _mixed(5, 7, augmentation=None)
+    epochs = [_positions(list(loader.epoch(epoch))) for epoch in range(35)]
+    own = [position for epoch in epochs for position in epoch if position < 100]
+    others = [position - 100 for epoch in epochs for position in epoch if position >= 100]
+    assert len(own) == len(others) == 35 * 6
+    for drawn, size in ((own, 5), (others, 7)):
+        orders = [drawn[first : first + size] for first in range(0, len(drawn), size)]
+        assert all(sorted(order) == list(range(size)) for order in orders)
+        assert len({tuple(order) for order in orders}) > len(orders) // 2, "orders differ"
+    assert own[:5] != others[:5], "sets have orders of their own"
+
+
+def test_mixed_epoch_depends_only_on_seed_and_epoch() -> None:
+    loader = _mixed(10, 20)
+    batches = list(loader.epoch(2))
+    list(loader.epoch(0))
+    _assert_equal(list(loader.epoch(2)), batches)
+    _assert_equal(list(_mixed(10, 20).epoch(2)), batches)
+    orders = [_positions(list(_mixed(10, 20, seed=seed, augmentation=None).epoch(2))) for seed in (3, 4)]
+    assert orders[0] != orders[1]
+
+
+def test_mixed_loader_with_other_batch_size() -> None:
+    loader = _mixed(10, 20)
+    before = list(loader.epoch(1))
+    other = loader.with_batch_size(6)
+    _assert_equal(list(other.epoch(1)), list(_mixed(10, 20, batch_size=6).epoch(1)))
+    # Memory is measured with a single image, too.
+    assert len(next(loader.with_batch_size(1).epoch(0)).images) == 1
     _assert_equal(list(loader.epoch(1)), before)

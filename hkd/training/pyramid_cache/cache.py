@@ -35,6 +35,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from hkd.coco.annotations import Annotations
 from hkd.config import PYRAMID_LEVELS, TrialConfig
 from hkd.config_files.parsing import config_hash
 from hkd.data.prepare import PreparedData
@@ -253,11 +254,12 @@ def open_training_cache(
     steps_per_epoch: int,
     device: torch.device,
     autocast_dtype: torch.dtype | None,
+    pseudo_labels: Annotations | None = None,
 ) -> TeacherCache:
     """Open the cache for a training's configuration and teacher."""
     return open_cache(
         budget,
-        cache_key(config, data, teacher, device, autocast_dtype),
+        cache_key(config, data, teacher, device, autocast_dtype, pseudo_labels),
         entry_bytes=planned_entry_bytes(config, teacher.pyramid_channels, autocast_dtype),
         steps_per_epoch=steps_per_epoch,
         total_epochs=config.training.total_epochs,
@@ -270,6 +272,7 @@ def cache_key(
     teacher: Detector,
     device: torch.device,
     autocast_dtype: torch.dtype | None,
+    pseudo_labels: Annotations | None = None,
 ) -> str:
     """Hash of all that determines the bits of the teacher's pyramids: its weights, the batches, and the processor.
 
@@ -280,6 +283,13 @@ def cache_key(
     else:
         # The number of threads determines the order of sums, and with it the last bits.
         processor = [torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), _matrix_instructions()]
+    mixed_in: dict[str, object] = {}
+    if data.unlabelled is not None and pseudo_labels is not None:
+        mixed_in["unlabelled"] = [
+            pseudo_labels.content_hash(),
+            data.unlabelled.store.checksum,
+            config.data.unlabelled_fraction,
+        ]
     return config_hash(
         {
             "recipe": _RECIPE,
@@ -294,6 +304,7 @@ def cache_key(
             "autocast": str(autocast_dtype),
             "torch": torch.__version__,
             "processor": [device.type, *processor],
+            **mixed_in,
         }
     )
 

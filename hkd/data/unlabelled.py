@@ -1,0 +1,193 @@
+"""Images without annotations, from a folder: its readable image files, none of which is a validation image."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from hkd.coco.annotations import Annotations, without_boxes
+from hkd.coco.images import ImageRecord, turned_images_note
+from hkd.coco.notes import counted_note
+from hkd.coco.parsing.errors import InputError
+from hkd.data.store import ImageStore
+from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS, ImageFileError, read_header
+from hkd.image_files.listing import IMAGE_SUFFIXES, image_files
+
+SETTING: Final = "data.unlabelled_images"
+
+_NAMED: Final = 5
+"""Files that a message names; it counts the others."""
+_ROWS_BETWEEN: Final = 16
+"""Images that agree in every 16th row of their pixels are compared completely."""
+
+
+class UnlabelledImagesError(InputError):
+    """A folder of unlabelled images cannot be used."""
+
+
+@dataclass(frozen=True)
+class UnlabelledImages:
+    """The images of a folder, decoded."""
+
+    annotations: Annotations
+    """Without boxes."""
+    store: ImageStore
+
+
+def find_images(folder: Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, *, source: str = SETTING) -> Annotations:
+    """The images in a folder, at any depth, in alphabetical order and numbered from 1, without boxes.
+
+    Headers of image files are read, and no other file: not even annotations of these images.
+
+    Args:
+        max_megapixels: largest number of pixels of an image, in millions.
+        source: the setting or argument that names the folder; for messages.
+
+    Raises:
+        UnlabelledImagesError: the folder is absent, cannot be read or has no images, or some of them cannot be read.
+    """
+    links = _require_readable(folder, source)
+    found = image_files(folder)
+    if not found.kept:
+        hidden = f" beside {len(found.hidden)} hidden ones" if found.hidden else ""
+        endings = ", ".join(sorted(IMAGE_SUFFIXES))
+        problem = f"'{folder}' has no image files{hidden}; name a folder of images ({endings}), at any depth"
+        raise UnlabelledImagesError([problem], source)
+    records: list[ImageRecord] = []
+    unreadable: list[str] = []
+    turned: list[str] = []
+    for path in found.kept:
+        try:
+            header = read_header(path, max_megapixels)
+        except FileNotFoundError:
+            unreadable.append(f"'{path}' is a link to no file; remove it")
+        except ImageFileError as error:
+            unreadable.append(f"'{path}' {error}, or remove it")
+        else:
+            name = path.relative_to(folder).as_posix()
+            records.append(ImageRecord(len(records) + 1, name, header.height, header.width))
+            if header.orientation != 1:
+                turned.append(f"'{name}' (orientation {header.orientation})")
+    if unreadable:
+        first = f"{len(unreadable)} of {len(found.kept)} images in '{folder}' cannot be read"
+        raise UnlabelledImagesError([f"{first}: {'; '.join(_some(unreadable))}"], source)
+    names = [f"'{path.relative_to(folder)}'" for path in found.hidden]
+    hidden_files = counted_note("files_hidden", names, "{count} hidden image files are not used (first: {first})")
+    linked_folders = counted_note("other", links, "{count} links to folders are not followed (first: {first})")
+    return without_boxes(records, folder, folder, (*turned_images_note(turned), *hidden_files, *linked_folders))
+
+
+def without_annotated_files(
+    images: Annotations, train: Annotations, validation: Annotations, *, source: str = SETTING
+) -> Annotations:
+    """The images without the files of training images, with a note on these; files are compared by content.
+
+    Raises:
+        UnlabelledImagesError: a file is that of a validation image, or all are training images.
+    """
+    paths = _paths(images)
+    _require_none_of(_copies(paths, _paths(validation)), "a file of the validation images", source)
+    copies = _copies(paths, _paths(train))
+    if len(copies) == len(paths):
+        problem = f"all {len(paths)} images in '{images.path}' are training images, too; name a folder of other images"
+        raise UnlabelledImagesError([problem], source)
+    if not copies:
+        return images
+    kept = [record for record, path in zip(images.images, paths, strict=True) if path not in copies]
+    records = [replace(record, image_id=number) for number, record in enumerate(kept, start=1)]
+    sentence = "{count} images are left out, as they are training images, too (first: {first})"
+    left_out = counted_note("images_in_both_splits", [f"'{path}'" for path in copies], sentence)
+    return without_boxes(records, images.image_root, images.path, (*images.notes, *left_out))
+
+
+def check_pixels(
+    images: UnlabelledImages, validation: Annotations, validation_store: ImageStore, *, source: str = SETTING
+) -> None:
+    """Check that no image has the pixels of a validation image, which another file format may hold.
+
+    Both stores have images of the same size. What is compared is the network's input.
+
+    Raises:
+        UnlabelledImagesError: naming the images.
+    """
+    by_rows: dict[bytes, list[int]] = defaultdict(list)
+    for position in range(len(validation_store.image_ids)):
+        by_rows[_some_rows(validation_store, position)].append(position)
+    unlabelled_paths, validation_paths = _paths(images.annotations), _paths(validation)
+    copies = {}
+    for position, path in enumerate(unlabelled_paths):
+        for candidate in by_rows.get(_some_rows(images.store, position), ()):
+            if (images.store.images[position] == validation_store.images[candidate]).all():
+                copies[path] = validation_paths[candidate]
+    _require_none_of(copies, "the pixels of a validation image", source)
+
+
+def _require_none_of(copies: dict[Path, Path], what: str, source: str) -> None:
+    """Raise an error that names the copies, unless there is none."""
+    if not copies:
+        return
+    named = [f"'{path}' is '{other}'" if path != other else f"'{path}'" for path, other in copies.items()]
+    problem = (
+        f"{len(copies)} images have {what}, on which results would then not count: {'; '.join(_some(named))}. Move them"
+        " out of the folder, or name another one"
+    )
+    raise UnlabelledImagesError([problem], source)
+
+
+def _require_readable(folder: Path, source: str) -> list[str]:
+    """Check that the folder and all folders in it can be listed; ``rglob`` leaves out those that cannot, and links.
+
+    Returns:
+        The links to folders.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UnlabelledImagesError([f"'{folder}' is a file; name a folder of images"], source)
+    errors: list[OSError] = []
+    links = []
+    for parent, names, _ in os.walk(folder, onerror=errors.append):
+        links += [f"'{Path(parent, name)}'" for name in names if Path(parent, name).is_symlink()]
+    problems = [f"'{error.filename}' ({error.strerror})" for error in errors]
+    if problems:
+        advice = "name a folder that exists" if not folder.exists() else "make it readable"
+        raise UnlabelledImagesError([f"cannot list {'; '.join(_some(problems))}; {advice}"], source)
+    return links
+
+
+def _copies(paths: Sequence[Path], annotated: Sequence[Path]) -> dict[Path, Path]:
+    """The files of ``paths`` with the bytes of one of ``annotated``, and which one."""
+    by_size: dict[int, list[Path]] = defaultdict(list)
+    for path in annotated:
+        by_size[path.stat().st_size].append(path)
+    hashes: dict[Path, bytes] = {}
+
+    def content(path: Path) -> bytes:
+        if path not in hashes:
+            with path.open("rb") as file:
+                hashes[path] = hashlib.file_digest(file, "sha256").digest()
+        return hashes[path]
+
+    copies = {}
+    for path in paths:
+        for other in by_size.get(path.stat().st_size, ()):
+            if content(path) == content(other):
+                copies[path] = other
+                break
+    return copies
+
+
+def _paths(annotations: Annotations) -> list[Path]:
+    return [annotations.image_root / image.file_name for image in annotations.images]
+
+
+def _some_rows(store: ImageStore, position: int) -> bytes:
+    return hashlib.sha256(store.images[position, ::_ROWS_BETWEEN].tobytes()).digest()
+
+
+def _some(texts: Sequence[str]) -> list[str]:
+    more = len(texts) - _NAMED
+    return [*texts[:_NAMED], *([f"and {more} more"] if more > 0 else [])]
