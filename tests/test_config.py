@@ -229,7 +229,7 @@ def test_unlabelled_images_need_a_teacher_and_both_kinds_in_each_batch() -> None
         ({"fraction": 1.0}, "less than 1"),
     ):
         with pytest.raises(ValidationError, match=facts):
-            trial(**changes)  # type: ignore[arg-type]
+            trial(**changes)
     # Without such images, the fraction does not matter.
     TrialConfig.model_validate({"data": {"unlabelled_fraction": 0.01}, "teacher": None})
 

@@ -14,10 +14,12 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from hkd.coco.detections import DetectedBoxes
 from hkd.config import TrialConfig
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.data.unlabelled import UnlabelledImagesError
 from hkd.evaluation.score_thresholds import ScoreThresholdError
+from hkd.inference.store_detection import detect_store
 from hkd.training import pseudo_labels
 from hkd.training.fit import read_log
 from hkd.training.progress import TrainingProgress
@@ -156,9 +158,13 @@ def test_labels_are_computed_once_and_after_damage(
     labels: PseudoLabels,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    calls = []
-    detect = pseudo_labels.detect_store
-    monkeypatch.setattr(pseudo_labels, "detect_store", lambda *a, **k: calls.append(1) or detect(*a, **k))
+    calls: list[int] = []
+
+    def detect(*arguments: Any, **named: Any) -> DetectedBoxes:
+        calls.append(1)
+        return detect_store(*arguments, **named)
+
+    monkeypatch.setattr(pseudo_labels, "detect_store", detect)
     cached = prepare_labels(config, data, teacher)
     assert cached is not None
     assert (cached.path, cached.summary, calls) == (labels.path, labels.summary, [])
@@ -184,14 +190,18 @@ def test_key_of_labels_covers_what_determines_them(
         )
 
     assert labels.path.name == f"labels-{key()}.json"
-    different = [
+    different: list[dict[str, Any]] = [
         {"data__unlabelled_object_score": 0.3},
         {"data__unlabelled_object_score": None},
         {"data__max_objects_per_image": 7},
         {"evaluation__nms_iou": 0.6},
         {"evaluation__score_threshold": 0.02},
     ]
-    same = [{"data__unlabelled_fraction": 0.25}, {"evaluation__batch_size": 1}, {"training__seed": 4}]
+    same: list[dict[str, Any]] = [
+        {"data__unlabelled_fraction": 0.25},
+        {"evaluation__batch_size": 1},
+        {"training__seed": 4},
+    ]
     assert len({key(), *(key(**changes) for changes in different)}) == 1 + len(different)
     assert {key(**changes) for changes in same} == {key()}
 
