@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from hkd.config import ComparedCells
 from hkd.distillation.moments import cell_rows
+from hkd.runtime.device import is_host_readable
 
 # Strides by descending size, each with its prime factor.
 _STRIDES = ((11, 11), (9, 3), (7, 7), (5, 5), (3, 3))
@@ -18,7 +18,7 @@ def is_known_full(mask: Tensor) -> bool:
 
     On a GPU and in a traced graph the answer is False.
     """
-    return mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask.all())
+    return is_host_readable(mask) and bool(mask.all())
 
 
 def compared_maps(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -51,6 +51,14 @@ def autocast_dtype(precision: Literal["auto", "fp32", "bf16"], device: torch.dev
     if precision == "bf16" or _is_fast_with_bf16(device):
         return torch.bfloat16
     return None
+
+
+def is_host_readable(tensor: Tensor) -> bool:
+    """Whether the host can read a tensor's values without a device-to-host synchronization or a graph break.
+
+    False on a GPU and in a traced graph.
+    """
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _is_fast_with_bf16(device: torch.device) -> bool:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hkd.runtime.device import DeviceError, autocast_dtype, place, resolve_device
+from hkd.runtime.device import DeviceError, autocast_dtype, is_host_readable, place, resolve_device
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -63,3 +63,13 @@ def test_auto_precision_on_a_gpu_is_bf16_where_native(monkeypatch: pytest.Monkey
 def test_placed_convolutions_are_channels_last() -> None:
     placed = place(nn.Conv2d(3, 4, 3), "cpu")
     assert placed.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_values_are_read_on_a_cpu_and_not_in_a_traced_graph() -> None:
+    assert is_host_readable(torch.zeros(1))
+    assert not is_host_readable(torch.zeros(1, device="meta"))
+
+    def marked(values: torch.Tensor) -> torch.Tensor:
+        return values + 1 if is_host_readable(values) else values
+
+    assert torch.compile(marked, fullgraph=True, backend="eager")(torch.zeros(1)) == 0

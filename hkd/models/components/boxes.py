@@ -36,13 +36,10 @@ def pairwise_overlaps(first_xyxy: Tensor, second_xyxy: Tensor) -> tuple[Tensor, 
 
     The IoU of two empty boxes is 0.
     """
-    # Per coordinate: four (..., N, M) planes are faster than one (..., N, M, 2) tensor.
-    widths = torch.minimum(first_xyxy[..., :, None, 2], second_xyxy[..., None, :, 2]) - torch.maximum(
-        first_xyxy[..., :, None, 0], second_xyxy[..., None, :, 0]
-    )
-    heights = torch.minimum(first_xyxy[..., :, None, 3], second_xyxy[..., None, :, 3]) - torch.maximum(
-        first_xyxy[..., :, None, 1], second_xyxy[..., None, :, 1]
-    )
+    # Per coordinate: four (..., N, M) planes are faster than one (..., N, M, 2) tensor, from contiguous coordinates.
+    left, top, right, bottom = second_xyxy.movedim(-1, 0).contiguous().unsqueeze(-2)  # (..., 1, M) each
+    widths = torch.minimum(first_xyxy[..., 2:3], right) - torch.maximum(first_xyxy[..., 0:1], left)
+    heights = torch.minimum(first_xyxy[..., 3:4], bottom) - torch.maximum(first_xyxy[..., 1:2], top)
     intersections = widths.clamp(min=0) * heights.clamp(min=0)
     unions = box_areas(first_xyxy)[..., :, None] + box_areas(second_xyxy)[..., None, :] - intersections
     return intersections, intersections / unions.clamp(min=1e-9)

@@ -13,6 +13,7 @@ from torch.nn import functional
 from torchvision.ops import nms
 
 from hkd.models.components.boxes import RPN_DELTA_WEIGHTS, clip_boxes, decode_boxes, gather_boxes, pairwise_overlaps
+from hkd.runtime.device import is_host_readable
 from hkd.structures import Regions, RpnOutput
 
 # Pixels; torchvision drops smaller proposals.
@@ -37,7 +38,7 @@ def non_maximum_suppression(boxes_xyxy: Tensor, valid: Tensor, iou_threshold: fl
     Returns:
         (..., N) bool: the box is kept.
     """
-    if boxes_xyxy.device.type == "cpu" and not torch.compiler.is_compiling():
+    if is_host_readable(boxes_xyxy):
         return _nms_set_by_set(boxes_xyxy, valid, iou_threshold)
     count = boxes_xyxy.shape[-2]
     _, iou = pairwise_overlaps(boxes_xyxy, boxes_xyxy)

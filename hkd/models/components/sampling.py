@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hkd.models.components.boxes import box_areas, gather_boxes, pairwise_overlaps
+from hkd.runtime.device import is_host_readable
 from hkd.structures import Regions, SampledRegions, Targets
 
 ANCHOR_POSITIVE_IOU = 0.7
@@ -55,11 +56,11 @@ class SampledAnchors:
 
 def match_anchors(anchors_xyxy: Tensor, targets: Targets) -> Matches:
     """Match anchors (A, 4): positive at IoU >= 0.7 or as the best anchor of a ground truth, negative below 0.3."""
-    iou, ignored = _iou_with_targets(anchors_xyxy.unsqueeze(0), targets)  # (B, A, G), (B, A)
-    best, target_index = iou.max(dim=2)
-    best_of_target = iou.amax(dim=1, keepdim=True)  # (B, 1, G)
+    iou, ignored = _iou_with_targets(anchors_xyxy.unsqueeze(0), targets)  # (B, G, A), (B, A)
+    best, target_index = iou.max(dim=1)
+    best_of_target = iou.amax(dim=2, keepdim=True)  # (B, G, 1)
     # All anchors that tie for a ground truth's best IoU are positive (torchvision's low-quality matches).
-    is_best = ((iou == best_of_target) & (best_of_target > 0)).any(dim=2)
+    is_best = (iou == best_of_target.masked_fill(best_of_target == 0, torch.inf)).any(dim=1)
     positive = (best >= ANCHOR_POSITIVE_IOU) | is_best
     negative = (best < ANCHOR_NEGATIVE_IOU) & ~positive & ~ignored
     return Matches(positive=positive, negative=negative, target_index=target_index)
@@ -68,19 +69,32 @@ def match_anchors(anchors_xyxy: Tensor, targets: Targets) -> Matches:
 def match_regions(boxes_xyxy: Tensor, valid: Tensor, targets: Targets) -> Matches:
     """Match regions (B, N, 4): positive at IoU >= 0.5, negative below; slots that are not ``valid`` are neither."""
     iou, ignored = _iou_with_targets(boxes_xyxy, targets)
-    best, target_index = iou.max(dim=2)
+    best, target_index = iou.max(dim=1)
     positive = (best >= REGION_POSITIVE_IOU) & valid
     negative = (best < REGION_POSITIVE_IOU) & valid & ~ignored
     return Matches(positive=positive, negative=negative, target_index=target_index)
 
 
 def _iou_with_targets(boxes_xyxy: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-    """IoU (B, N, G) with each ground truth, -1 for unused slots and ignore regions; and (B, N) bool: ignored."""
-    intersections, iou = pairwise_overlaps(boxes_xyxy, targets.boxes_xyxy)
-    areas = box_areas(boxes_xyxy)[..., :, None]
-    is_pedestrian = (targets.valid & ~targets.ignore)[:, None, :]
-    in_ignore = (intersections >= IGNORED_FRACTION * areas) & (areas > 0) & (targets.valid & targets.ignore)[:, None, :]
-    return torch.where(is_pedestrian, iou, -1.0), in_ignore.any(dim=2)
+    """IoU (B, G, N) with each ground truth, 0 for unused slots and ignore regions; and (B, N) bool: ignored."""
+    targets = _used_slots(targets)
+    # Ground truth first and masks as factors: operators on (B, N, G), or on bool, take several times longer on a CPU.
+    intersections, iou = pairwise_overlaps(targets.boxes_xyxy, boxes_xyxy)
+    is_pedestrian, is_ignore_region = (
+        (targets.valid & flag)[..., None].to(iou.dtype) for flag in (~targets.ignore, targets.ignore)
+    )
+    areas = box_areas(boxes_xyxy)
+    ignored = ((intersections * is_ignore_region).amax(dim=1) >= IGNORED_FRACTION * areas) & (areas > 0)
+    return iou * is_pedestrian, ignored
+
+
+def _used_slots(targets: Targets) -> Targets:
+    """The targets up to the last slot that any image of the batch uses, or all where the host would have to wait."""
+    if not is_host_readable(targets.valid):
+        return targets
+    slots = targets.valid.any(dim=0).nonzero()
+    used = int(slots[-1]) + 1 if len(slots) else 1
+    return Targets(targets.boxes_xyxy[:, :used], targets.valid[:, :used], targets.ignore[:, :used])
 
 
 def sample_anchors(

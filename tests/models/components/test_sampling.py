@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from hkd.models.components.sampling import match_anchors, match_regions, sample_anchors, sample_regions
@@ -64,6 +65,28 @@ def test_image_without_objects_has_only_negatives() -> None:
     matches = match_anchors(anchors, nothing)
     assert matches.positive.sum() == 0
     assert matches.negative.all()
+
+
+@pytest.mark.parametrize("objects", [0, 1, 5])
+def test_matches_do_not_depend_on_the_number_of_unused_slots(objects: int) -> None:
+    # A traced graph cannot read how many slots are used, so that it matches all of them. The last box used is the
+    # second image's; an unused slot precedes it, as augmentation leaves where it drops a box.
+    generator = torch.Generator().manual_seed(5)
+    corners = 60 * torch.rand(2, 9, 2, generator=generator)
+    boxes = torch.cat((corners, corners + 5 + 30 * torch.rand(2, 9, 2, generator=generator)), dim=-1)
+    valid = torch.arange(9).expand(2, -1) < torch.tensor([[max(0, objects - 1)], [objects]])
+    valid[1, max(0, objects - 2)] = False
+    targets = Targets(boxes * valid[..., None], valid, valid & (torch.arange(9) % 3 == 1))
+    corners = 60 * torch.rand(2, 300, 2, generator=generator)
+    candidates = torch.cat((corners, corners + 5 + 30 * torch.rand(2, 300, 2, generator=generator)), dim=-1)
+    is_used = torch.rand(2, 300, generator=generator) > 0.1
+    for match, arguments in ((match_anchors, (candidates[0],)), (match_regions, (candidates, is_used))):
+        matches = match(*arguments, targets)
+        of_all_slots = torch.compile(match, fullgraph=True, backend="eager")(*arguments, targets)
+        assert torch.equal(matches.positive, of_all_slots.positive)
+        assert torch.equal(matches.negative, of_all_slots.negative)
+        assert torch.equal(matches.target_index, of_all_slots.target_index)
+    assert matches.positive.any() == (objects == 5)
 
 
 def test_anchors_with_largest_keys_are_sampled_and_negatives_fill_the_rest() -> None:
