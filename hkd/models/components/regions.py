@@ -56,10 +56,9 @@ def region_taps(levels: Sequence[Tensor], boxes_xyxy: Tensor, image_height: int,
     images = torch.arange(batch, device=offsets.device, dtype=torch.int32)[:, None, None]
     first_cell = offsets + images * rows * columns
     row_starts = first_cell[..., None] + row_taps * columns[..., None]
-    taps = row_starts[:, :, :, None, :, None] + column_taps[:, :, None, :, None, :]  # (B, R, 7, 7, 4, 4)
-    weights = row_weights[:, :, :, None, :, None] * column_weights[:, :, None, :, None, :]
-    taps_per_bin = taps.shape[-1] * taps.shape[-2]
-    return RegionTaps(taps.reshape(-1, taps_per_bin), weights.reshape(-1, taps_per_bin))
+    taps = _of_each_row(row_starts) + _of_each_column(column_taps)  # (B, R, 7, 7, 16)
+    weights = _of_each_row(row_weights) * _of_each_column(column_weights)
+    return RegionTaps(taps.flatten(0, 3), weights.flatten(0, 3))
 
 
 def region_table(levels: Sequence[Tensor]) -> Tensor:
@@ -119,6 +118,19 @@ def _axis_taps(starts: Tensor, ends: Tensor, scales: Tensor, cells: Tensor) -> t
     weights = torch.stack(((1 - fraction) * share, fraction * share), dim=-1)
     shape = (*starts.shape, POOLED_SIZE, 2 * _SAMPLES_PER_BIN)
     return taps.view(shape), weights.view(shape)
+
+
+def _of_each_row(values: Tensor) -> Tensor:
+    """(B, R, 7, 4) of the rows of bins to (B, R, 7, 1, 16): for each of a bin's 4 x 4 taps, the value of its row.
+
+    Broadcasting (4, 1) with (1, 4) would give the same, slowly: operators iterate over the last axis.
+    """
+    return values.repeat_interleave(values.shape[-1], dim=-1)[:, :, :, None]
+
+
+def _of_each_column(values: Tensor) -> Tensor:
+    """(B, R, 7, 4) of the columns of bins to (B, R, 1, 7, 16): for each of a bin's taps, the value of its column."""
+    return values.repeat(1, 1, 1, values.shape[-1])[:, :, None]
 
 
 class _WeightedRowSum(torch.autograd.Function):
