@@ -16,11 +16,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn import functional
 
 from hkd.models.components.boxes import box_areas
+from hkd.runtime.device import is_host_readable
 from hkd.structures import RegionTaps
 
 POOLED_SIZE = 7
@@ -148,12 +151,35 @@ class _WeightedRowSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None, None]:
         taps, weights = ctx.saved_tensors
-        # Grouped by cell, the pairs (bin, cell) form one bag of bins per cell.
-        cells, order = torch.sort(taps.reshape(-1))
-        bins = (order // taps.shape[1]).to(torch.int32)
-        boundaries = torch.arange(ctx.table_rows, device=taps.device, dtype=torch.int32)
-        offsets = torch.searchsorted(cells, boundaries, out_int32=True)
+        bins, offsets, order = _bins_of_cells(taps, ctx.table_rows)
         gradient = functional.embedding_bag(
-            bins, gradients[0].contiguous(), offsets, per_sample_weights=weights.reshape(-1)[order], mode="sum"
+            bins,
+            gradients[0].contiguous(),
+            offsets,
+            per_sample_weights=weights.reshape(-1).index_select(0, order),
+            mode="sum",
         )
         return gradient, None, None
+
+
+def _bins_of_cells(taps: Tensor, table_rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The transpose of ``taps`` (bins, taps per bin): the bins that read each cell, cell by cell, in ascending order.
+
+    Returns:
+        Bins, one per tap, int32; the first position of each of the ``table_rows`` cells among them, int32; and the
+        position in ``taps`` of each.
+    """
+    taps_per_bin, count = taps.shape[1], taps.numel()
+    if is_host_readable(taps):
+        # By counting, which takes less than half the time of sorting.
+        starts = np.arange(0, count + 1, taps_per_bin, dtype=np.int32)
+        by_bin = csr_array(
+            (np.arange(count, dtype=np.int32), taps.reshape(-1).numpy(), starts), shape=(len(taps), table_rows)
+        )
+        by_cell = by_bin.tocsc()
+        bins, offsets, order = (torch.from_numpy(part) for part in (by_cell.indices, by_cell.indptr[:-1], by_cell.data))
+        return bins, offsets, order
+    cells, order = torch.sort(taps.reshape(-1), stable=True)
+    bins = (order // taps_per_bin).to(torch.int32)
+    boundaries = torch.arange(table_rows, device=taps.device, dtype=torch.int32)
+    return bins, torch.searchsorted(cells, boundaries, out_int32=True), order

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 
-from hkd.models.components.regions import pool_regions, region_levels, region_table, region_taps
+from hkd.models.components.regions import _bins_of_cells, pool_regions, region_levels, region_table, region_taps
 
 HEIGHT, WIDTH = 96, 160
 
@@ -46,6 +46,18 @@ def test_features_and_gradients_equal_torchvision(canonical_size: float) -> None
     theirs = torch.autograd.grad((expected * weights).sum(), levels)
     for our_gradient, their_gradient in zip(ours, theirs, strict=True):
         torch.testing.assert_close(our_gradient, their_gradient, atol=1e-4, rtol=1e-4)
+
+
+def test_bins_of_cells_are_equal_by_counting_and_by_sorting() -> None:
+    # A traced graph sorts. Of 7 cells, some of which no bin reads, the last one included; some are read twice by a bin.
+    taps = torch.tensor([[4, 1, 1], [2, 4, 1], [5, 5, 0]], dtype=torch.int32)
+    # Cell 0: bin 2; 1: bins 0, 0, 1; 2: bin 1; 3: none; 4: bins 0, 1; 5: bins 2, 2; 6: none.
+    expected = ([2, 0, 0, 1, 1, 0, 1, 2, 2], [0, 1, 4, 5, 5, 7, 9], [8, 1, 2, 5, 3, 0, 4, 6, 7])
+    by_sorting = torch.compile(_bins_of_cells, fullgraph=True, backend="eager")
+    for bins_of_cells in (_bins_of_cells, by_sorting):
+        parts = bins_of_cells(taps, 7)
+        assert tuple(part.tolist() for part in parts) == expected
+        assert [part.dtype for part in parts[:2]] == [torch.int32, torch.int32]
 
 
 def test_empty_boxes_give_finite_features() -> None:
