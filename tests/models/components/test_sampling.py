@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -80,9 +82,9 @@ def test_matches_do_not_depend_on_the_number_of_unused_slots(objects: int) -> No
     corners = 60 * torch.rand(2, 300, 2, generator=generator)
     candidates = torch.cat((corners, corners + 5 + 30 * torch.rand(2, 300, 2, generator=generator)), dim=-1)
     is_used = torch.rand(2, 300, generator=generator) > 0.1
-    for match, arguments in ((match_anchors, (candidates[0],)), (match_regions, (candidates, is_used))):
-        matches = match(*arguments, targets)
-        of_all_slots = torch.compile(match, fullgraph=True, backend="eager")(*arguments, targets)
+    for match in (partial(match_anchors, candidates[0]), partial(match_regions, candidates, is_used)):
+        matches = match(targets=targets)
+        of_all_slots = torch.compile(match, fullgraph=True, backend="eager")(targets=targets)
         assert torch.equal(matches.positive, of_all_slots.positive)
         assert torch.equal(matches.negative, of_all_slots.negative)
         assert torch.equal(matches.target_index, of_all_slots.target_index)
