@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hkd.data.prepare import PreparedData
-from hkd.distillation import pyramid, region
+from hkd.distillation import cells
+from hkd.models.components import proposals, regions, sampling
 from hkd.models.detector import Detector
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import load_detector
@@ -291,8 +292,8 @@ def test_number_of_synchronizations_does_not_grow_with_steps(
 
         with reads, monkeypatch.context() as patch:
             patch.setattr(Tensor, "tolist", tolist)
-            for losses in (pyramid, region):  # on a CPU masks are read, without synchronization
-                patch.setattr(losses, "is_known_full", lambda _: False)
+            for user in (cells, proposals, regions, sampling):  # on a CPU they read values, without synchronization
+                patch.setattr(user, "is_host_readable", lambda _: False)
             trainer.train_epoch()
         return reads.count
 
