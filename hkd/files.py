@@ -16,7 +16,7 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -132,6 +132,11 @@ def write_all_atomically(contents: Mapping[Path, str | bytes]) -> None:
             file = stack.enter_context(_open_output(path))
             file.write(_encoded(content))
             file.flush()  # a full disk is found here, before the first file is renamed
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write lines of text, each with a line break."""
+    write_atomically(path, "".join(f"{line}\n" for line in lines))
 
 
 def write_json(path: Path, content: object, indent: int | None = 2) -> None:

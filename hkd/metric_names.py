@@ -66,6 +66,9 @@ ARTIFACT_WEIGHTS: Final = "student.safetensors"
 ARTIFACT_METRICS: Final = "metrics.json"
 ARTIFACT_CURVE: Final = "miss_rate_curve.json"
 """Miss rate against FPPI, per subset."""
+ARTIFACT_WEIGHTS_ORIGIN: Final = "weights_origin.txt"
+"""What a student's first weights, or a teacher's weights, were read or selected from, left out or changed; a sentence a
+line."""
 
 TAG_STUDY: Final = "hkd.study"
 TAG_ROLE: Final = "hkd.role"

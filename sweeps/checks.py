@@ -11,10 +11,12 @@ from hkd.config import TrialConfig
 from hkd.data.prepare import named_categories, read_both
 from hkd.evaluation.evaluator import evaluate_boxes
 from hkd.evaluation.formats.protocol_files import load_protocol
+from hkd.models.weight_formats.errors import CheckpointError
 from hkd.training.first_weights import check_first_weights
 from hkd.training.teacher_files import check_teacher_files
 from sweeps.folder import StudyError
 from sweeps.settings.resources import TrialResources
+from sweeps.settings.space import extreme_students, trial_config
 from sweeps.settings.study import StudyConfig
 
 
@@ -30,7 +32,7 @@ def check_files(base: TrialConfig, *, check_images: bool, print_line: Callable[[
 
     Raises:
         AnnotationError: listing the mistakes in the annotations of both sets.
-        CheckpointError: weights of the teacher or the student's first ones are missing or of another architecture.
+        CheckpointError: weights of the teacher are missing or of another architecture.
     """
     data, validation = base.data, None
     if data.train_annotations is not None and data.validation_annotations is not None:  # both or neither
@@ -42,9 +44,33 @@ def check_files(base: TrialConfig, *, check_images: bool, print_line: Callable[[
             check_images=check_images,
             max_megapixels=data.max_megapixels,
         )
-    for note in (*check_teacher_files(base), *check_first_weights(base)):
+    for note in check_teacher_files(base):
         print_line(note)
     return validation
+
+
+def check_first_weights_of_trials(study: StudyConfig, *, print_line: Callable[[str], None]) -> None:
+    """Check the files of first weights for every baseline and for the largest students of the space.
+
+    Args:
+        print_line: Called with each sentence on what first weights are read or selected from.
+
+    Raises:
+        CheckpointError: listing the files that are unreadable, or of another or a narrower architecture.
+    """
+    configs = [trial_config(study.base, changes) for changes in study.baselines.values()]
+    configs += [largest for _, largest in extreme_students(study.space, study.base)]
+    notes: list[str] = []
+    problems: list[str] = []
+    for config in {each.student: each for each in configs}.values():
+        try:
+            notes += check_first_weights(config)
+        except CheckpointError as error:
+            problems.append(str(error))
+    if problems:
+        raise CheckpointError("; ".join(dict.fromkeys(problems)))
+    for note in dict.fromkeys(notes):
+        print_line(note)
 
 
 def check_objectives(study: StudyConfig, validation_annotations: Annotations) -> None:

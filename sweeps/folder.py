@@ -34,7 +34,13 @@ from sweeps.settings.study import StudyConfig
 FREE_SETTINGS = ("search.num_trials", "resources.", "storage_path")
 """Settings that may change when a study is resumed."""
 
-ARTIFACTS = (names.ARTIFACT_CONFIG, names.ARTIFACT_WEIGHTS, names.ARTIFACT_METRICS, names.ARTIFACT_CURVE)
+ARTIFACTS = (
+    names.ARTIFACT_CONFIG,
+    names.ARTIFACT_WEIGHTS,
+    names.ARTIFACT_WEIGHTS_ORIGIN,
+    names.ARTIFACT_METRICS,
+    names.ARTIFACT_CURVE,
+)
 """Files of a trial's checkpoint that are logged to MLflow; the others are only needed to resume."""
 
 LOCK = "lock"

@@ -16,7 +16,7 @@ from hkd.models.cost import Cost, config_cost
 from hkd.redaction import redacted_uri
 from hkd.terminal_output import print_on
 from hkd.terminal_text import printable
-from sweeps.checks import check_files, check_objectives
+from sweeps.checks import check_files, check_first_weights_of_trials, check_objectives
 from sweeps.folder import StudyFolder
 from sweeps.settings.redaction import redacted
 from sweeps.settings.space import extreme_students, num_proposals, trial_config
@@ -61,6 +61,7 @@ def print_plan(study: StudyConfig, console: Console) -> None:
     study = StudyFolder(study).check(study)
     notes: list[str] = []
     validation_annotations = check_files(study.base, check_images=True, print_line=notes.append)
+    check_first_weights_of_trials(study, print_line=notes.append)
     if validation_annotations is not None:
         check_objectives(study, validation_annotations)
     for line in dump_yaml(redacted(study)).splitlines():

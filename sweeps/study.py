@@ -14,7 +14,7 @@ from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.findings import weak_teacher
 from hkd.training.teacher import PreparedTeacher, find_teacher
-from sweeps.checks import check_device, check_files, check_objectives
+from sweeps.checks import check_device, check_files, check_first_weights_of_trials, check_objectives
 from sweeps.console import messages
 from sweeps.console.display import Display, TeacherBoard, TrialBoard
 from sweeps.console.findings import PassedTeacher
@@ -64,6 +64,7 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
     with folder.locked():
         study = _study_to_run(study, folder, display, is_resumed=is_resumed, resume_command=resume_command)
         check_files(study.base, check_images=False, print_line=display.print_line)
+        check_first_weights_of_trials(study, print_line=display.print_line)
         address = find_address()
         open_tracker = _check_tracking(study, folder)
         queue = _open_queue(study, folder, display) if folder.study_exists else None
@@ -214,7 +215,7 @@ class _Session:
             write_teacher(self._folder.teacher_file, teacher_record(teacher))
             settings = flatten(study.base).items()
             params = {key: value for key, value in settings if key.startswith(("teacher.", "data."))}
-            tracker.log_teacher(params, teacher.cost, teacher.epochs, teacher.metrics)
+            tracker.log_teacher(params, teacher.cost, teacher.epochs, teacher.metrics, teacher.weights_origin)
         write_missing_ends(study, self._folder.path, self._ledger, tracker)
 
     def _finish(self, usage: str | None) -> int:

@@ -207,9 +207,6 @@ def test_weights_are_not_selected_from_smaller_teacher(student: dict[str, object
 def test_weights_are_not_selected_without_teacher() -> None:
     with pytest.raises(ValidationError, match=r"student\.init_from is teacher, but teacher is null"):
         TrialConfig.model_validate({"student": {"init_from": "teacher"}, "teacher": None})
-    # Bottlenecks have other channels than basic blocks: widths of backbones do not matter then.
-    student = {"init_from": "teacher", "width_multiplier": 1.5}
-    assert TrialConfig.model_validate({"student": student, "teacher": {"backbone": "resnet50"}}).uses_teacher
 
 
 def test_unlabelled_images_need_a_teacher_and_both_kinds_in_each_batch() -> None:
@@ -238,3 +235,35 @@ def test_scores_of_unlabelled_images_are_in_order() -> None:
     with pytest.raises(ValidationError, match=r"unlabelled_ignored_score \(0\.8\).*unlabelled_object_score \(0\.7\)"):
         DataConfig(unlabelled_object_score=0.7, unlabelled_ignored_score=0.8)
     assert DataConfig(unlabelled_object_score=0.7, unlabelled_ignored_score=0.7).unlabelled_images is None
+
+
+def test_backbone_of_another_family_needs_a_file() -> None:
+    student: dict[str, object] = {"init_from": "teacher", "head_channels": 512}
+    raw = {"student": student, "teacher": {"backbone": "resnet50"}}
+    with pytest.raises(ValidationError) as caught:
+        TrialConfig.model_validate(raw)
+    # Both mistakes in one message, each with its remedy.
+    for fact in (
+        "student.backbone resnet18",
+        "teacher.backbone resnet50",
+        "student.backbone_from",
+        "head_channels 512",
+    ):
+        assert fact in str(caught.value)
+    del student["head_channels"]
+    student["backbone_from"] = "resnet18.pth"
+    assert TrialConfig.model_validate(raw).uses_teacher
+    # A backbone that is not selected may be wider than the teacher's, of the same family or not.
+    student["width_multiplier"] = 1.5
+    for backbone in ("resnet34", "resnet50"):
+        assert TrialConfig.model_validate({"student": student, "teacher": {"backbone": backbone}}).uses_teacher
+    # ResNet-18 and 34 are of one family.
+    equal = {"student": {"init_from": "teacher"}, "teacher": {"backbone": "resnet34"}}
+    assert TrialConfig.model_validate(equal).uses_teacher
+
+
+def test_two_files_for_the_backbone_are_refused() -> None:
+    student = {"init_from": "detector.pth", "backbone_from": "resnet18.pth"}
+    with pytest.raises(ValidationError, match=r"init_from \(detector\.pth\) and backbone_from \(resnet18\.pth\)"):
+        TrialConfig.model_validate({"student": student})
+    assert not TrialConfig.model_validate({"student": {"backbone_from": "resnet18.pth"}, "teacher": None}).uses_teacher

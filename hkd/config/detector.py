@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hkd.config.section import BoxSize, CountPerImage, OpenFraction, ScaleFactor, Section
 
@@ -50,9 +50,27 @@ class DetectorConfig(Section):
     """IoU threshold of non-maximum suppression of proposals."""
 
 
+def have_equal_blocks(first: DetectorConfig, second: DetectorConfig) -> bool:
+    """Whether the backbones are of one family: basic blocks (ResNet-18 and 34) or bottlenecks (ResNet-50)."""
+    return (first.backbone == "resnet50") == (second.backbone == "resnet50")
+
+
 class StudentConfig(DetectorConfig):
     """The small detector that is trained, evaluated and shipped."""
 
     init_from: Literal["teacher"] | Path | None = None
     """First weights. ``teacher``: selected from the teacher's channels (hkd.models.weight_selection); a file: copied or
     selected from a detector, or from a classification ResNet of the same backbone; null: random."""
+    backbone_from: Path | None = None
+    """A classification ResNet of the student's own backbone, whose weights its backbone starts from, beside
+    ``init_from`` null or ``teacher``. Needed with ``teacher`` if the teacher's backbone is of another family: ResNet-18
+    and 34 are one, ResNet-50 another."""
+
+    @model_validator(mode="after")
+    def _one_file_for_the_backbone(self) -> Self:
+        if isinstance(self.init_from, Path) and self.backbone_from is not None:
+            raise ValueError(
+                f"init_from ({self.init_from}) and backbone_from ({self.backbone_from}) are two files for the backbone;"
+                " set init_from to teacher or null, or remove backbone_from"
+            )
+        return self

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import model_validator
 
 from hkd.config.data import DataConfig, unlabelled_per_batch
-from hkd.config.detector import SELECTED_FROM_TEACHER, StudentConfig
+from hkd.config.detector import SELECTED_FROM_TEACHER, StudentConfig, have_equal_blocks
 from hkd.config.distillation import DistillationConfig
 from hkd.config.section import Section
 from hkd.config.teacher import TeacherConfig
@@ -57,27 +57,33 @@ class TrialConfig(Section):
 
     @model_validator(mode="after")
     def _teacher_to_select_from(self) -> Self:
-        if self.student.init_from == SELECTED_FROM_TEACHER and self.teacher is None:
+        student, teacher = self.student, self.teacher
+        if student.init_from != SELECTED_FROM_TEACHER:
+            return self
+        if teacher is None:
             raise ValueError(
                 "student.init_from is teacher, but teacher is null; configure a teacher, name a file, or set it to null"
             )
-        if self.student.init_from == SELECTED_FROM_TEACHER and self.teacher is not None:
-            larger = [
-                f"student.{name} {getattr(self.student, name)} above teacher.{name} {getattr(self.teacher, name)}"
-                for name in self._selected_widths()
-                if getattr(self.student, name) > getattr(self.teacher, name)
-            ]
-            if len(self.student.anchor_aspect_ratios) != len(self.teacher.anchor_aspect_ratios):
-                larger.append("another number of anchor_aspect_ratios")
-            if larger:
-                raise ValueError(
-                    "student.init_from is teacher, of whose channels the student's are a selection, with "
-                    f"{'; '.join(larger)}; make the teacher at least as wide, or set student.init_from to null"
-                )
+        is_selectable = have_equal_blocks(student, teacher)
+        widths = ["pyramid_channels", "head_channels"]
+        # A backbone that is not selected may be wider.
+        widths += ["width_multiplier"] if is_selectable and student.backbone_from is None else []
+        problems = [
+            f"student.{name} {getattr(student, name)} above teacher.{name} {getattr(teacher, name)} (make the teacher"
+            " at least as wide)"
+            for name in widths
+            if getattr(student, name) > getattr(teacher, name)
+        ]
+        if len(student.anchor_aspect_ratios) != len(teacher.anchor_aspect_ratios):
+            problems.append("another number of anchor_aspect_ratios (set the same number)")
+        if not is_selectable and student.backbone_from is None:
+            problems.append(
+                f"student.backbone {student.backbone} of another family than teacher.backbone {teacher.backbone} (name"
+                f" a classification {student.backbone} in student.backbone_from)"
+            )
+        if problems:
+            raise ValueError(
+                "student.init_from is teacher, of whose channels the student's are a selection, with "
+                f"{'; '.join(problems)}. Or set student.init_from to null"
+            )
         return self
-
-    def _selected_widths(self) -> tuple[str, ...]:
-        """Settings of the student that must not be above the teacher's if its weights are selected from it."""
-        assert self.teacher is not None
-        has_equal_blocks = (self.student.backbone == "resnet50") == (self.teacher.backbone == "resnet50")
-        return ("pyramid_channels", "head_channels", *(["width_multiplier"] if has_equal_blocks else []))

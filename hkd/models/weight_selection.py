@@ -22,6 +22,8 @@ from hkd.structures import evenly_spaced
 
 _BODY: Final = "backbone.body."
 _READS_BODY: Final = "backbone.fpn.inner_blocks."
+BACKBONE_PARTS: Final = (_BODY, _READS_BODY)
+"""Prefixes of the tensors whose channels are those of the backbone."""
 _FLATTENED_INPUT: Final = "roi_heads.box_head.fc6.weight"
 """Its inputs are the channels of pooled features, 7 x 7 cells each, channel by channel."""
 _ANCHOR_OUTPUTS: Final = ("rpn.head.cls_logits.", "rpn.head.bbox_pred.")
@@ -64,7 +66,7 @@ def select_weights(
     left = []
     problems = []
     for key, wanted in target.items():
-        if key not in source or (other_blocks and key.startswith((_BODY, _READS_BODY))):
+        if key not in source or (other_blocks and key.startswith(BACKBONE_PARTS)):
             if not key.endswith(_OPTIONAL_SUFFIX):
                 left.append(key)
             continue

@@ -228,13 +228,8 @@ def load_first_weights(detector: nn.Module, path: Path, *, person_class: int | N
     weights = read_weights(path)
     expected = detector.state_dict()
     if weights.is_classifier:
-        backbone = {name: tensor for name, tensor in expected.items() if name.startswith(BACKBONE_PREFIX)}
-        selected = _selected(detector, weights.tensors, backbone, path)
-        if selected.has_other_blocks:
-            _require_usable(backbone, weights.tensors, path, kind="a ResNet", settings="backbone")
-        _require_usable(backbone, selected.tensors, path)
-        detector.load_state_dict(selected.tensors, strict=False)
-        rest = sorted({".".join(name.split(".")[:2]) for name in expected if name not in backbone})
+        _set_backbone(detector, weights, path)
+        rest = sorted({".".join(name.split(".")[:2]) for name in expected if not name.startswith(BACKBONE_PREFIX)})
         return (*weights.notes, f"the backbone is that of a classification ResNet; random: {', '.join(rest)}")
     classes = num_scored_classes(expected)
     tensors = with_person_second(weights.tensors, weights.person_class or person_class, path, classes)
@@ -249,6 +244,35 @@ def load_first_weights(detector: nn.Module, path: Path, *, person_class: int | N
     if left:
         notes.append("its blocks are of another kind: the backbone and the convolutions that read it stay random")
     return tuple(notes)
+
+
+def load_backbone(detector: nn.Module, path: Path) -> tuple[str, ...]:
+    """Initialise a detector's backbone, and nothing else, from a classification ResNet at least as wide.
+
+    Returns:
+        What was read from where, left out or changed, a sentence each.
+
+    Raises:
+        CheckpointError: the file is unreadable, or holds no classification ResNet or one of another architecture.
+    """
+    weights = read_weights(path)
+    if not weights.is_classifier:
+        found = recognised_as(weights.tensors) or "a detector or another network"
+        raise CheckpointError(
+            f"{path}: holds {found}; allowed as student.backbone_from: a classification ResNet with torchvision's "
+            "names. A detector is read by student.init_from"
+        )
+    _set_backbone(detector, weights, path)
+    return weights.notes
+
+
+def _set_backbone(detector: nn.Module, weights: ImportedWeights, path: Path) -> None:
+    backbone = {name: value for name, value in detector.state_dict().items() if name.startswith(BACKBONE_PREFIX)}
+    selected = _selected(detector, weights.tensors, backbone, path)
+    if selected.has_other_blocks:
+        _require_usable(backbone, weights.tensors, path, kind="a ResNet", settings="backbone")
+    _require_usable(backbone, selected.tensors, path)
+    detector.load_state_dict(selected.tensors, strict=False)
 
 
 def _selected(

@@ -1,59 +1,88 @@
-"""The first weights of a student: random, from a file, or selected from its teacher."""
+"""The first weights of a student: random, from files, or selected from its teacher."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from hkd.config import SELECTED_FROM_TEACHER, TrialConfig
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
-from hkd.models.weight_selection import SelectedWeights, has_frozen_norms, select_weights
-from hkd.models.weights import load_first_weights
+from hkd.models.weight_selection import BACKBONE_PARTS, SelectedWeights, has_frozen_norms, select_weights
+from hkd.models.weights import load_backbone, load_first_weights
+
+_SUBJECT = "first weights of the student"
 
 
-def set_first_weights(student: Detector, config: TrialConfig, teacher: Detector | None) -> None:
-    """Replace the student's random weights by those that ``config.student.init_from`` names, as far as there are any.
+def set_first_weights(student: Detector, config: TrialConfig, teacher: Detector | None) -> tuple[str, ...]:
+    """Replace random weights by those that ``init_from`` and ``backbone_from`` of ``config.student`` name.
+
+    Returns:
+        What is read or selected from where, a sentence each.
 
     Raises:
         CheckpointError: a file is unreadable, or the source has fewer channels than the student.
         ValueError: they are to be selected from the teacher, and ``teacher`` is None.
     """
-    origin = config.student.init_from
-    if origin == SELECTED_FROM_TEACHER:
+    notes: tuple[str, ...] = ()
+    if config.student.init_from == SELECTED_FROM_TEACHER:
         if teacher is None:
             raise ValueError("student.init_from is teacher, but there is no teacher; pass load_teacher(...)")
-        student.load_state_dict(_of_teacher(student, teacher).tensors, strict=False)
-    elif origin is not None:
-        load_first_weights(student, Path(origin))
+        selected = _of_teacher(student, teacher, config)
+        student.load_state_dict(selected.tensors, strict=False)
+        notes = (_described(config),)
+    notes += _set_from_files(student, config)
+    return notes or (f"{_SUBJECT}: random",)
 
 
 def check_first_weights(config: TrialConfig) -> tuple[str, ...]:
-    """Check that ``config.student.init_from`` can be used; nothing but a named file is read.
+    """Check that ``init_from`` and ``backbone_from`` of ``config.student`` can be used; only named files are read.
 
     Returns:
-        What is taken from where, a sentence each.
+        As :func:`set_first_weights`; empty for random weights.
 
     Raises:
         CheckpointError: as :func:`set_first_weights`.
     """
-    origin = config.student.init_from
-    if origin is None:
-        return ()
-    if origin != SELECTED_FROM_TEACHER:
+    notes: tuple[str, ...] = ()
+    if config.student.init_from == SELECTED_FROM_TEACHER:
+        assert config.teacher is not None, "checked by TrialConfig"
+        with torch.device("meta"):
+            _of_teacher(build_detector(config.student), build_detector(config.teacher), config)
+        notes = (_described(config),)
+    if isinstance(config.student.init_from, Path) or config.student.backbone_from is not None:
         with torch.random.fork_rng(devices=[]):
-            notes = load_first_weights(build_detector(config.student), Path(origin))
-        return (f"first weights of the student: {origin}", *(f"{origin}: {note}" for note in notes))
-    assert config.teacher is not None, "checked by TrialConfig"
-    with torch.device("meta"):
-        selected = _of_teacher(build_detector(config.student), build_detector(config.teacher))
-    what = "pyramid, RPN and heads" if selected.has_other_blocks else "all layers"
-    left = "; the backbone, of other blocks, stays random" if selected.has_other_blocks else ""
-    return (f"first weights of the student: {what} selected from the teacher{left}",)
+            notes += _set_from_files(build_detector(config.student), config)
+    return notes
 
 
-def _of_teacher(student: Detector, teacher: Detector) -> SelectedWeights:
-    return select_weights(
-        teacher.state_dict(), student.state_dict(), norm_is_frozen=has_frozen_norms(student), name="the teacher"
+def _set_from_files(student: Detector, config: TrialConfig) -> tuple[str, ...]:
+    notes: tuple[str, ...] = ()
+    path, backbone = config.student.init_from, config.student.backbone_from
+    if isinstance(path, Path):
+        found = load_first_weights(student, path)
+        notes += (f"{_SUBJECT}: {path}", *(f"{path}: {note}" for note in found))
+    if backbone is not None:
+        found = load_backbone(student, backbone)
+        notes += (f"{_SUBJECT}'s backbone: {backbone}", *(f"{backbone}: {note}" for note in found))
+    return notes
+
+
+def _of_teacher(student: Detector, teacher: Detector, config: TrialConfig) -> SelectedWeights:
+    target: Mapping[str, Tensor] = student.state_dict()
+    if config.student.backbone_from is not None:
+        # The pyramid's convolutions that read the teacher's backbone mean nothing on another one.
+        target = {name: tensor for name, tensor in target.items() if not name.startswith(BACKBONE_PARTS)}
+    return select_weights(teacher.state_dict(), target, norm_is_frozen=has_frozen_norms(student), name="the teacher")
+
+
+def _described(config: TrialConfig) -> str:
+    if config.student.backbone_from is None:
+        return f"{_SUBJECT}: all layers selected from the teacher"
+    return (
+        f"{_SUBJECT}: pyramid, RPN and heads selected from the teacher; random: the pyramid's convolutions that read "
+        "the backbone"
     )

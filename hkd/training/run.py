@@ -18,13 +18,14 @@ from hkd.config_files.parsing import flatten, load_config
 from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.evaluation.evaluator import EvaluationResult
-from hkd.files import write_atomically, write_json
+from hkd.files import write_atomically, write_json, write_lines
 from hkd.findings import compared_miss_rate, passed_by_student, weak_teacher
 from hkd.metric_names import (
     ARTIFACT_CONFIG,
     ARTIFACT_CURVE,
     ARTIFACT_METRICS,
     ARTIFACT_WEIGHTS,
+    ARTIFACT_WEIGHTS_ORIGIN,
     MR2_REASONABLE,
     TOTAL_LOSS,
 )
@@ -53,6 +54,7 @@ _ALL_FILES = (
     STATE_FILE,
     LOG_FILE,
     ARTIFACT_WEIGHTS,
+    ARTIFACT_WEIGHTS_ORIGIN,
     ARTIFACT_METRICS,
     ARTIFACT_CURVE,
     DETECTIONS_FILE,
@@ -73,7 +75,8 @@ class TrainingSummary:
     cost: Cost
     """Of the deployed student."""
     folder: Path
-    """Holds config.yaml, student.safetensors, metrics.json, miss_rate_curve.json, detections.json, epochs.json."""
+    """Holds config.yaml, student.safetensors, weights_origin.txt, metrics.json, miss_rate_curve.json, detections.json
+    and epochs.json."""
 
 
 def train_into_folder(
@@ -111,6 +114,7 @@ def train_into_folder(
         origin = _origin(data)
         with progress_bars(console) as progress:
             teacher, labels, teacher_metrics = None, None, dict[str, float]()
+            weights_origin: tuple[str, ...] = ()
             if needs_teacher:
                 prepared = prepare_teacher(config, data, config.data.cache_dir, progress)
                 size = f"{prepared.cost.num_params / 1e6:.2f}M parameters"
@@ -120,6 +124,7 @@ def train_into_folder(
                 if weak is not None:
                     print_on(console, f"warning: {weak.text}")
                 teacher_metrics = prepared.metrics if config.is_distilled else {}
+                weights_origin = tuple(f"teacher: {note}" for note in prepared.weights_origin)
                 origin["teacher"] = _file_hash(prepared.path)
                 labels = prepare_labels(config, data, prepared, progress)
                 if labels is not None:
@@ -128,6 +133,8 @@ def train_into_folder(
                 teacher = load_teacher(prepared.path, prepared.config)
             if isinstance(config.student.init_from, Path):
                 origin["first weights"] = _file_hash(config.student.init_from)
+            if config.student.backbone_from is not None:
+                origin["first weights of the backbone"] = _file_hash(config.student.backbone_from)
             _check_origin(out, origin)
             configure_process(device, config.training.num_threads)
             trainer = Trainer(
@@ -136,6 +143,7 @@ def train_into_folder(
             # A folder with these files holds a training.
             write_atomically(out / ARTIFACT_CONFIG, dump_yaml(config))
             write_json(out / ORIGIN_FILE, origin)
+            write_lines(out / ARTIFACT_WEIGHTS_ORIGIN, (*weights_origin, *trainer.first_weights))
             evaluation = _train(trainer, out, teacher_metrics, progress, console)
         validation = data.validation_annotations
         image_ids = validation.ground_truth().image_ids

@@ -62,6 +62,8 @@ class PreparedTeacher:
     config: TeacherConfig
     epochs: tuple[dict[str, float], ...]
     """What each epoch of its training measured, by metric name; empty for a teacher from a checkpoint."""
+    weights_origin: tuple[str, ...] = ()
+    """What was read from where, left out or changed in a file of its (first) weights, a sentence each."""
 
 
 def prepare_teacher(
@@ -312,6 +314,7 @@ def _read_prepared(folder: Path, teacher: TeacherConfig) -> PreparedTeacher | No
             cost=Cost(**summary["cost"]),
             config=teacher,
             epochs=tuple(dict(epoch) for epoch in summary["epochs"]),
+            weights_origin=tuple(str(note) for note in summary.get("weights", ())),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         warnings.warn(f"{folder / _SUMMARY_FILE}: damaged ({error}); preparing the teacher again", stacklevel=3)

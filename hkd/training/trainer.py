@@ -90,7 +90,8 @@ class Trainer:
         self._autocast_dtype = autocast_dtype(training.precision, self.device)
         with _seeded(training.seed):
             student = build_detector(config.student)
-        set_first_weights(student, config, teacher)
+        self.first_weights = set_first_weights(student, config, teacher)
+        """What the student's first weights are read or selected from, a sentence each."""
         self.student: Detector = place(student, self.device)
         """The detector that is trained; :attr:`deployed` is evaluated and saved."""
         self._objective, self._teacher = self._distillation(teacher)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
@@ -116,11 +116,20 @@ class Tracker:
         cost: Cost,
         epochs: tuple[Mapping[str, float], ...],
         metrics: Mapping[str, float],
+        weights_origin: Sequence[str] = (),
     ) -> None:
-        """Log the teacher as a finished run, unless that was done before."""
+        """Log the teacher as a finished run, unless that was done before.
+
+        Args:
+            weights_origin: Sentences on what its weights were read from; logged as a file.
+        """
         if self.trial_status(names.TEACHER_TRIAL_ID) == names.STATUS_FINISHED:
             return
         now = _now_ms()
+
+        def write_origin() -> None:
+            run = self._run(names.TEACHER_TRIAL_ID, names.ROLE_TEACHER, {})
+            self._log_text(run, "".join(f"{note}\n" for note in weights_origin), names.ARTIFACT_WEIGHTS_ORIGIN)
 
         def write() -> None:
             run = self._run(names.TEACHER_TRIAL_ID, names.ROLE_TEACHER, {})
@@ -132,6 +141,8 @@ class Tracker:
             self._log_metrics(run, {**metrics, names.BUDGET_FRACTION: 1.0}, step=last, time_ms=now)
             self._terminate(run, names.STATUS_FINISHED, {})
 
+        if weights_origin:
+            self._write(write_origin)  # before the run ends, after which nothing is written again
         self._write(write)
 
     def start_trial(self, trial: LedgerTrial, config: TrialConfig, cost: Cost) -> None:

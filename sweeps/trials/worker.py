@@ -22,7 +22,7 @@ from hkd.config import DataConfig, TeacherConfig, TrialConfig
 from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.evaluation.evaluator import EvaluationResult
-from hkd.files import write_json
+from hkd.files import write_json, write_lines
 from hkd.models.detector import Detector
 from hkd.runtime.allocator import release_memory
 from hkd.runtime.device import resolve_device
@@ -139,6 +139,7 @@ class DistillationTrial(tune.Trainable):
         trainer.save(folder / STATE_FILE)
         (folder / names.ARTIFACT_CONFIG).write_text(dump_yaml(trainer.config), encoding="utf-8")
         trainer.export_student(folder / names.ARTIFACT_WEIGHTS, self._metrics)
+        write_lines(folder / names.ARTIFACT_WEIGHTS_ORIGIN, trainer.first_weights)
         write_json(folder / names.ARTIFACT_METRICS, self._metrics)
         if self._evaluation is not None:
             write_json(folder / names.ARTIFACT_CURVE, self._evaluation.curves())

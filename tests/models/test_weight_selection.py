@@ -8,10 +8,11 @@ from torch import Tensor
 
 from hkd.config import DetectorConfig
 from hkd.models.build import build_detector
+from hkd.models.detector import Detector
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weight_selection import select_weights
 from hkd.structures import evenly_spaced
-from tests.training.tiny import STUDENT, build
+from tests.training.tiny import STUDENT, build, make_batch
 
 NARROW = STUDENT.model_copy(update={"width_multiplier": 0.25, "pyramid_channels": 8, "head_channels": 16})
 WIDE = STUDENT.model_copy(update={"width_multiplier": 0.5, "pyramid_channels": 16, "head_channels": 32})
@@ -41,6 +42,28 @@ def test_equal_network_is_copied() -> None:
     assert selected.left == ()
     for name, tensor in source.items():
         assert torch.equal(selected.tensors[name], tensor), name
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+def test_detector_selected_from_itself_gives_its_own_answers(backbone: str) -> None:
+    config = WIDE.model_copy(update={"backbone": backbone})
+    source, student = build(config, 1), build(config, 2)
+    source.load_state_dict(_state(config, 1))
+    batch = make_batch()
+
+    def answers(detector: Detector) -> list[Tensor]:
+        with torch.no_grad():
+            detections = detector.eval().detect(
+                batch.images, batch.valid_sizes, score_threshold=0.0, nms_iou=0.5, max_detections=8
+            )
+            return [*detector.forward_pyramid(batch.images, batch.valid_sizes).values(), *vars(detections).values()]
+
+    expected = answers(source)
+    assert not torch.equal(answers(student)[0], expected[0])
+    selected = select_weights(source.state_dict(), student.state_dict(), norm_is_frozen=False, name="itself")
+    student.load_state_dict(selected.tensors, strict=False)
+    for one, other in zip(answers(student), expected, strict=True):
+        assert torch.equal(one, other)
 
 
 def _doubled(narrow: dict[str, Tensor], wide: dict[str, Tensor]) -> dict[str, Tensor]:

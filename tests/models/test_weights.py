@@ -15,6 +15,7 @@ from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import (
+    load_backbone,
     load_detector,
     load_first_weights,
     load_weights,
@@ -198,6 +199,26 @@ def test_classifier_initialises_backbone_and_is_no_trained_detector(tmp_path: Pa
     bottlenecks = build_detector(STUDENT.model_copy(update={"backbone": "resnet50"}))
     with pytest.raises(CheckpointError, match=r"holds a ResNet of another.*same backbone"):
         load_first_weights(bottlenecks, tmp_path / "a.pth")
+
+
+def test_backbone_alone_is_read_from_classifier_and_not_from_detector(tmp_path: Path) -> None:
+    classifier = resnet18(weights=None)
+    torch.save(classifier.state_dict(), tmp_path / "a.pth")
+    detector = build(STUDENT, 0)
+    before = weights_of(detector)
+    load_backbone(detector, tmp_path / "a.pth")
+    after = weights_of(detector)
+    # One channel in eight.
+    assert torch.equal(after["backbone.body.layer2.1.bn2.weight"], classifier.layer2[1].bn2.weight[::8])
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert changed
+    assert all(name.startswith("backbone.body.") for name in changed)
+    torch.save(after, tmp_path / "detector.pth")
+    with pytest.raises(CheckpointError, match=r"detector\.pth: holds a detector.*classification ResNet.*init_from"):
+        load_backbone(detector, tmp_path / "detector.pth")
+    wide = build_detector(STUDENT.model_copy(update={"width_multiplier": 1.5}))
+    with pytest.raises(CheckpointError, match=r"a\.pth: .*fewer channels"):
+        load_backbone(wide, tmp_path / "a.pth")
 
 
 def test_refusal_names_recognised_detector(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from torchvision.models import resnet18
 
 from hkd.coco.annotations import read_annotations
 from hkd.coco.parsing.errors import AnnotationError
@@ -15,7 +17,8 @@ from hkd.coco.writing import annotation_document
 from hkd.config import DataConfig, TrialConfig
 from hkd.config_files.parsing import parse_config
 from hkd.data.prepare import prepare_data
-from sweeps.checks import check_device, check_files, check_objectives
+from hkd.models.weight_formats.errors import CheckpointError
+from sweeps.checks import check_device, check_files, check_first_weights_of_trials, check_objectives
 from sweeps.folder import StudyError
 from sweeps.settings.resources import TrialResources
 from sweeps.settings.study import StudyConfig
@@ -79,6 +82,29 @@ def test_mistakes_of_both_sets_are_reported_together(tmp_path: Path) -> None:
         check_files(base, check_images=False, print_line=print)
     for path in wrong:
         assert f"{path}: " in str(caught.value)
+
+
+def test_files_of_first_weights_are_checked_for_every_choice_and_the_largest_student(tmp_path: Path) -> None:
+    torch.save(resnet18(weights=None).state_dict(), tmp_path / "a.pth")
+    lines: list[str] = []
+
+    def study(**space: Any) -> StudyConfig:
+        baselines = {"undistilled": {"distillation.pyramid.weight": 0.0}}
+        return StudyConfig.model_validate(
+            {"name": "x", "base": tiny_trial(tmp_path), "space": space, "baselines": baselines}
+        )
+
+    files = {"type": "categorical", "choices": [None, str(tmp_path / "a.pth")]}
+    widths = {"type": "float", "low": 0.25, "high": 1.0}
+    fitting = study(**{"student.backbone_from": files, "student.width_multiplier": widths})
+    check_first_weights_of_trials(fitting, print_line=lines.append)
+    assert lines == [f"first weights of the student's backbone: {tmp_path / 'a.pth'}"]
+    too_wide = study(**{"student.backbone_from": files, "student.width_multiplier": {**widths, "high": 1.5}})
+    with pytest.raises(CheckpointError, match=r"a\.pth: .*fewer channels"):
+        check_first_weights_of_trials(too_wide, print_line=lines.append)
+    files["choices"] = ["absent.pth", "missing.pth"]
+    with pytest.raises(CheckpointError, match=r"absent\.pth.*missing\.pth"):
+        check_first_weights_of_trials(study(**{"student.init_from": files}), print_line=lines.append)
 
 
 def test_images_are_opened_where_requested(tmp_path: Path) -> None:

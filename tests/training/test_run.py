@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from filelock import FileLock
 from pycocotools.coco import COCO
 from rich.console import Console
+from torchvision.models import resnet18
 
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.config import DataConfig, StudentConfig, SyntheticConfig, TeacherConfig, TrainingConfig, TrialConfig
@@ -84,7 +86,9 @@ def test_files_of_results_are_consistent(config: TrialConfig, finished: Path) ->
         "miss_rate_curve.json",
         "detections.json",
         "origin.json",
+        "weights_origin.txt",
     }
+    assert (finished / "weights_origin.txt").read_text() == "first weights of the student: random\n"
     assert load_config(finished / "config.yaml") == config
     metrics = json.loads((finished / "metrics.json").read_text())
     detector, metadata = load_detector(finished / "student.safetensors")
@@ -217,6 +221,40 @@ def printed(config: TrialConfig, out: Path) -> list[str]:
     train_into_folder(config, out, console=console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
+
+
+def test_origin_of_weights_is_printed_and_written(distilled: TrialConfig, tmp_path: Path) -> None:
+    # A state dict as training programs save it, with a tensor outside the network, whose omission is noted.
+    assert distilled.teacher is not None
+    path = tmp_path / "teacher.pth"
+    tensors = {f"module.{name}": tensor for name, tensor in build(TEACHER_SHAPE, 1).state_dict().items()}
+    torch.save({"state_dict": {**tensors, "loss.weight": torch.ones(2)}, "epoch": 3}, path)
+    teacher = distilled.teacher.model_dump() | {"checkpoint": path}
+    config = changed(
+        distilled.model_copy(update={"teacher": TeacherConfig.model_validate(teacher)}), "student", init_from="teacher"
+    )
+    lines = printed(config, tmp_path / "out")
+    written = (tmp_path / "out" / "weights_origin.txt").read_text().splitlines()
+    assert written[-1] == "first weights of the student: all layers selected from the teacher"
+    assert written[-1] in lines
+    notes = [line.removeprefix("teacher: ") for line in written[:-1]]
+    assert notes
+    assert all(note.startswith(f"{path}: ") and note in lines for note in notes)
+    # The teacher is in the cache now.
+    assert printed(config, tmp_path / "again")
+    assert (tmp_path / "again" / "weights_origin.txt").read_text().splitlines() == written
+
+
+def test_changed_file_of_the_backbone_is_noticed_on_resume(config: TrialConfig, tmp_path: Path) -> None:
+    path = tmp_path / "resnet18.pth"
+    classifier = resnet18(weights=None)
+    torch.save(classifier.state_dict(), path)
+    config = changed(config, "student", backbone_from=path)
+    with pytest.raises(KeyboardInterrupt):
+        train_into_folder(config, tmp_path / "out", console=InterruptAfter("epoch 1/2"))
+    torch.save({name: 2 * tensor for name, tensor in classifier.state_dict().items()}, path)
+    with pytest.raises(TrainingFolderError, match="first weights of the backbone"):
+        train_into_folder(config, tmp_path / "out", resume=True, console=silent())
 
 
 @pytest.mark.parametrize(("of_teacher", "warned"), [(1.5, "Train the teacher longer"), (0.0, None)])

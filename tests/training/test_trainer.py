@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torchvision.models import resnet18
 
 from hkd.data.prepare import PreparedData
 from hkd.distillation import cells
@@ -18,6 +19,7 @@ from hkd.models.detector import Detector
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import load_detector
 from hkd.training.epoch_record import NonFiniteLossError
+from hkd.training.first_weights import check_first_weights
 from hkd.training.fit import fit
 from hkd.training.state import load_state
 from hkd.training.trainer import Trainer
@@ -370,6 +372,45 @@ def test_first_weights_are_selected_without_distillation(
     assert torch.equal(Trainer(config, data, teacher).student.state_dict()[name], teacher.state_dict()[name][::2])
     with pytest.raises(ValueError, match="there is no teacher"):
         Trainer(config, data)
+
+
+def test_backbone_is_read_from_its_own_file_and_the_rest_selected_from_teacher(
+    scenes_dir: Path, data: PreparedData, tmp_path: Path
+) -> None:
+    classifier = resnet18(weights=None)
+    torch.save(classifier.state_dict(), tmp_path / "a.pth")
+    bottlenecks = build(TEACHER_SHAPE.model_copy(update={"backbone": "resnet50"}), 1)
+    changes = {"teacher__backbone": "resnet50", "student__backbone_from": str(tmp_path / "a.pth")}
+    selected = Trainer(trial_config(scenes_dir, student__init_from="teacher", **changes), data, bottlenecks)
+    alone = Trainer(trial_config(scenes_dir, **changes), data, bottlenecks)
+    untouched = Trainer(trial_config(scenes_dir, teacher__backbone="resnet50"), data, bottlenecks)
+    for trainer in (selected, alone):
+        # A backbone of an eighth of the width: one channel in eight.
+        found = trainer.student.state_dict()["backbone.body.layer1.0.bn1.weight"]
+        assert torch.equal(found, classifier.layer1[0].bn1.weight[::8])
+    # 8 of 16 channels, without a norm behind them.
+    name = "backbone.fpn.layer_blocks.0.0.weight"
+    assert torch.equal(selected.student.state_dict()[name], 2 * bottlenecks.state_dict()[name][::2, ::2])
+    assert torch.equal(alone.student.state_dict()[name], untouched.student.state_dict()[name])
+    # What reads the teacher's backbone means nothing on another one.
+    name = "backbone.fpn.inner_blocks.3.0.weight"
+    assert torch.equal(selected.student.state_dict()[name], untouched.student.state_dict()[name])
+    notes = " ".join(selected.first_weights)
+    for fact in ("RPN and heads selected from the teacher", "backbone: ", str(tmp_path / "a.pth")):
+        assert fact in notes
+    assert check_first_weights(selected.config) == selected.first_weights
+    assert check_first_weights(alone.config) == alone.first_weights
+    assert untouched.first_weights == ("first weights of the student: random",)
+    assert check_first_weights(untouched.config) == ()
+
+
+def test_convolutions_that_read_the_backbone_stay_random_beside_its_file_in_one_family(
+    make: MakeTrainer, teacher: Detector, tmp_path: Path
+) -> None:
+    torch.save(resnet18(weights=None).state_dict(), tmp_path / "a.pth")
+    trainer = make(student__init_from="teacher", student__backbone_from=str(tmp_path / "a.pth"))
+    name = "backbone.fpn.inner_blocks.0.0.weight"
+    assert torch.equal(trainer.student.state_dict()[name], make().student.state_dict()[name])
 
 
 def test_first_weights_are_read_from_file(make: MakeTrainer, teacher: Detector, tmp_path: Path) -> None:
