@@ -41,7 +41,7 @@ from hkd.training.progress import OnProgress, progress_bars
 from hkd.training.pseudo_labels import PseudoLabels, prepare_labels
 from hkd.training.resume_settings import FREE_SETTINGS
 from hkd.training.state import read_training_record
-from hkd.training.teacher import load_teacher, prepare_teacher
+from hkd.training.teacher import PreparedTeacher, load_teacher, prepare_teacher
 from hkd.training.teacher_files import check_teacher_files
 from hkd.training.trainer import SECONDS, Trainer
 
@@ -117,12 +117,7 @@ def train_into_folder(
             weights_origin: tuple[str, ...] = ()
             if needs_teacher:
                 prepared = prepare_teacher(config, data, config.data.cache_dir, progress)
-                size = f"{prepared.cost.num_params / 1e6:.2f}M parameters"
-                print_on(console, f"teacher: {', '.join(filter(None, (_format_numbers(prepared.metrics), size)))}")
-                metric = compared_miss_rate(prepared.metrics)
-                weak = None if metric is None else weak_teacher(metric, prepared.metrics[metric])
-                if weak is not None:
-                    print_on(console, f"warning: {weak.text}")
+                _print_teacher(prepared, console)
                 teacher_metrics = prepared.metrics if config.is_distilled else {}
                 weights_origin = tuple(f"teacher: {note}" for note in prepared.weights_origin)
                 origin["teacher"] = _file_hash(prepared.path)
@@ -198,6 +193,15 @@ def _check_folder(out: Path, config: TrialConfig, resume: bool) -> None:
             f"{out}: holds a training with other settings: {'; '.join(different)}. "
             "Resume with the settings it was started with, or name another folder with --out"
         )
+
+
+def _print_teacher(teacher: PreparedTeacher, console: Console) -> None:
+    size = f"{teacher.cost.num_params / 1e6:.2f}M parameters"
+    print_on(console, f"teacher: {', '.join(filter(None, (_format_numbers(teacher.metrics), size)))}")
+    metric = compared_miss_rate(teacher.metrics)
+    weak = None if metric is None else weak_teacher(metric, teacher.metrics[metric])
+    if weak is not None:
+        print_on(console, f"warning: {weak.text}")
 
 
 def _print_repairs(data: PreparedData, console: Console) -> None:
