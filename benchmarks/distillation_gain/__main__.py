@@ -1,9 +1,9 @@
 r"""Measure what distillation gains: miss rates of students against training length and number of labelled scenes.
 
 Students of two sizes are trained on generated scenes, alone and with what hkd offers (a row of the tables), under a
-teacher trained to convergence and under a weak one; conditions.yaml names all conditions. Prints Markdown tables and
-writes plots to --out. Interrupted trainings resume from their last epoch, and finished ones are stored in --out: the
-command may be ended and repeated, and run twice at once on the same folder.
+teacher trained to convergence and under a weak one; conditions.yaml names all conditions. Prints Markdown tables, and
+writes them and plots to --out, as PLAN.md and PLAN-by-steps.png. Interrupted trainings resume from their last epoch,
+and finished ones are stored in --out: the command may be ended and repeated, and run twice at once on the same folder.
 
     python -m benchmarks.distillation_gain --plan length --list       # what is missing, and for how long
     python -m benchmarks.distillation_gain --plan length --seeds 0    # miss rate against training length
@@ -41,8 +41,6 @@ from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import load_yaml
 from hkd.files import write_atomically
 
-_PLOTS = {"length.png": "steps", "labels.png": "labels"}
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 0 if all selected trainings are finished."""
@@ -58,7 +56,8 @@ def _run(options: argparse.Namespace) -> int:
     benchmark = Benchmark(
         load_catalogue(options.config), dict(map(parse_override, options.overrides)), _extra_rows(options)
     )
-    conditions = benchmark.conditions(options.plan or list(benchmark.catalogue.plans), _selection(options))
+    plans = options.plan or list(benchmark.catalogue.plans)
+    conditions = benchmark.conditions(plans, _selection(options))
     jobs = Jobs(
         benchmark,
         Scenes(options.out, benchmark.catalogue.scenes),
@@ -78,21 +77,22 @@ def _run(options: argparse.Namespace) -> int:
         for line in progress.failed:
             print(f"failed: {line}", file=sys.stderr)
         code = 0 if progress.is_complete else 1
-    _report(options.out, jobs, conditions, list(benchmark.catalogue.rows))
+    _report(options.out, "-".join(plans), jobs, conditions, list(benchmark.catalogue.rows))
     return code
 
 
-def _report(out: Path, jobs: Jobs, conditions: Sequence[Condition], rows: Sequence[str]) -> None:
-    """Print the tables and write the plots."""
+def _report(out: Path, name: str, jobs: Jobs, conditions: Sequence[Condition], rows: Sequence[str]) -> None:
+    """Print the tables, and write them and the plots to files of this name."""
     table = jobs.table(conditions)
     text = report(table, rows)
     print(text)
-    write_atomically(out / "report.md", text + "\n")
-    for name, by in _PLOTS.items():
+    write_atomically(out / f"{name}.md", text + "\n")
+    for by in ("steps", "labels"):
         panels = panels_of(table, by)
         if panels:
-            write_atomically(out / name, draw(panels, rows, by))
-            print(f"plot: {out / name}", file=sys.stderr)
+            path = out / f"{name}-by-{by}.png"
+            write_atomically(path, draw(panels, rows, by))
+            print(f"plot: {path}", file=sys.stderr)
 
 
 def _selection(options: argparse.Namespace) -> Selection:

@@ -117,7 +117,7 @@ class Condition:
     teacher: str | None
     """None where the row uses no teacher."""
     steps: int
-    """As in the table; a training ends with the epoch in which it reaches them."""
+    """As in the tables: the training has the number of epochs that comes nearest."""
     labels: int
     seed: int
 
@@ -128,11 +128,6 @@ class Condition:
         return "-".join(
             [self.student, self.row, *teacher, f"{self.steps}steps", f"{self.labels}labels", f"seed{self.seed}"]
         )
-
-    @property
-    def group(self) -> tuple[str | None, int, int]:
-        """Teacher, labels and seed: trainings of a group see the same batches and the same teacher's pyramids."""
-        return self.teacher, self.labels, self.seed
 
 
 @dataclass(frozen=True)
@@ -290,11 +285,11 @@ def parse_extra_row(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _with_epochs(settings: dict[str, Any], steps: int, labels: int) -> dict[str, Any]:
-    """Add the number of epochs in which the steps are reached."""
+    """Add the number of epochs whose steps come nearest."""
     batch_size = settings.get("training.batch_size", TrainingConfig().batch_size)
     if type(batch_size) is not int or batch_size < 1:
         raise ConfigError(f"training.batch_size: found {batch_size!r}; allowed: integer >= 1")
-    return {**settings, "training.total_epochs": -(-steps // steps_per_epoch(labels, batch_size))}
+    return {**settings, "training.total_epochs": max(1, round(steps / steps_per_epoch(labels, batch_size)))}
 
 
 def _dotted(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

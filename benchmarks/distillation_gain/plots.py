@@ -18,8 +18,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 from benchmarks.distillation_gain.report import cells_of, teachers_in
 from benchmarks.distillation_gain.results import Cell, Table, in_order
 
-# Okabe and Ito's palette, distinguishable with any colour vision; markers and line styles differ as well.
-_COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8a8a8a")
+# Okabe and Ito's palette, distinguishable with any colour vision, then four of Tol's; markers and line styles differ as
+# well.
+_COLOURS = (
+    *("#000000", "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#8a8a8a", "#d55e00", "#cc79a7"),
+    *("#882255", "#332288", "#44aa99", "#999933"),
+)
 _MARKERS = "os^Dv<>PX*hd"
 _LINES = ("-", "--", "-.", ":")
 _GREY = "#555555"
@@ -96,7 +100,7 @@ def _style(place: int) -> dict[str, object]:
     return {
         "color": _COLOURS[place % len(_COLOURS)],
         "marker": _MARKERS[place % len(_MARKERS)],
-        "linestyle": _LINES[(place // len(_COLOURS) + place) % len(_LINES)],
+        "linestyle": _LINES[place % len(_LINES)],
         "linewidth": 1.5,
         "markersize": 5.5,
     }

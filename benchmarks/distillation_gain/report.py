@@ -143,10 +143,9 @@ def _doubled(table: Table, rows: Sequence[str]) -> str:
 
 
 def _steps(cell: Cell) -> str:
-    """The table's steps, and those that were trained where the last epoch exceeds them."""
-    trained = {result.trained_steps for result in cell.results.values()}
-    more = sorted(trained - {cell.steps})
-    return f"{cell.steps:,}" + (f" ({', '.join(f'{steps:,}' for steps in more)} trained)" if more else "")
+    """The table's steps, and those that were trained where whole epochs have more or fewer."""
+    trained = sorted({result.trained_steps for result in cell.results.values()} - {cell.steps})
+    return f"{cell.steps:,}" + (f" ({', '.join(f'{steps:,}' for steps in trained)} trained)" if trained else "")
 
 
 def _difference(difference: Difference | None) -> tuple[str, str, str, str]:

@@ -35,7 +35,7 @@ class Result:
     num_params: int
     flops: int
     trained_steps: int
-    """At least the condition's: a training ends with an epoch. 0 of an evaluation."""
+    """Those of whole epochs, as near to the condition's as possible; 0 of an evaluation."""
     seconds: float
     """Of the training's epochs, its evaluation excluded; 0 of an evaluation."""
     evaluation_seconds: float

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from benchmarks.distillation_gain.conditions import Condition
 from benchmarks.distillation_gain.jobs import Jobs, teachers_of
@@ -32,18 +33,18 @@ class Task:
     not_before: float = 0.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Progress:
     """How a call of :func:`run_all` ended."""
 
-    finished: int = 0
-    elsewhere: list[str] = field(default_factory=list)
-    """Trained by another process at the time."""
-    failed: list[str] = field(default_factory=list)
-    """With the reason, a line each."""
-    left: int = 0
+    finished: int
+    """Trainings, those that were finished before included."""
+    elsewhere: tuple[str, ...]
+    """Names of those that another process trained at the time."""
+    failed: tuple[str, ...]
+    """Names with the reason, a line each."""
+    left: int
     """Not started or interrupted."""
-    is_interrupted: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -60,41 +61,90 @@ def run_all(jobs: Jobs, conditions: Sequence[Condition], *, workers: int, max_ho
         workers: Trainings at once.
         max_hours: No training is started later than this; None: no limit.
     """
-    tasks = _tasks(jobs, conditions)
-    deadline = None if max_hours is None else time.monotonic() + 3600 * max_hours
-    progress = Progress()
-    total = len(tasks)
+    deadline = math.inf if max_hours is None else time.monotonic() + 3600 * max_hours
     # Spawned: a forked child of a process that has used OpenMP may hang.
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    running: dict[Future[Outcome], tuple[Task, Training]] = {}
+    queue = _Queue(_tasks(jobs, conditions))
     with (
         Interruption() as interruption,
         interruption.deferred(),
         ProcessPoolExecutor(workers, context, initialize_worker, (stop,)) as pool,
     ):
-        while tasks or running:
-            if interruption.is_requested and not stop.is_set():
-                print("stopping: trainings resume from their last epoch", file=sys.stderr, flush=True)
-                stop.set()
-            is_over = stop.is_set() or (deadline is not None and time.monotonic() >= deadline)
-            ready = [] if is_over else _startable(tasks, workers - len(running), progress)
-            for task, training in ready:
-                tasks.remove(task)
-                running[pool.submit(run, training)] = task, training
-            if not running and (is_over or not any(task.is_needed_by_others for task in tasks)):
+        try:
+            while queue.tasks or queue.running:
+                if interruption.is_requested and not stop.is_set():
+                    print("stopping: trainings resume from their last epoch", file=sys.stderr, flush=True)
+                    stop.set()
+                is_over = stop.is_set() or time.monotonic() >= deadline
+                if not is_over:
+                    queue.start(pool, workers)
+                if not queue.running and (is_over or not any(task.is_needed_by_others for task in queue.tasks)):
+                    break
+                queue.wait()
+        except BaseException:
+            # Otherwise leaving the pool would wait for the other trainings to end.
+            stop.set()
+            raise
+    return queue.progress()
+
+
+class _Queue:
+    """The tasks to do and those that run."""
+
+    def __init__(self, tasks: list[Task]) -> None:
+        self.tasks = tasks
+        self.running: dict[Future[Outcome], tuple[Task, Training]] = {}
+        self._total = len(tasks)
+        self._finished = 0
+        self._elsewhere: list[str] = []
+        self._failed: list[str] = []
+
+    def start(self, pool: ProcessPoolExecutor, workers: int) -> None:
+        """Start the next tasks that can start, while there are workers; remove those that are finished."""
+        for task in list(self.tasks):
+            if len(self.running) >= workers:
                 break
-            if not running:
-                time.sleep(_POLL_SECONDS)
+            training = task.training() if time.monotonic() >= task.not_before else None
+            if training is None:
                 continue
-            done, _ = wait(running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
-            for future in done:
-                task, training = running.pop(future)
-                if _record(future, task, training, progress, total):
-                    tasks.append(task)
-    progress.left = len(tasks)
-    progress.is_interrupted = stop.is_set()
-    return progress
+            self.tasks.remove(task)
+            if training.is_finished:
+                self._finished += 1
+            else:
+                self.running[pool.submit(run, training)] = task, training
+
+    def wait(self) -> None:
+        """Wait a moment for running tasks, and record those that ended."""
+        if not self.running:
+            time.sleep(_POLL_SECONDS)
+            return
+        done, _ = wait(self.running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+        for future in done:
+            self._record(future, *self.running.pop(future))
+
+    def progress(self) -> Progress:
+        """What was done so far."""
+        return Progress(self._finished, tuple(self._elsewhere), tuple(self._failed), len(self.tasks))
+
+    def _record(self, future: Future[Outcome], task: Task, training: Training) -> None:
+        """Count and print what became of a training; queue it again if it is to be done later."""
+        error = future.exception()
+        if isinstance(error, ValueError):
+            self._failed.append(f"{training.name}: {error}")
+            print(f"failed: {self._failed[-1]}", file=sys.stderr, flush=True)
+            return
+        outcome = future.result()
+        if outcome == "finished":
+            self._finished += 1
+            result = Result.read(training.result_path)
+            shown = "" if result is None else f": {100 * result.miss_rate:.1f} %, {result.seconds / 60:.1f} min"
+            print(f"[{self._finished}/{self._total}] {training.name}{shown}", file=sys.stderr, flush=True)
+        elif outcome == "locked" and not task.is_needed_by_others:
+            self._elsewhere.append(training.name)
+        else:
+            task.not_before = time.monotonic() + _RETRY_SECONDS
+            self.tasks.append(task)
 
 
 def _tasks(jobs: Jobs, conditions: Sequence[Condition]) -> list[Task]:
@@ -110,43 +160,3 @@ def _tasks(jobs: Jobs, conditions: Sequence[Condition]) -> list[Task]:
             for condition in conditions
         ),
     ]
-
-
-def _startable(tasks: list[Task], places: int, progress: Progress) -> list[tuple[Task, Training]]:
-    """The next tasks that can start; those that are finished already are removed from the list and counted."""
-    found: list[tuple[Task, Training]] = []
-    for task in list(tasks):
-        if len(found) >= places:
-            break
-        if time.monotonic() < task.not_before:
-            continue
-        training = task.training()
-        if training is None:
-            continue
-        if training.is_finished:
-            tasks.remove(task)
-            progress.finished += 1
-        else:
-            found.append((task, training))
-    return found
-
-
-def _record(future: Future[Outcome], task: Task, training: Training, progress: Progress, total: int) -> bool:
-    """Count and print what became of a training; returns whether it is still to be done."""
-    error = future.exception()
-    if isinstance(error, ValueError):
-        progress.failed.append(f"{training.name}: {error}")
-        print(f"failed: {progress.failed[-1]}", file=sys.stderr, flush=True)
-        return False
-    outcome = future.result()
-    if outcome == "finished":
-        progress.finished += 1
-        result = Result.read(training.result_path)
-        shown = "" if result is None else f": {100 * result.miss_rate:.1f} %, {result.seconds / 60:.1f} min"
-        print(f"[{progress.finished}/{total}] {training.name}{shown}", file=sys.stderr, flush=True)
-        return False
-    if outcome == "locked" and not task.is_needed_by_others:
-        progress.elsewhere.append(training.name)
-        return False
-    task.not_before = time.monotonic() + _RETRY_SECONDS
-    return True

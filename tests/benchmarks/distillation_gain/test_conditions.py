@@ -51,10 +51,10 @@ def test_conditions_are_ordered_by_seed_then_labels_then_teacher(shipped: Benchm
     [
         (1600, 400, 2),  # 200 steps an epoch
         (400, 6400, 128),  # 50
-        (100, 400, 34),  # 12, as 4 images do not fill a batch of 8: 33 epochs have 396 steps
+        (100, 400, 33),  # 12, as 4 images do not fill a batch of 8: 33 epochs have 396 steps, 34 have 408
     ],
 )
-def test_epochs_reach_the_steps(shipped: Benchmark, labels: int, steps: int, epochs: int) -> None:
+def test_epochs_come_nearest_to_the_steps(shipped: Benchmark, labels: int, steps: int, epochs: int) -> None:
     condition = Condition("6x", "alone", None, steps, labels, seed=3)
     settings = shipped.settings(condition)
     assert settings["training.total_epochs"] == epochs
