@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 import hkd
-from hkd.commands import detect, evaluate, init, train
+from hkd.commands import detect, draw, evaluate, init, train
 from hkd.commands.data import command as data
 from hkd.commands.parsing import examples_section, wrapped_paragraphs
 from hkd.terminal_output import ArgumentParser, error_text, print_error, tamed_libraries
@@ -128,4 +128,5 @@ def _parser() -> argparse.ArgumentParser:
     train.add_to(commands)
     evaluate.add_to(commands)
     detect.add_to(commands)
+    draw.add_to(commands)
     return parser

@@ -31,6 +31,7 @@ COMMANDS = [
     "train",
     "evaluate",
     "detect",
+    "draw",
 ]
 
 
@@ -85,7 +86,9 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert ended.value.code == 0
     out = capsys.readouterr().out
-    assert re.findall(r"^    (\w+) ", out, flags=re.MULTILINE) == ["init", "data", "train", "evaluate", "detect"]
+    assert re.findall(r"^    (\w+) ", out, flags=re.MULTILINE) == [
+        *("init", "data", "train", "evaluate", "detect", "draw")
+    ]
     assert [
         command for command in ("init", "data", "train", "evaluate", "detect") if f"\n  hkd {command} " not in out
     ] == []

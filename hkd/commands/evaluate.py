@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from collections.abc import Collection
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from hkd.commands.parsing import (
     add_category_names,
     add_command,
     integer_between,
+    named_paths,
     non_negative_integer,
     parse_number,
 )
@@ -133,7 +133,7 @@ def _detector_files(options: argparse.Namespace) -> list[DetectorFile]:
     from hkd.evaluation.comparison import DetectorFile
 
     problems: list[str] = []
-    paths = _named_paths(options.detections, problems)
+    paths = named_paths(options.detections, "--detections", problems)
     scales = _named_scales(options.height_scale, paths, problems)
     # A folder with the name of a built-in protocol is not an input.
     protocol_files = [path for path in [Path(options.protocol)] if path.is_file()]
@@ -147,21 +147,6 @@ def _detector_files(options: argparse.Namespace) -> list[DetectorFile]:
     if problems:
         raise CommandError(*problems)
     return [DetectorFile(name, path, scales[name]) for name, path in paths.items()]
-
-
-def _named_paths(detections: list[str], problems: list[str]) -> dict[str, Path]:
-    paths: dict[str, Path] = {}
-    for text in detections:
-        name, path = _name_and_path(text)
-        if not name:
-            problems.append(f'--detections "{text}": the name before "=" is empty')
-        elif name in paths:
-            problems.append(
-                f'--detections: {paths[name]} and {path} have the same name "{name}"; give them names: NAME=PATH'
-            )
-        else:
-            paths[name] = path
-    return paths
 
 
 def _named_scales(height_scales: list[str], names: Collection[str], problems: list[str]) -> dict[str, float]:
@@ -183,15 +168,6 @@ def _named_scales(height_scales: list[str], names: Collection[str], problems: li
             for_all.append(value)
     # The order of the arguments does not matter: a named factor overrides the one for all.
     return dict.fromkeys(names, for_all[0] if for_all else 1.0) | named
-
-
-def _name_and_path(text: str) -> tuple[str, Path]:
-    name, separator, path = text.partition("=")
-    # An existing file with "=" in its name is a path. Path.exists would raise on a name too long for a file.
-    if separator and not os.path.exists(text):  # noqa: PTH110
-        return name, Path(path)
-    resolved = Path(text).resolve()
-    return resolved.name if resolved.is_dir() else resolved.stem, Path(text)
 
 
 def _factor(text: str) -> float | None:

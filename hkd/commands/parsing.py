@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import textwrap
+from collections.abc import Sequence
+from pathlib import Path
 
 from hkd.terminal_text import LinesError
 
@@ -94,6 +97,37 @@ def parse_number(text: str) -> float | None:
         return float(text) if text.isascii() and "_" not in text else None
     except ValueError:
         return None
+
+
+def named_paths(texts: Sequence[str], option: str, problems: list[str]) -> dict[str, Path]:
+    """Paths by name, of arguments ``NAME=PATH`` or ``PATH``, which is named after its file.
+
+    Args:
+        texts: The arguments.
+        option: That they were given to, for messages.
+        problems: Gets a sentence for each name that is empty or used twice.
+    """
+    paths: dict[str, Path] = {}
+    for text in texts:
+        name, path = _name_and_path(text)
+        if not name:
+            problems.append(f'{option} "{text}": the name before "=" is empty')
+        elif name in paths:
+            problems.append(
+                f'{option}: {paths[name]} and {path} have the same name "{name}"; give them names: NAME=PATH'
+            )
+        else:
+            paths[name] = path
+    return paths
+
+
+def _name_and_path(text: str) -> tuple[str, Path]:
+    name, separator, path = text.partition("=")
+    # An existing file with "=" in its name is a path. Path.exists would raise on a name too long for a file.
+    if separator and not os.path.exists(text):  # noqa: PTH110
+        return name, Path(path)
+    resolved = Path(text).resolve()
+    return resolved.name if resolved.is_dir() else resolved.stem, Path(text)
 
 
 def add_category_names(parser: argparse.ArgumentParser) -> None:

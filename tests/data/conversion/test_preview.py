@@ -14,6 +14,7 @@ from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.writing import annotation_document
 from hkd.data.conversion import preview
 from hkd.data.conversion.preview import choose_images, draw_preview
+from hkd.image_files import contact_sheet
 
 
 def _annotations(root: Path, boxes: dict[int, list[dict[str, Any]]], size: tuple[int, int] = (320, 240)) -> Annotations:
@@ -30,7 +31,7 @@ def _annotations(root: Path, boxes: dict[int, list[dict[str, Any]]], size: tuple
 def _colour_at(sheet: Path, x: int, y: int) -> str:
     """Colour of a pixel of the first tile, whose picture starts below the header and right of the margin."""
     with Image.open(sheet) as opened:
-        pixel = opened.getpixel((preview._MARGIN + x, preview._HEADER_HEIGHT * 2 + y))
+        pixel = opened.getpixel((contact_sheet.MARGIN + x, contact_sheet.HEADER_HEIGHT * 2 + y))
     assert isinstance(pixel, tuple)
     return "#{:02x}{:02x}{:02x}".format(*pixel)
 
@@ -70,7 +71,10 @@ def test_label_and_visibility_are_drawn_above_box(
         sheets.append(tmp_path / f"{name}.png")
         draw_preview(_annotations(tmp_path, {1: [record]}), sheets[-1], 1)
     pixels = [np.asarray(Image.open(sheet), dtype=int) for sheet in sheets]
-    changed = np.argwhere((pixels[0] != pixels[1]).any(axis=2)) - [preview._HEADER_HEIGHT * 2, preview._MARGIN]
+    changed = np.argwhere((pixels[0] != pixels[1]).any(axis=2)) - [
+        contact_sheet.HEADER_HEIGHT * 2,
+        contact_sheet.MARGIN,
+    ]
     left, top, right, bottom = region_xyxy
     # Outlines of the text extend two pixels around it; the text itself must be inside the picture.
     assert (changed.min(axis=0) >= [top - 3, left - 3]).all()
@@ -86,7 +90,7 @@ def test_box_far_outside_image_is_clipped(tmp_path: Path) -> None:
 
 
 def test_colours_differ() -> None:
-    colours = [preview._FULL_BODY, preview._VISIBLE_PART, preview._IGNORED, preview._BACKGROUND]
+    colours = [preview._FULL_BODY, preview._VISIBLE_PART, preview._IGNORED, contact_sheet.BACKGROUND]
     rgb = np.array([ImageColor.getrgb(colour) for colour in colours], dtype=int)
     assert min(np.abs(rgb[i] - rgb[j]).max() for i in range(4) for j in range(i)) > 64
 
@@ -138,8 +142,8 @@ def test_any_label_can_be_drawn(tmp_path: Path, label: str) -> None:
 
 
 def test_long_names_are_truncated_at_start() -> None:
-    assert preview._drawable("abcdefgh", 8) == "abcdefgh"
-    assert preview._drawable("abcdefghi", 8) == "...efghi"
+    assert contact_sheet.drawable("abcdefgh", 8) == "abcdefgh"
+    assert contact_sheet.drawable("abcdefghi", 8) == "...efghi"
 
 
 def test_preview_of_zero_images_is_rejected(tmp_path: Path) -> None:
