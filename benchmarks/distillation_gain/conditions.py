@@ -23,6 +23,9 @@ ALONE = "alone"
 STARTING_ROW = "default"
 """The row that an extra row starts from unless it names another."""
 FROM = "from"
+UNLABELLED_SETTING = "data.unlabelled_images"
+OWN_UNLABELLED = "unlabelled"
+"""Value of that setting for the benchmark's own unlabelled scenes."""
 
 # Names become parts of file names.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.+]*(-[A-Za-z0-9_.+]+)*"
@@ -205,6 +208,8 @@ class Benchmark:
                 c.seed,
                 label_order.index(c.labels),
                 teacher_order.index(c.teacher) if c.teacher else 0,
+                # Other batches, and so other pyramids of the teacher.
+                self.settings(c).get(UNLABELLED_SETTING) is not None,
                 c.steps,
             ),
         )
@@ -221,7 +226,7 @@ class Benchmark:
         if condition.teacher is None:
             settings = {name: value for name, value in settings.items() if not name.startswith("teacher.")}
             settings["teacher"] = None
-        return _with_epochs(settings, condition.steps, condition.labels)
+        return _with_epochs(settings, condition.steps, condition.labels + self._num_unlabelled(settings))
 
     def teacher_settings(self, name: str) -> dict[str, Any]:
         """All settings of a teacher's training: its architecture is that of the training's student."""
@@ -237,6 +242,10 @@ class Benchmark:
             "training.seed": schedule.seed,
         }
         return _with_epochs(settings, schedule.steps, schedule.labels)
+
+    def _num_unlabelled(self, settings: Mapping[str, Any]) -> int:
+        # The folder has one more: a scene of the validation set that belongs to this seed.
+        return self.catalogue.scenes.unlabelled_images + 1 if settings.get(UNLABELLED_SETTING) == OWN_UNLABELLED else 0
 
     def _uses_teacher(self, condition: Condition) -> bool:
         key = condition.student, condition.row
@@ -264,11 +273,6 @@ def trial_config(settings: Mapping[str, Any], source: str) -> TrialConfig:
     return parse_config(TrialConfig, apply_overrides({}, settings), source=source)
 
 
-def steps_per_epoch(labels: int, batch_size: int) -> int:
-    """Steps of an epoch: images that do not fill a batch are left out of it."""
-    return max(1, labels // batch_size)
-
-
 def parse_extra_row(text: str) -> tuple[str, dict[str, Any]]:
     """Split ``NAME:KEY=VALUE,KEY=VALUE`` into the name and the row's settings.
 
@@ -284,12 +288,14 @@ def parse_extra_row(text: str) -> tuple[str, dict[str, Any]]:
     return name, {FROM: STARTING_ROW, **settings}
 
 
-def _with_epochs(settings: dict[str, Any], steps: int, labels: int) -> dict[str, Any]:
+def _with_epochs(settings: dict[str, Any], steps: int, images: int) -> dict[str, Any]:
     """Add the number of epochs whose steps come nearest."""
     batch_size = settings.get("training.batch_size", TrainingConfig().batch_size)
     if type(batch_size) is not int or batch_size < 1:
         raise ConfigError(f"training.batch_size: found {batch_size!r}; allowed: integer >= 1")
-    return {**settings, "training.total_epochs": max(1, round(steps / steps_per_epoch(labels, batch_size)))}
+    # Images that do not fill a batch are left out of an epoch.
+    steps_per_epoch = max(1, images // batch_size)
+    return {**settings, "training.total_epochs": max(1, round(steps / steps_per_epoch))}
 
 
 def _dotted(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.distillation_gain.conditions import Benchmark, Condition, trial_config
+from benchmarks.distillation_gain.conditions import (
+    OWN_UNLABELLED,
+    UNLABELLED_SETTING,
+    Benchmark,
+    Condition,
+    trial_config,
+)
 from benchmarks.distillation_gain.results import Result, Table, as_record
 from benchmarks.distillation_gain.scenes import Scenes, content_hash
 from benchmarks.distillation_gain.trainings import THREADS, Training, file_hash, training_name
@@ -90,7 +96,9 @@ class Jobs:
         if weights is not None and not weights.is_file():
             return None
         settings = self._benchmark.settings(condition)
-        contents = (*self._contents(condition.labels), None if weights is None else file_hash(weights))
+        contents = [*self._contents(condition.labels), None if weights is None else file_hash(weights)]
+        if settings.get(UNLABELLED_SETTING) == OWN_UNLABELLED:
+            contents.append(content_hash(self._scenes.unlabelled()))
         return Training(
             name=training_name(condition.name, settings, *contents),
             condition=as_record(condition),
@@ -131,7 +139,11 @@ class Jobs:
         return content_hash(self._scenes.train(labels)), content_hash(self._scenes.validation)
 
     def _places(self, labels: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+        unlabelled = {}
+        if settings.get(UNLABELLED_SETTING) == OWN_UNLABELLED:
+            unlabelled[UNLABELLED_SETTING] = self._scenes.unlabelled().parent / "images"
         return {
+            **unlabelled,
             "data.train_annotations": self._scenes.train(labels),
             "data.validation_annotations": self._scenes.validation,
             "data.cache_dir": self._out / "cache",

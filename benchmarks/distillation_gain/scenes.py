@@ -63,7 +63,7 @@ class Scenes:
         return self._subsets[labels]
 
     def unlabelled(self) -> Path:
-        """Annotations of the scenes whose labels no training reads; drawn at the first call."""
+        """Annotations of the scenes whose labels no training reads, beside their folder; drawn if they are absent."""
         folder = self._draw(UNLABELLED, self._config.unlabelled_images, 1, self._config.seed + _UNLABELLED_SEED_OFFSET)
         return folder / "train.json"
 

@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, Literal
@@ -29,8 +30,9 @@ from typing import Any, Literal
 import torch
 from filelock import FileLock, Timeout
 
-from benchmarks.distillation_gain.conditions import steps_per_epoch, trial_config
+from benchmarks.distillation_gain.conditions import trial_config
 from benchmarks.distillation_gain.results import Result
+from hkd.coco.annotations import Annotations
 from hkd.coco.detections import DetectedBoxes
 from hkd.config import DataConfig, TrialConfig
 from hkd.config_files.parsing import config_hash
@@ -40,15 +42,16 @@ from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.evaluation.matching import match
 from hkd.inference.store_detection import detect_validation, evaluate_detections
 from hkd.metric_names import MR2_PREFIX, MR2_REASONABLE
-from hkd.models.cost import detector_cost
+from hkd.models.cost import config_cost, detector_cost
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.runtime.device import autocast_dtype, resolve_device
 from hkd.runtime.process import configure_process
 from hkd.training.fit import fit, read_log, resume
 from hkd.training.progress import TrainingProgress
+from hkd.training.pseudo_labels import prepare_labels
 from hkd.training.pyramid_cache.capacity import CacheBudget
-from hkd.training.teacher import load_teacher
-from hkd.training.trainer import SECONDS, Trainer
+from hkd.training.teacher import PreparedTeacher, load_teacher
+from hkd.training.trainer import IMAGES_PER_SECOND, SECONDS, Trainer
 
 RECIPE = 1
 """Part of the key of every result: increment it when a change of hkd makes finished results stale."""
@@ -164,14 +167,23 @@ def _train(training: Training, config: TrialConfig, data: PreparedData, device: 
         assert config.teacher is not None
         teacher = load_teacher(training.teacher_weights, config.teacher)
     budget = CacheBudget(training.out / "pyramids", training.pyramid_bytes) if training.pyramid_bytes else None
-    trainer = Trainer(config, data, teacher, device=device, teacher_cache=budget)
+    build = partial(
+        Trainer,
+        config,
+        data,
+        teacher,
+        device=device,
+        teacher_cache=budget,
+        pseudo_labels=_pseudo_labels(training, config, data),
+    )
+    trainer = build()
     try:
         resume(trainer, folder)
     except CheckpointError as error:
         print(f"{training.name}: starts again: {error}", file=sys.stderr, flush=True)
         trainer.close()
         shutil.rmtree(folder)
-        trainer = Trainer(config, data, teacher, device=device, teacher_cache=budget)
+        trainer = build()
     last_step = time.perf_counter()
 
     def on_step(_: TrainingProgress) -> None:
@@ -185,7 +197,7 @@ def _train(training: Training, config: TrialConfig, data: PreparedData, device: 
         trainer.close()
     assert last.evaluation is not None, "the last epoch is evaluated"
     epochs = read_log(folder)
-    steps = steps_per_epoch(len(data.train_store.image_ids), config.training.batch_size)
+    trained_images = sum(epoch[IMAGES_PER_SECOND] * epoch[SECONDS] for epoch in epochs)
     resampled = _resampled(last.evaluation.detections, data, config)
     result = Result(
         condition=dict(training.condition),
@@ -194,7 +206,7 @@ def _train(training: Training, config: TrialConfig, data: PreparedData, device: 
         resampled_mr2_reasonable=resampled,
         num_params=trainer.cost.num_params,
         flops=trainer.cost.flops,
-        trained_steps=trainer.total_epochs * steps,
+        trained_steps=round(trained_images / config.training.batch_size),
         seconds=sum(epoch[SECONDS] for epoch in epochs),
         evaluation_seconds=time.perf_counter() - last_step,
         last_epoch={name: value for name, value in epochs[-1].items() if name not in last.metrics},
@@ -203,6 +215,19 @@ def _train(training: Training, config: TrialConfig, data: PreparedData, device: 
     if training.exported_weights is not None:
         trainer.export_student(training.exported_weights, last.metrics)
     shutil.rmtree(folder)
+
+
+def _pseudo_labels(training: Training, config: TrialConfig, data: PreparedData) -> Annotations | None:
+    """The teacher's labels of the unlabelled images, which are stored beside its weights; None without such images."""
+    if data.unlabelled is None:
+        return None
+    assert training.teacher_weights is not None
+    assert config.teacher is not None
+    cost = config_cost(config.teacher, config.data.image_height, config.data.image_width)
+    teacher = PreparedTeacher(training.teacher_weights, metrics={}, cost=cost, config=config.teacher, epochs=())
+    labels = prepare_labels(config, data, teacher, lambda _: _stop_if_asked())
+    assert labels is not None, "there are unlabelled images"
+    return labels.annotations
 
 
 def _evaluate_teacher(training: Training, config: TrialConfig, data: PreparedData, device: torch.device) -> None:

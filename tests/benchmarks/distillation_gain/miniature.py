@@ -27,6 +27,13 @@ MINIATURE: dict[str, Any] = {
     "rows": {
         "alone": {f"distillation.{stage}.weight": 0 for stage in ("pyramid", "region", "logits")},
         "default": {"from": "alone", "distillation.pyramid.weight": 1, "student.init_from": "teacher"},
+        "unlabelled": {
+            "from": "alone",
+            "data.unlabelled_images": "unlabelled",
+            # The teacher is hardly trained: no thresholds can be chosen on the validation scenes.
+            "data.unlabelled_object_score": 0.1,
+            "data.unlabelled_ignored_score": 0.05,
+        },
     },
     "plans": {
         "length": [

@@ -61,6 +61,14 @@ def test_epochs_come_nearest_to_the_steps(shipped: Benchmark, labels: int, steps
     assert settings["training.seed"] == 3
 
 
+def test_epochs_of_unlabelled_rows_have_all_scenes(shipped: Benchmark) -> None:
+    settings = shipped.settings(Condition("6x", "unlabelled", "strong", 6400, 400, 0))
+    # 400 labelled and 4,001 unlabelled scenes: 550 steps of 8 an epoch, 6,400 / 550 = 11.6.
+    assert settings["training.total_epochs"] == 12
+    assert settings["data.unlabelled_images"] == "unlabelled"
+    assert settings["student.init_from"] == "teacher"
+
+
 def test_steps_per_epoch_follow_an_overridden_batch_size() -> None:
     benchmark = Benchmark(load_catalogue(CONDITIONS), {"training.batch_size": 16})
     settings = benchmark.settings(Condition("6x", "alone", None, 400, 1600, 0))

@@ -116,6 +116,21 @@ def test_trainings_of_a_group_share_the_teachers_pyramids(jobs: Jobs, tmp_path: 
     assert fractions == [0.0, 1.0]
 
 
+def test_unlabelled_scenes_are_labelled_by_the_teacher(jobs: Jobs, tmp_path: Path) -> None:
+    # 8 labelled and 3 unlabelled scenes, one of which is that seed's validation scene: 2 steps of 4 an epoch.
+    training = training_of(jobs, dataclasses.replace(DISTILLED, row="unlabelled", steps=6), tmp_path)
+    assert training.settings["training.total_epochs"] == 3
+    assert run(training) == "finished"
+    result = Result.read(training.result_path)
+    assert result is not None
+    assert result.trained_steps == 6
+    weights = jobs.teacher_weights("strong")
+    (labels,) = weights.parent.glob("labels-*.json")
+    assert len(json.loads(labels.read_text(encoding="utf-8"))["images"]) == 3
+    # The key covers the content of these scenes; the path is no part of the settings.
+    assert training.settings["data.unlabelled_images"] == "unlabelled"
+
+
 def test_training_that_another_process_runs_is_left_to_it(jobs: Jobs, tmp_path: Path) -> None:
     training = training_of(jobs, DISTILLED, tmp_path)
     lock = tmp_path / "locks" / f"{training.name}.lock"
