@@ -9,6 +9,7 @@ from hkd.coco.annotations import Annotations
 from hkd.coco.detections import no_detections
 from hkd.config import TrialConfig
 from hkd.data.prepare import named_categories, read_both
+from hkd.data.unlabelled import find_images, without_annotated_files
 from hkd.evaluation.evaluator import evaluate_boxes
 from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.models.weight_formats.errors import CheckpointError
@@ -24,7 +25,8 @@ def check_files(base: TrialConfig, *, check_images: bool, print_line: Callable[[
     """Check the files that a trial names.
 
     Args:
-        check_images: Whether to open every image and compare its size with the annotations.
+        check_images: Whether to open every image, compare its size with the annotations, and compare files of
+            unlabelled images with those of the others. (Pixels are compared when the study starts.)
         print_line: Called with each sentence on what was read from a foreign file of weights.
 
     Returns:
@@ -32,19 +34,26 @@ def check_files(base: TrialConfig, *, check_images: bool, print_line: Callable[[
 
     Raises:
         AnnotationError: listing the mistakes in the annotations of both sets.
+        UnlabelledImagesError: the folder of unlabelled images cannot be used.
         CheckpointError: weights of the teacher are missing or of another architecture.
     """
     data, validation = base.data, None
+    footage = None
+    if check_images and data.unlabelled_images is not None:
+        footage = find_images(data.unlabelled_images, data.max_megapixels)
     if data.train_annotations is not None and data.validation_annotations is not None:  # both or neither
         paths = (data.train_annotations, data.validation_annotations)
-        _, validation = read_both(
+        train, validation = read_both(
             paths,
             data.image_root,
             named=named_categories(data),
             check_images=check_images,
             max_megapixels=data.max_megapixels,
         )
-    for note in check_teacher_files(base):
+        if footage is not None:
+            footage = without_annotated_files(footage, train, validation)
+    left_out = [] if footage is None else [f"{data.unlabelled_images}: {note}" for note in footage.notes]
+    for note in (*left_out, *check_teacher_files(base)):
         print_line(note)
     return validation
 

@@ -103,6 +103,7 @@ def _steps_of_start(study: StudyConfig) -> list[str]:
         "Dry run: nothing was started. The study would",
         f"  read {data}, at {base.data.image_height} x {base.data.image_width} pixels",
         f"  {_teacher_origin(base)}",
+        *_labelling(base),
         *_measurement(study),
         f"  train {len(study.baselines)} baselines ({', '.join(study.baselines) or 'none'})",
         f"  train {proposed} students proposed by {search.sampler}, {epochs} epochs each",
@@ -110,6 +111,12 @@ def _steps_of_start(study: StudyConfig) -> list[str]:
         f"  write to {StudyFolder(study).path} (which {state}) and {redacted_uri(study.tracking.uri)}",
         f"Checked: the study, {_checked_parts(base)}. Not checked: MLflow and the cluster.",
     ]
+
+
+def _labelling(base: TrialConfig) -> list[str]:
+    if base.data.unlabelled_images is None:
+        return []
+    return [f"  let the teacher label the images in {base.data.unlabelled_images}, unless its labels are cached"]
 
 
 def _measurement(study: StudyConfig) -> list[str]:
@@ -120,6 +127,8 @@ def _measurement(study: StudyConfig) -> list[str]:
 
 def _checked_parts(base: TrialConfig) -> str:
     files = [] if base.data.train_annotations is None else ["annotations", "images"]
+    if base.data.unlabelled_images is not None:
+        files.append("unlabelled images")
     if base.teacher is not None and (base.teacher.trained_weights or base.teacher.init_from):
         files.append("the teacher's weights")
     return ", ".join([*files, "its folder"])

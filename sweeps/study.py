@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hkd.config_files.parsing import flatten
 from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.findings import weak_teacher
+from hkd.training.pseudo_labels import PseudoLabels, find_labels, read_labels
 from hkd.training.teacher import PreparedTeacher, find_teacher
 from sweeps.checks import check_device, check_files, check_first_weights_of_trials, check_objectives
 from sweeps.console import messages
@@ -23,7 +25,7 @@ from sweeps.execution.cache_settings import configured_cache, describe_cache
 from sweeps.execution.cluster import connected, trial_resources
 from sweeps.execution.cluster_address import find_address
 from sweeps.execution.gpu_share import share_gpus
-from sweeps.execution.teacher_task import prepare_on_cluster
+from sweeps.execution.teacher_task import Prepared, prepare_on_cluster
 from sweeps.execution.tune_callback import Recorder
 from sweeps.execution.tune_run import TrialInputs, run_trials
 from sweeps.folder import StudyError, StudyFolder
@@ -43,6 +45,14 @@ from sweeps.trials.worker import WorkerSettings
 EXIT_FINISHED = 0
 EXIT_NOTHING_FINISHED = 1
 EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class ReadyTeacher:
+    """The teacher of a study, and its labels of the unlabelled images, if there are any."""
+
+    teacher: PreparedTeacher
+    labels: PseudoLabels | None = None
 
 
 def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_command: str) -> int:
@@ -122,25 +132,32 @@ def _open_queue(study: StudyConfig, folder: StudyFolder, display: Display) -> Tr
 
 def _prepare_teacher(
     study: StudyConfig, data: PreparedData, cluster: Cluster, resources: TrialResources, display: Display
-) -> PreparedTeacher | None:
-    base = study.base
+) -> ReadyTeacher | None:
+    base, images = study.base, data.unlabelled
     if base.teacher is None:
         return None
     # Looked up here first: a worker that only finds the teacher in the cache takes ten seconds to start.
     teacher = find_teacher(base, data, study.storage_path.absolute())
+    labels = None if teacher is None else find_labels(base, data, teacher)
     if teacher is None:
         checkpoint = base.teacher.trained_weights
         display.print_line("Teacher: training" if checkpoint is None else f"Teacher: evaluating {checkpoint}")
-        teacher = _make_teacher(study, cluster, resources, display)
+    if teacher is None or (images is not None and labels is None):
+        prepared = _make_teacher(study, cluster, resources, display)
+        teacher = prepared.teacher
+        if images is not None and prepared.labels is not None:
+            labels = read_labels(prepared.labels, images)
     display.print_line(messages.describe_teacher(teacher_record(teacher), study.objectives))
     metric = study.main_miss_rate
     weak = weak_teacher(metric, teacher.metrics[metric]) if metric in teacher.metrics else None
     if weak is not None:
         display.print_line(f"Warning: {weak.text}")
-    return teacher
+    if labels is not None:
+        display.print_line(f"Labels of unlabelled images: {labels.summary}; {labels.path}")
+    return ReadyTeacher(teacher, labels)
 
 
-def _make_teacher(study: StudyConfig, cluster: Cluster, resources: TrialResources, display: Display) -> PreparedTeacher:
+def _make_teacher(study: StudyConfig, cluster: Cluster, resources: TrialResources, display: Display) -> Prepared:
     # Nothing else runs meanwhile: on a single machine, the teacher uses all CPUs.
     num_cpus = cluster.num_cpus if cluster.address is None else resources.num_cpus
     num_gpus = float(resources.num_gpus > 0)
@@ -158,15 +175,20 @@ def _trial_inputs(
     study: StudyConfig,
     cluster: Cluster,
     resources: TrialResources,
-    teacher: PreparedTeacher | None,
+    ready: ReadyTeacher | None,
     num_train_images: int,
     display: Display,
 ) -> TrialInputs:
-    teacher_file = None if teacher is None else teacher.path
+    teacher_file = None if ready is None else ready.teacher.path
+    labels_file = None
+    if ready is not None and ready.labels is not None:
+        labels_file = ready.labels.path
+        num_train_images += ready.labels.summary.num_images
     cache = configured_cache(study, resources)
     if cache is not None:
         display.print_line(describe_cache(cache, study.base, resources, num_train_images))
-    return TrialInputs(teacher_file, cache, share_gpus(study, cluster, resources, teacher_file, display))
+    shared = share_gpus(study, cluster, resources, teacher_file, display, labels_file=labels_file)
+    return TrialInputs(teacher_file, cache, shared, labels_file)
 
 
 class _Session:
@@ -183,7 +205,7 @@ class _Session:
         self._tracker = tracker
 
     def run(
-        self, teacher: PreparedTeacher | None, inputs: TrialInputs, interruption: Interruption, resume_command: str
+        self, teacher: ReadyTeacher | None, inputs: TrialInputs, interruption: Interruption, resume_command: str
     ) -> int:
         """Run the trials that are left; returns the exit code."""
         try:
@@ -206,16 +228,19 @@ class _Session:
         self._open(None)
         return self._finish(None)
 
-    def _open(self, teacher: PreparedTeacher | None) -> None:
+    def _open(self, ready: ReadyTeacher | None) -> None:
         """Open the study's run in MLflow and bring it up to date."""
         study, tracker = self._study, self._tracker
         num_trials = {names.TAG_NUM_TRIALS: str(study.search.num_trials)}
         tracker.start_study(study_params(study), num_trials, dump_yaml(redacted(study)))
-        if teacher is not None:
-            write_teacher(self._folder.teacher_file, teacher_record(teacher))
+        if ready is not None:
+            teacher = ready.teacher
+            of_labels = {} if ready.labels is None else ready.labels.summary.as_metrics()
+            write_teacher(self._folder.teacher_file, teacher_record(teacher, ready.labels))
             settings = flatten(study.base).items()
             params = {key: value for key, value in settings if key.startswith(("teacher.", "data."))}
-            tracker.log_teacher(params, teacher.cost, teacher.epochs, teacher.metrics, teacher.weights_origin)
+            metrics = {**teacher.metrics, **of_labels}
+            tracker.log_teacher(params, teacher.cost, teacher.epochs, metrics, teacher.weights_origin)
         write_missing_ends(study, self._folder.path, self._ledger, tracker)
 
     def _finish(self, usage: str | None) -> int:

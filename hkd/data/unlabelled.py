@@ -153,7 +153,9 @@ def _require_readable(folder: Path, source: str) -> list[str]:
         links += [f"'{Path(parent, name)}'" for name in names if Path(parent, name).is_symlink()]
     problems = [f"'{error.filename}' ({error.strerror})" for error in errors]
     if problems:
-        advice = "name a folder that exists" if not folder.exists() else "make it readable"
+        advice = (
+            "name a folder that exists, on every machine of a cluster" if not folder.exists() else "make it readable"
+        )
         raise UnlabelledImagesError([f"cannot list {'; '.join(_some(problems))}; {advice}"], source)
     return links
 

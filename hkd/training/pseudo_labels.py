@@ -61,7 +61,7 @@ def prepare_labels(
     images = data.unlabelled
     if images is None:
         return None
-    path = teacher.path.with_name(f"labels-{_key(config, data, images, teacher)}.json")
+    path = _path(config, data, images, teacher)
     labels = _cached(path, images)
     if labels is None:
         with FileLock(f"{path}.lock"):
@@ -73,6 +73,13 @@ def prepare_labels(
                 labels = _cached(path, images)
     assert labels is not None, f"{path} was just written"
     return labels
+
+
+def find_labels(config: TrialConfig, data: PreparedData, teacher: PreparedTeacher) -> PseudoLabels | None:
+    """The labels that :func:`prepare_labels` would return, if they are cached; otherwise None. Labels nothing."""
+    if data.unlabelled is None:
+        return None
+    return _cached(_path(config, data, data.unlabelled, teacher), data.unlabelled)
 
 
 def read_labels(path: Path, images: UnlabelledImages) -> PseudoLabels:
@@ -105,6 +112,10 @@ def _cached(path: Path, images: UnlabelledImages) -> PseudoLabels | None:
     except (AnnotationError, UnlabelledImagesError) as error:
         warnings.warn(f"damaged labels, which are computed again: {error}", stacklevel=3)
         return None
+
+
+def _path(config: TrialConfig, data: PreparedData, images: UnlabelledImages, teacher: PreparedTeacher) -> Path:
+    return teacher.path.with_name(f"labels-{_key(config, data, images, teacher)}.json")
 
 
 def _key(config: TrialConfig, data: PreparedData, images: UnlabelledImages, teacher: PreparedTeacher) -> str:

@@ -77,6 +77,9 @@ class TeacherBoard:
 
     def update(self, progress: TrainingProgress) -> None:
         """Show the progress of the training."""
+        if not progress.total_epochs:
+            self._display.show_progress(f"{progress.title}: {progress.step} of {progress.total_steps}")
+            return
         epoch = progress.epoch - 1
         measured = phrases(self._objectives, progress.numbers)
         quality = f", {measured}" if measured else ""

@@ -49,13 +49,20 @@ class GpuShare:
 
 
 def share_gpus(
-    study: StudyConfig, cluster: Cluster, resources: TrialResources, teacher_file: Path | None, display: Display
+    study: StudyConfig,
+    cluster: Cluster,
+    resources: TrialResources,
+    teacher_file: Path | None,
+    display: Display,
+    *,
+    labels_file: Path | None = None,
 ) -> TrialResources:
     """The resources of a trial, with ``gpus_per_trial: auto`` replaced by the measured share of a GPU.
 
     Args:
         resources: With a whole GPU for each trial.
         teacher_file: Weights of the study's teacher; None without one.
+        labels_file: The teacher's labels of the unlabelled images; None without any.
     """
     if study.resources.gpus_per_trial != "auto" or not resources.num_gpus:
         return resources
@@ -63,7 +70,7 @@ def share_gpus(
     display.print_line("Memory: measuring the largest student on a GPU, in two steps and an evaluation")
     worker = WorkerSettings(resources.num_threads, True, Path.cwd())
     try:
-        need = measure_on_cluster(config, teacher_file, worker, num_cpus=resources.num_cpus)
+        need = measure_on_cluster(config, teacher_file, worker, num_cpus=resources.num_cpus, labels_file=labels_file)
     except BatchTooLargeError as error:
         # Smaller students may fit; those that do not fail with this message.
         found = GpuShare(1.0, f"Memory: the largest student will fail: {error}")
@@ -110,7 +117,13 @@ def gpu_share(need: MemoryNeed) -> GpuShare:
 
 
 def measure_on_cluster(
-    config: TrialConfig, teacher_file: Path | None, worker: WorkerSettings, *, num_cpus: float, num_gpus: float = 1.0
+    config: TrialConfig,
+    teacher_file: Path | None,
+    worker: WorkerSettings,
+    *,
+    num_cpus: float,
+    num_gpus: float = 1.0,
+    labels_file: Path | None = None,
 ) -> MemoryNeed:
     """The memory that a trial needs, measured on a worker that reserves a whole GPU.
 
@@ -122,7 +135,7 @@ def measure_on_cluster(
     remote: Any = ray.remote(max_calls=1)(_measure)
     task = remote.options(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=2)
     try:
-        need = ray.get(task.remote(config, teacher_file, worker))
+        need = ray.get(task.remote(config, teacher_file, worker, labels_file))
     except ray.exceptions.RayTaskError as error:
         # Without Ray's traceback of the worker.
         raise (error.cause if isinstance(error.cause, ValueError) else error) from None
@@ -142,8 +155,10 @@ def _heaviest(key: str, parameter: Parameter) -> object:
     return max(numbers) if numbers else choices[-1]
 
 
-def _measure(config: TrialConfig, teacher_file: Path | None, worker: WorkerSettings) -> MemoryNeed:
+def _measure(
+    config: TrialConfig, teacher_file: Path | None, worker: WorkerSettings, labels_file: Path | None = None
+) -> MemoryNeed:
     """Runs on the worker."""
     worker.apply()
     configure_process(resolve_device(config.training.device), config.training.num_threads)
-    return measure_need(build_trainer(config, teacher_file))
+    return measure_need(build_trainer(config, teacher_file, labels_file=labels_file))

@@ -1,4 +1,4 @@
-"""Trains or loads the teacher of a study on a worker of the cluster."""
+"""Prepares what all trials of a study share, on a worker of the cluster: the teacher, and its labels of images."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,20 @@ import ray
 from hkd.config import TrialConfig
 from hkd.data.prepare import prepare_data
 from hkd.training.progress import TrainingProgress
+from hkd.training.pseudo_labels import prepare_labels
 from hkd.training.teacher import PreparedTeacher, prepare_teacher
 from sweeps.trials.worker import WorkerSettings
 
 _SECONDS_BETWEEN_REPORTS = 0.5
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A teacher, and where its labels of the unlabelled images are."""
+
+    teacher: PreparedTeacher
+    labels: Path | None
+    """None without unlabelled images."""
 
 
 def prepare_on_cluster(
@@ -28,35 +39,34 @@ def prepare_on_cluster(
     num_cpus: float,
     num_gpus: float,
     on_progress: Callable[[TrainingProgress], None],
-) -> PreparedTeacher:
-    """Prepare the teacher on a worker.
+) -> Prepared:
+    """Prepare the teacher on a worker, and let it label the unlabelled images.
 
     Args:
         cache_dir: Absolute, on a file system that all nodes share.
         on_progress: Called here with the progress of the training.
 
     Raises:
-        ValueError: as :func:`hkd.training.teacher.prepare_teacher`.
+        ValueError: as :func:`hkd.training.teacher.prepare_teacher` and
+            :func:`hkd.training.pseudo_labels.prepare_labels`.
     """
     task: Any = ray.remote(_prepare).options(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=2)
     try:
         for report in task.remote(config, cache_dir, worker):
             result = ray.get(report)
-            if isinstance(result, PreparedTeacher):
+            if isinstance(result, Prepared):
                 return result
             on_progress(result)
     except ray.exceptions.RayTaskError as error:
         # Without Ray's traceback of the worker.
         raise (error.cause if isinstance(error.cause, ValueError) else error) from None
-    raise AssertionError("the task ends with the teacher or an exception")
+    raise AssertionError("the task ends with a result or an exception")
 
 
-def _prepare(
-    config: TrialConfig, cache_dir: Path, worker: WorkerSettings
-) -> Iterator[TrainingProgress | PreparedTeacher]:
-    """Runs on the worker; yields progress, and the teacher last."""
+def _prepare(config: TrialConfig, cache_dir: Path, worker: WorkerSettings) -> Iterator[TrainingProgress | Prepared]:
+    """Runs on the worker; yields progress, and the result last."""
     # A generator cannot yield from inside a callback: the training runs in a thread.
-    reports: queue.Queue[TrainingProgress | PreparedTeacher | Exception] = queue.Queue()
+    reports: queue.Queue[TrainingProgress | Prepared | Exception] = queue.Queue()
     reported_at = 0.0
 
     def report(progress: TrainingProgress) -> None:
@@ -69,7 +79,9 @@ def _prepare(
         try:
             worker.apply()
             data = prepare_data(config.data, progress=False)
-            reports.put(prepare_teacher(config, data, cache_dir, report))
+            teacher = prepare_teacher(config, data, cache_dir, report)
+            labels = prepare_labels(config, data, teacher, report)
+            reports.put(Prepared(teacher, None if labels is None else labels.path))
         except Exception as error:  # noqa: BLE001 (raised again below)
             reports.put(error)
 
@@ -79,5 +91,5 @@ def _prepare(
         if isinstance(item, Exception):
             raise item
         yield item
-        if isinstance(item, PreparedTeacher):
+        if isinstance(item, Prepared):
             return

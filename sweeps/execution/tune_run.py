@@ -33,6 +33,8 @@ class TrialInputs:
     """Weights of the study's teacher; None without one."""
     teacher_cache: CacheBudget | None
     resources: TrialResources
+    labels_file: Path | None = None
+    """The teacher's labels of the unlabelled images; None without any."""
 
 
 def run_trials(
@@ -91,6 +93,7 @@ def _spec(study: StudyConfig, folder: StudyFolder, trial: LedgerTrial, inputs: T
         folder_name=folder.attempt_folder(trial.trial_id, trial.attempts).name,
         worker=WorkerSettings(resources.num_threads, resources.num_gpus > 0, Path.cwd()),
         teacher_cache=inputs.teacher_cache,
+        labels=inputs.labels_file,
     )
 
 

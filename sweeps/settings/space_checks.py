@@ -16,6 +16,8 @@ SEARCHABLE = ("student.", "distillation.", "training.", "data.augmentation.")
 in them cannot be compared."""
 GIVEN_BY_STUDY = ("training.device", "training.num_threads")
 """Settings of the machine: the same for all trials, from the study's resources."""
+UNLABELLED_IMAGES = "data.unlabelled_images"
+"""Labelled once per study; a baseline may do without them."""
 
 MAX_VALUES_CHECKED = 512
 """Values of one range that are tried; of a longer range, its ends and evenly spaced values."""
@@ -48,7 +50,10 @@ def baseline_problems(baselines: Mapping[str, Mapping[str, object]], base: Trial
         mistakes = list(_mistakes(base, changes))
         # Unknown names are among the mistakes already.
         mistakes += [
-            problem for key in changes if _exists(key) for problem in _prefix_problems(key, "differ from base")
+            problem
+            for key, value in changes.items()
+            if _exists(key) and not (key == UNLABELLED_IMAGES and value is None)
+            for problem in _prefix_problems(key, "differ from base")
         ]
         problems += [f"baselines.{name}: {problem}" for problem in mistakes]
     return problems
@@ -90,6 +95,9 @@ def _prefix_problems(key: str, verb: str) -> list[str]:
         return [f"{key}: cannot {verb}: all trials have the same value. Set it in base, or see resources"]
     if f"{key}." in SEARCHABLE:
         return [f"{key}: cannot {verb} as a whole; name its settings one by one, as {key}.NAME"]
+    if key == UNLABELLED_IMAGES:
+        reason = "the teacher labels one folder for all trials"
+        return [f"{key}: cannot {verb}: {reason}. Set it in base; a baseline may set it to null, to do without"]
     if not key.startswith(SEARCHABLE):
         allowed = ", ".join(f"{prefix}*" for prefix in SEARCHABLE)
         reason = "it is part of the task, and trials that differ in it cannot be compared"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hkd.files import write_atomically
+from hkd.training.pseudo_labels import PseudoLabels
 from hkd.training.teacher import PreparedTeacher
 
 
@@ -17,12 +18,13 @@ class TeacherRecord:
 
     path: Path
     metrics: Mapping[str, float]
-    """Its evaluation, ``num_params``, ``flops`` and ``gmacs``."""
+    """Its evaluation, ``num_params``, ``flops`` and ``gmacs``, and what it labelled."""
 
 
-def teacher_record(prepared: PreparedTeacher) -> TeacherRecord:
-    """The record of a teacher that is ready."""
-    return TeacherRecord(prepared.path, {**prepared.metrics, **prepared.cost.as_metrics()})
+def teacher_record(prepared: PreparedTeacher, labels: PseudoLabels | None = None) -> TeacherRecord:
+    """The record of a teacher that is ready, and of its labels of unlabelled images."""
+    of_labels = {} if labels is None else labels.summary.as_metrics()
+    return TeacherRecord(prepared.path, {**prepared.metrics, **prepared.cost.as_metrics(), **of_labels})
 
 
 def write_teacher(file: Path, teacher: TeacherRecord) -> None:

@@ -18,6 +18,7 @@ import torch
 from ray import tune
 
 from hkd import metric_names as names
+from hkd.coco.annotations import Annotations
 from hkd.config import DataConfig, TeacherConfig, TrialConfig
 from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
@@ -28,6 +29,7 @@ from hkd.runtime.allocator import release_memory
 from hkd.runtime.device import resolve_device
 from hkd.runtime.process import configure_process
 from hkd.training.fit import STATE_FILE, EpochResult, fit
+from hkd.training.pseudo_labels import read_labels
 from hkd.training.pyramid_cache.capacity import CacheBudget
 from hkd.training.teacher import load_teacher
 from hkd.training.trainer import Trainer
@@ -73,6 +75,8 @@ class TrialSpec:
     worker: WorkerSettings
     teacher_cache: CacheBudget | None = None
     """Cache of the teacher's pyramids on the worker's node; None caches nothing."""
+    labels: Path | None = None
+    """The teacher's labels of the unlabelled images; None without any."""
 
     def __str__(self) -> str:
         return self.trial_id
@@ -170,7 +174,7 @@ class DistillationTrial(tune.Trainable):
             device = resolve_device(spec.config.training.device)
             release_memory(device)  # of the previous trial: other processes may share the GPU
             configure_process(device, spec.config.training.num_threads)
-            self._trainer = build_trainer(spec.config, spec.teacher, spec.teacher_cache)
+            self._trainer = build_trainer(spec.config, spec.teacher, spec.teacher_cache, spec.labels)
             self._epochs = fit(self._trainer)
             if spec.resume_from is not None:
                 self.load_checkpoint(spec.resume_from)
@@ -188,26 +192,43 @@ def _exceptions_noted() -> Iterator[None]:
         raise
 
 
-def build_trainer(config: TrialConfig, teacher_file: Path | None, teacher_cache: CacheBudget | None = None) -> Trainer:
+def build_trainer(
+    config: TrialConfig,
+    teacher_file: Path | None,
+    teacher_cache: CacheBudget | None = None,
+    labels_file: Path | None = None,
+) -> Trainer:
     """The trainer of a trial, with the data and the teacher that this process has in memory.
 
     Args:
         teacher_file: Weights of the study's teacher; None without one.
         teacher_cache: Cache of the teacher's pyramids, shared by all trials of a node; None caches nothing.
+        labels_file: The teacher's labels of the unlabelled images; None without any.
     """
     device = resolve_device(config.training.device)
     # Augmentation, the only section of the data that may be searched, is part of the trainer's configuration.
-    data = _data(config.data.model_copy(update={"augmentation": DataConfig().augmentation}))
+    settings = config.data.model_copy(update={"augmentation": DataConfig().augmentation})
+    data = _data(settings)
+    labels = None
+    if labels_file is not None and settings.unlabelled_images is not None:  # which a baseline may do without
+        labels = _labels(labels_file, settings)
     teacher = None
     if teacher_file is not None and config.teacher is not None and config.uses_teacher:
         teacher = _teacher(teacher_file, config.teacher, device)
-    return Trainer(config, data, teacher, device=device, teacher_cache=teacher_cache)
+    return Trainer(config, data, teacher, device=device, teacher_cache=teacher_cache, pseudo_labels=labels)
 
 
 # A worker runs trials of one study, which share data and teacher.
 @lru_cache(maxsize=1)
 def _data(config: DataConfig) -> PreparedData:
     return prepare_data(config, progress=False)
+
+
+@lru_cache(maxsize=1)
+def _labels(path: Path, config: DataConfig) -> Annotations:
+    images = _data(config).unlabelled
+    assert images is not None, "there are labels of unlabelled images"
+    return read_labels(path, images).annotations
 
 
 @lru_cache(maxsize=1)

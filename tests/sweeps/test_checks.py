@@ -17,6 +17,7 @@ from hkd.coco.writing import annotation_document
 from hkd.config import DataConfig, TrialConfig
 from hkd.config_files.parsing import parse_config
 from hkd.data.prepare import prepare_data
+from hkd.data.unlabelled import UnlabelledImagesError
 from hkd.models.weight_formats.errors import CheckpointError
 from sweeps.checks import check_device, check_files, check_first_weights_of_trials, check_objectives
 from sweeps.folder import StudyError
@@ -44,6 +45,7 @@ def test_objective_without_value_on_validation_images_is_rejected(tmp_path: Path
 
 
 def write_annotations_of(folder: Path, name: str, boxes: list[list[float]]) -> Path:
+    folder.mkdir(exist_ok=True)
     Image.new("RGB", (96, 64)).save(folder / "a.png")
     images = [{"id": 1, "file_name": "a.png", "height": 64, "width": 96}]
     document = annotation_document(images, [{"image_id": 1, "bbox": box} for box in boxes], str(folder))
@@ -117,6 +119,28 @@ def test_images_are_opened_where_requested(tmp_path: Path) -> None:
     check_files(base, check_images=False, print_line=print)
     with pytest.raises(AnnotationError, match="does not open as an image"):
         check_files(base, check_images=True, print_line=print)
+
+
+def test_unlabelled_images_are_checked_where_requested(tmp_path: Path) -> None:
+    paths = [write_annotations_of(tmp_path / name, f"{name}.json", [[1, 1, 20, 55]]) for name in ("train", "val")]
+    Image.new("RGB", (96, 64), "red").save(tmp_path / "train" / "a.png")
+    footage = tmp_path / "footage"
+    footage.mkdir()
+    for number in range(2):
+        Image.new("RGB", (96, 64), (0, 0, number + 1)).save(footage / f"{number}.png")
+    (footage / "a.png").write_bytes((tmp_path / "train" / "a.png").read_bytes())
+    data = DataConfig(train_annotations=paths[0], validation_annotations=paths[1], unlabelled_images=footage)
+    printed: list[str] = []
+    check_files(TrialConfig(data=data), check_images=True, print_line=printed.append)
+    (line,) = printed
+    assert line.startswith(f"{footage}: 1 images are left out")
+    (footage / "val.png").write_bytes((tmp_path / "val" / "a.png").read_bytes())
+    check_files(TrialConfig(data=data), check_images=False, print_line=printed.append)
+    with pytest.raises(UnlabelledImagesError, match=r"val\.png' is.*a\.png"):
+        check_files(TrialConfig(data=data), check_images=True, print_line=printed.append)
+    scenes = DataConfig(unlabelled_images=tmp_path / "nowhere")
+    with pytest.raises(UnlabelledImagesError, match="nowhere' .No such file"):
+        check_files(TrialConfig(data=scenes), check_images=True, print_line=printed.append)
 
 
 @pytest.mark.parametrize(

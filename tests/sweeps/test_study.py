@@ -18,12 +18,17 @@ from optuna.storages.journal import JournalFileBackend
 from ray.tune.experiment import Trial
 from rich.console import Console
 
-from hkd.config import TeacherConfig
+from hkd.coco.annotations import without_boxes
+from hkd.config import TeacherConfig, TrialConfig
 from hkd.data.prepare import prepare_data
+from hkd.evaluation.score_thresholds import ScoreThresholds
+from hkd.inference.pseudo_labels import LabelSummary
 from hkd.models.cost import Cost
+from hkd.training.pseudo_labels import PseudoLabels, prepare_labels
 from hkd.training.teacher import PreparedTeacher, prepare_teacher
 from sweeps import study as study_module
 from sweeps.console.display import Display
+from sweeps.execution.teacher_task import Prepared
 from sweeps.execution.tune_callback import Recorder
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.resources import Cluster, TrialResources
@@ -36,7 +41,7 @@ from sweeps.trials.queue import TrialQueue
 from sweeps.trials.teacher_record import read_teacher, teacher_record
 from sweeps.trials.worker import METRICS, SPEC, TrialSpec, WorkerSettings
 from tests.sweeps.mlflow_double import MlflowDouble, experiment
-from tests.sweeps.tiny import tiny_trial
+from tests.sweeps.tiny import tiny_trial, with_unlabelled_images
 
 EPOCH = {"mr2_reasonable": 0.5, "mr2_all": 0.75, "num_params": 10, "flops": 100, "epoch": 1, "budget_fraction": 1}
 
@@ -221,10 +226,17 @@ def test_end_that_mlflow_lacks_is_written_on_resume(place: Place) -> None:
 
 def test_teacher_is_recorded_in_folder_and_mlflow(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = PreparedTeacher(Path("t.safetensors"), {"mr2_all": 0.25}, Cost(10, 100), TeacherConfig(), ())
-    monkeypatch.setattr(study_module, "_prepare_teacher", lambda *_: teacher)
+    summary = LabelSummary(ScoreThresholds(0.75, 0.25, 0.9, 0.5, 0.4), 40, 100, 20, 3)
+    labels = PseudoLabels(Path("labels.json"), without_boxes([], Path()), summary)
+    monkeypatch.setattr(study_module, "_prepare_teacher", lambda *_: study_module.ReadyTeacher(teacher, labels))
     place.trials = TuneDouble.finish_all
     place.run()
-    assert read_teacher(place.folder.teacher_file) == teacher_record(teacher)
+    record = read_teacher(place.folder.teacher_file)
+    assert record is not None
+    assert record == teacher_record(teacher, labels)
+    assert record.metrics["pseudo_labels_object_score"] == 0.75
+    logged = {(name, value) for name, _, value in place.store.named("teacher").history}
+    assert set(summary.as_metrics().items()) <= logged
     assert place.status["teacher"] == ("finished", "FINISHED")
     sections = {name.partition(".")[0] for name in place.store.named("teacher").params}
     assert sections <= {"teacher", "data"}
@@ -356,23 +368,58 @@ def test_worker_prepares_teacher_only_if_not_cached(tmp_path: Path, monkeypatch:
     teacher = PreparedTeacher(tmp_path / "t.safetensors", {}, Cost(10, 100), study.base.teacher, ())
     on_worker: list[Path] = []
 
-    def prepare_on_cluster(_: object, cache_dir: Path, *__: object, **___: object) -> PreparedTeacher:
+    def prepare_on_cluster(_: object, cache_dir: Path, *__: object, **___: object) -> Prepared:
         on_worker.append(cache_dir)
-        return teacher
+        return Prepared(teacher, None)
 
     monkeypatch.setattr(study_module, "prepare_on_cluster", prepare_on_cluster)
     cluster, resources = Cluster(None, 2, 0), TrialResources(1, 0, 1, 2)
     out = io.StringIO()
     display = Display(Console(file=out))
 
-    def prepare() -> PreparedTeacher | None:
+    def prepare() -> study_module.ReadyTeacher | None:
         return study_module._prepare_teacher(study, data, cluster, resources, display)
 
-    assert prepare() == teacher
+    assert prepare() == study_module.ReadyTeacher(teacher)
     assert on_worker == [tmp_path]
     assert out.getvalue().startswith("Teacher: training\n")
     out.truncate(0)
     cached = prepare_teacher(study.base, data, tmp_path)
-    assert prepare() == cached
+    assert prepare() == study_module.ReadyTeacher(cached)
     assert on_worker == [tmp_path]
     assert "training" not in out.getvalue()
+
+
+def test_worker_labels_unlabelled_images_only_if_labels_are_not_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = with_unlabelled_images(tiny_trial(tmp_path / "cache"), tmp_path / "footage")
+    space = {"student.pyramid_channels": {"type": "int", "low": 8, "high": 32, "step": 8}}
+    study = StudyConfig.model_validate({"name": "x", "storage_path": tmp_path, "base": raw, "space": space})
+    data = prepare_data(study.base.data, progress=False)
+    teacher = prepare_teacher(study.base, data, tmp_path)
+    on_worker: list[Path] = []
+
+    def prepare_on_cluster(config: TrialConfig, cache_dir: Path, *_: object, **__: object) -> Prepared:
+        on_worker.append(cache_dir)
+        labels = prepare_labels(config, data, teacher)
+        assert labels is not None
+        return Prepared(teacher, labels.path)
+
+    monkeypatch.setattr(study_module, "prepare_on_cluster", prepare_on_cluster)
+    out = io.StringIO()
+    display = Display(Console(file=out, width=300))
+    for _ in range(2):
+        ready = study_module._prepare_teacher(study, data, Cluster(None, 2, 0), TrialResources(1, 0, 1, 2), display)
+        assert ready is not None
+        assert ready.labels is not None
+        assert ready.labels.summary.num_images == 5
+        assert f"Labels of unlabelled images: {ready.labels.summary}; {ready.labels.path}" in out.getvalue()
+        assert "training" not in out.getvalue()
+    assert on_worker == [tmp_path]
+    assert ready is not None
+    assert ready.labels is not None
+    inputs = study_module._trial_inputs(study, Cluster(None, 2, 0), TrialResources(1, 0, 1, 2), ready, 8, display)
+    assert inputs.labels_file == ready.labels.path
+    # Eight labelled and five unlabelled images fill three batches of four.
+    assert "2 epochs of 3 steps" in out.getvalue()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from PIL import Image
 
 _SAMPLED = {"sampled_anchors_per_image": 32, "sampled_regions_per_image": 16}
 _PROPOSALS = {"pre_nms_proposals_per_level": 16, "proposals_per_image": 16}
@@ -32,6 +34,17 @@ def tiny_trial(cache_dir: Path, *, total_epochs: int = 2) -> dict[str, Any]:
         "training": {"total_epochs": total_epochs, "batch_size": 4, **_SAMPLED},
         "evaluation": {"batch_size": 4},
     }
+
+
+def with_unlabelled_images(trial: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The trial with five unlabelled images of noise, and scores at which an untrained teacher labels something."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(5):
+        pixels = random.integers(0, 255, (64, 96, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    scores = {"unlabelled_object_score": 0.3, "unlabelled_ignored_score": 0.1}
+    return {**trial, "data": {**trial["data"], "unlabelled_images": str(folder), **scores}}
 
 
 def write_tiny_study(path: Path, cache_dir: Path, *, total_epochs: int = 2, **changes: Any) -> None:

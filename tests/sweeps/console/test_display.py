@@ -124,6 +124,15 @@ def test_epochs_of_teacher_are_printed_once() -> None:
     ]
 
 
+def test_labelling_is_shown_without_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    display, out = plain_display()
+    shown: list[str] = []
+    monkeypatch.setattr(display, "show_progress", shown.append)
+    TeacherBoard(display, OBJECTIVES).update(TrainingProgress("labels of unlabelled images", 16, 40, 0, 0))
+    assert shown == ["labels of unlabelled images: 16 of 40"]
+    assert out.getvalue() == ""
+
+
 def rows_of(objectives: tuple[str, ...], front: list[LedgerTrial], teacher: dict[str, float] | None) -> list[list[str]]:
     out = io.StringIO()
     Console(file=out, width=80).print(closing_table(front, objectives, teacher))

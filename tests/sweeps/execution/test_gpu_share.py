@@ -115,10 +115,17 @@ def test_nothing_is_measured_without_gpus_or_without_auto(
 
 
 def test_measured_share_is_printed_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[TrialConfig, Path | None, WorkerSettings]] = []
+    calls: list[tuple[TrialConfig, Path | None, WorkerSettings, Path | None]] = []
 
-    def measure(config: TrialConfig, teacher: Path | None, worker: WorkerSettings, *, num_cpus: float) -> MemoryNeed:
-        calls.append((config, teacher, worker))
+    def measure(
+        config: TrialConfig,
+        teacher: Path | None,
+        worker: WorkerSettings,
+        *,
+        num_cpus: float,
+        labels_file: Path | None,
+    ) -> MemoryNeed:
+        calls.append((config, teacher, worker, labels_file))
         return MemoryNeed(10 * GIB, 80 * GIB, "cuda")
 
     monkeypatch.setattr(packing, "measure_on_cluster", measure)
@@ -127,12 +134,13 @@ def test_measured_share_is_printed_and_used(monkeypatch: pytest.MonkeyPatch) -> 
     cluster = Cluster(None, num_cpus=16, num_gpus=2)
     one_per_gpu = trial_resources(study.resources, cluster)
     assert one_per_gpu == TrialResources(1.0, 1.0, 1, 2)
-    found = share_gpus(study, cluster, one_per_gpu, Path("teacher.safetensors"), display)
+    files = Path("teacher.safetensors"), Path("labels.json")
+    found = share_gpus(study, cluster, one_per_gpu, files[0], display, labels_file=files[1])
     # Twelve would fit two GPUs; the study allows five.
     assert found == TrialResources(1.0, 0.1666, 1, 5)
     assert "10.0 GiB of a GPU's 80.0 GiB; with 15 % headroom, 6 trials share a GPU" in out.getvalue()
-    ((config, teacher, worker),) = calls
-    assert (config, teacher, worker.has_gpu) == (heaviest_trial(study), Path("teacher.safetensors"), True)
+    ((config, teacher, worker, labels),) = calls
+    assert (config, worker.has_gpu, (teacher, labels)) == (heaviest_trial(study), True, files)
 
 
 def test_study_continues_where_largest_student_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:

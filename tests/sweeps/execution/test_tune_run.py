@@ -72,7 +72,7 @@ def test_tune_runs_queue_with_checkpoints_and_folders(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(tune, "Tuner", make_tuner)
     cache = CacheBudget(tmp_path / "pyramids", 10**9)
-    inputs = TrialInputs(Path("teacher.safetensors"), cache, RESOURCES)
+    inputs = TrialInputs(Path("teacher.safetensors"), cache, RESOURCES, Path("labels.json"))
     run_trials(study, folder, TrialQueue(study, ledger), cast("Recorder", recorder), inputs, Interruption())
     (tuner,) = tuners
     resumed, proposed = tuner.specs
@@ -83,6 +83,7 @@ def test_tune_runs_queue_with_checkpoints_and_folders(tmp_path: Path, monkeypatc
     assert [trial.trial_id for trial in recorder.handed_over] == ["baseline-b", "trial-001"]
     for spec in tuner.specs:
         assert (spec.teacher, spec.teacher_cache) == (Path("teacher.safetensors"), cache)
+        assert spec.labels == Path("labels.json")
         tune_trial = SimpleNamespace(config={SPEC: spec})
         assert tuner.tune_config.trial_dirname_creator(tune_trial) == spec.folder_name
         assert (spec.worker.num_threads, spec.worker.has_gpu) == (3, True)

@@ -44,6 +44,8 @@ RATE = FloatRange(type="float", low=1e-4, high=1e-2, log=True)
         ),
         ("student.wdth_multiplier", WIDTH, ["space.student.wdth_multiplier: unknown key; did you mean width_mul"]),
         ("student", WIDTH, ["space.student: cannot be searched as a whole; name its settings one by one"]),
+        ("data.unlabelled_images", Choices(type="categorical", choices=("a", "b")),
+         ["space.data.unlabelled_images: cannot be searched: the teacher labels one folder"]),
         ("data.image_height", CHANNELS, ["space.data.image_height: cannot be searched: it is part of the task"]),
         ("teacher.head_channels", CHANNELS, ["space.teacher.head_channels: cannot be searched"]),
         ("evaluation.nms_iou", RATE, ["space.evaluation.nms_iou: cannot be searched"]),

@@ -144,6 +144,7 @@ def test_trial_setting_outside_base_is_rejected(tmp_path: Path) -> None:
         ("name: x\nspace: {training.momentum: {type: float, low: 0, high: 0.35, step: 0.1}}", "high (0.35) is not"),
         ("name: x\nspace: {training.momentum: {type: float, low: 0, high: 0.5, step: 1e-30}}", "step (1e-30) is too"),
         ("name: x\nbaselines: {b: {teacher.head_channels: 64}}", "teacher.head_channels: cannot differ from base"),
+        ("name: x\nbaselines: {b: {data.unlabelled_images: other}}", "data.unlabelled_images: cannot differ from base"),
         ("name: x\nbaselines: {b: {data.image_height: 64}}", "data.image_height: cannot differ from base"),
         ("name: x\nbaselines: {b: {training.device: cuda}}", "training.device: cannot differ from base"),
         ("name: x\nstorage_path: s3://bucket/runs", "storage_path: found s3:/bucket/runs; allowed: a folder of"),
@@ -323,3 +324,11 @@ def test_long_choices_are_paired_at_evenly_spaced_values(tmp_path: Path) -> None
         f"  training.batch_size: {{type: categorical, choices: {choices}}}}}",
     )
     assert len(study.space) == 2
+
+
+def test_baseline_may_do_without_unlabelled_images() -> None:
+    base = {"data": {"unlabelled_images": "footage"}}
+    study = StudyConfig.model_validate(
+        {"name": "x", "base": base, "baselines": {"labelled": {"data.unlabelled_images": None}}}
+    )
+    assert study.baselines["labelled"] == {"data.unlabelled_images": None}

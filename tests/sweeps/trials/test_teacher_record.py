@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hkd.coco.annotations import without_boxes
 from hkd.config import TeacherConfig
+from hkd.evaluation.score_thresholds import ScoreThresholds
+from hkd.inference.pseudo_labels import LabelSummary
 from hkd.models.cost import Cost
+from hkd.training.pseudo_labels import PseudoLabels
 from hkd.training.teacher import PreparedTeacher
 from sweeps.trials.teacher_record import TeacherRecord, read_teacher, teacher_record, write_teacher
 
@@ -16,6 +20,9 @@ def test_record_has_evaluation_and_costs_and_is_read_as_written(tmp_path: Path) 
     expected = {"mr2_all": 0.25, "num_params": 10, "flops": 4 * 10**9, "gmacs": 2.0}
     record = teacher_record(prepared)
     assert record == TeacherRecord(tmp_path / "teacher.safetensors", expected)
+    summary = LabelSummary(ScoreThresholds(0.75, 0.25), 40, 100, 20, 3)
+    labels = PseudoLabels(tmp_path / "labels.json", without_boxes([], tmp_path), summary)
+    assert teacher_record(prepared, labels).metrics == {**expected, **summary.as_metrics()}
     write_teacher(tmp_path / "teacher.json", record)
     assert read_teacher(tmp_path / "teacher.json") == record
     assert read_teacher(tmp_path / "other.json") is None

@@ -15,10 +15,12 @@ import torch
 from hkd.config import TrialConfig
 from hkd.config_files.parsing import load_config, parse_config
 from hkd.data.prepare import prepare_data
+from hkd.data.unlabelled import UnlabelledImagesError
 from hkd.models.weights import load_detector, read_metadata
 from hkd.runtime.usage import UsageMeter
 from hkd.training import fit as fit_module
 from hkd.training.memory import BatchTooLargeError
+from hkd.training.pseudo_labels import prepare_labels
 from hkd.training.pyramid_cache.capacity import CacheBudget
 from hkd.training.teacher import prepare_teacher
 from sweeps.folder import ARTIFACTS
@@ -26,7 +28,7 @@ from sweeps.settings.space import trial_config
 from sweeps.trials import worker as trial_module
 from sweeps.trials.worker import METRICS, SPEC, DistillationTrial, TrialSpec, WorkerSettings, reported_metrics
 from tests.process_configuration import TrainerBuiltError, record_configuration
-from tests.sweeps.tiny import tiny_trial
+from tests.sweeps.tiny import tiny_trial, with_unlabelled_images
 from tests.training.limited import limited_teacher
 
 
@@ -144,6 +146,37 @@ def test_reused_worker_keeps_data_and_teacher_only(spec: TrialSpec, monkeypatch:
     again = reported_metrics(trial.step())
     assert again["loss_total"] == fresh["loss_total"]
     assert read == ["prepare_data", "load_teacher"]
+
+
+def test_trial_trains_on_labels_of_unlabelled_images(tmp_path: Path) -> None:
+    raw = with_unlabelled_images(tiny_trial(tmp_path / "cache"), tmp_path / "footage")
+    config = parse_config(TrialConfig, raw, source="tiny")
+    data = prepare_data(config.data, progress=False)
+    teacher = prepare_teacher(config, data, tmp_path)
+    labels = prepare_labels(config, data, teacher)
+    assert labels is not None
+    settings = WorkerSettings(1, False, tmp_path)
+    spec = TrialSpec("trial-001", config, teacher.path, None, "trial-001", settings, labels=labels.path)
+    trial = worker()
+    trial.setup({SPEC: spec})
+    first = reported_metrics(trial.step())
+    trial.save_checkpoint(str(tmp_path))
+    expected = reported_metrics(trial.step())
+    # Resumed on a reused worker, after a baseline without unlabelled images.
+    assert trial.reset_config({SPEC: changed(spec, data__unlabelled_images=None)})
+    assert reported_metrics(trial.step())["loss_total"] != first["loss_total"]
+    trial.reset_config({SPEC: replace(spec, resume_from=tmp_path)})
+    assert reported_metrics(trial.step())["loss_total"] == expected["loss_total"]
+    # A machine that has other images, and one that has no such folder.
+    (tmp_path / "footage" / "0.png").unlink()
+    for machine, message in (("other images", "other images"), ("none", "cannot list.*every machine")):
+        if machine == "none":
+            (tmp_path / "footage").rename(tmp_path / "elsewhere")
+        trial_module._data.cache_clear()
+        trial_module._labels.cache_clear()
+        trial.reset_config({SPEC: spec})
+        with pytest.raises(UnlabelledImagesError, match=rf"data\.unlabelled_images: .*{message}"):
+            trial.step()
 
 
 def test_cached_pyramids_do_not_change_results(spec: TrialSpec, tmp_path: Path) -> None:
