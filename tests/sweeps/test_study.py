@@ -243,6 +243,24 @@ def test_teacher_is_recorded_in_folder_and_mlflow(place: Place, monkeypatch: pyt
     assert "data" in sections
 
 
+def test_trial_that_passes_the_teacher_is_warned_about_at_its_end(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = PreparedTeacher(Path("t"), {"mr2_reasonable": 0.6}, Cost(10, 100), TeacherConfig(), (), ("t: note",))
+    monkeypatch.setattr(study_module, "_prepare_teacher", lambda *_: teacher)
+    base = place.study.base.model_copy(update={"teacher": TeacherConfig()})
+    place.study = place.study.model_copy(update={"base": base})
+    place.trials = TuneDouble.finish_all
+    place.run()
+    lines = place.out.getvalue().splitlines()
+    # All three trials miss 50 %: the first one is warned about, and the summary counts the others.
+    (end,) = (index for index, line in enumerate(lines) if line.strip().startswith("baseline-b finished"))
+    (warning, summary) = (index for index, line in enumerate(lines) if "teacher holds students back" in line)
+    assert warning == end + 1
+    assert "2 more" in lines[summary]
+    assert place.store.named("teacher").artifacts == {"weights_origin.txt": "t: note\n"}
+
+
 def test_study_in_mlflow_has_no_password(place: Place) -> None:
     uri = "http://me:SECRET@host"
     place.study = place.study.model_copy(update={"tracking": TrackingConfig(uri=uri)})
