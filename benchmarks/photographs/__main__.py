@@ -16,8 +16,9 @@ mean, and its paired differences from the teacher and from the fair baseline.
     python -m benchmarks.photographs --seeds 0 --rows pretrained both                # two trainings and their teacher
     python -m benchmarks.photographs --set training.total_epochs=30 --out runs/long
 
-Interrupted trainings resume after their last complete epoch, finished ones are only evaluated: delete --out, and the
-teachers in data.cache_dir, after changing the code. Teachers are cached there for studies as well.
+--out has a folder for each row and seed (student.safetensors or teacher.safetensors, detections, log.txt), and all
+numbers in results.json. Interrupted trainings resume after their last complete epoch, finished ones are only
+evaluated: delete --out, and the teachers in data.cache_dir, after changing the code. Studies share these teachers.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
@@ -60,6 +62,7 @@ from hkd.config_files.parsing import parse_override
 from hkd.config_files.problems import ConfigError
 from hkd.evaluation.bootstrap import RESAMPLES
 from hkd.evaluation.formats.protocol_files import load_protocol
+from hkd.files import write_atomically, write_json
 
 KeyT = TypeVar("KeyT")
 ResultT = TypeVar("ResultT")
@@ -100,8 +103,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     # Spawned: a forked child of a process that has used OpenMP may hang.
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        measured = _train_all(pool, configs, sets, options.out, options.workers)
-    print(_tables(configs, measured, sets, options.resamples))
+        try:
+            measured = _train_all(pool, configs, sets, options.out, options.workers)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    text = _tables(configs, measured, sets, options)
+    print(text)
+    write_atomically(options.out / "tables.md", text + "\n")
     return 0
 
 
@@ -223,8 +232,12 @@ def _collect(futures: Mapping[KeyT, Future[ResultT]], name: Callable[[KeyT], str
 
 
 def _tables(
-    configs: Mapping[Job, TrialConfig], measured: Mapping[Job, Measured], sets: Mapping[str, Path], resamples: int
+    configs: Mapping[Job, TrialConfig],
+    measured: Mapping[Job, Measured],
+    sets: Mapping[str, Path],
+    options: argparse.Namespace,
 ) -> str:
+    """The tables; their numbers are written to ``results.json`` as well."""
     seeds_of: dict[str, list[int]] = {}
     for row, seed in configs:
         seeds_of.setdefault(row, []).append(seed)
@@ -232,6 +245,7 @@ def _tables(
     protocol = load_protocol(config.evaluation.protocol)
     costs = {row: measured[row, seeds[0]].cost for row, seeds in seeds_of.items()}
     parts: list[str] = []
+    numbers: dict[str, object] = {}
     for name, path in sets.items():
         ground_truth = photographs(config, path).ground_truth()
         detections = {
@@ -244,9 +258,11 @@ def _tables(
             protocol,
             subset=SUBSET,
             references=(TEACHER, PRETRAINED),
-            resamples=resamples,
+            resamples=options.resamples,
         )
+        numbers[name] = {row: {"seeds": seeds_of[row], **asdict(result)} for row, result in results.items()}
         parts.append(table(name, len(ground_truth.image_ids), results, costs))
+    write_json(options.out / "results.json", {"costs": {row: asdict(each) for row, each in costs.items()}, **numbers})
     return "\n\n".join(parts)
 
 

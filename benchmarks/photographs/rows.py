@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from hkd.config import DataConfig, TeacherConfig, TrialConfig
+from hkd.config import DataConfig, DetectorConfig, TeacherConfig, TrialConfig
 from hkd.config_files.parsing import apply_overrides, parse_config
 from hkd.config_files.yaml_format import load_yaml
 from sweeps.settings.study import NO_DISTILLATION
@@ -74,7 +74,7 @@ def student_pretraining(config: TrialConfig) -> TrialConfig:
     """The student's pretraining on generated scenes: the teacher's data, schedule and seed, for its architecture."""
     assert config.teacher is not None
     assert config.teacher.init_from_synthetic is not None
-    student = config.student.model_dump(exclude={"init_from"})
+    student = config.student.model_dump(include=set(DetectorConfig.model_fields))
     data = config.data.model_dump(exclude={"train_annotations", "validation_annotations", "image_root"})
     schedule = config.teacher.init_from_synthetic.model_copy(update={"num_threads": config.training.num_threads})
     return config.model_copy(

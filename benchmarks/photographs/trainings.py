@@ -16,7 +16,7 @@ from hkd.coco.detections import DetectedBoxes
 from hkd.config import TrialConfig
 from hkd.data.prepare import named_categories, prepare_data
 from hkd.data.store import open_store
-from hkd.files import write_json
+from hkd.files import write_atomically, write_json
 from hkd.inference.store_detection import detect_store
 from hkd.metric_names import ARTIFACT_WEIGHTS
 from hkd.models.cost import Cost, detector_cost
@@ -52,14 +52,16 @@ def train_student(config: TrialConfig, folder: Path) -> Path:
 
 
 def measure(config: TrialConfig, weights: Path, sets: dict[str, Path], folder: Path) -> Measured:
-    """Detect on every set of photographs, unless ``folder`` has the detections of these weights.
+    """Detect on every set of photographs, unless ``folder`` has the detections of these weights; copy them there.
 
     Args:
         config: Thresholds, input size, precision and cache.
         weights: Of a detector, as hkd saves it.
         sets: Annotation files by name.
-        folder: Of the files of detections.
+        folder: Of the files of detections, and of the copy of a teacher's weights, which are in the cache.
     """
+    if weights.parent != folder:
+        write_atomically(folder / weights.name, weights.read_bytes())
     device = resolve_device(config.training.device)
     configure_process(device, config.training.num_threads)
     detector, _ = load_detector(weights)

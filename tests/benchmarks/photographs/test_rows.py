@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.photographs.rows import ROWS, load_base, row_config, student_pretraining, with_pretrained_student
-from hkd.config import TrialConfig
+from hkd.config import DetectorConfig, TrialConfig
 
 STUDY = """\
 name: photographs
@@ -81,7 +81,7 @@ def test_student_is_pretrained_on_the_scenes_and_schedule_of_the_teacher(raw: di
     schedule = origin.teacher.training
     assert (schedule.total_epochs, schedule.learning_rate, schedule.seed) == (3, 0.004, 5)
     assert origin.teacher.init_from_synthetic is None
-    architecture = config.student.model_dump(exclude={"init_from"})
+    architecture = config.student.model_dump(include=set(DetectorConfig.model_fields))
     assert {name: getattr(origin.teacher, name) for name in architecture} == architecture
 
 
