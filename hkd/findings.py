@@ -138,14 +138,16 @@ def best_rival(baseline: Measured, students: Sequence[Measured]) -> Measured | N
         and each.name != baseline.name
         and (each.cost is None or baseline.cost is None or each.cost <= baseline.cost)
     ]
-    return min(rivals, key=lambda each: each.miss_rate, default=None)
+    return min(rivals, key=_rank, default=None)
 
 
 def no_gain(metric: str, students: Sequence[Measured]) -> Finding | None:
-    """A baseline without distillation that no distilled student of at most its cost surpasses."""
+    """A baseline without distillation that learned something and that no distilled student of its cost surpasses."""
     for baseline in students:
         rival = best_rival(baseline, students) if baseline.is_undistilled_baseline else None
         if rival is None or not is_determined(baseline.miss_rate) or not is_determined(rival.miss_rate):
+            continue
+        if baseline.miss_rate >= NEARLY_EVERYONE:  # nothing was learned, with or without distillation
             continue
         if points_above(rival.miss_rate, baseline.miss_rate) >= 0:
             return Finding(
@@ -165,13 +167,13 @@ def nothing_ready(metric: str, students: Sequence[Measured], teacher: float | No
     """A study without a student that may be shipped."""
     if not students:
         return None
-    best = min(students, key=lambda each: each.miss_rate)
+    best = min(students, key=_rank)
     if readiness(best.miss_rate, teacher) != "not ready":
         return None
     if teacher is not None and teacher >= NEARLY_EVERYONE:
         return Finding(
             "nothing ready",
-            f"Nothing here is ready to ship: the teacher has a {_name(metric)} of {_percent(teacher)}, so that a "
+            f"Nothing here is ready to ship: the teacher has an {_name(metric)} of {_percent(teacher)}, so that a "
             f"comparison with it means nothing (best student: {best.name}, {_percent(best.miss_rate)}).",
             "Repair the teacher first.",
             (best.name,),
@@ -182,7 +184,7 @@ def nothing_ready(metric: str, students: Sequence[Measured], teacher: float | No
         compared = f", {abs(gap):.1f} points {'above' if gap >= 0 else 'below'} the teacher's {_percent(teacher)}"
     return Finding(
         "nothing ready",
-        f"Nothing here is ready to ship: the best student, {best.name}, has a {_name(metric)} of "
+        f"Nothing here is ready to ship: the best student, {best.name}, has an {_name(metric)} of "
         f"{_percent(best.miss_rate)}{compared}.",
         "Train the students longer (training.total_epochs), search larger ones (student.width_multiplier, "
         "student.pyramid_channels, student.head_channels), start them from the teacher's weights (student.init_from: "
@@ -213,7 +215,12 @@ def study_findings(metric: str, students: Sequence[Measured], teacher: float | N
 
 def _ranked(students: Sequence[Measured]) -> list[Measured]:
     """Students whose miss rate is determined, lowest first."""
-    return sorted((each for each in students if is_determined(each.miss_rate)), key=lambda each: each.miss_rate)
+    return sorted((each for each in students if is_determined(each.miss_rate)), key=_rank)
+
+
+def _rank(student: Measured) -> tuple[float, float, str]:
+    """Of equal miss rates the cheaper student, then the first name: the order in which students were read is chance."""
+    return student.miss_rate, student.cost or 0.0, student.name
 
 
 def _name(metric: str) -> str:

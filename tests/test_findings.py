@@ -62,6 +62,18 @@ def test_study_without_student_near_its_teacher() -> None:
     assert nothing_ready(METRIC, [], 0.242) is None
 
 
+def test_equal_students_are_ordered_by_cost_and_name() -> None:
+    students = [student("b", 0.7), student("a", 0.7), student("small", 0.7, 5e5)]
+    for ordered in (students, students[::-1]):
+        found = nothing_ready(METRIC, ordered, 0.2)
+        assert found is not None
+        assert found.students == ("small",)
+        passed = teacher_passed(METRIC, ordered, 0.8)
+        assert passed is not None
+        assert passed.students == ("small", "a", "b")
+        assert best_rival(baseline(0.5), ordered) == students[2]
+
+
 def test_student_of_no_use_is_not_ready_without_teacher() -> None:
     found = nothing_ready(METRIC, [student("t1", 0.95)], None)
     assert found is not None
@@ -139,7 +151,14 @@ def test_best_rival_is_distilled_and_costs_no_more() -> None:
 
 @pytest.mark.parametrize(
     ("alone", "distilled", "is_found"),
-    [(0.30, 0.35, True), (0.30, 0.3, True), (0.30, 0.2996, True), (0.30, 0.29, False), (0.0, 0.1, False)],
+    [
+        (0.30, 0.35, True),
+        (0.30, 0.3, True),
+        (0.30, 0.2996, True),
+        (0.30, 0.29, False),
+        (0.0, 0.1, False),
+        (0.95, 0.96, False),
+    ],
 )
 def test_distillation_without_gain(alone: float, distilled: float, is_found: bool) -> None:
     found = no_gain(METRIC, [baseline(alone), student("t1", distilled), student("large", 0.01, 2e6)])
