@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 import hkd
-from hkd.commands import detect, draw, evaluate, init, train
+from hkd.commands import detect, draw, evaluate, init, label, train
 from hkd.commands.data import command as data
 from hkd.commands.parsing import examples_section, wrapped_paragraphs
 from hkd.terminal_output import ArgumentParser, error_text, print_error, tamed_libraries
@@ -129,4 +129,5 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_to(commands)
     detect.add_to(commands)
     draw.add_to(commands)
+    label.add_to(commands)
     return parser

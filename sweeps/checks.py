@@ -9,7 +9,7 @@ from hkd.coco.annotations import Annotations
 from hkd.coco.detections import no_detections
 from hkd.config import TrialConfig
 from hkd.data.prepare import named_categories, read_both
-from hkd.data.unlabelled import find_images, without_annotated_files
+from hkd.data.unlabelled import check_copies, find_images, without_training_files
 from hkd.evaluation.evaluator import evaluate_boxes
 from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.models.weight_formats.errors import CheckpointError
@@ -51,7 +51,8 @@ def check_files(base: TrialConfig, *, check_images: bool, print_line: Callable[[
             max_megapixels=data.max_megapixels,
         )
         if footage is not None:
-            footage = without_annotated_files(footage, train, validation)
+            check_copies(footage, validation)
+            footage = without_training_files(footage, train)
     left_out = [] if footage is None else [f"{data.unlabelled_images}: {note}" for note in footage.notes]
     for note in (*left_out, *check_teacher_files(base)):
         print_line(note)

@@ -32,6 +32,7 @@ COMMANDS = [
     "evaluate",
     "detect",
     "draw",
+    "label",
 ]
 
 
@@ -87,7 +88,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     out = capsys.readouterr().out
     assert re.findall(r"^    (\w+) ", out, flags=re.MULTILINE) == [
-        *("init", "data", "train", "evaluate", "detect", "draw")
+        *("init", "data", "train", "evaluate", "detect", "draw", "label")
     ]
     assert [
         command for command in ("init", "data", "train", "evaluate", "detect") if f"\n  hkd {command} " not in out
@@ -149,6 +150,7 @@ def test_incomplete_command_line_exits_with_2(arguments: str, capsys: pytest.Cap
         ),
         ("detect a.png --weights w --out x --score-threshold 1", 'found "1"; allowed: number >= 0 and < 1'),
         ("detect a.png --weights w --out x --score-threshold nan", 'found "nan"; allowed: number >= 0 and < 1'),
+        ("label a --weights w --out x --object-score 0", '--object-score: found "0"; allowed: number > 0 and <= 1'),
         ("detect a.png --weights w --out x --score-threshold x", 'found "x"; allowed: number >= 0 and < 1'),
     ],
 )

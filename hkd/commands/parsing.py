@@ -173,3 +173,11 @@ def fraction_below_one(text: str) -> float:
     if value is None or not 0.0 <= value < 1.0:
         raise argparse.ArgumentTypeError(f'found "{text}"; allowed: number >= 0 and < 1')
     return value
+
+
+def positive_fraction(text: str) -> float:
+    """Parse a number in (0, 1]."""
+    value = parse_number(text)
+    if value is None or not 0.0 < value <= 1.0:
+        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: number > 0 and <= 1')
+    return value

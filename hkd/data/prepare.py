@@ -17,7 +17,7 @@ from hkd.config_files.parsing import config_hash
 from hkd.data.loader import pack_targets
 from hkd.data.sources import synthetic
 from hkd.data.store import ImageStore, StoreError, open_store
-from hkd.data.unlabelled import UnlabelledImages, check_pixels, find_images, without_annotated_files
+from hkd.data.unlabelled import UnlabelledImages, check_copies, check_pixels, find_images, without_training_files
 from hkd.files import partial_folder, remove_leftovers
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 from hkd.own_folders import create_own_folder
@@ -66,7 +66,8 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
     images = None
     if config.unlabelled_images is not None:
         images = find_images(config.unlabelled_images, config.max_megapixels)
-        images = without_annotated_files(images, train, validation)
+        check_copies(images, validation)
+        images = without_training_files(images, train)
 
     def opened(annotations: Annotations) -> ImageStore:
         return open_store(

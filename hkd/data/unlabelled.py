@@ -14,9 +14,11 @@ from hkd.coco.annotations import Annotations, without_boxes
 from hkd.coco.images import ImageRecord, turned_images_note
 from hkd.coco.notes import counted_note
 from hkd.coco.parsing.errors import InputError
+from hkd.data.conversion.progress import track_progress
 from hkd.data.store import ImageStore
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS, ImageFileError, read_header
 from hkd.image_files.listing import IMAGE_SUFFIXES, image_files
+from hkd.image_files.pixels import read_rgb
 
 SETTING: Final = "data.unlabelled_images"
 
@@ -39,13 +41,22 @@ class UnlabelledImages:
     store: ImageStore
 
 
-def find_images(folder: Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, *, source: str = SETTING) -> Annotations:
+def find_images(
+    folder: Path,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    *,
+    is_decoded: bool = False,
+    progress: bool = False,
+    source: str = SETTING,
+) -> Annotations:
     """The images in a folder, at any depth, in alphabetical order and numbered from 1, without boxes.
 
-    Headers of image files are read, and no other file: not even annotations of these images.
+    No other file is read: not even annotations of these images.
 
     Args:
         max_megapixels: largest number of pixels of an image, in millions.
+        is_decoded: whether to decode the images, which finds damaged ones, and not only to read their headers.
+        progress: show a progress bar on stderr.
         source: the setting or argument that names the folder; for messages.
 
     Raises:
@@ -61,9 +72,11 @@ def find_images(folder: Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, *,
     records: list[ImageRecord] = []
     unreadable: list[str] = []
     turned: list[str] = []
-    for path in found.kept:
+    for path in track_progress(found.kept, "Reading images", shown=progress):
         try:
             header = read_header(path, max_megapixels)
+            if is_decoded:
+                read_rgb(path, max_megapixels)
         except FileNotFoundError:
             unreadable.append(f"'{path}' is a link to no file; remove it")
         except ImageFileError as error:
@@ -82,16 +95,22 @@ def find_images(folder: Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, *,
     return without_boxes(records, folder, folder, (*turned_images_note(turned), *hidden_files, *linked_folders))
 
 
-def without_annotated_files(
-    images: Annotations, train: Annotations, validation: Annotations, *, source: str = SETTING
-) -> Annotations:
-    """The images without the files of training images, with a note on these; files are compared by content.
+def check_copies(images: Annotations, validation: Annotations, *, source: str = SETTING) -> None:
+    """Check that no file has the content of a validation image, before anything is decoded.
 
     Raises:
-        UnlabelledImagesError: a file is that of a validation image, or all are training images.
+        UnlabelledImagesError: naming the files.
+    """
+    _require_none_of(_copies(_paths(images), _paths(validation)), "a file of the validation images", source)
+
+
+def without_training_files(images: Annotations, train: Annotations, *, source: str = SETTING) -> Annotations:
+    """The images whose files have not the content of a training image, with a note on the others.
+
+    Raises:
+        UnlabelledImagesError: all of them have.
     """
     paths = _paths(images)
-    _require_none_of(_copies(paths, _paths(validation)), "a file of the validation images", source)
     copies = _copies(paths, _paths(train))
     if len(copies) == len(paths):
         problem = f"all {len(paths)} images in '{images.path}' are training images, too; name a folder of other images"

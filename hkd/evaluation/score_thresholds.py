@@ -22,7 +22,7 @@ from hkd.evaluation.protocols import Interval, Protocol, Subset
 
 FloatArray = npt.NDArray[np.float64]
 
-OBJECT_SHARE: Final = 0.8
+OBJECT_SHARE: Final = 0.7
 """Least share of people among detections of the lowest score that counts as a person."""
 IGNORED_SHARE: Final = 0.1
 """Least share of people among detections of the lowest score that is an ignore region."""

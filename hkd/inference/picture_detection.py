@@ -24,13 +24,10 @@ from hkd.data.store import open_store
 from hkd.files import replace_atomically, write_atomically, write_json
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 from hkd.image_files.pixels import read_rgb
+from hkd.inference.detector_files import read_detector
 from hkd.inference.pictures import PictureError, numbered_as, picture_records
 from hkd.inference.store_detection import detect_store
-from hkd.models.build import build_detector
-from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
-from hkd.models.weight_formats.errors import CheckpointError
-from hkd.models.weights import load_detector, load_weights
 from hkd.runtime.device import autocast_dtype, place, resolve_device
 
 DETECTIONS_FILE = "detections.json"
@@ -152,7 +149,7 @@ def _detect(
     """Detections by image and descending score; ``image_index`` counts the records by ascending image id."""
     training = TrainingConfig() if config is None else config.training
     device = resolve_device(training.device)
-    detector, height, width = _detector(weights, config)
+    detector, height, width = read_detector(weights, config)
     dtype = autocast_dtype(training.precision, device)
     # Image store and fused detector as in a training's evaluation, so that scores equal those behind its miss rate.
     pictures = without_boxes(records, Path())
@@ -247,25 +244,6 @@ def _records(images: Sequence[Path], annotations: Path | None, max_megapixels: f
     if problems:
         raise PictureError(problems)
     return records, people_id
-
-
-def _detector(weights: Path, config: TrialConfig | None) -> tuple[Detector, int, int]:
-    """The detector in eval mode, and the height and width of its input in pixels.
-
-    Raises:
-        CheckpointError: the weights cannot be used, or a state dict is given without ``config``.
-    """
-    if config is None:
-        if weights.is_file() and weights.suffix != ".safetensors":
-            raise CheckpointError(
-                f"{weights}: a state dict does not describe its detector; give the configuration of its training with "
-                "--config, or the student.safetensors that hkd saved"
-            )
-        detector, metadata = load_detector(weights)
-        return detector, metadata.image_height, metadata.image_width
-    detector = build_detector(config.student)
-    load_weights(detector, weights)
-    return detector.eval(), config.data.image_height, config.data.image_width
 
 
 def _draw(path: Path, pedestrians: Sequence[FoundPedestrian], max_megapixels: float) -> Image.Image:
