@@ -59,24 +59,26 @@ def _key() -> str:
 
 def _of_student(table: Table, student: str, teacher: str | None, rows: Sequence[str]) -> list[str]:
     cells = cells_of(table, student, teacher)
-    if not any(cell.teacher == teacher for cell in cells):
+    if not cells:
         return []
     first = next(iter(cells[0].results.values()))
     of_teacher = table.teachers.get(teacher) if teacher is not None else None
     fewer = f", {of_teacher.num_params / first.num_params:.1f}x fewer than the teacher" if of_teacher else ""
     under = f", teacher {teacher}" if teacher is not None else ""
     parts = [f"### Student {student} ({first.num_params / 1e6:.2f} M parameters{fewer}){under}"]
-    for labels in sorted({cell.labels for cell in cells}):
+    # A student alone is shown beside the rows of a teacher; without any, under the first teacher.
+    is_first = teacher == teachers_in(table)[0]
+    for labels in sorted({cell.labels for cell in cells if is_first or cell.teacher == teacher}):
         chosen = [cell for cell in cells if cell.labels == labels]
         parts.append(f"{labels:,} labelled scenes: MR^-2 reasonable, %, by steps")
         parts.append(_grid(table, chosen, teacher, rows, sorted({cell.steps for cell in chosen}), "steps"))
         parts.append(_details(table, chosen, teacher, rows))
-    for steps in sorted({cell.steps for cell in cells}):
+    for steps in sorted({cell.steps for cell in cells if is_first or cell.teacher == teacher}):
         chosen = [cell for cell in cells if cell.steps == steps]
-        labels_present = sorted({cell.labels for cell in chosen})
-        if len(labels_present) > 1:
+        numbers = sorted({cell.labels for cell in chosen})
+        if len(numbers) > 1:
             parts.append(f"{steps:,} steps: MR^-2 reasonable, %, by labelled scenes")
-            parts.append(_grid(table, chosen, teacher, rows, labels_present, "labels"))
+            parts.append(_grid(table, chosen, teacher, rows, numbers, "labels"))
     return parts
 
 
@@ -152,25 +154,25 @@ def _difference(difference: Difference | None) -> tuple[str, str, str, str]:
     """Mean and deviation, both intervals, and each seed."""
     if difference is None:
         return "", "", "", ""
-    seeds = ", ".join(f"{100 * value:+.1f}" for value in difference.over_seeds.by_seed.values())
     return (
         _spread(difference.over_seeds, sign="+"),
         _interval(difference.over_seeds.interval()),
         _interval(difference.image_interval),
-        seeds,
+        ", ".join(_percent(value, "+") for value in difference.over_seeds.by_seed.values()),
     )
 
 
 def _interval(ends: tuple[float, float] | None) -> str:
-    return "" if ends is None else f"{100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}"
+    return "" if ends is None else f"{_percent(ends[0], '+')} to {_percent(ends[1], '+')}"
 
 
 def _spread(spread: Spread, sign: str = "") -> str:
     if not spread.by_seed:
         return ""
-    deviation = "" if spread.deviation is None else f" ± {100 * spread.deviation:.1f}"
-    return f"{100 * spread.mean:{sign}.1f}{deviation}"
+    deviation = "" if spread.deviation is None else f" ± {_percent(spread.deviation)}"
+    return f"{_percent(spread.mean, sign)}{deviation}"
 
 
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
+def _percent(value: float | None, sign: str = "") -> str:
+    # z: no minus before a rounded 0.
+    return "" if value is None else f"{100 * value:{sign}z.1f}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.distillation_gain.conditions import Benchmark, load_catalogue
+from benchmarks.distillation_gain.conditions import Benchmark, Condition, load_catalogue
 from benchmarks.distillation_gain.jobs import Jobs
 from benchmarks.distillation_gain.scenes import Scenes
 
@@ -48,6 +48,10 @@ MINIATURE: dict[str, Any] = {
         ]
     },
 }
+
+
+ALONE = Condition("small", "alone", None, 4, 8, 0)
+DISTILLED = Condition("small", "default", "strong", 4, 8, 0)
 
 
 def write_miniature(path: Path) -> Path:

@@ -118,6 +118,21 @@ def test_report_states_spread_difference_and_teacher() -> None:
     assert "teacher weak" not in text
 
 
+def test_student_alone_is_reported_under_a_second_teacher_only_beside_its_rows() -> None:
+    table = Table(
+        [
+            *((condition("alone", 0, labels=labels), result(0.3)) for labels in (100, 1600)),
+            (condition("default", 0, teacher="strong"), result(0.2)),
+            (condition("default", 0, teacher="weak"), result(0.2)),
+        ],
+        TEACHERS,
+    )
+    strong, weak = report(table, ["alone", "default"]).split("teacher weak")
+    assert "100 labelled scenes" in strong
+    assert "100 labelled scenes" not in weak
+    assert "| alone | 400 | 1 |" in weak
+
+
 def test_report_marks_a_row_that_passes_its_teacher() -> None:
     table = Table([(condition("default", 0, teacher="weak"), result(0.2))], TEACHERS)
     text = report(table, ["default"])

@@ -18,19 +18,14 @@ from benchmarks.distillation_gain.jobs import Jobs
 from benchmarks.distillation_gain.results import Result
 from benchmarks.distillation_gain.scenes import Scenes, ScenesError, content_hash
 from benchmarks.distillation_gain.trainings import Training, run
-from tests.benchmarks.distillation_gain.miniature import miniature_benchmark, miniature_jobs, write_miniature
+from tests.benchmarks.distillation_gain.miniature import (
+    ALONE,
+    DISTILLED,
+    miniature_benchmark,
+    miniature_jobs,
+    write_miniature,
+)
 from tests.process_configuration import TrainerBuiltError, record_configuration
-
-DISTILLED = Condition("small", "default", "strong", 4, 8, 0)
-
-
-@pytest.fixture(scope="module")
-def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
-    """With a trained teacher."""
-    folder = tmp_path_factory.mktemp("distillation_gain")
-    jobs = miniature_jobs(miniature_benchmark(folder), folder / "out", pyramid_bytes=10**8)
-    assert run(jobs.teacher_training("strong")) == "finished"
-    return jobs
 
 
 def training_of(jobs: Jobs, condition: Condition, out: Path) -> Training:
@@ -54,11 +49,12 @@ class _StopAfter:
     """An event that is set after as many steps."""
 
     def __init__(self, steps: int) -> None:
-        self._left = steps
+        self._limit = steps
+        self.steps = 0
 
     def is_set(self) -> bool:
-        self._left -= 1
-        return self._left < 0
+        self.steps += 1
+        return self.steps > self._limit
 
 
 def test_interrupted_training_resumes_to_the_same_result(
@@ -74,14 +70,17 @@ def test_interrupted_training_resumes_to_the_same_result(
     assert run(parts) == "stopped"
     assert state.is_file()
     assert not parts.is_finished
-    monkeypatch.setattr(trainings, "_stop", None)
+    never = _StopAfter(1000)
+    monkeypatch.setattr(trainings, "_stop", never)
     assert run(parts) == "finished"
+    # The second epoch alone.
+    assert never.steps == 2
     assert measured(parts.result_path) == measured(whole.result_path)
     assert not state.parent.exists()
 
 
 def test_state_of_other_settings_is_replaced(jobs: Jobs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    training = training_of(jobs, Condition("small", "alone", None, 4, 8, 0), tmp_path)
+    training = training_of(jobs, ALONE, tmp_path)
     state = tmp_path / "running" / training.name / "training_state.pt"
     state.parent.mkdir(parents=True)
     state.write_bytes(b"of another version")
@@ -157,7 +156,7 @@ def test_condition_waits_for_its_teacher(tmp_path: Path) -> None:
     jobs = miniature_jobs(miniature_benchmark(tmp_path), tmp_path / "out")
     assert jobs.training(DISTILLED) is None
     assert jobs.teacher_evaluation("strong") is None
-    assert jobs.training(Condition("small", "alone", None, 4, 8, 0)) is not None
+    assert jobs.training(ALONE) is not None
 
 
 def test_process_of_a_training_is_configured(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
