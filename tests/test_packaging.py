@@ -78,7 +78,7 @@ def test_light_modules_import_no_heavy_library(module: str, forbidden: set[str])
 
 def test_studies_are_installed_with_the_package() -> None:
     configs = [path for path in files("sweeps").joinpath("configs").iterdir() if path.name.endswith(".yaml")]
-    assert {"demo.yaml", "pennfudan.yaml"} <= {path.name for path in configs}
+    assert {"demo.yaml", "inria.yaml", "pennfudan.yaml"} <= {path.name for path in configs}
     assert all(isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict) for path in configs)
     declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     assert declared["sweeps"] == ["configs/*.yaml"]

@@ -125,6 +125,8 @@ def test_override_of_a_study(name: str, inside: Path, capsys: pytest.CaptureFixt
         ["data", "coco", "--root", ".", "--out", "out", "--max-megapixels", "1e400"],
         ["evaluate", "--ground-truth", "a", "--detections", "b", "--resamples", "1" + "0" * 30],
         ["detect", "a.png", "--weights", "w", "--out", "out", "--score-threshold", "1e400"],
+        ["draw", "--annotations", "a", "--weights", "w", "--out", "out.png", "--fppi", "1e400"],
+        ["draw", "--annotations", "a", "--weights", "w", "--out", "out.png", "--count", "1" + "0" * 30],
     ],
     ids=lambda arguments: f"{arguments[1]} {arguments[-2]}",
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from hkd.bounded_files import read_bounded
 from hkd.coco.annotations import read_annotations
 from hkd.coco.notes import Note, counted_note
 from hkd.coco.parsing.errors import AnnotationError
@@ -28,6 +29,8 @@ from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 from hkd.image_files.listing import image_files, is_file, split_hidden
 
 _FOLDERS = {"train": "Train", "test": "Test"}
+LARGEST_LIST_BYTES = 1 << 20
+"""Of a list of the distribution's files."""
 _OWN_FILES = {name: f"{name}.json" for name in _FOLDERS}
 _PATTERNS = ("Train/annotations/*.txt", "Test/annotations/*.txt", "train.json", "test.json")
 
@@ -124,6 +127,7 @@ def _read_distribution(
                 _add(split, next_id, f"{folder}/pos/{image_name}", file.width, file.height, file)
                 next_id += 1
         notes += _file_notes(root, folder, name, read, found_elsewhere)
+        notes += _missing_files_note(root, folder, name, problems)
         negatives = image_files(root / folder / "neg").kept
         for path in track_progress(negatives if with_negatives else (), f"Reading {folder}/neg", shown=progress):
             file_name = path.relative_to(root).as_posix()
@@ -183,6 +187,26 @@ def _file_notes(
         sentence = f"corners count from 0 in {from_zero} of {len(files)} files, as they state, and from 1 in the others"
         counted.append(Note("corners_interpreted", from_zero, sentence, split=name))
     return counted
+
+
+def _missing_files_note(root: Path, folder: str, name: str, problems: list[str]) -> list[Note]:
+    """A note on annotation files that the distribution's own list names and that do not exist."""
+    path = root / folder / "annotations.lst"
+    if not is_file(path):
+        return []
+    try:
+        lines = read_bounded(path, LARGEST_LIST_BYTES).decode("latin-1").splitlines()
+    except OSError as error:
+        problems.append(f"{folder}/annotations.lst: cannot be read ({error.strerror})")
+        return []
+    names = [PurePosixPath(line.strip()).name for line in lines if line.strip()]
+    return counted_note(
+        "files_missing",
+        [file for file in names if not is_file(root / folder / "annotations" / file)],
+        f"{{count}} of the {len(names):,} files that {folder}/annotations.lst lists are missing, and their photographs"
+        " left out (first: {first}); extract the archive again",
+        name,
+    )
 
 
 def _read_own_format(root: Path, out: Path, with_negatives: bool, problems: list[str]) -> _Official:

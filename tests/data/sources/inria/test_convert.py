@@ -182,6 +182,15 @@ def test_missing_part_is_noted(distribution: Path, tmp_path: Path) -> None:
     assert note.split == "test"
 
 
+def test_files_that_the_list_names_and_that_are_missing_are_counted(distribution: Path, tmp_path: Path) -> None:
+    listed = ["crop001102", "crop001103", "person_044", "person_777"]
+    text = "".join(f"Train/annotations/{name}.txt\n" for name in listed)
+    (distribution / "Train" / "annotations.lst").write_text(text)
+    summary = convert(distribution, tmp_path / "out", progress=False)
+    (note,) = [note for note in summary.notes if note.kind == "files_missing"]
+    assert (note.count, note.examples, note.split) == (1, ("person_777.txt",), "train")
+
+
 def test_training_photographs_without_those_for_validation_are_an_error(distribution: Path, tmp_path: Path) -> None:
     (distribution / "Train" / "annotations" / "crop001103.txt").unlink()
     with pytest.raises(AnnotationError, match=r"none of the 2 training photographs .*crop001103 to crop001150"):
