@@ -44,7 +44,9 @@ class Panel:
 
 
 def panels_of(table: Table, by: str) -> list[Panel]:
-    """A panel for each student, teacher and value of the other dimension; each has two or more places on the axis.
+    """A panel for each student, teacher and value of the other dimension with two or more places on the axis.
+
+    Rows with a single number of labels are left out of panels by labels: they are in those by steps.
 
     Args:
         by: ``steps`` or ``labels``, the horizontal axis.
@@ -55,7 +57,10 @@ def panels_of(table: Table, by: str) -> list[Panel]:
     for value in sorted({getattr(cell, other) for cell in table.cells.values()}):
         for teacher, student in itertools.product(teachers_in(table), students):
             cells = [cell for cell in cells_of(table, student, teacher) if getattr(cell, other) == value]
-            if len({getattr(cell, by) for cell in cells}) > 1 and any(cell.teacher == teacher for cell in cells):
+            if by == "labels":
+                rows = [cell.row for cell in cells]
+                cells = [cell for cell in cells if rows.count(cell.row) > 1]
+            if len({getattr(cell, by) for cell in cells if cell.teacher == teacher}) > 1:
                 what = f"{value:,} labelled scenes" if other == "labels" else f"{value:,} steps"
                 found.append(_panel(table, student, teacher, cells, what))
     return found
@@ -79,7 +84,7 @@ def draw(panels: Sequence[Panel], rows: Sequence[str], by: str) -> bytes:
     for place, panel in enumerate(panels, start=1):
         axes = figure.add_subplot(lines, columns, place)
         _set_up(axes, panel, by)
-        _draw_rows(axes, panel, by, shown, styles)
+        _draw_rows(axes, panel, by, [row for row in shown if any(cell.row == row for cell in panel.cells)], styles)
     handles = [Line2D([], [], **styles[row], label=row) for row in shown]  # type: ignore[arg-type]
     handles.append(Line2D([], [], color=_GREY, linestyle=(0, (6, 2)), linewidth=1.4, label="teacher"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4 if columns > 1 else 3, fontsize=9, frameon=False)
@@ -128,8 +133,6 @@ def _set_up(axes: Axes, panel: Panel, by: str) -> None:
 def _draw_rows(axes: Axes, panel: Panel, by: str, shown: Sequence[str], styles: dict[str, dict[str, object]]) -> None:
     for place, row in enumerate(shown):
         cells = sorted((cell for cell in panel.cells if cell.row == row), key=lambda cell: getattr(cell, by))
-        if not cells:
-            continue
         shift = _SHIFT ** (place - (len(shown) - 1) / 2)
         places = [getattr(cell, by) * shift for cell in cells]
         means = [100 * cell.miss_rate.mean for cell in cells]

@@ -178,14 +178,20 @@ def test_panels_need_two_places_on_the_axis() -> None:
     more = Table(
         [
             *((condition(row, 0, steps=steps), result(0.2)) for row in ("alone", "default") for steps in (400, 1600)),
-            (condition("alone", 0, labels=100), result(0.4)),
+            *((condition(row, 0, labels=100), result(0.4)) for row in ("alone", "default")),
+            (condition("pyramid", 0), result(0.2)),
+            # Beside the student alone, this teacher has a single place on either axis.
+            (condition("default", 0, teacher="weak"), result(0.2)),
         ],
         TEACHERS,
     )
     (panel,) = panels_of(more, "steps")
     assert panel.teacher_miss_rate == 0.15
     assert {(cell.row, cell.steps) for cell in panel.cells} == {
-        ("alone", 400), ("alone", 1600), ("default", 400), ("default", 1600)
+        ("alone", 400), ("alone", 1600), ("default", 400), ("default", 1600), ("pyramid", 400)
     }  # fmt: skip
-    assert len(panels_of(more, "labels")) == 1
+    (by_labels,) = panels_of(more, "labels")
+    assert {(cell.row, cell.labels) for cell in by_labels.cells} == {
+        ("alone", 100), ("alone", 1600), ("default", 100), ("default", 1600)
+    }  # fmt: skip
     assert draw([panel], ["alone", "default"], "steps").startswith(b"\x89PNG")
