@@ -71,7 +71,7 @@ def draw(panels: Sequence[Panel], rows: Sequence[str], by: str) -> bytes:
 
     Args:
         panels: At least one.
-        rows: Their order, which determines colours and markers.
+        rows: The order of all rows, which determines colours and markers.
         by: ``steps`` or ``labels``, the horizontal axis.
     """
     columns = min(len(panels), 2)
@@ -80,7 +80,8 @@ def draw(panels: Sequence[Panel], rows: Sequence[str], by: str) -> bytes:
     figure = Figure(figsize=size, dpi=_DOTS_PER_INCH, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
     FigureCanvasAgg(figure)
     shown = in_order((cell.row for panel in panels for cell in panel.cells), rows)
-    styles = {row: _style(place) for place, row in enumerate(in_order(shown, rows))}
+    # By all rows, so that a row looks the same in every plot.
+    styles = {row: _style(place) for place, row in enumerate(in_order([*rows, *shown], rows))}
     for place, panel in enumerate(panels, start=1):
         axes = figure.add_subplot(lines, columns, place)
         _set_up(axes, panel, by)
