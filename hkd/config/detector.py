@@ -66,6 +66,11 @@ class StudentConfig(DetectorConfig):
     ``init_from`` null or ``teacher``. Needed with ``teacher`` if the teacher's backbone is of another family: ResNet-18
     and 34 are one, ResNet-50 another."""
 
+    reconstruction_images: Annotated[int, Field(ge=0, le=10_000)] = 64
+    """With ``init_from: teacher``: training images on which each layer is fitted to the outputs of the teacher's layer
+    by least squares, before the first step (hkd.models.reconstruction); 0: the selected weights are used as they
+    are."""
+
     @model_validator(mode="after")
     def _one_file_for_the_backbone(self) -> Self:
         if isinstance(self.init_from, Path) and self.backbone_from is not None:

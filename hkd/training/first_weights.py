@@ -1,18 +1,30 @@
-"""The first weights of a student: random, from files, or selected from its teacher."""
+"""The first weights of a student: random, from files, or selected from its teacher and fitted to its outputs."""
 
 from __future__ import annotations
 
+import copy
+import statistics
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hkd.config import SELECTED_FROM_TEACHER, TrialConfig
+from hkd.data.loader import BatchLoader
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
+from hkd.models.reconstruction import reconstruct
 from hkd.models.weight_selection import BACKBONE_PARTS, SelectedWeights, has_frozen_norms, select_weights
 from hkd.models.weights import load_backbone, load_first_weights
+from hkd.runtime.device import place
+
+EXPLAINED_BEFORE = "first_weights_explained_before"
+EXPLAINED = "first_weights_explained"
+"""Share of the variance of the teacher's outputs that the student's selected layers explain before they are fitted, and
+after; medians over the layers."""
 
 _SUBJECT = "first weights of the student"
 
@@ -36,6 +48,41 @@ def set_first_weights(student: Detector, config: TrialConfig, teacher: Detector 
         notes = (_described(config),)
     notes += _set_from_files(student, config)
     return notes or (f"{_SUBJECT}: random",)
+
+
+def needs_reconstruction(config: TrialConfig) -> bool:
+    """Whether :func:`reconstruct_first_weights` is to be called before the first step."""
+    return config.student.init_from == SELECTED_FROM_TEACHER and config.student.reconstruction_images > 0
+
+
+def reconstruct_first_weights(
+    student: Detector, teacher: Detector, loader: BatchLoader, config: TrialConfig, sampling: Mapping[str, Any]
+) -> dict[str, float]:
+    """Fit the student's selected weights to the teacher's outputs on the first training images, in fp32.
+
+    Args:
+        teacher: From :func:`hkd.training.teacher.load_teacher`, on any device.
+        sampling: See :func:`hkd.models.reconstruction.reconstruct`.
+
+    Returns:
+        :data:`EXPLAINED_BEFORE` and :data:`EXPLAINED`.
+    """
+    device = next(student.parameters()).device
+    if next(teacher.parameters()).device != device:
+        teacher = place(copy.deepcopy(teacher), device)
+    wanted = -(-config.student.reconstruction_images // config.training.batch_size)
+    fits = reconstruct(
+        student,
+        teacher,
+        list(islice(loader.epoch(0), wanted)),
+        sampling=sampling,
+        with_body=config.student.backbone_from is None,
+        seed=config.training.seed,
+    )
+    return {
+        EXPLAINED_BEFORE: statistics.median(fit.before for fit in fits),
+        EXPLAINED: statistics.median(fit.after for fit in fits),
+    }
 
 
 def check_first_weights(config: TrialConfig) -> tuple[str, ...]:
@@ -80,9 +127,11 @@ def _of_teacher(student: Detector, teacher: Detector, config: TrialConfig) -> Se
 
 
 def _described(config: TrialConfig) -> str:
+    fitted = ""
+    if needs_reconstruction(config):
+        fitted = f", and fitted to its outputs on {config.student.reconstruction_images} training images"
     if config.student.backbone_from is None:
-        return f"{_SUBJECT}: all layers selected from the teacher"
-    return (
-        f"{_SUBJECT}: pyramid, RPN and heads selected from the teacher; random: the pyramid's convolutions that read "
-        "the backbone"
-    )
+        return f"{_SUBJECT}: all layers selected from the teacher{fitted}"
+    # The pyramid's convolutions that read another backbone have nothing to be selected from, but can be fitted.
+    random = "" if fitted else "; random: the pyramid's convolutions that read the backbone"
+    return f"{_SUBJECT}: pyramid, RPN and heads selected from the teacher{fitted}{random}"

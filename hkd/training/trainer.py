@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from hkd.runtime.device import autocast_dtype, place, resolve_device
 from hkd.structures import Batch
 from hkd.training.batches import build_loader
 from hkd.training.epoch_record import EpochRecord, require_finite, steps_between_syncs_on
-from hkd.training.first_weights import set_first_weights
+from hkd.training.first_weights import needs_reconstruction, reconstruct_first_weights, set_first_weights
 from hkd.training.optim import (
     build_optimizer,
     learning_rate_at,
@@ -92,6 +93,8 @@ class Trainer:
             student = build_detector(config.student)
         self.first_weights = set_first_weights(student, config, teacher)
         """What the student's first weights are read or selected from, a sentence each."""
+        # Kept until the first epoch, because a training that is resumed does not need it.
+        self._source = teacher if needs_reconstruction(config) else None
         self.student: Detector = place(student, self.device)
         """The detector that is trained; :attr:`deployed` is evaluated and saved."""
         self._objective, self._teacher = self._distillation(teacher)
@@ -143,7 +146,7 @@ class Trainer:
             Means of the named loss parts and of the gradient norm over the epoch; the last step's learning rate;
             seconds and images per second; with a teacher, ``gradient_ratio_<stage>``: the gradient norm of that
             stage's loss over that of the detection losses, both on the backbone and pyramid, in the epoch's first
-            batch; with a teacher's cache, its counts.
+            batch; with a teacher's cache, its counts; in the first epoch, what the fit of selected weights measured.
 
         Raises:
             NonFiniteLossError: naming the step and the parts. The training cannot be continued or saved.
@@ -156,6 +159,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(_epoch_seed(self.config.training.seed, self.epoch))
         record = EpochRecord(self.epoch, steps, self.device, self._steps_between_syncs)
         ratios: dict[str, Tensor] = {}
+        reconstruction = self._reconstruct() if self.epoch == 0 else {}
         self.student.train()
         if self._teacher is not None:
             self._teacher.eval()
@@ -178,6 +182,7 @@ class Trainer:
             LEARNING_RATE: learning_rate,
             SECONDS: seconds,
             IMAGES_PER_SECOND: steps * self.config.training.batch_size / seconds,
+            **reconstruction,
             **(self.teacher_cache.take_counts() if self.teacher_cache is not None else {}),
         }
 
@@ -297,6 +302,18 @@ class Trainer:
         # Fused before it is moved: the copy moves, the caller's teacher stays on its device.
         fused = place(fuse_for_inference(teacher, self._autocast_dtype or torch.float32), self.device)
         return place(objective, self.device), fused
+
+    def _reconstruct(self) -> dict[str, float]:
+        """Fit the student's selected weights to the teacher's outputs; what that measured, by metric name."""
+        if self._source is None:
+            return {}
+        measured = reconstruct_first_weights(
+            self.student, self._source, self._loader, self.config, asdict(self._sampling)
+        )
+        self._source = None
+        if self._average is not None:
+            self._average.load_state_dict(self.student.state_dict())
+        return measured
 
     def _trained_modules(self) -> list[nn.Module]:
         return [self.student] if self._objective is None else [self.student, self._objective]
