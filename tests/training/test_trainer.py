@@ -19,7 +19,7 @@ from hkd.models.detector import Detector
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import load_detector
 from hkd.training.epoch_record import NonFiniteLossError
-from hkd.training.first_weights import check_first_weights
+from hkd.training.first_weights import EXPLAINED, EXPLAINED_BEFORE, check_first_weights
 from hkd.training.fit import fit
 from hkd.training.state import load_state
 from hkd.training.trainer import Trainer
@@ -360,6 +360,33 @@ def test_first_weights_are_selected_from_teacher(make: MakeTrainer, teacher: Det
     for detector in (trainer.student, trainer.deployed):
         assert torch.equal(detector.state_dict()[name], expected)
     assert not torch.equal(make().student.state_dict()[name], expected)
+
+
+def test_selected_weights_are_fitted_before_the_first_step(make: MakeTrainer) -> None:
+    # A learning rate of 1e-12 leaves what the first step starts from.
+    still = {"student__init_from": "teacher", "training__learning_rate": 1e-12, "training__weight_decay": 0.0}
+    fitted = make(**still, training__ema_decay=0.5)
+    selected = make(**still, student__reconstruction_images=0)
+    name = "roi_heads.box_predictor.bbox_pred.weight"
+    first = selected.student.state_dict()[name].clone()
+    assert torch.equal(fitted.student.state_dict()[name], first)
+    measured = fitted.train_epoch()
+    # The bodies are equal, which is more than half of the layers.
+    assert 0.999 < measured[EXPLAINED_BEFORE] <= measured[EXPLAINED] <= 1.0
+    assert not torch.allclose(fitted.student.state_dict()[name], first, atol=1e-3)
+    for one, average in zip(fitted.student.parameters(), fitted.deployed.parameters(), strict=True):
+        torch.testing.assert_close(one, average, atol=1e-6, rtol=1e-6)
+    assert EXPLAINED not in fitted.train_epoch()
+    assert EXPLAINED not in selected.train_epoch()
+    torch.testing.assert_close(selected.student.state_dict()[name], first, atol=1e-6, rtol=1e-6)
+
+
+def test_fit_of_selected_weights_does_not_change_the_teacher(make: MakeTrainer, teacher: Detector) -> None:
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    make(student__init_from="teacher").train_epoch()
+    for name, tensor in teacher.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert not any(module._forward_hooks for module in teacher.modules())
 
 
 def test_first_weights_are_selected_without_distillation(
