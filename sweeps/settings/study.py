@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from hkd.config import Section, Seed, TrialConfig
+from hkd.config import SELECTED_FROM_TEACHER, Section, Seed, TrialConfig
 from hkd.config_files.parsing import parse_config
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import load_yaml, shortened
@@ -119,7 +119,7 @@ class StudyConfig(Section):
     """Parent of the study's folder; on a cluster, on a file system that all nodes share."""
     baselines: dict[str, dict[str, Any]] = Field(default_factory=dict, max_length=MOST_ENTRIES)
     """Trials that run first: name -> what differs from ``base``, by dotted name. Without this key: ``undistilled``
-    (all distillation weights 0) and ``default-weights`` (``base`` as it is)."""
+    (all distillation weights 0, and no first weights from the teacher) and ``default-weights`` (``base`` as it is)."""
 
     @property
     def main_miss_rate(self) -> str:
@@ -161,7 +161,7 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, name: str | None = 
         problems.append(f"tracking.uri: {problem}; or write it in {path}")
     if name is not None:
         raw["name"] = name
-    raw = _without_equal_baselines(raw)
+    raw = _adapted_baselines(raw)
     source = " with ".join(
         [str(path), *(f"--set {shortened(text)}" for text in overrides), *([f"--name {name}"] if name else [])]
     )
@@ -195,13 +195,21 @@ def _with_default_baselines(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {"baselines": {BASELINE_UNDISTILLED: NO_DISTILLATION, DEFAULT_WEIGHTS: {}}, **raw}
 
 
-def _without_equal_baselines(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Without a teacher, the two default baselines are equal: omit one."""
+def _adapted_baselines(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The default baselines, as ``base`` requires: the undistilled one uses no teacher, not even for first weights.
+
+    Without a teacher, the two are equal: one is omitted.
+    """
     baselines, base = raw["baselines"], raw.get("base")
     if not isinstance(baselines, Mapping):
         return dict(raw)
     baselines = dict(baselines)
-    has_teacher = not (isinstance(base, Mapping) and "teacher" in base and base["teacher"] is None)
+    base = base if isinstance(base, Mapping) else {}
+    student = base.get("student")
+    is_selected = isinstance(student, Mapping) and student.get("init_from") == SELECTED_FROM_TEACHER
+    if is_selected and baselines.get(BASELINE_UNDISTILLED) == NO_DISTILLATION:
+        baselines[BASELINE_UNDISTILLED] = {**NO_DISTILLATION, "student.init_from": None}
+    has_teacher = base.get("teacher", {}) is not None
     if not has_teacher and BASELINE_UNDISTILLED in baselines and baselines.get(DEFAULT_WEIGHTS) == {}:
         del baselines[DEFAULT_WEIGHTS]
     return {**raw, "baselines": baselines}

@@ -10,7 +10,7 @@ from hkd.config import TrialConfig
 from hkd.config_files.parsing import parse_config
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import dump_yaml, load_yaml
-from sweeps.settings.space import FloatRange, IntegerRange
+from sweeps.settings.space import FloatRange, IntegerRange, trial_config
 from sweeps.settings.study import CONFIGS, NO_DISTILLATION, StudyConfig, load_study
 from tests.test_config import unbounded_numbers
 
@@ -36,9 +36,22 @@ def test_defaults(tmp_path: Path) -> None:
     assert study.baselines == {"undistilled": NO_DISTILLATION, "default-weights": {}}
 
 
-def test_undistilled_baseline_distills_nothing(tmp_path: Path) -> None:
-    from sweeps.settings.space import trial_config
+def test_undistilled_baseline_has_no_first_weights_from_the_teacher(tmp_path: Path) -> None:
+    for text, *overrides in (
+        ("name: x\nbase: {student: {init_from: teacher}}",),
+        ("name: x", "base.student.init_from=teacher"),
+    ):
+        study = read(tmp_path, text, *overrides)
+        assert study.baselines == {
+            "undistilled": {**NO_DISTILLATION, "student.init_from": None},
+            "default-weights": {},
+        }
+        assert not trial_config(study.base, study.baselines["undistilled"]).uses_teacher
+    own = {"undistilled": {"distillation.logits.weight": 0.0}}
+    assert read(tmp_path, f"name: x\nbase: {{student: {{init_from: teacher}}}}\nbaselines: {own}").baselines == own
 
+
+def test_undistilled_baseline_distills_nothing(tmp_path: Path) -> None:
     study = read(tmp_path, "name: x\nbase: {distillation: {logits: {box_deltas_weight: 3}, embedding: {weight: 2}}}")
     assert study.base.distillation.is_active
     assert not trial_config(study.base, study.baselines["undistilled"]).distillation.is_active
