@@ -29,6 +29,8 @@ _MOST_ROWS: Final = 24_000
 """Cells of feature maps, over all images, on which a convolution is fitted."""
 _EXACT: Final = 1.0 - 1e-6
 """Explained share of the variance from which on a layer is left as it is, so that an equal network stays equal."""
+_LEAST_VARIANCE: Final = 0.01
+"""Of a norm's input, relative to that of the teacher's norm."""
 _BODY: Final = "backbone.body."
 _PYRAMID: Final = "backbone.fpn."
 
@@ -221,18 +223,15 @@ def _fit(name: str, layer: nn.Conv2d | nn.Linear, squares: LeastSquares, norm: n
 
 
 def _fit_norm(norm: Any, solution: LinearFit) -> None:
-    """Give the norm the statistics of ``W x``, and the scale and shift with which it computes, from ``W x``, what the
-    teacher's norm computes from ``W x + b``.
+    """Give the norm the statistics of ``W x``, which it would measure itself in training.
 
-    ``W x`` varies less than the teacher's outputs, by what is not explained: with the teacher's scale, the norm would
-    amplify the error.
+    Its scale stays the teacher's, although ``W x`` varies less than the teacher's outputs, by what is not explained:
+    a scale that makes up for it trains worse (benchmarks/NOTES.md).
     """
-    teacher_deviation = (norm.running_var.double() + norm.eps).sqrt()
-    scale = norm.weight / teacher_deviation
-    norm.bias += scale * (solution.means + solution.bias - norm.running_mean)
-    norm.weight.copy_(scale * (solution.variances + norm.eps).sqrt())
+    # A channel of which next to nothing is explained would otherwise be amplified without bound.
+    fewest = _LEAST_VARIANCE * norm.running_var
     norm.running_mean.copy_(solution.means)
-    norm.running_var.copy_(solution.variances)
+    norm.running_var.copy_(torch.maximum(solution.variances.to(fewest.dtype), fewest))
 
 
 def _norm_of(convolution: str) -> str:

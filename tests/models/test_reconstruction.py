@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hkd.config import DetectorConfig
 from hkd.models.build import build_detector
@@ -26,10 +26,13 @@ BATCHES = [make_batch(seed) for seed in range(5)]
 def _detector(config: DetectorConfig, seed: int) -> Detector:
     """A random detector whose norms have the statistics of the batches."""
     measured = build(config.model_copy(update={"norm": "batch"}), seed)
+    for module in measured.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0  # the statistics of the last forward pass
     with torch.no_grad():
-        for _ in range(3):
-            for batch in BATCHES:
-                measured.forward_pyramid(batch.images, batch.valid_sizes)
+        measured.forward_pyramid(
+            torch.cat([batch.images for batch in BATCHES]), torch.cat([batch.valid_sizes for batch in BATCHES])
+        )
     detector = build_detector(config)
     detector.load_state_dict(measured.state_dict(), strict=config.norm == "batch")
     return detector.eval()
@@ -78,7 +81,8 @@ def test_network_within_a_network_is_found(backbone: str, norm: str) -> None:
         with torch.no_grad():
             return detector.forward_pyramid(batch.images, batch.valid_sizes)["p3"]
 
-    torch.testing.assert_close(pyramid(teacher)[:, ::2], pyramid(original), rtol=1e-3, atol=1e-4)
+    # Features of about 2, after up to 53 layers in fp32.
+    torch.testing.assert_close(pyramid(teacher)[:, ::2], pyramid(original), rtol=1e-3, atol=2e-3)
     error = (pyramid(student) - pyramid(original)).abs().mean()
     fits = _fit(student, teacher)
     # The ridge of a thousandth keeps a small part of the first weights.
@@ -99,26 +103,35 @@ def test_every_layer_follows_the_teacher_more_closely() -> None:
     assert not torch.equal(after[name], before[name])
 
 
-def test_norm_has_the_statistics_of_its_layer_and_gives_the_teachers_mean() -> None:
+def test_norm_has_the_statistics_of_its_layer_and_the_teachers_scale() -> None:
     teacher = _detector(WIDE, 1)
     student = _selected(NARROW, teacher)
     _fit(student, teacher)
-    maps: dict[str, list[Tensor]] = {"in": [], "out": [], "teacher": []}
-    block, teacher_block = student.backbone.body.layer3[0], teacher.backbone.body.layer3[0]
-    block.bn1.register_forward_hook(lambda _module, inputs, _output: maps["in"].append(inputs[0].clone()))
-    block.bn1.register_forward_hook(lambda _module, _inputs, output: maps["out"].append(output.clone()))
-    teacher_block.bn1.register_forward_hook(lambda _module, _inputs, output: maps["teacher"].append(output.clone()))
+    maps: list[Tensor] = []
+    norm, teacher_norm = student.backbone.body.layer3[0].bn1, teacher.backbone.body.layer3[0].bn1
+    norm.register_forward_hook(lambda _module, inputs, _output: maps.append(inputs[0].clone()))
     with torch.no_grad():
         for batch in BATCHES:
             student.forward_pyramid(batch.images, batch.valid_sizes)
-            teacher.forward_pyramid(batch.images, batch.valid_sizes)
-    inputs, outputs, wanted = (torch.cat(parts).transpose(0, 1).flatten(1) for parts in maps.values())
+    inputs = torch.cat(maps).transpose(0, 1).flatten(1)
     # All 24 cells of all 10 images are among the 24,000 rows of the fit.
-    torch.testing.assert_close(block.bn1.running_mean, inputs.mean(dim=1), rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(block.bn1.running_var, inputs.var(dim=1, unbiased=False), rtol=1e-3, atol=1e-5)
-    torch.testing.assert_close(outputs.mean(dim=1), wanted[::2].mean(dim=1), rtol=1e-3, atol=1e-3)
-    # What is explained varies less than the teacher's outputs.
-    assert (outputs.var(dim=1) < 1.01 * wanted[::2].var(dim=1)).all()
+    torch.testing.assert_close(norm.running_mean, inputs.mean(dim=1), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(norm.running_var, inputs.var(dim=1, unbiased=False), rtol=1e-3, atol=1e-5)
+    assert torch.equal(norm.weight, teacher_norm.weight[::2])
+    assert torch.equal(norm.bias, teacher_norm.bias[::2])
+
+
+def test_channel_that_is_not_explained_is_not_amplified_without_bound() -> None:
+    teacher = _detector(WIDE, 1)
+    # Dead channels: the inputs of the next layer are constant, so that nothing of its outputs is explained.
+    with torch.no_grad():
+        teacher.backbone.body.bn1.weight.zero_()
+        teacher.backbone.body.bn1.bias.fill_(-1.0)
+    student = _selected(NARROW, teacher)
+    variances = student.backbone.body.layer1[0].bn1.running_var.clone()
+    _fit(student, teacher)
+    torch.testing.assert_close(student.backbone.body.layer1[0].bn1.running_var, 0.01 * variances)
+    assert all(parameter.isfinite().all() for parameter in student.parameters())
 
 
 def test_equal_network_is_left_as_it_is() -> None:
