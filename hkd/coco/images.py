@@ -135,6 +135,11 @@ def _is_file_name(value: object) -> bool:
     return isinstance(value, str) and value != ""
 
 
+def can_be_annotated(file_name: str) -> bool:
+    """Whether annotations may name such a file: on Windows, ``a:b`` is a path on a drive."""
+    return _is_file_name(file_name) and _stays_in_root(file_name)
+
+
 def _stays_in_root(name: object) -> bool:
     windows = PureWindowsPath(str(name))
     leaves = PurePosixPath(str(name)).is_absolute() or bool(windows.drive or windows.root) or ".." in windows.parts

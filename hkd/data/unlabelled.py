@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from hkd.coco.annotations import Annotations, without_boxes
-from hkd.coco.images import ImageRecord, turned_images_note
+from hkd.coco.images import ImageRecord, can_be_annotated, turned_images_note
 from hkd.coco.notes import counted_note
 from hkd.coco.parsing.errors import InputError
 from hkd.data.conversion.progress import track_progress
@@ -73,6 +73,12 @@ def find_images(
     unreadable: list[str] = []
     turned: list[str] = []
     for path in track_progress(found.kept, "Reading images", shown=progress):
+        name = path.relative_to(folder).as_posix()
+        if not can_be_annotated(name):
+            unreadable.append(
+                f"'{path}' has a name that annotations cannot hold, as it is a drive on Windows; rename it"
+            )
+            continue
         try:
             header = read_header(path, max_megapixels)
             if is_decoded:
@@ -82,7 +88,6 @@ def find_images(
         except ImageFileError as error:
             unreadable.append(f"'{path}' {error}, or remove it")
         else:
-            name = path.relative_to(folder).as_posix()
             records.append(ImageRecord(len(records) + 1, name, header.height, header.width))
             if header.orientation != 1:
                 turned.append(f"'{name}' (orientation {header.orientation})")

@@ -11,6 +11,7 @@ from hkd import metric_names as names
 from hkd.coco.annotations import Annotations
 from hkd.coco.boxes import BoolArray
 from hkd.coco.detections import DetectedBoxes
+from hkd.coco.parsing.values import is_finite
 from hkd.coco.writing import annotation_document
 from hkd.evaluation.score_thresholds import ScoreThresholds
 
@@ -65,7 +66,11 @@ class LabelSummary:
         """
         try:
             raw = dict(document["info"][INFO])  # type: ignore[index]
-            return cls(thresholds=ScoreThresholds(**raw.pop("thresholds")), **raw)
+            scores = dict(raw.pop("thresholds"))
+            numbers = [*raw.values(), *(score for score in scores.values() if score is not None)]
+            if not all(is_finite(number) for number in numbers):
+                raise TypeError("an entry is no number")
+            return cls(thresholds=ScoreThresholds(**scores), **raw)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"has no summary of pseudo-labels ({type(error).__name__}: {error})") from error
 

@@ -113,7 +113,7 @@ class Trainer:
             positive_region_fraction=training.positive_region_fraction,
         )
         self._loader = build_loader(config, data, pseudo_labels, self.device)
-        self._settings = settings_to_resume(config, self._loader.steps_per_epoch)
+        self._settings = settings_to_resume(config, data, pseudo_labels, self._loader.steps_per_epoch)
         self.teacher_cache = self._open_cache(teacher_cache)
         """None without a teacher or without a cache."""
         self._is_within_epoch = False

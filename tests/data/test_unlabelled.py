@@ -101,6 +101,7 @@ def test_hidden_files_and_linked_folders_are_noted(config: DataConfig, tmp_path:
         (lambda folder: [p.write_bytes(b"") for p in folder.rglob("*.*")], ["3 of 3", "frame1.png' is empty"]),
         (lambda folder: (folder / "one/frame1.png").write_text("text"), ["1 of 3", "frame1.png'", "does not open"]),
         (lambda folder: (folder / "gone.png").symlink_to("nothing"), ["1 of 4", "gone.png' is a link to no file"]),
+        (lambda folder: (folder / "a:30.png").write_bytes(b""), ["1 of 4", "a:30.png' has a name", "rename it"]),
         (lambda folder: os.mkfifo(folder / "pipe.png"), ["1 of 4", "pipe.png' is a pipe"]),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import shutil
@@ -14,12 +15,15 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from hkd.coco.annotations import parse_annotations
 from hkd.coco.detections import DetectedBoxes
+from hkd.coco.writing import annotation_document
 from hkd.config import TrialConfig
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.data.unlabelled import UnlabelledImagesError
 from hkd.evaluation.score_thresholds import ScoreThresholdError
 from hkd.inference.store_detection import detect_store
+from hkd.models.weight_formats.errors import CheckpointError
 from hkd.training import pseudo_labels
 from hkd.training.fit import read_log
 from hkd.training.progress import TrainingProgress
@@ -319,6 +323,18 @@ def test_trainer_state_states_share_of_unlabelled_images_only_where_there_are_so
     saved = {name: load_state(tmp_path / name)["settings"] for name in ("plain", "mixed")}
     assert not any("unlabelled" in key for key in saved["plain"])
     assert saved["mixed"]["data.unlabelled_fraction"] == 0.5
+    # As where the folder of a study changes between two sessions.
+    relabelled = parse_annotations(
+        annotation_document(
+            [{**dataclasses.asdict(image), "id": image.image_id} for image in labels.annotations.images],
+            labels.annotations.coco_records()[:-1],
+            ".",
+        ),
+        Path("other.json"),
+        check_images=False,
+    )
+    with pytest.raises(CheckpointError, match="labels of the unlabelled images was"):
+        Trainer(config, data, detector, pseudo_labels=relabelled).load(tmp_path / "mixed")
 
 
 def test_key_of_pyramids_covers_unlabelled_images(
