@@ -16,9 +16,10 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         "train",
         "train or distil one detector",
         """\
-        Train the student that CONFIG describes. It is distilled if CONFIG has a teacher and a distillation weight above
-        0, and trained alone otherwise. The teacher is trained first, unless it has a checkpoint or a cached result in
-        data.cache_dir. It labels the images in data.unlabelled_images, on which the student is then trained, too. DIR receives the results (student.safetensors, the weights of whatever is trained;
+        Train the student that CONFIG describes. It is distilled if CONFIG has a teacher and a distillation weight
+        above 0, and trained alone otherwise. The teacher is trained first, unless it has a checkpoint or a cached
+        result in data.cache_dir. It labels the images in data.unlabelled_images, on which the student is then
+        trained, too. DIR receives the results (student.safetensors, the weights of whatever is trained;
         weights_origin.txt, metrics.json, detections.json, miss_rate_curve.json, epochs.json, config.yaml) and the
         checkpoint of the training.""",
         """\

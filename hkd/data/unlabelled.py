@@ -75,9 +75,7 @@ def find_images(
     for path in track_progress(found.kept, "Reading images", shown=progress):
         name = path.relative_to(folder).as_posix()
         if not can_be_annotated(name):
-            unreadable.append(
-                f"'{path}' has a name that annotations cannot hold, as it is a drive on Windows; rename it"
-            )
+            unreadable.append(f"'{path}' has a name that annotations cannot hold (a drive of Windows); rename it")
             continue
         try:
             header = read_header(path, max_megapixels)
