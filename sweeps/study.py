@@ -142,6 +142,8 @@ def _prepare_teacher(
     if teacher is None:
         checkpoint = base.teacher.trained_weights
         display.print_line("Teacher: training" if checkpoint is None else f"Teacher: evaluating {checkpoint}")
+    if images is not None and labels is None:
+        display.print_line(f"Unlabelled images: the teacher labels {len(images.annotations.images)} once it is ready")
     if teacher is None or (images is not None and labels is None):
         prepared = _make_teacher(study, cluster, resources, display)
         teacher = prepared.teacher

@@ -33,6 +33,10 @@ from hkd.training.teacher import PreparedTeacher, load_teacher
 _RECIPE = 1
 
 
+class LabelsCacheError(ValueError):
+    """The file of the labels cannot be locked or written."""
+
+
 @dataclass(frozen=True)
 class PseudoLabels:
     """Labels of the unlabelled images."""
@@ -57,6 +61,7 @@ def prepare_labels(
 
     Raises:
         ScoreThresholdError: the teacher finds too few people on the validation images to choose thresholds.
+        LabelsCacheError: the labels cannot be written.
     """
     images = data.unlabelled
     if images is None:
@@ -64,13 +69,19 @@ def prepare_labels(
     path = _path(config, data, images, teacher)
     labels = _cached(path, images)
     if labels is None:
-        with FileLock(f"{path}.lock"):
-            labels = _cached(path, images)  # another process may have written it meanwhile
-            if labels is None:
-                remove_irregular(path)
-                document = _label(config, data, images, teacher, progress)
-                write_atomically(path, json.dumps(document, allow_nan=False))
-                labels = _cached(path, images)
+        try:
+            with FileLock(f"{path}.lock"):
+                labels = _cached(path, images)  # another process may have written it meanwhile
+                if labels is None:
+                    remove_irregular(path)
+                    document = _label(config, data, images, teacher, progress)
+                    write_atomically(path, json.dumps(document, allow_nan=False))
+                    labels = _cached(path, images)
+        except OSError as error:
+            raise LabelsCacheError(
+                f"the file of labels '{path}' cannot be written ({error.strerror or error}); remove it and its .lock, "
+                "free some space, or name another folder (data.cache_dir; of a study: storage_path)"
+            ) from error
     assert labels is not None, f"{path} was just written"
     return labels
 

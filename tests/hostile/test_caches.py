@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from hkd.config import TrialConfig
 from hkd.data import store as store_module
 from hkd.data.prepare import prepare_data
+from hkd.training.pseudo_labels import prepare_labels
 from hkd.training.pyramid_cache import cache as pyramid_module
 from hkd.training.pyramid_cache.cache import open_cache
 from hkd.training.pyramid_cache.capacity import CacheBudget
@@ -181,6 +183,30 @@ def test_replaced_file_of_a_teacher(
     )
     if found is not None:
         assert all(torch.equal(found[key], expected[key]) for key in expected)
+    _check_outside(outside)
+
+
+@pytest.mark.parametrize("substitute", SUBSTITUTES)
+@pytest.mark.parametrize("ending", ["", ".lock"])
+def test_replaced_file_of_labels(
+    cached: tuple[TrialConfig, Path], outside: Path, tmp_path: Path, ending: str, substitute: str
+) -> None:
+    config, folder = cached
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
+    scores = {"unlabelled_object_score": 0.3, "unlabelled_ignored_score": 0.1}
+    update = {"unlabelled_images": tmp_path, **scores}
+    config = config.model_copy(update={"data": config.data.model_copy(update=update)})
+    data = prepare_data(config.data, progress=False)
+    teacher = prepare_teacher(config, data, folder / "teachers")
+    expected = prepare_labels(config, data, teacher)
+    assert expected is not None
+    _replace(Path(f"{expected.path}{ending}"), substitute, outside)
+    if ending:
+        expected.path.unlink()  # the lock is only taken for what is not cached
+    found: Any = _result(lambda: prepare_labels(config, data, teacher))
+    if found is not None:
+        assert found.summary == expected.summary
+        assert found.annotations.content_hash() == expected.annotations.content_hash()
     _check_outside(outside)
 
 

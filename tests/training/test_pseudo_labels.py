@@ -182,6 +182,29 @@ def test_labels_are_computed_once_and_after_damage(
     assert (moments[-1].step, moments[-1].total_steps) == (6, 6)
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda document: document["info"].pop("pseudo_labels"),
+        lambda document: document["info"]["pseudo_labels"].update(num_people="many"),
+        lambda document: document["info"]["pseudo_labels"].update(more=1),
+        lambda document: document["info"]["pseudo_labels"]["thresholds"].pop("object_score"),
+        lambda document: document["annotations"][0].update(bbox="none"),
+        lambda document: document["images"].pop(),
+    ],
+)
+def test_labels_that_hkd_did_not_write_are_computed_again(
+    config: TrialConfig, data: PreparedData, teacher: PreparedTeacher, labels: PseudoLabels, spoil: Any
+) -> None:
+    before = labels.path.read_bytes()
+    document = json.loads(before)
+    spoil(document)
+    labels.path.write_text(json.dumps(document))
+    with pytest.warns(UserWarning, match="damaged.*computed again"):
+        prepare_labels(config, data, teacher)
+    assert labels.path.read_bytes() == before
+
+
 def test_key_of_labels_covers_what_determines_them(
     config: TrialConfig, data: PreparedData, teacher: PreparedTeacher, labels: PseudoLabels, scenes_dir: Path
 ) -> None:
