@@ -247,7 +247,7 @@ def test_trial_that_passes_the_teacher_is_warned_about_at_its_end(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     teacher = PreparedTeacher(Path("t"), {"mr2_reasonable": 0.6}, Cost(10, 100), TeacherConfig(), (), ("t: note",))
-    monkeypatch.setattr(study_module, "_prepare_teacher", lambda *_: teacher)
+    monkeypatch.setattr(study_module, "_prepare_teacher", lambda *_: study_module.ReadyTeacher(teacher))
     base = place.study.base.model_copy(update={"teacher": TeacherConfig()})
     place.study = place.study.model_copy(update={"base": base})
     place.trials = TuneDouble.finish_all
