@@ -104,7 +104,7 @@ def check_copies(images: Annotations, validation: Annotations, *, source: str = 
     Raises:
         UnlabelledImagesError: naming the files.
     """
-    _require_none_of(_copies(_paths(images), _paths(validation)), "a file of the validation images", source)
+    _require_none_of(_copies(_paths(images), _paths(validation)), "are files of validation images, too", source)
 
 
 def without_training_files(images: Annotations, train: Annotations, *, source: str = SETTING) -> Annotations:
@@ -146,7 +146,7 @@ def check_pixels(
         for candidate in by_rows.get(_some_rows(images.store, position), ()):
             if (images.store.images[position] == validation_store.images[candidate]).all():
                 copies[path] = validation_paths[candidate]
-    _require_none_of(copies, "the pixels of a validation image", source)
+    _require_none_of(copies, "have the pixels of validation images", source)
 
 
 def _require_none_of(copies: dict[Path, Path], what: str, source: str) -> None:
@@ -155,8 +155,8 @@ def _require_none_of(copies: dict[Path, Path], what: str, source: str) -> None:
         return
     named = [f"'{path}' is '{other}'" if path != other else f"'{path}'" for path, other in copies.items()]
     problem = (
-        f"{len(copies)} images have {what}, on which results would then not count: {'; '.join(_some(named))}. Move them"
-        " out of the folder, or name another one"
+        f"{len(copies)} images {what}: {'; '.join(_some(named))}. Results on images that were trained on do not count:"
+        " move them out of the folder, or name another one"
     )
     raise UnlabelledImagesError([problem], source)
 
@@ -187,21 +187,22 @@ def _copies(paths: Sequence[Path], annotated: Sequence[Path]) -> dict[Path, Path
     by_size: dict[int, list[Path]] = defaultdict(list)
     for path in annotated:
         by_size[path.stat().st_size].append(path)
-    hashes: dict[Path, bytes] = {}
-
-    def content(path: Path) -> bytes:
-        if path not in hashes:
-            with path.open("rb") as file:
-                hashes[path] = hashlib.file_digest(file, "sha256").digest()
-        return hashes[path]
-
+    by_content: dict[int, dict[bytes, Path]] = {}  # for each size that occurs in both
     copies = {}
     for path in paths:
-        for other in by_size.get(path.stat().st_size, ()):
-            if content(path) == content(other):
+        size = path.stat().st_size
+        if size in by_size:
+            if size not in by_content:
+                by_content[size] = {_content(other): other for other in by_size[size]}
+            other = by_content[size].get(_content(path))
+            if other is not None:
                 copies[path] = other
-                break
     return copies
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _paths(annotations: Annotations) -> list[Path]:

@@ -151,7 +151,7 @@ def test_copies_of_validation_images_are_refused(config: DataConfig, tmp_path: P
     copy = footage(config) / "one" / "another name.png"
     copy.write_bytes((tmp_path / "labelled" / "val3.png").read_bytes())
     message = problem(config)
-    assert "1 images have a file of the validation images" in message
+    assert "1 images are files of validation images" in message
     assert "another name.png' is" in message
     assert "val3.png'" in message
     assert not (tmp_path / "cache").exists(), "found before images are decoded"
@@ -167,7 +167,7 @@ def test_validation_pixels_in_another_format_are_refused(config: DataConfig, tmp
     changed[17, 3] ^= 1  # a row that is compared last
     Image.fromarray(changed).save(footage(config) / "similar.bmp")
     message = problem(config)
-    assert "1 images have the pixels of a validation image" in message
+    assert "1 images have the pixels of validation images" in message
     assert "copy.bmp" in message
     assert "similar.bmp" not in message
 

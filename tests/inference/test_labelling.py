@@ -123,7 +123,7 @@ def test_scores_are_chosen_on_validation_images(
     out.unlink()
     assert cli.main([*arguments, *validation]) == 2
     error = capsys.readouterr().err
-    assert "hkd label: DIR: 1 images have a file of the validation images" in error
+    assert "hkd label: DIR: 1 images are files of validation images" in error
     assert "copy.png" in error
     assert not out.exists()
 
