@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import isotonic_regression
 
 from hkd.coco.detections import DetectedBoxes
 from hkd.coco.ground_truth import GroundTruth
@@ -118,24 +119,16 @@ def choose_thresholds(
 
 
 def share_of_people(scores: FloatArray, is_person: npt.NDArray[np.bool_]) -> FloatArray:
-    """(D,) share of people at each detection's score, by isotonic regression; detections may be in any order.
-
-    Computed by pooling adjacent violators: groups of neighbouring scores are merged until their means do not decrease.
-    """
+    """(D,) share of people at each detection's score, by isotonic regression; detections may be in any order."""
     if len(scores) == 0:
         return np.zeros(0)
     values, group = np.unique(scores, return_inverse=True)
     people = np.bincount(group, weights=is_person, minlength=len(values))
     counts = np.bincount(group, minlength=len(values))
-    pooled: list[tuple[float, int, int]] = []  # people, detections, scores of each pool, by ascending score
-    for one in zip(people.tolist(), counts.tolist(), [1] * len(values), strict=True):
-        pool = one
-        while pooled and pooled[-1][0] * pool[1] >= pool[0] * pooled[-1][1]:
-            last = pooled.pop()
-            pool = (last[0] + pool[0], last[1] + pool[1], last[2] + pool[2])
-        pooled.append(pool)
-    shares = np.repeat([p / n for p, n, _ in pooled], [size for _, _, size in pooled])
-    return np.asarray(shares, dtype=np.float64)[group]
+    blocks = isotonic_regression(people / counts, weights=counts).blocks
+    # From the counts: the regression's own means are computed from rounded ones, and may fall below an equal threshold.
+    shares = np.add.reduceat(people, blocks[:-1]) / np.add.reduceat(counts, blocks[:-1])
+    return np.asarray(np.repeat(shares, np.diff(blocks)), dtype=np.float64)[group]
 
 
 def _lowest_object_score(scores: FloatArray, is_person: npt.NDArray[np.bool_], share: FloatArray) -> float:

@@ -20,20 +20,6 @@ TRAIN_CONFIG = "train.yaml"
 STUDY_CONFIG = "study.yaml"
 _COLUMNS = 100
 
-_TORCHVISION_TEACHER = """\
-teacher:
-  checkpoint: fasterrcnn_resnet50_fpn_coco-258fb6c6.pth
-  backbone: resnet50
-  width_multiplier: 1.0
-  pyramid_channels: 256
-  head_channels: 1024
-  norm: frozen_batch
-  anchor_sizes: [32, 64, 128, 256, 512]
-  anchor_aspect_ratios: [0.5, 1.0, 2.0]
-  canonical_region_size: 224
-  pre_nms_proposals_per_level: 1000
-  proposals_per_image: 1000
-"""
 _SPACE = """\
 space:
   # How large the student is ...
@@ -168,13 +154,13 @@ def _data_section(proposal: Proposal, data: DataFiles) -> list[str]:
 
 def _teacher_section(proposal: Proposal) -> list[str]:
     few = proposal.few_images
-    backbone, width, pyramid, head = ("resnet18", 0.75, 96, 256) if few else ("resnet50", 1.0, 128, 256)
+    backbone, width, pyramid, head = ("resnet18", 0.75, 96, 256) if few else ("resnet34", 1.0, 128, 256)
     lines = [
         _comment(
-            "The detector that students learn from, trained once before them. `checkpoint` names a trained one instead:"
-            " weights that hkd wrote, with their architecture, or torchvision's COCO detector, with this section:"
+            "The detector that students learn from, trained once before them. `checkpoint` names a trained one instead,"
+            " with its architecture. `torchvision: FILE` names torchvision's COCO detector and replaces the whole"
+            " section; it is a ResNet-50, so that student.init_from must then be null (or see docs/weights.md)."
         ),
-        textwrap.indent(_TORCHVISION_TEACHER.rstrip(), "#   "),
         "teacher:",
     ]
     if few:
@@ -206,6 +192,12 @@ def _teacher_section(proposal: Proposal) -> list[str]:
 def _student_section(proposal: Proposal) -> list[str]:
     return [
         "student:",
+        _comment(
+            "First weights: selected from the teacher's channels and fitted to its outputs; null: random. The teacher"
+            " must be a ResNet-18 or 34, at least as wide, with as many aspect ratios.",
+            2,
+        ),
+        "  init_from: teacher",
         _comment("The settings that determine the student's size; the study varies the last three.", 2),
         "  backbone: resnet18",
         "  width_multiplier: 0.25",

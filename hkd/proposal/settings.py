@@ -26,7 +26,7 @@ HEADROOM = 1.25
 MOST_SLOTS = 1000
 """The largest value of ``data.max_objects_per_image``."""
 BATCH_PIXELS = 8 * 480 * 640
-"""Pixels of one batch; a step of a teacher and a student needs about 1.3 KiB of memory for each."""
+"""Pixels of one batch; a step of a ResNet-50 teacher and a student needs about 1.3 KiB of memory for each."""
 LARGEST_BATCH = 8
 FEW_IMAGES = 1000
 """Training images below which the teacher is a small one, pretrained on generated scenes."""

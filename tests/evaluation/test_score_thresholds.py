@@ -101,6 +101,13 @@ def test_share_of_people_is_the_best_nondecreasing_fit() -> None:
     assert share_of_people(scores[order], people[order]) == pytest.approx(np.array(expected)[order])
 
 
+def test_share_of_merged_scores_is_exact() -> None:
+    # 15 of the 55 of the lower score and none of the 95 of the higher one: merged, 15 of 150, which reaches a threshold
+    # of 0.1. SciPy's mean, of rounded means, is 0.1 - 1e-17.
+    scores = np.repeat([0.2, 0.3], [55, 95])
+    assert share_of_people(scores, np.arange(150) < 15).tolist() == [15 / 150] * 150
+
+
 def test_equal_scores_have_equal_shares() -> None:
     assert share_of_people(np.array([0.5, 0.5, 0.5]), np.array([True, False, True])).tolist() == [2 / 3] * 3
     assert share_of_people(np.zeros(0), np.zeros(0, dtype=np.bool_)).tolist() == []

@@ -12,7 +12,6 @@ from hkd.coco.parsing.errors import AnnotationError
 from hkd.config import TrialConfig
 from hkd.config_files.parsing import load_config, parse_config
 from hkd.config_files.yaml_format import parse_yaml
-from hkd.proposal.config_text import _TORCHVISION_TEACHER
 from hkd.proposal.start import prepare_start, study_name, write_start
 from sweeps.settings.study import load_study
 from tests.proposal.photographs import PERSON, document, write_json, write_photographs
@@ -263,9 +262,28 @@ def test_study_is_named_by_its_folder(folder: str, name: str) -> None:
     assert study_name(Path("/a") / folder) == name
 
 
-def test_section_for_torchvision_is_that_of_its_detector() -> None:
-    config = parse_config(TrialConfig, parse_yaml(_TORCHVISION_TEACHER, ""), source="")
+@pytest.mark.parametrize(("few_images", "backbone"), [(True, "resnet18"), (False, "resnet34")])
+def test_students_first_weights_are_of_the_teacher(
+    mine: Path, monkeypatch: pytest.MonkeyPatch, few_images: bool, backbone: str
+) -> None:
+    monkeypatch.setattr("hkd.proposal.settings.FEW_IMAGES", 100 if few_images else 5)
+    write_start(prepare_start(mine, Path("start"), image_root=Path("photos")))
+    config = load_study(Path("start/study.yaml")).base
     assert config.teacher is not None
-    # torchvision: fasterrcnn_resnet50_fpn, _default_anchorgen and MultiScaleRoIAlign.
-    assert list(config.teacher.anchor_sizes) == [32, 64, 128, 256, 512]
-    assert config.teacher.canonical_region_size == 224
+    assert (config.teacher.backbone, config.student.init_from) == (backbone, "teacher")
+
+
+def test_torchvision_teacher_may_replace_the_section_as_the_comment_says(mine: Path) -> None:
+    text = prepare_start(mine, Path("start"), image_root=Path("photos")).contents[Path("start/train.yaml")]
+    comment = " ".join(line.strip(" #") for line in text.splitlines() if line.lstrip().startswith("#"))
+    assert "torchvision: FILE" in comment
+    assert "student.init_from must then be null" in comment
+    raw = parse_yaml(text, "")
+    assert isinstance(raw, dict)
+    raw["teacher"] = {"torchvision": "detector.pth"}
+    with pytest.raises(ValueError, match="student.init_from"):
+        parse_config(TrialConfig, raw, source="")
+    raw["student"]["init_from"] = None
+    config = parse_config(TrialConfig, raw, source="")
+    assert config.teacher is not None
+    assert config.teacher.backbone == "resnet50"
