@@ -1,4 +1,7 @@
-"""A split into training and validation images that keeps frames of a video, and copies of an image, together."""
+"""A split into training and validation images that keeps together what is nearly the same.
+
+That is frames of a video, augmented copies of an image, and photographs taken one after another.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,17 @@ _FRAME_NAMES = (
 _NUMBER_IN_FOLDER = re.compile(r"(?P<folder>.+)/(?:I|im|img)?\d+", re.IGNORECASE)
 # Roboflow's augmented copies of one image: street_jpg.rf.0f3c..., street_jpg.rf.91ab...
 _COPY = re.compile(r"(?P<original>.+)\.rf\.[0-9A-Za-z]+")
+# IMG_1234, crop001001, 000001, and exports of Roboflow: IMG_1234_jpg.rf.0f3c...
+_NUMBERED = re.compile(r"(?P<series>.*?)(?P<number>[0-9]{1,18})(?:_(?:jpe?g|png)\.rf\.[0-9A-Za-z]+)?", re.DOTALL)
 _SPLIT_FOLDERS = re.compile(r"(train|training|val|valid|validation|test|testing|images?|jpe?gimages)\d*", re.IGNORECASE)
 _MOST_NAMES = 0.9
-"""Fraction of the names that must have the form of frames."""
+"""Fraction of the names that must have the form of frames, or end with a number."""
+_LONGEST_BLOCK = 20
+"""Photographs with neighbouring numbers that stay together ..."""
+_FEWEST_BLOCKS = 5
+"""... and at least so many such blocks for validation, so that it shows several scenes."""
+_MOST_BLOCKS = 0.75
+"""Blocks per image, above which the numbers mean nothing: nearly every image has its own series."""
 _ATTEMPTS = 100
 
 
@@ -43,31 +54,34 @@ def plan_split(file_names: Sequence[str], has_people: BoolArray, fraction: float
     """Assign a fraction of the images to validation, at random; the same seed gives the same split.
 
     Frames of one video (images with names of :func:`sequence_of`) stay together. If all are of one video, its last
-    frames are for validation. Augmented copies of one image stay together, too. Other images are assigned one by one,
-    those with and without people in the same proportion.
+    frames are for validation. Augmented copies of one image stay together, too, and blocks of photographs with
+    neighbouring numbers, because they often show one scene. Other images are assigned one by one, those with and
+    without people in the same proportion.
 
     Returns:
         None if there is no split with people on both sides.
     """
     if has_people.sum() < 2:
         return None
-    videos = _videos(file_names)
-    copies = None if videos else _copies(file_names)
+    if videos := _videos(file_names):
+        groups, what, alike = videos, "videos", "neighbouring frames are nearly the same"
+    elif copies := _copies(file_names):
+        groups, what, alike = copies, "original images", "augmented copies are nearly the same"
+    else:
+        groups = _blocks(file_names, fraction) or []
+        what, alike = "blocks of photographs with neighbouring numbers", "these often show the same scene"
     if videos is not None and len(set(videos)) == 1:
         is_validation = _last_frames(file_names, fraction)
         rule = "the last frames of the one video, so that few neighbouring frames are on both sides"
-    elif groups := videos or copies:
-        chosen = _random_groups(groups, has_people, fraction, seed)
-        if chosen is None:
-            return None
+    elif groups and (chosen := _random_groups(groups, has_people, fraction, seed)) is not None:
         is_validation = chosen
         num_validation = len({group for group, is_in in zip(groups, chosen, strict=True) if is_in})
-        what, alike = ("videos", "neighbouring frames") if videos else ("original images", "augmented copies")
-        chosen_groups = f"{num_validation} of {len(set(groups))} {what}"
-        rule = f"{chosen_groups} at random (seed {seed}), because {alike} are nearly the same"
+        rule = f"{num_validation} of {len(set(groups))} {what} at random (seed {seed}), because {alike}"
+    elif videos or copies:
+        return None
     else:
         is_validation = _random_images(has_people, fraction, seed)
-        rule = f"at random by image (seed {seed}); the names show no frames of videos"
+        rule = f"at random by image (seed {seed}); the names show neither videos nor scenes to divide"
     if not has_people[is_validation].any() or not has_people[~is_validation].any():
         return None
     return PlannedSplit(is_validation, rule)
@@ -109,6 +123,27 @@ def _copies(file_names: Sequence[str]) -> list[str] | None:
     stems = [PurePosixPath(name).with_suffix("").as_posix() for name in file_names]
     originals = [match["original"] if (match := _COPY.fullmatch(stem)) else stem for stem in stems]
     return originals if len(set(originals)) < len(set(stems)) else None
+
+
+def _blocks(file_names: Sequence[str], fraction: float) -> list[str] | None:
+    """The block of each photograph, of neighbouring numbers; None if the names have none, or the images are few."""
+    longest = min(_LONGEST_BLOCK, round(fraction * len(file_names)) // _FEWEST_BLOCKS)
+    stems = [PurePosixPath(name).with_suffix("").as_posix() for name in file_names]
+    matches = [_NUMBERED.fullmatch(stem) for stem in stems]
+    if longest < 2 or sum(match is not None for match in matches) < _MOST_NAMES * len(stems):
+        return None
+    keys = [
+        (match["series"], int(match["number"])) if match else (stem, 0)
+        for stem, match in zip(stems, matches, strict=True)
+    ]
+    blocks = list(file_names)
+    series, first, length = None, "", 0
+    for index in sorted(range(len(keys)), key=lambda index: (keys[index], file_names[index])):
+        if keys[index][0] != series or length == longest:
+            series, first, length = keys[index][0], file_names[index], 0
+        blocks[index] = first
+        length += 1
+    return blocks if len(set(blocks)) <= _MOST_BLOCKS * len(blocks) else None
 
 
 def _random_images(has_people: BoolArray, fraction: float, seed: int) -> BoolArray:

@@ -35,7 +35,7 @@ def _people(count: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
 
 def test_photographs_are_split_by_image_with_people_in_proportion() -> None:
     has_people = np.arange(50) < 40
-    split = plan_split([f"IMG_{number}.jpg" for number in range(50)], has_people, 0.2, seed=0)
+    split = plan_split([f"{number:02d}_street.jpg" for number in range(50)], has_people, 0.2, seed=0)
     assert split is not None
     # 0.2 of the 40 with people and 0.2 of the 10 without.
     assert (split.is_validation[:40].sum(), split.is_validation[40:].sum()) == (8, 2)
@@ -49,6 +49,45 @@ def test_same_seed_gives_the_same_split() -> None:
     assert again is not None
     assert other is not None
     assert first.is_validation.tolist() == again.is_validation.tolist() != other.is_validation.tolist()
+
+
+@pytest.mark.parametrize("name", ["crop{:06d}.jpg", "photos/IMG_{}.png", "IMG_{}_jpg.rf.{:x}9ab.jpg"])
+def test_photographs_with_neighbouring_numbers_are_on_one_side(name: str) -> None:
+    # 0.2 of 500 are 100 photographs: five blocks of 20, the longest. Unpadded numbers: 1000 is after 999.
+    names = [name.format(number, number) for number in range(900, 1400)]
+    order = np.random.default_rng(0).permutation(500)
+    split = plan_split([names[index] for index in order], _people(500), 0.2, seed=0)
+    assert split is not None
+    by_block = split.is_validation[np.argsort(order)].reshape(25, 20)
+    assert (by_block.all(axis=1) | ~by_block.any(axis=1)).all()
+    assert by_block.all(axis=1).sum() == 5
+    assert "5 of 25 blocks" in split.rule
+
+
+def test_blocks_are_shorter_where_images_are_few_and_end_with_their_series() -> None:
+    # 0.2 of 60 are 12 images: five blocks of two. Of the 33 and 27 images of a series, one is left over.
+    names = [f"{series}_{number}.jpg" for series, count in (("day", 33), ("night", 27)) for number in range(count)]
+    split = plan_split(names, _people(60), 0.2, seed=0)
+    assert split is not None
+    assert "of 31 blocks" in split.rule
+    pairs = [*zip(range(0, 32, 2), range(1, 32, 2), strict=True), *zip(range(33, 59, 2), range(34, 60, 2), strict=True)]
+    assert all(split.is_validation[first] == split.is_validation[second] for first, second in pairs)
+
+
+def test_people_of_one_block_are_split_by_image() -> None:
+    # All four images with people are of one block of 20.
+    has_people = np.arange(500) < 4
+    split = plan_split([f"IMG_{number}.jpg" for number in range(500)], has_people, 0.2, seed=0)
+    assert split is not None
+    assert split.is_validation[:4].sum() == 1
+    assert "by image" in split.rule
+
+
+@pytest.mark.parametrize("name", ["{:04d}_street.jpg", "street_{0}/{0}.jpg", "{:x}e.jpg"])
+def test_names_without_running_numbers_are_split_by_image(name: str) -> None:
+    split = plan_split([name.format(number) for number in range(500)], _people(500), 0.2, seed=0)
+    assert split is not None
+    assert "by image" in split.rule
 
 
 @pytest.mark.parametrize("seed", range(5))
