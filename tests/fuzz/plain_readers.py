@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from typing import Any
 from xml.etree import ElementTree as ET
-
-import yaml
 
 from tests.fuzz.running import MalformedError
 
@@ -337,74 +334,6 @@ def plain_pennfudan(content: bytes) -> Found:
         box = [float(number) for number in (left - 1, top - 1, right - left + 1, bottom - top + 1)]
         boxes.append((file_name, box, 0, 1.0, ""))
     return [(file_name, *map(int, size[0]))], boxes
-
-
-def _plain_shares(content: bytes, name: str, people: tuple[int, ...] = (0,)) -> list[Box]:
-    """Boxes on an image of 200 x 120 pixels; lines that repeat another are dropped."""
-    boxes: list[Box] = []
-    seen = []
-    for line in content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig").split("\n"):
-        cells = line.split()
-        if not cells:
-            continue
-        if (len(cells) != 5 and (len(cells) < 7 or len(cells) % 2 == 0)) or not all(map(_DECIMAL.fullmatch, cells)):
-            raise MalformedError(f"{line!r} is neither a box nor a polygon")
-        kind, *shares = map(float, cells)
-        if not all(-0.01 <= share <= 1.01 for share in shares):
-            raise MalformedError(f"{line!r} reaches far beyond the image")
-        shares = [share if 0 <= share <= 1 + 1e-6 else min(max(share, 0.0), 1.0) for share in shares]
-        if len(shares) > 4:
-            left, right, top, bottom = min(shares[::2]), max(shares[::2]), min(shares[1::2]), max(shares[1::2])
-            shares = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
-        x, y, width, height = shares
-        box = [(x - width / 2) * 200, (y - height / 2) * 120, width * 200, height * 120]
-        if (row := [kind, *shares, len(cells)]) not in seen and kind in people:
-            boxes.append((name, box, 0, 1.0, ""))
-        seen.append(row)
-    return boxes
-
-
-def plain_yolo_labels(others: bytes) -> Any:
-    """Reads the labels of the first image, ``others`` being those of the second."""
-
-    def read(content: bytes) -> Found:
-        names = ("images/train/a.jpg", "images/val/b.jpg")
-        boxes = [*_plain_shares(content, names[0]), *_plain_shares(others, names[1])]
-        return [(name, 200, 120) for name in names], boxes
-
-    return read
-
-
-def plain_yolo_places(labels: bytes) -> Any:
-    """Reads a ``data.yaml``, of whose images all have these labels."""
-
-    def read(content: bytes) -> Found:
-        said = yaml.safe_load(content)
-        top = yaml.compose(content, Loader=yaml.SafeLoader)
-        assert isinstance(top, yaml.MappingNode)
-        for node in (top, *(value for _, value in top.value)):
-            _unique([key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else [])
-        names = said["names"]
-        numbered = dict(enumerate(names)) if isinstance(names, list) else names
-        people = tuple(i for i, name in numbered.items() if name.strip().lower() in ("person", "pedestrian"))
-        folders = {
-            "images/train": ["train/a"],
-            "val.txt": ["val/b"],
-            "images/val": ["val/b"],
-            "images": ["train/a", "val/b"],
-        }
-        images = []
-        boxes = []
-        for key in ("train", "val", "test"):
-            place = os.path.normpath(said[key].removeprefix("../")) if said.get(key) else ""
-            if place and place not in folders and key == "train":
-                raise MalformedError(f"there is no {place}")
-            for name in folders.get(place, ()):  # other splits may not have been exported
-                images.append((f"images/{name}.jpg", 200, 120))
-                boxes += _plain_shares(labels, f"images/{name}.jpg", people)
-        return images, boxes
-
-    return read
 
 
 def plain_bbgt(content: bytes) -> Found:

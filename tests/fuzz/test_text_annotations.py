@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.fuzz.breaking import broken_text
-from tests.fuzz.plain_labelling_readers import plain_cvat, plain_mot, plain_voc
+from tests.fuzz.plain_labelling_readers import plain_cvat, plain_mot, plain_voc, plain_yolo_labels, plain_yolo_places
 from tests.fuzz.plain_readers import (
     Found,
     plain_bbgt,
@@ -17,8 +17,6 @@ from tests.fuzz.plain_readers import (
     plain_kaist_text,
     plain_kaist_xml,
     plain_pennfudan,
-    plain_yolo_labels,
-    plain_yolo_places,
 )
 from tests.fuzz.running import Outcome, Tally, check_conversion, fuzz
 

@@ -176,7 +176,7 @@ def _add_mot(data_sets: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_mot(options: argparse.Namespace) -> None:
-    from hkd.data.sources.mot import convert
+    from hkd.data.sources.mot.convert import convert
 
     summary = convert(
         options.root,

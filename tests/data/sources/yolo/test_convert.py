@@ -11,48 +11,8 @@ import yaml
 from PIL import Image
 
 from hkd.coco.annotations import read_annotations
-from hkd.coco.parsing.errors import AnnotationError
 from hkd.data.sources.yolo.convert import convert
-
-_CONFIG = {
-    "path": "coco8",
-    "train": "images/train",
-    "val": "images/val",
-    "test": None,
-    "names": {0: "person", 1: "bicycle", 2: "car"},
-}
-
-
-def _image(path: Path, labels: str | None, **save: Any) -> None:
-    """An image of 200 x 100 pixels (width x height) and, where it has one, its label file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (200, 100)).save(path, **save)
-    if labels is not None:
-        label = Path(str(path).replace("/images/", "/labels/")).with_suffix(".txt")
-        label.parent.mkdir(parents=True, exist_ok=True)
-        label.write_text(labels)
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    root = tmp_path / "street"
-    _image(root / "images/train/a.jpg", "0 0.5 0.4 0.3 0.6\n1 0.3 0.7 0.4 0.2\n")
-    _image(root / "images/train/night/b.png", None)
-    _image(root / "images/val/c.jpg", "0 0.25 0.5 0.5 1\n\n")
-    (root / "data.yaml").write_text(yaml.safe_dump(_CONFIG))
-    return root
-
-
-def _configure(root: Path, **changes: Any) -> None:
-    (root / "data.yaml").write_text(yaml.safe_dump(_CONFIG | changes))
-
-
-def _problem(root: Path) -> str:
-    with pytest.raises(AnnotationError) as caught:
-        convert(root, root.parent / "out", progress=False)
-    (sentence,) = caught.value.problems
-    assert not (root.parent / "out").exists()
-    return sentence
+from tests.data.sources.yolo.street import CONFIG, configure, problem_of, write_image
 
 
 def test_fractions_become_pixels(root: Path, tmp_path: Path) -> None:
@@ -75,48 +35,17 @@ def test_fractions_become_pixels(root: Path, tmp_path: Path) -> None:
 
 
 def test_person_names_select_classes(root: Path, tmp_path: Path) -> None:
-    _configure(root, names=["walker", "Child", "car"])
-    sentence = _problem(root)
+    configure(root, names=["walker", "Child", "car"])
+    sentence = problem_of(root)
     assert sentence.startswith("data.yaml: ")
     assert all(fact in sentence for fact in ("walker", "Child", "car", "--person"))
     assert convert(root, tmp_path / "out", person_names=("walker", "child"), progress=False).boxes == 3
 
 
-@pytest.mark.parametrize(
-    "train",
-    [
-        "images/train",
-        "images/train/",
-        "../images/train",
-        ["images/train"],
-        "train.txt",
-        ["images/train/night", "a.txt"],
-    ],
-)
-def test_split_is_folder_or_list_of_images_or_several(root: Path, tmp_path: Path, train: str | list[str]) -> None:
-    (root / "train.txt").write_text("./images/train/a.jpg\n\nimages/train/night/b.png\n")
-    (root / "a.txt").write_text("images/train/a.jpg\n")
-    _configure(root, train=train)
-    summary = convert(root, tmp_path / "out", progress=False)
-    assert [image.file_name for image in read_annotations(summary.paths[0]).images] == [
-        "images/train/a.jpg",
-        "images/train/night/b.png",
-    ]
-
-
-def test_exported_layout_has_images_below_the_split(tmp_path: Path) -> None:
-    root = tmp_path / "export"
-    _image(root / "train/images/a.jpg", "2 0.617 0.359 0.114 0.174")
-    _image(root / "valid/images/b.jpg", "2 0.5 0.5 0.2 0.2")
-    config = {"train": "../train/images", "val": "../valid/images", "nc": 3, "names": ["head", "helmet", "person"]}
-    (root / "data.yaml").write_text(yaml.safe_dump(config))
-    assert convert(root, tmp_path / "out", progress=False).boxes == 2
-
-
 def test_path_may_be_subfolder(tmp_path: Path) -> None:
     root = tmp_path / "street"
-    _image(root / "coco8/images/train/a.jpg", "0 0.5 0.5 0.1 0.1")
-    (root / "street.yaml").write_text(yaml.safe_dump(_CONFIG | {"val": None}))
+    write_image(root / "coco8/images/train/a.jpg", "0 0.5 0.5 0.1 0.1")
+    (root / "street.yaml").write_text(yaml.safe_dump(CONFIG | {"val": None}))
     (path,) = convert(root, tmp_path / "out", progress=False).paths
     assert read_annotations(path).images[0].file_name == "coco8/images/train/a.jpg"
 
@@ -124,10 +53,10 @@ def test_path_may_be_subfolder(tmp_path: Path) -> None:
 def test_only_last_images_in_path_is_replaced(tmp_path: Path) -> None:
     root = tmp_path / "street"
     image = root / "images/day/images/a.jpg"
-    _image(image, None)
+    write_image(image, None)
     (root / "images/day/labels").mkdir()
     (root / "images/day/labels/a.txt").write_text("0 0.5 0.5 0.1 0.1")
-    _configure(root, train="images/day/images", val=None)
+    configure(root, train="images/day/images", val=None)
     assert convert(root, tmp_path / "out", progress=False).boxes == 1
 
 
@@ -149,7 +78,7 @@ def test_duplicate_lines_and_empty_boxes_are_dropped(root: Path, tmp_path: Path)
 )
 def test_malformed_line_is_reported(root: Path, line: bytes, problem: str) -> None:
     (root / "labels/train/a.txt").write_bytes(b"0 0.5 0.4 0.3 0.6\n" + line)
-    sentence = _problem(root)
+    sentence = problem_of(root)
     assert sentence.startswith("labels/train/a.txt, line 2: ")
     assert problem in sentence
 
@@ -193,14 +122,14 @@ def test_polygons_are_read_as_their_bounding_boxes(root: Path, tmp_path: Path) -
 
 def test_key_points_need_the_stated_shape(root: Path, tmp_path: Path) -> None:
     (root / "labels/train/a.txt").write_text("0 0.5 0.4 0.3 0.6 0.1 0.2 2 0.3 0.4 2\n")  # 11 numbers: a polygon of 5
-    _configure(root, kpt_shape=[2, 3])
+    configure(root, kpt_shape=[2, 3])
     train = read_annotations(convert(root, tmp_path / "out", progress=False).paths[0])
     assert train.boxes_of(0)[0].tolist() == pytest.approx([70, 10, 60, 60])
 
 
 def test_labels_beside_images_are_read_and_counted(tmp_path: Path) -> None:
     root = tmp_path / "labelimg"
-    _image(root / "a.JPG", None)
+    write_image(root / "a.JPG", None)
     (root / "a.txt").write_text("1 0.5 0.5 0.1 0.2\n")
     (root / "classes.txt").write_text("car\nperson\n")
     summary = convert(root, tmp_path / "out", progress=False)
@@ -210,87 +139,8 @@ def test_labels_beside_images_are_read_and_counted(tmp_path: Path) -> None:
     assert read_annotations(path).boxes_of(0)[0].tolist() == pytest.approx([90, 40, 20, 20])
 
 
-def test_test_split_without_labels_is_left_out_and_named(root: Path, tmp_path: Path) -> None:
-    _image(root / "images/test/d.jpg", None)
-    _configure(root, test="images/test")
-    summary = convert(root, tmp_path / "out", progress=False)
-    assert [path.name for path in summary.paths] == ["train.json", "validation.json"]
-    (note,) = [note for note in summary.notes if note.kind == "splits_missing"]
-    assert (note.split, "labels/test/d.txt" in note.sentence) == ("test", True)
-
-
-def test_split_without_any_label_file_is_refused(root: Path) -> None:
-    (root / "labels/val/c.txt").unlink()
-    sentence = _problem(root)
-    assert "none of its 1 images has a label file" in sentence
-    assert "labels/val/c.txt" in sentence
-    assert "--split" in sentence
-
-
-@pytest.mark.parametrize("entry", ["../valid/images", "images/empty", "gone.txt", "lost.txt"])
-def test_validation_split_that_was_not_exported_is_left_out_and_named(root: Path, tmp_path: Path, entry: str) -> None:
-    (root / "images/empty").mkdir()
-    (root / "lost.txt").write_text("images/x.jpg\n")
-    _configure(root, val=entry)
-    summary = convert(root, tmp_path / "out", progress=False)
-    assert [path.name for path in summary.paths] == ["train.json"]
-    (note,) = [note for note in summary.notes if note.kind == "splits_missing"]
-    assert note.split == "validation"
-    assert entry in note.sentence
-    # Chosen, it is an error.
-    with pytest.raises(AnnotationError, match="validation|lost.txt"):
-        convert(root, tmp_path / "out2", chosen_splits=["validation"], progress=False)
-
-
-def test_paths_of_another_machine_are_found_by_their_ends(root: Path, tmp_path: Path) -> None:
-    (root / "train.txt").write_text("/home/me/street/images/train/a.jpg\nC:\\street\\images\\train\\night\\b.png\n")
-    _configure(root, path="/content/drive/street", train="/content/drive/street/train.txt")
-    summary = convert(root, tmp_path / "out", progress=False)
-    assert summary.images == 3
-    (note,) = [note for note in summary.notes if note.kind == "images_found_elsewhere" and note.split == "train"]
-    assert note.count == 3
-
-
-def test_end_of_a_path_that_fits_two_lines_is_not_used(root: Path) -> None:
-    (root / "train.txt").write_text("/day/images/train/a.jpg\n/night/images/train/a.jpg\n")
-    _configure(root, train="train.txt")
-    assert "train.txt: 1 of 2 lines name no image" in _problem(root)
-
-
-def test_chosen_splits_alone_are_read(root: Path, tmp_path: Path) -> None:
-    (root / "labels/val/c.txt").write_text("no label")
-    summary = convert(root, tmp_path / "out", chosen_splits=["train"], progress=False)
-    assert [path.name for path in summary.paths] == ["train.json"]
-    with pytest.raises(AnnotationError, match=r"there is no split val \(--split\); there are: train, validation"):
-        convert(root, tmp_path / "out2", chosen_splits=["val"], progress=False)
-
-
-def test_only_split_is_divided_at_random(tmp_path: Path) -> None:
-    root = tmp_path / "street"
-    for number in range(6):
-        _image(root / f"images/{number}.jpg", "0 0.5 0.5 0.1 0.1")
-    (root / "data.yaml").write_text(yaml.safe_dump({"train": "images", "names": ["person"]}))
-    names: list[set[str]] = []
-    for seed in (3, 3, 4):
-        out = tmp_path / f"out{len(names)}"
-        summary = convert(root, out, validation_images=2, seed=seed, progress=False)
-        train, validation = ({image.file_name for image in read_annotations(path).images} for path in summary.paths)
-        assert (len(train), len(validation), len(train & validation)) == (4, 2, 0)
-        assert [path.name for path in summary.paths] == ["train.json", "validation.json"]
-        names.append(validation)
-    assert names[0] == names[1]
-    assert names[0] != names[2]
-
-
-def test_images_in_two_splits_are_reported(root: Path, tmp_path: Path) -> None:
-    _configure(root, val="images/train")
-    summary = convert(root, tmp_path / "out", progress=False)
-    (note,) = [note for note in summary.notes if note.kind == "images_in_both_splits"]
-    assert note.count == 2
-
-
 def test_classes_named_as_ignored_become_ignore_regions(root: Path, tmp_path: Path) -> None:
-    _configure(root, names=["person", "DontCare", "car"])
+    configure(root, names=["person", "DontCare", "car"])
     (root / "labels/val/c.txt").write_text("2 0.5 0.5 0.1 0.1\n")
     summary = convert(root, tmp_path / "out", ignored_names=["Car"], progress=False)
     # One of DontCare in the training image, one of car in the validation image.
@@ -298,8 +148,8 @@ def test_classes_named_as_ignored_become_ignore_regions(root: Path, tmp_path: Pa
 
 
 def test_person_beside_pedestrian_is_asked_about(root: Path, tmp_path: Path) -> None:
-    _configure(root, names=["person", "pedestrian", "car"])
-    sentence = _problem(root)
+    configure(root, names=["person", "pedestrian", "car"])
+    sentence = problem_of(root)
     assert "--person" in sentence
     assert '"person" (2) and "pedestrian" (1)' in sentence
     assert convert(root, tmp_path / "o", person_names=["person", "pedestrian"], progress=False).boxes == 3
@@ -330,12 +180,12 @@ def test_person_beside_pedestrian_is_asked_about(root: Path, tmp_path: Path) -> 
     ],
 )
 def test_malformed_config_is_reported(root: Path, changes: dict[str, Any], problem: str) -> None:
-    _image(root.parent / "secret/a.jpg", None)  # what must not be reached from the data set
+    write_image(root.parent / "secret/a.jpg", None)  # what must not be reached from the data set
     (root / "here.txt").write_text(".\n")
     (root / "empty.txt").write_text("")
     (root / "list.txt").write_text("images/train/a.jpg\n../secret/a.jpg\n")
-    _configure(root, **changes)
-    assert problem in _problem(root)
+    configure(root, **changes)
+    assert problem in problem_of(root)
 
 
 @pytest.mark.parametrize(
@@ -357,23 +207,23 @@ def test_malformed_config_is_reported(root: Path, changes: dict[str, Any], probl
 )
 def test_invalid_config_is_reported(root: Path, content: str, problem: str) -> None:
     (root / "data.yaml").write_text(content)
-    assert _problem(root).startswith(problem)
+    assert problem_of(root).startswith(problem)
 
 
 def test_long_values_are_truncated(root: Path) -> None:
-    _configure(root, train=[["images/train"] * 50_000])
-    assert len(_problem(root)) < 300
+    configure(root, train=[["images/train"] * 50_000])
+    assert len(problem_of(root)) < 300
 
 
 def test_missing_config_is_reported(tmp_path: Path) -> None:
     (tmp_path / "street").mkdir()
-    assert _problem(tmp_path / "street").startswith("found no data.yaml, other .yaml, obj.data, classes.txt or")
+    assert problem_of(tmp_path / "street").startswith("found no data.yaml, other .yaml, obj.data, classes.txt or")
 
 
 def test_boxes_refer_to_upright_images(root: Path, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: a quarter turn, so that the picture is 100 pixels wide and 200 high
-    _image(root / "images/val/c.jpg", "0 0.25 0.5 0.5 1", exif=exif)
+    write_image(root / "images/val/c.jpg", "0 0.25 0.5 0.5 1", exif=exif)
     summary = convert(root, tmp_path / "out", progress=False)
     document = json.loads((tmp_path / "out/validation.json").read_text())
     (image,) = [image for image in document["images"] if image["file_name"] == "images/val/c.jpg"]
@@ -401,4 +251,4 @@ def test_hidden_files_are_left_out_and_counted(name: str, root: Path, tmp_path: 
 
 def test_unusable_images_are_reported(root: Path) -> None:
     (root / "images/val/c.jpg").write_bytes(b"no image")
-    assert "does not open as an image" in _problem(root)
+    assert "does not open as an image" in problem_of(root)

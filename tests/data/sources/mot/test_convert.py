@@ -11,7 +11,7 @@ from PIL import Image
 
 from hkd.coco.annotations import read_annotations
 from hkd.coco.parsing.errors import AnnotationError
-from hkd.data.sources.mot import convert
+from hkd.data.sources.mot.convert import convert
 
 _ROWS = """\
 1,1,11,21,40,60,1,1,0.75

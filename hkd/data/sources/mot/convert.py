@@ -23,7 +23,6 @@ and whole sequences are for training or validation.
 from __future__ import annotations
 
 import configparser
-import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -35,30 +34,22 @@ from hkd.bounded_files import read_bounded
 from hkd.coco.categories import CategoryNames
 from hkd.coco.notes import Note, counted_note
 from hkd.data.conversion.classes import ClassRoles, class_roles, other_classes_note
-from hkd.data.conversion.file_formats.text_file import PROBLEMS_PER_FILE, read_lines
 from hkd.data.conversion.finding.root_folder import nothing_found
 from hkd.data.conversion.progress import track_progress
 from hkd.data.conversion.splits import Split, drop_unusable_boxes
 from hkd.data.conversion.summary import ConversionSummary
-from hkd.data.conversion.values import ImageSizes, decimal, hidden_files_note
+from hkd.data.conversion.values import ImageSizes, hidden_files_note
 from hkd.data.conversion.writing import write_splits
+from hkd.data.sources.mot.ground_truth import CLASSES, Labels, Row, read_labels, read_rows, rows_of_frames
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 from hkd.image_files.listing import image_files, is_hidden
 
-_CLASSES = (
-    *("", "pedestrian", "person on vehicle", "car", "bicycle", "motorbike", "non-motorized vehicle", "static person"),
-    *("distractor", "occluder", "occluder on the ground", "full occluder", "reflection", "crowd"),
-)
-"""Names by number."""
 _PEDESTRIAN = "pedestrian"
-_IGNORED = frozenset(_CLASSES[number] for number in (2, 7, 8, 12))
-_IGNORED_IN_MOT20 = _IGNORED | {_CLASSES[6]}
-_UNNAMED = "no class"
-"""Of boxes with the class -1, as CVAT writes it."""
+_IGNORED = frozenset(CLASSES[number] for number in (2, 7, 8, 12))
+_IGNORED_IN_MOT20 = _IGNORED | {CLASSES[6]}
 _DETECTORS = re.compile(r"-(DPM|FRCNN|SDP)$")
 """MOT17 has each sequence three times, with the same frames and annotations and another detector's boxes."""
 _LARGEST_INFO_BYTES = 1 << 16
-_LARGEST_NUMBER = 1e9
 
 
 @dataclass(frozen=True)
@@ -66,27 +57,6 @@ class _Sequence:
     name: str
     """Relative to the root."""
     folder: Path
-
-
-@dataclass(frozen=True)
-class _Row:
-    frame: int
-    box_xywh: list[float]
-    is_considered: bool
-    class_name: str
-    visibility: float | None
-    identity: int
-    line: int
-
-
-@dataclass(frozen=True)
-class _Labels:
-    """The classes of a sequence."""
-
-    names: tuple[str, ...]
-    """By number; the first is of no class."""
-    first_pixel: int
-    """Coordinate of the image's left and upper edge."""
 
 
 def convert(
@@ -204,11 +174,11 @@ def _read_sequence(
     info = _info(sequence.folder / "seqinfo.ini", root, problems)
     frames, hidden = _frames(sequence, info.get("imdir", "img1"), root, problems)
     where = (sequence.folder / "gt" / "gt.txt").relative_to(root).as_posix()
-    labels = _labels(sequence.folder / "gt" / "labels.txt", root, problems)
+    labels = read_labels(sequence.folder / "gt" / "labels.txt", root, problems)
     if not frames:
         return []
-    rows = _rows(sequence.folder / "gt" / "gt.txt", where, labels, problems)
-    rows = _rows_of_frames(rows, frames, where, problems)
+    rows = read_rows(sequence.folder / "gt" / "gt.txt", where, labels, problems)
+    rows = rows_of_frames(rows, frames, where, problems)
     roles = _roles(sequence, rows, labels, named, where, problems)
     stated_size = _stated_size(info)
     ids: dict[int, int] = {}
@@ -241,33 +211,26 @@ def _read_sequence(
 
 
 def _roles(
-    sequence: _Sequence, rows: Sequence[_Row], labels: _Labels, named: CategoryNames, where: str, problems: list[str]
+    sequence: _Sequence, rows: Sequence[Row], labels: Labels, named: CategoryNames, where: str, problems: list[str]
 ) -> ClassRoles:
     used = Counter(row.class_name for row in rows)
-    if labels.names is not _CLASSES:
+    if labels.names is not CLASSES:
         roles = class_roles(labels.names[1:], used, named, where, problems)
         return roles or ClassRoles(frozenset(), frozenset())
     if not named.people:
         named = CategoryNames((_PEDESTRIAN,), named.ignored)  # not "person on vehicle"
-    roles = class_roles(_CLASSES[1:], used, named, where, problems) or ClassRoles(frozenset(), frozenset())
+    roles = class_roles(CLASSES[1:], used, named, where, problems) or ClassRoles(frozenset(), frozenset())
     by_rule = _IGNORED_IN_MOT20 if "MOT20" in sequence.name.upper() else _IGNORED
     return ClassRoles(roles.people, (roles.ignored | by_rule) - roles.people)
 
 
-def _annotation(row: _Row, is_person: bool) -> dict[str, Any]:
+def _annotation(row: Row, is_person: bool) -> dict[str, Any]:
     record: dict[str, Any] = {"bbox": row.box_xywh}
     if row.visibility is not None:
         record["vis_ratio"] = row.visibility
     if not is_person:
         return record | {"ignore": 1, "label": row.class_name}
     return record if row.is_considered else record | {"ignore": 1, "label": "not considered"}
-
-
-def _labels(path: Path, root: Path, problems: list[str]) -> _Labels:
-    if not path.is_file():
-        return _Labels(_CLASSES, 1)
-    lines = read_lines(path, path.relative_to(root).as_posix(), problems)
-    return _Labels((_UNNAMED, *(line.strip() for line in lines if line.strip())), 0)
 
 
 def _info(path: Path, root: Path, problems: list[str]) -> dict[str, str]:
@@ -326,78 +289,3 @@ def _frames(
         )
         return {}, hidden
     return dict(enumerate(frames.values(), 1)), hidden
-
-
-def _rows(path: Path, where: str, labels: _Labels, problems: list[str]) -> list[_Row]:
-    rows = []
-    num_problems = len(problems)
-    for number, line in enumerate(read_lines(path, where, problems), 1):
-        if len(problems) - num_problems == PROBLEMS_PER_FILE:
-            break
-        if line.strip():
-            row = _row(line.strip(), number, labels)
-            if isinstance(row, str):
-                problems.append(f"{where}, line {number}: found {line.strip()[:80]!r}; {row}")
-            else:
-                rows.append(row)
-    return rows
-
-
-def _rows_of_frames(rows: Sequence[_Row], frames: dict[int, Path], where: str, problems: list[str]) -> list[_Row]:
-    """The rows whose frame exists and whose identity is not in this frame already."""
-    seen: dict[tuple[int, int], int] = {}
-    kept = []
-    absent: dict[int, int] = {}
-    num_problems = len(problems)
-    for row in rows:
-        if len(problems) - num_problems == PROBLEMS_PER_FILE:
-            break
-        first = seen.setdefault((row.frame, row.identity), row.line)
-        if row.frame not in frames:
-            absent.setdefault(row.frame, row.line)
-        elif first != row.line and row.identity > 0:  # CVAT's boxes of no track have the identity -1
-            problems.append(
-                f"{where}, line {row.line}: identity {row.identity} is twice in frame {row.frame}, first in line"
-                f" {first}; correct or remove one of the lines"
-            )
-        else:
-            kept.append(row)
-    if absent:
-        frame, line = next(iter(absent.items()))
-        problems.append(
-            f"{where}: has boxes in {len(absent):,} frames that do not exist (first: frame {frame}, line {line}); there"
-            f" are {len(frames):,} frames, from {min(frames)} to {max(frames)}; add the frames, or remove the lines"
-        )
-    return kept
-
-
-def _row(line: str, number: int, labels: _Labels) -> _Row | str:
-    """The row of a line, or what is wrong with it."""
-    cells = [cell.strip() for cell in line.rstrip(", ").split(",")]
-    try:
-        numbers = [decimal(cell) for cell in cells]
-    except ValueError:
-        numbers = []
-    if not 6 <= len(numbers) <= 10 or not all(abs(value) <= _LARGEST_NUMBER for value in numbers):
-        return "expected the numbers frame, id, left, top, width, height, consider, class, visibility"
-    frame, identity, left, top, width, height, *rest = numbers
-    if len(numbers) == 10:  # MOT15: the position in the world instead of class and visibility
-        rest = rest[:1]
-    consider, class_id, visibility = (*rest, *(1.0, 1.0, math.nan)[len(rest) :])
-    if consider not in (0, 1):
-        return "consider (column 7) must be 0 or 1; is this a file of detections with scores?"
-    if any(value != int(value) for value in (frame, identity, class_id)):
-        return "frame, id and class must be integers"
-    if not 1 <= class_id < len(labels.names) and class_id != -1:
-        return f"class (column 8) must be from 1 to {len(labels.names) - 1}"
-    if visibility < 0 or visibility > 1:
-        return "visibility (column 9) must be from 0 to 1"
-    return _Row(
-        frame=int(frame),
-        box_xywh=[left - labels.first_pixel, top - labels.first_pixel, width, height],
-        is_considered=consider == 1,
-        class_name=labels.names[int(class_id)] if class_id > 0 else _UNNAMED,
-        visibility=None if math.isnan(visibility) else visibility,
-        identity=int(identity),
-        line=number,
-    )

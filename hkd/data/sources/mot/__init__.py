@@ -1,0 +1,1 @@
+"""MOT Challenge, and exports in its format."""
