@@ -68,8 +68,8 @@ class StudentConfig(DetectorConfig):
 
     reconstruction_images: Annotated[int, Field(ge=0, le=10_000)] = 64
     """With ``init_from: teacher``: training images on which each layer is fitted to the outputs of the teacher's layer
-    by least squares, before the first step (hkd.models.reconstruction); 0: the selected weights are used as they
-    are."""
+    by least squares, before the first step (hkd.models.reconstruction); fewer of large images, 5 megapixels in all.
+    0: the selected weights are used as they are."""
 
     @model_validator(mode="after")
     def _one_file_for_the_backbone(self) -> Self:

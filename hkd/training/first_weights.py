@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 from collections.abc import Mapping
 from itertools import islice
@@ -25,6 +26,9 @@ EXPLAINED_BEFORE = "first_weights_explained_before"
 EXPLAINED = "first_weights_explained"
 """Share of the variance of the teacher's outputs that the student's selected layers explain before they are fitted, and
 after; medians over the layers."""
+
+_MOST_PIXELS = 64 * 256 * 320
+"""Of all images on which selected weights are fitted: their feature maps are in memory at once."""
 
 _SUBJECT = "first weights of the student"
 
@@ -70,11 +74,15 @@ def reconstruct_first_weights(
     device = next(student.parameters()).device
     if next(teacher.parameters()).device != device:
         teacher = place(copy.deepcopy(teacher), device)
-    wanted = -(-config.student.reconstruction_images // config.training.batch_size)
+    pixels = config.data.image_height * config.data.image_width
+    num_images = min(config.student.reconstruction_images, max(1, _MOST_PIXELS // pixels))
+    if config.training.batch_size > num_images:
+        loader = loader.with_batch_size(num_images)
+    num_batches = math.ceil(num_images / config.training.batch_size)
     fits = reconstruct(
         student,
         teacher,
-        list(islice(loader.epoch(0), wanted)),
+        list(islice(loader.epoch(0), num_batches)),
         sampling=sampling,
         with_body=config.student.backbone_from is None,
         seed=config.training.seed,
@@ -129,7 +137,7 @@ def _of_teacher(student: Detector, teacher: Detector, config: TrialConfig) -> Se
 def _described(config: TrialConfig) -> str:
     fitted = ""
     if needs_reconstruction(config):
-        fitted = f", and fitted to its outputs on {config.student.reconstruction_images} training images"
+        fitted = f", and fitted to its outputs on up to {config.student.reconstruction_images} training images"
     if config.student.backbone_from is None:
         return f"{_SUBJECT}: all layers selected from the teacher{fitted}"
     # The pyramid's convolutions that read another backbone have nothing to be selected from, but can be fitted.
