@@ -236,8 +236,8 @@ def test_origin_of_weights_is_printed_and_written(distilled: TrialConfig, tmp_pa
     lines = printed(config, tmp_path / "out")
     written = (tmp_path / "out" / "weights_origin.txt").read_text().splitlines()
     assert written[-1] == (
-        "first weights of the student: all layers selected from the teacher, and fitted to its outputs on up to 64 training"
-        " images"
+        "first weights of the student: all layers selected from the teacher, and fitted to its outputs on up to 64"
+        " training images"
     )
     assert written[-1] in lines
     notes = [line.removeprefix("teacher: ") for line in written[:-1]]
