@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -179,13 +179,15 @@ class Benchmark:
         """Conditions without duplicates, by seed, then by group, so that partial results can be compared.
 
         Raises:
-            ConfigError: no condition is selected, or a plan is unknown.
+            ConfigError: no condition is selected, or a plan, or a selected name or number, is unknown.
         """
         unknown = [plan for plan in plans if plan not in self.catalogue.plans]
         if unknown:
             raise ConfigError(f"no plan {', '.join(map(repr, unknown))}; plans: {', '.join(self.catalogue.plans)}")
+        blocks = list(itertools.chain.from_iterable(self.catalogue.plans[plan] for plan in plans))
+        self._require_known(blocks, selection)
         found: dict[Condition, None] = {}
-        for block in itertools.chain.from_iterable(self.catalogue.plans[plan] for plan in plans):
+        for block in blocks:
             rows = dict.fromkeys((*block.rows, *self.extra_rows))
             for labels, teacher, steps, student, row, seed in itertools.product(
                 _kept(block.labels, selection.labels),
@@ -242,6 +244,20 @@ class Benchmark:
             "training.seed": schedule.seed,
         }
         return _with_epochs(settings, schedule.steps, schedule.labels)
+
+    def _require_known(self, blocks: Sequence[Block], selection: Selection) -> None:
+        problems = []
+        for kind in (field.name for field in fields(Selection)):
+            known = dict.fromkeys(value for block in blocks for value in getattr(block, kind))
+            known |= dict.fromkeys(self.extra_rows if kind == "rows" else ())
+            unknown = [value for value in getattr(selection, kind) or () if value not in known]
+            if unknown:
+                problems.append(
+                    f"--{kind}: not in these plans: {', '.join(map(str, unknown))}; allowed:"
+                    f" {', '.join(map(str, known))}"
+                )
+        if problems:
+            raise ConfigError(problems, "the command's options")
 
     def _num_unlabelled(self, settings: Mapping[str, Any]) -> int:
         # The folder has one more: a scene of the validation set that belongs to this seed.

@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from benchmarks.distillation_gain.conditions import ScenesConfig
 from hkd.coco.parsing.reading import read_json
-from hkd.data.sources.synthetic import STYLES, write_scenes
+from hkd.data.sources.synthetic import STYLES, style_hash, write_scenes
 from hkd.files import write_json
 
 LABELLED, UNLABELLED = "labelled", "unlabelled"
@@ -94,7 +94,12 @@ class Scenes:
                     style=STYLES[config.style],
                     progress=self._progress,
                 )
-        wanted = {"seed": seed, "height": config.height, "width": config.width}
+        wanted = {
+            "seed": seed,
+            "height": config.height,
+            "width": config.width,
+            "style": style_hash(STYLES[config.style]),
+        }
         for file, images in (("train.json", train_images), ("validation.json", validation_images)):
             _check(folder / file, {"images": images, **wanted})
         return folder

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from hkd.config import DataConfig, DetectorConfig, TeacherConfig, TrialConfig
+from hkd.config import DetectorConfig, TeacherConfig, TrialConfig
 from hkd.config_files.parsing import apply_overrides, parse_config
 from hkd.config_files.yaml_format import load_yaml
 from sweeps.settings.study import NO_DISTILLATION
@@ -75,11 +75,10 @@ def student_pretraining(config: TrialConfig) -> TrialConfig:
     assert config.teacher is not None
     assert config.teacher.init_from_synthetic is not None
     student = config.student.model_dump(include=set(DetectorConfig.model_fields))
-    data = config.data.model_dump(exclude={"train_annotations", "validation_annotations", "image_root"})
     schedule = config.teacher.init_from_synthetic.model_copy(update={"num_threads": config.training.num_threads})
     return config.model_copy(
         update={
-            "data": DataConfig.model_validate(data),
+            "data": config.data.with_generated_scenes(),
             "teacher": TeacherConfig(**student, training=schedule),
         }
     )

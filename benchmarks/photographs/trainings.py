@@ -75,6 +75,8 @@ def measure(config: TrialConfig, weights: Path, sets: dict[str, Path], folder: P
         origin: dict[str, object] = {
             "weights": digest,
             "annotations": annotations.content_hash(),
+            "image_size": [config.data.image_height, config.data.image_width],
+            "precision": str(dtype),
             "evaluation": config.evaluation.model_dump(mode="json"),
         }
         if _is_of(found[name], origin):

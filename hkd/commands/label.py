@@ -57,14 +57,14 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         "--object-score",
         type=positive_fraction,
         metavar="S",
-        help="detections from this score on are people (default: 70 %% of those of this score are, on GT)",
+        help="detections from this score on are people (default: the lowest at which 70 %% of them are, on GT)",
     )
     label.add_argument(
         "--ignored-score",
         type=positive_fraction,
         metavar="S",
-        help="detections from this score on are ignore regions (default: 10 %% of those of this score are people, on "
-        "GT)",
+        help="other detections from this score on are ignore regions (default: the lowest at which 10 %% of them are "
+        "people, on GT)",
     )
     label.add_argument(
         "--config",

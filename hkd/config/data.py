@@ -92,6 +92,11 @@ class DataConfig(Section):
     """Folder of decoded images and generated scenes, shared by all trials of a node."""
     augmentation: AugmentationConfig = AugmentationConfig()
 
+    def with_generated_scenes(self) -> DataConfig:
+        """The same settings, with generated scenes in place of all files and folders of images."""
+        files = ("train_annotations", "validation_annotations", "image_root", "unlabelled_images")
+        return self.model_copy(update=dict.fromkeys(files))
+
     @model_validator(mode="after")
     def _scores_in_order(self) -> Self:
         lower, upper = self.unlabelled_ignored_score, self.unlabelled_object_score

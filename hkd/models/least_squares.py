@@ -57,7 +57,11 @@ class LeastSquares:
         products = self._sums[3] - self._count * torch.outer(y_mean, x_mean)
         total = (self._sums[4] - self._count * y_mean.square().sum()).clamp(min=_TINY)
         ridge = _RIDGE * inputs.diagonal().mean() + _TINY
-        factor = torch.linalg.cholesky(inputs + ridge * torch.eye(len(inputs), dtype=first.dtype, device=first.device))
+        # In place on one copy: of fc6's 12,544 inputs, each such matrix takes 1.3 GB.
+        regularised = inputs.clone()
+        regularised.diagonal().add_(ridge)
+        factor = torch.linalg.cholesky(regularised)
+        del regularised
         weight = first + torch.cholesky_solve((products - first @ inputs).T, factor).T
 
         def explained(w: Tensor) -> float:

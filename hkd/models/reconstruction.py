@@ -23,7 +23,8 @@ from torch.utils.hooks import RemovableHandle
 from hkd.config import PYRAMID_LEVELS
 from hkd.models.detector import Detector
 from hkd.models.least_squares import LeastSquares, LinearFit
-from hkd.structures import Batch, evenly_spaced
+from hkd.models.weight_selection import selected_outputs
+from hkd.structures import Batch
 
 _MOST_ROWS: Final = 24_000
 """Cells of feature maps, over all images, on which a convolution is fitted."""
@@ -98,7 +99,7 @@ def _fit_backbone(
         """Keep the teacher's outputs at the layer's cells, of the student's channels."""
         if name not in cells:
             cells[name] = _draw_cells(maps, _MOST_ROWS // num_images, generator)
-        channels = evenly_spaced(layers[name].out_channels, maps.shape[1]).to(maps.device)
+        channels = selected_outputs(name, layers[name].out_channels, maps.shape[1]).to(maps.device)
         outputs[name].append(_at_cells(maps[:, channels], cells[name]))
 
     with _hooks(teacher_modules[name].register_forward_hook(partial(record, name)) for name in layers):
@@ -205,7 +206,7 @@ def _fit_box_head(
 
 def _fit_rows(name: str, layer: nn.Conv2d | nn.Linear, inputs: Tensor, outputs: Tensor) -> LayerFit:
     squares = LeastSquares()
-    squares.add(inputs, outputs[:, evenly_spaced(len(layer.weight), outputs.shape[1]).to(outputs.device)])
+    squares.add(inputs, outputs[:, selected_outputs(name, len(layer.weight), outputs.shape[1]).to(outputs.device)])
     return _fit(name, layer, squares, None)
 
 

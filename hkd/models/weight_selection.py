@@ -86,6 +86,15 @@ def select_weights(
     return SelectedWeights(tensors, tuple(left), other_blocks)
 
 
+def selected_outputs(key: str, count: int, total: int) -> Tensor:
+    """(count,) indices of a layer's ``total`` outputs: the first classes of the class predictor, else evenly spaced.
+
+    Args:
+        key: Name of one of the layer's tensors.
+    """
+    return torch.arange(count) if key.startswith(_CLASS_OUTPUTS) else evenly_spaced(count, total)
+
+
 def has_frozen_norms(detector: nn.Module) -> bool:
     """Whether the detector's norms keep their statistics in training."""
     return any(isinstance(module, FrozenBatchNorm2d) for module in detector.modules())
@@ -110,9 +119,7 @@ def _rows_agree(key: str, source: Mapping[str, Tensor]) -> bool:
 def _selected(key: str, found: Tensor, wanted: Tensor, *, rescaled: bool) -> Tensor:
     if found.dim() == 0:
         return found.clone()
-    is_class_output = key.startswith(_CLASS_OUTPUTS)
-    rows, outputs = wanted.shape[0], found.shape[0]
-    chosen = found[torch.arange(rows) if is_class_output else evenly_spaced(rows, outputs)]
+    chosen = found[selected_outputs(key, wanted.shape[0], found.shape[0])]
     if found.dim() == 1:
         return chosen
     if key == _FLATTENED_INPUT:

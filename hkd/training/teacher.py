@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-from hkd.config import DataConfig, DetectorConfig, DistillationConfig, StudentConfig, TeacherConfig, TrialConfig
+from hkd.config import DetectorConfig, DistillationConfig, StudentConfig, TeacherConfig, TrialConfig
 from hkd.config_files.parsing import config_hash
 from hkd.data.prepare import PreparedData, prepare_data, scenes_hash
 from hkd.files import read_record, remove_irregular, write_json
@@ -205,11 +205,7 @@ def _first_weights(config: TrialConfig, cache_dir: Path, progress: OnProgress) -
     teacher = _teacher_of(config)
     if teacher.init_from_synthetic is None:
         return teacher.init_from
-    generated = DataConfig.model_validate(
-        config.data.model_dump(
-            exclude={"train_annotations", "validation_annotations", "image_root", "unlabelled_images"}
-        )
-    )
+    generated = config.data.with_generated_scenes()
     pretraining = config.model_copy(
         update={
             "data": generated,

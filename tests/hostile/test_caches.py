@@ -177,7 +177,7 @@ def test_replaced_file_of_a_teacher(
     expected = load_teacher(first.path, teacher).state_dict()
     _replace(first.path.parent / name, substitute, outside)
     if name == "lock":
-        (first.path.parent / "teacher.json").unlink()  # the lock is only taken for what is not cached
+        (first.path.parent / "teacher.json").unlink()  # the lock is only acquired for what is not cached
     found: Any = _result(
         lambda: load_teacher(prepare_teacher(config, data, folder / "teachers").path, teacher).state_dict()
     )
@@ -202,7 +202,7 @@ def test_replaced_file_of_labels(
     assert expected is not None
     _replace(Path(f"{expected.path}{ending}"), substitute, outside)
     if ending:
-        expected.path.unlink()  # the lock is only taken for what is not cached
+        expected.path.unlink()  # the lock is only acquired for what is not cached
     found: Any = _result(lambda: prepare_labels(config, data, teacher))
     if found is not None:
         assert found.summary == expected.summary
@@ -229,7 +229,7 @@ def test_replaced_file_of_the_pyramids(tmp_path: Path, outside: Path, name: str,
     read()
     _replace(tmp_path / "cache" / name, substitute, outside)
     if name.endswith("0/lock"):
-        (tmp_path / "cache" / KEY / "0" / "0.pyramid").unlink()  # the lock is only taken for what is not cached
+        (tmp_path / "cache" / KEY / "0" / "0.pyramid").unlink()  # the lock is only acquired for what is not cached
     found: Any = _result(read)
     assert found is not None, "a training does not depend on its cache"
     assert torch.equal(found["p2"], expected["p2"])

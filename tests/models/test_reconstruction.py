@@ -143,6 +143,21 @@ def test_equal_network_is_left_as_it_is() -> None:
         assert torch.equal(student.state_dict()[name], tensor), name
 
 
+def test_student_of_fewer_classes_is_fitted_to_the_first_ones() -> None:
+    # Equal but for the class predictor, of which the first two of five classes are selected: nothing is left to fit.
+    # Evenly spaced ones would be the first and the third.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        teacher = build_detector(WIDE, num_classes=5).eval()
+    student = _selected(WIDE, teacher)
+    fits = {fit.name: fit for fit in _fit(student, teacher)}
+    for layer, rows in (("cls_score", 2), ("bbox_pred", 8)):
+        fit = fits[f"roi_heads.box_predictor.{layer}"]
+        assert fit.before == fit.after == pytest.approx(1.0)
+        weights = [getattr(each.roi_heads.box_predictor, layer).weight for each in (student, teacher)]
+        assert torch.equal(weights[0], weights[1][:rows])
+
+
 def test_body_is_left_on_request() -> None:
     bottlenecks = WIDE.model_copy(update={"backbone": "resnet50"})
     teacher = _detector(bottlenecks, 1)

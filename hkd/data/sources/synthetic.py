@@ -188,6 +188,11 @@ def draw_scene(
     return Scene(_expose(picture, rng, style), tuple(label for label in labels if label is not None))
 
 
+def style_hash(style: SceneStyle) -> str:
+    """16 hexadecimal digits that change with any value of a style."""
+    return hashlib.sha256(repr(style).encode()).hexdigest()[:16]
+
+
 def write_scenes(
     out_dir: Path,
     *,
@@ -223,7 +228,7 @@ def write_scenes(
         "seed": seed,
         "height": height,
         "width": width,
-        "style": hashlib.sha256(repr(style).encode()).hexdigest()[:16],
+        "style": style_hash(style),
     }
     splits = {
         "train": range(train_images),

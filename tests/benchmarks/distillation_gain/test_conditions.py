@@ -160,6 +160,9 @@ def test_rows_that_start_from_each_other_are_refused() -> None:
 def test_empty_selection_and_unknown_plan_are_refused(tmp_path: Path) -> None:
     benchmark = miniature_benchmark(tmp_path)
     with pytest.raises(ConfigError, match="no condition"):
-        benchmark.conditions(["length"], Selection(rows=["typo"]))
+        benchmark.conditions(["length"], Selection(seeds=[]))
+    # Beside a known name, too, as otherwise a row would be missing without a word.
+    with pytest.raises(ConfigError, match=r"--rows.*typo.*alone"):
+        benchmark.conditions(["length"], Selection(rows=["alone", "typo"]))
     with pytest.raises(ConfigError, match="typo"):
         benchmark.conditions(["typo"])

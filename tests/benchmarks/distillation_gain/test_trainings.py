@@ -183,6 +183,9 @@ def test_scenes_of_another_number_are_refused(tmp_path: Path) -> None:
     Scenes(tmp_path, config, progress=False)
     with pytest.raises(ScenesError, match="images 8 instead of 9"):
         Scenes(tmp_path, config.model_copy(update={"train_images": 9}), progress=False)
+    other = "street" if config.style == "hard" else "hard"
+    with pytest.raises(ScenesError, match="style"):
+        Scenes(tmp_path, config.model_copy(update={"style": other}), progress=False)
 
 
 @pytest.mark.thorough

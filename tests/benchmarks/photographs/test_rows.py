@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.photographs.rows import ROWS, load_base, row_config, student_pretraining, with_pretrained_student
 from hkd.config import DetectorConfig, TrialConfig
+from hkd.config_files.parsing import apply_overrides
 
 STUDY = """\
 name: photographs
@@ -73,8 +74,10 @@ def test_each_seed_has_a_teacher_unless_one_is_requested(raw: dict[str, Any]) ->
 
 
 def test_student_is_pretrained_on_the_scenes_and_schedule_of_the_teacher(raw: dict[str, Any]) -> None:
-    config = _row(raw, "pretrained")
+    with_footage = apply_overrides(raw, {"data.unlabelled_images": "footage"})
+    config = _row(with_footage, "pretrained")
     origin = student_pretraining(config)
+    assert origin.data.unlabelled_images is None
     assert origin.teacher is not None
     assert origin.data.train_annotations is None
     assert origin.data.synthetic == config.data.synthetic
