@@ -9,6 +9,7 @@ Devices and pipes, such as /dev/stdout, are written directly: a renamed file wou
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -132,6 +133,12 @@ def write_all_atomically(contents: Mapping[Path, str | bytes]) -> None:
             file = stack.enter_context(_open_output(path))
             file.write(_encoded(content))
             file.flush()  # a full disk is found here, before the first file is renamed
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:

@@ -36,6 +36,7 @@ from benchmarks.distillation_gain.plots import draw, panels_of
 from benchmarks.distillation_gain.report import report
 from benchmarks.distillation_gain.scenes import Scenes
 from benchmarks.distillation_gain.schedule import run_all
+from hkd.commands.parsing import positive_integer
 from hkd.config_files.parsing import parse_override
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import load_yaml
@@ -164,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("runs/distillation_gain"), help="folder of all files (default: %(default)s)"
     )
     how.add_argument(
-        "--workers", type=int, default=max(1, os.cpu_count() or 1),
+        "--workers", type=positive_integer, default=max(1, os.cpu_count() or 1),
         help="trainings at once, of one thread each (default: number of cores)",
     )  # fmt: skip
     how.add_argument("--max-hours", type=float, help="start no training later than this")

@@ -13,7 +13,6 @@ Laid out as::
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 import os
 import shutil
@@ -32,6 +31,7 @@ from filelock import FileLock, Timeout
 
 from benchmarks.distillation_gain.conditions import trial_config
 from benchmarks.distillation_gain.results import Result
+from hkd import files
 from hkd.coco.annotations import Annotations
 from hkd.coco.detections import DetectedBoxes
 from hkd.config import DataConfig, TrialConfig
@@ -107,8 +107,7 @@ def training_name(condition: str, settings: Mapping[str, Any], *contents: str | 
 @functools.cache
 def file_hash(path: Path) -> str:
     """32 hexadecimal digits of a file's SHA-256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    return files.file_hash(path)[:32]
 
 
 class StoppedError(Exception):

@@ -57,6 +57,7 @@ from benchmarks.photographs.trainings import (
     train_teacher,
 )
 from hkd.coco.parsing.errors import AnnotationError
+from hkd.commands.parsing import positive_integer
 from hkd.config import TrialConfig
 from hkd.config_files.parsing import parse_override
 from hkd.config_files.problems import ConfigError
@@ -139,12 +140,15 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=positive_integer,
         default=os.cpu_count() or 1,
         help="trainings in parallel, which share the CPU's cores (default: number of cores)",
     )
     parser.add_argument(
-        "--resamples", type=int, default=RESAMPLES, help="bootstrap resamples of the photographs (default: %(default)s)"
+        "--resamples",
+        type=positive_integer,
+        default=RESAMPLES,
+        help="bootstrap resamples of the photographs (default: %(default)s)",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("runs/photographs"), help="folder of results (default: %(default)s)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from hkd.coco.detections import DetectedBoxes
 from hkd.config import TrialConfig
 from hkd.data.prepare import named_categories, prepare_data
 from hkd.data.store import open_store
-from hkd.files import write_atomically, write_json
+from hkd.files import file_hash, write_atomically, write_json
 from hkd.inference.store_detection import detect_store
 from hkd.metric_names import ARTIFACT_WEIGHTS
 from hkd.models.cost import Cost, detector_cost
@@ -67,7 +66,7 @@ def measure(config: TrialConfig, weights: Path, sets: dict[str, Path], folder: P
     detector, _ = load_detector(weights)
     dtype = autocast_dtype(config.training.precision, device)
     deployed = fuse_for_inference(place(detector, device), dtype or torch.float32)
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    digest = file_hash(weights)
     found: dict[str, Path] = {}
     for name, path in sets.items():
         annotations = photographs(config, path)

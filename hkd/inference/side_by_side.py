@@ -101,7 +101,7 @@ class _Shown:
 
     def __str__(self) -> str:
         """What is shown of this detector."""
-        scores = "no detections" if self.lowest_score is None else f"scores from {self.lowest_score:.2f}"
+        scores = "shows no detections" if self.lowest_score is None else f"scores from {self.lowest_score:.2f}"
         found = int((self.outcomes == TRUE_POSITIVE).sum())
         return f"{self.name}: {scores}, finds {found:,} of {self.num_people.sum():,} people"
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from hkd.config_files.parsing import config_hash
 from hkd.data.prepare import PreparedData
 from hkd.data.unlabelled import SETTING, UnlabelledImages, UnlabelledImagesError
 from hkd.evaluation.score_thresholds import ScoreThresholds, choose_thresholds
-from hkd.files import remove_irregular, write_atomically
+from hkd.files import file_hash, remove_irregular, write_atomically
 from hkd.inference.pseudo_labels import LabelSummary, label_document
 from hkd.inference.store_detection import detect_store, detect_validation
 from hkd.models.detector import Detector
@@ -69,21 +70,34 @@ def prepare_labels(
     path = _path(config, data, images, teacher)
     labels = _cached(path, images)
     if labels is None:
+        lock = FileLock(f"{path}.lock")
+        with _writing(path):
+            lock.acquire()
         try:
-            with FileLock(f"{path}.lock"):
-                labels = _cached(path, images)  # another process may have written it meanwhile
-                if labels is None:
+            labels = _cached(path, images)  # another process may have written it meanwhile
+            if labels is None:
+                with _writing(path):
                     remove_irregular(path)
-                    document = _label(config, data, images, teacher, progress)
+                document = _label(config, data, images, teacher, progress)
+                with _writing(path):
                     write_atomically(path, json.dumps(document, allow_nan=False))
-                    labels = _cached(path, images)
-        except OSError as error:
-            raise LabelsCacheError(
-                f"the file of labels '{path}' cannot be written ({error.strerror or error}); remove it and its .lock, "
-                "free some space, or name another folder (data.cache_dir; of a study: storage_path)"
-            ) from error
+                labels = _cached(path, images)
+        finally:
+            lock.release()
     assert labels is not None, f"{path} was just written"
     return labels
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Report an error of the file system as one of the file of labels."""
+    try:
+        yield
+    except OSError as error:
+        raise LabelsCacheError(
+            f"the file of labels '{path}' cannot be written ({error.strerror or error}); remove it and its .lock, "
+            "free some space, or name another folder (data.cache_dir; of a study: storage_path)"
+        ) from error
 
 
 def find_labels(config: TrialConfig, data: PreparedData, teacher: PreparedTeacher) -> PseudoLabels | None:
@@ -136,7 +150,7 @@ def _key(config: TrialConfig, data: PreparedData, images: UnlabelledImages, teac
     return config_hash(
         {
             "recipe": _RECIPE,
-            "teacher": hashlib.sha256(teacher.path.read_bytes()).hexdigest(),
+            "teacher": file_hash(teacher.path),
             "architecture": teacher.config.model_dump(mode="json", include=set(DetectorConfig.model_fields)),
             "precision": teacher.config.training.precision,
             "images": [images.annotations.content_hash(), images.store.checksum],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from hkd.config_files.parsing import flatten, load_config
 from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.evaluation.evaluator import EvaluationResult
-from hkd.files import write_atomically, write_json, write_lines
+from hkd.files import file_hash, write_atomically, write_json, write_lines
 from hkd.findings import compared_miss_rate, passed_by_student, weak_teacher
 from hkd.metric_names import (
     ARTIFACT_CONFIG,
@@ -120,16 +119,16 @@ def train_into_folder(
                 _print_teacher(prepared, console)
                 teacher_metrics = prepared.metrics if config.is_distilled else {}
                 weights_origin = tuple(f"teacher: {note}" for note in prepared.weights_origin)
-                origin["teacher"] = _file_hash(prepared.path)
+                origin["teacher"] = file_hash(prepared.path)
                 labels = prepare_labels(config, data, prepared, progress)
                 if labels is not None:
                     print_on(console, f"labels of unlabelled images: {labels.summary}; {labels.path}")
                     origin["labels of unlabelled images"] = labels.annotations.content_hash()
                 teacher = load_teacher(prepared.path, prepared.config)
             if isinstance(config.student.init_from, Path):
-                origin["first weights"] = _file_hash(config.student.init_from)
+                origin["first weights"] = file_hash(config.student.init_from)
             if config.student.backbone_from is not None:
-                origin["first weights of the backbone"] = _file_hash(config.student.backbone_from)
+                origin["first weights of the backbone"] = file_hash(config.student.backbone_from)
             _check_origin(out, origin)
             configure_process(device, config.training.num_threads)
             trainer = Trainer(
@@ -224,11 +223,6 @@ def _origin(data: PreparedData) -> dict[str, str]:
         "validation images": data.validation_store.checksum,
         **unlabelled,
     }
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_origin(out: Path, origin: dict[str, str]) -> None:

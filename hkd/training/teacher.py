@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from filelock import FileLock
 from hkd.config import DetectorConfig, DistillationConfig, StudentConfig, TeacherConfig, TrialConfig
 from hkd.config_files.parsing import config_hash
 from hkd.data.prepare import PreparedData, prepare_data, scenes_hash
-from hkd.files import read_record, remove_irregular, write_json
+from hkd.files import file_hash, read_record, remove_irregular, write_json
 from hkd.inference.store_detection import evaluate_detector
 from hkd.metric_names import PEAK_MEMORY_BYTES, UTILISATION
 from hkd.models.build import build_detector
@@ -189,7 +188,7 @@ def _key(config: TrialConfig, data: PreparedData) -> str:
             "recipe": _RECIPE,
             "teacher": settings,
             "origin": "checkpoint" if teacher.trained_weights else "training",
-            "weights": None if source is None else hashlib.sha256(source.read_bytes()).hexdigest(),
+            "weights": None if source is None else file_hash(source),
             "data": config.data.model_dump(mode="json", include=data_settings),
             "train": [data.train_annotations.content_hash(), data.train_store.checksum],
             "validation": [data.validation_annotations.content_hash(), data.validation_store.checksum],

@@ -120,7 +120,7 @@ def test_detections_are_shown_until_the_number_of_false_positives(
 def test_detector_without_detections_is_drawn(annotated: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _replay(monkeypatch, _detections())
     path, (sentence,) = _draw(annotated, weights, ("student",), count=1)
-    assert sentence == "student: no detections, finds 0 of 4 people"
+    assert sentence == "student: shows no detections, finds 0 of 4 people"
     with Image.open(path) as sheet:
         assert sheet.width == SIZE[0] + 2 * contact_sheet.MARGIN
 
