@@ -86,7 +86,7 @@ def _resource_message(error: MemoryError | RuntimeError) -> str | None:
 def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
     if isinstance(error, MemoryError):
         return True
-    from hkd.training.memory import is_out_of_memory
+    from hkd.runtime.out_of_memory import is_out_of_memory
 
     return is_out_of_memory(error)
 

@@ -77,6 +77,11 @@ class Note:
         return asdict(self)
 
 
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """A number of things: ``1 image``, ``1,200 images``."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 EXAMPLES_KEPT = 5
 """How many examples a note keeps."""
 

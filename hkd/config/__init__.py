@@ -5,7 +5,14 @@ search space and its parameter in MLflow. :mod:`hkd.config_files.parsing` reads 
 """
 
 from hkd.config.data import AugmentationConfig, DataConfig, SyntheticConfig
-from hkd.config.detector import PYRAMID_LEVELS, PYRAMID_STRIDES, SELECTED_FROM_TEACHER, DetectorConfig, StudentConfig
+from hkd.config.detector import (
+    PYRAMID_LEVELS,
+    PYRAMID_STRIDES,
+    SELECTED_FROM_TEACHER,
+    DetectorConfig,
+    StudentConfig,
+    have_equal_anchors,
+)
 from hkd.config.distillation import ComparedCells, DistillationConfig, FeatureLoss, FeatureStageConfig, LogitStageConfig
 from hkd.config.section import Section, Seed
 from hkd.config.teacher import TeacherConfig
@@ -32,4 +39,5 @@ __all__ = [
     "TeacherConfig",
     "TrainingConfig",
     "TrialConfig",
+    "have_equal_anchors",
 ]

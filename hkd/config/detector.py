@@ -55,6 +55,11 @@ def have_equal_blocks(first: DetectorConfig, second: DetectorConfig) -> bool:
     return (first.backbone == "resnet50") == (second.backbone == "resnet50")
 
 
+def have_equal_anchors(first: DetectorConfig, second: DetectorConfig) -> bool:
+    """Whether the outputs of the two RPNs mean the same boxes."""
+    return (first.anchor_sizes, first.anchor_aspect_ratios) == (second.anchor_sizes, second.anchor_aspect_ratios)
+
+
 class StudentConfig(DetectorConfig):
     """The small detector that is trained, evaluated and shipped."""
 

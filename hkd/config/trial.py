@@ -74,8 +74,6 @@ class TrialConfig(Section):
             for name in widths
             if getattr(student, name) > getattr(teacher, name)
         ]
-        if len(student.anchor_aspect_ratios) != len(teacher.anchor_aspect_ratios):
-            problems.append("another number of anchor_aspect_ratios (set the same number)")
         if not is_selectable and student.backbone_from is None:
             problems.append(
                 f"student.backbone {student.backbone} of another family than teacher.backbone {teacher.backbone} (name"

@@ -53,6 +53,10 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
         StoreError: if ``cache_dir`` cannot be written.
         SharedFolderError: if every user of the machine can write to ``cache_dir``.
     """
+    # First, because it may fail, and scenes take long to draw.
+    images = None
+    if config.unlabelled_images is not None:
+        images = find_images(config.unlabelled_images, config.max_megapixels)
     if config.train_annotations is None or config.validation_annotations is None:
         paths = _scenes(config.synthetic, config.cache_dir, progress)
         image_root = None
@@ -63,9 +67,7 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
     train, validation = read_both(paths, image_root, named=named, max_megapixels=config.max_megapixels)
     if train.ignore.all():
         raise AnnotationError([_nothing_to_learn(train)], str(train.path))
-    images = None
-    if config.unlabelled_images is not None:
-        images = find_images(config.unlabelled_images, config.max_megapixels)
+    if images is not None:
         check_copies(images, validation)
         images = without_training_files(images, train)
 

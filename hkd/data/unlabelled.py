@@ -12,7 +12,7 @@ from typing import Final
 
 from hkd.coco.annotations import Annotations, without_boxes
 from hkd.coco.images import ImageRecord, can_be_annotated, turned_images_note
-from hkd.coco.notes import counted_note
+from hkd.coco.notes import counted, counted_note
 from hkd.coco.parsing.errors import InputError
 from hkd.data.conversion.progress import track_progress
 from hkd.data.store import ImageStore
@@ -65,7 +65,7 @@ def find_images(
     links = _require_readable(folder, source)
     found = image_files(folder)
     if not found.kept:
-        hidden = f" beside {len(found.hidden)} hidden ones" if found.hidden else ""
+        hidden = f" beside {counted(len(found.hidden), 'hidden one')}" if found.hidden else ""
         endings = ", ".join(sorted(IMAGE_SUFFIXES))
         problem = f"'{folder}' has no image files{hidden}; name a folder of images ({endings}), at any depth"
         raise UnlabelledImagesError([problem], source)
@@ -90,11 +90,13 @@ def find_images(
             if header.orientation != 1:
                 turned.append(f"'{name}' (orientation {header.orientation})")
     if unreadable:
-        first = f"{len(unreadable)} of {len(found.kept)} images in '{folder}' cannot be read"
+        first = f"{len(unreadable):,} of {counted(len(found.kept), 'image')} in '{folder}' cannot be read"
         raise UnlabelledImagesError([f"{first}: {'; '.join(_some(unreadable))}"], source)
     names = [f"'{path.relative_to(folder)}'" for path in found.hidden]
-    hidden_files = counted_note("files_hidden", names, "{count} hidden image files are not used (first: {first})")
-    linked_folders = counted_note("other", links, "{count} links to folders are not followed (first: {first})")
+    sentence = f"{counted(len(names), 'hidden image file')} not used (first: {{first}})"
+    hidden_files = counted_note("files_hidden", names, sentence)
+    sentence = f"{counted(len(links), 'link to a folder', 'links to folders')} not followed (first: {{first}})"
+    linked_folders = counted_note("other", links, sentence)
     return without_boxes(records, folder, folder, (*turned_images_note(turned), *hidden_files, *linked_folders))
 
 
@@ -104,7 +106,7 @@ def check_copies(images: Annotations, validation: Annotations, *, source: str = 
     Raises:
         UnlabelledImagesError: naming the files.
     """
-    _require_none_of(_copies(_paths(images), _paths(validation)), "are files of validation images, too", source)
+    _require_none_of(_copies(_paths(images), _paths(validation)), "with the file of a validation image", source)
 
 
 def without_training_files(images: Annotations, train: Annotations, *, source: str = SETTING) -> Annotations:
@@ -116,13 +118,13 @@ def without_training_files(images: Annotations, train: Annotations, *, source: s
     paths = _paths(images)
     copies = _copies(paths, _paths(train))
     if len(copies) == len(paths):
-        problem = f"all {len(paths)} images in '{images.path}' are training images, too; name a folder of other images"
+        problem = f"'{images.path}' has training images alone ({len(paths):,}); name a folder of other images"
         raise UnlabelledImagesError([problem], source)
     if not copies:
         return images
     kept = [record for record, path in zip(images.images, paths, strict=True) if path not in copies]
     records = [replace(record, image_id=number) for number, record in enumerate(kept, start=1)]
-    sentence = "{count} images are left out, as they are training images, too (first: {first})"
+    sentence = f"{counted(len(copies), 'training image')} left out of the unlabelled ones (first: {{first}})"
     left_out = counted_note("images_in_both_splits", [f"'{path}'" for path in copies], sentence)
     return without_boxes(records, images.image_root, images.path, (*images.notes, *left_out))
 
@@ -146,7 +148,7 @@ def check_pixels(
         for candidate in by_rows.get(_some_rows(images.store, position), ()):
             if (images.store.images[position] == validation_store.images[candidate]).all():
                 copies[path] = validation_paths[candidate]
-    _require_none_of(copies, "have the pixels of validation images", source)
+    _require_none_of(copies, "with the pixels of a validation image", source)
 
 
 def _require_none_of(copies: dict[Path, Path], what: str, source: str) -> None:
@@ -155,8 +157,8 @@ def _require_none_of(copies: dict[Path, Path], what: str, source: str) -> None:
         return
     named = [f"'{path}' is '{other}'" if path != other else f"'{path}'" for path, other in copies.items()]
     problem = (
-        f"{len(copies)} images {what}: {'; '.join(_some(named))}. Results on images that were trained on do not count:"
-        " move them out of the folder, or name another one"
+        f"{counted(len(copies), 'image')} {what}: {'; '.join(_some(named))}. Results on images that were trained on do"
+        " not count: move them out of the folder, or name another one"
     )
     raise UnlabelledImagesError([problem], source)
 

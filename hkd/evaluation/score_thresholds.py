@@ -17,6 +17,7 @@ from scipy.optimize import isotonic_regression
 
 from hkd.coco.detections import DetectedBoxes
 from hkd.coco.ground_truth import GroundTruth
+from hkd.coco.notes import counted
 from hkd.evaluation.errors import EvaluationInputError
 from hkd.evaluation.matching import LEFT_OUT, TRUE_POSITIVE, match
 from hkd.evaluation.protocols import Interval, Protocol, Subset
@@ -40,6 +41,10 @@ ALL_PEOPLE: Final = Protocol(
     miss_rate_floor=0.0,
 )
 """Every box that is not ignored counts, whatever its size and visibility, as it does in training."""
+
+
+SETTINGS: Final = ("data.unlabelled_object_score", "data.unlabelled_ignored_score")
+"""By which a user sets the upper and the lower score of a training."""
 
 
 class ScoreThresholdError(EvaluationInputError):
@@ -75,6 +80,7 @@ def choose_thresholds(
     *,
     object_score: float | None = None,
     ignored_score: float | None = None,
+    settings: tuple[str, str] = SETTINGS,
 ) -> ScoreThresholds:
     """Choose the scores from which detections are labels; those that are given stay.
 
@@ -84,6 +90,7 @@ def choose_thresholds(
     Args:
         truth: Of the annotated images.
         detections: On these images, of low scores too.
+        settings: Names by which a user sets the upper and the lower score; for messages.
 
     Raises:
         ScoreThresholdError: no score has such a share of people, with at least :data:`FEWEST_PEOPLE` found from it on;
@@ -94,7 +101,7 @@ def choose_thresholds(
     scores = detections.scores[matches.order][counted]
     is_person = matches.outcomes[0][counted] == TRUE_POSITIVE
     share = share_of_people(scores, is_person)
-    upper = _lowest_object_score(scores, is_person, share) if object_score is None else object_score
+    upper = _lowest_object_score(scores, is_person, share, settings) if object_score is None else object_score
     if ignored_score is None:
         doubtful = scores[(share >= IGNORED_SHARE) & (scores < upper)]
         lower = float(doubtful.min()) if len(doubtful) else upper
@@ -102,8 +109,8 @@ def choose_thresholds(
         lower = ignored_score
     if lower > upper:
         problem = (
-            f"the lower score {lower:g} is above the upper one, {upper:g}, which was chosen on the validation images;"
-            " set both, or neither"
+            f"{settings[1]} {lower:g} is above the upper score, {upper:g}, which was chosen on the validation images;"
+            f" set {settings[0]}, too, or neither"
         )
         raise ScoreThresholdError([problem])
     is_object = scores >= upper
@@ -131,7 +138,9 @@ def share_of_people(scores: FloatArray, is_person: npt.NDArray[np.bool_]) -> Flo
     return np.asarray(np.repeat(shares, np.diff(blocks)), dtype=np.float64)[group]
 
 
-def _lowest_object_score(scores: FloatArray, is_person: npt.NDArray[np.bool_], share: FloatArray) -> float:
+def _lowest_object_score(
+    scores: FloatArray, is_person: npt.NDArray[np.bool_], share: FloatArray, settings: tuple[str, str]
+) -> float:
     enough = share >= OBJECT_SHARE
     num_found = int(is_person[enough].sum())
     if num_found >= FEWEST_PEOPLE:
@@ -140,8 +149,9 @@ def _lowest_object_score(scores: FloatArray, is_person: npt.NDArray[np.bool_], s
     problem = (
         f"no score is found from which the teacher's detections can count as people: {100 * OBJECT_SHARE:.0f} % of"
         f" those of the lowest such score must be people, and {FEWEST_PEOPLE} people must be found in all. On the"
-        f" validation images, with {int(is_person.sum())} people found at any score, {best} are, and {num_found} are"
-        " found above that. Train the teacher longer, validate on more images, or set the scores"
+        f" validation images, with {_people(int(is_person.sum()))} found at any score, {best} are people, and"
+        f" {_people(num_found)} found above that. Train the teacher longer, validate on more images, or set"
+        f" {' and '.join(settings)}"
     )
     raise ScoreThresholdError([problem])
 
@@ -152,3 +162,7 @@ def _share(is_person: npt.NDArray[np.bool_]) -> float | None:
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f" ({100 * share:.0f} % people on the validation images)"
+
+
+def _people(count: int) -> str:
+    return counted(count, "person", "people")

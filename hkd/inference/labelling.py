@@ -30,6 +30,7 @@ from hkd.models.fused import fuse_for_inference
 from hkd.runtime.device import autocast_dtype, place, resolve_device
 
 _FOLDER: Final = "DIR"
+_OPTIONS: Final = ("--object-score", "--ignored-score")
 _IMAGES_AT_A_TIME: Final = 64
 """Decoded images on the disk."""
 
@@ -98,7 +99,11 @@ def label_folder(
         truth = validation.ground_truth()
         found = detection.detect(validation, "Validation images", progress)
         thresholds = choose_thresholds(
-            truth, found, object_score=scores.object_score, ignored_score=scores.ignored_score
+            truth,
+            found,
+            object_score=scores.object_score,
+            ignored_score=scores.ignored_score,
+            settings=_OPTIONS,
         )
     found = detection.detect(images, "Labelling images", progress)
     document, summary = label_document(images, found, thresholds, image_root=path_between(out.parent, folder))

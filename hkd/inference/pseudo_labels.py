@@ -11,6 +11,7 @@ from hkd import metric_names as names
 from hkd.coco.annotations import Annotations
 from hkd.coco.boxes import BoolArray
 from hkd.coco.detections import DetectedBoxes
+from hkd.coco.notes import counted
 from hkd.coco.parsing.values import is_finite
 from hkd.coco.writing import annotation_document
 from hkd.evaluation.score_thresholds import ScoreThresholds
@@ -34,12 +35,13 @@ class LabelSummary:
     """Of people and ignore regions, those of the lowest scores in images that have more than the allowed number."""
 
     def __str__(self) -> str:
-        left_out = (
-            f", {self.num_left_out:,} boxes left out beyond data.max_objects_per_image" if self.num_left_out else ""
-        )
+        left_out = ""
+        if self.num_left_out:
+            left_out = f", {counted(self.num_left_out, 'box', 'boxes')} left out beyond data.max_objects_per_image"
         return (
-            f"{self.num_people:,} people and {self.num_ignored:,} ignore regions in {self.num_images:,} images"
-            f" ({self.num_empty_images:,} have neither){left_out}; {self.thresholds}"
+            f"{counted(self.num_people, 'person', 'people')} and {counted(self.num_ignored, 'ignore region')} in"
+            f" {counted(self.num_images, 'image')} ({self.num_empty_images:,} with neither){left_out};"
+            f" {self.thresholds}"
         )
 
     def as_metrics(self) -> dict[str, float]:

@@ -54,6 +54,7 @@ def reconstruct(
     *,
     sampling: Mapping[str, Any],
     with_body: bool,
+    with_anchor_outputs: bool = True,
     seed: int,
 ) -> list[LayerFit]:
     """Fit the student's layers, in place, to the teacher's outputs on some images.
@@ -65,6 +66,7 @@ def reconstruct(
         batches: Images of one size, on that device.
         sampling: Numbers of sampled anchors and regions, arguments of ``student.forward_train``.
         with_body: Whether to fit the ResNet, too; otherwise pyramid, RPN and box head on top of its features.
+        with_anchor_outputs: Whether to fit the RPN's outputs, too, which mean the teacher's only with its anchors.
         seed: Of the cells and regions on which layers are fitted.
 
     Returns:
@@ -75,7 +77,7 @@ def reconstruct(
     student.eval()
     teacher.eval()
     fits = _fit_backbone(student, teacher, batches, (_BODY, _PYRAMID) if with_body else (_PYRAMID,), generator)
-    fits += _fit_rpn(student, teacher, batches, generator)
+    fits += _fit_rpn(student, teacher, batches, generator, with_outputs=with_anchor_outputs)
     fits += _fit_box_head(student, teacher, batches, sampling, generator)
     student.train(was_training)
     return fits
@@ -127,7 +129,12 @@ def _fit_backbone(
 
 
 def _fit_rpn(
-    student: Detector, teacher: Detector, batches: Sequence[Batch], generator: torch.Generator
+    student: Detector,
+    teacher: Detector,
+    batches: Sequence[Batch],
+    generator: torch.Generator,
+    *,
+    with_outputs: bool,
 ) -> list[LayerFit]:
     """Fit the RPN on cells of all levels."""
     head, teacher_head = student.rpn.head, teacher.rpn.head
@@ -147,6 +154,8 @@ def _fit_rpn(
     rows, wanted = torch.cat(inputs), torch.cat(hidden)
     name = "rpn.head"
     fits = [_fit_rows(f"{name}.conv", convolution, rows, wanted)]
+    if not with_outputs:
+        return fits
     rows = functional.relu(functional.linear(rows, convolution.weight.flatten(1), convolution.bias))
     wanted = functional.relu(wanted)
     for output in ("cls_logits", "bbox_pred"):

@@ -26,7 +26,8 @@ BACKBONE_PARTS: Final = (_BODY, _READS_BODY)
 """Prefixes of the tensors whose channels are those of the backbone."""
 _FLATTENED_INPUT: Final = "roi_heads.box_head.fc6.weight"
 """Its inputs are the channels of pooled features, 7 x 7 cells each, channel by channel."""
-_ANCHOR_OUTPUTS: Final = ("rpn.head.cls_logits.", "rpn.head.bbox_pred.")
+ANCHOR_OUTPUTS: Final = ("rpn.head.cls_logits.", "rpn.head.bbox_pred.")
+"""Prefixes of the tensors whose outputs are those of the anchors of a cell."""
 _CLASS_OUTPUTS: Final = "roi_heads.box_predictor."
 _OPTIONAL_SUFFIX: Final = ".num_batches_tracked"
 _BOTTLENECK_LAYER: Final = "layer1.0.conv3.weight"
@@ -103,7 +104,7 @@ def has_frozen_norms(detector: nn.Module) -> bool:
 def _is_selectable(key: str, found: Tensor, wanted: Tensor) -> bool:
     if found.dim() != wanted.dim() or found.shape[2:] != wanted.shape[2:]:
         return False
-    if key.startswith(_ANCHOR_OUTPUTS) and found.shape[:1] != wanted.shape[:1]:
+    if key.startswith(ANCHOR_OUTPUTS) and found.shape[:1] != wanted.shape[:1]:
         return False
     return all(has >= needs for has, needs in zip(found.shape[:2], wanted.shape[:2], strict=True))
 

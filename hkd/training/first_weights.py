@@ -13,14 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hkd.config import SELECTED_FROM_TEACHER, TrialConfig
+from hkd.config import SELECTED_FROM_TEACHER, TrialConfig, have_equal_anchors
 from hkd.data.loader import BatchLoader
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
-from hkd.models.reconstruction import reconstruct
-from hkd.models.weight_selection import BACKBONE_PARTS, SelectedWeights, has_frozen_norms, select_weights
+from hkd.models.reconstruction import LayerFit, reconstruct
+from hkd.models.weight_selection import (
+    ANCHOR_OUTPUTS,
+    BACKBONE_PARTS,
+    SelectedWeights,
+    has_frozen_norms,
+    select_weights,
+)
 from hkd.models.weights import load_backbone, load_first_weights
 from hkd.runtime.device import place
+from hkd.runtime.out_of_memory import allocation_failure, describe_device
 
 EXPLAINED_BEFORE = "first_weights_explained_before"
 EXPLAINED = "first_weights_explained"
@@ -31,6 +38,10 @@ _MOST_PIXELS = 64 * 256 * 320
 """Of all images on which selected weights are fitted: their feature maps are in memory at once."""
 
 _SUBJECT = "first weights of the student"
+
+
+class FirstWeightsMemoryError(ValueError):
+    """The fit of first weights to the teacher's outputs does not fit the device's memory."""
 
 
 def set_first_weights(student: Detector, config: TrialConfig, teacher: Detector | None) -> tuple[str, ...]:
@@ -70,23 +81,42 @@ def reconstruct_first_weights(
 
     Returns:
         :data:`EXPLAINED_BEFORE` and :data:`EXPLAINED`.
+
+    Raises:
+        FirstWeightsMemoryError: the images, or the teacher, do not fit the memory of the student's device.
     """
     device = next(student.parameters()).device
-    if next(teacher.parameters()).device != device:
-        teacher = place(copy.deepcopy(teacher), device)
     pixels = config.data.image_height * config.data.image_width
     num_images = min(config.student.reconstruction_images, max(1, _MOST_PIXELS // pixels))
     if config.training.batch_size > num_images:
         loader = loader.with_batch_size(num_images)
     num_batches = math.ceil(num_images / config.training.batch_size)
-    fits = reconstruct(
-        student,
-        teacher,
-        list(islice(loader.epoch(0), num_batches)),
-        sampling=sampling,
-        with_body=config.student.backbone_from is None,
-        seed=config.training.seed,
-    )
+    fits: list[LayerFit] = []
+
+    def fit() -> None:
+        on_device = teacher
+        if next(teacher.parameters()).device != device:
+            on_device = place(copy.deepcopy(teacher), device)
+        fits.extend(
+            reconstruct(
+                student,
+                on_device,
+                list(islice(loader.epoch(0), num_batches)),
+                sampling=sampling,
+                with_body=config.student.backbone_from is None,
+                with_anchor_outputs=_has_teachers_anchors(config),
+                seed=config.training.seed,
+            )
+        )
+
+    reason = allocation_failure(fit)
+    if reason is not None:
+        raise FirstWeightsMemoryError(
+            f"the fit of first weights on {num_images} of student.reconstruction_images"
+            f" {config.student.reconstruction_images} at {config.data.image_height} x {config.data.image_width} does"
+            f" not fit {describe_device(device)}; set student.reconstruction_images below {num_images} (0: the selected"
+            f" weights are used as they are), or choose smaller images (data.image_height, data.image_width) ({reason})"
+        )
     return {
         EXPLAINED_BEFORE: statistics.median(fit.before for fit in fits),
         EXPLAINED: statistics.median(fit.after for fit in fits),
@@ -131,6 +161,9 @@ def _of_teacher(student: Detector, teacher: Detector, config: TrialConfig) -> Se
     if config.student.backbone_from is not None:
         # The pyramid's convolutions that read the teacher's backbone mean nothing on another one.
         target = {name: tensor for name, tensor in target.items() if not name.startswith(BACKBONE_PARTS)}
+    if not _has_teachers_anchors(config):
+        # Scores and deltas are those of boxes relative to the anchors.
+        target = {name: tensor for name, tensor in target.items() if not name.startswith(ANCHOR_OUTPUTS)}
     return select_weights(teacher.state_dict(), target, norm_is_frozen=has_frozen_norms(student), name="the teacher")
 
 
@@ -138,8 +171,17 @@ def _described(config: TrialConfig) -> str:
     fitted = ""
     if needs_reconstruction(config):
         fitted = f", and fitted to its outputs on up to {config.student.reconstruction_images} training images"
-    if config.student.backbone_from is None:
-        return f"{_SUBJECT}: all layers selected from the teacher{fitted}"
-    # The pyramid's convolutions that read another backbone have nothing to be selected from, but can be fitted.
-    random = "" if fitted else "; random: the pyramid's convolutions that read the backbone"
-    return f"{_SUBJECT}: pyramid, RPN and heads selected from the teacher{fitted}{random}"
+    parts, random = "all layers", []
+    if config.student.backbone_from is not None:
+        parts = "pyramid, RPN and heads"
+        # The pyramid's convolutions that read another backbone have nothing to be selected from, but can be fitted.
+        random = [] if fitted else ["the pyramid's convolutions that read the backbone"]
+    if not _has_teachers_anchors(config):
+        random.append("the RPN's outputs, as anchors differ")
+    left = f"; random: {', and '.join(random)}" if random else ""
+    return f"{_SUBJECT}: {parts} selected from the teacher{fitted}{left}"
+
+
+def _has_teachers_anchors(config: TrialConfig) -> bool:
+    assert config.teacher is not None, "checked by TrialConfig"
+    return have_equal_anchors(config.student, config.teacher)

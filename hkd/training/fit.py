@@ -9,8 +9,9 @@ from pathlib import Path
 from hkd.coco.detections import DetectedBoxes
 from hkd.evaluation.evaluator import EvaluationResult
 from hkd.files import write_json
+from hkd.runtime.out_of_memory import first_line, is_out_of_memory
 from hkd.runtime.usage import UsageMeter
-from hkd.training.memory import batch_too_large, first_line, is_out_of_memory
+from hkd.training.memory import batch_too_large
 from hkd.training.progress import OnProgress, TrainingProgress, ignore_progress
 from hkd.training.state import read_training_record
 from hkd.training.trainer import OnStep, Trainer
@@ -68,6 +69,7 @@ def fit(
     Raises:
         NonFiniteLossError: the training diverged.
         BatchTooLargeError: a step does not fit the memory; with the largest batch that does.
+        FirstWeightsMemoryError: the fit of first weights does not.
     """
     if trainer.epoch == trainer.total_epochs:
         yield EpochResult(trainer.epoch, evaluation=_evaluate(trainer))

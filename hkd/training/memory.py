@@ -15,6 +15,7 @@ from hkd.config import TrialConfig
 from hkd.metric_names import PEAK_MEMORY_BYTES
 from hkd.runtime.allocator import release_memory
 from hkd.runtime.memory import available_bytes, format_bytes, machine_bytes, peak_resident_bytes
+from hkd.runtime.out_of_memory import allocation_failure, describe_device
 from hkd.runtime.usage import UsageMeter
 from hkd.training.trainer import Trainer
 
@@ -28,18 +29,6 @@ MIN_EVALUATION_BYTES_PER_PIXEL = 12
 """Memory of an evaluation per pixel, of the images alone: three channels of four bytes."""
 SEARCH_RESOLUTION = 16
 """The largest batch that fits is found to a sixteenth of one that does not."""
-
-# Messages of errors without a type: of torch's CPU allocator, and of libraries that allocate by themselves.
-_OUT_OF_MEMORY_MESSAGES = (
-    "DefaultCPUAllocator: can't allocate memory",
-    # oneDNN reports a failed allocation as one of these, without a cause.
-    "could not create a primitive",
-    "could not create a memory object",
-    "could not execute a primitive",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
 
 
 class BatchTooLargeError(ValueError):
@@ -56,18 +45,6 @@ class MemoryNeed:
     """Total memory of the device."""
     device_type: str
     """``cuda`` or ``cpu``."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error reports a failed allocation, on a GPU or on a CPU."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(message in str(error) for message in _OUT_OF_MEMORY_MESSAGES)
-
-
-def first_line(error: BaseException) -> str:
-    """First line of an error's message, or its type if it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def check_plausible_batch(config: TrialConfig, device: torch.device) -> None:
@@ -89,30 +66,34 @@ def check_plausible_batch(config: TrialConfig, device: torch.device) -> None:
         if need > machine_bytes():
             raise BatchTooLargeError(
                 f"{name} {batch_size} at {height} x {width} needs at least {format_bytes(need)} and does not fit "
-                f"{_describe_device(device)}; set it lower, or choose smaller images (data.image_height, "
+                f"{describe_device(device)}; set it lower, or choose smaller images (data.image_height, "
                 "data.image_width)"
             )
 
 
 def measure_need(trainer: Trainer) -> MemoryNeed:
-    """Memory of two steps and one batch of the evaluation; the trainer cannot be used afterwards.
+    """Memory of the fit of first weights where there is one, of two steps and of one batch of the evaluation.
+
+    The trainer cannot be used afterwards.
 
     Raises:
         BatchTooLargeError: the batch of the training or of its evaluation does not fit.
+        FirstWeightsMemoryError: the fit does not.
     """
     device = trainer.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    reason = _allocation_failure(lambda: trainer.try_batch(trainer.config.training.batch_size))
+    trainer.try_first_weights()
+    reason = allocation_failure(lambda: trainer.try_batch(trainer.config.training.batch_size))
     if reason is not None:
         raise batch_too_large(trainer, reason)
     # Together with the training's state, a large evaluation batch may need more memory than a step.
-    reason = _allocation_failure(trainer.try_evaluation)
+    reason = allocation_failure(trainer.try_evaluation)
     if reason is not None:
         config = trainer.config
         raise BatchTooLargeError(
             f"evaluation.batch_size {config.evaluation.batch_size} at {config.data.image_height} x "
-            f"{config.data.image_width} does not fit {_describe_device(device)}; set it lower ({reason})"
+            f"{config.data.image_width} does not fit {describe_device(device)}; set it lower ({reason})"
         )
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
@@ -130,10 +111,10 @@ def batch_too_large(trainer: Trainer, reason: str) -> BatchTooLargeError:
     """
     config, device = trainer.config, trainer.device
     release_memory(device)
-    place = _describe_device(device)
+    place = describe_device(device)
 
     def fits(batch_size: int) -> bool:
-        is_fitting = _allocation_failure(lambda: trainer.try_batch(batch_size)) is None
+        is_fitting = allocation_failure(lambda: trainer.try_batch(batch_size)) is None
         release_memory(device)
         return is_fitting
 
@@ -208,23 +189,3 @@ def _predicted_limit(trainer: Trainer, fits: Callable[[int], bool]) -> float:
     peaks = [meter.read()[PEAK_MEMORY_BYTES] for meter in (one, few)]
     data = trainer.config.data
     return predicted_batch_size(*peaks, free_bytes=available_bytes(), pixels=data.image_height * data.image_width)
-
-
-def _allocation_failure(compute: Callable[[], None]) -> str | None:
-    """The allocator's message if memory runs out during ``compute``; None if it does not."""
-    try:
-        compute()
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return first_line(error)
-    return None
-
-
-def _describe_device(device: torch.device) -> str:
-    if device.type != "cuda":
-        return f"this machine's memory ({format_bytes(machine_bytes())})"
-    properties = torch.cuda.get_device_properties(device)
-    free, total = torch.cuda.mem_get_info(device)
-    index = torch.cuda.current_device() if str(device) == "cuda" else device.index
-    return f"GPU {index} ({properties.name}, {format_bytes(total)}, of which {format_bytes(free)} are free for a step)"

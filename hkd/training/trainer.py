@@ -149,6 +149,7 @@ class Trainer:
             batch; with a teacher's cache, its counts; in the first epoch, what the fit of selected weights measured.
 
         Raises:
+            FirstWeightsMemoryError: the fit of selected weights does not fit the memory.
             NonFiniteLossError: naming the step and the parts. The training cannot be continued or saved.
         """
         assert self.epoch < self.total_epochs, "all epochs are trained"
@@ -185,6 +186,14 @@ class Trainer:
             **reconstruction,
             **(self.teacher_cache.take_counts() if self.teacher_cache is not None else {}),
         }
+
+    def try_first_weights(self) -> None:
+        """Fit the selected weights as the first epoch does, where it does, to measure the memory.
+
+        Raises:
+            FirstWeightsMemoryError: the fit does not fit it.
+        """
+        self._reconstruct()
 
     def try_batch(self, batch_size: int) -> None:
         """Compute two steps with another batch size, to measure their memory; the training cannot be continued then.

@@ -14,6 +14,7 @@ from hkd.config import TrialConfig
 from hkd.runtime.device import resolve_device
 from hkd.runtime.memory import format_bytes
 from hkd.runtime.process import configure_process
+from hkd.training.first_weights import FirstWeightsMemoryError, needs_reconstruction
 from hkd.training.memory import BatchTooLargeError, MemoryNeed, measure_need
 from sweeps.console.display import Display
 from sweeps.execution.cluster import trial_resources
@@ -34,6 +35,7 @@ SHARE_DIGITS = 4
 _HEAVIEST_FIRST: Mapping[str, Sequence[object]] = {
     "student.backbone": ("resnet50", "resnet34", "resnet18"),
     "student.norm": ("batch", "frozen_batch"),
+    "student.init_from": ("teacher",),
     "training.optimizer": ("adamw", "sgd"),
     "training.precision": ("fp32", "auto", "bf16"),
 }
@@ -71,7 +73,7 @@ def share_gpus(
     worker = WorkerSettings(resources.num_threads, True, Path.cwd())
     try:
         need = measure_on_cluster(config, teacher_file, worker, num_cpus=resources.num_cpus, labels_file=labels_file)
-    except BatchTooLargeError as error:
+    except (BatchTooLargeError, FirstWeightsMemoryError) as error:
         # Smaller students may fit; those that do not fail with this message.
         found = GpuShare(1.0, f"Memory: the largest student will fail: {error}")
     else:
@@ -84,15 +86,19 @@ def heaviest_trial(study: StudyConfig) -> TrialConfig:
     """The trial of a study that needs the most memory: all searched numbers at their upper ends, or a baseline.
 
     Memory grows with each number of a student's shape, with the batch and with the sampled regions of an image; a
-    distillation weight above 0 adds the teacher.
+    distillation weight above 0 adds the teacher, and so does the fit of first weights.
     """
     values = {key: _heaviest(key, parameter) for key, parameter in study.space.items()}
     candidates = [trial_config(study.base, values)]
     candidates += [trial_config(study.base, changes) for changes in study.baselines.values()]
 
-    def weight(config: TrialConfig) -> tuple[float, bool]:
+    def weight(config: TrialConfig) -> tuple[float, bool, bool]:
         # Activations need much more memory than weights, and grow with the operations of an image.
-        return student_cost(config).flops * config.training.batch_size, config.is_distilled
+        return (
+            student_cost(config).flops * config.training.batch_size,
+            config.is_distilled,
+            needs_reconstruction(config),
+        )
 
     return max(candidates, key=weight)
 
@@ -129,6 +135,7 @@ def measure_on_cluster(
 
     Raises:
         BatchTooLargeError: the batch does not fit.
+        FirstWeightsMemoryError: the fit of first weights does not.
         ValueError: (one of hkd's) the trial cannot be built.
     """
     # One call per worker: the GPU's memory is freed with the process.

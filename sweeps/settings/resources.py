@@ -16,8 +16,8 @@ class ResourcesConfig(Section):
     cpus_per_trial: Annotated[float, Field(gt=0.0, le=4096.0)] = 1.0
     gpus_per_trial: Annotated[float, Field(ge=0.0, le=1024.0)] | Literal["auto"] | None = None
     """A fraction lets trials share a GPU. null: 1 if the cluster has GPUs when the study starts, else 0. auto: the
-    fraction for the memory of the largest student with its teacher, measured on one GPU before the first trial; 0 if
-    the cluster has none."""
+    fraction for the memory of the largest student with its teacher, in the fit of first weights too, measured on one
+    GPU before the first trial; 0 if the cluster has none."""
     max_concurrent_trials: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """null: as many as fit the cluster."""
     threads_per_trial: Annotated[int, Field(ge=1, le=1024)] | None = None

@@ -87,9 +87,9 @@ def test_hidden_files_and_linked_folders_are_noted(config: DataConfig, tmp_path:
     images = find_images(footage(config))
     assert len(images.images) == 3
     notes = "\n".join(map(str, images.notes))
-    assert "1 hidden image files" in notes
+    assert "1 hidden image file not used" in notes
     assert "old.png" in notes
-    assert "1 links to folders are not followed" in notes
+    assert "1 link to a folder not followed" in notes
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,12 @@ def test_unusable_folders(config: DataConfig, spoil: Any, facts: list[str]) -> N
     message = problem(config)
     for fact in facts:
         assert fact in message
+
+
+def test_folder_is_found_unusable_before_scenes_are_drawn(tmp_path: Path) -> None:
+    config = DataConfig(unlabelled_images=tmp_path / "absent", cache_dir=tmp_path / "cache")
+    assert "absent'" in problem(config)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_file_in_place_of_folder(config: DataConfig) -> None:
@@ -151,7 +157,7 @@ def test_copies_of_validation_images_are_refused(config: DataConfig, tmp_path: P
     copy = footage(config) / "one" / "another name.png"
     copy.write_bytes((tmp_path / "labelled" / "val3.png").read_bytes())
     message = problem(config)
-    assert "1 images are files of validation images" in message
+    assert "1 image with the file of a validation image" in message
     assert "another name.png' is" in message
     assert "val3.png'" in message
     assert not (tmp_path / "cache").exists(), "found before images are decoded"
@@ -167,7 +173,7 @@ def test_validation_pixels_in_another_format_are_refused(config: DataConfig, tmp
     changed[17, 3] ^= 1  # a row that is compared last
     Image.fromarray(changed).save(footage(config) / "similar.bmp")
     message = problem(config)
-    assert "1 images have the pixels of validation images" in message
+    assert "1 image with the pixels of a validation image" in message
     assert "copy.bmp" in message
     assert "similar.bmp" not in message
 
@@ -180,7 +186,7 @@ def test_files_of_training_images_are_left_out_with_a_note(config: DataConfig, t
     assert [image.file_name for image in images.images] == ["frame0.jpg", "one/frame1.png", "one/two/frame2.png"]
     assert [image.image_id for image in images.images] == [1, 2, 3]
     (note,) = images.notes
-    assert "1 images are left out" in str(note)
+    assert "1 training image left out" in str(note)
     assert "a.png" in str(note)
 
 
@@ -190,7 +196,7 @@ def test_folder_of_training_images_alone_is_refused(config: DataConfig, tmp_path
     everything = json.loads((tmp_path / "labelled" / "val.json").read_text())
     (tmp_path / "val.json").write_text(json.dumps(everything))
     update = {"unlabelled_images": tmp_path / "labelled", "validation_annotations": tmp_path / "val.json"}
-    assert "all 2 images" in problem(config.model_copy(update=update))
+    assert "training images alone (2)" in problem(config.model_copy(update=update))
 
 
 def test_images_larger_than_the_limit_are_refused(config: DataConfig) -> None:

@@ -73,21 +73,25 @@ def test_given_scores_stay() -> None:
     assert choose_thresholds(everyone, boxes, object_score=0.5).ignored_score == 0.3
     chosen = choose_thresholds(everyone, boxes, ignored_score=0.01)
     assert (chosen.object_score, chosen.ignored_score) == (0.9, 0.01)
-    with pytest.raises(ScoreThresholdError, match=r"0\.95 is above.*0\.9"):
+    with pytest.raises(
+        ScoreThresholdError,
+        match=r"data\.unlabelled_ignored_score 0\.95 is above.*0\.9,.*data\.unlabelled_object_score",
+    ):
         choose_thresholds(everyone, boxes, ignored_score=0.95)
 
 
 @pytest.mark.parametrize(
     ("found", "facts"),
     [
-        ([(0.9, BOX)] * 9 + [(0.2, NOBODY)] * 3, "9 people found at any score.*at most 100 %.*9 are found above"),
+        ([(0.9, BOX)] * 9 + [(0.2, NOBODY)] * 3, "9 people found at any score.*at most 100 %.*9 people found above"),
         ([(0.9, BOX), (0.9, NOBODY)] * 20, "20 people found at any score.*at most 50 %"),
+        ([(0.9, BOX), (0.2, NOBODY)], "1 person found at any score.*1 person found above"),
         ([(0.9, IN_CROWD)] * 20, "0 people found at any score.*no detections"),
     ],
 )
 def test_unusable_detections(found: list[tuple[float, list[float]]], facts: str) -> None:
-    with pytest.raises(ScoreThresholdError, match=f"70 %.*{facts}.*[Tt]rain the teacher longer"):
-        choose_thresholds(truth(len(found)), detections(found))
+    with pytest.raises(ScoreThresholdError, match=f"70 %.*{facts}.*[Tt]rain the teacher longer.*--upper and --lower"):
+        choose_thresholds(truth(len(found)), detections(found), settings=("--upper", "--lower"))
 
 
 def test_share_of_people_is_the_best_nondecreasing_fit() -> None:

@@ -111,7 +111,7 @@ def test_scores_are_chosen_on_validation_images(
         *((0, False), (1, False), (2, True), (3, True))
     ]
     printed = capsys.readouterr().out
-    assert f"{out}: 2 people and 2 ignore regions in 6 images (2 have neither)" in printed
+    assert f"{out}: 2 people and 2 ignore regions in 6 images (2 with neither)" in printed
     assert "people from score 0.6 on (100 % people on the validation images)" in printed
     # 12 of 13 people.
     assert "92 % of the annotated ones" in printed
@@ -123,7 +123,7 @@ def test_scores_are_chosen_on_validation_images(
     out.unlink()
     assert cli.main([*arguments, *validation]) == 2
     error = capsys.readouterr().err
-    assert "hkd label: DIR: 1 images are files of validation images" in error
+    assert "hkd label: DIR: 1 image with the file of a validation image" in error
     assert "copy.png" in error
     assert not out.exists()
 

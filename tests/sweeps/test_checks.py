@@ -133,7 +133,7 @@ def test_unlabelled_images_are_checked_where_requested(tmp_path: Path) -> None:
     printed: list[str] = []
     check_files(TrialConfig(data=data), check_images=True, print_line=printed.append)
     (line,) = printed
-    assert line.startswith(f"{footage}: 1 images are left out")
+    assert line.startswith(f"{footage}: 1 training image left out")
     (footage / "val.png").write_bytes((tmp_path / "val" / "a.png").read_bytes())
     check_files(TrialConfig(data=data), check_images=False, print_line=printed.append)
     with pytest.raises(UnlabelledImagesError, match=r"val\.png' is.*a\.png"):

@@ -16,14 +16,16 @@ from torch import Tensor
 
 from hkd.data.prepare import PreparedData
 from hkd.inference import store_detection as inference
+from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 from hkd.runtime.memory import machine_bytes
+from hkd.runtime.out_of_memory import is_out_of_memory
 from hkd.structures import Detections
-from hkd.training import memory
+from hkd.training import first_weights, memory
+from hkd.training.first_weights import FirstWeightsMemoryError
 from hkd.training.fit import fit
 from hkd.training.memory import (
     BatchTooLargeError,
-    is_out_of_memory,
     largest_that_fits,
     measure_need,
     predicted_batch_size,
@@ -32,7 +34,7 @@ from hkd.training.progress import TrainingProgress
 from hkd.training.teacher import prepare_teacher
 from hkd.training.trainer import Trainer
 from tests.training.limited import OUT_OF_MEMORY, limited_teacher
-from tests.training.tiny import trial_config
+from tests.training.tiny import TEACHER_SHAPE, trial_config
 
 pytestmark = pytest.mark.thorough
 
@@ -191,6 +193,48 @@ def test_memory_need_includes_batch_of_evaluation(
     message = r"^evaluation.batch_size 3 at 64 x 96 does not fit this machine's .*; set it lower \(CUDA out of memory"
     with pytest.raises(BatchTooLargeError, match=message):
         measure_need(Trainer(config, data, limited_teacher(2)))
+
+
+@pytest.mark.parametrize("compute", [lambda trainer: next(fit(trainer)), measure_need])
+def test_memory_that_runs_out_in_the_fit_of_first_weights_is_not_attributed_to_the_batch(
+    scenes_dir: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch, compute: Callable[[Trainer], object]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OUT_OF_MEMORY()
+
+    monkeypatch.setattr(first_weights, "reconstruct", fail)
+    config = trial_config(scenes_dir, student__init_from="teacher", student__reconstruction_images=3)
+    with pytest.raises(FirstWeightsMemoryError) as caught:
+        compute(Trainer(config, data, limited_teacher(2)))
+    facts = (
+        "3 of student.reconstruction_images 3 at 64 x 96",
+        "this machine's memory",
+        "below 3",
+        "CUDA out of memory",
+    )
+    assert [fact for fact in facts if fact not in str(caught.value)] == []
+    assert "batch_size" not in str(caught.value)
+    # The allocator's error, which keeps the fit's tensors alive, is not chained.
+    assert caught.value.__context__ is None
+
+
+def test_memory_need_includes_the_fit_of_first_weights(
+    scenes_dir: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[int] = []
+    reconstruct = first_weights.reconstruct
+
+    def watch(student: Detector, teacher: Detector, batches: Any, **rest: Any) -> Any:
+        fitted.append(sum(len(batch.images) for batch in batches))
+        return reconstruct(student, teacher, batches, **rest)
+
+    monkeypatch.setattr(first_weights, "reconstruct", watch)
+    selected = {"student__init_from": "teacher", "student__reconstruction_images": 4}
+    teacher = build_detector(TEACHER_SHAPE)
+    measure_need(Trainer(trial_config(scenes_dir, **selected), data, teacher))
+    assert fitted == [4]
+    measure_need(Trainer(trial_config(scenes_dir), data, teacher))
+    assert fitted == [4]
 
 
 def test_teachers_batch_too_large_is_attributed_to_teacher(

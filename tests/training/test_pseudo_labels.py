@@ -14,13 +14,14 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
-from hkd.coco.annotations import parse_annotations
+from hkd.coco.annotations import Annotations, parse_annotations, without_boxes
 from hkd.coco.detections import DetectedBoxes
 from hkd.coco.writing import annotation_document
 from hkd.config import TrialConfig
 from hkd.data.prepare import PreparedData, prepare_data
-from hkd.data.unlabelled import UnlabelledImagesError
+from hkd.data.unlabelled import UnlabelledImages, UnlabelledImagesError
 from hkd.evaluation.score_thresholds import ScoreThresholdError
 from hkd.inference.store_detection import detect_store
 from hkd.models.weight_formats.errors import CheckpointError
@@ -206,16 +207,29 @@ def test_labels_that_hkd_did_not_write_are_computed_again(
 
 
 def test_key_of_labels_covers_what_determines_them(
-    config: TrialConfig, data: PreparedData, teacher: PreparedTeacher, labels: PseudoLabels, scenes_dir: Path
+    config: TrialConfig,
+    data: PreparedData,
+    teacher: PreparedTeacher,
+    labels: PseudoLabels,
+    scenes_dir: Path,
+    tmp_path: Path,
 ) -> None:
     assert data.unlabelled is not None
     images = data.unlabelled
 
-    def key(**changes: Any) -> str:
-        return pseudo_labels._key(
-            changed(scenes_dir, config.data.unlabelled_images or Path(), **changes), data, images, teacher
-        )
+    def key(
+        *, of: PreparedData = data, by: PreparedTeacher = teacher, on: UnlabelledImages = images, **changes: Any
+    ) -> str:
+        return pseudo_labels._key(changed(scenes_dir, config.data.unlabelled_images or Path(), **changes), of, on, by)
 
+    other_weights = tmp_path / "other.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(teacher.path).items()}, other_weights)
+    records = [dataclasses.replace(record, file_name=f"x{record.file_name}") for record in images.annotations.images]
+    renamed = without_boxes(records, images.annotations.image_root, images.annotations.path)
+    other_validation = [
+        dataclasses.replace(data, validation_annotations=data.train_annotations),
+        dataclasses.replace(data, validation_store=data.train_store),
+    ]
     assert labels.path.name == f"labels-{key()}.json"
     different: list[dict[str, Any]] = [
         {"data__unlabelled_object_score": 0.3},
@@ -223,11 +237,21 @@ def test_key_of_labels_covers_what_determines_them(
         {"data__max_objects_per_image": 7},
         {"evaluation__nms_iou": 0.6},
         {"evaluation__score_threshold": 0.02},
+        {"data__image_height": 128},
+        {"data__image_width": 128},
+        {"by": dataclasses.replace(teacher, path=other_weights)},
+        {"by": dataclasses.replace(teacher, config=teacher.config.model_copy(update={"proposals_per_image": 7}))},
+        # Other pixels, and other names.
+        {"on": dataclasses.replace(images, store=data.train_store)},
+        {"on": dataclasses.replace(images, annotations=renamed)},
+        # The validation images determine the scores that are chosen on them.
+        *({"data__unlabelled_ignored_score": None, "of": validation} for validation in (data, *other_validation)),
     ]
     same: list[dict[str, Any]] = [
         {"data__unlabelled_fraction": 0.25},
         {"evaluation__batch_size": 1},
         {"training__seed": 4},
+        *({"of": validation} for validation in other_validation),
     ]
     assert len({key(), *(key(**changes) for changes in different)}) == 1 + len(different)
     assert {key(**changes) for changes in same} == {key()}
@@ -237,7 +261,7 @@ def test_teacher_that_finds_nobody_is_reported_before_training(
     scenes_dir: Path, frames: Path, data: PreparedData, teacher: PreparedTeacher, tmp_path: Path
 ) -> None:
     unset = changed(scenes_dir, frames, data__unlabelled_object_score=None)
-    with pytest.raises(ScoreThresholdError, match=r"70 %.*10 people.*[Tt]rain the teacher longer.*scores"):
+    with pytest.raises(ScoreThresholdError, match=r"70 %.*10 people.*[Tt]rain.*longer.*data\.unlabelled_object_score"):
         train_into_folder(unset, tmp_path / "out", console=silent())
     assert not (tmp_path / "out" / "config.yaml").exists()
 
@@ -347,27 +371,39 @@ def test_trainer_state_states_share_of_unlabelled_images_only_where_there_are_so
     assert not any("unlabelled" in key for key in saved["plain"])
     assert saved["mixed"]["data.unlabelled_fraction"] == 0.5
     # As where the folder of a study changes between two sessions.
-    relabelled = parse_annotations(
+    relabelled = without_last_box(labels.annotations)
+    with pytest.raises(CheckpointError, match="labels of the unlabelled images was"):
+        Trainer(config, data, detector, pseudo_labels=relabelled).load(tmp_path / "mixed")
+
+
+def without_last_box(annotations: Annotations) -> Annotations:
+    return parse_annotations(
         annotation_document(
-            [{**dataclasses.asdict(image), "id": image.image_id} for image in labels.annotations.images],
-            labels.annotations.coco_records()[:-1],
+            [{**dataclasses.asdict(image), "id": image.image_id} for image in annotations.images],
+            annotations.coco_records()[:-1],
             ".",
         ),
         Path("other.json"),
         check_images=False,
     )
-    with pytest.raises(CheckpointError, match="labels of the unlabelled images was"):
-        Trainer(config, data, detector, pseudo_labels=relabelled).load(tmp_path / "mixed")
 
 
-def test_key_of_pyramids_covers_unlabelled_images(
+def test_key_of_pyramids_covers_unlabelled_images_and_labels(
     config: TrialConfig, data: PreparedData, teacher: PreparedTeacher, labels: PseudoLabels
 ) -> None:
     detector, cpu = load_teacher(teacher.path, teacher.config), torch.device("cpu")
 
-    def key(some: TrialConfig, used: PseudoLabels | None) -> str:
-        return cache_key(some, data, detector, cpu, None, None if used is None else used.annotations)
+    def key(some: TrialConfig, used: Annotations | None, images: UnlabelledImages | None = data.unlabelled) -> str:
+        return cache_key(some, dataclasses.replace(data, unlabelled=images), detector, cpu, None, used)
 
     quarter = config.model_copy(update={"data": config.data.model_copy(update={"unlabelled_fraction": 0.25})})
-    keys = {key(config, labels), key(quarter, labels), key(without_footage(config), None)}
-    assert len(keys) == 3
+    assert data.unlabelled is not None
+    labelled = labels.annotations
+    keys = {
+        key(config, labelled),
+        key(quarter, labelled),
+        key(config, without_last_box(labelled)),
+        key(config, labelled, dataclasses.replace(data.unlabelled, store=data.train_store)),
+        key(without_footage(config), None),
+    }
+    assert len(keys) == 5

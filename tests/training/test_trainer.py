@@ -381,6 +381,34 @@ def test_selected_weights_are_fitted_before_the_first_step(make: MakeTrainer) ->
     torch.testing.assert_close(selected.student.state_dict()[name], first, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"anchor_sizes": (8.0, 16.0, 32.0, 64.0, 128.0)},
+        {"anchor_aspect_ratios": (1.0,)},
+        {"anchor_aspect_ratios": (1.0, 2.44)},
+    ],
+)
+def test_outputs_of_other_anchors_are_neither_selected_nor_fitted(make: MakeTrainer, changes: dict[str, Any]) -> None:
+    student = {f"student__{name}": value for name, value in changes.items()}
+    # A learning rate of 1e-12 leaves what the first step starts from.
+    still = {"training__learning_rate": 1e-12, "training__weight_decay": 0.0}
+    trainer = make(student__init_from="teacher", **student, **still)
+    # The seed determines the initial values.
+    initial = make(**student).student.state_dict()
+    (note,) = trainer.first_weights
+    assert "random: the RPN's outputs, as anchors differ" in note
+    before = {name: tensor.clone() for name, tensor in trainer.student.state_dict().items()}
+    trainer.train_epoch()
+    for name, tensor in trainer.student.state_dict().items():
+        if name.startswith(("rpn.head.cls_logits.", "rpn.head.bbox_pred.")):
+            torch.testing.assert_close(tensor, initial[name], atol=1e-6, rtol=0)
+    name = "rpn.head.conv.0.0.weight"
+    assert not torch.equal(before[name], initial[name])
+    assert not torch.allclose(trainer.student.state_dict()[name], before[name], atol=1e-3)
+    assert "random" not in "".join(make(student__init_from="teacher").first_weights)
+
+
 def test_fit_of_selected_weights_does_not_change_the_teacher(make: MakeTrainer, teacher: Detector) -> None:
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
     make(student__init_from="teacher").train_epoch()

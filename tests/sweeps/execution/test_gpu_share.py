@@ -78,6 +78,7 @@ def test_heaviest_trial_has_upper_ends_of_all_ranges() -> None:
             "training.batch_size": {"type": "categorical", "choices": [4, 16, 8]},
             "training.precision": {"type": "categorical", "choices": ["fp32", "bf16"]},
             "training.ema_decay": {"type": "categorical", "choices": [0.9, None]},
+            "student.init_from": {"type": "categorical", "choices": ["teacher", None]},
             "training.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
             "distillation.pyramid.weight": {"type": "float", "low": 0.0, "high": 2.0},
         },
@@ -87,6 +88,7 @@ def test_heaviest_trial_has_upper_ends_of_all_ranges() -> None:
     student, training = heaviest.student, heaviest.training
     assert (student.backbone, student.width_multiplier, student.pyramid_channels) == ("resnet34", 0.75, 96)
     assert (training.batch_size, training.precision, training.ema_decay) == (16, "fp32", 0.9)
+    assert student.init_from == "teacher", "its weights are fitted with the teacher in memory"
     assert heaviest.distillation.is_active
 
 
@@ -98,6 +100,10 @@ def test_heaviest_trial_may_be_baseline() -> None:
     undistilled = {f"distillation.{stage}.weight": 0 for stage in ("pyramid", "region", "logits")}
     study = study_of(baselines={"undistilled": undistilled, "distilled": {}}, base={})
     assert heaviest_trial(study).distillation.is_active
+    # Of two that are distilled, the one whose first weights are fitted.
+    fitted = {"student.init_from": "teacher"}
+    study = study_of(baselines={"random": {"student.init_from": None}, "fitted": fitted}, base={})
+    assert heaviest_trial(study).student.init_from == "teacher"
 
 
 @pytest.mark.parametrize(
