@@ -15,9 +15,11 @@ from hkd import cli
 from hkd.coco.annotations import Annotations, read_annotations
 from hkd.coco.detections import DetectedBoxes
 from hkd.data.store import ImageStore
+from hkd.evaluation.score_thresholds import ScoreThresholds
 from hkd.inference import labelling
 from hkd.inference.labelling import ScoreSources, label_folder
 from hkd.inference.picture_detection import CocoResults, detect_command
+from hkd.inference.pseudo_labels import LabelSummary
 from hkd.models.build import build_detector
 from hkd.models.weights import save_detector
 from tests.training.tiny import HEIGHT, STUDENT, WIDTH
@@ -180,3 +182,8 @@ def test_state_dict_is_read_as_the_configured_teacher(weights: Path, frames: Pat
     assert label(tmp_path / "teacher.pth", "one.json", "--config", str(tmp_path / "train.yaml")) == 0
     assert label(weights, "other.json") == 0
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "other.json").read_bytes()
+
+
+def test_summary_counts_one_as_one() -> None:
+    one = LabelSummary(ScoreThresholds(0.7, 0.2), 1, 1, 1, 0, 1)
+    assert str(one).startswith("1 person and 1 ignore region in 1 image (0 with neither), 1 box left out beyond data.")

@@ -18,6 +18,7 @@ from hkd.data.prepare import PreparedData
 from hkd.inference import store_detection as inference
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
+from hkd.models.reconstruction import reconstruct
 from hkd.runtime.memory import machine_bytes
 from hkd.runtime.out_of_memory import is_out_of_memory
 from hkd.structures import Detections
@@ -222,7 +223,6 @@ def test_memory_need_includes_the_fit_of_first_weights(
     scenes_dir: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitted: list[int] = []
-    reconstruct = first_weights.reconstruct
 
     def watch(student: Detector, teacher: Detector, batches: Any, **rest: Any) -> Any:
         fitted.append(sum(len(batch.images) for batch in batches))
