@@ -171,12 +171,13 @@ def _described(config: TrialConfig) -> str:
     fitted = ""
     if needs_reconstruction(config):
         fitted = f", and fitted to its outputs on up to {config.student.reconstruction_images} training images"
-    parts, random = "all layers", []
+    has_anchors, random = _has_teachers_anchors(config), []
+    parts = "all layers" if has_anchors else "all other layers"
     if config.student.backbone_from is not None:
         parts = "pyramid, RPN and heads"
         # The pyramid's convolutions that read another backbone have nothing to be selected from, but can be fitted.
         random = [] if fitted else ["the pyramid's convolutions that read the backbone"]
-    if not _has_teachers_anchors(config):
+    if not has_anchors:
         random.append("the RPN's outputs, as anchors differ")
     left = f"; random: {', and '.join(random)}" if random else ""
     return f"{_SUBJECT}: {parts} selected from the teacher{fitted}{left}"
