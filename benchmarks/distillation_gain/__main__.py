@@ -1,9 +1,15 @@
 r"""Measure what distillation gains: miss rates of students against training length and number of labelled scenes.
 
 Students of two sizes are trained on generated scenes, alone and with what hkd offers (a row of the tables), under a
-teacher trained to convergence and under a weak one; conditions.yaml names all conditions. Prints Markdown tables, and
-writes them and plots to --out, as PLAN.md and PLAN-by-steps.png. Interrupted trainings resume from their last epoch,
-and finished ones are stored in --out: the command may be ended and repeated, and run twice at once on the same folder.
+teacher trained to convergence, under one with few labels and under a weak one; conditions.yaml names all conditions.
+First weights of the `selected` rows are selected from the teacher and fitted to its layers' outputs. N labelled scenes
+of seed s are the drawn scenes s N to s N + N - 1 modulo their number, so that the spread over seeds includes the choice
+of scenes: they are others for each seed while the drawn scenes suffice (1,600 of 3,200: for two seeds). A teacher's are
+those of its own seed.
+
+Prints Markdown tables, and writes them and plots to --out, as PLAN.md and PLAN-by-steps.png. Interrupted trainings
+resume from their last epoch, and finished ones are stored in --out: the command may be ended and repeated, and run
+twice at once on the same folder.
 
     python -m benchmarks.distillation_gain --plan length --list       # what is missing, and for how long
     python -m benchmarks.distillation_gain --plan length --seeds 0    # miss rate against training length
@@ -85,7 +91,7 @@ def _run(options: argparse.Namespace) -> int:
 def _report(out: Path, name: str, jobs: Jobs, conditions: Sequence[Condition], rows: Sequence[str]) -> None:
     """Print the tables, and write them and the plots to files of this name."""
     table = jobs.table(conditions)
-    text = report(table, rows)
+    text = report(table, rows, jobs.teacher_descriptions())
     print(text)
     write_atomically(out / f"{name}.md", text + "\n")
     for by in ("steps", "labels"):
@@ -158,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     what.add_argument(
         "--teacher", action="append", default=[], metavar="NAME=FILE",
-        help="weights of a teacher, in place of OUT/teachers/NAME.safetensors, which is trained if it is absent",
+        help="weights of a teacher, which is then not trained; may be repeated",
     )  # fmt: skip
     how = parser.add_argument_group("how")
     how.add_argument(

@@ -42,6 +42,7 @@ class TeacherSchedule(Section):
     """Number of labelled scenes."""
     steps: Epochs
     seed: Seed = 0
+    """Of its training, and of the choice of its labelled scenes."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Further settings of its training, by dotted name."""
 

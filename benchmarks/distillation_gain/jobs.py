@@ -56,18 +56,28 @@ class Jobs:
 
     def teacher_weights(self, name: str) -> Path:
         """File of a teacher's weights; absent until it is trained."""
-        return self._given.get(name, self._out / "teachers" / f"{name}.safetensors")
+        if name in self._given:
+            return self._given[name]
+        return self._out / "teachers" / f"{self._training_name(name, name)}.safetensors"
+
+    def teacher_descriptions(self) -> dict[str, str]:
+        """How each teacher is trained, by name."""
+        return {
+            name: "weights from a file"
+            if name in self._given
+            else f"{schedule.labels:,} labelled scenes, {schedule.steps:,} steps"
+            for name, schedule in self._benchmark.catalogue.teachers.items()
+        }
 
     def teacher_training(self, name: str) -> Training:
         """The training of a teacher."""
         schedule = self._benchmark.catalogue.teachers[name]
         settings = self._benchmark.teacher_settings(name)
-        contents = self._contents(schedule.labels)
         return Training(
-            name=training_name(f"teacher-{name}-training", settings, *contents),
+            name=self._training_name(name, f"teacher-{name}-training"),
             condition={"teacher": name},
             settings=settings,
-            places=self._places(schedule.labels, settings),
+            places=self._places(schedule.labels, schedule.seed, settings),
             out=self._out,
             exported_weights=self.teacher_weights(name),
         )
@@ -84,7 +94,7 @@ class Jobs:
             name=training_name(f"teacher-{name}", settings, content_hash(self._scenes.validation), file_hash(weights)),
             condition={"teacher": name},
             settings=settings,
-            places=self._places(schedule.labels, settings),
+            places=self._places(schedule.labels, schedule.seed, settings),
             out=self._out,
             teacher_weights=weights,
             is_evaluation=True,
@@ -96,14 +106,14 @@ class Jobs:
         if weights is not None and not weights.is_file():
             return None
         settings = self._benchmark.settings(condition)
-        contents = [*self._contents(condition.labels), None if weights is None else file_hash(weights)]
+        contents = [*self._contents(condition.labels, condition.seed), None if weights is None else file_hash(weights)]
         if settings.get(UNLABELLED_SETTING) == OWN_UNLABELLED:
             contents.append(content_hash(self._scenes.unlabelled()))
         return Training(
             name=training_name(condition.name, settings, *contents),
             condition=as_record(condition),
             settings=settings,
-            places=self._places(condition.labels, settings),
+            places=self._places(condition.labels, condition.seed, settings),
             out=self._out,
             teacher_weights=weights,
             pyramid_bytes=self._pyramid_bytes,
@@ -118,12 +128,13 @@ class Jobs:
         """
         for name in teachers_of(conditions):
             self.teacher_training(name).config()
-        for labels in {condition.labels for condition in conditions}:
-            self._scenes.train(labels)
+        for labels, seed in {(condition.labels, condition.seed) for condition in conditions}:
+            self._scenes.train(labels, seed)
         # Labels, steps and seeds are checked with the YAML file.
         for condition in {(c.student, c.row): c for c in conditions}.values():
             settings = self._benchmark.settings(condition)
-            trial_config({**settings, **self._places(condition.labels, settings)}, source=condition.name)
+            places = self._places(condition.labels, condition.seed, settings)
+            trial_config({**settings, **places}, source=condition.name)
 
     def table(self, conditions: Sequence[Condition]) -> Table:
         """The results that are finished."""
@@ -135,16 +146,22 @@ class Jobs:
             {name: result for name, result in teachers.items() if result is not None},
         )
 
-    def _contents(self, labels: int) -> tuple[str, str]:
-        return content_hash(self._scenes.train(labels)), content_hash(self._scenes.validation)
+    def _training_name(self, teacher: str, readable: str) -> str:
+        """A readable name with the key of a teacher's training."""
+        schedule = self._benchmark.catalogue.teachers[teacher]
+        settings = self._benchmark.teacher_settings(teacher)
+        return training_name(readable, settings, *self._contents(schedule.labels, schedule.seed))
 
-    def _places(self, labels: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def _contents(self, labels: int, seed: int) -> tuple[str, str]:
+        return content_hash(self._scenes.train(labels, seed)), content_hash(self._scenes.validation)
+
+    def _places(self, labels: int, seed: int, settings: Mapping[str, Any]) -> dict[str, Any]:
         unlabelled = {}
         if settings.get(UNLABELLED_SETTING) == OWN_UNLABELLED:
             unlabelled[UNLABELLED_SETTING] = self._scenes.unlabelled().parent / "images"
         return {
             **unlabelled,
-            "data.train_annotations": self._scenes.train(labels),
+            "data.train_annotations": self._scenes.train(labels, seed),
             "data.validation_annotations": self._scenes.validation,
             "data.cache_dir": self._out / "cache",
             "training.num_threads": THREADS,

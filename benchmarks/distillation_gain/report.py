@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmarks.distillation_gain.results import CONFIDENCE, Cell, Difference, Spread, Table, in_order
 from hkd.metric_names import AP, MR2_ALL, MR2_REASONABLE
@@ -10,19 +10,20 @@ from hkd.metric_names import AP, MR2_ALL, MR2_REASONABLE
 _PASSES = "passes its teacher"
 
 
-def report(table: Table, rows: Sequence[str]) -> str:
+def report(table: Table, rows: Sequence[str], descriptions: Mapping[str, str]) -> str:
     """All tables.
 
     Args:
         rows: The order of the rows.
+        descriptions: How the teachers are trained, by their names.
     """
     if not table.cells:
         return "No training is finished."
-    parts = [_teachers(table), _key()]
+    parts = [_teachers(table, descriptions), _key()]
     cells = list(table.cells.values())
     for teacher in teachers_in(table):
         for student in dict.fromkeys(cell.student for cell in cells):
-            parts += _of_student(table, student, teacher, rows)
+            parts += _of_student(table, student, teacher, rows, descriptions)
     parts += [_doubled(table, rows)]
     return "\n\n".join(part for part in parts if part)
 
@@ -38,14 +39,18 @@ def cells_of(table: Table, student: str, teacher: str | None) -> list[Cell]:
     return [cell for cell in table.cells.values() if cell.student == student and cell.teacher in (teacher, None)]
 
 
-def _teachers(table: Table) -> str:
+def _teachers(table: Table, descriptions: Mapping[str, str]) -> str:
     if not table.teachers:
         return ""
     lines = ["| teacher | parameters | MR^-2 reasonable, % | MR^-2 all, % | AP, % |", "|---|---|---|---|---|"]
     for name, result in table.teachers.items():
         numbers = " | ".join(_percent(result.metrics.get(metric)) for metric in (MR2_REASONABLE, MR2_ALL, AP))
-        lines.append(f"| {name} | {result.num_params / 1e6:.2f} M | {numbers} |")
+        lines.append(f"| {_described(name, descriptions)} | {result.num_params / 1e6:.2f} M | {numbers} |")
     return "\n".join(lines)
+
+
+def _described(teacher: str, descriptions: Mapping[str, str]) -> str:
+    return f"{teacher} ({descriptions[teacher]})"
 
 
 def _key() -> str:
@@ -57,14 +62,16 @@ def _key() -> str:
     )
 
 
-def _of_student(table: Table, student: str, teacher: str | None, rows: Sequence[str]) -> list[str]:
+def _of_student(
+    table: Table, student: str, teacher: str | None, rows: Sequence[str], descriptions: Mapping[str, str]
+) -> list[str]:
     cells = cells_of(table, student, teacher)
     if not cells:
         return []
     first = next(iter(cells[0].results.values()))
     of_teacher = table.teachers.get(teacher) if teacher is not None else None
     fewer = f", {of_teacher.num_params / first.num_params:.1f}x fewer than the teacher" if of_teacher else ""
-    under = f", teacher {teacher}" if teacher is not None else ""
+    under = f", teacher {_described(teacher, descriptions)}" if teacher is not None else ""
     parts = [f"### Student {student} ({first.num_params / 1e6:.2f} M parameters{fewer}){under}"]
     # A student alone is shown beside the rows of a teacher; without any, under the first teacher.
     is_first = teacher == teachers_in(table)[0]

@@ -1,10 +1,14 @@
-"""The generated scenes of the benchmark, drawn once, and annotation files of their first N.
+"""The generated scenes of the benchmark, drawn once, and annotation files of subsets of them.
 
 Laid out as::
 
     <out>/scenes/labelled/train.json, validation.json, images/    seed 0
-    <out>/scenes/labelled/train_000400.json                       the first 400 training scenes: the same image files
+    <out>/scenes/labelled/train_000400_from_000800.json           training scenes 800 to 1199: the same image files
     <out>/scenes/unlabelled/train.json, images/                   seed 1
+
+N labelled scenes of a training with seed s are the scenes s N to s N + N - 1, counted modulo the drawn ones, so that
+the spread over seeds includes the choice of scenes. Subsets of two seeds are disjoint while the drawn scenes suffice:
+of 3,200 scenes, seeds 0 to 7 have other 400; 1,600 are the same for seeds 0, 2, 4 and for 1, 3, 5.
 """
 
 from __future__ import annotations
@@ -48,34 +52,35 @@ class Scenes:
         self._config = config
         self._progress = progress
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._subsets: dict[int, Path] = {}
+        self._subsets: dict[tuple[int, int], Path] = {}
         labelled = self._draw(LABELLED, config.train_images, config.validation_images, config.seed)
         self.validation = labelled / "validation.json"
 
-    def train(self, labels: int) -> Path:
-        """Annotations of the first ``labels`` training scenes.
+    def train(self, labels: int, seed: int) -> Path:
+        """Annotations of ``labels`` training scenes: those from ``seed * labels`` on, modulo the number of all.
 
         Raises:
             ScenesError: there are not as many.
         """
-        if labels not in self._subsets:
-            self._subsets[labels] = self._subset(labels)
-        return self._subsets[labels]
+        key = labels, seed * labels % self._config.train_images
+        if key not in self._subsets:
+            self._subsets[key] = self._subset(*key)
+        return self._subsets[key]
 
     def unlabelled(self) -> Path:
         """Annotations of the scenes whose labels no training reads, beside their folder; drawn if they are absent."""
         folder = self._draw(UNLABELLED, self._config.unlabelled_images, 1, self._config.seed + _UNLABELLED_SEED_OFFSET)
         return folder / "train.json"
 
-    def _subset(self, labels: int) -> Path:
+    def _subset(self, labels: int, offset: int) -> Path:
         available = self._config.train_images
         if labels > available:
             raise ScenesError(f"{labels} labelled scenes: {available} are drawn; increase scenes.train_images")
         whole = self._folder / LABELLED / "train.json"
         if labels == available:
             return whole
-        path = whole.with_name(f"train_{labels:06d}.json")
-        document = _first_images(_read(whole), labels)
+        path = whole.with_name(f"train_{labels:06d}_from_{offset:06d}.json")
+        document = _some_images(_read(whole), labels, offset)
         if not path.is_file() or _read(path) != document:
             write_json(path, document, indent=None)
         return path
@@ -129,8 +134,9 @@ def _check(path: Path, wanted: Mapping[str, Any]) -> None:
         )
 
 
-def _first_images(document: dict[str, Any], count: int) -> dict[str, Any]:
-    images = document["images"][:count]
+def _some_images(document: dict[str, Any], count: int, offset: int) -> dict[str, Any]:
+    """The images from an offset on, continued at the first one after the last, and their boxes."""
+    images = (document["images"] * 2)[offset : offset + count]
     kept = {image["id"] for image in images}
     return {
         **{key: value for key, value in document.items() if key != "info"},

@@ -2,7 +2,7 @@
 
 Laid out as::
 
-    <out>/teachers/<name>.safetensors         weights of a teacher, trained here or put there
+    <out>/teachers/<name>-<key>.safetensors   weights of a teacher that is trained here
     <out>/trainings/<condition>-<key>.json    result of a finished training, or of a teacher's evaluation
     <out>/running/<condition>-<key>/          state of an unfinished one
     <out>/locks/                              each held by the process that trains
@@ -53,7 +53,7 @@ from hkd.training.pyramid_cache.capacity import CacheBudget
 from hkd.training.teacher import PreparedTeacher, load_teacher
 from hkd.training.trainer import IMAGES_PER_SECOND, SECONDS, Trainer
 
-RECIPE = 1
+RECIPE = 2
 """Part of the key of every result: increment it when a change of hkd makes finished results stale."""
 THREADS = 1
 """Of each training."""

@@ -4,16 +4,17 @@ Rows (--rows):
   teacher     the teacher, trained once per seed
   alone       the student from random weights
   pretrained  the student alone, pretrained on generated scenes like the teacher: the fair baseline
-  selected    the student alone, its first weights selected from the teacher
+  selected    the student alone, its first weights selected from the teacher and fitted to its layers' outputs
   distilled   distilled, from random weights
-  both        distilled, first weights selected from the teacher
+  both        distilled, first weights as of `selected`
 
 All rows have the same training photographs and schedule, those of the configuration. Prints a Markdown table per set of
 photographs: MR^-2 as mean and standard deviation over the seeds, with the bootstrap interval over photographs of the
-mean, and its paired differences from the teacher and from the fair baseline.
+mean, and its paired differences from the teacher and from the fair baseline, of each seed as well. All seeds share one
+pretraining on generated scenes (per architecture): its spread is no part of that over seeds.
 
-    python -m benchmarks.photographs --test data/inria/test.json                     # sweeps/configs/inria.yaml
-    python -m benchmarks.photographs --seeds 0 --rows pretrained both                # two trainings and their teacher
+    python -m benchmarks.photographs --test data/inria/test.json         # sweeps/configs/inria.yaml
+    python -m benchmarks.photographs --seeds 0 --rows pretrained both    # two students, a pretraining and a teacher
     python -m benchmarks.photographs --set training.total_epochs=30 --out runs/long
 
 --out has a folder for each row and seed (student.safetensors or teacher.safetensors, detections, log.txt), and all
@@ -47,7 +48,7 @@ from benchmarks.photographs.rows import (
     with_pretrained_student,
 )
 from benchmarks.photographs.statistics import evaluate_rows
-from benchmarks.photographs.table import table
+from benchmarks.photographs.table import caption, table
 from benchmarks.photographs.trainings import (
     Measured,
     measure,
@@ -267,7 +268,7 @@ def _tables(
         numbers[name] = {row: {"seeds": seeds_of[row], **asdict(result)} for row, result in results.items()}
         parts.append(table(name, len(ground_truth.image_ids), results, costs))
     write_json(options.out / "results.json", {"costs": {row: asdict(each) for row, each in costs.items()}, **numbers})
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, caption(config)])
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ class RowResult:
     """COCO average precision, mean over the seeds."""
     differences: Mapping[str, MissRateComparison]
     """The mean over the seeds minus that of other rows, by their names."""
+    differences_by_seed: Mapping[str, tuple[float, ...]]
+    """Each seed's MR^-2 minus that of the same seed in other rows, by their names."""
 
     @property
     def mean(self) -> float:
@@ -58,7 +60,7 @@ def evaluate_rows(
 
     Args:
         ground_truth: Of the photographs.
-        detections: Of each row, one set of detections per seed.
+        detections: Of each row, one set of detections per seed; the seeds are the same in all rows.
         protocol: Defines the subsets.
         subset: Name of the reported one.
         references: Rows that the others are compared with; those without detections are skipped.
@@ -76,15 +78,17 @@ def evaluate_rows(
         ]
         precisions[row] = statistics.fmean(math.nan if each.ap is None else each.ap for each in evaluated)
     pooled = {row: pool(per_seed) for row, per_seed in rates.items()}
+    by_seed = {row: tuple(float(each.values[index]) for each in per_seed) for row, per_seed in rates.items()}
+    others = {row: [other for other in references if other in pooled and other != row] for row in detections}
     return {
         row: RowResult(
-            miss_rates=tuple(float(each.values[index]) for each in rates[row]),
+            miss_rates=by_seed[row],
             interval=intervals(pooled[row])[index],
             average_precision=precisions[row],
-            differences={
-                other: compare(pooled[other], pooled[row])[index]
-                for other in references
-                if other in pooled and other != row
+            differences={other: compare(pooled[other], pooled[row])[index] for other in others[row]},
+            differences_by_seed={
+                other: tuple(after - before for before, after in zip(by_seed[other], by_seed[row], strict=True))
+                for other in others[row]
             },
         )
         for row in detections

@@ -40,8 +40,10 @@ def test_conditions_are_ordered_by_seed_then_labels_then_teacher(shipped: Benchm
         "6x-default-strong-1600steps-1600labels-seed{}",
         "6x-default-weak-400steps-1600labels-seed{}",
         "6x-default-weak-1600steps-1600labels-seed{}",
+        "6x-default-few-1600steps-1600labels-seed{}",
         "6x-alone-1600steps-400labels-seed{}",
         "6x-default-strong-1600steps-400labels-seed{}",
+        "6x-default-few-1600steps-400labels-seed{}",
     ]
     assert found == [name.format(seed) for seed in (0, 1) for name in of_seed]
 
@@ -88,6 +90,21 @@ def test_all_shipped_conditions_are_valid_and_rows_are_what_they_are_called(ship
     }
     assert set(weights.values()) == {1.0}
     assert all(configs[stage].distillation != DistillationConfig() for stage in weights)
+
+
+def test_rows_with_selected_weights_state_the_images_of_the_fit(shipped: Benchmark) -> None:
+    settings = {row: shipped.catalogue.row_settings(row) for row in shipped.catalogue.rows}
+    selected = {row: each for row, each in settings.items() if each.get("student.init_from") == "teacher"}
+    assert selected.keys() == {"selected", "selected+default", "unlabelled"}
+    assert {each.get("student.reconstruction_images") for each in selected.values()} == {64}
+
+
+@pytest.mark.parametrize("plan", ["labels", "unlabelled"])
+def test_teacher_of_few_labels_has_no_students_of_fewer(shipped: Benchmark, plan: str) -> None:
+    conditions = shipped.conditions([plan])
+    assert {c.teacher for c in conditions} == {None, "strong", "few"}
+    few = shipped.catalogue.teachers["few"].labels
+    assert min(c.labels for c in conditions if c.teacher == "few") == few == 400
 
 
 def test_students_have_at_least_six_and_twenty_times_fewer_parameters(shipped: Benchmark) -> None:

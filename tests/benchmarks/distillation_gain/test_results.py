@@ -38,6 +38,7 @@ def condition(
 
 
 TEACHERS = {"strong": result(0.15), "weak": result(0.25)}
+DESCRIPTIONS = {"strong": "3,200 labelled scenes, 6,400 steps", "weak": "weights from a file"}
 
 
 def two_seeds() -> Table:
@@ -108,8 +109,10 @@ def test_row_passes_its_teacher_by_its_mean() -> None:
 
 
 def test_report_states_spread_difference_and_teacher() -> None:
-    text = report(two_seeds(), ["alone", "default"])
-    assert "| strong | 1.00 M | 15.0 | 25.0 | 25.0 |" in text
+    text = report(two_seeds(), ["alone", "default"], DESCRIPTIONS)
+    assert "| strong (3,200 labelled scenes, 6,400 steps) | 1.00 M | 15.0 | 25.0 | 25.0 |" in text
+    (heading,) = (line for line in text.splitlines() if line.startswith("### Student 6x"))
+    assert heading.endswith("teacher strong (3,200 labelled scenes, 6,400 steps)")
     # Alone 25 ± 7.07, default 17 ± 4.24; (-10, -6): -8 ± 2.83, +-25.4 by the test above.
     assert "| alone | 25.0 ± 7.1 (2) |" in text
     assert "| -8.0 ± 2.8 | -33.4 to +17.4 | -23.8 to +23.8 | -10.0, -6.0 |" in text
@@ -127,7 +130,7 @@ def test_student_alone_is_reported_under_a_second_teacher_only_beside_its_rows()
         ],
         TEACHERS,
     )
-    strong, weak = report(table, ["alone", "default"]).split("teacher weak")
+    strong, weak = report(table, ["alone", "default"], DESCRIPTIONS).split("teacher weak")
     assert "100 labelled scenes" in strong
     assert "100 labelled scenes" not in weak
     assert "| alone | 400 | 1 |" in weak
@@ -135,7 +138,7 @@ def test_student_alone_is_reported_under_a_second_teacher_only_beside_its_rows()
 
 def test_report_marks_a_row_that_passes_its_teacher() -> None:
     table = Table([(condition("default", 0, teacher="weak"), result(0.2))], TEACHERS)
-    text = report(table, ["default"])
+    text = report(table, ["default"], DESCRIPTIONS)
     assert "| default | 20.0 (1) * |" in text
     assert "passes its teacher" in text
 
@@ -148,12 +151,12 @@ def test_report_states_what_twice_the_steps_change() -> None:
         ],
         {},
     )
-    assert "| 6x | alone |  | 1,600 | 400 | -5.0 |" in report(table, ["alone"])
+    assert "| 6x | alone |  | 1,600 | 400 | -5.0 |" in report(table, ["alone"], DESCRIPTIONS)
 
 
 def test_report_states_steps_that_differ_from_the_tables() -> None:
     table = Table([(condition("alone", 0, labels=100), result(0.3, steps=396))], {})
-    assert "| 400 (396 trained) |" in report(table, ["alone"])
+    assert "| 400 (396 trained) |" in report(table, ["alone"], DESCRIPTIONS)
 
 
 def test_spread_of_one_seed_has_no_deviation() -> None:

@@ -166,16 +166,52 @@ def test_process_of_a_training_is_configured(jobs: Jobs, tmp_path: Path, monkeyp
     assert configured == [("cpu", 1)]
 
 
-def test_subset_names_the_first_images_and_their_boxes(tmp_path: Path) -> None:
+def test_subset_of_each_seed_follows_the_previous_one(tmp_path: Path) -> None:
     config = miniature_benchmark(tmp_path).catalogue.scenes
     scenes = Scenes(tmp_path / "out", config, progress=False)
-    whole, part = (json.loads(scenes.train(count).read_text(encoding="utf-8")) for count in (8, 3))
-    assert part["images"] == whole["images"][:3]
-    ids = {image["id"] for image in part["images"]}
-    assert part["annotations"] == [box for box in whole["annotations"] if box["image_id"] in ids]
-    assert content_hash(scenes.train(8)) != content_hash(scenes.train(3))
+    whole = json.loads(scenes.train(8, seed=0).read_text(encoding="utf-8"))
+    assert scenes.train(8, seed=5) == scenes.train(8, seed=0)
+    # Of 8 scenes, 3 from 3 times the seed on: seed 2 has two that remain and the first again; 3 * 8 is a multiple of 8.
+    for seed, offset, places in [(0, 0, [0, 1, 2]), (1, 3, [3, 4, 5]), (2, 6, [6, 7, 0]), (8, 0, [0, 1, 2])]:
+        path = scenes.train(3, seed)
+        assert path.name == f"train_000003_from_{offset:06d}.json"
+        part = json.loads(path.read_text(encoding="utf-8"))
+        assert part["images"] == [whole["images"][place] for place in places]
+        ids = {image["id"] for image in part["images"]}
+        assert part["annotations"] == [box for box in whole["annotations"] if box["image_id"] in ids]
+    assert len({content_hash(scenes.train(*key)) for key in [(8, 0), (3, 0), (3, 1), (3, 2)]}) == 4
     with pytest.raises(ScenesError, match="9"):
-        scenes.train(9)
+        scenes.train(9, seed=0)
+
+
+def test_training_reads_the_scenes_of_its_seed(tmp_path: Path) -> None:
+    jobs = miniature_jobs(miniature_benchmark(tmp_path), tmp_path / "out")
+    files = []
+    for seed in (0, 1):
+        training = jobs.training(dataclasses.replace(ALONE, labels=4, seed=seed))
+        assert training is not None
+        files.append(training.places["data.train_annotations"].name)
+    assert files == ["train_000004_from_000000.json", "train_000004_from_000004.json"]
+
+
+def test_weights_of_a_teacher_with_other_settings_are_not_used(tmp_path: Path) -> None:
+    benchmark = miniature_benchmark(tmp_path)
+    jobs = miniature_jobs(benchmark, tmp_path / "out")
+    weights = jobs.teacher_weights("strong")
+    training = jobs.teacher_training("strong")
+    assert training.exported_weights == weights
+    assert weights.name == f"strong-{training.name.rpartition('-')[2]}.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights")
+    assert jobs.teacher_training("strong").is_finished
+    benchmark.catalogue.teachers["strong"].settings["training.learning_rate"] = 0.5
+    assert not jobs.teacher_training("strong").is_finished
+    assert jobs.training(DISTILLED) is None
+    # A file named by the user has no key.
+    given = miniature_jobs(benchmark, tmp_path / "out", given_teachers={"strong": weights})
+    assert given.teacher_weights("strong") == weights
+    assert given.teacher_descriptions() == {"strong": "weights from a file"}
+    assert jobs.teacher_descriptions() == {"strong": "8 labelled scenes, 4 steps"}
 
 
 def test_scenes_of_another_number_are_refused(tmp_path: Path) -> None:

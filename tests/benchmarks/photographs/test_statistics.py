@@ -9,11 +9,12 @@ import pytest
 
 from benchmarks.photographs.rows import PRETRAINED, TEACHER
 from benchmarks.photographs.statistics import evaluate_rows, pool
-from benchmarks.photographs.table import table
+from benchmarks.photographs.table import caption, table
 from hkd.coco.annotations import parse_annotations
 from hkd.coco.detections import DetectedBoxes, no_detections
 from hkd.coco.ground_truth import GroundTruth
 from hkd.coco.writing import annotation_document
+from hkd.config import StudentConfig, TeacherConfig, TrainingConfig, TrialConfig
 from hkd.evaluation.bootstrap import ResampledMissRates
 from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.models.cost import Cost
@@ -69,6 +70,11 @@ def test_row_has_mean_of_its_seeds_and_paired_differences() -> None:
     assert {row: each.difference for row, each in both.differences.items()} == pytest.approx(
         {TEACHER: 0.125, PRETRAINED: -0.125}
     )
+    # 0.25 and 0.5 of `both` against 0.25 of every teacher and 0.5 of every pretrained student.
+    assert both.differences_by_seed == {
+        TEACHER: pytest.approx((0.0, 0.25)),
+        PRETRAINED: pytest.approx((-0.25, 0.0)),
+    }
     # Both are right on the same photographs but ten, in half of the seeds: each resampled difference is half the share
     # of these ten, which never turns its sign.
     low = both.differences[TEACHER].low
@@ -94,5 +100,21 @@ def test_table_has_a_line_for_each_row_in_per_cent() -> None:
     assert "| 25.0 ± 0.0 (25.0, 25.0) |" in teacher
     # Nobody found misses 100 %, half of them 50 %; the sample's standard deviation of 100 and 50 is 35.4.
     assert "| 1.00 M | 8.0x | 75.0 ± 35.4 (100.0, 50.0) |" in alone
-    assert "| +50.0 [" in alone
+    # Against 25 % of both teachers: 75 and 25 points, with the same deviation.
+    assert "| +50.0 ± 35.4 [" in alone
+    assert alone.endswith("] (+75.0, +25.0) |")
     assert "pretrained" not in header
+
+
+def test_caption_states_the_shared_pretraining_and_the_fit() -> None:
+    plain = TrialConfig(
+        teacher=TeacherConfig(training=TrainingConfig()), student=StudentConfig(reconstruction_images=0)
+    )
+    assert [word for word in ("pretraining", "fitted") if word in caption(plain)] == []
+    full = TrialConfig(
+        teacher=TeacherConfig(training=TrainingConfig(), init_from_synthetic=TrainingConfig()),
+        student=StudentConfig(reconstruction_images=17),
+    )
+    text = caption(full)
+    assert "one pretraining" in text
+    assert "`student.reconstruction_images`: 17" in text
