@@ -271,8 +271,8 @@ def test_peak_stops_at_first_slow_size(monkeypatch: pytest.MonkeyPatch, millisec
     assert result.teraflops_per_second == pytest.approx(2 * size**3 / milliseconds / 1e9)
 
 
-# torch and torchvision with their dependencies, and hkd's required at import.
-_AVAILABLE = {"torch", "torchvision", "numpy", "pyyaml", "pydantic", "pillow", "filelock"}
+# torch and torchvision with their dependencies, and hkd's required at import; scipy only on a CPU.
+_AVAILABLE = {"torch", "torchvision", "numpy", "pyyaml", "pydantic", "pillow", "filelock", "scipy"}
 _HIDE = """
 from importlib.machinery import PathFinder
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn import functional
 
@@ -171,6 +170,9 @@ def _bins_of_cells(taps: Tensor, table_rows: int) -> tuple[Tensor, Tensor, Tenso
     """
     taps_per_bin, count = taps.shape[1], taps.numel()
     if is_host_readable(taps):
+        # Imported here, so that a GPU machine needs no scipy.
+        from scipy.sparse import csr_array
+
         # By counting, which takes less than half the time of sorting.
         starts = np.arange(0, count + 1, taps_per_bin, dtype=np.int32)
         by_bin = csr_array(
