@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -86,7 +87,7 @@ def draw(panels: Sequence[Panel], rows: Sequence[str], by: str) -> bytes:
         axes = figure.add_subplot(lines, columns, place)
         _set_up(axes, panel, by)
         _draw_rows(axes, panel, by, [row for row in shown if any(cell.row == row for cell in panel.cells)], styles)
-    handles = [Line2D([], [], **styles[row], label=row) for row in shown]  # type: ignore[arg-type]
+    handles = [Line2D([], [], **styles[row], label=row) for row in shown]
     handles.append(Line2D([], [], color=_GREY, linestyle=(0, (6, 2)), linewidth=1.4, label="teacher"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4 if columns > 1 else 3, fontsize=9, frameon=False)
     buffer = io.BytesIO()
@@ -102,7 +103,7 @@ def _panel(table: Table, student: str, teacher: str | None, cells: Sequence[Cell
     return Panel(title, tuple(cells), None if of_teacher is None else of_teacher.miss_rate)
 
 
-def _style(place: int) -> dict[str, object]:
+def _style(place: int) -> dict[str, Any]:
     return {
         "color": _COLOURS[place % len(_COLOURS)],
         "marker": _MARKERS[place % len(_MARKERS)],
@@ -131,7 +132,7 @@ def _set_up(axes: Axes, panel: Panel, by: str) -> None:
         axes.axhline(100 * panel.teacher_miss_rate, color=_GREY, linestyle=(0, (6, 2)), linewidth=1.4, zorder=2)
 
 
-def _draw_rows(axes: Axes, panel: Panel, by: str, shown: Sequence[str], styles: dict[str, dict[str, object]]) -> None:
+def _draw_rows(axes: Axes, panel: Panel, by: str, shown: Sequence[str], styles: dict[str, dict[str, Any]]) -> None:
     for place, row in enumerate(shown):
         cells = sorted((cell for cell in panel.cells if cell.row == row), key=lambda cell: getattr(cell, by))
         shift = _SHIFT ** (place - (len(shown) - 1) / 2)
@@ -139,7 +140,7 @@ def _draw_rows(axes: Axes, panel: Panel, by: str, shown: Sequence[str], styles: 
         means = [100 * cell.miss_rate.mean for cell in cells]
         deviations = [100 * (cell.miss_rate.deviation or 0.0) for cell in cells]
         style = styles[row]
-        axes.errorbar(places, means, yerr=deviations, capsize=2.5, elinewidth=0.9, zorder=4, **style)  # type: ignore[arg-type]
+        axes.errorbar(places, means, yerr=deviations, capsize=2.5, elinewidth=0.9, zorder=4, **style)
         for x, cell in zip(places, cells, strict=True):
             values = [100 * value for value in cell.miss_rate.by_seed.values()]
             axes.scatter([x] * len(values), values, s=9, color=style["color"], alpha=0.45, linewidths=0, zorder=3)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks.distillation_gain.conditions import Condition
 from benchmarks.distillation_gain.jobs import Jobs, teachers_of
@@ -150,13 +151,7 @@ class _Queue:
 def _tasks(jobs: Jobs, conditions: Sequence[Condition]) -> list[Task]:
     names = teachers_of(conditions)
     return [
-        *(
-            Task(f"teacher {name}", lambda name=name: jobs.teacher_training(name), is_needed_by_others=True)  # type: ignore[misc]
-            for name in names
-        ),
-        *(Task(f"evaluation of teacher {name}", lambda name=name: jobs.teacher_evaluation(name)) for name in names),  # type: ignore[misc]
-        *(
-            Task(condition.name, lambda condition=condition: jobs.training(condition))  # type: ignore[misc]
-            for condition in conditions
-        ),
+        *(Task(f"teacher {name}", partial(jobs.teacher_training, name), is_needed_by_others=True) for name in names),
+        *(Task(f"evaluation of teacher {name}", partial(jobs.teacher_evaluation, name)) for name in names),
+        *(Task(condition.name, partial(jobs.training, condition)) for condition in conditions),
     ]

@@ -60,14 +60,14 @@ class LabelSummary:
         return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
-    def from_document(cls, document: object) -> Self:
+    def from_document(cls, document: Any) -> Self:
         """The summary in a document of :func:`label_document`.
 
         Raises:
             ValueError: it has none.
         """
         try:
-            raw = dict(document["info"][INFO])  # type: ignore[index]
+            raw = dict(document["info"][INFO])
             scores = dict(raw.pop("thresholds"))
             numbers = [*raw.values(), *(score for score in scores.values() if score is not None)]
             if not all(is_finite(number) for number in numbers):

@@ -154,6 +154,7 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, name: str | None = 
         problems.extend(f"base: {error.source}: {problem}" for problem in error.problems)
         raw = {key: value for key, value in raw.items() if key != "base"}
     uri_in_file = _tracking_uri(raw)
+    names_baselines = "baselines" in raw
     raw, override_problems = overridden(_with_default_baselines(raw), overrides, RANGE_FIELDS)
     problems += override_problems
     uri = _tracking_uri(raw)
@@ -161,7 +162,7 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, name: str | None = 
         problems.append(f"tracking.uri: {problem}; or write it in {path}")
     if name is not None:
         raw["name"] = name
-    raw = _adapted_baselines(raw)
+    raw = _adapted_baselines(raw, names_baselines=names_baselines)
     source = " with ".join(
         [str(path), *(f"--set {shortened(text)}" for text in overrides), *([f"--name {name}"] if name else [])]
     )
@@ -195,7 +196,7 @@ def _with_default_baselines(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {"baselines": {BASELINE_UNDISTILLED: NO_DISTILLATION, DEFAULT_WEIGHTS: {}}, **raw}
 
 
-def _adapted_baselines(raw: Mapping[str, Any]) -> dict[str, Any]:
+def _adapted_baselines(raw: Mapping[str, Any], *, names_baselines: bool) -> dict[str, Any]:
     """The default baselines, as ``base`` requires: the undistilled one uses no teacher, not even for first weights.
 
     Without a teacher, the two are equal: one is omitted.
@@ -207,7 +208,7 @@ def _adapted_baselines(raw: Mapping[str, Any]) -> dict[str, Any]:
     base = base if isinstance(base, Mapping) else {}
     student = base.get("student")
     is_selected = isinstance(student, Mapping) and student.get("init_from") == SELECTED_FROM_TEACHER
-    if is_selected and baselines.get(BASELINE_UNDISTILLED) == NO_DISTILLATION:
+    if is_selected and not names_baselines and baselines.get(BASELINE_UNDISTILLED) == NO_DISTILLATION:
         baselines[BASELINE_UNDISTILLED] = {**NO_DISTILLATION, "student.init_from": None}
     has_teacher = base.get("teacher", {}) is not None
     if not has_teacher and BASELINE_UNDISTILLED in baselines and baselines.get(DEFAULT_WEIGHTS) == {}:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -227,7 +226,10 @@ def test_scenes_of_another_number_are_refused(tmp_path: Path) -> None:
 @pytest.mark.thorough
 def test_command_trains_all_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--config", str(write_miniature(tmp_path / "mini.yaml")), "--out", str(tmp_path / "out")]
-    command: Callable[..., int] = lambda *more: main([*arguments, *more])  # noqa: E731 (arguments in one place)
+
+    def command(*more: str) -> int:
+        return main([*arguments, *more])
+
     assert command("--max-hours", "0", "--workers", "1") == 1
     assert "No training is finished." in capsys.readouterr().out
     assert command("--workers", "1") == 0

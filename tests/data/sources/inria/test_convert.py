@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -49,13 +50,13 @@ def _text(name: str, boxes: Sequence[Corners], first_pixel: int | None = 0, size
     return "\n".join(lines)
 
 
-def _add(root: Path, split: str, name: str, boxes: Sequence[Corners], **options: int | None) -> Path:
+def _add(root: Path, split: str, name: str, boxes: Sequence[Corners], **options: Any) -> Path:
     """Write an image and its annotation file; returns the latter."""
     for folder in ("annotations", "pos"):
         (root / split / folder).mkdir(parents=True, exist_ok=True)
     Image.new("RGB", SIZE).save(root / split / "pos" / name)
     path = root / split / "annotations" / f"{Path(name).stem}.txt"
-    path.write_bytes(_text(f"{split}/{name}", boxes, **options).encode("latin-1"))  # type: ignore[arg-type]
+    path.write_bytes(_text(f"{split}/{name}", boxes, **options).encode("latin-1"))
     return path
 
 
