@@ -14,7 +14,7 @@ from hkd.evaluation.evaluator import evaluate_boxes
 from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.training.first_weights import check_first_weights
-from hkd.training.teacher_files import check_teacher_files
+from hkd.training.teacher.files import check_teacher_files
 from sweeps.folder import StudyError
 from sweeps.settings.resources import TrialResources
 from sweeps.settings.space import extreme_students, trial_config

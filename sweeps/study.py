@@ -14,8 +14,8 @@ from hkd.config_files.parsing import flatten
 from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.findings import weak_teacher
-from hkd.training.pseudo_labels import PseudoLabels, find_labels, read_labels
-from hkd.training.teacher import PreparedTeacher, find_teacher
+from hkd.training.teacher.prepare import PreparedTeacher, find_teacher
+from hkd.training.teacher.pseudo_labels import PseudoLabels, find_labels, read_labels
 from sweeps.checks import check_device, check_files, check_first_weights_of_trials, check_objectives
 from sweeps.console import messages
 from sweeps.console.display import Display, TeacherBoard, TrialBoard

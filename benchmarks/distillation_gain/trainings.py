@@ -48,9 +48,9 @@ from hkd.runtime.device import autocast_dtype, resolve_device
 from hkd.runtime.process import configure_process
 from hkd.training.fit import fit, read_log, resume
 from hkd.training.progress import TrainingProgress
-from hkd.training.pseudo_labels import prepare_labels
 from hkd.training.pyramid_cache.capacity import CacheBudget
-from hkd.training.teacher import PreparedTeacher, load_teacher
+from hkd.training.teacher.prepare import PreparedTeacher, load_teacher
+from hkd.training.teacher.pseudo_labels import prepare_labels
 from hkd.training.trainer import IMAGES_PER_SECOND, SECONDS, Trainer
 
 RECIPE = 2

@@ -24,7 +24,7 @@ from hkd.models.weights import load_detector
 from hkd.runtime.device import autocast_dtype, place, resolve_device
 from hkd.runtime.process import configure_process
 from hkd.training.run import train_into_folder
-from hkd.training.teacher import prepare_teacher
+from hkd.training.teacher.prepare import prepare_teacher
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.step.hkd_trainer import HkdTrainer
 from benchmarks.step.timing import Spread, milliseconds_of, print_progress
 from hkd.models import detector as detector_module
-from hkd.training import step as step_module
+from hkd.training.step import loss as step_module
 
 DATA = "data: gathering and augmentation"
 TEACHER = "teacher: pyramid, regions and box head"

@@ -30,10 +30,10 @@ from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
 from hkd.runtime.device import autocast_dtype, place
 from hkd.structures import Batch, TabledPyramid
-from hkd.training.epoch_record import EpochRecord, steps_between_syncs_on
-from hkd.training.optim import build_optimizer, step_clipped, trainable_parameters
 from hkd.training.pyramid_cache.entry_file import checksum, read_pyramid, write_pyramid
-from hkd.training.step import SamplingNumbers, StepLoss, forward_teacher_pyramid, gradient_ratios, training_loss
+from hkd.training.step.epoch_record import EpochRecord, steps_between_syncs_on
+from hkd.training.step.loss import SamplingNumbers, StepLoss, forward_teacher_pyramid, gradient_ratios, training_loss
+from hkd.training.step.optim import build_optimizer, step_clipped, trainable_parameters
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def reconstruct_first_weights(
     """Fit the student's selected weights to the teacher's outputs on the first training images, in fp32.
 
     Args:
-        teacher: From :func:`hkd.training.teacher.load_teacher`, on any device.
+        teacher: From :func:`hkd.training.teacher.prepare.load_teacher`, on any device.
         sampling: See :func:`hkd.models.reconstruction.reconstruct`.
 
     Returns:

@@ -37,11 +37,11 @@ from hkd.training.fit import LOG_FILE, STATE_FILE, Evaluation, fit
 from hkd.training.fit import resume as resume_fit
 from hkd.training.memory import check_plausible_batch
 from hkd.training.progress import OnProgress, progress_bars
-from hkd.training.pseudo_labels import PseudoLabels, prepare_labels
 from hkd.training.resume_settings import FREE_SETTINGS
 from hkd.training.state import read_training_record
-from hkd.training.teacher import PreparedTeacher, load_teacher, prepare_teacher
-from hkd.training.teacher_files import check_teacher_files
+from hkd.training.teacher.files import check_teacher_files
+from hkd.training.teacher.prepare import PreparedTeacher, load_teacher, prepare_teacher
+from hkd.training.teacher.pseudo_labels import PseudoLabels, prepare_labels
 from hkd.training.trainer import SECONDS, Trainer
 
 ORIGIN_FILE = "origin.json"
@@ -96,7 +96,7 @@ def train_into_folder(
         TrainingFolderError: ``out`` holds a training and ``resume`` is not set, or holds one with other settings, or
             another process is training there. The folder is unchanged.
         ValueError: from the data, the teacher or the training; see :func:`hkd.data.prepare.prepare_data`,
-            :func:`hkd.training.teacher.prepare_teacher` and :func:`hkd.training.fit.fit`.
+            :func:`hkd.training.teacher.prepare.prepare_teacher` and :func:`hkd.training.fit.fit`.
     """
     console = console or Console(stderr=True)
     device = resolve_device(config.training.device)

@@ -29,10 +29,15 @@ from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import load_first_weights, save_detector
 from hkd.runtime.device import autocast_dtype, place, resolve_device
 from hkd.structures import Batch
-from hkd.training.batches import build_loader
-from hkd.training.epoch_record import EpochRecord, require_finite, steps_between_syncs_on
 from hkd.training.first_weights import needs_reconstruction, reconstruct_first_weights, set_first_weights
-from hkd.training.optim import (
+from hkd.training.pyramid_cache.cache import TeacherCache, open_training_cache
+from hkd.training.pyramid_cache.capacity import CacheBudget
+from hkd.training.resume_settings import settings_to_resume
+from hkd.training.state import load_state, save_state
+from hkd.training.step.batches import build_loader
+from hkd.training.step.epoch_record import EpochRecord, require_finite, steps_between_syncs_on
+from hkd.training.step.loss import SamplingNumbers, StepLoss, forward_teacher_pyramid, gradient_ratios, training_loss
+from hkd.training.step.optim import (
     build_optimizer,
     learning_rate_at,
     set_learning_rate,
@@ -40,11 +45,6 @@ from hkd.training.optim import (
     trainable_parameters,
     update_average,
 )
-from hkd.training.pyramid_cache.cache import TeacherCache, open_training_cache
-from hkd.training.pyramid_cache.capacity import CacheBudget
-from hkd.training.resume_settings import settings_to_resume
-from hkd.training.state import load_state, save_state
-from hkd.training.step import SamplingNumbers, StepLoss, forward_teacher_pyramid, gradient_ratios, training_loss
 
 LEARNING_RATE = "learning_rate"
 GRADIENT_NORM = "gradient_norm"
@@ -64,12 +64,13 @@ class Trainer:
     to a training without a teacher, bit for bit.
 
     Args:
-        teacher: From :func:`hkd.training.teacher.load_teacher`; it is not changed. Required where the distillation has
-            a weight and ``config.teacher`` is not null; ignored otherwise.
+        teacher: From :func:`hkd.training.teacher.prepare.load_teacher`; it is not changed. Required where the
+            distillation has a weight and ``config.teacher`` is not null; ignored otherwise.
         device: Overrides ``training.device``.
         teacher_cache: Cache of the teacher's pyramids, shared with other trainings on the same batches; None computes
             them in each step. On a CPU it does not change the result.
-        pseudo_labels: From :func:`hkd.training.pseudo_labels.prepare_labels`, where the data has unlabelled images.
+        pseudo_labels: From :func:`hkd.training.teacher.pseudo_labels.prepare_labels`, where the data has unlabelled
+            images.
     """
 
     def __init__(

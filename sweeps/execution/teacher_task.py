@@ -15,8 +15,8 @@ import ray
 from hkd.config import TrialConfig
 from hkd.data.prepare import prepare_data
 from hkd.training.progress import TrainingProgress
-from hkd.training.pseudo_labels import prepare_labels
-from hkd.training.teacher import PreparedTeacher, prepare_teacher
+from hkd.training.teacher.prepare import PreparedTeacher, prepare_teacher
+from hkd.training.teacher.pseudo_labels import prepare_labels
 from sweeps.trials.worker import WorkerSettings
 
 _SECONDS_BETWEEN_REPORTS = 0.5
@@ -47,8 +47,8 @@ def prepare_on_cluster(
         on_progress: Called here with the progress of the training.
 
     Raises:
-        ValueError: as :func:`hkd.training.teacher.prepare_teacher` and
-            :func:`hkd.training.pseudo_labels.prepare_labels`.
+        ValueError: as :func:`hkd.training.teacher.prepare.prepare_teacher` and
+            :func:`hkd.training.teacher.pseudo_labels.prepare_labels`.
     """
     task: Any = ray.remote(_prepare).options(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=2)
     try:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hkd.files import write_atomically
-from hkd.training.pseudo_labels import PseudoLabels
-from hkd.training.teacher import PreparedTeacher
+from hkd.training.teacher.prepare import PreparedTeacher
+from hkd.training.teacher.pseudo_labels import PseudoLabels
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ from hkd.runtime.allocator import release_memory
 from hkd.runtime.device import resolve_device
 from hkd.runtime.process import configure_process
 from hkd.training.fit import STATE_FILE, EpochResult, fit
-from hkd.training.pseudo_labels import read_labels
 from hkd.training.pyramid_cache.capacity import CacheBudget
-from hkd.training.teacher import load_teacher
+from hkd.training.teacher.prepare import load_teacher
+from hkd.training.teacher.pseudo_labels import read_labels
 from hkd.training.trainer import Trainer
 
 SPEC = "spec"

@@ -35,7 +35,7 @@ from hkd.distillation.feature_losses import pearson_loss
 from hkd.distillation.logits import kl_distillation_loss
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
-from hkd.training.step import GRADIENT_RATIO, forward_teacher_pyramid
+from hkd.training.step.loss import GRADIENT_RATIO, forward_teacher_pyramid
 from hkd.training.trainer import IMAGES_PER_SECOND, LEARNING_RATE, SECONDS, Trainer
 from tests.training.tiny import TEACHER_SHAPE, build, trial_config
 

@@ -23,11 +23,11 @@ from PIL import Image
 from hkd.config import TrialConfig
 from hkd.data import store as store_module
 from hkd.data.prepare import prepare_data
-from hkd.training.pseudo_labels import prepare_labels
 from hkd.training.pyramid_cache import cache as pyramid_module
 from hkd.training.pyramid_cache.cache import open_cache
 from hkd.training.pyramid_cache.capacity import CacheBudget
-from hkd.training.teacher import load_teacher, prepare_teacher
+from hkd.training.teacher.prepare import load_teacher, prepare_teacher
+from hkd.training.teacher.pseudo_labels import prepare_labels
 from tests.training.tiny import TRAINING, trial_config
 
 pytestmark = pytest.mark.thorough

@@ -24,8 +24,8 @@ from hkd.data.prepare import prepare_data
 from hkd.evaluation.score_thresholds import ScoreThresholds
 from hkd.inference.pseudo_labels import LabelSummary
 from hkd.models.cost import Cost
-from hkd.training.pseudo_labels import PseudoLabels, prepare_labels
-from hkd.training.teacher import PreparedTeacher, prepare_teacher
+from hkd.training.teacher.prepare import PreparedTeacher, prepare_teacher
+from hkd.training.teacher.pseudo_labels import PseudoLabels, prepare_labels
 from sweeps import study as study_module
 from sweeps.console.display import Display
 from sweeps.execution.teacher_task import Prepared

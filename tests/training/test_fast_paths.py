@@ -20,7 +20,7 @@ from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
 from hkd.structures import Batch, TabledPyramid, Targets
 from hkd.training import trainer as trainer_module
-from hkd.training.step import StepLoss, forward_teacher_pyramid, training_loss
+from hkd.training.step.loss import StepLoss, forward_teacher_pyramid, training_loss
 from hkd.training.trainer import Trainer
 from tests.training.tiny import ALL_STAGES, SAMPLING, STUDENT, TEACHER_SHAPE, build, trial_config
 

@@ -32,7 +32,7 @@ from hkd.training.memory import (
     predicted_batch_size,
 )
 from hkd.training.progress import TrainingProgress
-from hkd.training.teacher import prepare_teacher
+from hkd.training.teacher.prepare import prepare_teacher
 from hkd.training.trainer import Trainer
 from tests.training.limited import OUT_OF_MEMORY, limited_teacher
 from tests.training.tiny import TEACHER_SHAPE, trial_config

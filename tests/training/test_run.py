@@ -24,7 +24,7 @@ from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import load_detector, save_detector
 from hkd.training import run
 from hkd.training.run import TrainingFolderError, train_into_folder
-from hkd.training.teacher import PreparedTeacher, prepare_teacher
+from hkd.training.teacher.prepare import PreparedTeacher, prepare_teacher
 from tests.process_configuration import TrainerBuiltError, record_configuration
 from tests.training.tiny import HEIGHT, STUDENT, TEACHER_SHAPE, WIDTH, build
 

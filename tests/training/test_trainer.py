@@ -18,10 +18,10 @@ from hkd.models.components import proposals, regions, sampling
 from hkd.models.detector import Detector
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import load_detector
-from hkd.training.epoch_record import NonFiniteLossError
 from hkd.training.first_weights import EXPLAINED, EXPLAINED_BEFORE, check_first_weights
 from hkd.training.fit import fit
 from hkd.training.state import load_state
+from hkd.training.step.epoch_record import NonFiniteLossError
 from hkd.training.trainer import Trainer
 from tests.training.tiny import NO_LEVELS, TEACHER_SHAPE, TRAINING, build, trial_config
 
@@ -280,7 +280,8 @@ class HostReads(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
 def test_number_of_synchronizations_does_not_grow_with_steps(
     make: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The traced step (test_step.py) shows it for the losses; this, for backward, clipping, optimiser, average and log.
+    # The traced step (step/test_loss.py) shows it for the losses; this, for backward, clipping, optimiser, average and
+    # log.
     original = Tensor.tolist
 
     def host_reads(batch_size: int) -> int:

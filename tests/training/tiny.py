@@ -12,7 +12,7 @@ from hkd.config_files.parsing import apply_overrides
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 from hkd.structures import Batch, Targets
-from hkd.training.step import SamplingNumbers
+from hkd.training.step.loss import SamplingNumbers
 
 HEIGHT, WIDTH = 64, 96
 MAX_OBJECTS = 4

@@ -9,8 +9,8 @@ from hkd.config import TeacherConfig
 from hkd.evaluation.score_thresholds import ScoreThresholds
 from hkd.inference.pseudo_labels import LabelSummary
 from hkd.models.cost import Cost
-from hkd.training.pseudo_labels import PseudoLabels
-from hkd.training.teacher import PreparedTeacher
+from hkd.training.teacher.prepare import PreparedTeacher
+from hkd.training.teacher.pseudo_labels import PseudoLabels
 from sweeps.trials.teacher_record import TeacherRecord, read_teacher, teacher_record, write_teacher
 
 

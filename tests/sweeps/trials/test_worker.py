@@ -20,9 +20,9 @@ from hkd.models.weights import load_detector, read_metadata
 from hkd.runtime.usage import UsageMeter
 from hkd.training import fit as fit_module
 from hkd.training.memory import BatchTooLargeError
-from hkd.training.pseudo_labels import prepare_labels
 from hkd.training.pyramid_cache.capacity import CacheBudget
-from hkd.training.teacher import prepare_teacher
+from hkd.training.teacher.prepare import prepare_teacher
+from hkd.training.teacher.pseudo_labels import prepare_labels
 from sweeps.folder import ARTIFACTS
 from sweeps.settings.space import trial_config
 from sweeps.trials import worker as trial_module

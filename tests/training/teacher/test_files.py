@@ -9,8 +9,8 @@ import torch
 
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import save_detector
-from hkd.training import teacher_files
-from hkd.training.teacher_files import check_teacher_files
+from hkd.training.teacher import files as teacher_files
+from hkd.training.teacher.files import check_teacher_files
 from tests.training.tiny import TEACHER_SHAPE, build, trial_config
 
 

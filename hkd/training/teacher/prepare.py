@@ -28,7 +28,7 @@ from hkd.training.fit import LOG_FILE, STATE_FILE, fit, read_log, resume
 from hkd.training.memory import BatchTooLargeError
 from hkd.training.progress import OnProgress, ignore_progress
 from hkd.training.resume_settings import FREE_TRAINING_SETTINGS
-from hkd.training.teacher_files import check_teacher_files
+from hkd.training.teacher.files import check_teacher_files
 from hkd.training.trainer import Trainer
 
 _USAGE = (PEAK_MEMORY_BYTES, UTILISATION)

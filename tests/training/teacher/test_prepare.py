@@ -19,10 +19,10 @@ from hkd.models.build import build_detector
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import read_weights, save_detector
 from hkd.own_folders import SharedFolderError
-from hkd.training import teacher as teacher_module
 from hkd.training.progress import TrainingProgress
-from hkd.training.teacher import TeacherError, _key, find_teacher, load_teacher, prepare_teacher
-from hkd.training.teacher_files import check_teacher_files
+from hkd.training.teacher import prepare as teacher_module
+from hkd.training.teacher.files import check_teacher_files
+from hkd.training.teacher.prepare import TeacherError, _key, find_teacher, load_teacher, prepare_teacher
 from hkd.training.trainer import Trainer
 from tests.process_configuration import TrainerBuiltError, record_configuration
 from tests.training.tiny import STUDENT, TEACHER_SHAPE, TRAINING, build, trial_config

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from hkd.models.build import build_detector
-from hkd.training.optim import build_optimizer, learning_rate_at, step_clipped, trainable_parameters, update_average
+from hkd.training.step.optim import (
+    build_optimizer,
+    learning_rate_at,
+    step_clipped,
+    trainable_parameters,
+    update_average,
+)
 from tests.training.tiny import STUDENT
 
 

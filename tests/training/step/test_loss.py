@@ -18,7 +18,7 @@ from hkd.config import DistillationConfig, FeatureStageConfig, LogitStageConfig
 from hkd.distillation.objective import build_objective
 from hkd.models.detector import Detector
 from hkd.structures import Batch
-from hkd.training.step import StepLoss, forward_teacher_pyramid, gradient_ratios, training_loss
+from hkd.training.step.loss import StepLoss, forward_teacher_pyramid, gradient_ratios, training_loss
 from tests.training.tiny import ALL_STAGES, HEIGHT, SAMPLING, STUDENT, TEACHER_SHAPE, WIDTH, build, make_batch
 
 

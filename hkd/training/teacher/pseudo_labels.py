@@ -28,7 +28,7 @@ from hkd.models.fused import fuse_for_inference
 from hkd.runtime.device import autocast_dtype, resolve_device
 from hkd.runtime.process import configure_process
 from hkd.training.progress import OnProgress, TrainingProgress, ignore_progress
-from hkd.training.teacher import PreparedTeacher, load_teacher
+from hkd.training.teacher.prepare import PreparedTeacher, load_teacher
 
 # Part of the key: increment it when a change of the code changes the labels.
 _RECIPE = 1

@@ -25,14 +25,14 @@ from hkd.data.unlabelled import UnlabelledImages, UnlabelledImagesError
 from hkd.evaluation.score_thresholds import ScoreThresholdError
 from hkd.inference.store_detection import detect_store
 from hkd.models.weight_formats.errors import CheckpointError
-from hkd.training import pseudo_labels
 from hkd.training.fit import read_log
 from hkd.training.progress import TrainingProgress
-from hkd.training.pseudo_labels import PseudoLabels, prepare_labels, read_labels
 from hkd.training.pyramid_cache.cache import cache_key
 from hkd.training.run import TrainingFolderError, train_into_folder
 from hkd.training.state import load_state
-from hkd.training.teacher import PreparedTeacher, load_teacher, prepare_teacher
+from hkd.training.teacher import pseudo_labels
+from hkd.training.teacher.prepare import PreparedTeacher, load_teacher, prepare_teacher
+from hkd.training.teacher.pseudo_labels import PseudoLabels, prepare_labels, read_labels
 from hkd.training.trainer import Trainer
 from tests.training.tiny import HEIGHT, NO_LEVELS, WIDTH, trial_config
 

@@ -24,7 +24,7 @@ def check_teacher_files(config: TrialConfig) -> tuple[str, ...]:
         What was read from where, left out or changed in a foreign file, a sentence each.
 
     Raises:
-        CheckpointError: as :func:`hkd.training.teacher.prepare_teacher`.
+        CheckpointError: as :func:`hkd.training.teacher.prepare.prepare_teacher`.
     """
     teacher = config.teacher
     if teacher is None:

@@ -1,0 +1,1 @@
+"""One training step: its batch, its loss, the update of the weights, and the record of its numbers."""
