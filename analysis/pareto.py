@@ -14,8 +14,8 @@ if not __package__:
     # Run as a script, from a checkout that is not installed: the packages are one folder up.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hkd.terminal_output import ArgumentParser, print_error, print_line, print_lines, tamed_libraries
-from hkd.terminal_text import printable
+from hkd.text.escaping import printable
+from hkd.text.output import ArgumentParser, print_error, print_line, print_lines, tamed_libraries
 from hkd.tracking_uri import (
     DEFAULT_TRACKING_URI,
     TRACKING_URI_VARIABLE,

@@ -17,7 +17,7 @@ from matplotlib.transforms import Bbox
 
 from analysis.front import PairFront, Student
 from analysis.results import StudyResults
-from hkd.terminal_text import printable
+from hkd.text.escaping import printable
 
 # Okabe and Ito's palette, distinguishable with any colour vision; markers differ as well.
 _GREY, _BLUE, _ORANGE, _GREEN, _PURPLE, _BLACK = "#8a8a8a", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000"

@@ -12,8 +12,8 @@ import hkd
 from hkd.commands import detect, draw, evaluate, init, label, train
 from hkd.commands.data import command as data
 from hkd.commands.parsing import examples_section, wrapped_paragraphs
-from hkd.terminal_output import ArgumentParser, error_text, print_error, tamed_libraries
-from hkd.terminal_text import printable
+from hkd.text.escaping import printable
+from hkd.text.output import ArgumentParser, error_text, print_error, tamed_libraries
 
 # Commands import torch and others when they run, because `hkd --help` must be fast.
 

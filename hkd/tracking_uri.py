@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from hkd.redaction import is_redacted, redacted_uri
+from hkd.text.redaction import is_redacted, redacted_uri
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 TRACKING_URI_VARIABLE = "MLFLOW_TRACKING_URI"

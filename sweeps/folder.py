@@ -26,8 +26,8 @@ from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import dump_yaml, load_yaml
 from hkd.files import is_leftover, remove_leftovers, write_atomically
 from hkd.own_folders import create_own_folder
-from hkd.redaction import redacted_text
-from hkd.terminal_text import LinesError
+from hkd.text.escaping import LinesError
+from hkd.text.redaction import redacted_text
 from sweeps.settings.redaction import redacted
 from sweeps.settings.study import StudyConfig
 

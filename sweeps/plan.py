@@ -13,9 +13,9 @@ from hkd import metric_names as names
 from hkd.config import DetectorConfig, TrialConfig
 from hkd.config_files.yaml_format import dump_yaml
 from hkd.models.cost import Cost, config_cost
-from hkd.redaction import redacted_uri
-from hkd.terminal_output import print_on
-from hkd.terminal_text import printable
+from hkd.text.escaping import printable
+from hkd.text.output import print_on
+from hkd.text.redaction import redacted_uri
 from sweeps.checks import check_files, check_first_weights_of_trials, check_objectives
 from sweeps.folder import StudyFolder
 from sweeps.settings.redaction import redacted

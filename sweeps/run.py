@@ -12,8 +12,8 @@ if not __package__:
     # Run as a script, from a checkout that is not installed: the packages are one folder up.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hkd.redaction import redacted_text
-from hkd.terminal_output import ArgumentParser, error_text, print_error, print_on, tamed_libraries
+from hkd.text.output import ArgumentParser, error_text, print_error, print_on, tamed_libraries
+from hkd.text.redaction import redacted_text
 from sweeps.folder import StudyFolder, display_path
 from sweeps.settings.study import DEMO, StudyConfig, load_study
 

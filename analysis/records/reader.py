@@ -17,7 +17,7 @@ from analysis.objectives import Objective, parse_objectives
 from analysis.records.store import History, RecordsError, check_local_store, fetch_histories, fetch_runs
 from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord, distillation_config
 from hkd import metric_names as names
-from hkd.redaction import redacted_setting, redacted_text, redacted_uri
+from hkd.text.redaction import redacted_setting, redacted_text, redacted_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from hkd.redaction import redacted_text, redacted_uri
+from hkd.text.redaction import redacted_text, redacted_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hkd.terminal_text import printable
+from hkd.text.escaping import printable
 
 _MARKDOWN = re.compile(
     # Underscores inside of words, as in the names of settings, are not emphasis.

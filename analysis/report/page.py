@@ -17,8 +17,8 @@ from analysis.report.tables import Column, Table, make_table
 from analysis.results import StudyResults
 from hkd import metric_names as names
 from hkd.findings import READINESS_RULE
-from hkd.redaction import REDACTED, is_redacted
-from hkd.terminal_text import printable
+from hkd.text.escaping import printable
+from hkd.text.redaction import REDACTED, is_redacted
 
 _CAUTION = (
     "Each trial is one training with one seed, evaluated on the validation images that also guided the search: "

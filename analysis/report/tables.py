@@ -15,7 +15,7 @@ from analysis.objectives import ABSENT, Objective
 from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord
 from analysis.report.cells import markdown_cell, spreadsheet_cell
 from analysis.results import StudyResults
-from hkd.terminal_text import printable
+from hkd.text.escaping import printable
 
 Item = TypeVar("Item")
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from hkd.commands.parsing import CommandError, Commands, add_command, add_max_megapixels, fraction_below_one
-from hkd.terminal_output import print_line
+from hkd.text.output import print_line
 
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:

@@ -18,7 +18,7 @@ from hkd.commands.parsing import (
     named_paths,
     parse_number,
 )
-from hkd.terminal_output import print_line
+from hkd.text.output import print_line
 
 MOST_IMAGES = 100
 MOST_DETECTORS = 10
@@ -96,7 +96,7 @@ def _run_draw(options: argparse.Namespace) -> None:
 
     from hkd.coco.categories import CategoryNames
     from hkd.inference.side_by_side import NamedDetector, draw_side_by_side, read_drawing_inputs
-    from hkd.terminal_text import printable
+    from hkd.text.escaping import printable
 
     inputs = read_drawing_inputs(
         options.annotations,

@@ -21,7 +21,7 @@ from hkd.commands.parsing import (
     parse_number,
 )
 from hkd.files import write_atomically
-from hkd.terminal_output import print_lines
+from hkd.text.output import print_lines
 
 if TYPE_CHECKING:
     from hkd.evaluation.comparison import DetectorFile, EvaluationReport
@@ -104,7 +104,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     from hkd.coco.categories import CategoryNames
     from hkd.evaluation.comparison import evaluate_detectors, read_inputs, require_curve
     from hkd.evaluation.reporting.report_text import format_report
-    from hkd.terminal_text import printable
+    from hkd.text.escaping import printable
 
     with Console(stderr=True).status("reading") as status:
         named = CategoryNames(tuple(options.person), tuple(options.ignore_category))

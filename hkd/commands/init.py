@@ -87,8 +87,8 @@ def _run_init(options: argparse.Namespace) -> None:
     from hkd.coco.categories import CategoryNames
     from hkd.proposal.report_text import report_text
     from hkd.proposal.start import prepare_start, write_start
-    from hkd.terminal_output import print_line, print_lines
-    from hkd.terminal_text import printable
+    from hkd.text.escaping import printable
+    from hkd.text.output import print_line, print_lines
 
     start = prepare_start(
         options.annotations,

@@ -14,7 +14,7 @@ from hkd.commands.parsing import (
     add_max_megapixels,
     positive_fraction,
 )
-from hkd.terminal_output import print_line
+from hkd.text.output import print_line
 
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from hkd.terminal_text import LinesError
+from hkd.text.escaping import LinesError
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 

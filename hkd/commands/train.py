@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from hkd.commands.parsing import Commands, add_command
-from hkd.terminal_output import print_line, print_lines
+from hkd.text.output import print_line, print_lines
 
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from hkd.terminal_text import LinesError, printable
+from hkd.text.escaping import LinesError, printable
 
 Schema = Mapping[str, Any]
 

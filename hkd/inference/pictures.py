@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from hkd.coco.images import ImageRecord
 from hkd.image_files.headers import ImageFileError
 from hkd.image_files.pixels import read_rgb
-from hkd.terminal_text import LinesError
+from hkd.text.escaping import LinesError
 
 
 class PictureError(LinesError):

@@ -10,7 +10,7 @@ from hkd.metric_names import MR2_PREFIX, MR2_REASONABLE
 from hkd.proposal.input_size import DETECTABLE_HEIGHT, TINY_HEIGHT
 from hkd.proposal.settings import Proposal
 from hkd.proposal.survey import QUANTILES, Survey
-from hkd.terminal_text import printable
+from hkd.text.escaping import printable
 
 _LABEL_COLUMNS = 15
 _FEW_VALIDATION_IMAGES, _FEW_COUNTED_PEOPLE = 50, 100

@@ -31,7 +31,7 @@ from hkd.metric_names import (
 from hkd.models.cost import Cost
 from hkd.runtime.device import resolve_device
 from hkd.runtime.process import configure_process
-from hkd.terminal_output import print_on
+from hkd.text.output import print_on
 from hkd.training.first_weights import check_first_weights
 from hkd.training.fit import LOG_FILE, STATE_FILE, Evaluation, fit
 from hkd.training.fit import resume as resume_fit

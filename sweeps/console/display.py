@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hkd import metric_names as names
-from hkd.terminal_output import print_on
-from hkd.terminal_text import printable
+from hkd.text.escaping import printable
+from hkd.text.output import print_on
 from hkd.training.progress import TrainingProgress
 from sweeps.console.metric_format import cell, heading, phrases
 from sweeps.trials.ledger import LedgerTrial

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hkd import metric_names as names
-from hkd.redaction import is_redacted, redacted_uri
+from hkd.text.redaction import is_redacted, redacted_uri
 from hkd.tracking_uri import TRACKING_URI_VARIABLE, default_tracking_uri
 from sweeps.console import findings
 from sweeps.console.display import Display, closing_table

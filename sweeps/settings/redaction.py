@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hkd.redaction import redacted_uri
+from hkd.text.redaction import redacted_uri
 from sweeps.settings.study import StudyConfig
 
 

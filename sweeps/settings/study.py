@@ -23,7 +23,7 @@ from hkd.config_files.parsing import parse_config
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import load_yaml, shortened
 from hkd.metric_names import BASELINE_UNDISTILLED, COSTS, DEFAULT_OBJECTIVES, MISS_RATES, CostName, MissRateName
-from hkd.redaction import redacted_text
+from hkd.text.redaction import redacted_text
 from hkd.tracking_uri import command_line_problem, default_tracking_uri, with_credentials
 from sweeps.settings.overrides import overridden
 from sweeps.settings.resources import ResourcesConfig

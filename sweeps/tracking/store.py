@@ -16,8 +16,8 @@ from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.tracking import MlflowClient
 
-from hkd.redaction import is_redacted, redacted_text, redacted_uri
-from hkd.terminal_output import log_as_we_do
+from hkd.text.output import log_as_we_do
+from hkd.text.redaction import is_redacted, redacted_text, redacted_uri
 from hkd.tracking_uri import TRACKING_URI_VARIABLE
 
 CONNECT_SECONDS = 5.0

@@ -32,8 +32,8 @@ from hkd.metric_names import (
     STATUS_RUNNING,
     STATUS_STOPPED,
 )
-from hkd.redaction import redacted_text
-from hkd.terminal_text import printable
+from hkd.text.escaping import printable
+from hkd.text.redaction import redacted_text
 from sweeps.settings.space import distributions, num_configurations
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.samplers import sampler_of_proposal

@@ -15,7 +15,7 @@ from analysis import pareto
 from hkd import cli
 from hkd.config import DetectorConfig
 from hkd.models.cost import Cost
-from hkd.terminal_text import printable
+from hkd.text.escaping import printable
 from sweeps import run
 from sweeps.console.display import Display, TrialBoard, closing_table
 from sweeps.folder import StudyError

@@ -18,7 +18,7 @@ from analysis.report.cells import markdown_cell, spreadsheet_cell
 from analysis.report.markdown import render_markdown
 from analysis.report.summary import summary
 from analysis.results import compute_results
-from hkd.terminal_text import printable
+from hkd.text.escaping import printable
 from tests.analysis.studies import TEACHER, record, records
 from tests.hostile.texts import TEXTS, is_harmless_on_terminal
 

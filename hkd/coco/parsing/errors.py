@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from hkd.terminal_text import LinesError, printable
+from hkd.text.escaping import LinesError, printable
 
 T = TypeVar("T")
 

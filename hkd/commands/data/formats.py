@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hkd.commands.data.options import add_categories, add_data_set, add_skip_missing, print_summary
 from hkd.commands.parsing import Commands, non_negative_integer, positive_integer
-from hkd.terminal_output import print_line
+from hkd.text.output import print_line
 
 if TYPE_CHECKING:
     from hkd.data.conversion.summary import ConversionSummary

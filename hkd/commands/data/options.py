@@ -19,7 +19,7 @@ from hkd.commands.parsing import (
     integer_between,
 )
 from hkd.files import is_device_or_pipe
-from hkd.terminal_output import print_line, print_lines
+from hkd.text.output import print_line, print_lines
 
 if TYPE_CHECKING:
     from hkd.data.conversion.summary import ConversionSummary

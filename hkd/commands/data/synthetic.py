@@ -7,7 +7,7 @@ from functools import partial
 
 from hkd.commands.data.options import add_output, draw_previews
 from hkd.commands.parsing import Commands, add_command, integer_between, non_negative_integer
-from hkd.terminal_output import print_line
+from hkd.text.output import print_line
 
 # Limits of hkd.config.SyntheticConfig, which is not imported here because that takes long.
 MOST_SCENES = 1_000_000

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
-from hkd.terminal_text import printable
+from hkd.text.escaping import printable
 
 ItemT = TypeVar("ItemT")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hkd.coco.notes import Note
-from hkd.terminal_text import printable
+from hkd.text.escaping import printable
 
 UNLABELLED = "no label"
 """Label in the summary of ignored boxes that have no class."""

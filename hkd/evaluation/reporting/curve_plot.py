@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from hkd.evaluation.miss_rate import MissRateCurve
-from hkd.terminal_text import printable
+from hkd.text.escaping import printable
 
 FORMATS: Final = ("png", "pdf", "svg")
 """What :func:`draw_curves` writes."""

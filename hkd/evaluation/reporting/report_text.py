@@ -7,7 +7,7 @@ from typing import Final
 
 from hkd.evaluation.comparison import EvaluationReport
 from hkd.evaluation.evaluator import EvaluationResult, SubsetResult
-from hkd.terminal_text import printable
+from hkd.text.escaping import printable
 
 NO_VALUE: Final = "-"
 

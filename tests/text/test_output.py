@@ -11,7 +11,8 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from hkd.terminal_output import (
+from hkd.text.escaping import LinesError
+from hkd.text.output import (
     LONGEST_LINE,
     ArgumentParser,
     error_text,
@@ -22,7 +23,6 @@ from hkd.terminal_output import (
     print_on,
     tamed_libraries,
 )
-from hkd.terminal_text import LinesError
 
 HOSTILE = "\x1b[31mred\x9b \u202eevil\u200b\r"
 ESCAPED = r"\x1b[31mred\x9b \u202eevil\u200b\r"

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
-from hkd.redaction import redacted_text
-from hkd.terminal_text import LinesError, printable
+from hkd.text.escaping import LinesError, printable
+from hkd.text.redaction import redacted_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +46,7 @@ def print_error(text: str, *known_uris: str) -> None:
 
     Args:
         text: Line breaks stay; errors escape those of the names that they quote.
-        known_uris: See :func:`hkd.redaction.redacted_text`.
+        known_uris: See :func:`hkd.text.redaction.redacted_text`.
     """
     # Searching for credentials takes seconds for each megabyte; the ends contain far more than is printed.
     text = _bounded(text, _LONGEST_REDACTED_LINE)

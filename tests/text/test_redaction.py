@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hkd.redaction import is_redacted, redacted_setting, redacted_text, redacted_uri
+from hkd.text.redaction import is_redacted, redacted_setting, redacted_text, redacted_uri
 
 URIS = [
     # User and password before the host.

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hkd.terminal_text import printable
+from hkd.text.escaping import printable
 
 
 def test_control_characters_and_surrogates_are_escaped() -> None:

@@ -1,0 +1,1 @@
+"""Text that is shown or written: control characters are escaped, credentials removed."""
