@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from hkd.files import read_record, replace_atomically
 from hkd.models.weight_formats.errors import CheckpointError
@@ -18,14 +19,58 @@ _REMEDY = "start the training again in another folder"
 T = TypeVar("T")
 
 
-def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write nested dicts and lists of tensors, numbers and strings.
+def save_state(
+    path: Path,
+    settings: Mapping[str, Any],
+    modules: Sequence[nn.Module],
+    optimizer: torch.optim.Optimizer,
+    *,
+    epoch: int,
+) -> None:
+    """Write a training's state.
 
     Args:
-        state: Under ``settings``, the settings that must be the same when the state is loaded, by dotted name.
+        settings: Those that must be the same when the state is restored, by dotted name.
+        modules: All that are trained or averaged.
+        epoch: Number of epochs trained.
     """
+    state = {
+        "format": STATE_FORMAT,
+        "settings": settings,
+        "epoch": epoch,
+        "modules": [module.state_dict() for module in modules],
+        "optimizer": optimizer.state_dict(),
+    }
     with replace_atomically(path) as partial:
-        torch.save({"format": STATE_FORMAT, **state}, partial)
+        torch.save(state, partial)
+
+
+def restore_state(
+    path: Path,
+    settings: Mapping[str, Any],
+    modules: Sequence[nn.Module],
+    optimizer: torch.optim.Optimizer,
+    *,
+    total_epochs: int,
+) -> int:
+    """Load what :func:`save_state` wrote into the same modules and optimiser; returns the number of epochs trained.
+
+    Raises:
+        CheckpointError: as :func:`load_state`, or the state is not of these modules.
+    """
+    state = load_state(path, settings)
+    try:
+        for module, tensors in zip(modules, state["modules"], strict=True):
+            module.load_state_dict(tensors)
+        optimizer.load_state_dict(state["optimizer"])
+        epoch = state["epoch"]
+        if type(epoch) is not int or not 0 <= epoch <= total_epochs:
+            raise ValueError(f"epoch {epoch!r}")
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, IndexError) as error:
+        raise CheckpointError(
+            f"{path}: is a damaged training state ({type(error).__name__}: {str(error)[:200]}); {_REMEDY}"
+        ) from error
+    return epoch
 
 
 def load_state(path: Path, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from hkd.models.build import build_detector
 from hkd.models.cost import Cost, detector_cost
 from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
-from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import load_first_weights, save_detector
 from hkd.runtime.device import autocast_dtype, place, resolve_device
 from hkd.structures import Batch
@@ -33,7 +32,7 @@ from hkd.training.first_weights import needs_reconstruction, reconstruct_first_w
 from hkd.training.pyramid_cache.cache import TeacherCache, open_training_cache
 from hkd.training.pyramid_cache.capacity import CacheBudget
 from hkd.training.resume_settings import settings_to_resume
-from hkd.training.state import load_state, save_state
+from hkd.training.state import restore_state, save_state
 from hkd.training.step.batches import build_loader
 from hkd.training.step.epoch_record import EpochRecord, require_finite, steps_between_syncs_on
 from hkd.training.step.loss import SamplingNumbers, StepLoss, forward_teacher_pyramid, gradient_ratios, training_loss
@@ -256,15 +255,7 @@ class Trainer:
         It contains no random state: random numbers follow from the seed and the epoch.
         """
         assert not self._is_within_epoch, "a training can be saved only between epochs"
-        save_state(
-            path,
-            {
-                "settings": self._settings,
-                "epoch": self.epoch,
-                "modules": [module.state_dict() for module in self._stateful_modules()],
-                "optimizer": self._optimizer.state_dict(),
-            },
-        )
+        save_state(path, self._settings, self._stateful_modules(), self._optimizer, epoch=self.epoch)
 
     def load(self, path: Path) -> None:
         """Continue from a saved state.
@@ -272,20 +263,9 @@ class Trainer:
         Raises:
             CheckpointError: the file is unreadable, or the state of a training with other settings.
         """
-        state = load_state(path, self._settings)
-        try:
-            for module, tensors in zip(self._stateful_modules(), state["modules"], strict=True):
-                module.load_state_dict(tensors)
-            self._optimizer.load_state_dict(state["optimizer"])
-            epoch = state["epoch"]
-            if type(epoch) is not int or not 0 <= epoch <= self.total_epochs:
-                raise ValueError(f"epoch {epoch!r}")
-        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, IndexError) as error:
-            raise CheckpointError(
-                f"{path}: is a damaged training state ({type(error).__name__}: {str(error)[:200]}); start the training "
-                "again in another folder"
-            ) from error
-        self.epoch = epoch
+        self.epoch = restore_state(
+            path, self._settings, self._stateful_modules(), self._optimizer, total_epochs=self.total_epochs
+        )
         self._is_within_epoch = False
 
     def close(self) -> None:
