@@ -21,9 +21,9 @@ from hkd.coco.detections import DetectedBoxes
 from hkd.coco.parsing.errors import AnnotationError, collected_problems
 from hkd.config import EvaluationConfig
 from hkd.data.conversion.preview import choose_images
-from hkd.data.store import open_store
+from hkd.data.store import ImageStore, open_store
 from hkd.evaluation.formats.protocol_files import load_protocol
-from hkd.evaluation.matching import FALSE_POSITIVE, LEFT_OUT, TRUE_POSITIVE, match
+from hkd.evaluation.matching import FALSE_POSITIVE, LEFT_OUT, TRUE_POSITIVE, Matches, match
 from hkd.evaluation.preparation import PreparedTruth, prepare_ground_truth
 from hkd.evaluation.protocols import Protocol
 from hkd.files import replace_atomically
@@ -176,41 +176,20 @@ def draw_side_by_side(
     Raises:
         AnnotationError: listing the images that do not open.
     """
-    annotations, protocol = inputs.annotations, inputs.protocol
-    truth = annotations.ground_truth()
+    annotations, truth = inputs.annotations, inputs.annotations.ground_truth()
     shown = []
-    device = resolve_device("auto")
-    dtype = autocast_dtype("auto", device)
-    evaluation = EvaluationConfig()
     with TemporaryDirectory(prefix="hkd-draw-") as folder:
         for name, detector, metadata in inputs.detectors:
             on_step(f"{name}: detecting in {len(annotations.images):,} images")
-            store = open_store(
-                annotations,
-                metadata.image_height,
-                metadata.image_width,
-                Path(folder),
-                progress=False,
-                max_megapixels=max_megapixels,
-            )
-            fused = fuse_for_inference(place(detector, device), dtype or torch.float32)
-            boxes = detect_store(fused, store, annotations, evaluation, device=device, autocast_dtype=dtype)
-            matches = match(truth, boxes, protocol)
-            kept = _until(matches.outcomes[0] == FALSE_POSITIVE, false_positives_per_image * len(annotations.images))
-            order = matches.order[:kept]
-            shown.append(
-                _Shown(
-                    name,
-                    float(boxes.scores[order[-1]]) if kept else None,
-                    DetectedBoxes(boxes.image_index[order], boxes.boxes_xywh[order], boxes.scores[order]),
-                    matches.outcomes[0][:kept].astype(np.int64),
-                    matches.counted_per_image[0],
-                )
-            )
+            size = metadata.image_height, metadata.image_width
+            store = open_store(annotations, *size, Path(folder), progress=False, max_megapixels=max_megapixels)
+            boxes = _detect(detector, store, annotations)
+            matches = match(truth, boxes, inputs.protocol)
+            shown.append(_best(name, boxes, matches, false_positives_per_image * len(annotations.images)))
     on_step("drawing")
     sheet = _sheet(
         annotations,
-        prepare_ground_truth(truth, protocol),
+        prepare_ground_truth(truth, inputs.protocol),
         shown,
         count,
         f"{false_positives_per_image:g} false per image",
@@ -219,6 +198,26 @@ def draw_side_by_side(
     with replace_atomically(path) as partial:
         sheet.save(partial, format="PNG")
     return tuple(map(str, shown))
+
+
+def _detect(detector: Detector, store: ImageStore, annotations: Annotations) -> DetectedBoxes:
+    device = resolve_device("auto")
+    dtype = autocast_dtype("auto", device)
+    fused = fuse_for_inference(place(detector, device), dtype or torch.float32)
+    return detect_store(fused, store, annotations, EvaluationConfig(), device=device, autocast_dtype=dtype)
+
+
+def _best(name: str, boxes: DetectedBoxes, matches: Matches, allowed: float) -> _Shown:
+    """The best detections of a detector, of which at most so many are false positives."""
+    kept = _until(matches.outcomes[0] == FALSE_POSITIVE, allowed)
+    order = matches.order[:kept]
+    return _Shown(
+        name,
+        float(boxes.scores[order[-1]]) if kept else None,
+        DetectedBoxes(boxes.image_index[order], boxes.boxes_xywh[order], boxes.scores[order]),
+        matches.outcomes[0][:kept].astype(np.int64),
+        matches.counted_per_image[0],
+    )
 
 
 def _until(is_false_positive: BoolArray, allowed: float) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from hkd.coco.annotations import Annotations
 from hkd.config import TrialConfig
 from hkd.config_files.parsing import flatten, load_config
 from hkd.config_files.yaml_format import dump_yaml
@@ -29,6 +29,7 @@ from hkd.metric_names import (
     TOTAL_LOSS,
 )
 from hkd.models.cost import Cost
+from hkd.models.detector import Detector
 from hkd.runtime.device import resolve_device
 from hkd.runtime.process import configure_process
 from hkd.text.output import print_on
@@ -78,6 +79,18 @@ class TrainingSummary:
     and epochs.json."""
 
 
+@dataclass(frozen=True, eq=False)
+class _TeacherInputs:
+    """What a training uses of its teacher; nothing without one."""
+
+    detector: Detector | None = None
+    labels: PseudoLabels | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Of a teacher that is distilled."""
+    weights_origin: tuple[str, ...] = ()
+    weights_hash: str | None = None
+
+
 def train_into_folder(
     config: TrialConfig, out: Path, *, resume: bool = False, console: Console | None = None
 ) -> TrainingSummary:
@@ -101,49 +114,47 @@ def train_into_folder(
     console = console or Console(stderr=True)
     device = resolve_device(config.training.device)
     check_plausible_batch(config, device)
-    needs_teacher = config.uses_teacher
     for note in check_first_weights(config):
         print_on(console, note)
-    if needs_teacher:
+    if config.uses_teacher:
         for note in check_teacher_files(config):
             print_on(console, note)
     with _claimed(out, config, resume):
         data = prepare_data(config.data)
         _print_repairs(data, console)
-        origin = _origin(data)
         with progress_bars(console) as progress:
-            teacher, labels, teacher_metrics = None, None, dict[str, float]()
-            weights_origin: tuple[str, ...] = ()
-            if needs_teacher:
-                prepared = prepare_teacher(config, data, config.data.cache_dir, progress)
-                _print_teacher(prepared, console)
-                teacher_metrics = prepared.metrics if config.is_distilled else {}
-                weights_origin = tuple(f"teacher: {note}" for note in prepared.weights_origin)
-                origin["teacher"] = file_hash(prepared.path)
-                labels = prepare_labels(config, data, prepared, progress)
-                if labels is not None:
-                    print_on(console, f"labels of unlabelled images: {labels.summary}; {labels.path}")
-                    origin["labels of unlabelled images"] = labels.annotations.content_hash()
-                teacher = load_teacher(prepared.path, prepared.config)
-            if isinstance(config.student.init_from, Path):
-                origin["first weights"] = file_hash(config.student.init_from)
-            if config.student.backbone_from is not None:
-                origin["first weights of the backbone"] = file_hash(config.student.backbone_from)
+            teacher = (
+                _prepare_teacher_inputs(config, data, progress, console) if config.uses_teacher else _TeacherInputs()
+            )
+            origin = _origin(config, data, teacher)
             _check_origin(out, origin)
             configure_process(device, config.training.num_threads)
-            trainer = Trainer(
-                config, data, teacher, device=device, pseudo_labels=None if labels is None else labels.annotations
-            )
+            labels = None if teacher.labels is None else teacher.labels.annotations
+            trainer = Trainer(config, data, teacher.detector, device=device, pseudo_labels=labels)
             # A folder with these files holds a training.
             write_atomically(out / ARTIFACT_CONFIG, dump_yaml(config))
             write_json(out / ORIGIN_FILE, origin)
-            write_lines(out / ARTIFACT_WEIGHTS_ORIGIN, (*weights_origin, *trainer.first_weights))
-            evaluation = _train(trainer, out, teacher_metrics, progress, console)
-        validation = data.validation_annotations
-        image_ids = validation.ground_truth().image_ids
-        results = evaluation.detections.coco_results(image_ids, validation.text_ids(), validation.people_id)
-        _write_results(trainer, evaluation.result, results, labels, out)
+            write_lines(out / ARTIFACT_WEIGHTS_ORIGIN, (*teacher.weights_origin, *trainer.first_weights))
+            evaluation = _train(trainer, out, teacher.metrics, progress, console)
+        _write_results(trainer, evaluation, data.validation_annotations, teacher.labels, out)
     return TrainingSummary(evaluation.result, trainer.cost, out)
+
+
+def _prepare_teacher_inputs(
+    config: TrialConfig, data: PreparedData, progress: OnProgress, console: Console
+) -> _TeacherInputs:
+    prepared = prepare_teacher(config, data, config.data.cache_dir, progress)
+    _print_teacher(prepared, console)
+    labels = prepare_labels(config, data, prepared, progress)
+    if labels is not None:
+        print_on(console, f"labels of unlabelled images: {labels.summary}; {labels.path}")
+    return _TeacherInputs(
+        load_teacher(prepared.path, prepared.config),
+        labels,
+        prepared.metrics if config.is_distilled else {},
+        tuple(f"teacher: {note}" for note in prepared.weights_origin),
+        file_hash(prepared.path),
+    )
 
 
 @contextmanager
@@ -213,16 +224,22 @@ def _print_repairs(data: PreparedData, console: Console) -> None:
             print_on(console, f"{read.path}: {rest} more like these")
 
 
-def _origin(data: PreparedData) -> dict[str, str]:
+def _origin(config: TrialConfig, data: PreparedData, teacher: _TeacherInputs) -> dict[str, str]:
     """Hashes of the training's inputs, whose content is not part of the configuration."""
-    unlabelled = {} if data.unlabelled is None else {"unlabelled images": data.unlabelled.store.checksum}
-    return {
+    unlabelled, labels = data.unlabelled, teacher.labels
+    init_from, backbone_from = config.student.init_from, config.student.backbone_from
+    hashes = {
         "training annotations": data.train_annotations.content_hash(),
         "training images": data.train_store.checksum,
         "validation annotations": data.validation_annotations.content_hash(),
         "validation images": data.validation_store.checksum,
-        **unlabelled,
+        "unlabelled images": None if unlabelled is None else unlabelled.store.checksum,
+        "teacher": teacher.weights_hash,
+        "labels of unlabelled images": None if labels is None else labels.annotations.content_hash(),
+        "first weights": file_hash(init_from) if isinstance(init_from, Path) else None,
+        "first weights of the backbone": None if backbone_from is None else file_hash(backbone_from),
     }
+    return {name: content for name, content in hashes.items() if content is not None}
 
 
 def _check_origin(out: Path, origin: dict[str, str]) -> None:
@@ -267,15 +284,17 @@ def _train(
 
 def _write_results(
     trainer: Trainer,
-    evaluation: EvaluationResult,
-    results: list[dict[str, Any]],
+    evaluation: Evaluation,
+    validation: Annotations,
     labels: PseudoLabels | None,
     out: Path,
 ) -> None:
-    metrics = evaluation.as_metrics()
+    metrics = evaluation.result.as_metrics()
     trainer.export_student(out / ARTIFACT_WEIGHTS, metrics)
-    write_atomically(out / DETECTIONS_FILE, json.dumps(results, allow_nan=False))
-    write_json(out / ARTIFACT_CURVE, evaluation.curves())
+    image_ids = validation.ground_truth().image_ids
+    detections = evaluation.detections.coco_results(image_ids, validation.text_ids(), validation.people_id)
+    write_atomically(out / DETECTIONS_FILE, json.dumps(detections, allow_nan=False))
+    write_json(out / ARTIFACT_CURVE, evaluation.result.curves())
     of_labels = {} if labels is None else labels.summary.as_metrics()
     write_json(out / ARTIFACT_METRICS, {**metrics, **trainer.cost.as_metrics(), **of_labels})
 

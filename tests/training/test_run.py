@@ -172,7 +172,7 @@ def test_resume_with_other_data_is_refused(
 ) -> None:
     before = contents(finished)
     origin = json.loads(before["origin.json"])
-    monkeypatch.setattr(run, "_origin", lambda _: {**origin, "training images": "changed"})
+    monkeypatch.setattr(run, "_origin", lambda *_: {**origin, "training images": "changed"})
     with pytest.raises(TrainingFolderError, match="training images"):
         train_into_folder(config, finished, resume=True, console=silent())
     assert contents(finished) == before
