@@ -76,17 +76,22 @@ def reconstruct(
     was_training = student.training
     student.eval()
     teacher.eval()
-    fits = _fit_backbone(student, teacher, batches, (_BODY, _PYRAMID) if with_body else (_PYRAMID,), generator)
-    fits += _fit_rpn(student, teacher, batches, generator, with_outputs=with_anchor_outputs)
-    fits += _fit_box_head(student, teacher, batches, sampling, generator)
+    parts = (_BODY, _PYRAMID) if with_body else (_PYRAMID,)
+    fits, pyramids = _fit_backbone(student, teacher, batches, parts, generator)
+    fits += _fit_rpn(student, teacher, batches, pyramids, generator, with_outputs=with_anchor_outputs)
+    fits += _fit_box_head(student, teacher, batches, pyramids, sampling, generator)
     student.train(was_training)
     return fits
 
 
 def _fit_backbone(
     student: Detector, teacher: Detector, batches: Sequence[Batch], parts: tuple[str, ...], generator: torch.Generator
-) -> list[LayerFit]:
-    """Fit the convolutions of these parts in one forward pass of the student over all images."""
+) -> tuple[list[LayerFit], list[dict[str, Tensor]]]:
+    """Fit the convolutions of these parts in one forward pass of the student over all images.
+
+    Returns:
+        The fits, and the teacher's pyramid of each batch.
+    """
     modules, teacher_modules = dict(student.named_modules()), dict(teacher.named_modules())
     layers = {
         name: module
@@ -105,8 +110,7 @@ def _fit_backbone(
         outputs[name].append(_at_cells(maps[:, channels], cells[name]))
 
     with _hooks(teacher_modules[name].register_forward_hook(partial(record, name)) for name in layers):
-        for batch in batches:
-            teacher.forward_pyramid(batch.images, batch.valid_sizes)
+        pyramids = [teacher.forward_pyramid(batch.images, batch.valid_sizes) for batch in batches]
 
     fits: list[LayerFit] = []
 
@@ -125,13 +129,14 @@ def _fit_backbone(
     valid_sizes = torch.cat([batch.valid_sizes for batch in batches])
     with _hooks(layer.register_forward_pre_hook(partial(fit, name)) for name, layer in layers.items()):
         student.forward_pyramid(images, valid_sizes)
-    return fits
+    return fits, pyramids
 
 
 def _fit_rpn(
     student: Detector,
     teacher: Detector,
     batches: Sequence[Batch],
+    teacher_pyramids: Sequence[Mapping[str, Tensor]],
     generator: torch.Generator,
     *,
     with_outputs: bool,
@@ -142,9 +147,8 @@ def _fit_rpn(
     cells: dict[str, Tensor] = {}
     most = _MOST_ROWS // len(PYRAMID_LEVELS) // sum(len(batch.images) for batch in batches)
     inputs, hidden = [], []
-    for batch in batches:
+    for batch, teacher_pyramid in zip(batches, teacher_pyramids, strict=True):
         pyramid = student.forward_pyramid(batch.images, batch.valid_sizes)
-        teacher_pyramid = teacher.forward_pyramid(batch.images, batch.valid_sizes)
         for level in PYRAMID_LEVELS:
             maps = teacher_convolution(teacher_pyramid[level])
             if level not in cells:
@@ -169,6 +173,7 @@ def _fit_box_head(
     student: Detector,
     teacher: Detector,
     batches: Sequence[Batch],
+    teacher_pyramids: Sequence[Mapping[str, Tensor]],
     sampling: Mapping[str, Any],
     generator: torch.Generator,
 ) -> list[LayerFit]:
@@ -176,7 +181,7 @@ def _fit_box_head(
     inputs: list[Tensor] = []
     wanted: dict[str, list[Tensor]] = {"fc6": [], "fc7": [], "cls_score": [], "bbox_pred": []}
     teacher_head = teacher.roi_heads.box_head
-    for batch in batches:
+    for batch, pyramid in zip(batches, teacher_pyramids, strict=True):
         anchor_keys, region_keys = student.draw_sampling_keys(batch.images, batch.targets, generator)
         output, _ = student.forward_train(
             batch.images,
@@ -186,7 +191,6 @@ def _fit_box_head(
             region_keys=region_keys,
             **sampling,
         )
-        pyramid = teacher.forward_pyramid(batch.images, batch.valid_sizes)
         taps = output.taps
         if teacher.canonical_region_size != student.canonical_region_size:
             taps = teacher.region_taps(pyramid, output.sampled.regions.boxes_xyxy, batch.images.shape[2])

@@ -123,9 +123,7 @@ def train_into_folder(
         data = prepare_data(config.data)
         _print_repairs(data, console)
         with progress_bars(console) as progress:
-            teacher = (
-                _prepare_teacher_inputs(config, data, progress, console) if config.uses_teacher else _TeacherInputs()
-            )
+            teacher = _teacher_inputs(config, data, progress, console)
             origin = _origin(config, data, teacher)
             _check_origin(out, origin)
             configure_process(device, config.training.num_threads)
@@ -140,9 +138,9 @@ def train_into_folder(
     return TrainingSummary(evaluation.result, trainer.cost, out)
 
 
-def _prepare_teacher_inputs(
-    config: TrialConfig, data: PreparedData, progress: OnProgress, console: Console
-) -> _TeacherInputs:
+def _teacher_inputs(config: TrialConfig, data: PreparedData, progress: OnProgress, console: Console) -> _TeacherInputs:
+    if not config.uses_teacher:
+        return _TeacherInputs()
     prepared = prepare_teacher(config, data, config.data.cache_dir, progress)
     _print_teacher(prepared, console)
     labels = prepare_labels(config, data, prepared, progress)

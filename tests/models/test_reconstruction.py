@@ -134,6 +134,14 @@ def test_channel_that_is_not_explained_is_not_amplified_without_bound() -> None:
     assert all(parameter.isfinite().all() for parameter in student.parameters())
 
 
+def test_teacher_runs_once_on_each_batch() -> None:
+    teacher = _detector(WIDE, 1)
+    seen: list[Tensor] = []
+    teacher.backbone.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    _fit(_selected(NARROW, teacher), teacher)
+    assert len(seen) == len(BATCHES)
+
+
 def test_equal_network_is_left_as_it_is() -> None:
     teacher = _detector(WIDE, 1)
     student = copy.deepcopy(teacher)
