@@ -24,7 +24,7 @@ class SyntheticConfig(Section):
     width: SceneSide = 384
     """Width of a scene, pixels."""
     style: Literal["street", "hard"] = "street"
-    """``hard``: smaller and more occluded people, crowds, look-alikes, night, rain, fog, blur and noise."""
+    """``hard``: more, and more occluded people, crowds, look-alikes, night, rain, fog, blur and noise."""
     seed: Seed = 0
     """Seed of the scenes; a scene depends on the style, the seed, its index and its size alone."""
 

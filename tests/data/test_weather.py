@@ -78,11 +78,11 @@ def test_hard_scenes_are_repeatable_and_kept_apart() -> None:
     assert scenes_hash(SyntheticConfig(style="hard")) != scenes_hash(SyntheticConfig())
 
 
-def test_hard_scenes_are_fuller_and_of_smaller_people() -> None:
-    counts, heights = {}, {}
+def test_hard_scenes_are_fuller_and_more_occluded() -> None:
+    counts, occluded = {}, {}
     for name, style in (("street", DEFAULT_STYLE), ("hard", HARD_STYLE)):
         boxes = [[box for box in draw_scene(7, index, style=style).boxes if not box.ignore] for index in range(40)]
         counts[name] = np.mean([len(each) for each in boxes])
-        heights[name] = np.median([box.bbox[3] for each in boxes for box in each])
-    assert counts["hard"] > counts["street"]
-    assert heights["hard"] < 0.85 * heights["street"]
+        occluded[name] = np.mean([box.vis_ratio < 0.65 for each in boxes for box in each])
+    assert counts["hard"] > 1.2 * counts["street"]
+    assert occluded["hard"] > 1.2 * occluded["street"]

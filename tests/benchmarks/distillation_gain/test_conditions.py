@@ -30,20 +30,20 @@ def shipped() -> Benchmark:
 
 
 def test_conditions_are_ordered_by_seed_then_labels_then_teacher(shipped: Benchmark) -> None:
-    chosen = Selection(rows=["alone", "default"], students=["6x"], steps=[400, 1600], seeds=[0, 1], labels=[400, 1600])
+    chosen = Selection(rows=["alone", "default"], students=["20x"], steps=[400, 1600], seeds=[0, 1], labels=[400, 1600])
     found = [condition.name for condition in shipped.conditions(["length", "teachers", "labels"], chosen)]
     of_seed = [
         # The first group: the strong teacher on 1,600 scenes. The student alone belongs to no teacher, and occurs once.
-        "6x-alone-400steps-1600labels-seed{}",
-        "6x-default-strong-400steps-1600labels-seed{}",
-        "6x-alone-1600steps-1600labels-seed{}",
-        "6x-default-strong-1600steps-1600labels-seed{}",
-        "6x-default-weak-400steps-1600labels-seed{}",
-        "6x-default-weak-1600steps-1600labels-seed{}",
-        "6x-default-few-1600steps-1600labels-seed{}",
-        "6x-alone-1600steps-400labels-seed{}",
-        "6x-default-strong-1600steps-400labels-seed{}",
-        "6x-default-few-1600steps-400labels-seed{}",
+        "20x-alone-400steps-1600labels-seed{}",
+        "20x-default-strong-400steps-1600labels-seed{}",
+        "20x-alone-1600steps-1600labels-seed{}",
+        "20x-default-strong-1600steps-1600labels-seed{}",
+        "20x-default-weak-400steps-1600labels-seed{}",
+        "20x-default-weak-1600steps-1600labels-seed{}",
+        "20x-default-few-1600steps-1600labels-seed{}",
+        "20x-alone-1600steps-400labels-seed{}",
+        "20x-default-strong-1600steps-400labels-seed{}",
+        "20x-default-few-1600steps-400labels-seed{}",
     ]
     assert found == [name.format(seed) for seed in (0, 1) for name in of_seed]
 
@@ -51,9 +51,9 @@ def test_conditions_are_ordered_by_seed_then_labels_then_teacher(shipped: Benchm
 @pytest.mark.parametrize(
     ("labels", "steps", "epochs"),
     [
-        (1600, 400, 2),  # 200 steps an epoch
-        (400, 6400, 128),  # 50
-        (100, 400, 33),  # 12, as 4 images do not fill a batch of 8: 33 epochs have 396 steps, 34 have 408
+        (1600, 400, 1),  # 400 steps an epoch
+        (400, 6400, 64),  # 100
+        (102, 400, 16),  # 25, as 2 images do not fill a batch of 4: 16 epochs have 400 steps; of 26 steps, 15 have 390
     ],
 )
 def test_epochs_come_nearest_to_the_steps(shipped: Benchmark, labels: int, steps: int, epochs: int) -> None:
@@ -65,8 +65,8 @@ def test_epochs_come_nearest_to_the_steps(shipped: Benchmark, labels: int, steps
 
 def test_epochs_of_unlabelled_rows_have_all_scenes(shipped: Benchmark) -> None:
     settings = shipped.settings(Condition("6x", "unlabelled", "strong", 6400, 400, 0))
-    # 400 labelled and 4,001 unlabelled scenes: 550 steps of 8 an epoch, 6,400 / 550 = 11.6.
-    assert settings["training.total_epochs"] == 12
+    # 400 labelled and 4,001 unlabelled scenes: 1,100 steps of 4 an epoch, 6,400 / 1,100 = 5.8.
+    assert settings["training.total_epochs"] == 6
     assert settings["data.unlabelled_images"] == "unlabelled"
     assert settings["student.init_from"] == "teacher"
 
@@ -123,7 +123,7 @@ def test_teacher_is_trained_as_a_student_of_its_architecture(shipped: Benchmark)
     config = trial_config(shipped.teacher_settings("strong"), "strong")
     assert config.teacher is None
     assert (config.student.width_multiplier, config.student.head_channels) == (0.75, 256)
-    # 3,200 / 8 = 400 steps an epoch; 6,400 / 400.
+    # 3,200 / 4 = 800 steps an epoch; 12,800 / 800.
     assert (config.training.total_epochs, config.training.learning_rate) == (16, 1e-3)
 
 
