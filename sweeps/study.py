@@ -13,6 +13,7 @@ from hkd import metric_names as names
 from hkd.config_files.parsing import flatten
 from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
+from hkd.data.unlabelled import UnlabelledImages
 from hkd.findings import weak_teacher
 from hkd.training.teacher.prepare import PreparedTeacher, find_teacher
 from hkd.training.teacher.pseudo_labels import PseudoLabels, find_labels, read_labels
@@ -145,10 +146,10 @@ def _prepare_teacher(
     if images is not None and labels is None:
         display.print_line(f"Unlabelled images: the teacher labels {len(images.annotations.images)} once it is ready")
     if teacher is None or (images is not None and labels is None):
-        prepared = _make_teacher(study, cluster, resources, display)
+        prepared = _make_teacher(study, images, cluster, resources, display)
         teacher = prepared.teacher
         if images is not None and prepared.labels is not None:
-            labels = read_labels(prepared.labels, images)
+            labels = read_labels(prepared.labels, images.annotations.image_root)
     display.print_line(messages.describe_teacher(teacher_record(teacher), study.objectives))
     metric = study.main_miss_rate
     weak = weak_teacher(metric, teacher.metrics[metric]) if metric in teacher.metrics else None
@@ -159,7 +160,13 @@ def _prepare_teacher(
     return ReadyTeacher(teacher, labels)
 
 
-def _make_teacher(study: StudyConfig, cluster: Cluster, resources: TrialResources, display: Display) -> Prepared:
+def _make_teacher(
+    study: StudyConfig,
+    images: UnlabelledImages | None,
+    cluster: Cluster,
+    resources: TrialResources,
+    display: Display,
+) -> Prepared:
     # Nothing else runs meanwhile: on a single machine, the teacher uses all CPUs.
     num_cpus = cluster.num_cpus if cluster.address is None else resources.num_cpus
     num_gpus = float(resources.num_gpus > 0)
@@ -167,6 +174,7 @@ def _make_teacher(study: StudyConfig, cluster: Cluster, resources: TrialResource
         study.base,
         study.storage_path.absolute(),
         WorkerSettings(max(resources.num_threads, int(num_cpus)), num_gpus > 0, Path.cwd()),
+        unlabelled=None if images is None else images.annotations.images,
         num_cpus=num_cpus,
         num_gpus=num_gpus,
         on_progress=TeacherBoard(display, study.objectives).update,

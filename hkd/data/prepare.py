@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,13 +12,21 @@ from filelock import FileLock
 
 from hkd.coco.annotations import Annotations, read_annotations
 from hkd.coco.categories import CategoryNames
+from hkd.coco.images import ImageRecord
 from hkd.coco.parsing.errors import AnnotationError, collected_problems
 from hkd.config import DataConfig, SyntheticConfig
 from hkd.config_files.parsing import config_hash
 from hkd.data.loader import pack_targets
 from hkd.data.sources import synthetic
 from hkd.data.store import ImageStore, StoreError, open_store
-from hkd.data.unlabelled import UnlabelledImages, check_copies, check_pixels, find_images, without_training_files
+from hkd.data.unlabelled import (
+    UnlabelledImages,
+    check_copies,
+    check_pixels,
+    find_images,
+    found_before,
+    without_training_files,
+)
 from hkd.files import partial_folder, remove_leftovers
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 from hkd.own_folders import create_own_folder
@@ -36,7 +45,9 @@ class PreparedData:
     """The images of ``unlabelled_images``."""
 
 
-def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
+def prepare_data(
+    config: DataConfig, progress: bool = True, *, unlabelled: Sequence[ImageRecord] | None = None
+) -> PreparedData:
     """Read and check the annotations, and open the image stores, building missing ones.
 
     Without annotation files, street scenes are generated once, in ``cache_dir``. The folder of unlabelled images is
@@ -45,6 +56,8 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
     Args:
         config: images and the network's input size.
         progress: show progress bars on stderr.
+        unlabelled: the images of ``unlabelled_images`` that an earlier call found, perhaps on another machine: they are
+            neither searched for nor compared with other images again.
 
     Raises:
         AnnotationError: listing what is wrong with the annotations or images of both sets, or that a training image
@@ -56,7 +69,10 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
     # First, because it may fail, and scenes take long to draw.
     images = None
     if config.unlabelled_images is not None:
-        images = find_images(config.unlabelled_images, config.max_megapixels)
+        if unlabelled is None:
+            images = find_images(config.unlabelled_images, config.max_megapixels)
+        else:
+            images = found_before(unlabelled, config.unlabelled_images)
     if config.train_annotations is None or config.validation_annotations is None:
         paths = _scenes(config.synthetic, config.cache_dir, progress)
         image_root = None
@@ -67,7 +83,7 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
     train, validation = read_both(paths, image_root, named=named, max_megapixels=config.max_megapixels)
     if train.ignore.all():
         raise AnnotationError([_nothing_to_learn(train)], str(train.path))
-    if images is not None:
+    if images is not None and unlabelled is None:
         check_copies(images, validation)
         images = without_training_files(images, train)
 
@@ -83,11 +99,10 @@ def prepare_data(config: DataConfig, progress: bool = True) -> PreparedData:
 
     train_store, validation_store = opened(train), opened(validation)
     pack_targets(train, train_store, config.max_objects_per_image)  # refused here, before any training starts
-    unlabelled = None
-    if images is not None:
-        unlabelled = UnlabelledImages(images, opened(images))
-        check_pixels(unlabelled, validation, validation_store)
-    return PreparedData(train, validation, train_store, validation_store, config, unlabelled)
+    stored = None if images is None else UnlabelledImages(images, opened(images))
+    if stored is not None and unlabelled is None:
+        check_pixels(stored, validation, validation_store)
+    return PreparedData(train, validation, train_store, validation_store, config, stored)
 
 
 def named_categories(config: DataConfig) -> CategoryNames:

@@ -100,6 +100,22 @@ def find_images(
     return without_boxes(records, folder, folder, (*turned_images_note(turned), *hidden_files, *linked_folders))
 
 
+def found_before(records: Sequence[ImageRecord], folder: Path, *, source: str = SETTING) -> Annotations:
+    """The images that :func:`find_images` found, perhaps on another machine, without boxes.
+
+    Only the existence of their files is checked.
+
+    Raises:
+        UnlabelledImagesError: naming files that are not in the folder.
+    """
+    missing = [f"'{folder / record.file_name}'" for record in records if not (folder / record.file_name).is_file()]
+    if missing:
+        first = f"{len(missing):,} of {counted(len(records), 'image')} that were found before cannot be read"
+        advice = "restore them, on every machine of a cluster, or start again"
+        raise UnlabelledImagesError([f"{first}: {'; '.join(_some(missing))}; {advice}"], source)
+    return without_boxes(records, folder, folder)
+
+
 def check_copies(images: Annotations, validation: Annotations, *, source: str = SETTING) -> None:
     """Check that no file has the content of a validation image, before anything is decoded.
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 
+from hkd.coco.images import ImageRecord
 from hkd.config import TrialConfig
 from hkd.data.prepare import prepare_data
 from hkd.training.progress import TrainingProgress
@@ -36,6 +37,7 @@ def prepare_on_cluster(
     cache_dir: Path,
     worker: WorkerSettings,
     *,
+    unlabelled: Sequence[ImageRecord] | None,
     num_cpus: float,
     num_gpus: float,
     on_progress: Callable[[TrainingProgress], None],
@@ -44,6 +46,7 @@ def prepare_on_cluster(
 
     Args:
         cache_dir: Absolute, on a file system that all nodes share.
+        unlabelled: The unlabelled images that the driver found and compared with the others; None without any.
         on_progress: Called here with the progress of the training.
 
     Raises:
@@ -52,7 +55,7 @@ def prepare_on_cluster(
     """
     task: Any = ray.remote(_prepare).options(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=2)
     try:
-        for report in task.remote(config, cache_dir, worker):
+        for report in task.remote(config, unlabelled, cache_dir, worker):
             result = ray.get(report)
             if isinstance(result, Prepared):
                 return result
@@ -63,7 +66,9 @@ def prepare_on_cluster(
     raise AssertionError("the task ends with a result or an exception")
 
 
-def _prepare(config: TrialConfig, cache_dir: Path, worker: WorkerSettings) -> Iterator[TrainingProgress | Prepared]:
+def _prepare(
+    config: TrialConfig, unlabelled: Sequence[ImageRecord] | None, cache_dir: Path, worker: WorkerSettings
+) -> Iterator[TrainingProgress | Prepared]:
     """Runs on the worker; yields progress, and the result last."""
     # A generator cannot yield from inside a callback: the training runs in a thread.
     reports: queue.Queue[TrainingProgress | Prepared | Exception] = queue.Queue()
@@ -78,7 +83,7 @@ def _prepare(config: TrialConfig, cache_dir: Path, worker: WorkerSettings) -> It
     def work() -> None:
         try:
             worker.apply()
-            data = prepare_data(config.data, progress=False)
+            data = prepare_data(config.data, progress=False, unlabelled=unlabelled)
             teacher = prepare_teacher(config, data, cache_dir, report)
             labels = prepare_labels(config, data, teacher, report)
             reports.put(Prepared(teacher, None if labels is None else labels.path))

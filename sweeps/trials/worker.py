@@ -19,6 +19,7 @@ from ray import tune
 
 from hkd import metric_names as names
 from hkd.coco.annotations import Annotations
+from hkd.coco.images import ImageRecord
 from hkd.config import DataConfig, TeacherConfig, TrialConfig
 from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
@@ -208,10 +209,10 @@ def build_trainer(
     device = resolve_device(config.training.device)
     # Augmentation, the only section of the data that may be searched, is part of the trainer's configuration.
     settings = config.data.model_copy(update={"augmentation": DataConfig().augmentation})
-    data = _data(settings)
     labels = None
     if labels_file is not None and settings.unlabelled_images is not None:  # which a baseline may do without
-        labels = _labels(labels_file, settings)
+        labels = _labels(labels_file, settings.unlabelled_images)
+    data = _data(settings, None if labels is None else labels.images)
     teacher = None
     if teacher_file is not None and config.teacher is not None and config.uses_teacher:
         teacher = _teacher(teacher_file, config.teacher, device)
@@ -220,15 +221,14 @@ def build_trainer(
 
 # A worker runs trials of one study, which share data and teacher.
 @lru_cache(maxsize=1)
-def _data(config: DataConfig) -> PreparedData:
-    return prepare_data(config, progress=False)
+def _data(config: DataConfig, unlabelled: tuple[ImageRecord, ...] | None) -> PreparedData:
+    # The driver found these images and compared them with the others before the teacher labelled them.
+    return prepare_data(config, progress=False, unlabelled=unlabelled)
 
 
 @lru_cache(maxsize=1)
-def _labels(path: Path, config: DataConfig) -> Annotations:
-    images = _data(config).unlabelled
-    assert images is not None, "there are labels of unlabelled images"
-    return read_labels(path, images).annotations
+def _labels(path: Path, image_root: Path) -> Annotations:
+    return read_labels(path, image_root).annotations
 
 
 @lru_cache(maxsize=1)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from hkd.coco.annotations import without_boxes
 from hkd.config import DataConfig
+from hkd.data import prepare as prepare_module
 from hkd.data.prepare import prepare_data
 from hkd.data.unlabelled import UnlabelledImagesError, find_images
 
@@ -197,6 +198,24 @@ def test_folder_of_training_images_alone_is_refused(config: DataConfig, tmp_path
     (tmp_path / "val.json").write_text(json.dumps(everything))
     update = {"unlabelled_images": tmp_path / "labelled", "validation_annotations": tmp_path / "val.json"}
     assert "training images alone (2)" in problem(config.model_copy(update=update))
+
+
+def test_images_found_before_are_neither_searched_for_nor_compared_again(
+    config: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (footage(config) / "a.png").write_bytes((tmp_path / "labelled" / "train1.png").read_bytes())
+    first = prepare_data(config, progress=False).unlabelled
+    assert first is not None
+    for name in ("find_images", "check_copies", "without_training_files", "check_pixels"):
+        monkeypatch.setattr(prepare_module, name, lambda *_, **__: pytest.fail("repeated"))
+    again = prepare_data(config, progress=False, unlabelled=first.annotations.images).unlabelled
+    assert again is not None
+    assert again.annotations.content_hash() == first.annotations.content_hash()
+    assert again.store.checksum == first.store.checksum
+    # As on another machine.
+    (footage(config) / "one/frame1.png").unlink()
+    with pytest.raises(UnlabelledImagesError, match=r"data\.unlabelled_images: 1 of 3 .*frame1\.png'; restore"):
+        prepare_data(config, progress=False, unlabelled=first.annotations.images)
 
 
 def test_images_larger_than_the_limit_are_refused(config: DataConfig) -> None:

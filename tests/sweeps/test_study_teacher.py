@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from hkd.coco.annotations import without_boxes
+from hkd.coco.images import ImageRecord
 from hkd.config import TeacherConfig, TrialConfig
 from hkd.data.prepare import prepare_data
 from hkd.evaluation.score_thresholds import ScoreThresholds
@@ -114,8 +116,11 @@ def test_worker_labels_unlabelled_images_only_if_labels_are_not_cached(
     teacher = prepare_teacher(study.base, data, tmp_path)
     on_worker: list[Path] = []
 
-    def prepare_on_cluster(config: TrialConfig, cache_dir: Path, *_: object, **__: object) -> Prepared:
+    def prepare_on_cluster(
+        config: TrialConfig, cache_dir: Path, *_: object, unlabelled: Sequence[ImageRecord], **__: object
+    ) -> Prepared:
         on_worker.append(cache_dir)
+        assert [image.file_name for image in unlabelled] == [f"{number}.png" for number in range(5)]
         labels = prepare_labels(config, data, teacher)
         assert labels is not None
         return Prepared(teacher, labels.path)

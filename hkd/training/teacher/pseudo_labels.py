@@ -18,7 +18,7 @@ from hkd.coco.parsing.reading import read_json
 from hkd.config import DetectorConfig, EvaluationConfig, TrialConfig
 from hkd.config_files.parsing import config_hash
 from hkd.data.prepare import PreparedData
-from hkd.data.unlabelled import SETTING, UnlabelledImages, UnlabelledImagesError
+from hkd.data.unlabelled import UnlabelledImages
 from hkd.evaluation.score_thresholds import ScoreThresholds, choose_thresholds
 from hkd.files import file_hash, remove_irregular, write_atomically
 from hkd.inference.pseudo_labels import LabelSummary, label_document
@@ -107,21 +107,17 @@ def find_labels(config: TrialConfig, data: PreparedData, teacher: PreparedTeache
     return _cached(_path(config, data, data.unlabelled, teacher), data.unlabelled)
 
 
-def read_labels(path: Path, images: UnlabelledImages) -> PseudoLabels:
+def read_labels(path: Path, image_root: Path) -> PseudoLabels:
     """Labels from the cache.
+
+    Args:
+        image_root: Folder of the images.
 
     Raises:
         AnnotationError: the file cannot be read.
-        UnlabelledImagesError: it has the labels of other images.
     """
     document = read_json(path)
-    annotations = parse_annotations(document, path, images.annotations.image_root, check_images=False)
-    if annotations.images != images.annotations.images:
-        problem = (
-            f"'{images.annotations.path}' has other images than those that the teacher labelled ({path}); restore them"
-            " on every machine, or start again"
-        )
-        raise UnlabelledImagesError([problem], SETTING)
+    annotations = parse_annotations(document, path, image_root, check_images=False)
     try:
         summary = LabelSummary.from_document(document)
     except ValueError as error:
@@ -133,10 +129,13 @@ def _cached(path: Path, images: UnlabelledImages) -> PseudoLabels | None:
     if not path.is_file():
         return None
     try:
-        return read_labels(path, images)
-    except (AnnotationError, UnlabelledImagesError) as error:
+        labels = read_labels(path, images.annotations.image_root)
+        if labels.annotations.images != images.annotations.images:
+            raise AnnotationError(["has other images"], str(path))
+    except AnnotationError as error:
         warnings.warn(f"damaged labels, which are computed again: {error}", stacklevel=3)
         return None
+    return labels
 
 
 def _path(config: TrialConfig, data: PreparedData, images: UnlabelledImages, teacher: PreparedTeacher) -> Path:

@@ -14,6 +14,7 @@ import torch
 
 from hkd.config import TrialConfig
 from hkd.config_files.parsing import load_config, parse_config
+from hkd.data import prepare as prepare_module
 from hkd.data.prepare import prepare_data
 from hkd.data.unlabelled import UnlabelledImagesError
 from hkd.models.weights import load_detector, read_metadata
@@ -148,14 +149,18 @@ def test_reused_worker_keeps_data_and_teacher_only(spec: TrialSpec, monkeypatch:
     assert read == ["prepare_data", "load_teacher"]
 
 
-def test_trial_trains_on_labels_of_unlabelled_images(tmp_path: Path) -> None:
+def test_trial_trains_on_labels_of_unlabelled_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = with_unlabelled_images(tiny_trial(tmp_path / "cache"), tmp_path / "footage")
     config = parse_config(TrialConfig, raw, source="tiny")
     data = prepare_data(config.data, progress=False)
     teacher = prepare_teacher(config, data, tmp_path)
     labels = prepare_labels(config, data, teacher)
     assert labels is not None
+    assert data.unlabelled is not None
     settings = WorkerSettings(1, False, tmp_path)
+    # Only the driver searches the folder and compares its images with the others.
+    for name in ("find_images", "check_copies", "without_training_files", "check_pixels"):
+        monkeypatch.setattr(prepare_module, name, lambda *_, **__: pytest.fail("the worker repeats it"))
     spec = TrialSpec("trial-001", config, teacher.path, None, "trial-001", settings, labels=labels.path)
     trial = worker()
     trial.setup({SPEC: spec})
@@ -167,9 +172,12 @@ def test_trial_trains_on_labels_of_unlabelled_images(tmp_path: Path) -> None:
     assert reported_metrics(trial.step())["loss_total"] != first["loss_total"]
     trial.reset_config({SPEC: replace(spec, resume_from=tmp_path)})
     assert reported_metrics(trial.step())["loss_total"] == expected["loss_total"]
-    # A machine that has other images, and one that has no such folder.
+    trained = trial._trainer
+    assert trained is not None
+    assert trained._settings["content of the unlabelled images"] == data.unlabelled.store.checksum
+    # A machine that lacks an image, and one that has no such folder.
     (tmp_path / "footage" / "0.png").unlink()
-    for machine, message in (("other images", "other images"), ("none", "cannot list.*every machine")):
+    for machine, message in (("other images", r"1 of 5 .*0\.png.*every machine"), ("none", r"5 of 5.*every machine")):
         if machine == "none":
             (tmp_path / "footage").rename(tmp_path / "elsewhere")
         trial_module._data.cache_clear()

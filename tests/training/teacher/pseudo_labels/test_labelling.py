@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,13 @@ from hkd.coco.annotations import Annotations, without_boxes
 from hkd.coco.detections import DetectedBoxes
 from hkd.config import TrialConfig
 from hkd.data.prepare import PreparedData, prepare_data
-from hkd.data.unlabelled import UnlabelledImages, UnlabelledImagesError
+from hkd.data.unlabelled import UnlabelledImages
 from hkd.inference.store_detection import detect_store
 from hkd.training.progress import TrainingProgress
 from hkd.training.pyramid_cache.cache import cache_key
 from hkd.training.teacher import pseudo_labels
 from hkd.training.teacher.prepare import PreparedTeacher, load_teacher, prepare_teacher
-from hkd.training.teacher.pseudo_labels import PseudoLabels, prepare_labels, read_labels
+from hkd.training.teacher.pseudo_labels import PseudoLabels, prepare_labels
 from tests.training.teacher.pseudo_labels.footage import changed, without_footage, without_last_box
 
 
@@ -150,18 +149,6 @@ def test_boxes_beyond_slots_of_an_image_are_left_out_and_counted(
     assert np.bincount(found.annotations.image_index, minlength=6).tolist() == np.minimum(counts, 3).tolist()
     assert found.summary.num_left_out == np.maximum(counts - 3, 0).sum()
     assert f"{found.summary.num_left_out} boxes left out" in str(found.summary)
-
-
-def test_labels_of_other_images_are_refused(
-    config: TrialConfig, data: PreparedData, labels: PseudoLabels, frames: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(frames, tmp_path / "frames")
-    (tmp_path / "frames" / "b" / "1.png").unlink()
-    fewer = config.data.model_copy(update={"unlabelled_images": tmp_path / "frames"})
-    images = prepare_data(fewer, progress=False).unlabelled
-    assert images is not None
-    with pytest.raises(UnlabelledImagesError, match=r"data\.unlabelled_images.*other images.*restore"):
-        read_labels(labels.path, images)
 
 
 def test_key_of_pyramids_covers_unlabelled_images_and_labels(
