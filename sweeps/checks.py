@@ -9,7 +9,7 @@ from hkd.coco.annotations import Annotations
 from hkd.coco.detections import no_detections
 from hkd.config import TrialConfig
 from hkd.data.prepare import named_categories, read_both
-from hkd.data.unlabelled import check_copies, find_images, without_training_files
+from hkd.data.unlabelled import check_copies, check_generated, find_images, without_training_files
 from hkd.evaluation.evaluator import evaluate_boxes
 from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.models.weight_formats.errors import CheckpointError
@@ -25,8 +25,9 @@ def check_files(base: TrialConfig, *, check_images: bool, print_line: Callable[[
     """Check the files that a trial names.
 
     Args:
-        check_images: Whether to open every image, compare its size with the annotations, and compare files of
-            unlabelled images with those of the others. (Pixels are compared when the study starts.)
+        check_images: Whether to open every image, compare its size with the annotations, and compare unlabelled images
+            with the others: by their files, or their pixels where validation scenes are generated. (All pixels are
+            compared when the study starts.)
         print_line: Called with each sentence on what was read from a foreign file of weights.
 
     Returns:
@@ -53,6 +54,8 @@ def check_files(base: TrialConfig, *, check_images: bool, print_line: Callable[[
         if footage is not None:
             check_copies(footage, validation)
             footage = without_training_files(footage, train)
+    elif footage is not None:
+        check_generated(footage, data.synthetic, data.max_megapixels)
     left_out = [] if footage is None else [f"{data.unlabelled_images}: {note}" for note in footage.notes]
     for note in (*left_out, *check_teacher_files(base)):
         print_line(note)

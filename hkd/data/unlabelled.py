@@ -14,7 +14,9 @@ from hkd.coco.annotations import Annotations, without_boxes
 from hkd.coco.images import ImageRecord, can_be_annotated, turned_images_note
 from hkd.coco.notes import counted, counted_note
 from hkd.coco.parsing.errors import InputError
+from hkd.config import SyntheticConfig
 from hkd.data.conversion.progress import track_progress
+from hkd.data.sources.synthetic import STYLES, validation_scenes
 from hkd.data.store import ImageStore
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS, ImageFileError, read_header
 from hkd.image_files.listing import IMAGE_SUFFIXES, image_files
@@ -165,6 +167,41 @@ def check_pixels(
             if (images.store.images[position] == validation_store.images[candidate]).all():
                 copies[path] = validation_paths[candidate]
     _require_none_of(copies, "with the pixels of a validation image", source)
+
+
+def check_generated(
+    images: Annotations, config: SyntheticConfig, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+) -> None:
+    """Check that no image has the pixels of a generated validation scene. The scenes are drawn and not written.
+
+    Raises:
+        UnlabelledImagesError: naming the images, or one that does not decode.
+    """
+    paths = [
+        path
+        for path, image in zip(_paths(images), images.images, strict=True)
+        if (image.height, image.width) == (config.height, config.width)
+    ]
+    if not paths:  # scenes take long to draw
+        return
+    scenes = validation_scenes(
+        config.validation_images,
+        height=config.height,
+        width=config.width,
+        seed=config.seed,
+        style=STYLES[config.style],
+    )
+    by_pixels = {hashlib.sha256(picture.tobytes()).digest(): Path(name) for name, picture in scenes}
+    copies = {}
+    for path in paths:
+        try:
+            pixels = read_rgb(path, max_megapixels).tobytes()
+        except ImageFileError as error:
+            raise UnlabelledImagesError([f"'{path}' {error}, or remove it"], SETTING) from error
+        scene = by_pixels.get(hashlib.sha256(pixels).digest())
+        if scene is not None:
+            copies[path] = scene
+    _require_none_of(copies, "with the pixels of a generated validation image", SETTING)
 
 
 def _require_none_of(copies: dict[Path, Path], what: str, source: str) -> None:

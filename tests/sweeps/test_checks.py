@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from torchvision.models import resnet18
 from hkd.coco.annotations import read_annotations
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.coco.writing import annotation_document
-from hkd.config import DataConfig, TrialConfig
+from hkd.config import DataConfig, SyntheticConfig, TrialConfig
 from hkd.config_files.parsing import parse_config
 from hkd.data.prepare import prepare_data
+from hkd.data.sources.synthetic import STYLES, write_scenes
 from hkd.data.unlabelled import UnlabelledImagesError
 from hkd.models.weight_formats.errors import CheckpointError
 from sweeps.checks import check_device, check_files, check_first_weights_of_trials, check_objectives
@@ -141,6 +143,30 @@ def test_unlabelled_images_are_checked_where_requested(tmp_path: Path) -> None:
     scenes = DataConfig(unlabelled_images=tmp_path / "nowhere")
     with pytest.raises(UnlabelledImagesError, match="nowhere' .No such file"):
         check_files(TrialConfig(data=scenes), check_images=True, print_line=printed.append)
+
+
+def test_unlabelled_images_are_compared_with_generated_validation_scenes(tmp_path: Path) -> None:
+    scenes = SyntheticConfig(train_images=2, validation_images=3, height=64, width=96, seed=5, style="hard")
+    written = {"train_images": 2, "validation_images": 3, "height": 64, "width": 96, "seed": 5}
+    write_scenes(tmp_path / "scenes", **written, style=STYLES["hard"], progress=False)
+    footage = tmp_path / "footage"
+    footage.mkdir()
+    base = TrialConfig(data=DataConfig(synthetic=scenes, unlabelled_images=footage, cache_dir=tmp_path / "cache"))
+    # A training scene, and a validation scene of which a pixel differs.
+    shutil.copy(tmp_path / "scenes/images/train_000001.png", footage)
+    with Image.open(tmp_path / "scenes/images/validation_000002.png") as picture:
+        picture.save(footage / "frame.bmp")
+        other = picture.convert("RGB")
+    other.putpixel((50, 30), (255, 0, 255))
+    other.save(footage / "other.png")
+    with pytest.raises(UnlabelledImagesError) as caught:
+        check_files(base, check_images=True, print_line=print)
+    message = str(caught.value)
+    assert "data.unlabelled_images: 1 image with the pixels" in message
+    assert "frame.bmp' is 'validation_000002.png'" in message
+    assert not (tmp_path / "cache").exists()
+    (footage / "frame.bmp").unlink()
+    check_files(base, check_images=True, print_line=print)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import math
 import random
 import zlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ __all__ = [
     "SceneError",
     "SceneStyle",
     "draw_scene",
+    "validation_scenes",
     "write_scenes",
 ]
 
@@ -188,6 +189,15 @@ def draw_scene(
     return Scene(_expose(picture, rng, style), tuple(label for label in labels if label is not None))
 
 
+def validation_scenes(
+    count: int, *, height: int, width: int, seed: int, style: SceneStyle
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """File names and pictures of the validation scenes that :func:`write_scenes` writes, with the same arguments."""
+    for number in range(count):
+        picture = draw_scene(seed, FIRST_VALIDATION_INDEX + number, height, width, style).image
+        yield _file_name("validation", number), picture
+
+
 def style_hash(style: SceneStyle) -> str:
     """16 hexadecimal digits that change with any value of a style."""
     return hashlib.sha256(repr(style).encode()).hexdigest()[:16]
@@ -281,7 +291,7 @@ def _draw_all(
         unwritten: deque[Future[None]] = deque()
         for split, index in track_progress(scenes, "drawing street scenes", shown=progress):
             scene = draw_scene(settings["seed"], index, settings["height"], settings["width"], style)
-            name = f"{split}_{index - splits[split].start:06d}.png"
+            name = _file_name(split, index - splits[split].start)
             unwritten.append(compressor.submit(_write_png, scene.image, folder / name))
             if len(unwritten) > MAX_QUEUED_SCENES:
                 unwritten.popleft().result()
@@ -295,6 +305,10 @@ def _draw_all(
     for split, document in documents.items():
         document["info"]["scenes"] = {"images": len(splits[split]), **settings}
     return documents
+
+
+def _file_name(split: str, number: int) -> str:
+    return f"{split}_{number:06d}.png"
 
 
 def _write_png(image: NDArray[np.uint8], path: Path) -> None:
