@@ -6,8 +6,11 @@ from hkd.config import DetectorConfig
 from hkd.models.components.backbone import build_backbone
 from hkd.models.detector import Detector
 
+DEFAULT_NUM_CLASSES = 2
+"""Background and person."""
 
-def build_detector(config: DetectorConfig, *, num_classes: int = 2) -> Detector:
+
+def build_detector(config: DetectorConfig, *, num_classes: int = DEFAULT_NUM_CLASSES) -> Detector:
     """A randomly initialised detector (torch's global generator); ``num_classes`` includes the background."""
     backbone = build_backbone(config.backbone, config.width_multiplier, config.pyramid_channels, config.norm)
     return Detector(

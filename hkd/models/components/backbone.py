@@ -16,6 +16,9 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
 
+from hkd.models.components.anchors import pyramid_grid_sizes
+from hkd.models.components.layer_costs import Cost, convolution_cost
+
 BackboneName = Literal["resnet18", "resnet34", "resnet50"]
 
 _BLOCKS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
@@ -91,3 +94,43 @@ def build_backbone(
     body = ScaledResNet(name, width_multiplier, norm_layer)
     return_layers = {f"layer{stage}": str(stage - 1) for stage in (1, 2, 3, 4)}
     return BackboneWithFPN(body, return_layers, body.stage_channels, pyramid_channels)
+
+
+def backbone_cost(
+    name: BackboneName,
+    width_multiplier: float,
+    pyramid_channels: int,
+    norm: Literal["batch", "frozen_batch"],
+    image_height: int,
+    image_width: int,
+) -> Cost:
+    """Cost of :func:`build_backbone`'s network for one image of this size in pixels."""
+    # A learned norm has a scale and a shift per channel; the others hold them as buffers.
+    params_per_norm = 0 if norm == "frozen_batch" else 2
+
+    def normalised(in_channels: int, out_channels: int, side: int, cells: int) -> Cost:
+        return convolution_cost(in_channels, out_channels, side, cells) + Cost(params_per_norm * out_channels, 0)
+
+    block, blocks_per_stage = _BLOCKS[name]
+    widths = [scaled_channels(stage, width_multiplier) for stage in _STAGE_CHANNELS]
+    # Every strided layer rounds up, so that a stage has the cells of its pyramid level.
+    stage_cells = [rows * columns for rows, columns in pyramid_grid_sizes(image_height, image_width)[: len(widths)]]
+    in_channels, in_cells = widths[0], stage_cells[0]
+    cost = normalised(3, in_channels, 7, -(-image_height // 2) * -(-image_width // 2))
+    for stage, (width, num_blocks, cells) in enumerate(zip(widths, blocks_per_stage, stage_cells, strict=True)):
+        out_channels = width * block.expansion
+        if stage > 0 or in_channels != out_channels:
+            cost += normalised(in_channels, out_channels, 1, cells)  # the shortcut of the first block
+        for _ in range(num_blocks):
+            if block is Bottleneck:
+                # The 3x3 convolution has the stride: the one before it still computes the cells of the stage before.
+                cost += normalised(in_channels, width, 1, in_cells)
+                cost += normalised(width, width, 3, cells)
+                cost += normalised(width, out_channels, 1, cells)
+            else:
+                cost += normalised(in_channels, width, 3, cells)
+                cost += normalised(width, width, 3, cells)
+            in_channels, in_cells = out_channels, cells
+        cost += convolution_cost(out_channels, pyramid_channels, 1, cells, bias=True)
+        cost += convolution_cost(pyramid_channels, pyramid_channels, 3, cells, bias=True)
+    return cost

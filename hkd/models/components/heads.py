@@ -10,6 +10,7 @@ from torch.nn import functional
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.rpn import RPNHead
 
+from hkd.models.components.layer_costs import Cost, convolution_cost, linear_cost
 from hkd.models.components.regions import POOLED_SIZE
 from hkd.structures import RegionOutput
 
@@ -39,6 +40,13 @@ class ProposalHead(nn.Module):
         flat_logits = [level[..., :anchors_per_cell].flatten(1) for level in outputs]
         flat_deltas = [level[..., anchors_per_cell:].reshape(level.shape[0], -1, 4) for level in outputs]
         return at_least_fp32(torch.cat(flat_logits, dim=1)), at_least_fp32(torch.cat(flat_deltas, dim=1))
+
+
+def proposal_head_cost(pyramid_channels: int, anchors_per_cell: int, cells: int) -> Cost:
+    """Cost of a :class:`ProposalHead` on the ``cells`` of all levels, whose weights the levels share."""
+    hidden = convolution_cost(pyramid_channels, pyramid_channels, 3, cells, bias=True)
+    # One logit and four deltas an anchor.
+    return hidden + convolution_cost(pyramid_channels, 5 * anchors_per_cell, 1, cells, bias=True)
 
 
 class PersonPredictor(FastRCNNPredictor):  # type: ignore[misc]  # torchvision ships no types
@@ -80,6 +88,14 @@ class RegionHead(nn.Module):
         hidden = functional.relu(functional.linear(rows, weight, fc6.bias))
         embedding = functional.relu(self.box_head.fc7(hidden))
         return region_output(self.box_predictor, region_features, embedding)
+
+
+def region_head_cost(pyramid_channels: int, head_channels: int, num_classes: int, num_regions: int) -> Cost:
+    """Cost of a :class:`RegionHead` on ``num_regions`` pooled regions."""
+    first = linear_cost(pyramid_channels * POOLED_SIZE**2, head_channels, num_regions)
+    second = linear_cost(head_channels, head_channels, num_regions)
+    # One logit and four deltas a class.
+    return first + second + linear_cost(head_channels, 5 * num_classes, num_regions)
 
 
 def region_output(box_predictor: nn.Module, region_features: Tensor, embedding: Tensor) -> RegionOutput:
