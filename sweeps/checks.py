@@ -19,6 +19,7 @@ from sweeps.folder import StudyError
 from sweeps.settings.resources import TrialResources
 from sweeps.settings.space import extreme_students, trial_config
 from sweeps.settings.study import StudyConfig
+from sweeps.trials.cost import student_cost
 
 
 def check_files(base: TrialConfig, *, check_images: bool, print_line: Callable[[str], None]) -> Annotations | None:
@@ -112,6 +113,27 @@ def check_objectives(study: StudyConfig, validation_annotations: Annotations) ->
     raise StudyError(
         f"objectives: {', '.join(missing)} cannot be measured: the validation images have no pedestrian of that "
         f"subset; {remedy}"
+    )
+
+
+def check_limits(study: StudyConfig) -> None:
+    """Check that the smallest student is within the limits on costs, which the sampler then respects.
+
+    Raises:
+        StudyError: naming the nearest student.
+    """
+    limits = study.search.limits
+    if not limits:
+        return
+    smallest = [student_cost(low).as_metrics() for low, _ in extreme_students(study.space, study.base)]
+    nearest = min(smallest, key=lambda costs: max(costs[name] / limit for name, limit in limits.items()))
+    if all(nearest[name] <= limit for name, limit in limits.items()):
+        return
+    found = " and ".join(f"{nearest[name]:,.0f} {name}" for name in limits)
+    allowed = " and ".join(f"at most {limit:,.0f} {name}" for name, limit in limits.items())
+    raise StudyError(
+        f"search: no student of the space has {allowed} (max_params, max_flops); the nearest has {found}. Raise the "
+        "limits, or lower the ranges of space.student"
     )
 
 

@@ -16,7 +16,7 @@ from hkd.models.cost import Cost, config_cost
 from hkd.text.escaping import printable
 from hkd.text.output import print_on
 from hkd.text.redaction import redacted_uri
-from sweeps.checks import check_files, check_first_weights_of_trials, check_objectives
+from sweeps.checks import check_files, check_first_weights_of_trials, check_limits, check_objectives
 from sweeps.folder import StudyFolder
 from sweeps.settings.redaction import redacted
 from sweeps.settings.space import extreme_students, num_proposals, trial_config
@@ -62,6 +62,7 @@ def print_plan(study: StudyConfig, console: Console) -> None:
     notes: list[str] = []
     validation_annotations = check_files(study.base, check_images=True, print_line=notes.append)
     check_first_weights_of_trials(study, print_line=notes.append)
+    check_limits(study)
     if validation_annotations is not None:
         check_objectives(study, validation_annotations)
     for line in dump_yaml(redacted(study)).splitlines():
@@ -106,11 +107,15 @@ def _steps_of_start(study: StudyConfig) -> list[str]:
         *_labelling(base),
         *_measurement(study),
         f"  train {len(study.baselines)} baselines ({', '.join(study.baselines) or 'none'})",
-        f"  train {proposed} students proposed by {search.sampler}, {epochs} epochs each",
+        f"  train {proposed} students proposed by {search.sampler}{_limits(study)}, {epochs} epochs each",
         f"  minimise {', '.join(study.objectives)}",
         f"  write to {StudyFolder(study).path} (which {state}) and {redacted_uri(study.tracking.uri)}",
         f"Checked: the study, {_checked_parts(base)}. Not checked: MLflow and the cluster.",
     ]
+
+
+def _limits(study: StudyConfig) -> str:
+    return "".join(f", at most {limit:,.0f} {name}" for name, limit in study.search.limits.items())
 
 
 def _labelling(base: TrialConfig) -> list[str]:

@@ -42,6 +42,10 @@ examples:
     python sweeps/run.py --name wide --set base.training.total_epochs=2 \\
         --set space.student.width_multiplier.high=1.0
 
+  search with exact costs, below a number of parameters:
+    python sweeps/run.py --config my.yaml --set search.sampler=front \\
+        --set search.max_params=1500000
+
 results of the study NAME:
   the Pareto front, printed when the study ends
   <storage_path>/NAME (default: runs/NAME): weights and metrics of every trial

@@ -17,7 +17,7 @@ from hkd.data.unlabelled import UnlabelledImages
 from hkd.findings import weak_teacher
 from hkd.training.teacher.prepare import PreparedTeacher, find_teacher
 from hkd.training.teacher.pseudo_labels import PseudoLabels, find_labels, read_labels
-from sweeps.checks import check_device, check_files, check_first_weights_of_trials, check_objectives
+from sweeps.checks import check_device, check_files, check_first_weights_of_trials, check_limits, check_objectives
 from sweeps.console import messages
 from sweeps.console.display import Display, TeacherBoard, TrialBoard
 from sweeps.console.findings import PassedTeacher
@@ -76,6 +76,7 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
         study = _study_to_run(study, folder, display, is_resumed=is_resumed, resume_command=resume_command)
         check_files(study.base, check_images=False, print_line=display.print_line)
         check_first_weights_of_trials(study, print_line=display.print_line)
+        check_limits(study)
         address = find_address()
         open_tracker = _check_tracking(study, folder)
         queue = _open_queue(study, folder, display) if folder.study_exists else None

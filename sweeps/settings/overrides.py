@@ -39,6 +39,12 @@ def _override(raw: dict[str, Any], key: str, value: Any, range_fields: Collectio
         setting, _, field = rest.rpartition(".")
         if value is None:
             return _without_entry(raw, section, rest)
+        range_of_prior, is_prior, _ = setting.rpartition(".prior")
+        if is_prior and range_of_prior:
+            entry = _entry(raw, section, range_of_prior)
+            prior = entry.get("prior")
+            fields = prior if isinstance(prior, Mapping) else {}
+            return _with_entry(raw, section, range_of_prior, {**entry, "prior": {**fields, field: value}})
         if not setting or field not in range_fields:
             return _with_entry(raw, section, rest, value)
         return _with_entry(raw, section, setting, {**_entry(raw, section, setting), field: value})

@@ -27,6 +27,16 @@ MOST_CHOICES = 256
 """Of a categorical parameter."""
 
 
+class PriorConfig(Section):
+    """Where good values are expected; weighs less with each result. For sampler ``front``."""
+
+    center: Scalar
+    """The most probable value."""
+    width: Annotated[float, Field(gt=0.0, le=10.0)]
+    """Standard deviation as a share of the range; of its logarithm where log is true. Of choices: each other choice is
+    exp(-1 / (2 width^2)) times as probable as the center."""
+
+
 class FloatRange(Section):
     """A real number between two ends, both included."""
 
@@ -37,10 +47,11 @@ class FloatRange(Section):
     """Sample uniformly in the logarithm."""
     step: Annotated[float, Field(gt=0.0)] | None = None
     """Sample low, low + step, low + 2 step, ... only."""
+    prior: PriorConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _check_range(self.low, self.high, log=self.log, step=self.step)
+        _check_range(self.low, self.high, log=self.log, step=self.step, prior=self.prior)
         return self
 
 
@@ -54,10 +65,11 @@ class IntegerRange(Section):
     """Sample uniformly in the logarithm."""
     step: Annotated[int, Field(ge=1)] = 1
     """Sample low, low + step, low + 2 step, ... only."""
+    prior: PriorConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _check_range(self.low, self.high, log=self.log, step=None if self.step == 1 else self.step)
+        _check_range(self.low, self.high, log=self.log, step=None if self.step == 1 else self.step, prior=self.prior)
         return self
 
 
@@ -66,6 +78,7 @@ class Choices(Section):
 
     type: Literal["categorical"]
     choices: Annotated[tuple[Scalar, ...], Field(max_length=MOST_CHOICES)]
+    prior: PriorConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -74,6 +87,8 @@ class Choices(Section):
         repeated = [choice for index, choice in enumerate(self.choices) if choice in self.choices[:index]]
         if repeated:
             raise ValueError(f"choices must differ from each other; found {repeated[0]!r} more than once")
+        if self.prior is not None and self.prior.center not in self.choices:
+            raise ValueError(f"prior.center ({self.prior.center}) must be one of the choices")
         return self
 
 
@@ -143,8 +158,12 @@ def num_values(parameter: Parameter) -> int | None:
     return round((parameter.high - parameter.low) / parameter.step) + 1
 
 
-def _check_range(low: float, high: float, *, log: bool, step: float | None) -> None:
+def _check_range(low: float, high: float, *, log: bool, step: float | None, prior: PriorConfig | None) -> None:
     problems = []
+    if prior is not None and low < high:
+        center = prior.center
+        if isinstance(center, bool | str) or center is None or not low <= center <= high:
+            problems.append(f"prior.center ({center}) must be a number from low ({low:g}) to high ({high:g})")
     if low >= high:
         problems.append(f"low ({low:g}) must be below high ({high:g}); set a value that is not searched in base")
     if log and low <= 0:

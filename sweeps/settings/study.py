@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from hkd.config import SELECTED_FROM_TEACHER, Section, Seed, TrialConfig
+from hkd.config import SELECTED_FROM_TEACHER, Section, TrialConfig
 from hkd.config_files.parsing import parse_config
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import load_yaml, shortened
@@ -27,6 +27,7 @@ from hkd.text.redaction import redacted_text
 from hkd.tracking_uri import command_line_problem, default_tracking_uri, with_credentials
 from sweeps.settings.overrides import overridden
 from sweeps.settings.resources import ResourcesConfig
+from sweeps.settings.search import SearchConfig, search_problems
 from sweeps.settings.space import RANGE_FIELDS, Choices, FloatRange, IntegerRange, Parameter
 from sweeps.settings.space_checks import baseline_problems, space_problems
 
@@ -67,18 +68,6 @@ def _local_folder(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError:
         raise ValueError(f"there is no user's folder {path.parts[0]}; write the full path") from None
-
-
-class SearchConfig(Section):
-    """The sampler and the number of its proposals."""
-
-    sampler: Literal["tpe", "nsga2", "gp", "random"] = "tpe"
-    """Optuna's: Parzen estimators, genetic algorithm, Gaussian processes, or random sampling."""
-    num_trials: Annotated[int, Field(ge=1, le=1_000_000)] = 50
-    """Proposed trials, without the baselines. A larger number continues a finished study with --resume."""
-    startup_trials: Annotated[int, Field(ge=2, le=100_000)] = 10
-    """Random trials before the sampler uses results; for nsga2, the population size."""
-    seed: Seed = 0
 
 
 class SchedulerConfig(Section):
@@ -175,6 +164,7 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, name: str | None = 
         problems.extend(error.problems)
     checked = study or _valid_parts(raw)
     problems += space_problems(checked.space, checked.base) + baseline_problems(checked.baselines, checked.base)
+    problems += search_problems(checked.search, checked.objectives, checked.space)
     if problems or study is None:
         raise ConfigError(dict.fromkeys(map(redacted_text, problems)), redacted_text(source))
     return study

@@ -34,6 +34,7 @@ from hkd.metric_names import (
 )
 from hkd.text.escaping import printable
 from hkd.text.redaction import redacted_text
+from sweeps.settings.search import FRONT
 from sweeps.settings.space import distributions, num_configurations
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.samplers import sampler_of_proposal
@@ -94,6 +95,7 @@ class Ledger:
         num_configurations: How many different trials the space holds; None for a continuous one.
         sampler: Returns the sampler of the n-th proposal. A new one for each, so that a proposal depends on the
             results so far and on n alone, and not on interruptions.
+        fallback: Returns the sampler of the n-th proposal where the former repeats known trials.
     """
 
     def __init__(
@@ -103,13 +105,14 @@ class Ledger:
         space: Mapping[str, BaseDistribution],
         num_configurations: int | None,
         sampler: Callable[[int], BaseSampler],
+        fallback: Callable[[int], BaseSampler] = lambda number: RandomSampler(seed=number),
     ) -> None:
         # Optuna would log every study, and a warning that an optional package makes gp faster.
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._objectives = tuple(objectives)
         self._space = dict(space)
         self._num_configurations = num_configurations
-        self._sampler = sampler
+        self._sampler, self._fallback = sampler, fallback
         lock = _KernelLock(journal)
         _truncate_partial_record(journal, lock)
         self._storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
@@ -143,8 +146,8 @@ class Ledger:
             return None
         for repetition in range(MAX_PROPOSALS):
             number = len(study.get_trials(deepcopy=False))
-            # A sampler may repeat the same trial indefinitely: after half of the proposals, sample at random.
-            study.sampler = self._sampler(number) if repetition < MAX_PROPOSALS // 2 else RandomSampler(seed=number)
+            # A sampler may repeat the same trial indefinitely: after half of the proposals, use the other.
+            study.sampler = (self._sampler if repetition < MAX_PROPOSALS // 2 else self._fallback)(number)
             trial = study.ask(self._space)
             if trial.params not in known:
                 self._set(ROLE_TRIAL, trial.number, {_ATTEMPTS: 1})
@@ -234,13 +237,11 @@ def open_ledger(study: StudyConfig, journal: Path) -> Ledger:
     remedy = "restore it from a backup, or give the study another name (--name NAME)"
     if journal.exists() and not journal.is_file():  # reading a pipe would block
         raise LedgerError(f"{journal}: is not a regular file; {remedy}")
-    space, count, sampler = (
-        distributions(study.space),
-        num_configurations(study.space),
-        sampler_of_proposal(study.search),
-    )
+    space, count, sampler = distributions(study.space), num_configurations(study.space), sampler_of_proposal(study)
+    # front repeats a trial only if it finds no other within the limits, which random sampling would exceed.
+    fallback = {"fallback": sampler} if study.search.sampler == FRONT else {}
     try:
-        return Ledger(journal, study.objectives, space, count, sampler)
+        return Ledger(journal, study.objectives, space, count, sampler, **fallback)
     # Optuna does not check the records: a damaged one raises whatever its use raises.
     except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
         reason = f"{type(error).__name__}: {str(error)[:200]}"

@@ -18,8 +18,9 @@ from sweeps import study as study_module
 from sweeps.execution.tune_callback import Recorder
 from sweeps.folder import StudyFolder
 from sweeps.settings.resources import Cluster
+from sweeps.settings.search import SearchConfig
 from sweeps.settings.space import trial_config
-from sweeps.settings.study import SearchConfig, StudyConfig
+from sweeps.settings.study import StudyConfig
 from sweeps.study import run_study
 from sweeps.tracking import store as mlflow_store
 from sweeps.trials.queue import TrialQueue

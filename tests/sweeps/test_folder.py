@@ -11,7 +11,8 @@ from hkd.config import TrainingConfig, TrialConfig
 from hkd.own_folders import SharedFolderError
 from sweeps.folder import StudyError, StudyFolder, identity_differences
 from sweeps.settings.resources import ResourcesConfig
-from sweeps.settings.study import SearchConfig, StudyConfig, TrackingConfig
+from sweeps.settings.search import SearchConfig
+from sweeps.settings.study import StudyConfig, TrackingConfig
 
 
 def study(tmp_path: Path, **changes: object) -> StudyConfig:

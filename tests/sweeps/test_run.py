@@ -123,10 +123,10 @@ def test_ray_client_address_is_rejected(
 
 def test_existing_study_is_neither_restarted_nor_changed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from sweeps.folder import StudyFolder
+    from sweeps.search.optuna_samplers import make_sampler
     from sweeps.settings.space import distributions
     from sweeps.settings.study import load_study
     from sweeps.trials.ledger import Ledger
-    from sweeps.trials.samplers import make_sampler
 
     study = load_study(Path("tiny.yaml"))
     study_folder = StudyFolder(study)

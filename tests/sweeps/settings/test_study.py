@@ -141,7 +141,7 @@ def test_trial_setting_outside_base_is_rejected(tmp_path: Path) -> None:
         ("name: x\nobjectives: [gmacs, flops]",
          "allowed: one or more of mr2_reasonable, mr2_small, mr2_heavy, mr2_all, with any of num_params, flops, gmacs"),
         ("name: x\nobjectives: []", "objectives: found"),
-        ("name: x\nsearch: {sampler: cma}", "search.sampler: found \"cma\" (str); allowed: tpe, nsga2, gp, random"),
+        ("name: x\nsearch: {sampler: cma}", 'search.sampler: found "cma"; allowed: tpe, nsga2, gp, random, front, '),
         ("name: x\nsearch: {num_trials: 0}", "search.num_trials: found 0"),
         ("name: x\nresources: {gpus_per_trial: 1.5}", "gpus_per_trial above 1 must be a whole number"),
         ("name: x\nresources: {gpus_per_trial: all}", 'gpus_per_trial: found "all" (str); allowed: number >= 0 and <='),

@@ -1,64 +1,111 @@
-"""Optuna's samplers by name, and their seeds."""
+"""The sampler of a study's proposals."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import optuna
 import pytest
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import TrialState
+from optuna.distributions import FloatDistribution
 
-from sweeps.settings.study import SearchConfig
-from sweeps.trials.samplers import make_sampler, sampler_of_proposal
+from hkd.metric_names import FLOPS, NUM_PARAMS
+from sweeps.settings.space import trial_config
+from sweeps.settings.study import StudyConfig
+from sweeps.trials.cost import student_cost
+from sweeps.trials.ledger import Ledger, LedgerTrial, open_ledger
+from sweeps.trials.samplers import front_sampler, sampler_of_proposal
 
-
-@pytest.mark.parametrize("name", ["tpe", "nsga2", "random", pytest.param("gp", marks=pytest.mark.end_to_end)])
-def test_samplers_propose_for_several_objectives(name: str) -> None:
-    # In memory: Optuna accepts each sampler for several objectives, with a failed trial in between.
-    space: dict[str, BaseDistribution] = {"x": FloatDistribution(0.0, 1.0), "k": CategoricalDistribution(("a", "b"))}
-    study = optuna.create_study(directions=["minimize", "minimize"])
-    for number in range(7):
-        study.sampler = make_sampler(name, seed=number, startup_trials=3)
-        trial = study.ask(space)
-        assert 0.0 <= trial.params["x"] <= 1.0
-        if number == 2:
-            study.tell(trial, state=TrialState.FAIL)
-        else:
-            study.tell(trial, [trial.params["x"], 1 - trial.params["x"]])
-    # More than the random first trials.
-    assert len({trial.params["x"] for trial in study.trials}) > 3
+SMALL = {"width_multiplier": 0.125, "pyramid_channels": 16, "head_channels": 16}
+SPACE = {
+    "student.pyramid_channels": {"type": "int", "low": 16, "high": 40, "step": 8},
+    "student.head_channels": {"type": "int", "low": 16, "high": 40, "step": 8},
+    "training.learning_rate": {
+        "type": "float", "low": 1e-4, "high": 1e-2, "log": True, "prior": {"center": 1e-3, "width": 0.2}
+    },
+}  # fmt: skip
 
 
-def test_sampler_class_of_each_name() -> None:
-    kinds: list[type[BaseSampler]] = [
-        type(make_sampler(name, seed=0, startup_trials=3)) for name in ("tpe", "nsga2", "gp", "random")
-    ]
-    samplers = optuna.samplers
-    assert kinds == [samplers.TPESampler, samplers.NSGAIISampler, samplers.GPSampler, RandomSampler]
+def study_of(**search: Any) -> StudyConfig:
+    data = {"image_height": 64, "image_width": 64}
+    raw = {"name": "x", "base": {"teacher": None, "student": SMALL, "data": data}, "space": SPACE, "baselines": {}}
+    given = {"sampler": "front", "startup_trials": 2, "max_params": 500_000, **search}
+    return StudyConfig.model_validate({**raw, "search": given})
+
+
+def start(ledger: Ledger) -> LedgerTrial:
+    trial = ledger.start_proposed()
+    assert trial is not None
+    return trial
+
+
+def finish(study: StudyConfig, ledger: Ledger, trial: LedgerTrial) -> None:
+    costs = student_cost(trial_config(study.base, trial.params)).as_metrics()
+    miss_rate = abs(trial.params["training.learning_rate"] - 2e-3) * 100 + 1e4 / costs[NUM_PARAMS]
+    ledger.finish(ledger.record_metrics(trial, {"mr2_reasonable": miss_rate, **costs}))
 
 
 def test_proposal_depends_on_seed_and_number_alone() -> None:
     def drawn(seed: int, number: int) -> float:
-        study = optuna.create_study(sampler=sampler_of_proposal(SearchConfig(sampler="random", seed=seed))(number))
+        sampler = sampler_of_proposal(study_of(sampler="random", max_params=None, seed=seed))(number)
+        study = optuna.create_study(sampler=sampler)
         return float(study.ask({"x": FloatDistribution(0.0, 1.0)}).params["x"])
 
     assert drawn(0, 0) == drawn(0, 0)
     assert len({drawn(0, 0), drawn(0, 1), drawn(1, 0), drawn(1, 1)}) == 4
 
 
-@pytest.mark.parametrize(
-    ("name", "is_used"), [("tpe", True), ("nsga2", False), pytest.param("gp", False, marks=pytest.mark.end_to_end)]
-)
-def test_only_tpe_uses_parameters_of_stopped_trials(name: str, is_used: bool) -> None:
-    def proposal(state: TrialState) -> float:
-        space: dict[str, BaseDistribution] = {"x": FloatDistribution(0.0, 1.0)}
-        study = optuna.create_study(
-            directions=["minimize", "minimize"], sampler=make_sampler(name, seed=0, startup_trials=3)
-        )
-        for x in (0.1, 0.3, 0.5, 0.9):
-            study.add_trial(optuna.create_trial(params={"x": x}, distributions=space, values=[x, 1 - x]))
-        study.add_trial(optuna.create_trial(state=state, params={"x": 0.7}, distributions=space))
-        return float(study.ask(space).params["x"])
+def test_front_of_a_resumed_study_proposes_as_that_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    study, journals = study_of(), [tmp_path / "one.journal", tmp_path / "two.journal"]
+    ledger = open_ledger(study, journals[0])
+    for _ in range(4):
+        finish(study, ledger, start(ledger))
+    running = start(ledger)
+    journals[1].write_bytes(journals[0].read_bytes())
+    proposed = []
+    for opened in (ledger, open_ledger(study, journals[1])):
+        first = start(opened)
+        finish(study, opened, running)
+        proposed.append([first.params, start(opened).params])
+    assert proposed[0] == proposed[1]
+    # Concurrent proposals differ.
+    assert proposed[0][0] != running.params
 
-    # No sampler uses failed trials.
-    assert (proposal(TrialState.PRUNED) != proposal(TrialState.FAIL)) == is_used
+
+def test_students_are_within_the_limits_also_where_the_space_is_nearly_exhausted(tmp_path: Path) -> None:
+    sizes = {key: parameter for key, parameter in SPACE.items() if key.startswith("student.")}
+    study = study_of().model_copy(update={"space": StudyConfig.model_validate({"name": "x", "space": sizes}).space})
+    costs = [
+        student_cost(trial_config(study.base, {"student.pyramid_channels": pyramid, "student.head_channels": head}))
+        for pyramid in (16, 24, 32, 40)
+        for head in (16, 24, 32, 40)
+    ]
+    limit = sorted(cost.num_params for cost in costs)[4]
+    study = study.model_copy(update={"search": study.search.model_copy(update={"max_params": limit})})
+    ledger = open_ledger(study, tmp_path / "trials.journal")
+    started = [start(ledger) for _ in range(5)]
+    assert all(student_cost(trial_config(study.base, each.params)).num_params <= limit for each in started)
+    # Of 16 students, 5 are within the limit, and all are running.
+    assert ledger.start_proposed() is None
+
+
+def test_front_gets_the_reference_point_of_the_report() -> None:
+    study = study_of()
+    with_teacher = study.model_copy(
+        update={"base": trial_config(study.base, {"teacher": {"width_multiplier": 0.25, "pyramid_channels": 32}})}
+    )
+    without, sampler = front_sampler(study), front_sampler(with_teacher)
+    assert without._reference == {"mr2_reasonable": 1.0}  # type: ignore[attr-defined]
+    reference = sampler._reference  # type: ignore[attr-defined]
+    assert reference["mr2_reasonable"] == 1.0
+    smallest = student_cost(study.base)
+    assert reference[NUM_PARAMS] > 2 * smallest.num_params
+    assert reference[FLOPS] > 2 * smallest.flops
+
+
+@pytest.mark.parametrize("name", ["tpe", "NSGAIIISampler"])
+def test_class_and_arguments_reach_the_sampler(name: str) -> None:
+    arguments = {"tpe": {"n_startup_trials": 3}, "NSGAIIISampler": {"population_size": 5}}[name]
+    sampler = sampler_of_proposal(study_of(sampler=name, max_params=None, sampler_arguments=arguments))(0)
+    kind = {"tpe": optuna.samplers.TPESampler, "NSGAIIISampler": optuna.samplers.NSGAIIISampler}[name]
+    assert isinstance(sampler, kind)

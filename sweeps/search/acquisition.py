@@ -1,0 +1,96 @@
+"""How much a candidate is expected to improve a front, given the results so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hkd.dominance import non_dominated
+from sweeps.search.costs import ExactCosts
+from sweeps.search.encoding import Space
+from sweeps.search.improvement import expected_improvement
+from sweeps.search.results import Results, informative
+from sweeps.search.surrogate import Surrogate, estimated_hyperparameters
+
+Floats = NDArray[np.float64]
+CostScale = Literal["linear", "log"]
+
+PRIOR_STRENGTH = 10.0
+"""Results after which a prior counts as much as its density; its exponent is this number over that of results."""
+_LEAST = 1e-300
+
+
+class Acquisition:
+    """Logarithm of a candidate's expected hypervolume improvement, and of its prior.
+
+    Args:
+        objectives: Names in the order of a trial's values.
+        measured: The one that is modelled; the others are costs.
+        reference: Reference point by objective; where one is missing, slightly beyond the highest result or cost.
+        candidates: Points (N, P) that stand for those to come: if none of them is below the reference costs, the
+            highest cost is the reference.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        costs: ExactCosts,
+        results: Results,
+        *,
+        objectives: Sequence[str],
+        measured: str,
+        reference: Mapping[str, float],
+        cost_scale: CostScale,
+        candidates: Floats,
+    ) -> None:
+        self._space, self._costs = space, costs
+        self._names = [name for name in objectives if name != measured]
+        self._scaled: Callable[[Floats], Floats] = np.log if cost_scale == "log" else np.asarray
+        self._exponent = PRIOR_STRENGTH / len(results.finished)
+        points = space.units([params for params, _ in results.finished])
+        values = np.array([values for _, values in results.finished], dtype=np.float64)
+        position = list(objectives).index(measured)
+        measured_values, result_costs = values[:, position], np.delete(values, position, axis=1)
+
+        chosen = informative(measured_values, result_costs)
+        inputs = space.inputs(points)
+        model = Surrogate(inputs[chosen], measured_values[chosen], estimated_hyperparameters(inputs, measured_values))
+        points, result_costs = points[chosen], result_costs[chosen]
+        if results.running:
+            running = space.units(results.running)
+            model = model.with_expected(space.inputs(running))
+            points = np.vstack([points, running])
+            result_costs = np.vstack([result_costs, self._costs_of(running)])
+        self._model = model
+
+        # The model's means, not the results: a lucky seed does not stay on the front for ever.
+        means, _ = model.predict(space.inputs(points))
+        known = np.column_stack([means, result_costs])
+        highest = 1.1 * self._costs_of(candidates).max(axis=0, initial=0.0)
+        limits = np.array([reference.get(name, high) for name, high in zip(self._names, highest, strict=True)])
+        if not (self._costs_of(candidates) < limits).all(axis=1).any():
+            limits = highest
+        worst = reference.get(measured, float(measured_values.max()) + float(measured_values.std()))
+        self._cost_reference = limits
+        self._reference = np.append(worst, self._relative(limits[None])[0])
+        on_front = non_dominated(known)
+        self.front_points = points[on_front][np.argsort(means[on_front], kind="stable")]
+        """Configurations (K, P) of the front, lowest mean first."""
+        self._front = np.column_stack([means, self._relative(result_costs)])[on_front]
+
+    def __call__(self, points: Floats) -> Floats:
+        """Values (N,) of candidates (N, P)."""
+        mean, std = self._model.predict(self._space.inputs(points))
+        costs = self._relative(self._costs_of(points))
+        improvement = expected_improvement(mean, std, costs, self._front, self._reference)
+        return np.log(np.maximum(improvement, _LEAST)) + self._exponent * self._space.log_prior(points)
+
+    def _costs_of(self, points: Floats) -> Floats:
+        return self._costs.at(points, self._names)
+
+    def _relative(self, costs: Floats) -> Floats:
+        """Costs (N, C) over the reference, so that large counts lose no digits, on the scale of the hypervolume."""
+        return self._scaled(costs / self._cost_reference)

@@ -1,0 +1,82 @@
+"""How a study searches: its sampler, and the limits on the costs of its students."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from hkd.config import Section, Seed
+from hkd.metric_names import COSTS, FLOPS, MISS_RATES, NUM_PARAMS
+from sweeps.search.optuna_samplers import SHORT_NAMES, sampler_names, sampler_problems
+from sweeps.settings.space import Parameter, distributions
+
+FRONT = "front"
+MOST_COSTS = 2
+COST_SCALES = ("linear", "log")
+
+
+def _check_sampler(name: str) -> str:
+    if name not in (FRONT, *SHORT_NAMES, *sampler_names()):
+        allowed = ", ".join([*SHORT_NAMES, FRONT, *sampler_names()])
+        raise ValueError(f'found "{name}"; allowed: {allowed}')
+    return name
+
+
+class SearchConfig(Section):
+    """The sampler and the number of its proposals."""
+
+    sampler: Annotated[str, Field(max_length=64), AfterValidator(_check_sampler)] = "tpe"
+    """``front``: a Gaussian process on the miss rate, with exact costs, limits and priors. Optuna's: ``tpe`` (Parzen
+    estimators), ``nsga2`` (genetic algorithm), ``gp`` (Gaussian processes), ``random``, or a class of
+    ``optuna.samplers`` by its name."""
+    sampler_arguments: Annotated[dict[str, Any], Field(max_length=50)] = Field(default_factory=dict)
+    """Of the constructor of Optuna's sampler; of ``front``: ``cost_scale`` (linear or log)."""
+    num_trials: Annotated[int, Field(ge=1, le=1_000_000)] = 50
+    """Proposed trials, without the baselines. A larger number continues a finished study with --resume."""
+    startup_trials: Annotated[int, Field(ge=2, le=100_000)] = 10
+    """Trials before the sampler uses results, random or of a Sobol sequence; for nsga2, the population size."""
+    max_params: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    """Most parameters of a proposed student; sampler ``front`` only. Baselines may have more."""
+    max_flops: Annotated[int, Field(ge=1, le=10**18)] | None = None
+    """Most floating-point operations of a proposed student for one image; sampler ``front`` only."""
+    seed: Seed = 0
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Highest allowed cost by metric name."""
+        limits = {NUM_PARAMS: self.max_params, FLOPS: self.max_flops}
+        return {name: float(limit) for name, limit in limits.items() if limit is not None}
+
+
+def search_problems(search: SearchConfig, objectives: Sequence[str], space: Mapping[str, Parameter]) -> list[str]:
+    """Why the sampler cannot search this space for these objectives, as sentences."""
+    if search.sampler == FRONT:
+        return list(_front_problems(search, objectives))
+    problems = [
+        f"search.{name}: {search.sampler} may exceed it; set search.sampler to {FRONT}, or remove this"
+        for name in ("max_params", "max_flops")
+        if getattr(search, name) is not None
+    ]
+    problems += [
+        f"space.{key}.prior: {search.sampler} uses no priors; set search.sampler to {FRONT}, or remove this"
+        for key, parameter in space.items()
+        if parameter.prior is not None
+    ]
+    return problems + sampler_problems(search.sampler, search.sampler_arguments, len(objectives), distributions(space))
+
+
+def _front_problems(search: SearchConfig, objectives: Sequence[str]) -> Iterator[str]:
+    measured = [name for name in objectives if name in MISS_RATES]
+    costs = [name for name in objectives if name in COSTS]
+    if len(measured) > 1 or len(costs) > MOST_COSTS:
+        yield (
+            f"objectives: found {', '.join(objectives)}; sampler {FRONT} allows one miss rate, with at most "
+            f"{MOST_COSTS} of {', '.join(COSTS)}; remove some, or choose another sampler"
+        )
+    for key, value in search.sampler_arguments.items():
+        if key != "cost_scale":
+            yield f"search.sampler_arguments.{key}: {FRONT} has no such argument; available: cost_scale"
+        elif value not in COST_SCALES:
+            yield f"search.sampler_arguments.cost_scale: found {value!r}; allowed: {', '.join(COST_SCALES)}"
