@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +10,11 @@ from numpy.typing import NDArray
 from hkd.dominance import non_dominated
 from sweeps.search.costs import ExactCosts
 from sweeps.search.encoding import Space
-from sweeps.search.improvement import expected_improvement
+from sweeps.search.improvement import CostScale, expected_improvement
 from sweeps.search.results import Results, informative
 from sweeps.search.surrogate import Surrogate, estimated_hyperparameters
 
 Floats = NDArray[np.float64]
-CostScale = Literal["linear", "log"]
 
 PRIOR_STRENGTH = 10.0
 """Results after which a prior counts as much as its density; its exponent is this number over that of results."""

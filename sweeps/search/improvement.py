@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
 Floats = NDArray[np.float64]
+CostScale = Literal["linear", "log"]
+COST_SCALES: tuple[CostScale, ...] = get_args(CostScale)
+MOST_COSTS = 2
+"""Objectives beside the measured one: areas are computed in two dimensions."""
 
 
 def expected_improvement(mean: Floats, std: Floats, costs: Floats, front: Floats, reference: Floats) -> Floats:

@@ -39,8 +39,8 @@ def _override(raw: dict[str, Any], key: str, value: Any, range_fields: Collectio
         setting, _, field = rest.rpartition(".")
         if value is None:
             return _without_entry(raw, section, rest)
-        range_of_prior, is_prior, _ = setting.rpartition(".prior")
-        if is_prior and range_of_prior:
+        if setting.endswith(".prior"):
+            range_of_prior = setting.removesuffix(".prior")
             entry = _entry(raw, section, range_of_prior)
             prior = entry.get("prior")
             fields = prior if isinstance(prior, Mapping) else {}

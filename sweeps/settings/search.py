@@ -9,12 +9,13 @@ from pydantic import AfterValidator, Field
 
 from hkd.config import Section, Seed
 from hkd.metric_names import COSTS, FLOPS, MISS_RATES, NUM_PARAMS
+from sweeps.search.improvement import COST_SCALES, MOST_COSTS
 from sweeps.search.optuna_samplers import SHORT_NAMES, sampler_names, sampler_problems
 from sweeps.settings.space import Parameter, distributions
 
 FRONT = "front"
-MOST_COSTS = 2
-COST_SCALES = ("linear", "log")
+LARGEST_ARGUMENT = 100_000
+"""Number among the arguments of a sampler: some are sizes of arrays."""
 
 
 def _check_sampler(name: str) -> str:
@@ -24,6 +25,13 @@ def _check_sampler(name: str) -> str:
     return name
 
 
+def _check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    for key, value in arguments.items():
+        if isinstance(value, int | float) and abs(value) > LARGEST_ARGUMENT:
+            raise ValueError(f"found {value} for {key}; allowed: numbers up to {LARGEST_ARGUMENT:,}")
+    return arguments
+
+
 class SearchConfig(Section):
     """The sampler and the number of its proposals."""
 
@@ -31,7 +39,9 @@ class SearchConfig(Section):
     """``front``: a Gaussian process on the miss rate, with exact costs, limits and priors. Optuna's: ``tpe`` (Parzen
     estimators), ``nsga2`` (genetic algorithm), ``gp`` (Gaussian processes), ``random``, or a class of
     ``optuna.samplers`` by its name."""
-    sampler_arguments: Annotated[dict[str, Any], Field(max_length=50)] = Field(default_factory=dict)
+    sampler_arguments: Annotated[dict[str, Any], Field(max_length=50), AfterValidator(_check_arguments)] = Field(
+        default_factory=dict
+    )
     """Of the constructor of Optuna's sampler; of ``front``: ``cost_scale`` (linear or log)."""
     num_trials: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     """Proposed trials, without the baselines. A larger number continues a finished study with --resume."""

@@ -21,10 +21,12 @@ from hkd.data.prepare import prepare_data
 from hkd.data.sources.synthetic import STYLES, write_scenes
 from hkd.data.unlabelled import UnlabelledImagesError
 from hkd.models.weight_formats.errors import CheckpointError
-from sweeps.checks import check_device, check_files, check_first_weights_of_trials, check_objectives
+from sweeps.checks import check_device, check_files, check_first_weights_of_trials, check_limits, check_objectives
 from sweeps.folder import StudyError
 from sweeps.settings.resources import TrialResources
+from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
+from sweeps.trials.cost import student_cost
 from tests.sweeps.tiny import tiny_trial
 
 WITHOUT_GPU = TrialResources(1.0, 0.0, 1, 2)
@@ -109,6 +111,28 @@ def test_files_of_first_weights_are_checked_for_every_choice_and_the_largest_stu
     files["choices"] = ["absent.pth", "missing.pth"]
     with pytest.raises(CheckpointError, match=r"absent\.pth.*missing\.pth"):
         check_first_weights_of_trials(study(**{"student.init_from": files}), print_line=lines.append)
+
+
+def test_limits_below_the_smallest_student_are_refused(tmp_path: Path) -> None:
+    space = {
+        "student.pyramid_channels": {"type": "int", "low": 8, "high": 32, "step": 8},
+        "student.backbone": {"type": "categorical", "choices": ["resnet34", "resnet18"]},
+    }
+
+    def study(**search: int) -> StudyConfig:
+        raw = {"name": "x", "base": tiny_trial(tmp_path), "space": space, "search": {"sampler": "front", **search}}
+        return StudyConfig.model_validate(raw)
+
+    base = study().base
+    smallest = student_cost(trial_config(base, {"student.pyramid_channels": 8, "student.backbone": "resnet18"}))
+    check_limits(study())
+    check_limits(study(max_params=smallest.num_params, max_flops=smallest.flops))
+    for limits in ({"max_params": smallest.num_params - 1}, {"max_params": 10**9, "max_flops": smallest.flops - 1}):
+        with pytest.raises(StudyError) as caught:
+            check_limits(study(**limits))
+        nearest = smallest.flops if "max_flops" in limits else smallest.num_params
+        for fact in ("max_params", "max_flops", f"{nearest:,}", f"{nearest - 1:,}"):
+            assert fact in str(caught.value)
 
 
 def test_images_are_opened_where_requested(tmp_path: Path) -> None:

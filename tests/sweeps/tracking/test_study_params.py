@@ -32,3 +32,23 @@ def test_params_of_parent_run_have_search_and_space() -> None:
         "space.student.pyramid_channels": "8 .. 32",
         "space.distillation.pyramid.loss": "pearson | mse",
     }
+
+
+def test_limits_arguments_and_priors_are_parameters_where_set() -> None:
+    rate = {"type": "float", "low": 1e-4, "high": 1e-2, "log": True, "prior": {"center": 1e-3, "width": 0.25}}
+    study = StudyConfig.model_validate(
+        {
+            "name": "x",
+            "search": {
+                "sampler": "front",
+                "max_params": 10,
+                "max_flops": 20,
+                "sampler_arguments": {"cost_scale": "log"},
+            },
+            "space": {"training.learning_rate": rate},
+        }
+    )
+    params = study_params(study)
+    assert (params["search.max_params"], params["search.max_flops"]) == (10, 20)
+    assert params["search.sampler_arguments.cost_scale"] == "log"
+    assert params["space.training.learning_rate"] == "0.0001 .. 0.01, logarithmic, prior 0.001 (width 0.25)"
