@@ -10,8 +10,8 @@ Rows (--rows):
 
 All rows have the same training photographs and schedule, those of the configuration. Prints a Markdown table per set of
 photographs: MR^-2 as mean and standard deviation over the seeds, with the bootstrap interval over photographs of the
-mean, and its paired differences from the teacher and from the fair baseline, of each seed as well. All seeds share one
-pretraining on generated scenes (per architecture): its spread is no part of that over seeds.
+mean, and its paired differences from the teacher, from the student alone and from the fair baseline, of each seed as
+well. All seeds share one pretraining on generated scenes (per architecture): its spread is no part of that over seeds.
 
     python -m benchmarks.photographs --test data/inria/test.json         # sweeps/configs/inria.yaml
     python -m benchmarks.photographs --seeds 0 --rows pretrained both    # two students, a pretraining and a teacher
@@ -40,6 +40,7 @@ if not __package__:
 
 from benchmarks.photographs.rows import (
     PRETRAINED,
+    REFERENCES,
     ROWS,
     TEACHER,
     load_base,
@@ -262,7 +263,7 @@ def _tables(
             detections,
             protocol,
             subset=SUBSET,
-            references=(TEACHER, PRETRAINED),
+            references=REFERENCES,
             resamples=options.resamples,
         )
         numbers[name] = {row: {"seeds": seeds_of[row], **asdict(result)} for row, result in results.items()}

@@ -12,9 +12,10 @@ from hkd.config_files.yaml_format import load_yaml
 from sweeps.settings.study import NO_DISTILLATION
 
 TEACHER: Final = "teacher"
+ALONE: Final = "alone"
 PRETRAINED: Final = "pretrained"
 _OVERRIDES: Final[Mapping[str, Mapping[str, object]]] = {
-    "alone": {**NO_DISTILLATION, "student.init_from": None},
+    ALONE: {**NO_DISTILLATION, "student.init_from": None},
     PRETRAINED: NO_DISTILLATION,  # first weights: see with_pretrained_student
     "selected": {**NO_DISTILLATION, "student.init_from": "teacher"},
     "distilled": {"student.init_from": None},
@@ -22,9 +23,11 @@ _OVERRIDES: Final[Mapping[str, Mapping[str, object]]] = {
 }
 STUDENTS: Final = tuple(_OVERRIDES)
 ROWS: Final = (TEACHER, *STUDENTS)
+REFERENCES: Final = (TEACHER, ALONE, PRETRAINED)
+"""Rows that the others are compared with."""
 DESCRIPTIONS: Final[Mapping[str, str]] = {
     TEACHER: "teacher",
-    "alone": "student alone",
+    ALONE: "student alone",
     PRETRAINED: "alone, pretrained on generated scenes like the teacher",
     "selected": "alone, first weights selected from the teacher",
     "distilled": "distilled",

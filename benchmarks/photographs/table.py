@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from benchmarks.photographs.rows import DESCRIPTIONS, PRETRAINED, TEACHER
+from benchmarks.photographs.rows import ALONE, DESCRIPTIONS, PRETRAINED, REFERENCES, TEACHER
 from benchmarks.photographs.statistics import RowResult
 from hkd.config import TrialConfig
 from hkd.models.cost import Cost
@@ -20,7 +20,7 @@ def table(name: str, num_photographs: int, results: Mapping[str, RowResult], cos
         results: By row, in the table's order.
         costs: By row.
     """
-    references = [row for row in (TEACHER, PRETRAINED) if row in results]
+    references = [row for row in REFERENCES if row in results]
     columns = [
         f"{num_photographs} {name} photographs",
         "parameters",
@@ -28,7 +28,7 @@ def table(name: str, num_photographs: int, results: Mapping[str, RowResult], cos
         "MR^-2, %: mean ± SD of seeds",
         "95 % interval of the mean",
         "AP, %",
-        *(f"minus {_REFERENCES[row]}, points" for row in references),
+        *(f"minus {_SHORT_NAMES[row]}, points" for row in references),
     ]
     lines = [_line(columns), _line(["---"] * len(columns))]
     for row, result in results.items():
@@ -63,7 +63,7 @@ def caption(config: TrialConfig) -> str:
     return " ".join(parts)
 
 
-_REFERENCES = {TEACHER: "teacher", PRETRAINED: "alone, pretrained"}
+_SHORT_NAMES = {TEACHER: "teacher", ALONE: "alone", PRETRAINED: "alone, pretrained"}
 
 
 def _line(cells: list[str]) -> str:

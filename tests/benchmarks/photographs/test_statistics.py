@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.photographs.rows import PRETRAINED, TEACHER
+from benchmarks.photographs.rows import PRETRAINED, REFERENCES, TEACHER
 from benchmarks.photographs.statistics import evaluate_rows, pool
 from benchmarks.photographs.table import caption, table
 from hkd.coco.annotations import parse_annotations
@@ -90,7 +90,7 @@ def test_table_has_a_line_for_each_row_in_per_cent() -> None:
         detections,
         load_protocol("citypersons"),
         subset="reasonable",
-        references=(TEACHER, PRETRAINED),
+        references=REFERENCES,
         resamples=20,
     )
     costs = {TEACHER: Cost(8_000_000, 1), "alone": Cost(1_000_000, 1)}
@@ -102,7 +102,10 @@ def test_table_has_a_line_for_each_row_in_per_cent() -> None:
     assert "| 1.00 M | 8.0x | 75.0 ± 35.4 (100.0, 50.0) |" in alone
     # Against 25 % of both teachers: 75 and 25 points, with the same deviation.
     assert "| +50.0 ± 35.4 [" in alone
-    assert alone.endswith("] (+75.0, +25.0) |")
+    assert alone.endswith("] (+75.0, +25.0) |  |"), "nothing against itself"
+    assert teacher.endswith("] (-75.0, -25.0) |")
+    assert "minus teacher" in header
+    assert "minus alone," in header
     assert "pretrained" not in header
 
 

@@ -70,7 +70,7 @@ def test_capacity_is_configured_or_by_default_on_cpus_only() -> None:
     assert configured_cache(study(WIDTHS, resources={"teacher_cache_gigabytes": 0}), ON_CPUS) is None
 
 
-@pytest.mark.parametrize(("path", "num_images"), [(DEMO, 400), (DEMO.with_name("pennfudan.yaml"), 120)])
+@pytest.mark.parametrize(("path", "num_images"), [(DEMO, 1200), (DEMO.with_name("pennfudan.yaml"), 120)])
 def test_shipped_studies_fit_their_cache(path: Path, num_images: int, tmp_path: Path) -> None:
     shipped = load_study(path)
     assert is_shared(shipped)
