@@ -42,12 +42,13 @@ from benchmarks.step.contenders import (
     Contender,
     Contenders,
     prepare_process,
+    time_steps,
 )
 from benchmarks.step.fresh_process import measure_processes
 from benchmarks.step.hkd_trainer import HkdTrainer
 from benchmarks.step.peak import measure_peaks
 from benchmarks.step.throughput import measure_from_files
-from benchmarks.step.timing import Spread, ratios, time_interleaved
+from benchmarks.step.timing import Spread
 from benchmarks.step.workload import Workload, default_workload
 
 SECTIONS = ("step", "breakdown", "limit", "epoch", "evaluation", "first_step", "memory")
@@ -75,7 +76,7 @@ class Benchmark:
         """Time of one step of each contender."""
         names = self._arguments.contenders
         self._time_steps(names)
-        rows = [self._step_row(name) for name in names]
+        rows = report.step_rows(self._milliseconds, names, self._workload.batch_size)
         self.results["step"] = {
             "rows": [asdict(row) for row in rows],
             "milliseconds_by_round": {name: self._milliseconds[name] for name in names},
@@ -139,23 +140,7 @@ class Benchmark:
 
     def _time_steps(self, names: Sequence[str]) -> None:
         contenders = {name: self._contender(name) for name in names}
-        calls = {name: contender.step for name, contender in contenders.items()}
-        # Two warm-up rounds: the first step allocates the optimiser's state and, on a GPU, runs cuDNN's benchmark.
-        milliseconds = time_interleaved(calls, self._arguments.rounds, 2, self._device, "step")
-        for name, values in milliseconds.items():
-            self._milliseconds[name] = [value / contenders[name].students for value in values]
-
-    def _step_row(self, name: str) -> report.StepRow:
-        own = self._milliseconds[name]
-        spread = Spread.of(own)
-        baseline, alone = self._milliseconds.get(BASELINE_FP32), self._milliseconds.get(OURS_ALONE)
-        return report.StepRow(
-            LABELS[name],
-            spread,
-            spread.inverse(1e3 * self._workload.batch_size),
-            None if baseline is None else ratios(baseline, own),
-            None if alone is None else ratios(own, alone),
-        )
+        self._milliseconds |= time_steps(contenders, self._arguments.rounds, self._device)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

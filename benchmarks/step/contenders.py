@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks.step.hkd_trainer import HkdTrainer, PyramidFiles, fuse_teacher, store_in_memory
+from benchmarks.step.timing import time_interleaved
 from benchmarks.step.torchvision_trainer import TorchvisionDataset, TorchvisionTrainer, collate
 from benchmarks.step.workload import Pictures, Workload, make_pictures
 from hkd.models.build import build_detector
@@ -94,6 +95,14 @@ class Contenders:
             batches = [trainer.next_batch() for _ in range(trainer.loader.steps_per_epoch)]
             trainer.pyramids = PyramidFiles(self.teacher, batches, trainer.autocast_dtype)
         return Contender(trainer, trainer.step, students)
+
+
+def time_steps(contenders: Mapping[str, Contender], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Milliseconds per student of each contender's step in each round."""
+    calls = {name: contender.step for name, contender in contenders.items()}
+    # Two warm-up rounds: the first step allocates the optimiser's state and, on a GPU, runs cuDNN's benchmark.
+    milliseconds = time_interleaved(calls, rounds, 2, device, "step")
+    return {name: [value / contenders[name].students for value in values] for name, values in milliseconds.items()}
 
 
 def prepare_process(name: str, device: torch.device) -> None:

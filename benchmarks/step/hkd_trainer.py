@@ -132,9 +132,19 @@ class HkdTrainer:
             record.add(step, {**loss.parts, "gradient_norm": norm})
         return {**record.means(), **{name: float(ratio) for name, ratio in ratios.items()}}
 
-    def loss(self, learner: Learner, batch: Batch, pyramid: Mapping[str, Tensor] | None) -> StepLoss:
-        """Forwards of student and teacher, and all losses."""
-        anchor_keys, region_keys = learner.detector.draw_sampling_keys(batch.images, batch.targets, self.generator)
+    def draw_keys(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The keys of the next step, by which anchors and regions are sampled; equal shapes for all students."""
+        return self.learners[0].detector.draw_sampling_keys(batch.images, batch.targets, self.generator)
+
+    def loss(
+        self,
+        learner: Learner,
+        batch: Batch,
+        pyramid: Mapping[str, Tensor] | None,
+        keys: tuple[Tensor, Tensor] | None = None,
+    ) -> StepLoss:
+        """Forwards of student and teacher, and all losses; ``keys`` are drawn if they are None."""
+        anchor_keys, region_keys = self.draw_keys(batch) if keys is None else keys
         return training_loss(
             learner.detector,
             self.teacher,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,11 @@ import torch
 import torchvision
 
 from benchmarks.step.breakdown import Breakdown
+from benchmarks.step.contenders import BASELINE_FP32, LABELS, OURS_ALONE
 from benchmarks.step.fresh_process import ProcessFigures
 from benchmarks.step.peak import PeakPerformance
 from benchmarks.step.throughput import FromFiles, Throughput
-from benchmarks.step.timing import Spread
+from benchmarks.step.timing import Spread, ratios
 from benchmarks.step.workload import Workload
 
 
@@ -52,12 +53,31 @@ def work_line(workload: Workload) -> str:
     )
 
 
+def step_rows(milliseconds: Mapping[str, Sequence[float]], names: Sequence[str], batch_size: int) -> list[StepRow]:
+    """Rows of the contenders ``names`` from the milliseconds per student of all contenders in each round."""
+    baseline, alone = milliseconds.get(BASELINE_FP32), milliseconds.get(OURS_ALONE)
+    rows = []
+    for name in names:
+        own = milliseconds[name]
+        spread = Spread.of(own)
+        rows.append(
+            StepRow(
+                LABELS[name],
+                spread,
+                spread.inverse(1e3 * batch_size),
+                None if baseline is None else ratios(baseline, own),
+                None if alone is None else ratios(own, alone),
+            )
+        )
+    return rows
+
+
 def step_table(rows: Sequence[StepRow], rounds: int) -> str:
     """One row per contender."""
     lines = [
         [
             row.label,
-            _interval(row.milliseconds, "{:.0f}" if row.milliseconds.median >= 100 else "{:.1f}"),
+            interval(row.milliseconds, "{:.0f}" if row.milliseconds.median >= 100 else "{:.1f}"),
             f"{row.images_per_second.median:.1f}",
             _optional(row.speedup, "{:.2f}x"),
             _optional(row.cost_of_alone, "{:.2f}x"),
@@ -72,25 +92,25 @@ def step_table(rows: Sequence[StepRow], rounds: int) -> str:
         "time / time of the student alone",
     ]
     note = f"{rounds} rounds of one step of each, in one process; ratios are medians of the ratios within a round."
-    return "\n\n".join([_table(header, lines), note])
+    return "\n\n".join([markdown_table(header, lines), note])
 
 
 def breakdown_table(breakdown: Breakdown) -> str:
     """One row per part of hkd's step."""
     lines = [
-        [part.name, _interval(part.milliseconds, "{:.1f}"), f"{100 * part.share:.0f} %"] for part in breakdown.parts
+        [part.name, interval(part.milliseconds, "{:.1f}"), f"{100 * part.share:.0f} %"] for part in breakdown.parts
     ]
-    lines.append(["the step", _interval(breakdown.step_milliseconds, "{:.1f}"), "100 %"])
-    return _table(["part of our distilled step", "ms, median (quartiles)", "share"], lines)
+    lines.append(["the step", interval(breakdown.step_milliseconds, "{:.1f}"), "100 %"])
+    return markdown_table(["part of our distilled step", "ms, median (quartiles)", "share"], lines)
 
 
 def limit_tables(limit: PeakPerformance) -> str:
     """Measured peaks, and the efficiency of each step."""
-    peaks = _table(
+    peaks = markdown_table(
         ["peak of this machine", "TFLOP/s", "reached at"],
         [[f"{peak.operation}, {peak.dtype}", f"{peak.teraflops_per_second:.3g}", peak.size] for peak in limit.peaks],
     )
-    distances = _table(
+    distances = markdown_table(
         ["one step", "TFLOP", "ms", "ms at the peak", "share of the peak"],
         [
             [
@@ -116,7 +136,7 @@ def from_files_tables(result: FromFiles) -> str:
     ):
         if rows:
             header = [title, "images/s, median (quartiles)", "speed over torchvision fp32"]
-            tables.append(_table(header, [_throughput(row) for row in rows]))
+            tables.append(markdown_table(header, [_throughput(row) for row in rows]))
     note = (
         f"{result.images} JPEG files of {result.file_height} x {result.file_width} pixels, in the page cache; "
         f"torchvision decodes them in each pass in {result.loader_workers} workers, hkd once per node into its image "
@@ -137,7 +157,7 @@ def first_step_table(figures: Sequence[ProcessFigures]) -> str:
         ]
         for row in figures
     ]
-    return _table(
+    return markdown_table(
         ["fresh process", "s to the end of the first step", "of it start and imports", "building", "first step"], lines
     )
 
@@ -150,24 +170,26 @@ def memory_table(figures: Sequence[ProcessFigures], device: torch.device) -> str
         for row in figures
     ]
     if is_gpu:
-        return _table(["three steps", "peak of GPU memory allocated, MiB"], lines)
-    return _table(["three steps", "peak resident size of the process, MiB", "of it imports"], lines)
+        return markdown_table(["three steps", "peak of GPU memory allocated, MiB"], lines)
+    return markdown_table(["three steps", "peak resident size of the process, MiB", "of it imports"], lines)
 
 
 def _throughput(row: Throughput) -> list[str]:
-    return [row.label, _interval(row.images_per_second, "{:.1f}"), _optional(row.speedup, "{:.2f}x")]
+    return [row.label, interval(row.images_per_second, "{:.1f}"), _optional(row.speedup, "{:.2f}x")]
 
 
-def _interval(spread: Spread, form: str) -> str:
+def interval(spread: Spread, form: str) -> str:
+    """Median and quartiles in the format ``form``."""
     low, high = form.format(spread.lower_quartile), form.format(spread.upper_quartile)
     return f"{form.format(spread.median)} ({low} to {high})"
 
 
 def _optional(spread: Spread | None, form: str) -> str:
-    return "" if spread is None else _interval(spread, form)
+    return "" if spread is None else interval(spread, form)
 
 
-def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with its first column aligned left, the others right."""
     rule = ["---"] + ["---:"] * (len(header) - 1)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *lines))
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +10,17 @@ import ray
 
 from hkd.config import TrialConfig
 from hkd.runtime.device import resolve_device
-from hkd.runtime.memory import format_bytes
 from hkd.runtime.process import configure_process
 from hkd.training.first_weights import FirstWeightsMemoryError, needs_reconstruction
 from hkd.training.memory import BatchTooLargeError, MemoryNeed, measure_need
 from sweeps.console.display import Display
 from sweeps.execution.cluster import trial_resources
+from sweeps.execution.gpu_fraction import GpuShare, gpu_share
 from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.space import Parameter, trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.cost import student_cost
 from sweeps.trials.worker import WorkerSettings, build_trainer
-
-HEADROOM = 0.15
-"""Added to the measured peak, as a fraction of it: for fragmentation, and for other kernels on a busy GPU."""
-MAX_TRIALS_PER_GPU = 16
-"""Each trial is a process that takes host memory, too."""
-SHARE_DIGITS = 4
-"""Decimals of a fractional GPU that Ray distinguishes."""
 
 # Categorical settings that change the memory of a trial, the largest first.
 _HEAVIEST_FIRST: Mapping[str, Sequence[object]] = {
@@ -39,15 +30,6 @@ _HEAVIEST_FIRST: Mapping[str, Sequence[object]] = {
     "training.optimizer": ("adamw", "sgd"),
     "training.precision": ("fp32", "auto", "bf16"),
 }
-
-
-@dataclass(frozen=True)
-class GpuShare:
-    """The fraction of a GPU for one trial, and the reason."""
-
-    share: float
-    reason: str
-    """One line for the console."""
 
 
 def share_gpus(
@@ -101,25 +83,6 @@ def heaviest_trial(study: StudyConfig) -> TrialConfig:
         )
 
     return max(candidates, key=weight)
-
-
-def gpu_share(need: MemoryNeed) -> GpuShare:
-    """The fraction of a GPU for a trial of this need: one over the number of such trials that fit, with headroom.
-
-    Rounded down to Ray's resolution, so that this number of trials fits a GPU and one more does not.
-    """
-    if need.device_type != "cuda":
-        return GpuShare(1.0, "Memory: torch finds no GPU on the worker; each trial reserves a whole one")
-    wanted = (1 + HEADROOM) * need.peak_bytes
-    fitting = max(1, min(MAX_TRIALS_PER_GPU, math.floor(need.device_bytes / wanted)))
-    share = math.floor(10**SHARE_DIGITS / fitting) / 10**SHARE_DIGITS
-    shared_by = "one trial has a GPU to itself" if fitting == 1 else f"{fitting} trials share a GPU"
-    return GpuShare(
-        share,
-        f"Memory: the largest student needs {format_bytes(need.peak_bytes)} of a GPU's "
-        f"{format_bytes(need.device_bytes)}; "
-        f"with {100 * HEADROOM:.0f} % headroom, {shared_by}",
-    )
 
 
 def measure_on_cluster(

@@ -13,7 +13,8 @@ from hkd.config_files.parsing import parse_config
 from hkd.training.memory import BatchTooLargeError, MemoryNeed
 from sweeps.execution import gpu_share as packing
 from sweeps.execution.cluster import trial_resources
-from sweeps.execution.gpu_share import GpuShare, gpu_share, heaviest_trial, share_gpus
+from sweeps.execution.gpu_fraction import HEADROOM, MAX_TRIALS_PER_GPU, GpuShare, gpu_share
+from sweeps.execution.gpu_share import heaviest_trial, share_gpus
 from sweeps.settings.resources import Cluster, ResourcesConfig, TrialResources
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.worker import WorkerSettings
@@ -43,7 +44,7 @@ def study_of(*, base: dict[str, Any] | None = None, **sections: Any) -> StudyCon
         # It fits, though its headroom does not.
         (78, 1, 1.0),
         # 80 / 0.115 = 695 would fit.
-        (0.1, packing.MAX_TRIALS_PER_GPU, 0.0625),
+        (0.1, MAX_TRIALS_PER_GPU, 0.0625),
     ],
 )
 def test_share_is_one_over_number_of_trials_that_fit(peak_gib: float, fitting: int, share: float) -> None:
@@ -56,10 +57,10 @@ def test_share_is_one_over_number_of_trials_that_fit(peak_gib: float, fitting: i
     assert trial_resources(resources, Cluster(None, 8, 1), measured_gpu_share=share).max_concurrent == fitting
 
 
-@pytest.mark.parametrize("fitting", range(1, packing.MAX_TRIALS_PER_GPU + 1))
+@pytest.mark.parametrize("fitting", range(1, MAX_TRIALS_PER_GPU + 1))
 def test_share_fits_this_many_trials_and_no_more(fitting: int) -> None:
     # Midway between the need at which this number fits and that at which one more does.
-    peak = 80 * GIB / (fitting + 0.5) / (1 + packing.HEADROOM)
+    peak = 80 * GIB / (fitting + 0.5) / (1 + HEADROOM)
     share = gpu_share(MemoryNeed(int(peak), 80 * GIB, "cuda")).share
     assert fitting * share <= 1 < (fitting + 1) * share
 

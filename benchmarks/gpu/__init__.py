@@ -1,0 +1,1 @@
+"""All GPU figures in one command: ``python -m benchmarks.gpu``."""
