@@ -28,10 +28,10 @@ from pathlib import Path
 
 from benchmarks.gpu.packages import PackageError, check_packages
 from benchmarks.gpu.records import Record, RecordError, read_result, record_path, section_text
-from benchmarks.gpu.sections import SECTIONS, Section, Settings
+from benchmarks.gpu.sections import MINUTES, SECTIONS, Section, Settings
+from hkd.text.escaping import printable
 
 _ROOT = Path(__file__).parents[2]
-_MINUTES = 8.0
 _LEAST_SECONDS = 10.0
 """Time that a section needs at least: importing torch alone takes seconds."""
 
@@ -94,7 +94,7 @@ def _check_settings(found: dict[str, dict[str, object]], expected: dict[str, obj
 
 def _run(section: Section, folder: Path, settings: Settings, seconds_left: float, minutes: float) -> None:
     """Run a section in a process of its own, which writes its record; write one where it does not."""
-    limit = min(float(section.limit_seconds), seconds_left)
+    limit = min(section.limit_seconds * minutes / MINUTES, seconds_left)
     if limit < _LEAST_SECONDS:
         reason = f"none of the {minutes:g} minutes (--minutes) was left; the same command measures it"
         Record(section.name, settings.recorded(), "not run", reason).write(folder)
@@ -126,11 +126,11 @@ def _report(chosen: Sequence[Section], folder: Path, *, is_report: bool) -> int:
     records = {section.name: read_result(folder, section.name) for section in chosen}
     heads = list(dict.fromkeys(f"{r.machine}.\n\n{r.workload}." for r in records.values() if r and r.machine))
     for head in heads:
-        print(head)
+        print(printable(head, keep="\n"))
     if len(heads) > 1:
         print("\nThese results are of several machines.")
     for section in chosen:
-        print(f"\n{section_text(section.title, records[section.name])}")
+        print("\n" + printable(section_text(section.title, records[section.name]), keep="\n"))
     failed = [name for name, record in records.items() if record is not None and record.status == "failed"]
     if failed and not is_report:
         print(f"\nFailed: {', '.join(failed)}; the same command measures them again", file=sys.stderr)
@@ -146,7 +146,7 @@ def _print_list() -> None:
 
 
 def _refuse(error: Exception) -> int:
-    print(f"error: {error}.", file=sys.stderr)
+    print(f"error: {printable(str(error))}.", file=sys.stderr)
     return 2
 
 
@@ -163,7 +163,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="list the sections, and measure nothing")
     parser.add_argument("--report", action="store_true", help="print the results in OUT, and measure nothing")
     parser.add_argument(
-        "--minutes", type=_positive(float), default=_MINUTES, help="time of all sections (default: %(default)g)"
+        "--minutes",
+        type=_positive(float),
+        default=MINUTES,
+        help="time of all sections, which scales the limit of each (default: %(default)g)",
     )
     default = Settings()
     parser.add_argument("--device", choices=("cpu", "cuda"), help="(default: cuda if available)")

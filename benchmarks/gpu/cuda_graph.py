@@ -8,7 +8,7 @@ from torch import Tensor
 
 from benchmarks.gpu.records import Measurement
 from benchmarks.gpu.sections import Settings
-from benchmarks.gpu.static_step import StaticStep, distilled_trainer, largest_difference, with_loading
+from benchmarks.gpu.static_step import StaticStep, equal_trainer, largest_difference, with_loading
 from benchmarks.step.contenders import Contenders
 from benchmarks.step.report import interval, markdown_table
 from benchmarks.step.timing import Spread, ratios, time_interleaved
@@ -23,7 +23,7 @@ Capture = Callable[[StaticStep], Callable[[], Tensor]]
 def measure_cuda_graph(workload: Workload, settings: Settings, capture: Capture = StaticStep.capture) -> Measurement:
     """Time of the step with and without its data, computed op by op and replayed from a graph."""
     contenders = Contenders(workload)
-    eager, captured = (StaticStep(distilled_trainer(contenders)) for _ in range(2))
+    eager, captured = (StaticStep(equal_trainer(contenders)) for _ in range(2))
     eager.warm_up()
     replay = capture(captured)
     difference = largest_difference((eager, eager.compute), (captured, replay), _COMPARED_STEPS)

@@ -23,6 +23,7 @@ from benchmarks.gpu.work import workload_of
 from benchmarks.step.contenders import OURS, prepare_process
 from benchmarks.step.report import machine_line, work_line
 from benchmarks.step.workload import Workload
+from hkd.runtime.device import DeviceError
 from hkd.runtime.out_of_memory import first_line, is_out_of_memory
 
 _CPU_THREADS = 2
@@ -31,7 +32,12 @@ _CPU_THREADS = 2
 def main() -> int:
     """Measure one section and write its record; the exit status is 0 unless the record could not be written."""
     name, folder, settings = sys.argv[1], Path(sys.argv[2]), Settings(**json.loads(sys.argv[3]))
-    run_section(SECTIONS[name], workload_of(settings), settings).write(folder)
+    try:
+        workload = workload_of(settings)
+    except DeviceError as error:
+        Record(name, settings.recorded(), "not run", str(error)).write(folder)
+    else:
+        run_section(SECTIONS[name], workload, settings).write(folder)
     return 0
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from benchmarks.gpu.packages import OF_TRAININGS, torch_version
 
+MINUTES = 8.0
+"""Time of all sections on one card."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -16,7 +19,7 @@ class Section:
     name: str
     title: str
     limit_seconds: int
-    """After which it is ended; those of all sections are 8 minutes together."""
+    """After which it is ended; those of all sections are :data:`MINUTES` together, and --minutes scales them."""
     cuda_reason: str = ""
     """Why it runs on CUDA devices alone; empty if it runs on a CPU too."""
     packages: Mapping[str, str] = field(default_factory=dict)

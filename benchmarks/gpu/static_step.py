@@ -72,7 +72,7 @@ class StaticStep:
 
     def capture(self) -> Callable[[], Tensor]:
         """Warm up, and capture :meth:`compute` as a CUDA graph; returns the function that replays it."""
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             self.warm_up()
@@ -107,10 +107,10 @@ def with_loading(step: StaticStep, compute: Callable[[], Tensor]) -> Callable[[]
     return run
 
 
-def distilled_trainer(contenders: Contenders) -> HkdTrainer:
-    """A trainer of one student with a teacher; all have equal weights, batches and keys."""
+def equal_trainer(contenders: Contenders, name: str = OURS) -> HkdTrainer:
+    """A trainer of one student; all trainers of a name have equal weights, batches and keys."""
     torch.manual_seed(0)
-    trainer = contenders.make(OURS).trainer
+    trainer = contenders.make(name).trainer
     assert isinstance(trainer, HkdTrainer)
     return trainer
 

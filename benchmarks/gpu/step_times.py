@@ -20,6 +20,6 @@ def measure_step_times(workload: Workload, settings: Settings) -> Measurement:
     cost = ratios(ours, milliseconds[OURS_ALONE]).median
     meaning = (
         f"A distilled step takes {Spread.of(ours).median:.1f} ms: {over_fp32:.2f} times the speed of torchvision's "
-        f"loop in fp32, {over_bf16:.2f} times its speed in bf16, and {cost:.2f} times the time of a step without a teacher."
+        f"loop in fp32 and {over_bf16:.2f} times in bf16, and {cost:.2f} times the time of a step without a teacher."
     )
     return Measurement(step_table(rows, settings.rounds), meaning, {"milliseconds_by_round": milliseconds})
