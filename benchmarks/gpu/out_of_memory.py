@@ -39,7 +39,7 @@ class DeviceMemory(Protocol):
     def reserved_bytes(self) -> int:
         """What is reserved now."""
 
-    def peak_bytes(self, trainer: Trainer, batch_size: int) -> int:
+    def peak_bytes(self, trainer: Trainer, batch_size: int, /) -> int:
         """The peak of what is reserved in two steps."""
 
 

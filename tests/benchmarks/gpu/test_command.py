@@ -197,9 +197,9 @@ def test_benchmark_imports_nothing_of_ray_optuna_and_mlflow() -> None:
 @pytest.mark.end_to_end
 def test_sections_run_in_processes_of_their_own(tmp_path: Path) -> None:
     options = "--device cpu --batch-size 2 --height 64 --width 96 --rounds 1 --processes 1 --seconds 0.1 --minutes 60"
+    options += " --sections synchronization processes"
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu", *options.split(), "--out", str(tmp_path)]
-        + ["--sections", "synchronization", "processes"],
+        [sys.executable, "-m", "benchmarks.gpu", *options.split(), "--out", str(tmp_path)],
         cwd=ROOT,
         env=_environment(),
         capture_output=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,13 +118,11 @@ def test_first_synchronization_is_the_stack_of_the_operation(monkeypatch: pytest
     assert "called a synchronizing CUDA operation" in stack.splitlines()[-1]
 
 
-def test_other_errors_of_the_step_are_not_synchronizations(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_of_the_step_are_not_synchronizations() -> None:
     trainer = equal_trainer(Contenders(TINY), OURS_ALONE)
 
-    @contextmanager
-    def broken() -> Iterator[None]:
+    def broken() -> AbstractContextManager[None]:
         raise RuntimeError("another error")
-        yield
 
     with pytest.raises(RuntimeError, match="another error"):
         first_synchronization(trainer, CPU, broken)
@@ -200,7 +198,7 @@ class FakeMemory:
     def reserved_bytes(self) -> int:
         return 10 * MIB
 
-    def peak_bytes(self, trainer: Trainer, batch_size: int) -> int:
+    def peak_bytes(self, _: Trainer, batch_size: int) -> int:
         return (10 + 40 * batch_size) * MIB
 
     def allocate(self, batch_size: int) -> None:
@@ -227,8 +225,8 @@ def test_each_way_to_run_out_of_memory_gives_the_message_of_hkd(monkeypatch: pyt
 
 
 def test_missing_errors_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Trainer, "try_batch", lambda _, batch_size: None)
-    monkeypatch.setattr(Trainer, "try_evaluation", lambda own: None)
+    monkeypatch.setattr(Trainer, "try_batch", lambda *_: None)
+    monkeypatch.setattr(Trainer, "try_evaluation", lambda _: None)
     found = measure_out_of_memory(TINY, ONE_ROUND, FakeMemory())
     assert "0 of 3" in found.meaning
     assert found.tables.count("no error: it fits") == 3
