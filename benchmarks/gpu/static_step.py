@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks.step.contenders import OURS, Contenders
+from benchmarks.step.contenders import OURS, OURS_ALONE, Contenders
 from benchmarks.step.hkd_trainer import HkdTrainer
 from hkd.structures import Batch, Targets
 
@@ -109,6 +109,8 @@ def with_loading(step: StaticStep, compute: Callable[[], Tensor]) -> Callable[[]
 
 def equal_trainer(contenders: Contenders, name: str = OURS) -> HkdTrainer:
     """A trainer of one student; all trainers of a name have equal weights, batches and keys."""
+    if name != OURS_ALONE:
+        _ = contenders.teacher  # built once: not between the seed and the first student
     torch.manual_seed(0)
     trainer = contenders.make(name).trainer
     assert isinstance(trainer, HkdTrainer)
