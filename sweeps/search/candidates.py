@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +12,15 @@ from scipy.stats import qmc
 
 from sweeps.search.costs import ExactCosts
 from sweeps.search.encoding import Space
+from sweeps.search.remaining import MOST_SHAPES, all_shapes, untried
+from sweeps.search.results import Params
 
 Floats = NDArray[np.float64]
 
 NUM_CANDIDATES = 1024
 """Of one draw; a power of 2, as Sobol sequences need."""
 _ENOUGH_SHAPES = 16
-_MOST_CORNERS = 32
+_FIRST_CORNERS = 32
 _SEARCHES = 12
 
 
@@ -75,6 +78,11 @@ class CandidatePool:
             points = points[self._is_within(points)]
         return points
 
+    def untried(self, tried: Sequence[Params], number: int) -> Floats:
+        """Points (N, P) within the limits that were not tried, of different shapes; none in a continuous space."""
+        random = np.random.default_rng([self._seed, 3, number])
+        return untried(self._space, self._costs, tried, self._shapes(number), random)
+
     def _sequence(self, count: int, number: int) -> Floats:
         """Snapped points (count, P) of a scrambled Sobol sequence; every second one is distributed as the priors."""
         seed = np.random.SeedSequence([self._seed, 0, number]).generate_state(1)[0]
@@ -96,9 +104,18 @@ class CandidatePool:
         return drawn[excesses <= 0]
 
     def _searched(self, drawn: Floats, excesses: Floats) -> tuple[Floats, Floats]:
-        """More points, near those that exceed the limits least: few shapes or none are within them."""
+        """More points, since few shapes or none are within the limits: all, or those near others.
+
+        Of a space with more than ``MOST_SHAPES`` shapes, more corners, then points near those that exceed the limits
+        least.
+        """
         if not self._costs.limits:
             return drawn, excesses
+        shapes = all_shapes(self._space, self._costs)
+        if shapes is not None:
+            return shapes, self._costs.excesses(shapes)
+        drawn = self._distinct(np.vstack([drawn, self._corners(MOST_SHAPES)]))
+        excesses = self._costs.excesses(drawn)
         random = np.random.default_rng([self._seed, 2])
         for search in range(_SEARCHES):
             best = drawn[np.argsort(np.maximum(excesses, 0.0), kind="stable")[:8]]
@@ -109,7 +126,7 @@ class CandidatePool:
                 break
         return drawn, excesses
 
-    def _corners(self) -> Floats:
+    def _corners(self, most: int = _FIRST_CORNERS) -> Floats:
         """All numbers of shapes at their low end, with combinations of choices; and all at their high end.
 
         Costs usually grow with each number: if any shape is within the limits, one of these is.
@@ -118,7 +135,7 @@ class CandidatePool:
         for setting, is_shape in zip(self._space.settings, self._is_shape, strict=True):
             choices = setting.choices if is_shape else None
             options.append((0.0,) if choices is None else tuple(setting.units(choices).tolist()))
-        low = np.array(list(itertools.islice(itertools.product(*options), _MOST_CORNERS)))
+        low = np.array(list(itertools.islice(itertools.product(*options), most)))
         return self._space.snapped(np.vstack([low, np.ones((1, len(options)))]))
 
     def _distinct(self, points: Floats) -> Floats:

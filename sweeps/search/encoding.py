@@ -78,6 +78,25 @@ class Setting:
             return (np.minimum(np.floor(units * self.count), self.count - 1) + 0.5) / self.count
         return self.units(self._numbers(units).tolist())
 
+    @property
+    def num_values(self) -> int | None:
+        """How many values the setting has; None for a continuous one."""
+        if self.count is None and self._is_integer:
+            return round(self._high - self._low) + 1
+        return self.count
+
+    def units_of(self, positions: NDArray[np.int64]) -> Floats:
+        """Coordinates (N,) of values by their positions (N,) among all, of a setting that is not continuous."""
+        if self.count is not None:
+            return np.asarray((positions + 0.5) / self.count, dtype=np.float64)
+        return self.units((self._low + positions).tolist())
+
+    def positions(self, units: Floats) -> NDArray[np.int64]:
+        """Positions (N,) of the values at snapped coordinates (N,), of a setting that is not continuous."""
+        if self.count is not None:
+            return np.asarray(np.floor(units * self.count), dtype=np.int64)
+        return np.asarray(np.round(self._numbers(units) - self._low), dtype=np.int64)
+
     def values(self, units: Floats) -> list[Any]:
         """Values at coordinates (N,) that :meth:`snapped` returned."""
         if self.choices is not None:

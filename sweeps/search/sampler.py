@@ -113,14 +113,20 @@ class FrontSampler(BaseSampler):
             return {}
         others = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
         results = Results.of(others, self._space)
+        acquisition = None
         if len(results.finished) >= max(1, self._startup_trials):
-            candidates = self._ordered(results, trial.number)
+            candidates, acquisition = self._ordered(results, trial.number)
         elif (params := self._first_new(self._pool.startup(), results)) is not None:
             return params
         else:
             candidates = self._pool.draw(trial.number)
-        new = self._first_new(candidates, results)
-        return self._space.configurations(candidates[:1])[0] if new is None else new
+        if (params := self._first_new(candidates, results)) is not None:
+            return params
+        rest = self._pool.untried(results.tried, trial.number)
+        if not len(rest):
+            return self._space.configurations(candidates[:1])[0]
+        best = 0 if acquisition is None else int(np.argmax(acquisition(rest)))
+        return self._space.configurations(rest[[best]])[0]
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -128,8 +134,8 @@ class FrontSampler(BaseSampler):
         """A random value of a setting that is not in the space."""
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
-    def _ordered(self, results: Results, number: int) -> Floats:
-        """Candidates (N, P), the best first."""
+    def _ordered(self, results: Results, number: int) -> tuple[Floats, Acquisition]:
+        """Candidates (N, P), the best first, and what orders them."""
         points = self._pool.draw(number)
         acquisition = Acquisition(
             self._space,
@@ -150,7 +156,7 @@ class FrontSampler(BaseSampler):
             of_front = front[np.unique(np.linspace(0, len(front) - 1, _PARENTS).astype(int))]
             near = self._pool.near(np.vstack([best, of_front]), _CHILDREN, width, random)
             points, values = np.vstack([points, near]), np.append(values, acquisition(near))
-        return points[np.argsort(-values, kind="stable")]
+        return points[np.argsort(-values, kind="stable")], acquisition
 
     def _first_new(self, candidates: Floats, results: Results) -> dict[str, Any] | None:
         """The first configuration that was not tried."""

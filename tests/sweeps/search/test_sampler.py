@@ -135,6 +135,34 @@ def test_no_configuration_is_proposed_twice() -> None:
     assert study.ask(space).params["x"] in range(1, 5)
 
 
+@pytest.mark.parametrize("is_finished", [False, True])
+@pytest.mark.parametrize("most", [12, 100])
+def test_all_configurations_within_the_limits_are_proposed_once(most: int, is_finished: bool) -> None:
+    # 12 x 12 x 2 shapes are all compared with the limits; 100 x 100 x 2 are too many for that.
+    space: dict[str, BaseDistribution] = {
+        "width": IntDistribution(1, most),
+        "depth": IntDistribution(1, most, log=True),
+        "kind": CategoricalDistribution(("b", "a")),
+        "loss": CategoricalDistribution(("x", "y")),
+    }
+
+    def size(params: Mapping[str, Any]) -> dict[str, float]:
+        return {"size": params["width"] * params["depth"] * (1 if params["kind"] == "a" else 2)}
+
+    sampler = FrontSampler(
+        space, OBJECTIVES, "miss_rate", size, limits={"size": 10}, cost_settings=("width", "depth", "kind"), seed=0
+    )
+    study = study_of(sampler)
+    # Pairs with a product of at most 10: 10 + 5 + 3 + 2 + 2 + 5 x 1 = 27; of at most 5: 5 + 2 + 1 + 1 + 1 = 10.
+    count = (27 + 10) * 2
+    for _ in range(count):
+        trial = study.ask(space)
+        assert size(trial.params)["size"] <= 10
+        if is_finished:
+            study.tell(trial, [1 / size(trial.params)["size"], size(trial.params)["size"]])
+    assert len({tuple(sorted(trial.params.items())) for trial in study.trials}) == count
+
+
 def test_concurrent_proposals_differ() -> None:
     study = study_of(front_sampler())
     run(study, 12)
