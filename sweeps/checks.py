@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from hkd import metric_names as names
@@ -17,9 +18,12 @@ from hkd.training.first_weights import check_first_weights
 from hkd.training.teacher.files import check_teacher_files
 from sweeps.folder import StudyError
 from sweeps.settings.resources import TrialResources
-from sweeps.settings.space import extreme_students, trial_config
+from sweeps.settings.space import extreme_students, num_combinations, smallest_students, trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.cost import student_cost
+
+MOST_COMBINATIONS = 4096
+"""Of choices, whose students are compared with the limits."""
 
 
 def check_files(base: TrialConfig, *, check_images: bool, print_line: Callable[[str], None]) -> Annotations | None:
@@ -125,15 +129,27 @@ def check_limits(study: StudyConfig) -> None:
     limits = study.search.limits
     if not limits:
         return
-    smallest = [student_cost(low).as_metrics() for low, _ in extreme_students(study.space, study.base)]
-    nearest = min(smallest, key=lambda costs: max(costs[name] / limit for name, limit in limits.items()))
-    if all(nearest[name] <= limit for name, limit in limits.items()):
-        return
+    nearest: dict[str, float] = {}
+    least = math.inf
+    for config in smallest_students(study.space, study.base, MOST_COMBINATIONS):
+        costs = student_cost(config).as_metrics()
+        excess = max(costs[name] / limit for name, limit in limits.items())
+        if excess <= 1:
+            return
+        if excess < least:
+            nearest, least = dict(costs), excess
     found = " and ".join(f"{nearest[name]:,.0f} {name}" for name in limits)
     allowed = " and ".join(f"at most {limit:,.0f} {name}" for name, limit in limits.items())
+    count = num_combinations(study.space)
+    subject = "no student of the space has"
+    if count > MOST_COMBINATIONS:
+        subject = (
+            f"of the smallest students with the first {MOST_COMBINATIONS:,} of {count:,} combinations of choices, none "
+            "has"
+        )
     raise StudyError(
-        f"search: no student of the space has {allowed} (max_params, max_flops); the nearest has {found}. Raise the "
-        "limits, or lower the ranges of space.student"
+        f"search: {subject} {allowed} (max_params, max_flops); the nearest has {found}. Raise the limits, or lower the "
+        "ranges or shorten the lists of choices of space.student"
     )
 
 

@@ -115,18 +115,49 @@ def ends(parameter: Parameter) -> tuple[object, ...]:
     return tuple(parameter.choices) if parameter.type == "categorical" else (parameter.low, parameter.high)
 
 
-def extreme_students(space: Mapping[str, Parameter], base: TrialConfig) -> Iterator[tuple[TrialConfig, TrialConfig]]:
-    """Candidates for the smallest and the largest student: numbers at their ends, with each combination of choices.
+def extreme_students(
+    space: Mapping[str, Parameter], base: TrialConfig, most: int = _MAX_COMBINATIONS
+) -> Iterator[tuple[TrialConfig, TrialConfig]]:
+    """Candidates for the smallest and the largest student: numbers at their ends, with combinations of choices.
 
     A student grows with each number of its shape, so that values between the ends need not be tried.
+
+    Args:
+        most: Combinations of choices; of more, the first ones.
     """
-    student = {key: parameter for key, parameter in space.items() if key.startswith("student.")}
-    low = {key: parameter.low for key, parameter in student.items() if parameter.type != "categorical"}
-    high = {key: parameter.high for key, parameter in student.items() if parameter.type != "categorical"}
-    choices = {key: parameter.choices for key, parameter in student.items() if parameter.type == "categorical"}
-    for chosen in itertools.islice(itertools.product(*choices.values()), _MAX_COMBINATIONS):
+    low, choices = _ends_of_students(space, largest=False), _choices_of_students(space)
+    high = _ends_of_students(space, largest=True)
+    for chosen in itertools.islice(itertools.product(*choices.values()), most):
         named = dict(zip(choices, chosen, strict=True))
         yield trial_config(base, {**low, **named}), trial_config(base, {**high, **named})
+
+
+def smallest_students(space: Mapping[str, Parameter], base: TrialConfig, most: int) -> Iterator[TrialConfig]:
+    """The first of :func:`extreme_students`: numbers at their low ends, with at most ``most`` combinations."""
+    low, choices = _ends_of_students(space, largest=False), _choices_of_students(space)
+    for chosen in itertools.islice(itertools.product(*choices.values()), most):
+        yield trial_config(base, {**low, **dict(zip(choices, chosen, strict=True))})
+
+
+def num_combinations(space: Mapping[str, Parameter]) -> int:
+    """How many combinations of choices the students of a space have."""
+    return math.prod(len(choices) for choices in _choices_of_students(space).values())
+
+
+def _ends_of_students(space: Mapping[str, Parameter], *, largest: bool) -> dict[str, float]:
+    return {
+        key: parameter.high if largest else parameter.low
+        for key, parameter in space.items()
+        if key.startswith("student.") and parameter.type != "categorical"
+    }
+
+
+def _choices_of_students(space: Mapping[str, Parameter]) -> dict[str, tuple[Scalar, ...]]:
+    return {
+        key: parameter.choices
+        for key, parameter in space.items()
+        if key.startswith("student.") and parameter.type == "categorical"
+    }
 
 
 def num_configurations(space: Mapping[str, Parameter]) -> int | None:

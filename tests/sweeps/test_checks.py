@@ -135,6 +135,36 @@ def test_limits_below_the_smallest_student_are_refused(tmp_path: Path) -> None:
             assert fact in str(caught.value)
 
 
+def test_limits_are_compared_with_all_combinations_of_choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of 125 combinations, the last is the smallest; 64 were compared before.
+    space = {
+        f"student.{name}": {"type": "categorical", "choices": choices}
+        for name, choices in {
+            "width_multiplier": [1.0, 0.75, 0.5, 0.25, 0.125],
+            "pyramid_channels": [64, 48, 32, 16, 8],
+            "head_channels": [80, 64, 48, 32, 16],
+        }.items()
+    }
+    base = parse_config(TrialConfig, tiny_trial(tmp_path), source="tiny")
+    values = {"width_multiplier": 0.125, "pyramid_channels": 8, "head_channels": 16}
+    smallest = student_cost(trial_config(base, {f"student.{name}": value for name, value in values.items()})).num_params
+
+    def study(max_params: int) -> StudyConfig:
+        search = {"sampler": "front", "max_params": max_params}
+        return StudyConfig.model_validate({"name": "x", "base": tiny_trial(tmp_path), "space": space, "search": search})
+
+    check_limits(study(smallest))
+    with pytest.raises(StudyError) as caught:
+        check_limits(study(smallest - 1))
+    assert "no student of the space" in str(caught.value)
+    monkeypatch.setattr("sweeps.checks.MOST_COMBINATIONS", 5)
+    with pytest.raises(StudyError) as caught:
+        check_limits(study(smallest))
+    # Only what was checked is stated.
+    assert "no student of the space" not in str(caught.value)
+    assert "first 5 of 125 combinations" in str(caught.value)
+
+
 def test_images_are_opened_where_requested(tmp_path: Path) -> None:
     path = write_annotations_of(tmp_path, "one.json", [[1, 1, 20, 55]])
     base = TrialConfig(data=DataConfig(train_annotations=path, validation_annotations=path), teacher=None)
