@@ -164,7 +164,9 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, name: str | None = 
         problems.extend(error.problems)
     checked = study or _valid_parts(raw)
     problems += space_problems(checked.space, checked.base) + baseline_problems(checked.baselines, checked.base)
-    problems += search_problems(checked.search, checked.objectives, checked.space)
+    # An invalid part is absent from those checked: the defaults in its place were not chosen.
+    if all(part in checked.model_fields_set or part not in raw for part in ("search", "objectives")):
+        problems += search_problems(checked.search, checked.objectives, checked.space)
     if problems or study is None:
         raise ConfigError(dict.fromkeys(map(redacted_text, problems)), redacted_text(source))
     return study

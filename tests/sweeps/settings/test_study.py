@@ -276,6 +276,20 @@ def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
         assert any(problem.startswith(prefix) for problem in found), prefix
 
 
+def test_mistakes_in_the_search_cause_no_messages_on_defaults(tmp_path: Path) -> None:
+    # The default tpe uses no priors, but was not chosen.
+    found = problems_of(
+        tmp_path,
+        """
+        name: x
+        space: {training.momentum: {type: float, low: 0.1, high: 0.4, prior: {center: 0.2, width: 0.1}}}
+        search: {sampler: front, num_trials: 0}
+        """,
+    )
+    assert len(found) == 1
+    assert found[0].startswith("search.num_trials: found 0")
+
+
 def test_every_number_of_a_study_has_an_upper_limit() -> None:
     # The ends of a searched range are checked as values of their setting.
     assert {name for name in unbounded_numbers(StudyConfig) if not name.startswith(".space")} == set()
