@@ -28,6 +28,9 @@ class Hyperparameters:
     """Of each input."""
     noise: float
     """Variance of an observation: of the results of one configuration with several seeds."""
+    scale: tuple[float, float] | None = None
+    """Mean and standard deviation of the values that these were estimated from: the process describes values scaled
+    with them. None: those of the values given to the process."""
 
 
 class Surrogate:
@@ -40,7 +43,7 @@ class Surrogate:
     Args:
         inputs: (N, D), N at least 1.
         values: (N,) finite.
-        scale: Mean and standard deviation for scaling; by default those of the values.
+        scale: Mean and standard deviation for scaling; by default those of the hyperparameters.
     """
 
     def __init__(
@@ -51,7 +54,7 @@ class Surrogate:
         scale: tuple[float, float] | None = None,
     ) -> None:
         self._inputs, self._values, self._hyperparameters = inputs, values, hyperparameters
-        self._scale = scaling(values) if scale is None else scale
+        self._scale = scale or hyperparameters.scale or scaling(values)
         mean, std = self._scale
         kernel = Matern(np.array(hyperparameters.length_scales), nu=2.5)
         # As alpha and not as a kernel: predicted deviations are then those of the process, without the noise of a seed.
@@ -82,7 +85,7 @@ def scaling(values: Floats) -> tuple[float, float]:
 def estimated_hyperparameters(inputs: Floats, values: Floats) -> Hyperparameters:
     """Maximum a posteriori hyperparameters of results in the order in which they arrived.
 
-    Estimated anew when the number of results has grown by an eighth, and from ``MOST_FITTED`` evenly spaced ones at
+    Estimated again when the number of results has grown by an eighth, and from ``MOST_FITTED`` evenly spaced ones at
     most. They depend on the results alone, so that a process that resumes a study finds the same.
     """
     count = 1
@@ -102,16 +105,16 @@ def _estimated(inputs_bytes: bytes, values_bytes: bytes, num_inputs: int) -> Hyp
     # Log-normal. Length scales: about the range of a setting; a prior of longer ones (Hvarfner et al., ICML 2024) took
     # settings whose best value is in the middle of their range for settings without influence. Noise: about 2 % of the
     # variance of all results.
-    centres = np.append(np.zeros(num_inputs), -4.0)
+    centers = np.append(np.zeros(num_inputs), -4.0)
     widths = np.ones(num_inputs + 1)
 
     def negative_log_posterior(theta: Floats) -> tuple[float, Floats]:
         likelihood, gradient = process.log_marginal_likelihood(theta, eval_gradient=True, clone_kernel=False)
-        z = (theta - centres) / widths
+        z = (theta - centers) / widths
         return float(0.5 * (z**2).sum() - likelihood), z / widths - gradient
 
     bounds = [tuple(np.log(_LENGTH_SCALES))] * num_inputs + [tuple(np.log(_NOISE))]
     found = minimize(
-        negative_log_posterior, centres, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 40}
+        negative_log_posterior, centers, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 40}
     ).x
-    return Hyperparameters(tuple(np.exp(found[:-1]).tolist()), float(np.exp(found[-1])))
+    return Hyperparameters(tuple(np.exp(found[:-1]).tolist()), float(np.exp(found[-1])), (mean, std))

@@ -94,3 +94,16 @@ def test_equal_values_are_accepted() -> None:
     inputs = INPUTS[:3]
     model = Surrogate(inputs, np.full(3, 0.5), estimated_hyperparameters(inputs, np.full(3, 0.5)))
     assert model.predict(NEW)[0] == pytest.approx(np.full(5, 0.5))
+
+
+def test_a_later_outlier_changes_neither_noise_nor_deviations() -> None:
+    random = np.random.default_rng(5)
+    inputs = random.random((34, 2))
+    values = 0.2 + 0.02 * np.sin(5 * inputs[:, 0]) + 0.003 * random.standard_normal(34)
+    diverged = np.append(values[:33], 1.0)
+    # Hyperparameters are those of the first 33, and deviations depend on them and on the inputs alone.
+    found = [estimated_hyperparameters(inputs, each) for each in (values, diverged)]
+    assert found[0] == found[1]
+    assert found[0].scale == pytest.approx((values[:33].mean(), values[:33].std()))
+    deviations = [Surrogate(inputs, each, found[0]).predict(NEW)[1] for each in (values, diverged)]
+    assert deviations[0] == pytest.approx(deviations[1], rel=1e-9)
