@@ -28,8 +28,12 @@ class Acquisition:
         objectives: Names in the order of a trial's values.
         measured: The one that is modelled; the others are costs.
         reference: Reference point by objective; where one is missing, slightly beyond the highest result or cost.
+        cost_scale: Of the hypervolume.
         candidates: Points (N, P) that stand for those to come: if none of them is below the reference costs, the
             highest cost is the reference.
+
+    Raises:
+        ValueError: a cost of a trial or of a candidate is 0 or less and ``cost_scale`` is log.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Acquisition:
         self._space, self._costs = space, costs
         self._names = [name for name in objectives if name != measured]
         self._scaled: Callable[[Floats], Floats] = np.log if cost_scale == "log" else np.asarray
+        self._is_log = cost_scale == "log"
         self._exponent = PRIOR_STRENGTH / len(results.finished)
         points = space.units([params for params, _ in results.finished])
         values = np.array([values for _, values in results.finished], dtype=np.float64)
@@ -68,6 +73,7 @@ class Acquisition:
         means, _ = model.predict(space.inputs(points))
         known = np.column_stack([means, result_costs])
         highest = 1.1 * self._costs_of(candidates).max(axis=0, initial=0.0)
+        highest[highest <= 0] = 1.0
         limits = np.array([reference.get(name, high) for name, high in zip(self._names, highest, strict=True)])
         if not (self._costs_of(candidates) < limits).all(axis=1).any():
             limits = highest
@@ -91,4 +97,10 @@ class Acquisition:
 
     def _relative(self, costs: Floats) -> Floats:
         """Costs (N, C) over the reference, so that large counts lose no digits, on the scale of the hypervolume."""
+        if self._is_log and (costs <= 0).any():
+            row, column = np.argwhere(costs <= 0)[0]
+            raise ValueError(
+                f"the cost {self._names[column]} of a trial is {costs[row, column]:g}; cost_scale log allows costs "
+                "above 0 only: set cost_scale to linear"
+            )
         return self._scaled(costs / self._cost_reference)

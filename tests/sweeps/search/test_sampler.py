@@ -222,6 +222,34 @@ def test_invalid_arguments(arguments: dict[str, Any], facts: tuple[str, ...]) ->
     assert all(fact in str(error.value) for fact in facts)
 
 
+@pytest.mark.parametrize("lowest", [0.0, -1.0])
+def test_logarithmic_scale_needs_costs_above_zero(lowest: float) -> None:
+    space: dict[str, BaseDistribution] = {"width": FloatDistribution(0.0, 1.0, step=0.25)}
+
+    def proposals(cost_scale: str) -> list[float]:
+        def size(params: Mapping[str, Any]) -> dict[str, float]:
+            return {"size": params["width"] + lowest}
+
+        sampler = FrontSampler(
+            space,
+            OBJECTIVES,
+            "miss_rate",
+            size,
+            startup_trials=2,
+            seed=0,
+            cost_scale=cost_scale,  # type: ignore[arg-type]
+        )
+        study = study_of(sampler)
+        for _ in range(4):
+            trial = study.ask(space)
+            study.tell(trial, [1 - trial.params["width"], size(trial.params)["size"]])
+        return [trial.params["width"] for trial in study.trials]
+
+    assert len(set(proposals("linear"))) == 4
+    with pytest.raises(ValueError, match="cost size of a trial is .*linear"):
+        proposals("log")
+
+
 @pytest.mark.parametrize("directions", [["minimize"], ["minimize", "maximize"]])
 def test_studies_of_other_objectives_are_refused(directions: list[Any]) -> None:
     with pytest.raises(ValueError, match="objective"):
