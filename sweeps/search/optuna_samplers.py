@@ -16,6 +16,8 @@ SHORT_NAMES = {"tpe": "TPESampler", "nsga2": "NSGAIISampler", "gp": "GPSampler",
 """Of samplers that need no arguments."""
 _ENDING_STUDIES = ("GridSampler", "BruteForceSampler")
 """They call ``Study.stop`` when every configuration was tried, which only ``Study.optimize`` allows."""
+_WITHOUT_SETTINGS = ("PartialFixedSampler",)
+"""They need arguments that a file of settings cannot contain: another sampler."""
 
 
 def sampler_names() -> list[str]:
@@ -27,7 +29,7 @@ def sampler_names() -> list[str]:
         if inspect.isclass(kind)
         and issubclass(kind, BaseSampler)
         and not inspect.isabstract(kind)
-        and name not in _ENDING_STUDIES
+        and name not in (*_ENDING_STUDIES, *_WITHOUT_SETTINGS)
     )
 
 
@@ -73,6 +75,14 @@ def sampler_problems(
             problems.append(
                 f"search.sampler_arguments.{key}: {name} has no such argument; {hint}available: {', '.join(accepted)}"
             )
+    num_first = arguments.get("n_startup_trials")
+    if "n_startup_trials" in accepted and isinstance(num_first, int) and num_first < 0:
+        problems.append(f"search.sampler_arguments.n_startup_trials: found {num_first}; allowed: 0 or more")
+    if _sampler_class(name) is optuna.samplers.QMCSampler and arguments.get("scramble"):
+        problems.append(
+            "search.sampler_arguments.scramble: each proposal has its own seed, so that scrambled points are those of "
+            "different sequences; allowed: false"
+        )
     # The samplers that need no arguments are known to work.
     if problems or (name in SHORT_NAMES and not arguments):
         return problems

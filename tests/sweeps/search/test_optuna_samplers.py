@@ -61,8 +61,8 @@ SPACE: dict[str, BaseDistribution] = {"x": FloatDistribution(0.0, 1.0), "k": Cat
 
 def test_any_sampler_of_optuna_by_its_class_name() -> None:
     assert {"TPESampler", "NSGAIIISampler", "QMCSampler", "CmaEsSampler"} <= set(sampler_names())
-    # Abstract, and those that end a study by themselves.
-    assert not {"BaseSampler", "GridSampler", "BruteForceSampler"} & set(sampler_names())
+    # Abstract, those that end a study by themselves, and one that needs another sampler.
+    assert not {"BaseSampler", "GridSampler", "BruteForceSampler", "PartialFixedSampler"} & set(sampler_names())
     made = make_sampler("NSGAIIISampler", seed=0, startup_trials=7, arguments={"mutation_prob": 0.5})
     assert isinstance(made, optuna.samplers.NSGAIIISampler)
     assert made.population_size == 7
@@ -76,6 +76,8 @@ def test_any_sampler_of_optuna_by_its_class_name() -> None:
     [
         ("tpe", {"multivariat": True}, 2, ("sampler_arguments.multivariat", "did you mean multivariate?")),
         ("tpe", {"seed": 1}, 2, ("sampler_arguments.seed", "search.seed")),
+        ("tpe", {"n_startup_trials": -3}, 2, ("sampler_arguments.n_startup_trials", "-3", "0 or more")),
+        ("QMCSampler", {"scramble": True}, 2, ("sampler_arguments.scramble", "false")),
         ("nsga2", {"population_size": 1}, 2, ("nsga2", "population_size: 1")),
         # Found by a proposal only.
         ("TPESampler", {"n_ei_candidates": "many"}, 2, ("TPESampler", "n_ei_candidates: many")),
