@@ -112,7 +112,7 @@ def found_before(records: Sequence[ImageRecord], folder: Path, *, source: str = 
     """
     missing = [f"'{folder / record.file_name}'" for record in records if not (folder / record.file_name).is_file()]
     if missing:
-        first = f"{len(missing):,} of {counted(len(records), 'image')} that were found before cannot be read"
+        first = f"{len(missing):,} of {counted(len(records), 'image')} that were found before are missing"
         advice = "restore them, on every machine of a cluster, or start again"
         raise UnlabelledImagesError([f"{first}: {'; '.join(_some(missing))}; {advice}"], source)
     return without_boxes(records, folder, folder)

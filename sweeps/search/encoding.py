@@ -23,7 +23,7 @@ class Prior:
     """The most probable value."""
     width: float
     """Standard deviation as a share of the range; of its logarithm where the setting has a logarithmic scale. Of
-    choices: each other choice is exp(-1 / (2 width^2)) times as probable as the centre."""
+    choices: each other choice is exp(-1 / (2 width^2)) times as probable as the center."""
 
 
 class Setting:
@@ -105,7 +105,7 @@ class Setting:
         return list((numbers.round().astype(np.int64) if self._is_integer else numbers).tolist())
 
     def log_prior(self, units: Floats) -> Floats:
-        """Logarithm of the prior's density at coordinates (N,), 0 at its centre; 0 everywhere without a prior."""
+        """Logarithm of the prior's density at coordinates (N,), 0 at its center; 0 everywhere without a prior."""
         if self._center is None:
             return np.zeros(len(units))
         distance = np.abs(units - self._center)
@@ -186,7 +186,11 @@ class Space:
         return np.stack([setting.from_prior(uniform[:, i]) for i, setting in enumerate(self.settings)], axis=1)
 
     def perturbed(self, points: Floats, width: float, random: np.random.Generator) -> Floats:
-        """Points (N, P) near others: about a third of the coordinates moved, one at least, by a grid step at least."""
+        """Points (N, P) near others: about a third of the coordinates are drawn again, one at least.
+
+        Numbers are drawn from a normal distribution whose standard deviation is ``width``, or a grid step if that is
+        larger; choices uniformly. A point may be drawn where it was.
+        """
         num_settings = len(self.settings)
         is_moved = random.random(points.shape) < 1 / 3
         is_moved[np.arange(len(points)), random.integers(0, num_settings, len(points))] = True

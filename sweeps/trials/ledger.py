@@ -93,8 +93,8 @@ class Ledger:
         objectives: Metrics that are minimised together.
         space: Searched parameters by dotted name.
         num_configurations: How many different trials the space holds; None for a continuous one.
-        sampler: Returns the sampler of the n-th proposal. A new one for each, so that a proposal depends on the
-            results so far and on n alone, and not on interruptions.
+        sampler: Returns the sampler of the n-th proposal. What it proposes must depend on the trials so far and on n
+            alone, not on earlier calls, so that interruptions change nothing.
         fallback: Returns the sampler of the n-th proposal where the former repeats known trials.
     """
 

@@ -23,7 +23,7 @@ def sampler_of_proposal(study: StudyConfig) -> Callable[[int], BaseSampler]:
     """The function from the number of a proposal to its sampler, seeded by the study's seed and that number."""
     search = study.search
     if search.sampler == FRONT:
-        # One for all proposals: it depends on the trials only, and knows the costs of earlier candidates.
+        # One for all proposals: it depends on the trials only, and keeps the costs of earlier candidates.
         one = cache(partial(front_sampler, study))
         return lambda _: one()
 
