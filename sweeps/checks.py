@@ -120,6 +120,13 @@ def check_objectives(study: StudyConfig, validation_annotations: Annotations) ->
     )
 
 
+_LIMITED: dict[str, tuple[str, str]] = {
+    names.NUM_PARAMS: ("parameters", "max_params"),
+    names.FLOPS: ("FLOPs", "max_flops"),
+}
+"""Of each limited cost, its unit and its setting in ``search``."""
+
+
 def check_limits(study: StudyConfig) -> None:
     """Check that the smallest student is within the limits on costs, which the sampler then respects.
 
@@ -138,8 +145,9 @@ def check_limits(study: StudyConfig) -> None:
             return
         if excess < least:
             nearest, least = dict(costs), excess
-    found = " and ".join(f"{nearest[name]:,.0f} {name}" for name in limits)
-    allowed = " and ".join(f"at most {limit:,.0f} {name}" for name, limit in limits.items())
+    found = " and ".join(f"{nearest[name]:,.0f} {_LIMITED[name][0]}" for name in limits)
+    allowed = " and ".join(f"at most {limit:,.0f} {_LIMITED[name][0]}" for name, limit in limits.items())
+    settings = " and ".join(_LIMITED[name][1] for name in limits)
     count = num_combinations(study.space)
     subject = "no student of the space has"
     if count > MOST_COMBINATIONS:
@@ -148,8 +156,8 @@ def check_limits(study: StudyConfig) -> None:
             "has"
         )
     raise StudyError(
-        f"search: {subject} {allowed} (max_params, max_flops); the nearest has {found}. Raise the limits, or lower the "
-        "ranges or shorten the lists of choices of space.student"
+        f"search: {subject} {allowed} ({settings}); the nearest has {found}. Raise the limits, or make base.student or "
+        "the students of space.student smaller"
     )
 
 

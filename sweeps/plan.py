@@ -59,10 +59,10 @@ def print_plan(study: StudyConfig, console: Console) -> None:
             another study has its name, or an objective cannot be measured on its validation images.
     """
     study = StudyFolder(study).check(study)
+    check_limits(study)  # needs no files
     notes: list[str] = []
     validation_annotations = check_files(study.base, check_images=True, print_line=notes.append)
     check_first_weights_of_trials(study, print_line=notes.append)
-    check_limits(study)
     if validation_annotations is not None:
         check_objectives(study, validation_annotations)
     for line in dump_yaml(redacted(study)).splitlines():

@@ -74,9 +74,9 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
     display = Display(console)
     with folder.locked():
         study = _study_to_run(study, folder, display, is_resumed=is_resumed, resume_command=resume_command)
+        check_limits(study)  # needs no files
         check_files(study.base, check_images=False, print_line=display.print_line)
         check_first_weights_of_trials(study, print_line=display.print_line)
-        check_limits(study)
         address = find_address()
         open_tracker = _check_tracking(study, folder)
         queue = _open_queue(study, folder, display) if folder.study_exists else None

@@ -131,8 +131,9 @@ def test_limits_below_the_smallest_student_are_refused(tmp_path: Path) -> None:
         with pytest.raises(StudyError) as caught:
             check_limits(study(**limits))
         nearest = smallest.flops if "max_flops" in limits else smallest.num_params
-        for fact in ("max_params", "max_flops", f"{nearest:,}", f"{nearest - 1:,}"):
+        for fact in (*limits, f"{nearest:,}", f"{nearest - 1:,}"):
             assert fact in str(caught.value)
+        assert ("max_flops" in str(caught.value)) == ("max_flops" in limits), "only limits that are set are named"
 
 
 def test_limits_are_compared_with_all_combinations_of_choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
