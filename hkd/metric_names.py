@@ -66,6 +66,8 @@ ARTIFACT_WEIGHTS: Final = "student.safetensors"
 ARTIFACT_METRICS: Final = "metrics.json"
 ARTIFACT_CURVE: Final = "miss_rate_curve.json"
 """Miss rate against FPPI, per subset."""
+ARTIFACT_DETECTIONS: Final = "validation_detections.safetensors"
+"""Detections on the validation images with their outcomes; see :mod:`hkd.evaluation.formats.stored_detections`."""
 ARTIFACT_WEIGHTS_ORIGIN: Final = "weights_origin.txt"
 """What a student's first weights, or a teacher's weights, were read or selected from, left out or changed; a sentence a
 line."""

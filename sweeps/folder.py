@@ -40,6 +40,7 @@ ARTIFACTS = (
     names.ARTIFACT_WEIGHTS_ORIGIN,
     names.ARTIFACT_METRICS,
     names.ARTIFACT_CURVE,
+    names.ARTIFACT_DETECTIONS,
 )
 """Files of a trial's checkpoint that are logged to MLflow; the others are only needed to resume."""
 

@@ -251,7 +251,9 @@ class _Session:
             settings = flatten(study.base).items()
             params = {key: value for key, value in settings if key.startswith(("teacher.", "data."))}
             metrics = {**teacher.metrics, **of_labels}
-            tracker.log_teacher(params, teacher.cost, teacher.epochs, metrics, teacher.weights_origin)
+            tracker.log_teacher(
+                params, teacher.cost, teacher.epochs, metrics, teacher.weights_origin, teacher.detections
+            )
         write_missing_ends(study, self._folder.path, self._ledger, tracker)
 
     def _finish(self, usage: str | None) -> int:

@@ -11,7 +11,7 @@ no ground truth counts has no MR^-2: it is excluded from the interval, and count
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -89,17 +89,42 @@ def resample_miss_rates(
         resamples: Number of resamples; 0 computes only the values on the images themselves.
         seed: The same seed gives the same resamples for any detections on as many images.
     """
+    names = tuple(subset.name for subset in protocol.subsets)
+    return resample_outcomes(
+        matches, names, protocol.fppi_points, protocol.miss_rate_floor, resamples=resamples, seed=seed
+    )
+
+
+def resample_outcomes(
+    matches: Matches,
+    subsets: tuple[str, ...],
+    fppi_points: Sequence[float],
+    miss_rate_floor: float,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> ResampledMissRates:
+    """As :func:`resample_miss_rates`, of outcomes that were stored with what the protocol reads.
+
+    Args:
+        matches: Of the subsets.
+        subsets: Their names.
+        fppi_points: False positives per image at which the curve is read, ascending.
+        miss_rate_floor: Miss rates below it are raised to it.
+        resamples: As above.
+        seed: As above.
+    """
     assert resamples >= 0
     counted = matches.counted_per_image
     num_images = counted.shape[1]
-    readers = [_SubsetReader(matches, protocol, index) for index in range(len(protocol.subsets))]
+    readers = [_SubsetReader(matches, fppi_points, miss_rate_floor, index) for index in range(len(subsets))]
     once = np.ones((1, num_images), dtype=np.int64)
     blocks = [
         np.stack([reader.miss_rates(weights) for reader in readers])
         for weights in _image_weights(num_images, resamples, seed)
     ]
     return ResampledMissRates(
-        subsets=tuple(subset.name for subset in protocol.subsets),
+        subsets=subsets,
         values=np.concatenate([reader.miss_rates(once) for reader in readers]),
         resampled=np.concatenate([np.empty((len(readers), 0)), *blocks], axis=1),
         counted_per_image=counted,
@@ -187,11 +212,11 @@ def _image_weights(num_images: int, resamples: int, seed: int) -> Iterator[IntAr
 class _SubsetReader:
     """Computes MR^-2 of one subset on weighted images."""
 
-    def __init__(self, matches: Matches, protocol: Protocol, index: int) -> None:
+    def __init__(self, matches: Matches, fppi_points: Sequence[float], floor: float, index: int) -> None:
         outcomes = matches.outcomes[index]
         is_wrong, is_right = outcomes == FALSE_POSITIVE, outcomes == TRUE_POSITIVE
         self.counted: IntArray = matches.counted_per_image[index]
-        self.floor = protocol.miss_rate_floor
+        self.floor = floor
         self.wrong_images = matches.image_index[is_wrong]
         """(F,) images of the false positives, best score first."""
         self.right_images = matches.image_index[is_right]
@@ -199,7 +224,7 @@ class _SubsetReader:
         before = np.cumsum(is_right)[is_wrong]
         self.right_before: IntArray = np.concatenate([before, [len(self.right_images)]])
         """(F + 1,) true positives ahead of each false positive, and in all."""
-        self.allowed = _most_within(np.array(protocol.fppi_points), len(self.counted))
+        self.allowed = _most_within(np.array(fppi_points), len(self.counted))
         """(points,) how many false positives each FPPI point allows."""
 
     def miss_rates(self, weights: IntArray) -> FloatArray:

@@ -17,22 +17,10 @@ from hkd.data.prepare import PreparedData
 from hkd.data.store import ImageStore
 from hkd.evaluation.evaluator import EvaluationResult, evaluate_boxes
 from hkd.evaluation.formats.protocol_files import load_protocol
+from hkd.evaluation.formats.stored_detections import encode_detections, stored_detections
 from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
 from hkd.structures import Detections
-
-
-def evaluate_detector(
-    detector: Detector,
-    data: PreparedData,
-    evaluation: EvaluationConfig,
-    *,
-    device: torch.device,
-    autocast_dtype: torch.dtype | None = None,
-) -> EvaluationResult:
-    """Evaluate a detector on the validation images, by the configured protocol."""
-    detections = detect_validation(detector, data, evaluation, device=device, autocast_dtype=autocast_dtype)
-    return evaluate_detections(detections, data, evaluation)
 
 
 def evaluate_detections(
@@ -41,6 +29,12 @@ def evaluate_detections(
     """Evaluate detections on the validation images, by the configured protocol."""
     protocol = load_protocol(evaluation.protocol)
     return evaluate_boxes(data.validation_annotations.ground_truth(), detections, protocol)
+
+
+def encode_validation(detections: DetectedBoxes, data: PreparedData, evaluation: EvaluationConfig) -> bytes:
+    """Detections on the validation images as a file; see :mod:`hkd.evaluation.formats.stored_detections`."""
+    protocol = load_protocol(evaluation.protocol)
+    return encode_detections(stored_detections(data.validation_annotations.ground_truth(), detections, protocol))
 
 
 def detect_validation(

@@ -20,7 +20,7 @@ from hkd.config import SELECTED_FROM_TEACHER, TrialConfig
 from hkd.data.prepare import PreparedData
 from hkd.distillation.objective import DistillationObjective, build_objective
 from hkd.evaluation.evaluator import EvaluationResult
-from hkd.inference.store_detection import detect_validation, evaluate_detections, try_detection
+from hkd.inference.store_detection import detect_validation, encode_validation, evaluate_detections, try_detection
 from hkd.models.build import build_detector
 from hkd.models.cost import Cost, detector_cost
 from hkd.models.detector import Detector
@@ -226,6 +226,10 @@ class Trainer:
     def evaluate(self, detections: DetectedBoxes) -> EvaluationResult:
         """Evaluate detections on the validation images by the configured protocol."""
         return evaluate_detections(detections, self._data, self.config.evaluation)
+
+    def encode(self, detections: DetectedBoxes) -> bytes:
+        """Detections on the validation images as a file; see :mod:`hkd.evaluation.formats.stored_detections`."""
+        return encode_validation(detections, self._data, self.config.evaluation)
 
     def start_from(self, path: Path, *, person_class: int | None = None) -> None:
         """Initialise the student from a file; arguments as of :func:`hkd.models.weights.load_first_weights`.

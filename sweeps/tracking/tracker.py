@@ -117,19 +117,24 @@ class Tracker:
         epochs: tuple[Mapping[str, float], ...],
         metrics: Mapping[str, float],
         weights_origin: Sequence[str] = (),
+        detections: Path | None = None,
     ) -> None:
         """Log the teacher as a finished run, unless that was done before.
 
         Args:
             weights_origin: Sentences on what its weights were read from; logged as a file.
+            detections: Its detections on the validation images, a file; None where there are none.
         """
         if self.trial_status(names.TEACHER_TRIAL_ID) == names.STATUS_FINISHED:
             return
         now = _now_ms()
 
-        def write_origin() -> None:
+        def write_files() -> None:
             run = self._run(names.TEACHER_TRIAL_ID, names.ROLE_TEACHER, {})
-            self._log_text(run, "".join(f"{note}\n" for note in weights_origin), names.ARTIFACT_WEIGHTS_ORIGIN)
+            if weights_origin:
+                self._log_text(run, "".join(f"{note}\n" for note in weights_origin), names.ARTIFACT_WEIGHTS_ORIGIN)
+            if detections is not None:
+                self._client.log_artifact(run.info.run_id, str(detections))
 
         def write() -> None:
             run = self._run(names.TEACHER_TRIAL_ID, names.ROLE_TEACHER, {})
@@ -141,8 +146,8 @@ class Tracker:
             self._log_metrics(run, {**metrics, names.BUDGET_FRACTION: 1.0}, step=last, time_ms=now)
             self._terminate(run, names.STATUS_FINISHED, {})
 
-        if weights_origin:
-            self._write(write_origin)  # before the run ends, after which nothing is written again
+        if weights_origin or detections is not None:
+            self._write(write_files)  # before the run ends, after which nothing is written again
         self._write(write)
 
     def start_trial(self, trial: LedgerTrial, config: TrialConfig, cost: Cost) -> None:

@@ -23,13 +23,12 @@ from hkd.coco.images import ImageRecord
 from hkd.config import DataConfig, TeacherConfig, TrialConfig
 from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
-from hkd.evaluation.evaluator import EvaluationResult
-from hkd.files import write_json, write_lines
+from hkd.files import write_atomically, write_json, write_lines
 from hkd.models.detector import Detector
 from hkd.runtime.allocator import release_memory
 from hkd.runtime.device import resolve_device
 from hkd.runtime.process import configure_process
-from hkd.training.fit import STATE_FILE, EpochResult, fit
+from hkd.training.fit import STATE_FILE, EpochResult, Evaluation, fit
 from hkd.training.pyramid_cache.capacity import CacheBudget
 from hkd.training.teacher.prepare import load_teacher
 from hkd.training.teacher.pseudo_labels import read_labels
@@ -91,7 +90,7 @@ class DistillationTrial(tune.Trainable):
     _failure: Exception | None
     _metrics: dict[str, float]
     """The last value of everything measured so far."""
-    _evaluation: EvaluationResult | None
+    _evaluation: Evaluation | None
 
     def setup(self, config: dict[str, Any]) -> None:
         """Called by Tune when the worker starts."""
@@ -125,7 +124,7 @@ class DistillationTrial(tune.Trainable):
             earlier = self._metrics.get(names.PEAK_MEMORY_BYTES, 0.0)
             measured[names.PEAK_MEMORY_BYTES] = max(measured[names.PEAK_MEMORY_BYTES], earlier)
         if result.evaluation is not None:
-            self._evaluation = result.evaluation.result
+            self._evaluation = result.evaluation
         self._metrics = {
             **self._metrics,
             **measured,
@@ -147,7 +146,10 @@ class DistillationTrial(tune.Trainable):
         write_lines(folder / names.ARTIFACT_WEIGHTS_ORIGIN, trainer.first_weights)
         write_json(folder / names.ARTIFACT_METRICS, self._metrics)
         if self._evaluation is not None:
-            write_json(folder / names.ARTIFACT_CURVE, self._evaluation.curves())
+            write_json(folder / names.ARTIFACT_CURVE, self._evaluation.result.curves())
+            # Of an unfinished trial, nothing reads them.
+            if trainer.epoch >= trainer.total_epochs:
+                write_atomically(folder / names.ARTIFACT_DETECTIONS, trainer.encode(self._evaluation.detections))
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Resume from a checkpoint folder."""

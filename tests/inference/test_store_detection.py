@@ -19,7 +19,7 @@ from hkd.data.loader import evaluation_batches
 from hkd.data.prepare import PreparedData
 from hkd.data.store import ImageStore
 from hkd.evaluation.evaluator import evaluate_files
-from hkd.inference.store_detection import detect_store, detect_validation, evaluate_detector
+from hkd.inference.store_detection import detect_store, detect_validation, evaluate_detections
 from hkd.models.build import build_detector
 from hkd.models.fused import fuse_for_inference
 from hkd.structures import Detections
@@ -223,9 +223,8 @@ def test_evaluation_by_arrays_equals_evaluation_of_written_files(
         config = EvaluationConfig(protocol=protocol, score_threshold=0.0, batch_size=2)
         for detector in detectors:
             detector.position = 0
-        result = evaluate_detector(detectors[0], changed, config, device=torch.device("cpu"))
-        detectors[0].position = 0
         detections = detect_validation(detectors[0], changed, config, device=torch.device("cpu"))
+        result = evaluate_detections(detections, changed, config)
         results = plain_results(
             fuse_for_inference(detectors[1], torch.float32) if kind == "random network" else detectors[1],
             store,

@@ -106,7 +106,9 @@ class MlflowDouble:
 
     def log_artifact(self, run_id: str, local_path: str) -> None:
         self._receive()
-        self.runs[run_id].artifacts[Path(local_path).name] = Path(local_path).read_text(encoding="utf-8")
+        self.runs[run_id].artifacts[Path(local_path).name] = Path(local_path).read_text(
+            encoding="utf-8", errors="replace"
+        )
 
     def set_terminated(self, run_id: str, status: str) -> None:
         self._receive()

@@ -14,9 +14,9 @@ from filelock import FileLock
 from hkd.config import DetectorConfig, DistillationConfig, StudentConfig, TeacherConfig, TrialConfig
 from hkd.config_files.parsing import config_hash
 from hkd.data.prepare import PreparedData, prepare_data, scenes_hash
-from hkd.files import file_hash, read_record, remove_irregular, write_json
-from hkd.inference.store_detection import evaluate_detector
-from hkd.metric_names import PEAK_MEMORY_BYTES, UTILISATION
+from hkd.files import file_hash, read_record, remove_irregular, write_atomically, write_json
+from hkd.inference.store_detection import detect_validation, encode_validation, evaluate_detections
+from hkd.metric_names import ARTIFACT_DETECTIONS, PEAK_MEMORY_BYTES, UTILISATION
 from hkd.models.build import build_detector
 from hkd.models.cost import Cost, detector_cost
 from hkd.models.detector import Detector
@@ -63,6 +63,8 @@ class PreparedTeacher:
     """What each epoch of its training measured, by metric name; empty for a teacher from a checkpoint."""
     weights_origin: tuple[str, ...] = ()
     """What was read from where, left out or changed in a file of its (first) weights, a sentence each."""
+    detections: Path | None = None
+    """Its detections on the validation images; None for a teacher that an earlier version cached."""
 
 
 def prepare_teacher(
@@ -96,7 +98,7 @@ def prepare_teacher(
     if prepared is not None:
         return prepared
     with _locked(folder):
-        for name in (_SUMMARY_FILE, _WEIGHTS_FILE, STATE_FILE, LOG_FILE):
+        for name in (_SUMMARY_FILE, _WEIGHTS_FILE, ARTIFACT_DETECTIONS, STATE_FILE, LOG_FILE):
             remove_irregular(folder / name)
         # Another process may have trained it while this one waited for the lock.
         if _read_prepared(folder, teacher) is None:
@@ -246,9 +248,12 @@ def _train(
     try:
         for result in fit(trainer, folder, title=title, progress=progress):
             metrics = result.metrics
+            evaluation = result.evaluation
     except BatchTooLargeError as error:
         raise BatchTooLargeError(f"training of the teacher, with its settings under teacher: {error}") from None
     trainer.export_student(folder / _WEIGHTS_FILE, metrics)
+    assert evaluation is not None, "the last epoch is evaluated"
+    write_atomically(folder / ARTIFACT_DETECTIONS, trainer.encode(evaluation.detections))
     # Usage describes the process that trained the teacher, not the teacher.
     epochs = [{name: value for name, value in epoch.items() if name not in _USAGE} for epoch in read_log(folder)]
     _write_summary(folder, teacher, metrics, trainer.cost, epochs, notes)
@@ -263,7 +268,7 @@ def _import_checkpoint(
     teacher = _teacher_of(config)
     device = resolve_device(teacher.training.device)
     detector = load_teacher(checkpoint, teacher, device)
-    result = evaluate_detector(
+    detections = detect_validation(
         detector,
         data,
         config.evaluation,
@@ -271,8 +276,9 @@ def _import_checkpoint(
         autocast_dtype=autocast_dtype(teacher.training.precision, device),
     )
     height, width = config.data.image_height, config.data.image_width
-    metrics = result.as_metrics()
+    metrics = evaluate_detections(detections, data, config.evaluation).as_metrics()
     save_detector(folder / _WEIGHTS_FILE, detector, teacher, image_height=height, image_width=width, metrics=metrics)
+    write_atomically(folder / ARTIFACT_DETECTIONS, encode_validation(detections, data, config.evaluation))
     _write_summary(folder, teacher, metrics, detector_cost(detector, height, width), [], notes)
 
 
@@ -303,6 +309,7 @@ def _read_prepared(folder: Path, teacher: TeacherConfig) -> PreparedTeacher | No
         return None
     try:
         summary = read_record(folder / _SUMMARY_FILE)
+        detections = folder / ARTIFACT_DETECTIONS
         return PreparedTeacher(
             path=folder / _WEIGHTS_FILE,
             metrics={str(name): float(value) for name, value in summary["metrics"].items()},
@@ -310,6 +317,7 @@ def _read_prepared(folder: Path, teacher: TeacherConfig) -> PreparedTeacher | No
             config=teacher,
             epochs=tuple(dict(epoch) for epoch in summary["epochs"]),
             weights_origin=tuple(str(note) for note in summary.get("weights", ())),
+            detections=detections if detections.is_file() else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         warnings.warn(f"{folder / _SUMMARY_FILE}: damaged ({error}); preparing the teacher again", stacklevel=3)

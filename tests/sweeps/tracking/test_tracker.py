@@ -160,10 +160,13 @@ def test_teacher_is_logged_once(store: MlflowDouble) -> None:
     assert set(run.history) >= {("flops", 0, 4e9), ("ap", 2, 0.5), ("budget_fraction", 2, 1.0)}
 
 
-def test_origin_of_teachers_weights_is_an_artifact(store: MlflowDouble) -> None:
+def test_files_of_teacher_are_artifacts(store: MlflowDouble, tmp_path: Path) -> None:
     tracker = started_tracker(store)
-    tracker.log_teacher({}, COST, (), {"ap": 0.5}, ["a.pth: one", "a.pth: two"])
-    assert store.named("teacher").artifacts == {"weights_origin.txt": "a.pth: one\na.pth: two\n"}
+    detections = tmp_path / "validation_detections.safetensors"
+    detections.write_text("content")
+    tracker.log_teacher({}, COST, (), {"ap": 0.5}, ["a.pth: one", "a.pth: two"], detections)
+    assert store.named("teacher").artifacts.keys() == {"weights_origin.txt", "validation_detections.safetensors"}
+    assert store.named("teacher").artifacts["weights_origin.txt"] == "a.pth: one\na.pth: two\n"
 
 
 def test_pending_writes_are_written_later_in_order(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:

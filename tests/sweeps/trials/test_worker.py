@@ -17,6 +17,8 @@ from hkd.config_files.parsing import load_config, parse_config
 from hkd.data import prepare as prepare_module
 from hkd.data.prepare import prepare_data
 from hkd.data.unlabelled import UnlabelledImagesError
+from hkd.evaluation.bootstrap import resample_outcomes
+from hkd.evaluation.formats.stored_detections import read_stored_detections
 from hkd.models.weights import load_detector, read_metadata
 from hkd.runtime.usage import UsageMeter
 from hkd.training import fit as fit_module
@@ -86,6 +88,9 @@ def test_trial_from_start_to_artifacts(spec: TrialSpec, tmp_path: Path) -> None:
     assert metadata.metrics["mr2_reasonable"] == final["mr2_reasonable"]
     curves = json.loads((tmp_path / "miss_rate_curve.json").read_text(encoding="utf-8"))
     assert curves["reasonable"].keys() == {"fppi", "miss_rate"}
+    stored = read_stored_detections(tmp_path / "validation_detections.safetensors")
+    resampled = resample_outcomes(stored.matches("all"), ("all",), stored.fppi_points, stored.miss_rate_floor)
+    assert resampled.values[0] == pytest.approx(final["mr2_all"], rel=1e-12)
 
 
 def test_resumed_trial_is_bit_identical(spec: TrialSpec, tmp_path: Path) -> None:

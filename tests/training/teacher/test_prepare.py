@@ -15,6 +15,8 @@ from torchvision.models import resnet18
 
 from hkd.config import StudentConfig
 from hkd.data.prepare import PreparedData, prepare_data
+from hkd.evaluation.bootstrap import resample_outcomes
+from hkd.evaluation.formats.stored_detections import read_stored_detections
 from hkd.models.build import build_detector
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import read_weights, save_detector
@@ -86,7 +88,12 @@ def test_teacher_is_trained_once(
     assert sorted(path.name for path in first.path.parent.iterdir() if path.name != "lock") == [
         "teacher.json",
         "teacher.safetensors",
+        "validation_detections.safetensors",
     ]
+    assert first.detections is not None
+    stored = read_stored_detections(first.detections)
+    outcomes = resample_outcomes(stored.matches("all"), ("all",), stored.fppi_points, stored.miss_rate_floor)
+    assert outcomes.values[0] == pytest.approx(first.metrics["mr2_all"], rel=1e-12)
     # It equals a student of this architecture that is trained without a teacher.
     student = StudentConfig.model_validate(TEACHER_SHAPE.model_dump())
     alone = Trainer(config.model_copy(update={"student": student, "teacher": None}), data)
