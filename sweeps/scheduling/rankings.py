@@ -1,0 +1,172 @@
+"""Rules to compare with: asynchronous successive halving by a ranking of all objectives, and one early rung for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hkd.dominance import non_dominated
+from sweeps.scheduling.rules import CONTINUE, Decision, Verdict
+from sweeps.scheduling.rungs import RungResults, Rungs
+from sweeps.search.improvement import expected_improvement
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+Ranking = Callable[[Floats, int], Indices]
+"""From points (N, O), all finite and minimised, and the number of measured objectives, which come first, to the indices
+(N,) of the points, the best first. Costs are logarithms."""
+
+
+class RankingRule:
+    """MOASHA: at each rung, a trial continues if it is among the best 1 / ``reduction_factor`` of those so far.
+
+    The first trial at a rung always continues, and no decision is revised. Baselines count as others do.
+
+    Args:
+        reads_order_as_priorities: As Syne Tune's class ``MOASHA`` does (0.16.0; ``NonDominatedPriority`` returns
+            indices in sorted order, ``Bracket`` takes the k-th for the priority of trial k): whether a trial continues
+            depends on when the last of the order arrived.
+
+    References:
+        Schmucker et al., "Multi-objective Asynchronous Successive Halving", arXiv:2106.12639.
+    """
+
+    def __init__(
+        self, ranking: Ranking, reduction_factor: float = 3.0, *, reads_order_as_priorities: bool = False
+    ) -> None:
+        assert reduction_factor > 1, reduction_factor
+        self._ranking, self._factor = ranking, reduction_factor
+        self._reads_order_as_priorities = reads_order_as_priorities
+
+    def __call__(self, rungs: Rungs, trial_id: str, epoch: int) -> Verdict:
+        """Whether to stop a trial that has trained ``epoch`` epochs."""
+        if epoch not in rungs.epochs or epoch not in rungs.reached_by(trial_id):
+            return CONTINUE
+        points, ids = finite_points(rungs.at(epoch))
+        if trial_id not in ids:  # its result is not a number
+            return Verdict(Decision.STOP, epoch) if ids else CONTINUE
+        if len(ids) == 1:
+            return CONTINUE
+        order = self._ranking(points, rungs.at(epoch).measured.shape[1])
+        position = ids.index(trial_id)
+        rank = order[position] if self._reads_order_as_priorities else np.flatnonzero(order == position)[0]
+        return Verdict(Decision.STOP, epoch) if rank / len(ids) > 1 / self._factor else CONTINUE
+
+
+class EarlyRungRule:
+    """i-Epoch: all trials train to the first rung and wait; the best continue to the end.
+
+    Egele et al., "The Unreasonable Effectiveness of Early Discarding After One Epoch in Neural Network Hyperparameter
+    Optimization", Neurocomputing 597, 2024, for one objective. Here the best are those of the first layers of
+    non-dominated trials, by :func:`by_hypervolume` within a layer.
+
+    It needs a scheduler that can pause trials while others start, which a study's concurrency limit does not allow: it
+    is for simulations.
+
+    Args:
+        num_trials: Trials that will reach the rung or fail.
+        num_kept: How many of them continue.
+    """
+
+    def __init__(self, num_trials: int, num_kept: int, ranking: Ranking | None = None) -> None:
+        self._num_trials, self._num_kept = num_trials, num_kept
+        self._ranking = ranking or by_hypervolume
+
+    def __call__(self, rungs: Rungs, trial_id: str, epoch: int) -> Verdict:
+        """Whether to pause, stop or resume a trial that has trained ``epoch`` epochs."""
+        rung = rungs.epochs[0]
+        if epoch < rung or rung not in rungs.reached_by(trial_id):
+            return CONTINUE
+        results = rungs.at(rung)
+        arrived = {each for each in results.trial_ids if not rungs.candidates[each].is_protected} | rungs.failed
+        if len(arrived) < self._num_trials:
+            return Verdict(Decision.PAUSE, rung)
+        points, ids = finite_points(results)
+        order = self._ranking(points, results.measured.shape[1]).tolist() if ids else []
+        ranked = [each for each in (ids[index] for index in order) if not rungs.candidates[each].is_protected]
+        return CONTINUE if trial_id in ranked[: self._num_kept] else Verdict(Decision.STOP, rung)
+
+
+def by_spacing(points: Floats, num_measured: int) -> Indices:  # noqa: ARG001
+    """MOASHA's ranking: layers of non-dominated points; each layer starts with the lowest first objective and continues
+    with the point that is farthest from those before.
+    """
+    return np.concatenate([layer[_spaced(points[layer])] for layer in layers(points)])
+
+
+def by_spacing_as_published(points: Floats, num_measured: int) -> Indices:  # noqa: ARG001
+    """As :func:`by_spacing`, with the order within a layer inverted: Syne Tune (0.16.0) takes ranks for an order."""
+    return np.concatenate([layer[np.argsort(_spaced(points[layer]))] for layer in layers(points)])
+
+
+def by_hypervolume(points: Floats, num_measured: int) -> Indices:
+    """Layers of non-dominated points, each by the hypervolume that a point adds to the others of its layer.
+
+    The reference point lies a tenth of the range beyond the highest values.
+    """
+    assert num_measured == 1, "one measured objective"
+    lowest, highest = points.min(axis=0), points.max(axis=0)
+    width = np.where(highest > lowest, highest - lowest, 1.0)
+    scaled, reference = (points - lowest) / width, np.full(points.shape[1], 1.1)
+
+    def contribution(layer: Indices, index: int) -> float:
+        others, point = scaled[layer[layer != index]], scaled[index]
+        gain = expected_improvement(point[:1], np.zeros(1), point[None, 1:], others, reference)
+        return float(gain[0])
+
+    ordered = []
+    for layer in layers(points):
+        contributions = np.array([contribution(layer, index) for index in layer])
+        ordered.append(layer[np.argsort(-contributions, kind="stable")])
+    return np.concatenate(ordered)
+
+
+def moasha(reduction_factor: float = 3.0) -> RankingRule:
+    """MOASHA with the ranking of its paper."""
+    return RankingRule(by_spacing, reduction_factor)
+
+
+def published_moasha(reduction_factor: float = 3.0) -> RankingRule:
+    """MOASHA as Syne Tune publishes it."""
+    return RankingRule(by_spacing_as_published, reduction_factor, reads_order_as_priorities=True)
+
+
+def hypervolume_halving(reduction_factor: float = 3.0) -> RankingRule:
+    """MOASHA with a ranking by hypervolume contribution."""
+    return RankingRule(by_hypervolume, reduction_factor)
+
+
+def layers(points: Floats) -> list[Indices]:
+    """Indices of the non-dominated points (N, O), then of those that only the former dominate, and so on."""
+    left = np.arange(len(points))
+    found: list[Indices] = []
+    while len(left):
+        is_first = non_dominated(points[left])
+        found.append(left[is_first])
+        left = left[~is_first]
+    return found
+
+
+def finite_points(results: RungResults) -> tuple[Floats, list[str]]:
+    """Measured objectives and logarithms of costs (N, M + C) of the trials whose results are numbers, and their ids."""
+    is_finite = np.isfinite(results.measured).all(axis=1)
+    points = np.hstack([results.measured, np.log(results.costs)])[is_finite]
+    return points, [results.trial_ids[index] for index in np.flatnonzero(is_finite).tolist()]
+
+
+def _spaced(points: Floats) -> NDArray[Any]:
+    """Order (N,) of points: the lowest first objective, then always the point farthest from those before.
+
+    Clarkson, "Nearest-neighbor searching and metric space dimensions", 2005.
+    """
+    order = [int(np.argmin(points[:, 0]))]
+    nearest = np.linalg.norm(points - points[order[0]], axis=1)
+    while len(order) < len(points):
+        nearest[order[-1]] = -1.0
+        order.append(int(np.argmax(nearest)))
+        nearest = np.minimum(nearest, np.linalg.norm(points - points[order[-1]], axis=1))
+    return np.array(order, dtype=np.intp)
