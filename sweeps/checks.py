@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from hkd import metric_names as names
 from hkd.coco.annotations import Annotations
 from hkd.coco.detections import no_detections
 from hkd.config import TrialConfig
-from hkd.data.prepare import named_categories, read_both
+from hkd.data.prepare import named_categories, read_sets
+from hkd.data.test_images import check_test_files
 from hkd.data.unlabelled import check_copies, check_generated, find_images, without_training_files
 from hkd.evaluation.evaluator import evaluate_boxes
 from hkd.evaluation.formats.protocol_files import load_protocol
@@ -26,7 +28,17 @@ MOST_COMBINATIONS = 4096
 """Of choices, whose students are compared with the limits."""
 
 
-def check_files(base: TrialConfig, *, check_images: bool, print_line: Callable[[str], None]) -> Annotations | None:
+@dataclass(frozen=True)
+class CheckedAnnotations:
+    """Annotations that the checks have read."""
+
+    validation: Annotations | None = None
+    """None for generated scenes."""
+    test: Annotations | None = None
+    """None without test images."""
+
+
+def check_files(base: TrialConfig, *, check_images: bool, print_line: Callable[[str], None]) -> CheckedAnnotations:
     """Check the files that a trial names.
 
     Args:
@@ -35,36 +47,39 @@ def check_files(base: TrialConfig, *, check_images: bool, print_line: Callable[[
             compared when the study starts.)
         print_line: Called with each sentence on what was read from a foreign file of weights.
 
-    Returns:
-        The validation annotations; None for generated scenes.
-
     Raises:
-        AnnotationError: listing the mistakes in the annotations of both sets.
+        AnnotationError: listing the mistakes in the annotations of all sets.
+        TestImagesError: a test image has the file of another image.
         UnlabelledImagesError: the folder of unlabelled images cannot be used.
         CheckpointError: weights of the teacher are missing or of another architecture.
     """
-    data, validation = base.data, None
+    data, checked = base.data, CheckedAnnotations()
     footage = None
     if check_images and data.unlabelled_images is not None:
         footage = find_images(data.unlabelled_images, data.max_megapixels)
     if data.train_annotations is not None and data.validation_annotations is not None:  # both or neither
-        paths = (data.train_annotations, data.validation_annotations)
-        train, validation = read_both(
-            paths,
+        named_files = [data.train_annotations, data.validation_annotations]
+        train, validation, *test = read_sets(
+            named_files if data.test_annotations is None else [*named_files, data.test_annotations],
             data.image_root,
             named=named_categories(data),
             check_images=check_images,
             max_megapixels=data.max_megapixels,
         )
+        checked = CheckedAnnotations(validation, test[0] if test else None)
+        others = {"training": train, "validation": validation}
         if footage is not None:
             check_copies(footage, validation)
             footage = without_training_files(footage, train)
+            others["unlabelled"] = footage
+        if checked.test is not None and check_images:
+            check_test_files(checked.test, **others)
     elif footage is not None:
         check_generated(footage, data.synthetic, data.max_megapixels)
     left_out = [] if footage is None else [f"{data.unlabelled_images}: {note}" for note in footage.notes]
     for note in (*left_out, *check_teacher_files(base)):
         print_line(note)
-    return validation
+    return checked
 
 
 def check_first_weights_of_trials(study: StudyConfig, *, print_line: Callable[[str], None]) -> None:
@@ -91,8 +106,11 @@ def check_first_weights_of_trials(study: StudyConfig, *, print_line: Callable[[s
         print_line(note)
 
 
-def check_objectives(study: StudyConfig, validation_annotations: Annotations) -> None:
+def check_objectives(study: StudyConfig, annotations: Annotations, images: str = "validation") -> None:
     """Check that every objective can be measured: a subset without pedestrians has no miss rate.
+
+    Args:
+        images: Which images these are: ``validation`` or ``test``.
 
     Raises:
         StudyError: naming the objectives that cannot be measured.
@@ -106,16 +124,16 @@ def check_objectives(study: StudyConfig, validation_annotations: Annotations) ->
             f"objectives: {', '.join(undefined)} cannot be measured: the protocol {study.base.evaluation.protocol} has "
             f"no such subset, only {', '.join(subsets)}; change objectives or base.evaluation.protocol"
         )
-    available = evaluate_boxes(validation_annotations.ground_truth(), no_detections(), protocol).as_metrics()
+    available = evaluate_boxes(annotations.ground_truth(), no_detections(), protocol).as_metrics()
     missing = [name for name in wanted if name not in available]
     if not missing:
         return
     usable = [name for name in names.MISS_RATES if name in available]
-    remedy = "annotate some, or set base.data.validation_annotations to other images"
+    remedy = f"annotate some, or set base.data.{images}_annotations to other images"
     if usable:
         remedy = f"allowed: one or more of {', '.join(usable)}, with any of {', '.join(names.COSTS)}"
     raise StudyError(
-        f"objectives: {', '.join(missing)} cannot be measured: the validation images have no pedestrian of that "
+        f"objectives: {', '.join(missing)} cannot be measured: the {images} images have no pedestrian of that "
         f"subset; {remedy}"
     )
 

@@ -31,7 +31,13 @@ from hkd.text.redaction import redacted_text
 from sweeps.settings.redaction import redacted
 from sweeps.settings.study import StudyConfig
 
-FREE_SETTINGS = ("search.num_trials", "resources.", "storage_path")
+FREE_SETTINGS = (
+    "search.num_trials",
+    "search.confirm_seeds",
+    "base.data.test_annotations",
+    "resources.",
+    "storage_path",
+)
 """Settings that may change when a study is resumed."""
 
 ARTIFACTS = (
@@ -79,7 +85,8 @@ class StudyFolder:
         """Check that the folder is free or has this study.
 
         Returns:
-            The study to run. If it exists, ``num_trials`` is at least the number last requested.
+            The study to run. If it exists, ``num_trials`` is at least the number last requested, and settings of its
+            confirmation that are not given are those last requested.
 
         Raises:
             StudyError: the folder has other files or a study with another configuration, or cannot be read.
@@ -106,8 +113,17 @@ class StudyFolder:
                 "Give this study another name (--name NAME), or resume the existing one with its configuration "
                 f"(--config {self.config_file} --resume). Its results are unchanged.",
             )
-        num_trials = max(study.search.num_trials, existing.search.num_trials)
-        return study.model_copy(update={"search": study.search.model_copy(update={"num_trials": num_trials})})
+        search, data = study.search, study.base.data
+        seeds = existing.search.confirm_seeds if search.confirm_seeds is None else search.confirm_seeds
+        num_trials = max(search.num_trials, existing.search.num_trials)
+        test_annotations = data.test_annotations or existing.base.data.test_annotations
+        data = data.model_copy(update={"test_annotations": test_annotations})
+        return study.model_copy(
+            update={
+                "search": search.model_copy(update={"num_trials": num_trials, "confirm_seeds": seeds}),
+                "base": study.base.model_copy(update={"data": data}),
+            }
+        )
 
     def write_study(self, study: StudyConfig) -> None:
         """Create the folder and write ``study.yaml``; on resume, overwrite it."""

@@ -61,10 +61,12 @@ def print_plan(study: StudyConfig, console: Console) -> None:
     study = StudyFolder(study).check(study)
     check_limits(study)  # needs no files
     notes: list[str] = []
-    validation_annotations = check_files(study.base, check_images=True, print_line=notes.append)
+    checked = check_files(study.base, check_images=True, print_line=notes.append)
     check_first_weights_of_trials(study, print_line=notes.append)
-    if validation_annotations is not None:
-        check_objectives(study, validation_annotations)
+    if checked.validation is not None:
+        check_objectives(study, checked.validation)
+    if checked.test is not None:
+        check_objectives(study, checked.test, "test")
     for line in dump_yaml(redacted(study)).splitlines():
         print_on(console, line)
     console.print(_cost_table(planned_detectors(study)))
@@ -109,6 +111,7 @@ def _steps_of_start(study: StudyConfig) -> list[str]:
         f"  train {len(study.baselines)} baselines ({', '.join(study.baselines) or 'none'})",
         f"  train {proposed} students proposed by {search.sampler}{_limits(study)}, {epochs} epochs each",
         f"  minimise {', '.join(study.objectives)}",
+        *_confirmation(study),
         f"  write to {StudyFolder(study).path} (which {state}) and {redacted_uri(study.tracking.uri)}",
         f"Checked: the study, {_checked_parts(base)}. Not checked: MLflow and the cluster.",
     ]
@@ -116,6 +119,15 @@ def _steps_of_start(study: StudyConfig) -> list[str]:
 
 def _limits(study: StudyConfig) -> str:
     return "".join(f", at most {limit:,.0f} {name}" for name, limit in study.search.limits.items())
+
+
+def _confirmation(study: StudyConfig) -> list[str]:
+    if not study.confirm_seeds:
+        return []
+    test = study.base.data.test_annotations
+    images = "the validation images" if test is None else str(test)
+    seeds = "1 other seed" if study.confirm_seeds == 1 else f"{study.confirm_seeds} other seeds"
+    return [f"  then train the front and the baselines again with {seeds}, evaluated on {images}"]
 
 
 def _labelling(base: TrialConfig) -> list[str]:

@@ -38,6 +38,9 @@ examples:
     python sweeps/run.py --config my.yaml
   resume it after Ctrl-C or a crash, or with more trials:
     python sweeps/run.py --config my.yaml --resume --set search.num_trials=40
+  confirm its winners with other seeds, on images that the search did not see:
+    python sweeps/run.py --config my.yaml --confirm \\
+        --set base.data.test_annotations=data/mine/test.json
   change settings; those of a trial start with base:
     python sweeps/run.py --name wide --set base.training.total_epochs=2 \\
         --set space.student.width_multiplier.high=1.0
@@ -67,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tamed_libraries(OWN_PACKAGES):
             study = load_study(options.config, options.set, name=options.name)
+            if options.confirm:
+                study = study.with_confirmation()
             return _run(study, options, given)
     except ValueError as error:
         if type(error).__module__.partition(".")[0] not in OWN_PACKAGES:
@@ -91,7 +96,12 @@ def _run(study: StudyConfig, options: argparse.Namespace, given: Sequence[str]) 
         return 0
     from sweeps.study import run_study
 
-    return run_study(study, is_resumed=options.resume, console=console, resume_command=_resume_command(options, given))
+    return run_study(
+        study,
+        is_resumed=options.resume or options.confirm,
+        console=console,
+        resume_command=_resume_command(options, given),
+    )
 
 
 def _interruption_message(study: StudyConfig | None, options: argparse.Namespace, given: Sequence[str]) -> str:
@@ -129,6 +139,12 @@ def _parser() -> argparse.ArgumentParser:
         "ended are not run again",
     )
     parser.add_argument(
+        "--confirm",
+        action="store_true",
+        help="like --resume; then train the front and the baselines again with other seeds (search.confirm_seeds, if "
+        "that is 0 or not set: 2), and evaluate them on base.data.test_annotations, if given",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="check the study and its files, print the resolved configuration, detector sizes and planned work; run "
@@ -139,7 +155,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _resume_command(options: argparse.Namespace, given: Sequence[str]) -> str:
     shown = [redacted_text(argument) for argument in given]
-    return shlex.join(["python", str(display_path(Path(__file__))), *shown, *(() if options.resume else ("--resume",))])
+    return shlex.join(
+        [
+            "python",
+            str(display_path(Path(__file__))),
+            *shown,
+            *(() if options.resume or options.confirm else ("--resume",)),
+        ]
+    )
 
 
 if __name__ == "__main__":

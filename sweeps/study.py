@@ -10,9 +10,11 @@ from pathlib import Path
 from rich.console import Console
 
 from hkd import metric_names as names
+from hkd.coco.annotations import Annotations
 from hkd.config_files.parsing import flatten
 from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
+from hkd.data.test_images import check_test_files, check_test_pixels, open_test_images
 from hkd.data.unlabelled import UnlabelledImages
 from hkd.findings import weak_teacher
 from hkd.training.teacher.prepare import PreparedTeacher, find_teacher
@@ -38,6 +40,7 @@ from sweeps.tracking import store
 from sweeps.tracking.reconciliation import close_runs, write_missing_ends
 from sweeps.tracking.study_params import study_params
 from sweeps.tracking.tracker import Tracker
+from sweeps.trials.confirmation import confirmation_of
 from sweeps.trials.ledger import open_ledger
 from sweeps.trials.queue import TrialQueue
 from sweeps.trials.teacher_record import read_teacher, teacher_record, write_teacher
@@ -75,17 +78,21 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
     with folder.locked():
         study = _study_to_run(study, folder, display, is_resumed=is_resumed, resume_command=resume_command)
         check_limits(study)  # needs no files
-        check_files(study.base, check_images=False, print_line=display.print_line)
+        test = check_files(study.base, check_images=False, print_line=display.print_line).test
         check_first_weights_of_trials(study, print_line=display.print_line)
         address = find_address()
         open_tracker = _check_tracking(study, folder)
-        queue = _open_queue(study, folder, display) if folder.study_exists else None
+        if test is not None:
+            check_objectives(study, test, "test")
+        test_images = None if test is None else test.content_hash()
+        queue = _open_queue(study, folder, display, test_images) if folder.study_exists else None
         if queue is not None and queue.is_empty:
             with Interruption() as interruption, interruption.deferred():
                 return _Session(study, folder, display, queue, open_tracker()).report_finished_study()
         display.print_line("Data: loading; scenes are generated and images decoded unless they are cached")
         data = prepare_data(study.base.data)
         check_objectives(study, data.validation_annotations)
+        _check_test_images(study, data, test)
         with connected(address) as cluster, Interruption() as interruption, display:
             display.print_line(messages.describe_cluster(cluster))
             resources = trial_resources(study.resources, cluster)
@@ -95,7 +102,9 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
             inputs = _trial_inputs(study, cluster, resources, teacher, len(data.train_annotations.images), display)
             with interruption.deferred():
                 folder.write_study(study)  # after every check: a study that cannot start leaves its name free
-                session = _Session(study, folder, display, queue or _open_queue(study, folder, display), tracker)
+                queue = queue or _open_queue(study, folder, display, test_images)
+                num_test_images = None if test is None else len(test.images)
+                session = _Session(study, folder, display, queue, tracker, num_test_images=num_test_images)
             return session.run(teacher, inputs, interruption, resume_command)
 
 
@@ -123,13 +132,26 @@ def _check_tracking(study: StudyConfig, folder: StudyFolder) -> Callable[[], Tra
     return partial(Tracker, client, uri, study.name, experiment)
 
 
-def _open_queue(study: StudyConfig, folder: StudyFolder, display: Display) -> TrialQueue:
+def _check_test_images(study: StudyConfig, data: PreparedData, test: Annotations | None) -> None:
+    """Check that no test image is an image of another set."""
+    if test is None:
+        return
+    others = {"training": data.train_annotations, "validation": data.validation_annotations}
+    if data.unlabelled is not None:
+        others["unlabelled"] = data.unlabelled.annotations
+    check_test_files(test, **others)
+    opened = open_test_images(study.base.data)
+    assert opened is not None
+    check_test_pixels(opened, data)
+
+
+def _open_queue(study: StudyConfig, folder: StudyFolder, display: Display, test_images: str | None) -> TrialQueue:
     def print_exhausted(num_proposed: int) -> None:
         display.print_line(
             f"The search space is exhausted: the sampler finds no trial beside the {num_proposed} so far"
         )
 
-    return TrialQueue(study, open_ledger(study, folder.journal), print_exhausted)
+    return TrialQueue(study, open_ledger(study, folder.journal), print_exhausted, test_images=test_images)
 
 
 def _prepare_teacher(
@@ -206,7 +228,14 @@ class _Session:
     """One session of a study, from its first trial or from where the previous session ended."""
 
     def __init__(
-        self, study: StudyConfig, folder: StudyFolder, display: Display, queue: TrialQueue, tracker: Tracker
+        self,
+        study: StudyConfig,
+        folder: StudyFolder,
+        display: Display,
+        queue: TrialQueue,
+        tracker: Tracker,
+        *,
+        num_test_images: int | None = None,
     ) -> None:
         self._study = study
         self._folder = folder
@@ -214,6 +243,7 @@ class _Session:
         self._ledger = queue.ledger
         self._queue = queue
         self._tracker = tracker
+        self._num_test_images = num_test_images
 
     def run(
         self, teacher: ReadyTeacher | None, inputs: TrialInputs, interruption: Interruption, resume_command: str
@@ -262,14 +292,22 @@ class _Session:
         Args:
             usage: One line on the memory and time that trials used, where this session ran some.
         """
+        study, ledger = self._study, self._ledger
+        confirmation = confirmation_of(
+            ledger.trials(), ledger.confirmations(), study.objectives, self._queue.test_images
+        )
+        if confirmation is not None:
+            self._tracker.log_confirmation(confirmation)
         self._tracker.end_study(names.STATUS_FINISHED)
-        messages.print_results(self._study, self._folder, self._ledger, self._tracker, self._display, usage)
-        is_any_finished = any(trial.status == names.STATUS_FINISHED for trial in self._ledger.trials())
+        messages.print_results(
+            study, self._folder, ledger, self._tracker, self._display, usage, confirmation=confirmation
+        )
+        is_any_finished = any(trial.status == names.STATUS_FINISHED for trial in ledger.trials())
         return EXIT_FINISHED if is_any_finished else EXIT_NOTHING_FINISHED
 
     def _interrupt(self, resume_command: str) -> int:
         # Printed first: the user may not wait for MLflow.
-        trials, running = self._ledger.trials(), self._ledger.running()
+        trials, running = (*self._ledger.trials(), *self._ledger.confirmations()), self._ledger.running()
         num_ended = len(trials) - len(running)
         self._display.print_line(f"Interrupted: {num_ended} trials ended, {len(running)} resume from their last epoch.")
         self._display.print_line(f"Resume with:  {resume_command}")
@@ -279,16 +317,23 @@ class _Session:
     def _run_trials(self, inputs: TrialInputs, interruption: Interruption) -> str | None:
         """Run the queue; returns a line on what trials used, where any reported it."""
         study = self._study
-        ended = [trial for trial in self._ledger.trials() if trial.status != names.STATUS_RUNNING]
+        confirmations = self._ledger.confirmations()
+        ended = [trial for trial in (*self._ledger.trials(), *confirmations) if trial.status != names.STATUS_RUNNING]
         teacher = read_teacher(self._folder.teacher_file) if study.base.teacher is not None else None
         board = TrialBoard(
             self._display,
             objectives=study.objectives,
-            total=messages.num_planned_trials(study),
+            total=messages.num_planned_trials(study) + len(confirmations),
             ended=ended,
             epochs_per_trial=study.base.training.total_epochs,
             warning_at_end=PassedTeacher(study, None if teacher is None else teacher.metrics, ended).warning,
         )
+
+        def start_confirmation(num_trainings: int) -> None:
+            board.expect(num_trainings)
+            self._display.print_line(messages.describe_confirmation(study, num_trainings, self._num_test_images))
+
+        self._queue.on_confirmation = start_confirmation
         recorder = Recorder(
             self._folder,
             study.objectives,
@@ -299,7 +344,7 @@ class _Session:
             is_interrupted=lambda: interruption.is_requested,
         )
         run_trials(study, self._folder, self._queue, recorder, inputs, interruption)
-        usage = summarise_usage(self._ledger.trials(), recorder.max_concurrent)
+        usage = summarise_usage((*self._ledger.trials(), *self._ledger.confirmations()), recorder.max_concurrent)
         if usage is None:
             return None
         is_on_gpu = inputs.resources.num_gpus > 0 and study.base.training.device != "cpu"

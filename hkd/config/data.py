@@ -61,6 +61,9 @@ class DataConfig(Section):
     """COCO-style JSON of the training images (see ``hkd data --help``); null: generated scenes."""
     validation_annotations: Path | None = None
     """COCO-style JSON of the validation images; null: generated scenes."""
+    test_annotations: Path | None = None
+    """COCO-style JSON of images that no search sees: a study evaluates its confirmed students on them. None of them may
+    be a training, validation or unlabelled image. null: none."""
     image_root: Path | None = None
     """Folder of the images; null: as stated in the annotation file."""
     person_categories: tuple[Annotated[str, Field(min_length=1)], ...] = ()
@@ -94,7 +97,7 @@ class DataConfig(Section):
 
     def with_generated_scenes(self) -> DataConfig:
         """The same settings, with generated scenes in place of all files and folders of images."""
-        files = ("train_annotations", "validation_annotations", "image_root", "unlabelled_images")
+        files = ("train_annotations", "validation_annotations", "test_annotations", "image_root", "unlabelled_images")
         return self.model_copy(update=dict.fromkeys(files))
 
     @model_validator(mode="after")
@@ -108,6 +111,11 @@ class DataConfig(Section):
     def _both_or_neither(self) -> Self:
         if (self.train_annotations is None) != (self.validation_annotations is None):
             raise ValueError("set both train_annotations and validation_annotations, or neither (generated scenes)")
+        if self.test_annotations is not None and self.train_annotations is None:
+            raise ValueError(
+                "test_annotations is set without train_annotations; name files of all three sets, or no test images "
+                "(students of generated scenes are confirmed on their validation scenes)"
+            )
         return self
 
 

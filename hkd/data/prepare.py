@@ -132,8 +132,27 @@ def read_both(
     Raises:
         AnnotationError: with the problems of both.
     """
+    train, validation = read_sets(
+        paths, image_root, named=named, check_images=check_images, max_megapixels=max_megapixels
+    )
+    return train, validation
+
+
+def read_sets(
+    paths: Sequence[Path],
+    image_root: Path | None,
+    *,
+    named: CategoryNames | None = None,
+    check_images: bool = True,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+) -> list[Annotations]:
+    """The annotations of several sets, as :func:`hkd.coco.annotations.read_annotations` reads each.
+
+    Raises:
+        AnnotationError: with the problems of all.
+    """
     with collected_problems() as collect:
-        train, validation = (
+        found = [
             collect(
                 partial(
                     read_annotations,
@@ -145,11 +164,10 @@ def read_both(
                 )
             )
             for path in paths
-        )
-    # Otherwise the problems were raised.
-    assert train is not None
-    assert validation is not None
-    return train, validation
+        ]
+    read = [annotations for annotations in found if annotations is not None]
+    assert len(read) == len(found), "otherwise the problems were raised"
+    return read
 
 
 def scenes_hash(config: SyntheticConfig) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from hkd.coco.notes import counted, counted_note
 from hkd.coco.parsing.errors import InputError
 from hkd.config import SyntheticConfig
 from hkd.data.conversion.progress import track_progress
+from hkd.data.copies import describe_copies, equal_files, equal_pixels, image_paths, some
 from hkd.data.sources.synthetic import STYLES, validation_scenes
 from hkd.data.store import ImageStore
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS, ImageFileError, read_header
@@ -23,11 +23,6 @@ from hkd.image_files.listing import IMAGE_SUFFIXES, image_files
 from hkd.image_files.pixels import read_rgb
 
 SETTING: Final = "data.unlabelled_images"
-
-_NAMED: Final = 5
-"""Files that a message names; it counts the others."""
-_ROWS_BETWEEN: Final = 16
-"""Images that agree in every 16th row of their pixels are compared completely."""
 
 
 class UnlabelledImagesError(InputError):
@@ -93,7 +88,7 @@ def find_images(
                 turned.append(f"'{name}' (orientation {header.orientation})")
     if unreadable:
         first = f"{len(unreadable):,} of {counted(len(found.kept), 'image')} in '{folder}' cannot be read"
-        raise UnlabelledImagesError([f"{first}: {'; '.join(_some(unreadable))}"], source)
+        raise UnlabelledImagesError([f"{first}: {'; '.join(some(unreadable))}"], source)
     names = [f"'{path.relative_to(folder)}'" for path in found.hidden]
     sentence = f"{counted(len(names), 'hidden image file')} not used (first: {{first}})"
     hidden_files = counted_note("files_hidden", names, sentence)
@@ -114,7 +109,7 @@ def found_before(records: Sequence[ImageRecord], folder: Path, *, source: str = 
     if missing:
         first = f"{len(missing):,} of {counted(len(records), 'image')} that were found before are missing"
         advice = "restore them, on every machine of a cluster, or start again"
-        raise UnlabelledImagesError([f"{first}: {'; '.join(_some(missing))}; {advice}"], source)
+        raise UnlabelledImagesError([f"{first}: {'; '.join(some(missing))}; {advice}"], source)
     return without_boxes(records, folder, folder)
 
 
@@ -124,7 +119,9 @@ def check_copies(images: Annotations, validation: Annotations, *, source: str = 
     Raises:
         UnlabelledImagesError: naming the files.
     """
-    _require_none_of(_copies(_paths(images), _paths(validation)), "with the file of a validation image", source)
+    _require_none_of(
+        equal_files(image_paths(images), image_paths(validation)), "with the file of a validation image", source
+    )
 
 
 def without_training_files(images: Annotations, train: Annotations, *, source: str = SETTING) -> Annotations:
@@ -133,8 +130,8 @@ def without_training_files(images: Annotations, train: Annotations, *, source: s
     Raises:
         UnlabelledImagesError: all of them have.
     """
-    paths = _paths(images)
-    copies = _copies(paths, _paths(train))
+    paths = image_paths(images)
+    copies = equal_files(paths, image_paths(train))
     if len(copies) == len(paths):
         problem = f"'{images.path}' has training images alone ({len(paths):,}); name a folder of other images"
         raise UnlabelledImagesError([problem], source)
@@ -157,15 +154,7 @@ def check_pixels(
     Raises:
         UnlabelledImagesError: naming the images.
     """
-    by_rows: dict[bytes, list[int]] = defaultdict(list)
-    for position in range(len(validation_store.image_ids)):
-        by_rows[_some_rows(validation_store, position)].append(position)
-    unlabelled_paths, validation_paths = _paths(images.annotations), _paths(validation)
-    copies = {}
-    for position, path in enumerate(unlabelled_paths):
-        for candidate in by_rows.get(_some_rows(images.store, position), ()):
-            if (images.store.images[position] == validation_store.images[candidate]).all():
-                copies[path] = validation_paths[candidate]
+    copies = equal_pixels(images.annotations, images.store, validation, validation_store)
     _require_none_of(copies, "with the pixels of a validation image", source)
 
 
@@ -179,7 +168,7 @@ def check_generated(
     """
     paths = [
         path
-        for path, image in zip(_paths(images), images.images, strict=True)
+        for path, image in zip(image_paths(images), images.images, strict=True)
         if (image.height, image.width) == (config.height, config.width)
     ]
     if not paths:  # scenes take long to draw
@@ -208,9 +197,8 @@ def _require_none_of(copies: dict[Path, Path], what: str, source: str) -> None:
     """Raise an error that names the copies, unless there is none."""
     if not copies:
         return
-    named = [f"'{path}' is '{other}'" if path != other else f"'{path}'" for path, other in copies.items()]
     problem = (
-        f"{counted(len(copies), 'image')} {what}: {'; '.join(_some(named))}. Results on images that were trained on do"
+        f"{counted(len(copies), 'image')} {what}: {describe_copies(copies)}. Results on images that were trained on do"
         " not count: move them out of the folder, or name another one"
     )
     raise UnlabelledImagesError([problem], source)
@@ -233,41 +221,5 @@ def _require_readable(folder: Path, source: str) -> list[str]:
         advice = (
             "name a folder that exists, on every machine of a cluster" if not folder.exists() else "make it readable"
         )
-        raise UnlabelledImagesError([f"cannot list {'; '.join(_some(problems))}; {advice}"], source)
+        raise UnlabelledImagesError([f"cannot list {'; '.join(some(problems))}; {advice}"], source)
     return links
-
-
-def _copies(paths: Sequence[Path], annotated: Sequence[Path]) -> dict[Path, Path]:
-    """The files of ``paths`` with the bytes of one of ``annotated``, and which one."""
-    by_size: dict[int, list[Path]] = defaultdict(list)
-    for path in annotated:
-        by_size[path.stat().st_size].append(path)
-    by_content: dict[int, dict[bytes, Path]] = {}  # for each size that occurs in both
-    copies = {}
-    for path in paths:
-        size = path.stat().st_size
-        if size in by_size:
-            if size not in by_content:
-                by_content[size] = {_content(other): other for other in by_size[size]}
-            other = by_content[size].get(_content(path))
-            if other is not None:
-                copies[path] = other
-    return copies
-
-
-def _content(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def _paths(annotations: Annotations) -> list[Path]:
-    return [annotations.image_root / image.file_name for image in annotations.images]
-
-
-def _some_rows(store: ImageStore, position: int) -> bytes:
-    return hashlib.sha256(store.images[position, ::_ROWS_BETWEEN].tobytes()).digest()
-
-
-def _some(texts: Sequence[str]) -> list[str]:
-    more = len(texts) - _NAMED
-    return [*texts[:_NAMED], *([f"and {more} more"] if more > 0 else [])]

@@ -116,6 +116,8 @@ def train_into_folder(
     check_plausible_batch(config, device)
     for note in check_first_weights(config):
         print_on(console, note)
+    if config.data.test_annotations is not None:
+        print_on(console, "data.test_annotations is not read: only a study evaluates on test images")
     if config.uses_teacher:
         for note in check_teacher_files(config):
             print_on(console, note)

@@ -18,6 +18,7 @@ from hkd.text.escaping import printable
 from hkd.text.output import print_on
 from hkd.training.progress import TrainingProgress
 from sweeps.console.metric_format import cell, heading, phrases
+from sweeps.trials.confirmation import Confirmation, ConfirmedTrial
 from sweeps.trials.ledger import LedgerTrial
 
 SECONDS_BETWEEN_PLAIN_LINES = 60.0
@@ -125,6 +126,10 @@ class TrialBoard:
         """Trial id -> epochs trained, epochs planned."""
         self._ended = list(ended)
 
+    def expect(self, count: int) -> None:
+        """Count more trials that will run: those of a confirmation."""
+        self._total += count
+
     def start(self, trial_id: str, epoch: int, total_epochs: int) -> None:
         """Show a trial that starts, or resumes after ``epoch`` epochs."""
         self._running[trial_id] = (epoch, total_epochs)
@@ -165,7 +170,9 @@ class TrialBoard:
     def _best(self) -> str:
         """The lowest value of the first miss rate among the objectives."""
         metric = next(name for name in self._objectives if name in names.MISS_RATES)
-        finished = [trial.metrics for trial in self._ended if trial.status == names.STATUS_FINISHED]
+        finished = [
+            trial.metrics for trial in self._ended if trial.status == names.STATUS_FINISHED and trial.confirms is None
+        ]
         values = [metrics[metric] for metrics in finished if metric in metrics]
         return phrases((metric,), {metric: min(values)}) if values else ""
 
@@ -195,6 +202,54 @@ def closing_table(
     return table
 
 
+def confirmation_table(
+    confirmation: Confirmation, objectives: Sequence[str], teacher: Mapping[str, float] | None
+) -> Table:
+    """The confirmed trials: their miss rates in the search, mean and spread of the new seeds, and costs.
+
+    Args:
+        teacher: The teacher's metrics, on the validation images; None without one.
+    """
+    images = ["validation", *(["test"] if confirmation.is_on_test else [])]
+    table = Table(box=box.SIMPLE_HEAD, title="Confirmed with other seeds", title_justify="left")
+    table.add_column("")
+    measured = [name for name in objectives if name in names.MISS_RATES]
+    costs = [name for name in objectives if name not in names.MISS_RATES]
+    for metric in measured:
+        table.add_column(f"{heading(metric)}: search", justify="right")
+        for where in images:
+            table.add_column(f"{where}, new seeds", justify="right")
+    for metric in costs:
+        table.add_column(heading(metric), justify="right")
+    table.add_column("seeds", justify="right")
+    table.add_column("front")
+    if teacher is not None:
+        blanks = ["-"] * len(images)
+        of_teacher = [text for metric in measured for text in (cell(metric, teacher), *blanks)]
+        table.add_row("teacher", *of_teacher, *(cell(metric, teacher) for metric in costs), "", "")
+    for each in confirmation.trials:
+        row = [text for metric in measured for text in _confirmed_cells(each, metric, images)]
+        is_on_front = each.trial.trial_id in confirmation.front
+        table.add_row(
+            Text(printable(each.trial.trial_id)),
+            *row,
+            *(cell(metric, each.trial.metrics) for metric in costs),
+            str(each.num_seeds),
+            "yes" if is_on_front else "no",
+        )
+    return table
+
+
+def _confirmed_cells(confirmed: ConfirmedTrial, metric: str, images: Sequence[str]) -> list[str]:
+    cells = [cell(metric, confirmed.trial.metrics)]
+    for where in images:
+        name = f"{names.TEST_PREFIX}{metric}" if where == "test" else metric
+        mean = cell(metric, {metric: confirmed.means[name]})
+        spread = confirmed.spreads.get(name)
+        cells.append(mean if spread is None else f"{mean} ± {cell(metric, {metric: spread})}")
+    return cells
+
+
 def describe_end(trial: LedgerTrial, objectives: Sequence[str]) -> str:
     """One line on how a trial ended."""
     if trial.status == names.STATUS_FAILED:
@@ -202,7 +257,13 @@ def describe_end(trial: LedgerTrial, objectives: Sequence[str]) -> str:
         return f"{trial.trial_id} failed: {reason[-1]}"
     # A miss rate from before the end would look like a result.
     shown = [name for name in objectives if trial.status == names.STATUS_FINISHED or name in names.COSTS]
-    return f"{trial.trial_id} {trial.status}: {phrases(shown, trial.metrics)}"
+    text = f"{trial.trial_id} {trial.status}: {phrases(shown, trial.metrics)}"
+    on_test = {
+        name: trial.metrics[f"{names.TEST_PREFIX}{name}"]
+        for name in shown
+        if f"{names.TEST_PREFIX}{name}" in trial.metrics
+    }
+    return f"{text}; test images: {phrases(shown, on_test)}" if on_test else text
 
 
 def duration(seconds: float) -> str:

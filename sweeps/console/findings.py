@@ -49,9 +49,9 @@ class PassedTeacher:
 
 
 def _measured(study: StudyConfig, trial: LedgerTrial) -> Measured | None:
-    """The result of a trial; None where it was not trained to its end."""
+    """The result of a trial; None where it was not trained to its end, or is a confirmation of another."""
     miss_rate = trial.metrics.get(study.main_miss_rate)
-    if trial.status != names.STATUS_FINISHED or miss_rate is None:
+    if trial.confirms is not None or trial.status != names.STATUS_FINISHED or miss_rate is None:
         return None
     cost = next((name for name in study.objectives if name in names.COSTS), None)
     is_distilled = trial_config(study.base, trial.params).is_distilled

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hkd import metric_names as names
 from hkd.text.redaction import is_redacted, redacted_uri
 from hkd.tracking_uri import TRACKING_URI_VARIABLE, default_tracking_uri
 from sweeps.console import findings
-from sweeps.console.display import Display, closing_table
+from sweeps.console.display import Display, closing_table, confirmation_table
 from sweeps.console.metric_format import phrases
 from sweeps.folder import StudyFolder, display_path
 from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.space import num_proposals
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking.tracker import Tracker
+from sweeps.trials.confirmation import Confirmation
 from sweeps.trials.front import front
 from sweeps.trials.ledger import Ledger
 from sweeps.trials.teacher_record import TeacherRecord, read_teacher
@@ -46,11 +47,23 @@ def describe_trials(study: StudyConfig, resources: TrialResources) -> str:
     return f"Trials: {len(study.baselines)} baselines and {proposed}, {at_a_time}, each with {each}"
 
 
+def describe_confirmation(study: StudyConfig, num_trainings: int, num_test_images: int | None) -> str:
+    """One line on the trainings with other seeds that will run."""
+    images = "the validation images, as base.data.test_annotations names none"
+    if num_test_images is not None:
+        images = f"{num_test_images:,} test images"
+    seeds = "1 other seed" if study.confirm_seeds == 1 else f"{study.confirm_seeds} other seeds"
+    return (
+        f"Confirmation: the front and the baselines are trained again with {seeds} and evaluated on {images}; "
+        f"{num_trainings} trainings"
+    )
+
+
 def describe_existing_study(study: StudyConfig, folder: StudyFolder, ledger: Ledger, resume_command: str) -> str:
     """Why a study that exists is not started again, and how to resume it."""
     ended = sum(trial.status != names.STATUS_RUNNING for trial in ledger.trials())
     total = num_planned_trials(study)
-    is_finished = ended >= total
+    is_finished = ended >= total and not ledger.running()
     state = f"is finished ({ended} trials)" if is_finished else f"exists, with {ended} of {total} trials done"
     remedy = f"Resume it: {resume_command}"
     if is_finished and total < len(study.baselines) + study.search.num_trials:
@@ -66,9 +79,16 @@ def num_planned_trials(study: StudyConfig) -> int:
 
 
 def print_results(
-    study: StudyConfig, folder: StudyFolder, ledger: Ledger, tracker: Tracker, display: Display, usage: str | None
+    study: StudyConfig,
+    folder: StudyFolder,
+    ledger: Ledger,
+    tracker: Tracker,
+    display: Display,
+    usage: str | None,
+    *,
+    confirmation: Confirmation | None = None,
 ) -> None:
-    """Print the trials by status, the front as a table, findings, problems with MLflow and the next commands.
+    """Print the trials by status, the fronts as tables, findings, problems with MLflow and the next commands.
 
     Args:
         usage: Memory and utilisation of the trials; None if this session ran none.
@@ -81,6 +101,7 @@ def print_results(
     best = front(trials, study.objectives)
     if best:
         display.console.print(closing_table(best, study.objectives, None if teacher is None else teacher.metrics))
+    _print_confirmation(study, ledger, confirmation, display, None if teacher is None else teacher.metrics)
     for finding in findings.find(study, trials, None if teacher is None else teacher.metrics):
         display.print_line(finding.text)
     if usage is not None:
@@ -107,3 +128,30 @@ def print_results(
         display.print_line(f"MLflow:  mlflow ui --backend-store-uri {shlex.quote(uri)}")
     if store and is_redacted(uri):
         display.print_line(f"Set {TRACKING_URI_VARIABLE} to the URI with its credentials (***) before the report")
+
+
+def _print_confirmation(
+    study: StudyConfig,
+    ledger: Ledger,
+    confirmation: Confirmation | None,
+    display: Display,
+    teacher: Mapping[str, float] | None,
+) -> None:
+    if confirmation is None:
+        if not study.confirm_seeds and front(ledger.trials(), study.objectives):
+            display.print_line(
+                "Not confirmed: each student was trained with one seed, and the best of many look better than they "
+                "are. Add --resume --confirm to train the front again with other seeds"
+            )
+        return
+    display.console.print(confirmation_table(confirmation, study.objectives, teacher))
+    failed = [trial.trial_id for trial in ledger.confirmations() if trial.status == names.STATUS_FAILED]
+    if failed:
+        display.print_line(
+            f"Failed trainings of the confirmation, without which means are computed: {', '.join(failed)}"
+        )
+    if not confirmation.is_on_test:
+        display.print_line(
+            "These seeds were evaluated on the validation images, by which the search chose the settings: name images "
+            "that it did not see in base.data.test_annotations for an independent result"
+        )

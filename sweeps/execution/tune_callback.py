@@ -120,7 +120,10 @@ class Recorder(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called by Tune when a trial reported ``done``, or a scheduler stopped it."""
         known = self._known[_spec(trial).trial_id]
-        missing = [name for name in self._objectives if name not in known.metrics]
+        wanted = list(self._objectives)
+        if known.test_images is not None:
+            wanted += [f"{names.TEST_PREFIX}{name}" for name in wanted if name in names.MISS_RATES]
+        missing = [name for name in wanted if name not in known.metrics]
         if known.metrics.get(names.BUDGET_FRACTION) != 1:
             self._close(self._ledger.stop(known))
         elif missing:

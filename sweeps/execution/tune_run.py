@@ -94,6 +94,7 @@ def _spec(study: StudyConfig, folder: StudyFolder, trial: LedgerTrial, inputs: T
         worker=WorkerSettings(resources.num_threads, resources.num_gpus > 0, Path.cwd()),
         teacher_cache=inputs.teacher_cache,
         labels=inputs.labels_file,
+        is_tested=trial.test_images is not None,
     )
 
 

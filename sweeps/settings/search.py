@@ -14,6 +14,8 @@ from sweeps.search.optuna_samplers import SHORT_NAMES, sampler_names, sampler_pr
 from sweeps.settings.space import Parameter, distributions
 
 FRONT = "front"
+DEFAULT_CONFIRM_SEEDS = 2
+"""Where there are test images, and of --confirm."""
 LARGEST_ARGUMENT = 100_000
 """Number among the arguments of a sampler: some are sizes of arrays."""
 
@@ -51,6 +53,10 @@ class SearchConfig(Section):
     """Most parameters of a proposed student; sampler ``front`` only. Baselines may have more."""
     max_flops: Annotated[int, Field(ge=1, le=10**18)] | None = None
     """Most floating-point operations of a proposed student for one image; sampler ``front`` only."""
+    confirm_seeds: Annotated[int, Field(ge=0, le=100)] | None = None
+    """How often the members of the front, and the baselines, are trained again after the search, each time with another
+    seed, and evaluated on base.data.test_annotations, or without these on the validation images. 0: not. null: 2 with
+    test images, 0 without."""
     seed: Seed = 0
 
     @property

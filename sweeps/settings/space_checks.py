@@ -16,6 +16,7 @@ SEARCHABLE = ("student.", "distillation.", "training.", "data.augmentation.")
 in them cannot be compared."""
 GIVEN_BY_STUDY = ("training.device", "training.num_threads")
 """Settings of the machine: the same for all trials, from the study's resources."""
+SEED = "training.seed"
 UNLABELLED_IMAGES = "data.unlabelled_images"
 """Labelled once per study; a baseline may do without them."""
 
@@ -82,6 +83,10 @@ def _name_problems(key: str, base: TrialConfig) -> list[str]:
         allowed_values(TrialConfig, key)
     except ConfigError as error:
         return [f"space.{problem}" for problem in error.problems]
+    if key == SEED:
+        reason = "the luckiest seed would be chosen, not the best settings"
+        remedy = "Remove this; search.confirm_seeds trains the members of the front again with other seeds"
+        return [f"space.{key}: cannot be searched: {reason}. {remedy}"]
     if misplaced := _prefix_problems(key, "be searched"):
         return [f"space.{problem}" for problem in misplaced]
     if base.teacher is None and key.startswith("distillation."):

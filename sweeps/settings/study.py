@@ -27,7 +27,7 @@ from hkd.text.redaction import redacted_text
 from hkd.tracking_uri import command_line_problem, default_tracking_uri, with_credentials
 from sweeps.settings.overrides import overridden
 from sweeps.settings.resources import ResourcesConfig
-from sweeps.settings.search import SearchConfig, search_problems
+from sweeps.settings.search import DEFAULT_CONFIRM_SEEDS, SearchConfig, search_problems
 from sweeps.settings.space import RANGE_FIELDS, Choices, FloatRange, IntegerRange, Parameter
 from sweeps.settings.space_checks import baseline_problems, space_problems
 
@@ -114,6 +114,18 @@ class StudyConfig(Section):
     def main_miss_rate(self) -> str:
         """The first miss rate of the objectives, by which students are ranked and compared with the teacher."""
         return next(name for name in self.objectives if name in MISS_RATES)
+
+    @property
+    def confirm_seeds(self) -> int:
+        """How often each member of the front is trained again."""
+        if self.search.confirm_seeds is not None:
+            return self.search.confirm_seeds
+        return DEFAULT_CONFIRM_SEEDS if self.base.data.test_annotations is not None else 0
+
+    def with_confirmation(self) -> Self:
+        """The study with a confirmation, of the default number of seeds unless it has one."""
+        search = self.search.model_copy(update={"confirm_seeds": self.confirm_seeds or DEFAULT_CONFIRM_SEEDS})
+        return self.model_copy(update={"search": search})
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -14,7 +14,7 @@ from sweeps.trials.ledger import Ledger
 
 def write_missing_ends(study: StudyConfig, study_folder: Path, ledger: Ledger, tracker: Tracker) -> None:
     """Write the ends of trials that the ledger has and MLflow lacks: a process was killed between the two."""
-    for trial in ledger.trials():
+    for trial in (*ledger.trials(), *ledger.confirmations()):
         if trial.status in (STATUS_RUNNING, tracker.trial_status(trial.trial_id)):
             continue
         config = trial_config(study.base, trial.params)

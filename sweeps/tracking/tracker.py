@@ -10,10 +10,12 @@ write that MLflow rejects is logged and dropped: the study's folder has all resu
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
@@ -26,6 +28,7 @@ from hkd.config_files.parsing import flatten
 from hkd.models.cost import Cost
 from sweeps.folder import ARTIFACTS
 from sweeps.tracking.store import artifact_location, is_transient, raising_tracking_errors, short_message
+from sweeps.trials.confirmation import Confirmation, ConfirmedTrial
 from sweeps.trials.ledger import LedgerTrial
 
 RETRY_SECONDS = 15.0
@@ -156,6 +159,7 @@ class Tracker:
 
         def write() -> None:
             extra = {names.TAG_BASELINE: trial.baseline} if trial.baseline else {}
+            extra |= {names.TAG_CONFIRMS: trial.confirms} if trial.confirms else {}
             run = self._run(trial.trial_id, trial.role, extra)
             # Tag and run status differ if an earlier process was killed between the two requests.
             if (run.data.tags.get(names.TAG_STATUS), run.info.status) != (names.STATUS_RUNNING, "RUNNING"):
@@ -193,6 +197,26 @@ class Tracker:
         error_tag = {names.TAG_ERROR: trial.error.strip().splitlines()[-1][:_MAX_TAG_LENGTH]} if trial.error else {}
         self._write(write_files)
         self._write(lambda: self._terminate(self._runs.get(trial.trial_id), trial.status, error_tag))
+
+    def log_confirmation(self, confirmation: Confirmation) -> None:
+        """Log means and spreads over seeds on the runs of the confirmed trials, and all of them on the parent run."""
+        now = _now_ms()
+        text = json.dumps(confirmation.as_dict(), indent=1, allow_nan=False)
+        tags = {names.TAG_CONFIRMED_ON: "test" if confirmation.is_on_test else "validation"}
+
+        def write_trial(confirmed: ConfirmedTrial) -> None:
+            run, metrics = self._runs.get(confirmed.trial.trial_id), confirmed.as_metrics()
+            if run is not None and any(run.data.metrics.get(name) != value for name, value in metrics.items()):
+                self._log_metrics(run, metrics, step=confirmed.trial.epoch, time_ms=now)
+
+        def write_parent() -> None:
+            if self._parent is not None:
+                self._set_tags(self._parent, tags)
+                self._log_text(self._parent, text, names.ARTIFACT_CONFIRMATION)
+
+        for each in confirmation.trials:
+            self._write(partial(write_trial, each))
+        self._write(write_parent)
 
     def interrupt_trial(self, trial_id: str) -> None:
         """End the run of an interrupted trial; :meth:`start_trial` continues it when the study is resumed."""

@@ -6,6 +6,7 @@ checkpoints, or unreadable, and Tune then starts from nothing. It is therefore n
 
 Baselines are a second Optuna study in the same file: their values may be outside the searched ranges, and samplers that
 learn from complete parameter sets (gp, nsga2) fall back to random sampling if one trial lacks a searched parameter.
+Confirmations, trials that are trained again with other seeds, are a third one: no sampler sees them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hkd.metric_names import (
     ROLE_BASELINE,
+    ROLE_CONFIRMATION,
     ROLE_TRIAL,
     STATUS_FAILED,
     STATUS_FINISHED,
@@ -52,6 +54,9 @@ _STATUS = {
 # Names of Optuna's user attributes: part of the file format.
 _TRIAL_ID, _BASELINE, _METRICS, _ERROR = "trial_id", "baseline", "metrics", "error"
 _PARAMS, _CHECKPOINT, _EPOCH, _ATTEMPTS = "params", "checkpoint", "epoch", "attempts"
+_CONFIRMS, _TEST_IMAGES = "confirms", "test_images"
+
+_SEED = "training.seed"
 
 
 class LedgerError(ValueError):
@@ -63,9 +68,9 @@ class LedgerTrial:
     """The recorded state of one trial or baseline."""
 
     trial_id: str
-    """``trial-001``, or ``baseline-<name>``."""
+    """``trial-001``, ``baseline-<name>``, or one of these with ``-seed-<seed>``."""
     role: str
-    """``baseline`` or ``trial``."""
+    """``baseline``, ``trial`` or ``confirmation``."""
     baseline: str | None
     """Name of the baseline."""
     params: Mapping[str, Any]
@@ -83,6 +88,16 @@ class LedgerTrial:
     error: str | None
     number: int
     """Optuna's number of the trial."""
+    confirms: str | None = None
+    """Of a confirmation: the trial that it trains again."""
+    test_images: str | None = None
+    """Of a confirmation: hash of the annotations of the test images; None without these."""
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the training where it differs from the base's."""
+        seed = self.params.get(_SEED)
+        return seed if isinstance(seed, int) else None
 
 
 class Ledger:
@@ -116,27 +131,34 @@ class Ledger:
         lock = _KernelLock(journal)
         _truncate_partial_record(journal, lock)
         self._storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
-        self._studies = {role: self._open(role) for role in (ROLE_BASELINE, ROLE_TRIAL)}
+        self._studies = {role: self._open(role) for role in (ROLE_BASELINE, ROLE_TRIAL, ROLE_CONFIRMATION)}
         self._fail_incomplete_proposals()
 
     def trials(self) -> list[LedgerTrial]:
         """All baselines, then all trials, each in the order in which they were started."""
-        return [
-            _ledger_trial(role, frozen)
-            for role, study in self._studies.items()
-            for frozen in study.get_trials(deepcopy=False)
-            if _TRIAL_ID in frozen.user_attrs
-        ]
+        return self._trials_of(ROLE_BASELINE, ROLE_TRIAL)
+
+    def confirmations(self) -> list[LedgerTrial]:
+        """All trainings with other seeds, in the order in which they were started."""
+        return self._trials_of(ROLE_CONFIRMATION)
 
     def running(self) -> list[LedgerTrial]:
-        """Trials without an end; directly after opening, those that an earlier process left interrupted."""
-        return [trial for trial in self.trials() if trial.status == STATUS_RUNNING]
+        """Trainings without an end; directly after opening, those that an earlier process left interrupted."""
+        return [trial for trial in (*self.trials(), *self.confirmations()) if trial.status == STATUS_RUNNING]
 
     def start_baseline(self, name: str, params: Mapping[str, Any]) -> LedgerTrial:
         """Record the start of a baseline."""
         trial = self._studies[ROLE_BASELINE].ask()
         self._set(ROLE_BASELINE, trial.number, {_BASELINE: name, _PARAMS: dict(params), _ATTEMPTS: 1})
         return self._name(ROLE_BASELINE, trial.number, f"baseline-{name}")
+
+    def start_confirmation(self, trial: LedgerTrial, seed: int, test_images: str | None) -> LedgerTrial:
+        """Record the start of another training of a trial, with another seed."""
+        started = self._studies[ROLE_CONFIRMATION].ask()
+        params = {**trial.params, _SEED: seed}
+        attributes = {_CONFIRMS: trial.trial_id, _TEST_IMAGES: test_images, _PARAMS: params, _ATTEMPTS: 1}
+        self._set(ROLE_CONFIRMATION, started.number, attributes)
+        return self._name(ROLE_CONFIRMATION, started.number, f"{trial.trial_id}-seed-{seed}")
 
     def start_proposed(self) -> LedgerTrial | None:
         """Start a trial that the sampler proposes and that was not run before; None where it finds no more."""
@@ -191,6 +213,14 @@ class Ledger:
         self._set(trial.role, trial.number, {_ERROR: printable(redacted_text(error), keep="\n")})
         self._studies[trial.role].tell(trial.number, state=TrialState.FAIL)
         return self._read(trial)
+
+    def _trials_of(self, *roles: str) -> list[LedgerTrial]:
+        return [
+            _ledger_trial(role, frozen)
+            for role in roles
+            for frozen in self._studies[role].get_trials(deepcopy=False)
+            if _TRIAL_ID in frozen.user_attrs
+        ]
 
     def _open(self, role: str) -> optuna.Study:
         return optuna.create_study(
@@ -291,4 +321,6 @@ def _ledger_trial(role: str, frozen: FrozenTrial) -> LedgerTrial:
         metrics=attributes.get(_METRICS, {}),
         error=attributes.get(_ERROR),
         number=frozen.number,
+        confirms=attributes.get(_CONFIRMS),
+        test_images=attributes.get(_TEST_IMAGES),
     )

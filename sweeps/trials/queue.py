@@ -1,13 +1,14 @@
-"""Which trial runs next: interrupted ones first, then the baselines, then what the sampler proposes."""
+"""Which trial runs next: interrupted ones, the baselines, what the sampler proposes, and last the confirmations."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
 
-from hkd.metric_names import ROLE_TRIAL
+from hkd.metric_names import ROLE_CONFIRMATION, ROLE_TRIAL
 from sweeps.settings.space import num_proposals
 from sweeps.settings.study import StudyConfig
+from sweeps.trials.confirmation import trainings_left
 from sweeps.trials.ledger import Ledger, LedgerTrial
 
 
@@ -16,10 +17,16 @@ class TrialQueue:
 
     Args:
         on_exhausted: Called once, with the number of proposed trials, if the sampler finds no further one.
+        test_images: Hash of the annotations of the test images, on which winners are confirmed; None without these.
     """
 
     def __init__(
-        self, study: StudyConfig, ledger: Ledger, on_exhausted: Callable[[int], None] = lambda _: None
+        self,
+        study: StudyConfig,
+        ledger: Ledger,
+        on_exhausted: Callable[[int], None] = lambda _: None,
+        *,
+        test_images: str | None = None,
     ) -> None:
         self._study = study
         self.ledger = ledger
@@ -27,23 +34,28 @@ class TrialQueue:
         self._interrupted = deque(ledger.running())
         self._is_exhausted = False
         """Whether the sampler found no trial that was not run before."""
+        self.test_images = test_images
+        self.on_confirmation: Callable[[int], None] = lambda _: None
+        """Called with the number of trainings when a confirmation starts or is resumed."""
+        self._confirmations: deque[tuple[LedgerTrial, int]] | None = None
+        """Trials to train again, and their seeds; None before the front is final."""
+        self._is_confirming = False
 
     @property
     def is_empty(self) -> bool:
         """Whether no trial is left to start or to resume."""
-        if self._interrupted or self._baselines_left():
+        if self._interrupted or not self._is_search_over():
             return False
-        planned = num_proposals(self._study.space, self._study.search.num_trials)
-        return self._is_exhausted or self._num_proposed() >= planned
+        return self._has_final_front() and not self._confirmations_left()
 
     def next(self) -> LedgerTrial | None:
-        """Start the next trial, or another attempt at an interrupted one; None if no trial is left."""
+        """Start the next trial, or another attempt at an interrupted one; None if none can be started now."""
         if self._interrupted:
             return self.ledger.restart(self._interrupted.popleft())
         if baselines := self._baselines_left():
             return self.ledger.start_baseline(baselines[0], self._study.baselines[baselines[0]])
-        if self.is_empty:
-            return None
+        if self._is_search_over():
+            return self._next_confirmation()
         proposed = self.ledger.start_proposed()
         if proposed is None:
             self._is_exhausted = True
@@ -53,6 +65,42 @@ class TrialQueue:
     def put_back(self, trial: LedgerTrial) -> None:
         """Queue another attempt at a trial whose worker was lost."""
         self._interrupted.append(trial)
+
+    def _is_search_over(self) -> bool:
+        """Whether no baseline and no proposal is left to start; some may be running."""
+        if self._baselines_left():
+            return False
+        planned = num_proposals(self._study.space, self._study.search.num_trials)
+        return self._is_exhausted or self._num_proposed() >= planned
+
+    def _has_final_front(self) -> bool:
+        """Whether no trial that runs can change the front."""
+        if not self._study.confirm_seeds:
+            return True
+        return all(trial.role == ROLE_CONFIRMATION for trial in self.ledger.running())
+
+    def _confirmations_left(self) -> deque[tuple[LedgerTrial, int]]:
+        if self._confirmations is None:
+            self._confirmations = deque(
+                trainings_left(
+                    self.ledger.trials(),
+                    self.ledger.confirmations(),
+                    objectives=self._study.objectives,
+                    num_seeds=self._study.confirm_seeds,
+                    base_seed=self._study.base.training.seed,
+                    test_images=self.test_images,
+                )
+            )
+        return self._confirmations
+
+    def _next_confirmation(self) -> LedgerTrial | None:
+        if not self._has_final_front() or not self._confirmations_left():
+            return None
+        left = self._confirmations_left()
+        if not self._is_confirming:
+            self._is_confirming = True
+            self.on_confirmation(len(left))
+        return self.ledger.start_confirmation(*left.popleft(), self.test_images)
 
     def _baselines_left(self) -> list[str]:
         started = {trial.baseline for trial in self.ledger.trials()}

@@ -23,6 +23,7 @@ from hkd.coco.images import ImageRecord
 from hkd.config import DataConfig, TeacherConfig, TrialConfig
 from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
+from hkd.data.test_images import PreparedTestImages, open_test_images
 from hkd.files import write_atomically, write_json, write_lines
 from hkd.models.detector import Detector
 from hkd.runtime.allocator import release_memory
@@ -77,6 +78,8 @@ class TrialSpec:
     """Cache of the teacher's pyramids on the worker's node; None caches nothing."""
     labels: Path | None = None
     """The teacher's labels of the unlabelled images; None without any."""
+    is_tested: bool = False
+    """Whether to evaluate the trained student on the test images: confirmations only."""
 
     def __str__(self) -> str:
         return self.trial_id
@@ -91,6 +94,7 @@ class DistillationTrial(tune.Trainable):
     _metrics: dict[str, float]
     """The last value of everything measured so far."""
     _evaluation: Evaluation | None
+    _is_tested = False
 
     def setup(self, config: dict[str, Any]) -> None:
         """Called by Tune when the worker starts."""
@@ -134,6 +138,8 @@ class DistillationTrial(tune.Trainable):
         }
         reported = {key: self._metrics[key] for key in (*measured, names.EPOCH, names.BUDGET_FRACTION)}
         is_done = trainer.epoch >= trainer.total_epochs
+        if is_done and self._is_tested:
+            self._metrics |= evaluate_on_test_images(trainer)
         return {METRICS: self._metrics if is_done else reported, "done": is_done}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -172,6 +178,7 @@ class DistillationTrial(tune.Trainable):
         self._end()
         self._failure = None
         self._metrics, self._evaluation = {}, None
+        self._is_tested = spec.is_tested
         try:
             spec.worker.apply()
             device = resolve_device(spec.config.training.device)
@@ -221,11 +228,26 @@ def build_trainer(
     return Trainer(config, data, teacher, device=device, teacher_cache=teacher_cache, pseudo_labels=labels)
 
 
+def evaluate_on_test_images(trainer: Trainer) -> dict[str, float]:
+    """Metrics of a trained student on the test images, with the prefix ``test_``."""
+    test = _test_images(trainer.config.data.model_copy(update={"augmentation": DataConfig().augmentation}))
+    metrics = trainer.evaluate_on(test.store, test.annotations).as_metrics()
+    return {f"{names.TEST_PREFIX}{name}": value for name, value in metrics.items()}
+
+
 # A worker runs trials of one study, which share data and teacher.
 @lru_cache(maxsize=1)
 def _data(config: DataConfig, unlabelled: tuple[ImageRecord, ...] | None) -> PreparedData:
     # The driver found these images and compared them with the others before the teacher labelled them.
     return prepare_data(config, progress=False, unlabelled=unlabelled)
+
+
+@lru_cache(maxsize=1)
+def _test_images(config: DataConfig) -> PreparedTestImages:
+    # The driver has compared them with the others.
+    test = open_test_images(config, progress=False)
+    assert test is not None, "only trials of a study with test images are tested"
+    return test
 
 
 @lru_cache(maxsize=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -224,3 +225,47 @@ def test_closing_table_shows_objectives_of_study(place: Place) -> None:
     # All trials are equal: none dominates another.
     for trial_id in ("baseline-b", "trial-001", "trial-002"):
         assert re.search(rf"^ +{trial_id} +75\.0 +0\.00 *$", place.out.getvalue(), re.MULTILINE)
+
+
+def test_winners_are_confirmed_with_other_seeds(place: Place) -> None:
+    place.trials = TuneDouble.finish_all
+    assert place.run(confirm_seeds=2) == 0
+    out = place.out.getvalue()
+    # All trials are equal: two trials on the front and a baseline, each with two seeds.
+    assert "trained again with 2 other seeds and evaluated on the validation images" in out
+    assert "6 trainings" in out
+    assert "(9 of 9" in out
+    assert re.search(r"^ +trial-001 +50\.0 +50\.0 ± 0\.0 +0\.00 +0\.00 +2 +yes *$", out, re.MULTILINE)
+    assert {
+        run.tags.get("hkd.confirms") for run in place.store.runs.values() if run.tags["hkd.role"] == "confirmation"
+    } == {
+        "baseline-b",
+        "trial-001",
+        "trial-002",
+    }
+    confirmed = place.store.named("trial-001")
+    assert ("confirmed_mr2_reasonable", 0, 0.5) in confirmed.history
+    assert ("confirmed_seeds", 0, 2) in confirmed.history
+    parent = place.store.named("x")
+    assert parent.tags["hkd.confirmed_on"] == "validation"
+    assert len(json.loads(parent.artifacts["confirmation.json"])["trials"]) == 3
+    # Resuming it finds nothing to do, and logs nothing twice.
+    assert place.run(is_resumed=True) == 0
+    assert confirmed.steps_of("confirmed_seeds") == [0]
+
+
+def test_finished_study_is_confirmed_later(place: Place) -> None:
+    place.trials = TuneDouble.finish_all
+    assert place.run() == 0
+    assert "Add --resume --confirm" in place.out.getvalue()
+    place.trials = TuneDouble.start_one
+    place.run(is_resumed=True, confirm_seeds=1)
+    assert place.store.named("baseline-b-seed-1").tags["hkd.status"] == "running"
+    place.trials = TuneDouble.finish_all
+    # As last requested.
+    assert place.run(is_resumed=True) == 0
+    confirmations = sorted(name for name in place.status if "-seed-" in name)
+    # The seeds of the base and of the two trials are 0, 1 and 2: each is trained again with the next.
+    assert confirmations[0] == "baseline-b-seed-1"
+    assert sorted(name.rpartition("-")[2] for name in confirmations) == ["1", "2", "3"]
+    assert {place.status[name] for name in confirmations} == {("finished", "FINISHED")}

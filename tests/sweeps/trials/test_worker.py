@@ -16,6 +16,7 @@ from hkd.config import TrialConfig
 from hkd.config_files.parsing import load_config, parse_config
 from hkd.data import prepare as prepare_module
 from hkd.data.prepare import prepare_data
+from hkd.data.test_images import PreparedTestImages
 from hkd.data.unlabelled import UnlabelledImagesError
 from hkd.evaluation.bootstrap import resample_outcomes
 from hkd.evaluation.formats.stored_detections import read_stored_detections
@@ -299,3 +300,19 @@ def test_process_is_configured_for_each_trial(spec: TrialSpec, monkeypatch: pyte
     with pytest.raises(TrainerBuiltError):
         trial.step()
     assert configured == [("cpu", 0), ("cpu", 3)]
+
+
+def test_confirmation_is_evaluated_on_test_images_at_its_end(spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = prepare_data(spec.config.data, progress=False)
+    # The validation images in their place, so that both results must be equal.
+    images = PreparedTestImages(data.validation_annotations, data.validation_store)
+    monkeypatch.setattr(trial_module, "open_test_images", lambda *_, **__: images)
+    trial_module._test_images.cache_clear()
+    trial = worker()
+    trial.setup({SPEC: replace(spec, is_tested=True)})
+    first, last = reported_metrics(trial.step()), reported_metrics(trial.step())
+    trial_module._test_images.cache_clear()
+    assert not any(name.startswith("test_") for name in first)
+    measured = [name for name in last if name.startswith(("mr2_", "ap"))]
+    assert "mr2_reasonable" in measured
+    assert {name: last[f"test_{name}"] for name in measured} == {name: last[name] for name in measured}
