@@ -201,7 +201,7 @@ def _finished_teacher(
 def _note_roles(by_role: Mapping[str, list[Run]], notes: list[str]) -> None:
     if names.ROLE_STUDY not in by_role:
         notes.append("The study has no parent run: its settings are unknown.")
-    known = (names.ROLE_STUDY, names.ROLE_TEACHER, *_TRAINED_ROLES)
+    known = (names.ROLE_STUDY, names.ROLE_TEACHER, names.ROLE_CONFIRMATION, *_TRAINED_ROLES)
     foreign = sum(len(runs) for role, runs in by_role.items() if role not in known)
     if foreign:
         notes.append(f"Ignored runs of the experiment, which have no role of hkd (tag {names.TAG_ROLE}): {foreign}.")
