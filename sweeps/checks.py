@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hkd import metric_names as names
 from hkd.coco.annotations import Annotations
 from hkd.coco.detections import no_detections
 from hkd.config import TrialConfig
-from hkd.data.prepare import named_categories, read_sets
-from hkd.data.test_images import check_test_files
+from hkd.data.prepare import PreparedData, named_categories, read_sets
+from hkd.data.test_images import check_test_files, check_test_pixels, open_test_images
 from hkd.data.unlabelled import check_copies, check_generated, find_images, without_training_files
 from hkd.evaluation.evaluator import evaluate_boxes
 from hkd.evaluation.formats.protocol_files import load_protocol
@@ -20,9 +20,10 @@ from hkd.training.first_weights import check_first_weights
 from hkd.training.teacher.files import check_teacher_files
 from sweeps.folder import StudyError
 from sweeps.settings.resources import TrialResources
-from sweeps.settings.space import extreme_students, num_combinations, smallest_students, trial_config
+from sweeps.settings.space import extreme_students, num_combinations, num_proposals, smallest_students, trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.cost import student_cost
+from sweeps.trials.queue import TrialQueue
 
 MOST_COMBINATIONS = 4096
 """Of choices, whose students are compared with the limits."""
@@ -177,6 +178,63 @@ def check_limits(study: StudyConfig) -> None:
         f"search: {subject} {allowed} ({settings}); the nearest has {found}. Raise the limits, or make base.student or "
         "the students of space.student smaller"
     )
+
+
+def check_enqueued_costs(study: StudyConfig, enqueued: Sequence[Mapping[str, object]]) -> None:
+    """Check that settings to try first are within the limits on costs.
+
+    Raises:
+        StudyError: listing those that are not, or that do not name the shape of their student.
+    """
+    limits = study.search.limits
+    if not limits:
+        return
+    shape = {key for key in study.space if key.startswith("student.")}
+    problems = []
+    for number, values in enumerate(enqueued, start=1):
+        costs = student_cost(trial_config(study.base, values)).as_metrics()
+        if missing := sorted(shape - values.keys()):
+            problems.append(f"entry {number}: {', '.join(missing)}: missing, so that its costs are unknown")
+        problems += [
+            f"entry {number}: has {costs[name]:,.0f} {_LIMITED[name][0]}; allowed: at most {limit:,.0f} "
+            f"(search.{_LIMITED[name][1]})"
+            for name, limit in limits.items()
+            if not missing and costs[name] > limit
+        ]
+    if problems:
+        raise StudyError("--enqueue:", *(f"  {problem}" for problem in problems))
+
+
+def check_room(study: StudyConfig, queue: TrialQueue | None, enqueued: Sequence[Mapping[str, object]]) -> None:
+    """Check that ``search.num_trials`` leaves room for the settings that are tried first.
+
+    Raises:
+        StudyError: it does not.
+    """
+    if not enqueued:
+        return
+    before = 0 if queue is None else queue.num_proposed + queue.ledger.num_enqueued
+    new = len(enqueued) if queue is None else queue.ledger.num_new(enqueued)
+    planned = num_proposals(study.space, study.search.num_trials)
+    if before + new > planned:
+        started = f" beside the {before} that were proposed or queued before" if before else ""
+        raise StudyError(
+            f"--enqueue: {new} settings to try first{started}, but the study proposes {planned} trials "
+            f"(search.num_trials, and no more than the space has); raise it: --num-trials {before + new}"
+        )
+
+
+def check_test_images(study: StudyConfig, data: PreparedData, test: Annotations | None) -> None:
+    """Check that no test image is an image of another set."""
+    if test is None:
+        return
+    others = {"training": data.train_annotations, "validation": data.validation_annotations}
+    if data.unlabelled is not None:
+        others["unlabelled"] = data.unlabelled.annotations
+    check_test_files(test, **others)
+    opened = open_test_images(study.base.data)
+    assert opened is not None
+    check_test_pixels(opened, data)
 
 
 def check_device(study: StudyConfig, resources: TrialResources) -> None:

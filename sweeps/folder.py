@@ -33,6 +33,7 @@ from sweeps.settings.study import StudyConfig
 
 FREE_SETTINGS = (
     "search.num_trials",
+    "search.patience",
     "search.confirm_seeds",
     "base.data.test_annotations",
     "resources.",

@@ -14,7 +14,9 @@ if not __package__:
 
 from hkd.text.output import ArgumentParser, error_text, print_error, print_on, tamed_libraries
 from hkd.text.redaction import redacted_text
+from sweeps.command_options import add_arguments, settings_of
 from sweeps.folder import StudyFolder, display_path
+from sweeps.settings.enqueued import read_enqueued
 from sweeps.settings.study import DEMO, StudyConfig, load_study
 
 EXIT_BAD_INPUT = 2
@@ -37,7 +39,10 @@ examples:
     python sweeps/run.py --config my.yaml --dry-run
     python sweeps/run.py --config my.yaml
   resume it after Ctrl-C or a crash, or with more trials:
-    python sweeps/run.py --config my.yaml --resume --set search.num_trials=40
+    python sweeps/run.py --config my.yaml --resume --num-trials 40
+  run it for at most a night, two trials at a time, your own settings first:
+    python sweeps/run.py --config my.yaml --time-budget 8h \\
+        --max-concurrent 2 --enqueue first.yaml
   confirm its winners with other seeds, on images that the search did not see:
     python sweeps/run.py --config my.yaml --confirm \\
         --set base.data.test_annotations=data/mine/test.json
@@ -59,7 +64,7 @@ results of the study NAME:
 The study runs on the Ray cluster at RAY_ADDRESS, or on the one that you started
 on this machine (ray start), else on this machine alone.
 
-exit code: 0 finished, 1 no trial finished, 2 invalid input, 130 interrupted"""
+exit code: 0 finished or time budget used up, 1 no trial finished, 2 invalid input, 130 interrupted"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     study: StudyConfig | None = None
     try:
         with tamed_libraries(OWN_PACKAGES):
-            study = load_study(options.config, options.set, name=options.name)
+            study = load_study(options.config, [*options.set, *settings_of(options)], name=options.name)
             if options.confirm:
                 study = study.with_confirmation()
             return _run(study, options, given)
@@ -87,6 +92,7 @@ def _run(study: StudyConfig, options: argparse.Namespace, given: Sequence[str]) 
     # Imports of Ray, torch and MLflow take seconds: not for --help or a mistyped key.
     from rich.console import Console
 
+    enqueued = () if options.enqueue is None else read_enqueued(options.enqueue, study)
     console = Console()
     print_on(console, f"Study {study.name} ({options.config})")
     if options.dry_run:
@@ -101,6 +107,8 @@ def _run(study: StudyConfig, options: argparse.Namespace, given: Sequence[str]) 
         is_resumed=options.resume or options.confirm,
         console=console,
         resume_command=_resume_command(options, given),
+        time_budget_seconds=options.time_budget,
+        enqueued=enqueued,
     )
 
 
@@ -137,6 +145,14 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="if the study exists, resume it: interrupted trials continue from their last finished epoch, trials that "
         "ended are not run again",
+    )
+    add_arguments(parser)
+    parser.add_argument(
+        "--enqueue",
+        type=Path,
+        metavar="FILE",
+        help="YAML list of settings that are tried before those of the sampler, such as  "
+        "- {student.head_channels: 64}; what an entry does not name is proposed by the sampler",
     )
     parser.add_argument(
         "--confirm",

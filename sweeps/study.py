@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,12 +15,20 @@ from hkd.coco.annotations import Annotations
 from hkd.config_files.parsing import flatten
 from hkd.config_files.yaml_format import dump_yaml
 from hkd.data.prepare import PreparedData, prepare_data
-from hkd.data.test_images import check_test_files, check_test_pixels, open_test_images
 from hkd.data.unlabelled import UnlabelledImages
 from hkd.findings import weak_teacher
 from hkd.training.teacher.prepare import PreparedTeacher, find_teacher
 from hkd.training.teacher.pseudo_labels import PseudoLabels, find_labels, read_labels
-from sweeps.checks import check_device, check_files, check_first_weights_of_trials, check_limits, check_objectives
+from sweeps.checks import (
+    check_device,
+    check_enqueued_costs,
+    check_files,
+    check_first_weights_of_trials,
+    check_limits,
+    check_objectives,
+    check_room,
+    check_test_images,
+)
 from sweeps.console import messages
 from sweeps.console.display import Display, TeacherBoard, TrialBoard
 from sweeps.console.findings import PassedTeacher
@@ -40,10 +49,11 @@ from sweeps.tracking import store
 from sweeps.tracking.reconciliation import close_runs, write_missing_ends
 from sweeps.tracking.study_params import study_params
 from sweeps.tracking.tracker import Tracker
-from sweeps.trials.confirmation import confirmation_of
+from sweeps.trials.confirmation import Confirmation, confirmation_of
 from sweeps.trials.ledger import open_ledger
 from sweeps.trials.queue import TrialQueue
 from sweeps.trials.teacher_record import read_teacher, teacher_record, write_teacher
+from sweeps.trials.warm_start import WarmStart, check_same_teacher, find_warm_start
 from sweeps.trials.worker import WorkerSettings
 
 EXIT_FINISHED = 0
@@ -59,12 +69,22 @@ class ReadyTeacher:
     labels: PseudoLabels | None = None
 
 
-def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_command: str) -> int:
+def run_study(
+    study: StudyConfig,
+    *,
+    is_resumed: bool,
+    console: Console,
+    resume_command: str,
+    time_budget_seconds: float | None = None,
+    enqueued: Sequence[Mapping[str, object]] = (),
+) -> int:
     """Run a study to its end, or resume it.
 
     Args:
         is_resumed: Whether to resume a study of this name, if one was started.
         resume_command: Printed when the study is interrupted.
+        time_budget_seconds: From now on; at its end, running trials are interrupted, and the results so far printed.
+        enqueued: Settings to propose before those of the sampler, from :func:`sweeps.settings.enqueued.read_enqueued`.
 
     Returns:
         The exit code: 0, or 1 where no trial was trained to its end, or 130 where the study was interrupted.
@@ -72,40 +92,56 @@ def run_study(study: StudyConfig, *, is_resumed: bool, console: Console, resume_
     Raises:
         ValueError: (a class of hkd's or sweeps') the study cannot be run as configured. No trial was started.
     """
+    deadline = None if time_budget_seconds is None else time.monotonic() + time_budget_seconds
     folder = StudyFolder(study)
     folder.check(study)  # before the lock, which would write into a folder that is not a study's
     display = Display(console)
     with folder.locked():
         study = _study_to_run(study, folder, display, is_resumed=is_resumed, resume_command=resume_command)
-        check_limits(study)  # needs no files
-        test = check_files(study.base, check_images=False, print_line=display.print_line).test
-        check_first_weights_of_trials(study, print_line=display.print_line)
+        test, warm_start = _check_before_data(study, enqueued, display)
+        test_images = None if test is None else test.content_hash()
         address = find_address()
         open_tracker = _check_tracking(study, folder)
-        if test is not None:
-            check_objectives(study, test, "test")
-        test_images = None if test is None else test.content_hash()
         queue = _open_queue(study, folder, display, test_images) if folder.study_exists else None
+        check_room(study, queue, enqueued)
         if queue is not None and queue.is_empty:
-            with Interruption() as interruption, interruption.deferred():
+            with Interruption(deadline) as interruption, interruption.deferred():
                 return _Session(study, folder, display, queue, open_tracker()).report_finished_study()
         display.print_line("Data: loading; scenes are generated and images decoded unless they are cached")
         data = prepare_data(study.base.data)
         check_objectives(study, data.validation_annotations)
-        _check_test_images(study, data, test)
-        with connected(address) as cluster, Interruption() as interruption, display:
+        check_test_images(study, data, test)
+        with connected(address) as cluster, Interruption(deadline) as interruption, display:
             display.print_line(messages.describe_cluster(cluster))
             resources = trial_resources(study.resources, cluster)
             check_device(study, resources)
             tracker = open_tracker()  # before the teacher: an unusable MLflow would waste hours of training
             teacher = _prepare_teacher(study, data, cluster, resources, display)
+            if warm_start is not None:
+                check_same_teacher(warm_start, None if teacher is None else teacher.teacher.path)
             inputs = _trial_inputs(study, cluster, resources, teacher, len(data.train_annotations.images), display)
             with interruption.deferred():
                 folder.write_study(study)  # after every check: a study that cannot start leaves its name free
                 queue = queue or _open_queue(study, folder, display, test_images)
+                if warm_start is not None and queue.ledger.add_results(warm_start.results):
+                    display.print_line(warm_start.describe())
+                queue.ledger.enqueue(enqueued)
                 num_test_images = None if test is None else len(test.images)
                 session = _Session(study, folder, display, queue, tracker, num_test_images=num_test_images)
             return session.run(teacher, inputs, interruption, resume_command)
+
+
+def _check_before_data(
+    study: StudyConfig, enqueued: Sequence[Mapping[str, object]], display: Display
+) -> tuple[Annotations | None, WarmStart | None]:
+    """Check all that needs no images; returns the test annotations and the trials of another study, if configured."""
+    check_limits(study)  # needs no files
+    check_enqueued_costs(study, enqueued)
+    test = check_files(study.base, check_images=False, print_line=display.print_line).test
+    if test is not None:
+        check_objectives(study, test, "test")
+    check_first_weights_of_trials(study, print_line=display.print_line)
+    return test, find_warm_start(study)
 
 
 def _study_to_run(
@@ -130,19 +166,6 @@ def _check_tracking(study: StudyConfig, folder: StudyFolder) -> Callable[[], Tra
     client = store.connect(uri)
     experiment = store.find_experiment(client, uri, study.name, study_exists=folder.study_exists)
     return partial(Tracker, client, uri, study.name, experiment)
-
-
-def _check_test_images(study: StudyConfig, data: PreparedData, test: Annotations | None) -> None:
-    """Check that no test image is an image of another set."""
-    if test is None:
-        return
-    others = {"training": data.train_annotations, "validation": data.validation_annotations}
-    if data.unlabelled is not None:
-        others["unlabelled"] = data.unlabelled.annotations
-    check_test_files(test, **others)
-    opened = open_test_images(study.base.data)
-    assert opened is not None
-    check_test_pixels(opened, data)
 
 
 def _open_queue(study: StudyConfig, folder: StudyFolder, display: Display, test_images: str | None) -> TrialQueue:
@@ -256,7 +279,7 @@ class _Session:
             usage = self._run_trials(inputs, interruption)
         except KeyboardInterrupt:
             with interruption.deferred():
-                return self._interrupt(resume_command)
+                return self._interrupt(resume_command, is_time_over=interruption.is_time_over)
         except BaseException:
             with interruption.deferred():
                 close_runs(self._ledger, self._tracker, names.STATUS_FAILED)
@@ -292,27 +315,40 @@ class _Session:
         Args:
             usage: One line on the memory and time that trials used, where this session ran some.
         """
-        study, ledger = self._study, self._ledger
-        confirmation = confirmation_of(
-            ledger.trials(), ledger.confirmations(), study.objectives, self._queue.test_images
-        )
+        confirmation = self._confirmation()
         if confirmation is not None:
             self._tracker.log_confirmation(confirmation)
         self._tracker.end_study(names.STATUS_FINISHED)
+        return self._print_results(usage)
+
+    def _confirmation(self) -> Confirmation | None:
+        ledger = self._ledger
+        test_images = self._queue.test_images
+        return confirmation_of(ledger.trials(), ledger.confirmations(), self._study.objectives, test_images)
+
+    def _print_results(self, usage: str | None) -> int:
+        """Print the results so far; returns the exit code."""
         messages.print_results(
-            study, self._folder, ledger, self._tracker, self._display, usage, confirmation=confirmation
+            self._study,
+            self._folder,
+            self._ledger,
+            self._tracker,
+            self._display,
+            usage,
+            confirmation=self._confirmation(),
         )
-        is_any_finished = any(trial.status == names.STATUS_FINISHED for trial in ledger.trials())
+        is_any_finished = any(trial.status == names.STATUS_FINISHED for trial in self._ledger.trials())
         return EXIT_FINISHED if is_any_finished else EXIT_NOTHING_FINISHED
 
-    def _interrupt(self, resume_command: str) -> int:
+    def _interrupt(self, resume_command: str, *, is_time_over: bool) -> int:
         # Printed first: the user may not wait for MLflow.
         trials, running = (*self._ledger.trials(), *self._ledger.confirmations()), self._ledger.running()
         num_ended = len(trials) - len(running)
-        self._display.print_line(f"Interrupted: {num_ended} trials ended, {len(running)} resume from their last epoch.")
+        reason = "Time budget used up" if is_time_over else "Interrupted"
+        self._display.print_line(f"{reason}: {num_ended} trials ended, {len(running)} resume from their last epoch.")
         self._display.print_line(f"Resume with:  {resume_command}")
         close_runs(self._ledger, self._tracker, names.STATUS_STOPPED)
-        return EXIT_INTERRUPTED
+        return self._print_results(None) if is_time_over else EXIT_INTERRUPTED
 
     def _run_trials(self, inputs: TrialInputs, interruption: Interruption) -> str | None:
         """Run the queue; returns a line on what trials used, where any reported it."""
@@ -334,6 +370,10 @@ class _Session:
             self._display.print_line(messages.describe_confirmation(study, num_trainings, self._num_test_images))
 
         self._queue.on_confirmation = start_confirmation
+        self._queue.on_patience = lambda: self._display.print_line(
+            f"The search ends: the last {study.search.patience} proposals did not enlarge the hypervolume of the front "
+            "(search.patience)"
+        )
         recorder = Recorder(
             self._folder,
             study.objectives,

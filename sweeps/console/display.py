@@ -1,4 +1,4 @@
-"""A study on the console: a live line on a terminal, plain lines elsewhere, a table at the end."""
+"""A study on the console: live progress on a terminal, plain lines elsewhere, a table at the end."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import Self
 
 from rich import box
-from rich.console import Console
-from rich.status import Status
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
@@ -18,7 +19,8 @@ from hkd.text.escaping import printable
 from hkd.text.output import print_on
 from hkd.training.progress import TrainingProgress
 from sweeps.console.metric_format import cell, heading, phrases
-from sweeps.trials.confirmation import Confirmation, ConfirmedTrial
+from sweeps.console.tables import RunningTrial, live_tables
+from sweeps.trials.front import front
 from sweeps.trials.ledger import LedgerTrial
 
 SECONDS_BETWEEN_PLAIN_LINES = 60.0
@@ -27,41 +29,48 @@ _SECONDS_BETWEEN_UPDATES = 0.5
 
 
 class Display:
-    """Permanent lines, and one live line."""
+    """Permanent lines, and live progress below them."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._status: Status | None = None
+        self._live: Live | None = None
+        self._spinner = Spinner("dots")
         self._last_update = 0.0
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
-            self._status = self.console.status("")
-            self._status.start()
+            self._live = Live(self._spinner, console=self.console, transient=True)
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
     def print_line(self, text: str) -> None:
         """Print a permanent line."""
         print_on(self.console, text)
         self._last_update = time.monotonic()
 
-    def show_progress(self, text: str) -> None:
-        """Show progress: in the live line, or, without a terminal, as a line at most once a minute."""
-        pause = _SECONDS_BETWEEN_UPDATES if self._status is not None else SECONDS_BETWEEN_PLAIN_LINES
+    def show_progress(self, text: str, details: Callable[[int], RenderableType] | None = None) -> None:
+        """Show progress: live, or, without a terminal, as a line at most once a minute.
+
+        Args:
+            details: Returns what is shown below the text on a terminal of this many lines.
+        """
+        pause = _SECONDS_BETWEEN_UPDATES if self._live is not None else SECONDS_BETWEEN_PLAIN_LINES
         if time.monotonic() - self._last_update < pause:
             return
         self._last_update = time.monotonic()
-        if self._status is not None:
-            self._status.update(Text(printable(text)))
-        else:
+        if self._live is None:
             print_on(self.console, text)
+            return
+        self._spinner.update(text=Text(printable(text)))
+        below = [] if details is None else [details(self.console.height)]
+        self._live.update(Group(self._spinner, *below))
 
 
 class TeacherBoard:
@@ -122,9 +131,9 @@ class TrialBoard:
         self._warning_at_end = warning_at_end
         self._started_at = time.monotonic()
         self._epochs_trained = 0
-        self._running: dict[str, tuple[int, int]] = {}
-        """Trial id -> epochs trained, epochs planned."""
+        self._running: dict[str, RunningTrial] = {}
         self._ended = list(ended)
+        self._front = front(_of_search(ended), self._objectives)
 
     def expect(self, count: int) -> None:
         """Count more trials that will run: those of a confirmation."""
@@ -132,15 +141,16 @@ class TrialBoard:
 
     def start(self, trial_id: str, epoch: int, total_epochs: int) -> None:
         """Show a trial that starts, or resumes after ``epoch`` epochs."""
-        self._running[trial_id] = (epoch, total_epochs)
+        self._running[trial_id] = RunningTrial(epoch, total_epochs)
         if epoch:
             self._display.print_line(f"  {trial_id} resumes after epoch {epoch} of {total_epochs}")
 
-    def epoch(self, trial_id: str, epoch: int) -> None:
-        """Count a trained epoch."""
-        before, total = self._running[trial_id]
-        self._epochs_trained += max(0, epoch - before)
-        self._running[trial_id] = (epoch, total)
+    def epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, float] | None = None) -> None:
+        """Count a trained epoch, and show what it measured."""
+        trial = self._running[trial_id]
+        self._epochs_trained += max(0, epoch - trial.epoch)
+        trial.epoch = epoch
+        trial.metrics |= metrics or {}
 
     def lose_worker(self, trial_id: str, reason: str, num_lost: int, limit: int) -> None:
         """Print that a trial lost its worker and is queued again, for the ``num_lost``-th time of ``limit``."""
@@ -150,6 +160,7 @@ class TrialBoard:
         """Print how a trial ended."""
         self._running.pop(trial.trial_id, None)
         self._ended.append(trial)
+        self._front = front(_of_search([*self._front, trial]), self._objectives)
         line = describe_end(trial, self._objectives)
         self._display.print_line(f"  {line}  ({len(self._ended)} of {self._total}{self._time_left()})")
         warning = self._warning_at_end(trial)
@@ -163,16 +174,19 @@ class TrialBoard:
         parts += [f"{failed} failed"] if failed else []
         best = self._best()
         parts += [f"lowest {best}"] if best else []
-        running = ", ".join(f"{trial_id} {epoch}/{total}" for trial_id, (epoch, total) in self._running.items())
+        running = ", ".join(
+            f"{trial_id} {trial.epoch}/{trial.total_epochs}" for trial_id, trial in self._running.items()
+        )
         parts += [f"epochs of {running}"] if running else []
-        self._display.show_progress("; ".join(parts) + self._time_left())
+        self._display.show_progress(
+            "; ".join(parts) + self._time_left(),
+            lambda height: live_tables(self._running, self._front, self._objectives, height),
+        )
 
     def _best(self) -> str:
         """The lowest value of the first miss rate among the objectives."""
         metric = next(name for name in self._objectives if name in names.MISS_RATES)
-        finished = [
-            trial.metrics for trial in self._ended if trial.status == names.STATUS_FINISHED and trial.confirms is None
-        ]
+        finished = [trial.metrics for trial in self._front]
         values = [metrics[metric] for metrics in finished if metric in metrics]
         return phrases((metric,), {metric: min(values)}) if values else ""
 
@@ -181,14 +195,19 @@ class TrialBoard:
             return ""
         open_trials = self._total - len(self._ended) - len(self._running)
         epochs_left = open_trials * self._epochs_per_trial + sum(
-            total - epoch for epoch, total in self._running.values()
+            trial.total_epochs - trial.epoch for trial in self._running.values()
         )
         seconds = epochs_left * (time.monotonic() - self._started_at) / self._epochs_trained
         return f"; about {duration(seconds)} left" if epochs_left > 0 else ""
 
 
+def _of_search(trials: Sequence[LedgerTrial]) -> list[LedgerTrial]:
+    """The trials without confirmations of others."""
+    return [trial for trial in trials if trial.confirms is None]
+
+
 def closing_table(
-    front: Sequence[LedgerTrial], objectives: Sequence[str], teacher: Mapping[str, float] | None
+    members: Sequence[LedgerTrial], objectives: Sequence[str], teacher: Mapping[str, float] | None
 ) -> Table:
     """The front, a column for each objective; the teacher's metrics in the first row, for comparison."""
     table = Table(box=box.SIMPLE_HEAD, title="Front", title_justify="left")
@@ -196,58 +215,10 @@ def closing_table(
     for metric in objectives:
         table.add_column(heading(metric), justify="right")
     rows = [("teacher", teacher)] if teacher is not None else []
-    rows += [(trial.trial_id, trial.metrics) for trial in front]
+    rows += [(trial.trial_id, trial.metrics) for trial in members]
     for title, metrics in rows:
         table.add_row(Text(printable(title)), *(cell(metric, metrics) for metric in objectives))
     return table
-
-
-def confirmation_table(
-    confirmation: Confirmation, objectives: Sequence[str], teacher: Mapping[str, float] | None
-) -> Table:
-    """The confirmed trials: their miss rates in the search, mean and spread of the new seeds, and costs.
-
-    Args:
-        teacher: The teacher's metrics, on the validation images; None without one.
-    """
-    images = ["validation", *(["test"] if confirmation.is_on_test else [])]
-    table = Table(box=box.SIMPLE_HEAD, title="Confirmed with other seeds", title_justify="left")
-    table.add_column("")
-    measured = [name for name in objectives if name in names.MISS_RATES]
-    costs = [name for name in objectives if name not in names.MISS_RATES]
-    for metric in measured:
-        table.add_column(f"{heading(metric)}: search", justify="right")
-        for where in images:
-            table.add_column(f"{where}, new seeds", justify="right")
-    for metric in costs:
-        table.add_column(heading(metric), justify="right")
-    table.add_column("seeds", justify="right")
-    table.add_column("front")
-    if teacher is not None:
-        blanks = ["-"] * len(images)
-        of_teacher = [text for metric in measured for text in (cell(metric, teacher), *blanks)]
-        table.add_row("teacher", *of_teacher, *(cell(metric, teacher) for metric in costs), "", "")
-    for each in confirmation.trials:
-        row = [text for metric in measured for text in _confirmed_cells(each, metric, images)]
-        is_on_front = each.trial.trial_id in confirmation.front
-        table.add_row(
-            Text(printable(each.trial.trial_id)),
-            *row,
-            *(cell(metric, each.trial.metrics) for metric in costs),
-            str(each.num_seeds),
-            "yes" if is_on_front else "no",
-        )
-    return table
-
-
-def _confirmed_cells(confirmed: ConfirmedTrial, metric: str, images: Sequence[str]) -> list[str]:
-    cells = [cell(metric, confirmed.trial.metrics)]
-    for where in images:
-        name = f"{names.TEST_PREFIX}{metric}" if where == "test" else metric
-        mean = cell(metric, {metric: confirmed.means[name]})
-        spread = confirmed.spreads.get(name)
-        cells.append(mean if spread is None else f"{mean} ± {cell(metric, {metric: spread})}")
-    return cells
 
 
 def describe_end(trial: LedgerTrial, objectives: Sequence[str]) -> str:
@@ -258,11 +229,8 @@ def describe_end(trial: LedgerTrial, objectives: Sequence[str]) -> str:
     # A miss rate from before the end would look like a result.
     shown = [name for name in objectives if trial.status == names.STATUS_FINISHED or name in names.COSTS]
     text = f"{trial.trial_id} {trial.status}: {phrases(shown, trial.metrics)}"
-    on_test = {
-        name: trial.metrics[f"{names.TEST_PREFIX}{name}"]
-        for name in shown
-        if f"{names.TEST_PREFIX}{name}" in trial.metrics
-    }
+    prefix = names.TEST_PREFIX
+    on_test = {name: trial.metrics[f"{prefix}{name}"] for name in shown if f"{prefix}{name}" in trial.metrics}
     return f"{text}; test images: {phrases(shown, on_test)}" if on_test else text
 
 

@@ -11,8 +11,9 @@ from hkd import metric_names as names
 from hkd.text.redaction import is_redacted, redacted_uri
 from hkd.tracking_uri import TRACKING_URI_VARIABLE, default_tracking_uri
 from sweeps.console import findings
-from sweeps.console.display import Display, closing_table, confirmation_table
+from sweeps.console.display import Display, closing_table
 from sweeps.console.metric_format import phrases
+from sweeps.console.tables import confirmation_table, ended_table
 from sweeps.folder import StudyFolder, display_path
 from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.space import num_proposals
@@ -20,7 +21,7 @@ from sweeps.settings.study import StudyConfig
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.confirmation import Confirmation
 from sweeps.trials.front import front
-from sweeps.trials.ledger import Ledger
+from sweeps.trials.ledger import Ledger, LedgerTrial
 from sweeps.trials.teacher_record import TeacherRecord, read_teacher
 
 PARETO = Path(__file__).parents[2] / "analysis" / "pareto.py"
@@ -69,7 +70,7 @@ def describe_existing_study(study: StudyConfig, folder: StudyFolder, ledger: Led
     if is_finished and total < len(study.baselines) + study.search.num_trials:
         remedy = "Its search space has no other configurations"
     elif is_finished:
-        remedy = f"Add trials: {resume_command} --set search.num_trials={2 * study.search.num_trials}"
+        remedy = f"Add trials: {resume_command} --num-trials {2 * study.search.num_trials}"
     return f'the study "{study.name}" {state}, in {folder.path}. {remedy}\nOr start another study: --name NAME'
 
 
@@ -98,6 +99,8 @@ def print_results(
     by_status = ", ".join(f"{count} {status}" for status, count in counts.items())
     display.print_line(f"Study {study.name}: {by_status}; in {folder.path}")
     teacher = read_teacher(folder.teacher_file) if study.base.teacher is not None else None
+    total_epochs = {trial.trial_id: _total_epochs(study, trial) for trial in trials}
+    display.console.print(ended_table(trials, study.objectives, total_epochs))
     best = front(trials, study.objectives)
     if best:
         display.console.print(closing_table(best, study.objectives, None if teacher is None else teacher.metrics))
@@ -140,8 +143,8 @@ def _print_confirmation(
     if confirmation is None:
         if not study.confirm_seeds and front(ledger.trials(), study.objectives):
             display.print_line(
-                "Not confirmed: each student was trained with one seed, and the best of many look better than they "
-                "are. Add --resume --confirm to train the front again with other seeds"
+                "Not confirmed: each student was trained with one seed, and the best of many looks better than it is. "
+                "The option --confirm trains the front and the baselines again with other seeds"
             )
         return
     display.console.print(confirmation_table(confirmation, study.objectives, teacher))
@@ -155,3 +158,9 @@ def _print_confirmation(
             "These seeds were evaluated on the validation images, by which the search chose the settings: name images "
             "that it did not see in base.data.test_annotations for an independent result"
         )
+
+
+def _total_epochs(study: StudyConfig, trial: LedgerTrial) -> int:
+    epochs = trial.params.get(names.PARAM_TOTAL_EPOCHS, study.base.training.total_epochs)
+    assert isinstance(epochs, int)
+    return epochs

@@ -105,7 +105,7 @@ class Recorder(Callback):
         trial_id, metrics = _spec(trial).trial_id, reported_metrics(result)
         self._known[trial_id] = self._ledger.record_metrics(self._known[trial_id], metrics)
         self._tracker.log_epoch(trial_id, metrics)
-        self._board.epoch(trial_id, int(metrics[names.EPOCH]))
+        self._board.epoch(trial_id, int(metrics[names.EPOCH]), metrics)
 
     def on_checkpoint(
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Checkpoint, **info: Any

@@ -47,6 +47,13 @@ class SearchConfig(Section):
     """Of the constructor of Optuna's sampler; of ``front``: ``cost_scale`` (linear or log)."""
     num_trials: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     """Proposed trials, without the baselines. A larger number continues a finished study with --resume."""
+    patience: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """The search ends once this many proposals in a row left the hypervolume of the front as it was: each was stopped,
+    or an earlier trial is at most equal in every objective. null: it runs all trials."""
+    warm_start: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    """Name of a study in the same storage_path, or the folder of one: the sampler starts with its finished trials, as
+    far as this study would train and evaluate the same students in the same way. They are not part of this study's
+    front."""
     startup_trials: Annotated[int, Field(ge=2, le=100_000)] = 10
     """Trials before the sampler uses results, random or of a Sobol sequence; for nsga2, the population size."""
     max_params: Annotated[int, Field(ge=1, le=10**12)] | None = None

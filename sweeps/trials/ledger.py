@@ -55,6 +55,9 @@ _STATUS = {
 _TRIAL_ID, _BASELINE, _METRICS, _ERROR = "trial_id", "baseline", "metrics", "error"
 _PARAMS, _CHECKPOINT, _EPOCH, _ATTEMPTS = "params", "checkpoint", "epoch", "attempts"
 _CONFIRMS, _TEST_IMAGES = "confirms", "test_images"
+_SOURCE = "warm_start"
+_FIXED = "fixed_params"
+"""Optuna's system attribute of a trial whose settings were queued."""
 
 _SEED = "training.seed"
 
@@ -98,6 +101,18 @@ class LedgerTrial:
         """The seed of the training where it differs from the base's."""
         seed = self.params.get(_SEED)
         return seed if isinstance(seed, int) else None
+
+
+@dataclass(frozen=True)
+class GivenResult:
+    """A result of another study, from which the sampler learns."""
+
+    source: str
+    """Study and trial id."""
+    params: Mapping[str, Any]
+    """Values of all searched settings."""
+    values: Sequence[float]
+    """Of the objectives."""
 
 
 class Ledger:
@@ -160,10 +175,60 @@ class Ledger:
         self._set(ROLE_CONFIRMATION, started.number, attributes)
         return self._name(ROLE_CONFIRMATION, started.number, f"{trial.trial_id}-seed-{seed}")
 
+    def enqueue(self, settings: Sequence[Mapping[str, Any]]) -> int:
+        """Queue settings that are started before those of the sampler, unless they were queued before.
+
+        Returns:
+            How many were queued.
+        """
+        new = self._new(settings)
+        for values in new:
+            self._studies[ROLE_TRIAL].enqueue_trial(dict(values))
+        return len(new)
+
+    def num_new(self, settings: Sequence[Mapping[str, Any]]) -> int:
+        """How many of these settings were not queued before."""
+        return len(self._new(settings))
+
+    def _new(self, settings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        trials = self._studies[ROLE_TRIAL].get_trials(deepcopy=False)
+        known = [frozen.system_attrs.get(_FIXED) for frozen in trials] + [trial.params for trial in self.trials()]
+        return [values for number, values in enumerate(settings) if values not in (*known, *settings[:number])]
+
+    @property
+    def num_enqueued(self) -> int:
+        """Queued settings that were not started yet."""
+        return len(self._studies[ROLE_TRIAL].get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+    def add_results(self, results: Sequence[GivenResult]) -> int:
+        """Record results of another study, unless that was done before; they are no trials of this one.
+
+        Returns:
+            How many were recorded.
+        """
+        study = self._studies[ROLE_TRIAL]
+        if self._given_params():
+            return 0
+        study.add_trials(
+            optuna.trial.create_trial(
+                params=dict(result.params),
+                distributions=self._space,
+                values=list(result.values),
+                user_attrs={_SOURCE: result.source},
+            )
+            for result in results
+        )
+        return len(results)
+
+    def _given_params(self) -> list[dict[str, Any]]:
+        trials = self._studies[ROLE_TRIAL].get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return [frozen.params for frozen in trials if _SOURCE in frozen.user_attrs]
+
     def start_proposed(self) -> LedgerTrial | None:
         """Start a trial that the sampler proposes and that was not run before; None where it finds no more."""
         study = self._studies[ROLE_TRIAL]
         known = [trial.params for trial in self.trials() if trial.role == ROLE_TRIAL]
+        given = self._given_params()
         if not self._space or (self._num_configurations is not None and len(known) >= self._num_configurations):
             return None
         for repetition in range(MAX_PROPOSALS):
@@ -171,7 +236,7 @@ class Ledger:
             # A sampler may repeat the same trial indefinitely: after half of the proposals, use the other.
             study.sampler = (self._sampler if repetition < MAX_PROPOSALS // 2 else self._fallback)(number)
             trial = study.ask(self._space)
-            if trial.params not in known:
+            if trial.params not in known and trial.params not in given:
                 self._set(ROLE_TRIAL, trial.number, {_ATTEMPTS: 1})
                 return self._name(ROLE_TRIAL, trial.number, f"trial-{len(known) + 1:03d}")
             # Trainings are seeded: the same parameters would give the same result, at the cost of a trial.
@@ -236,6 +301,8 @@ class Ledger:
             for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 if _TRIAL_ID not in frozen.user_attrs:
                     study.tell(frozen.number, state=TrialState.FAIL)
+                    if _FIXED in frozen.system_attrs:
+                        study.enqueue_trial(frozen.system_attrs[_FIXED])
 
     def _name(self, role: str, number: int, trial_id: str) -> LedgerTrial:
         # Last, in one transaction: a trial with an id is complete.
@@ -276,6 +343,22 @@ def open_ledger(study: StudyConfig, journal: Path) -> Ledger:
     except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
         reason = f"{type(error).__name__}: {str(error)[:200]}"
         raise LedgerError(f"{journal}: the journal of the study is damaged ({reason}); {remedy}") from error
+
+
+def read_trials(journal: Path) -> list[LedgerTrial]:
+    """The proposed trials of a study's journal, which is only read.
+
+    Raises:
+        LedgerError: it has records that Optuna did not write.
+    """
+    try:
+        storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=_KernelLock(journal)))
+        study = optuna.load_study(study_name=ROLE_TRIAL, storage=storage)
+        trials = study.get_trials(deepcopy=False)
+        return [_ledger_trial(ROLE_TRIAL, frozen) for frozen in trials if _TRIAL_ID in frozen.user_attrs]
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise LedgerError(f"{journal}: the journal of the study is damaged ({reason})") from error
 
 
 class _KernelLock(JournalFileOpenLock):

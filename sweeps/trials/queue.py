@@ -10,6 +10,7 @@ from sweeps.settings.space import num_proposals
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.confirmation import trainings_left
 from sweeps.trials.ledger import Ledger, LedgerTrial
+from sweeps.trials.patience import is_patience_over
 
 
 class TrialQueue:
@@ -34,6 +35,9 @@ class TrialQueue:
         self._interrupted = deque(ledger.running())
         self._is_exhausted = False
         """Whether the sampler found no trial that was not run before."""
+        self._has_no_patience = False
+        self.on_patience: Callable[[], None] = lambda: None
+        """Called once if the search ends because of ``search.patience``."""
         self.test_images = test_images
         self.on_confirmation: Callable[[int], None] = lambda _: None
         """Called with the number of trainings when a confirmation starts or is resumed."""
@@ -59,7 +63,7 @@ class TrialQueue:
         proposed = self.ledger.start_proposed()
         if proposed is None:
             self._is_exhausted = True
-            self._on_exhausted(self._num_proposed())
+            self._on_exhausted(self.num_proposed)
         return proposed
 
     def put_back(self, trial: LedgerTrial) -> None:
@@ -71,7 +75,14 @@ class TrialQueue:
         if self._baselines_left():
             return False
         planned = num_proposals(self._study.space, self._study.search.num_trials)
-        return self._is_exhausted or self._num_proposed() >= planned
+        return self._is_exhausted or self.num_proposed >= planned or self._is_patience_over()
+
+    def _is_patience_over(self) -> bool:
+        patience = self._study.search.patience
+        if not self._has_no_patience and is_patience_over(self.ledger.trials(), self._study.objectives, patience):
+            self._has_no_patience = True
+            self.on_patience()
+        return self._has_no_patience
 
     def _has_final_front(self) -> bool:
         """Whether no trial that runs can change the front."""
@@ -106,5 +117,7 @@ class TrialQueue:
         started = {trial.baseline for trial in self.ledger.trials()}
         return [name for name in self._study.baselines if name not in started]
 
-    def _num_proposed(self) -> int:
+    @property
+    def num_proposed(self) -> int:
+        """Proposed trials that were started."""
         return sum(trial.role == ROLE_TRIAL for trial in self.ledger.trials())

@@ -18,6 +18,7 @@ from hkd.models.cost import Cost
 from hkd.text.escaping import printable
 from sweeps import run
 from sweeps.console.display import Display, TrialBoard, closing_table
+from sweeps.console.tables import RunningTrial, ended_table, live_tables
 from sweeps.folder import StudyError
 from sweeps.plan import PlannedDetector, _cost_table
 from sweeps.trials.ledger import LedgerTrial
@@ -70,6 +71,8 @@ def test_setting_of_the_command_line(text: str, capsys: pytest.CaptureFixture[st
     Path("empty.yaml").write_text("name: x", encoding="utf-8")
     for setting in (text, f"{text}={text}", f"base.{text}=1"):
         error_of(capsys, run.main(["--config", "empty.yaml", f"--set={setting}"]), "error: ", 4)
+    Path("first.yaml").write_text(yaml.safe_dump([{text: text}, text]), encoding="utf-8")
+    error_of(capsys, run.main(["--config", "empty.yaml", "--enqueue", "first.yaml"]), "error: ", 4)
 
 
 @EACH_TEXT
@@ -97,11 +100,13 @@ def test_console_of_a_study(text: str) -> None:
     board.update()
     board.end(failed)
     console.print(closing_table([failed], ("mr2_reasonable",), None))
+    console.print(live_tables({text: RunningTrial(1, 2)}, [failed], ("mr2_reasonable",), 20))
+    console.print(ended_table([failed], ("mr2_reasonable",), {failed.trial_id: 2}))
     console.print(_cost_table([PlannedDetector(text, Cost(1, 1), DetectorConfig())]))
     printed = out.getvalue()
     assert is_harmless_on_terminal(printed)
-    # Three lines of the board, then two tables with a row each below their title and header.
-    assert len(printed.split("\n")) <= 3 + 8 + 7
+    # Three lines of the board, then five tables with a row each below their title and header.
+    assert len(printed.split("\n")) <= 3 + 5 * 8
 
 
 @EACH_TEXT
@@ -109,8 +114,7 @@ def test_live_line_of_a_study(text: str) -> None:
     # As on a terminal, where the line is drawn with rich's own escape sequences.
     with Display(Console(file=io.StringIO(), force_terminal=True, width=200)) as display:
         display.show_progress(f"before {text} after")
-        assert display._status is not None
-        shown = display._status.renderable.text
+        shown = display._spinner.text
     assert isinstance(shown, Text)  # without markup
     assert shown.plain == f"before {printable(text)} after"
 

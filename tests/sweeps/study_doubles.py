@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,10 +95,24 @@ class Place:
             monkeypatch.setattr(study_module, name, stand_in)
         monkeypatch.setattr(mlflow_store, "connect", lambda _: self.store.client())
 
-    def run(self, *, is_resumed: bool = False, **search: Any) -> int:
+    def run(
+        self,
+        *,
+        is_resumed: bool = False,
+        time_budget_seconds: float | None = None,
+        enqueued: Sequence[Mapping[str, object]] = (),
+        **search: Any,
+    ) -> int:
         study = self.study.model_copy(update={"search": SearchConfig(**{"num_trials": 2, **search})})
         console = Console(file=self.out, width=200)
-        return run_study(study, is_resumed=is_resumed, console=console, resume_command="THE COMMAND")
+        return run_study(
+            study,
+            is_resumed=is_resumed,
+            console=console,
+            resume_command="THE COMMAND",
+            time_budget_seconds=time_budget_seconds,
+            enqueued=enqueued,
+        )
 
     @property
     def status(self) -> dict[str, tuple[str, str]]:

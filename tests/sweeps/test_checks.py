@@ -169,7 +169,7 @@ def test_limits_are_compared_with_all_combinations_of_choices(tmp_path: Path, mo
 def test_images_are_opened_where_requested(tmp_path: Path) -> None:
     path = write_annotations_of(tmp_path, "one.json", [[1, 1, 20, 55]])
     base = TrialConfig(data=DataConfig(train_annotations=path, validation_annotations=path), teacher=None)
-    annotations = check_files(base, check_images=True, print_line=print)
+    annotations = check_files(base, check_images=True, print_line=print).validation
     assert annotations is not None
     assert len(annotations.images) == 1
     (tmp_path / "a.png").write_bytes(b"no image")

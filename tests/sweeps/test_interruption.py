@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -49,3 +50,25 @@ def test_previous_signal_handlers_are_restored() -> None:
     with Interruption() as interruption, interruption.deferred():
         pass
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_deadline_acts_like_a_first_signal() -> None:
+    with Interruption(time.monotonic() + 0.05) as interruption:
+        with interruption.deferred():
+            until = time.monotonic() + 10
+            while not interruption.is_requested and time.monotonic() < until:
+                time.sleep(0.01)
+        assert interruption.is_time_over
+        with pytest.raises(KeyboardInterrupt):
+            interruption.raise_if_requested()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_signal_before_the_deadline_is_no_end_of_time() -> None:
+    with Interruption(time.monotonic() + 600) as interruption:
+        with interruption.deferred():
+            os.kill(os.getpid(), signal.SIGINT)
+            while not interruption.is_requested:
+                time.sleep(0.01)
+        assert not interruption.is_time_over
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

@@ -53,7 +53,7 @@ def test_help_runs_as_script_and_module(command: list[str]) -> None:
         [sys.executable, *command, "--help"], cwd=REPOSITORY, env={**os.environ, "COLUMNS": "80"},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    for flag in ("--config", "--set", "--name", "--resume", "--dry-run"):
+    for flag in ("--config", "--set", "--name", "--resume", "--dry-run", "--confirm", "--enqueue", "--time-budget"):
         assert flag in done.stdout
     assert "examples:" in done.stdout
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
@@ -158,7 +158,7 @@ def test_existing_study_is_neither_restarted_nor_changed(folder: Path, capsys: p
         ledger.finish(ledger.record_metrics(trial, metrics))
     err = input_error(capsys)
     assert "finished (4 trials)" in err
-    assert f"python {script} --config tiny.yaml --resume --set search.num_trials=4" in err
+    assert f"python {script} --config tiny.yaml --resume --num-trials 4" in err
     assert (study_folder.path / "study.yaml").read_bytes() == files[study_folder.path / "study.yaml"]
 
 

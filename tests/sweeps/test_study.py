@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -18,7 +19,9 @@ from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.study import StudyConfig, TrackingConfig
 from sweeps.tracking import store as mlflow_store
 from sweeps.trials import ledger as ledger_module
-from tests.sweeps.study_doubles import Place, TuneDouble
+from sweeps.trials.ledger import open_ledger
+from sweeps.trials.worker import METRICS
+from tests.sweeps.study_doubles import EPOCH, Place, TuneDouble
 
 
 def interrupt() -> None:
@@ -141,7 +144,7 @@ def test_study_resumes_with_largest_requested_number_of_trials(place: Place) -> 
     assert "Resuming with 2 proposed trials, as requested before (search.num_trials is now 1)" in place.out.getvalue()
     assert "num_trials: 2" in place.folder.config_file.read_text(encoding="utf-8")
     assert sorted(place.status) == ["baseline-b", "trial-001", "trial-002", "x"]
-    with pytest.raises(StudyError, match=r"is finished \(3 trials\).*--set search.num_trials=4"):
+    with pytest.raises(StudyError, match=r"is finished \(3 trials\).*--num-trials 4"):
         place.run(num_trials=1)
 
 
@@ -220,7 +223,7 @@ def test_closing_table_shows_objectives_of_study(place: Place) -> None:
     place.study = place.study.model_copy(update={"objectives": ("mr2_all", "num_params")})
     place.trials = TuneDouble.finish_all
     assert place.run() == 0
-    (heading,) = (line for line in place.out.getvalue().splitlines() if "parameters (M)" in line)
+    _, heading = (line for line in place.out.getvalue().splitlines() if "parameters (M)" in line)
     assert [column.strip() for column in heading.split("  ") if column.strip()] == ["MR^-2 all (%)", "parameters (M)"]
     # All trials are equal: none dominates another.
     for trial_id in ("baseline-b", "trial-001", "trial-002"):
@@ -257,7 +260,7 @@ def test_winners_are_confirmed_with_other_seeds(place: Place) -> None:
 def test_finished_study_is_confirmed_later(place: Place) -> None:
     place.trials = TuneDouble.finish_all
     assert place.run() == 0
-    assert "Add --resume --confirm" in place.out.getvalue()
+    assert "The option --confirm" in place.out.getvalue()
     place.trials = TuneDouble.start_one
     place.run(is_resumed=True, confirm_seeds=1)
     assert place.store.named("baseline-b-seed-1").tags["hkd.status"] == "running"
@@ -269,3 +272,36 @@ def test_finished_study_is_confirmed_later(place: Place) -> None:
     assert confirmations[0] == "baseline-b-seed-1"
     assert sorted(name.rpartition("-")[2] for name in confirmations) == ["1", "2", "3"]
     assert {place.status[name] for name in confirmations} == {("finished", "FINISHED")}
+
+
+def test_study_ends_with_its_time_budget(place: Place) -> None:
+    def until_the_end_of_time(tune: TuneDouble) -> None:
+        trial = tune.start_one()
+        assert trial is not None
+        tune.recorder.on_trial_result(iteration=0, trials=[trial], trial=trial, result={METRICS: EPOCH})
+        tune.recorder.on_trial_complete(iteration=0, trials=[trial], trial=trial)
+        tune.start_one()
+        while True:
+            time.sleep(0.01)
+
+    place.trials = until_the_end_of_time
+    assert place.run(time_budget_seconds=5.0) == 0
+    out = place.out.getvalue()
+    assert "Time budget used up: 1 trials ended, 1 resume" in out
+    assert "Resume with:  THE COMMAND" in out
+    assert "Front" in out
+    assert place.status["trial-001"] == ("stopped", "KILLED")
+    place.trials = TuneDouble.finish_all
+    assert place.run(is_resumed=True) == 0
+    assert set(place.status.values()) == {("finished", "FINISHED")}
+
+
+def test_enqueued_settings_need_room(place: Place) -> None:
+    place.trials = TuneDouble.finish_all
+    enqueued = [{"training.seed": 2}, {"training.seed": 1}]
+    with pytest.raises(StudyError, match=r"--enqueue: 2 settings.*proposes 1 trials.*--num-trials 2"):
+        place.run(num_trials=1, enqueued=enqueued)
+    assert not place.folder.path.exists()
+    assert place.run(enqueued=enqueued) == 0
+    trials = open_ledger(place.study, place.folder.journal).trials()
+    assert [trial.params for trial in trials] == [{}, *enqueued]

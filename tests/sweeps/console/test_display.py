@@ -56,7 +56,11 @@ def test_ended_trials_are_counted_and_remaining_time_is_estimated(monkeypatch: p
     monkeypatch.setattr("sweeps.console.display.time.monotonic", lambda: clock[0])
     display, out = plain_display()
     board = TrialBoard(
-        display, objectives=OBJECTIVES, total=4, ended=[trial("baseline-undistilled")], epochs_per_trial=5
+        display,
+        objectives=OBJECTIVES,
+        total=4,
+        ended=[trial("baseline-undistilled", status="stopped")],
+        epochs_per_trial=5,
     )
     board.start("trial-001", 0, 5)
     board.start("trial-002", 3, 5)

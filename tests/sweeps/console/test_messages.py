@@ -85,7 +85,7 @@ def test_trials_with_their_resources(tmp_path: Path) -> None:
     [
         (2, 2, ("2 of 3", f"{COMMAND}\n")),
         # num_trials is doubled, which always adds trials.
-        (2, 3, ("finished (3 trials)", f"{COMMAND} --set search.num_trials=4\n")),
+        (2, 3, ("finished (3 trials)", f"{COMMAND} --num-trials 4\n")),
         # Of 50 trials, the space has four: no number of trials adds one.
         (50, 5, ("finished (5 trials)", "no other configurations\n")),
     ],
@@ -122,7 +122,8 @@ def test_results_have_counts_front_and_next_commands(tmp_path: Path, monkeypatch
     lines = Results(tmp_path).lines("usage of the trials")
     assert lines[0] == f"Study x: 2 finished, 1 failed; in {tmp_path / 'x'}"
     # Trials with equal objectives are all on the front; failed ones are not.
-    assert sum(line.split()[:1] in (["baseline-undistilled"], ["trial-001"], ["trial-002"]) for line in lines) == 2
+    of_front = lines[[line.strip() for line in lines].index("Front") :]
+    assert sum(line.split()[:1] in (["baseline-undistilled"], ["trial-001"], ["trial-002"]) for line in of_front) == 2
     assert "usage of the trials" in lines
     assert lines[-2].split(maxsplit=1) == ["Report:", "python analysis/pareto.py --study x"]
     assert lines[-1].split(maxsplit=1) == ["MLflow:", "mlflow ui --backend-store-uri sqlite:///mlflow.db"]

@@ -348,7 +348,7 @@ def test_long_choices_are_paired_at_evenly_spaced_values(tmp_path: Path) -> None
     choices = list(range(1, 257))
     study = read(
         tmp_path,
-        f"name: x\nspace: {{training.seed: {{type: categorical, choices: {choices}}},\n"
+        f"name: x\nspace: {{training.sampled_regions_per_image: {{type: categorical, choices: {choices}}},\n"
         f"  training.batch_size: {{type: categorical, choices: {choices}}}}}",
     )
     assert len(study.space) == 2
@@ -360,3 +360,9 @@ def test_baseline_may_do_without_unlabelled_images() -> None:
         {"name": "x", "base": base, "baselines": {"labelled": {"data.unlabelled_images": None}}}
     )
     assert study.baselines["labelled"] == {"data.unlabelled_images": None}
+
+
+def test_seed_is_not_searched(tmp_path: Path) -> None:
+    (problem,) = problems_of(tmp_path, "name: x\nspace: {training.seed: {type: int, low: 0, high: 3}}")
+    assert "space.training.seed: cannot be searched" in problem
+    assert "search.confirm_seeds" in problem

@@ -148,8 +148,8 @@ def test_confirmation_waits_for_the_end_of_the_search(tmp_path: Path) -> None:
     finish(queue, baseline, 0.5)
     finish(queue, first, 0.4)
     # The last trial may change the front.
-    assert queue.next() is None
-    assert not queue.is_empty
+    was_empty = queue.is_empty
+    assert (queue.next(), was_empty) == (None, False)
     finish(queue, second, 0.3)
     confirmations = [start(queue), start(queue)]
     assert announced == [2]

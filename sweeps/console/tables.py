@@ -1,0 +1,142 @@
+"""Tables of a study: its running trials and front while it runs, how trials ended, and the confirmed front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from hkd import metric_names as names
+from hkd.text.escaping import printable
+from sweeps.console.metric_format import cell, heading
+from sweeps.trials.confirmation import Confirmation, ConfirmedTrial
+from sweeps.trials.ledger import LedgerTrial
+
+MOST_ROWS_AT_END = 40
+"""Of the table of ended trials; of a longer study, it has those that did not finish."""
+_FEWEST_LIVE_ROWS = 2
+_LIVE_LINES_BESIDE_ROWS = 8
+"""The line of progress, and titles and headings of two tables."""
+_LONGEST_REASON = 60
+
+
+@dataclass
+class RunningTrial:
+    """A trial on a worker."""
+
+    epoch: int
+    """Epochs trained."""
+    total_epochs: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Last reported values."""
+
+
+def live_tables(
+    running: Mapping[str, RunningTrial], front: Sequence[LedgerTrial], objectives: Sequence[str], height: int
+) -> Group:
+    """The running trials and the front so far, in as many rows as fit.
+
+    Args:
+        running: By trial id.
+        front: Sorted; its first members are shown.
+        height: Lines of the terminal.
+    """
+    rows = max(_FEWEST_LIVE_ROWS, (height - _LIVE_LINES_BESIDE_ROWS) // 2)
+    measured = [name for name in objectives if name in names.MISS_RATES]
+    of_running = _table("Running", ["epoch", *map(heading, measured)])
+    for trial_id, trial in list(running.items())[:rows]:
+        cells = [cell(name, trial.metrics) for name in measured]
+        of_running.add_row(Text(printable(trial_id)), f"{trial.epoch} of {trial.total_epochs}", *cells)
+    _add_rest(of_running, len(running) - rows)
+    of_front = _table("Front so far", list(map(heading, objectives)))
+    for each in front[:rows]:
+        of_front.add_row(Text(printable(each.trial_id)), *(cell(name, each.metrics) for name in objectives))
+    _add_rest(of_front, len(front) - rows)
+    return Group(*([of_running] if running else []), *([of_front] if front else []))
+
+
+def ended_table(trials: Sequence[LedgerTrial], objectives: Sequence[str], total_epochs: Mapping[str, int]) -> Table:
+    """How each trial ended: status, epochs, objectives of finished ones, the last line of a failure's message.
+
+    Args:
+        total_epochs: Epochs planned, by trial id.
+    """
+    shown = trials
+    title = "How the trials ended"
+    if len(trials) > MOST_ROWS_AT_END:
+        shown = [trial for trial in trials if trial.status != names.STATUS_FINISHED][:MOST_ROWS_AT_END]
+        title = f"How trials ended that did not finish ({len(shown)} of {len(trials)} trials)"
+    table = _table(title, ["status", "epochs", *map(heading, objectives)])
+    table.columns[1].justify = "left"
+    has_reasons = any(trial.error for trial in shown)
+    if has_reasons:
+        table.add_column("reason", overflow="fold")
+    for trial in shown:
+        is_finished = trial.status == names.STATUS_FINISHED
+        # A miss rate from before the end would look like a result.
+        cells = [cell(name, trial.metrics) if is_finished or name in names.COSTS else "-" for name in objectives]
+        status = "interrupted" if trial.status == names.STATUS_RUNNING else trial.status
+        epochs = f"{int(trial.metrics.get(names.EPOCH, trial.epoch))} of {total_epochs[trial.trial_id]}"
+        lines = (trial.error or "").strip().splitlines()
+        reason = [Text(printable(lines[-1][:_LONGEST_REASON] if lines else ""))] if has_reasons else []
+        table.add_row(Text(printable(trial.trial_id)), status, epochs, *cells, *reason)
+    return table
+
+
+def confirmation_table(
+    confirmation: Confirmation, objectives: Sequence[str], teacher: Mapping[str, float] | None
+) -> Table:
+    """The confirmed trials: their miss rates in the search, mean and spread of the new seeds, and costs.
+
+    Args:
+        teacher: The teacher's metrics, on the validation images; None without one.
+    """
+    images = ["validation", *(["test"] if confirmation.is_on_test else [])]
+    measured = [name for name in objectives if name in names.MISS_RATES]
+    costs = [name for name in objectives if name not in names.MISS_RATES]
+    headings = [
+        text
+        for metric in measured
+        for text in (f"{heading(metric)}: search", *(f"{where}, new seeds" for where in images))
+    ]
+    table = _table("Confirmed with other seeds", [*headings, *map(heading, costs), "seeds", "front"])
+    if teacher is not None:
+        blanks = ["-"] * len(images)
+        of_teacher = [text for metric in measured for text in (cell(metric, teacher), *blanks)]
+        table.add_row("teacher", *of_teacher, *(cell(metric, teacher) for metric in costs), "", "")
+    for each in confirmation.trials:
+        table.add_row(
+            Text(printable(each.trial.trial_id)),
+            *(text for metric in measured for text in _confirmed_cells(each, metric, images)),
+            *(cell(metric, each.trial.metrics) for metric in costs),
+            str(each.num_seeds),
+            "yes" if each.trial.trial_id in confirmation.front else "no",
+        )
+    return table
+
+
+def _confirmed_cells(confirmed: ConfirmedTrial, metric: str, images: Sequence[str]) -> list[str]:
+    cells = [cell(metric, confirmed.trial.metrics)]
+    for where in images:
+        name = f"{names.TEST_PREFIX}{metric}" if where == "test" else metric
+        mean = cell(metric, {metric: confirmed.means[name]})
+        spread = confirmed.spreads.get(name)
+        cells.append(mean if spread is None else f"{mean} ± {cell(metric, {metric: spread})}")
+    return cells
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    table.add_column("")
+    for text in headings:
+        table.add_column(text, justify="right")
+    return table
+
+
+def _add_rest(table: Table, count: int) -> None:
+    if count > 0:
+        table.add_row(f"and {count} more")

@@ -1,0 +1,122 @@
+"""Trials of another study, from which a sampler starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hkd.config import TrialConfig
+from hkd.models.cost import Cost
+from sweeps.folder import StudyError, StudyFolder
+from sweeps.settings.space import trial_config
+from sweeps.settings.study import StudyConfig
+from sweeps.trials import warm_start as warm_start_module
+from sweeps.trials.cost import student_cost
+from sweeps.trials.ledger import open_ledger
+from sweeps.trials.warm_start import WarmStart, check_same_teacher, find_warm_start
+from tests.sweeps.tiny import tiny_trial
+
+OBJECTIVES = ("mr2_reasonable", "num_params")
+HEADS = {"student.head_channels": {"type": "categorical", "choices": [16, 24, 32]}}
+
+
+def study(folder: Path, name: str, space: dict[str, Any], *, epochs: int = 2, **search: Any) -> StudyConfig:
+    base = {**tiny_trial(folder / "cache", total_epochs=epochs), "teacher": None}
+    raw = {"name": name, "base": base, "space": space, "search": {"num_trials": 3, "sampler": "random", **search}}
+    return StudyConfig.model_validate({**raw, "objectives": OBJECTIVES, "storage_path": folder, "baselines": {}})
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> StudyConfig:
+    """A study of three finished trials."""
+    config = study(tmp_path, "other", HEADS)
+    folder = StudyFolder(config)
+    folder.write_study(config)
+    ledger = open_ledger(config, folder.journal)
+    while (trial := ledger.start_proposed()) is not None:
+        costs = student_cost(trial_config(config.base, trial.params)).as_metrics()
+        heads = trial.params["student.head_channels"]
+        ledger.finish(ledger.record_metrics(trial, {"mr2_reasonable": heads / 100, **costs}))
+    return config
+
+
+def found(config: StudyConfig) -> WarmStart:
+    warm_start = find_warm_start(config)
+    assert warm_start is not None
+    return warm_start
+
+
+def test_sampler_learns_from_trials_of_both_spaces(tmp_path: Path, other: StudyConfig) -> None:
+    space = {
+        # Without 32, and with a setting that the other study has at 0.05.
+        "student.head_channels": {"type": "int", "low": 8, "high": 24, "step": 8},
+        "training.weight_decay": {"type": "float", "low": 0.0, "high": 0.1},
+    }
+    config = study(tmp_path, "mine", space, warm_start="other")
+    warm_start = found(config)
+    assert {tuple(result.params.values()) for result in warm_start.results} == {(16, 0.05), (24, 0.05)}
+    assert [result.values[0] for result in warm_start.results] == [
+        result.params["student.head_channels"] / 100 for result in warm_start.results
+    ]
+    assert "2 of 3 finished trials of the study other; left out: 1 (student.head_channels: found 32" in (
+        warm_start.describe()
+    )
+    before = StudyFolder(other).journal.read_bytes()
+    ledger = open_ledger(config, tmp_path / "journal")
+    assert ledger.add_results(warm_start.results) == 2
+    # Once, and not as trials of this study.
+    assert ledger.add_results(warm_start.results) == 0
+    assert ledger.trials() == []
+    started = ledger.start_proposed()
+    assert started is not None
+    assert started.trial_id == "trial-001"
+    assert StudyFolder(other).journal.read_bytes() == before
+
+
+def test_configurations_of_the_other_study_are_not_run_again(tmp_path: Path, other: StudyConfig) -> None:
+    space = {"student.head_channels": {"type": "categorical", "choices": [16, 24, 8]}}
+    config = study(tmp_path, "mine", space, warm_start=str(StudyFolder(other).path))
+    ledger = open_ledger(config, tmp_path / "journal")
+    ledger.add_results(found(config).results)
+    started = ledger.start_proposed()
+    assert started is not None
+    assert started.params == {"student.head_channels": 8}
+    assert ledger.start_proposed() is None
+
+
+def test_other_trainings_are_refused(tmp_path: Path, other: StudyConfig) -> None:
+    config = study(tmp_path, "mine", HEADS, epochs=3, warm_start=other.name)
+    with pytest.raises(StudyError, match=r"none of its 3 .*training\.total_epochs is 2, and 3 in this study"):
+        find_warm_start(config)
+
+
+def test_unknown_study_is_refused(tmp_path: Path, other: StudyConfig) -> None:
+    with pytest.raises(StudyError, match=r"search\.warm_start: there is no study in .*none"):
+        find_warm_start(study(tmp_path, "mine", HEADS, warm_start="none"))
+    with pytest.raises(StudyError, match="is this study"):
+        find_warm_start(study(tmp_path, "other", HEADS, warm_start=other.name))
+    assert find_warm_start(study(tmp_path, "mine", HEADS)) is None
+
+
+def test_costs_of_another_definition_are_left_out(
+    tmp_path: Path, other: StudyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counted_in_another_way(config: TrialConfig) -> Cost:
+        cost = student_cost(config)
+        return replace(cost, num_params=cost.num_params + 1) if config.student.head_channels == 16 else cost
+
+    monkeypatch.setattr(warm_start_module, "student_cost", counted_in_another_way)
+    warm_start = found(study(tmp_path, "mine", HEADS, warm_start=other.name))
+    assert len(warm_start.results) == 2
+    assert warm_start.left_out == {"num_params was counted in another way": 1}
+
+
+def test_teacher_of_other_images_is_refused(tmp_path: Path) -> None:
+    warm_start = WarmStart("other", (), Counter(), tmp_path / "teachers" / "a1" / "teacher.safetensors")
+    check_same_teacher(warm_start, tmp_path / "elsewhere" / "a1" / "teacher.safetensors")
+    with pytest.raises(StudyError, match="training or validation images differ"):
+        check_same_teacher(warm_start, tmp_path / "teachers" / "b2" / "teacher.safetensors")
