@@ -19,8 +19,8 @@ from sweeps.trials.ledger import LedgerTrial
 MOST_ROWS_AT_END = 40
 """Of the table of ended trials; of a longer study, it has those that did not finish."""
 _FEWEST_LIVE_ROWS = 2
-_LIVE_LINES_BESIDE_ROWS = 8
-"""The line of progress, and titles and headings of two tables."""
+_LIVE_LINES_BESIDE_ROWS = 9
+"""The line of progress, and of two tables the title, the heading, the line below it and the number of other rows."""
 _LONGEST_REASON = 60
 
 
@@ -48,11 +48,13 @@ def live_tables(
     rows = max(_FEWEST_LIVE_ROWS, (height - _LIVE_LINES_BESIDE_ROWS) // 2)
     measured = [name for name in objectives if name in names.MISS_RATES]
     of_running = _table("Running", ["epoch", *map(heading, measured)])
+    of_running.show_edge = False
     for trial_id, trial in list(running.items())[:rows]:
         cells = [cell(name, trial.metrics) for name in measured]
         of_running.add_row(Text(printable(trial_id)), f"{trial.epoch} of {trial.total_epochs}", *cells)
     _add_rest(of_running, len(running) - rows)
     of_front = _table("Front so far", list(map(heading, objectives)))
+    of_front.show_edge = False
     for each in front[:rows]:
         of_front.add_row(Text(printable(each.trial_id)), *(cell(name, each.metrics) for name in objectives))
     _add_rest(of_front, len(front) - rows)
@@ -131,7 +133,7 @@ def _confirmed_cells(confirmed: ConfirmedTrial, metric: str, images: Sequence[st
 
 def _table(title: str, headings: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for text in headings:
         table.add_column(text, justify="right")
     return table

@@ -376,3 +376,37 @@ def test_dry_run_counts_configurations_of_small_space(folder: Path, capsys: pyte
     flags = ["--set", "space.distillation.pyramid.weight=null", "--set", "search.num_trials=50"]
     assert run.main(["--config", "tiny.yaml", "--dry-run", *flags]) == 0
     assert "train 4 students proposed by tpe" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "facts"),
+    [
+        (("--num-trials", "0"), ("search.num_trials", "0")),
+        (("--max-concurrent", "0"), ("resources.max_concurrent_trials", "0")),
+        (("--patience", "-1"), ("search.patience", "-1")),
+        (("--enqueue", "none.yaml"), ("--enqueue", "none.yaml", "no such file")),
+        (("--enqueue", "first.yaml"), ("entry 1", "student.head_channels", "not searched")),
+        (("--warm-start", "other"), ("search.warm_start", "there is no study", "other")),
+        (("--set", "space.training.seed={type: int, low: 0, high: 3}"), ("space.training.seed", "confirm_seeds")),
+        (("--set", "base.data.test_annotations=test.json"), ("test_annotations", "train_annotations")),
+        (("--set", "search.confirm_seeds=-1"), ("search.confirm_seeds", "-1")),
+    ],
+)
+def test_wrong_value_is_one_message_and_touches_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], facts: tuple[str, ...]
+) -> None:
+    (folder / "first.yaml").write_text("- {student.head_channels: 64}\n", encoding="utf-8")
+    before = files_in(folder)
+    err = input_error(capsys, *arguments)
+    for fact in facts:
+        assert fact in err
+    assert files_in(folder) == before
+
+
+@pytest.mark.parametrize("duration", ["8", "soon", "0h"])
+def test_wrong_duration_is_refused(folder: Path, capsys: pytest.CaptureFixture[str], duration: str) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        run.main(["--config", "tiny.yaml", "--time-budget", duration])
+    assert exit_info.value.code == run.EXIT_BAD_INPUT
+    assert "--time-budget" in capsys.readouterr().err
+    assert files_in(folder) == {"tiny.yaml"}
