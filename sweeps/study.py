@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from sweeps.execution.cluster import connected, trial_resources
 from sweeps.execution.cluster_address import find_address
 from sweeps.execution.gpu_share import share_gpus
 from sweeps.execution.teacher_task import Prepared, prepare_on_cluster
+from sweeps.execution.teacher_test import teacher_on_test_images
 from sweeps.execution.tune_callback import Recorder
 from sweeps.execution.tune_run import TrialInputs, run_trials
 from sweeps.folder import StudyError, StudyFolder
@@ -52,7 +53,7 @@ from sweeps.tracking.tracker import Tracker
 from sweeps.trials.confirmation import Confirmation, confirmation_of
 from sweeps.trials.ledger import open_ledger
 from sweeps.trials.queue import TrialQueue
-from sweeps.trials.teacher_record import read_teacher, teacher_record, write_teacher
+from sweeps.trials.teacher_record import TeacherRecord, read_teacher, teacher_record, write_teacher
 from sweeps.trials.warm_start import WarmStart, check_same_teacher, find_warm_start
 from sweeps.trials.worker import WorkerSettings
 
@@ -67,6 +68,18 @@ class ReadyTeacher:
 
     teacher: PreparedTeacher
     labels: PseudoLabels | None = None
+    test_images: str | None = None
+    """Hash of the annotations of the test images on which the teacher was evaluated."""
+
+    def tested(self, metrics: Mapping[str, float], test_images: str) -> ReadyTeacher:
+        """The teacher with its metrics on test images."""
+        teacher = replace(self.teacher, metrics={**self.teacher.metrics, **metrics})
+        return replace(self, teacher=teacher, test_images=test_images)
+
+    @property
+    def record(self) -> TeacherRecord:
+        """The record of the study's folder."""
+        return replace(teacher_record(self.teacher, self.labels), test_images=self.test_images)
 
 
 def run_study(
@@ -117,6 +130,12 @@ def run_study(
             check_device(study, resources)
             tracker = open_tracker()  # before the teacher: an unusable MLflow would waste hours of training
             teacher = _prepare_teacher(study, data, cluster, resources, display)
+            if teacher is not None and test_images is not None and study.confirm_seeds:
+                known = read_teacher(folder.teacher_file)
+                on_test = teacher_on_test_images(
+                    study, teacher.teacher.path, test_images, resources, display, known=known
+                )
+                teacher = teacher.tested(on_test, test_images)
             if warm_start is not None:
                 check_same_teacher(warm_start, None if teacher is None else teacher.teacher.path)
             inputs = _trial_inputs(study, cluster, resources, teacher, len(data.train_annotations.images), display)
@@ -300,7 +319,7 @@ class _Session:
         if ready is not None:
             teacher = ready.teacher
             of_labels = {} if ready.labels is None else ready.labels.summary.as_metrics()
-            write_teacher(self._folder.teacher_file, teacher_record(teacher, ready.labels))
+            write_teacher(self._folder.teacher_file, ready.record)
             settings = flatten(study.base).items()
             params = {key: value for key, value in settings if key.startswith(("teacher.", "data."))}
             metrics = {**teacher.metrics, **of_labels}
@@ -317,7 +336,9 @@ class _Session:
         """
         confirmation = self._confirmation()
         if confirmation is not None:
-            self._tracker.log_confirmation(confirmation)
+            teacher = read_teacher(self._folder.teacher_file)
+            on_test = {} if teacher is None else teacher.on_test_images
+            self._tracker.log_confirmation(confirmation, on_test)
         self._tracker.end_study(names.STATUS_FINISHED)
         return self._print_results(usage)
 

@@ -37,6 +37,27 @@ def encode_validation(detections: DetectedBoxes, data: PreparedData, evaluation:
     return encode_detections(stored_detections(data.validation_annotations.ground_truth(), detections, protocol))
 
 
+def evaluate_on(
+    detector: Detector,
+    store: ImageStore,
+    annotations: Annotations,
+    evaluation: EvaluationConfig,
+    *,
+    device: torch.device,
+    autocast_dtype: torch.dtype | None = None,
+) -> EvaluationResult:
+    """Evaluate a detector's deployed form on any images, by the configured protocol; the detector is not changed."""
+    detections = detect_store(
+        fuse_for_inference(detector, autocast_dtype or torch.float32),
+        store,
+        annotations,
+        evaluation,
+        device=device,
+        autocast_dtype=autocast_dtype,
+    )
+    return evaluate_boxes(annotations.ground_truth(), detections, load_protocol(evaluation.protocol))
+
+
 def detect_validation(
     detector: Detector,
     data: PreparedData,

@@ -20,13 +20,12 @@ from hkd.config import SELECTED_FROM_TEACHER, TrialConfig
 from hkd.data.prepare import PreparedData
 from hkd.data.store import ImageStore
 from hkd.distillation.objective import DistillationObjective, build_objective
-from hkd.evaluation.evaluator import EvaluationResult, evaluate_boxes
-from hkd.evaluation.formats.protocol_files import load_protocol
+from hkd.evaluation.evaluator import EvaluationResult
 from hkd.inference.store_detection import (
-    detect_store,
     detect_validation,
     encode_validation,
     evaluate_detections,
+    evaluate_on,
     try_detection,
 )
 from hkd.models.build import build_detector
@@ -241,16 +240,14 @@ class Trainer:
 
     def evaluate_on(self, store: ImageStore, annotations: Annotations) -> EvaluationResult:
         """Detect on other images, and evaluate by the configured protocol."""
-        evaluation, dtype = self.config.evaluation, self._autocast_dtype
-        detections = detect_store(
-            fuse_for_inference(self.deployed, dtype or torch.float32),
+        return evaluate_on(
+            self.deployed,
             store,
             annotations,
-            evaluation,
+            self.config.evaluation,
             device=self.device,
-            autocast_dtype=dtype,
+            autocast_dtype=self._autocast_dtype,
         )
-        return evaluate_boxes(annotations.ground_truth(), detections, load_protocol(evaluation.protocol))
 
     def start_from(self, path: Path, *, person_class: int | None = None) -> None:
         """Initialise the student from a file; arguments as of :func:`hkd.models.weights.load_first_weights`.

@@ -95,7 +95,9 @@ def print_results(
         usage: Memory and utilisation of the trials; None if this session ran none.
     """
     trials = ledger.trials()
-    counts = Counter(trial.status for trial in trials)
+    # None runs any more.
+    words = {names.STATUS_RUNNING: "interrupted"}
+    counts = Counter(words.get(trial.status, trial.status) for trial in trials)
     by_status = ", ".join(f"{count} {status}" for status, count in counts.items())
     display.print_line(f"Study {study.name}: {by_status}; in {folder.path}")
     teacher = read_teacher(folder.teacher_file) if study.base.teacher is not None else None

@@ -95,7 +95,7 @@ def confirmation_table(
     """The confirmed trials: their miss rates in the search, mean and spread of the new seeds, and costs.
 
     Args:
-        teacher: The teacher's metrics, on the validation images; None without one.
+        teacher: The teacher's metrics, those on the test images with the prefix ``test_``; None without one.
     """
     images = ["validation", *(["test"] if confirmation.is_on_test else [])]
     measured = [name for name in objectives if name in names.MISS_RATES]
@@ -107,8 +107,17 @@ def confirmation_table(
     ]
     table = _table("Confirmed with other seeds", [*headings, *map(heading, costs), "seeds", "front"])
     if teacher is not None:
-        blanks = ["-"] * len(images)
-        of_teacher = [text for metric in measured for text in (cell(metric, teacher), *blanks)]
+        on_test = {
+            name.removeprefix(names.TEST_PREFIX): value
+            for name, value in teacher.items()
+            if name.startswith(names.TEST_PREFIX)
+        }
+        of_images = {"validation": teacher, "test": on_test}
+        of_teacher = [
+            text
+            for metric in measured
+            for text in (cell(metric, teacher), "-", *(cell(metric, of_images[where]) for where in images[1:]))
+        ]
         table.add_row("teacher", *of_teacher, *(cell(metric, teacher) for metric in costs), "", "")
     for each in confirmation.trials:
         table.add_row(

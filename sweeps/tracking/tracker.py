@@ -28,7 +28,7 @@ from hkd.config_files.parsing import flatten
 from hkd.models.cost import Cost
 from sweeps.folder import ARTIFACTS
 from sweeps.tracking.store import artifact_location, is_transient, raising_tracking_errors, short_message
-from sweeps.trials.confirmation import Confirmation, ConfirmedTrial
+from sweeps.trials.confirmation import Confirmation
 from sweeps.trials.ledger import LedgerTrial
 
 RETRY_SECONDS = 15.0
@@ -198,16 +198,20 @@ class Tracker:
         self._write(write_files)
         self._write(lambda: self._terminate(self._runs.get(trial.trial_id), trial.status, error_tag))
 
-    def log_confirmation(self, confirmation: Confirmation) -> None:
-        """Log means and spreads over seeds on the runs of the confirmed trials, and all of them on the parent run."""
+    def log_confirmation(self, confirmation: Confirmation, teacher: Mapping[str, float]) -> None:
+        """Log means and spreads over seeds on the runs of the confirmed trials, and all of them on the parent run.
+
+        Args:
+            teacher: Metrics of the teacher on the test images, for its run; empty without.
+        """
         now = _now_ms()
         text = json.dumps(confirmation.as_dict(), indent=1, allow_nan=False)
         tags = {names.TAG_CONFIRMED_ON: "test" if confirmation.is_on_test else "validation"}
 
-        def write_trial(confirmed: ConfirmedTrial) -> None:
-            run, metrics = self._runs.get(confirmed.trial.trial_id), confirmed.as_metrics()
+        def write_run(trial_id: str, metrics: Mapping[str, float]) -> None:
+            run = self._runs.get(trial_id)
             if run is not None and any(run.data.metrics.get(name) != value for name, value in metrics.items()):
-                self._log_metrics(run, metrics, step=confirmed.trial.epoch, time_ms=now)
+                self._log_metrics(run, metrics, step=int(run.data.metrics.get(names.EPOCH, 0)), time_ms=now)
 
         def write_parent() -> None:
             if self._parent is not None:
@@ -215,7 +219,8 @@ class Tracker:
                 self._log_text(self._parent, text, names.ARTIFACT_CONFIRMATION)
 
         for each in confirmation.trials:
-            self._write(partial(write_trial, each))
+            self._write(partial(write_run, each.trial.trial_id, each.as_metrics()))
+        self._write(partial(write_run, names.TEACHER_TRIAL_ID, teacher))
         self._write(write_parent)
 
     def interrupt_trial(self, trial_id: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hkd.files import write_atomically
+from hkd.metric_names import TEST_PREFIX
 from hkd.training.teacher.prepare import PreparedTeacher
 from hkd.training.teacher.pseudo_labels import PseudoLabels
 
@@ -18,7 +19,14 @@ class TeacherRecord:
 
     path: Path
     metrics: Mapping[str, float]
-    """Its evaluation, ``num_params``, ``flops`` and ``gmacs``, and what it labelled."""
+    """Its evaluation, ``num_params``, ``flops`` and ``gmacs``, what it labelled, and ``test_...`` on test images."""
+    test_images: str | None = None
+    """Hash of the annotations of these."""
+
+    @property
+    def on_test_images(self) -> dict[str, float]:
+        """The metrics of its evaluation on test images, with the prefix ``test_``."""
+        return {name: value for name, value in self.metrics.items() if name.startswith(TEST_PREFIX)}
 
 
 def teacher_record(prepared: PreparedTeacher, labels: PseudoLabels | None = None) -> TeacherRecord:
@@ -29,7 +37,7 @@ def teacher_record(prepared: PreparedTeacher, labels: PseudoLabels | None = None
 
 def write_teacher(file: Path, teacher: TeacherRecord) -> None:
     """Write the record atomically."""
-    content = {"path": str(teacher.path), "metrics": teacher.metrics}
+    content = {"path": str(teacher.path), "metrics": teacher.metrics, "test_images": teacher.test_images}
     write_atomically(file, json.dumps(content, indent=2) + "\n", durable=True)
 
 
@@ -38,4 +46,4 @@ def read_teacher(file: Path) -> TeacherRecord | None:
     if not file.is_file():
         return None
     raw = json.loads(file.read_text(encoding="utf-8"))
-    return TeacherRecord(Path(raw["path"]), raw["metrics"])
+    return TeacherRecord(Path(raw["path"]), raw["metrics"], raw.get("test_images"))

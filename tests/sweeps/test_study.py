@@ -247,14 +247,14 @@ def test_winners_are_confirmed_with_other_seeds(place: Place) -> None:
         "trial-002",
     }
     confirmed = place.store.named("trial-001")
-    assert ("confirmed_mr2_reasonable", 0, 0.5) in confirmed.history
-    assert ("confirmed_seeds", 0, 2) in confirmed.history
+    assert ("confirmed_mr2_reasonable", 1, 0.5) in confirmed.history
+    assert ("confirmed_seeds", 1, 2) in confirmed.history
     parent = place.store.named("x")
     assert parent.tags["hkd.confirmed_on"] == "validation"
     assert len(json.loads(parent.artifacts["confirmation.json"])["trials"]) == 3
     # Resuming it finds nothing to do, and logs nothing twice.
     assert place.run(is_resumed=True) == 0
-    assert confirmed.steps_of("confirmed_seeds") == [0]
+    assert confirmed.steps_of("confirmed_seeds") == [1]
 
 
 def test_finished_study_is_confirmed_later(place: Place) -> None:

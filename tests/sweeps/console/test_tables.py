@@ -93,7 +93,8 @@ def test_confirmed_trials() -> None:
         trial("trial-002", mr2_reasonable=0.2, num_params=2e6, flops=3e9), 1, confirmed.means, {}, {}
     )
     found = Confirmation(True, (confirmed, other), frozenset({"trial-001"}))
-    rows = rows_of(confirmation_table(found, OBJECTIVES, {"mr2_reasonable": 0.2, "num_params": 4e7, "flops": 1e10}))
+    teacher = {"mr2_reasonable": 0.2, "test_mr2_reasonable": 0.22, "num_params": 4e7, "flops": 1e10}
+    rows = rows_of(confirmation_table(found, OBJECTIVES, teacher))
     assert ["trial-001", "25.0", "30.0 ± 1.0", "35.0 ± 2.0", "1.23", "2.50", "2", "yes"] in rows
     assert ["trial-002", "20.0", "30.0", "35.0", "2.00", "3.00", "1", "no"] in rows
-    assert ["teacher", "20.0", "-", "-", "40.00", "10.00"] in rows
+    assert ["teacher", "20.0", "-", "22.0", "40.00", "10.00"] in rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from hkd.config_files.parsing import flatten
 from hkd.models.cost import Cost
 from sweeps.tracking import tracker as tracking
 from sweeps.tracking.tracker import Tracker
+from sweeps.trials.confirmation import Confirmation, ConfirmedTrial
 from sweeps.trials.ledger import LedgerTrial
 from tests.sweeps.mlflow_double import MlflowDouble
 
@@ -374,3 +376,28 @@ def test_error_has_no_password(store: MlflowDouble, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(store, "create_run", fail)
     tracker.start_study({}, {}, "")
     assert tracker.last_error == "API request to http://***@host:5000/api/2.0/mlflow/runs/create failed with exception"
+
+
+def test_confirmation_is_logged_once(store: MlflowDouble) -> None:
+    tracker = started_tracker(store)
+    tracker.log_teacher({}, COST, ({"loss": 1.0}, {"loss": 0.5}), {"mr2_reasonable": 0.25})
+    tracker.start_trial(TRIAL, TrialConfig(), COST)
+    tracker.log_epoch("trial-001", epoch_metrics(4))
+    finished = replace(TRIAL, status="finished", metrics=epoch_metrics(4))
+    means = {"mr2_reasonable": 0.375, "test_mr2_reasonable": 0.5}
+    confirmed = ConfirmedTrial(finished, 2, means, {"test_mr2_reasonable": 0.125}, {"mr2_reasonable": 0.5})
+    for _ in range(2):
+        tracker.log_confirmation(Confirmation(True, (confirmed,), frozenset({"trial-001"})), {"test_mr2_all": 0.75})
+    logged = {entry for entry in store.named("trial-001").history if entry[0].startswith("confirmed_")}
+    assert logged == {
+        ("confirmed_mr2_reasonable", 4, 0.375),
+        ("confirmed_test_mr2_reasonable", 4, 0.5),
+        ("confirmed_test_mr2_reasonable_std", 4, 0.125),
+        ("confirmed_seeds", 4, 2),
+    }
+    assert store.named("trial-001").steps_of("confirmed_seeds") == [4]
+    assert store.named("teacher").steps_of("test_mr2_all") == [2]
+    assert store.named("study").tags["hkd.confirmed_on"] == "test"
+    (entry,) = json.loads(store.named("study").artifacts["confirmation.json"])["trials"]
+    assert entry["search"] == {"mr2_reasonable": 0.25}
+    assert entry["is_on_front"]

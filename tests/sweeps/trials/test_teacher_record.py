@@ -26,3 +26,7 @@ def test_record_has_evaluation_and_costs_and_is_read_as_written(tmp_path: Path) 
     write_teacher(tmp_path / "teacher.json", record)
     assert read_teacher(tmp_path / "teacher.json") == record
     assert read_teacher(tmp_path / "other.json") is None
+    tested = TeacherRecord(path, {"mr2_all": 0.25, "test_mr2_all": 0.5}, "hash")
+    write_teacher(tmp_path / "teacher.json", tested)
+    assert read_teacher(tmp_path / "teacher.json") == tested
+    assert tested.on_test_images == {"test_mr2_all": 0.5}
