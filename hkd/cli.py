@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 import hkd
-from hkd.commands import detect, draw, evaluate, init, label, train
+from hkd.commands import detect, draw, evaluate, export, init, label, train
 from hkd.commands.data import command as data
 from hkd.commands.parsing import examples_section, wrapped_paragraphs
 from hkd.text.escaping import printable
@@ -117,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
             hkd data pennfudan --root downloads/PennFudanPed --out data/pennfudan
             hkd train examples/student_alone.yaml --out runs/student
             hkd detect street.jpg --weights runs/student/student.safetensors --out drawn
+            hkd export --weights runs/student/student.safetensors --out student.onnx
             hkd evaluate --ground-truth val_gt.json --detections val_dt.json"""
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -128,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_to(commands)
     evaluate.add_to(commands)
     detect.add_to(commands)
+    export.add_to(commands)
     draw.add_to(commands)
     label.add_to(commands)
     return parser

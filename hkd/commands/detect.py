@@ -16,24 +16,26 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         "detect",
         "detect pedestrians in images: draw them or write COCO results",
         """\
-        Detect pedestrians in images. At least one of --out and --json is needed.
+        Detect pedestrians in images, and in all images of folders, such as frames of videos. At least one of --out and
+        --json is needed. An image that cannot be read is left out and listed at the end, with exit code 2.
 
         With --out, write each image with its detections' boxes and scores (per cent) to DIR, and a list of all to
         DIR/detections.json. With --json, write COCO results (image_id, category_id, bbox, score), as read by
         `hkd evaluate` and pycocotools. Images are rotated to their EXIF orientation.""",
         """\
         hkd detect street.jpg --weights student.safetensors --out drawn
-        hkd detect *.png --weights student.safetensors --out out --score-threshold 0.3
+        hkd detect frames --weights student.onnx --out out --score-threshold 0.3
         hkd detect images/*.png --weights student.safetensors \\
             --json detections.json --annotations val.json""",
     )
-    detect.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image file")
+    detect.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image file, or folder of some")
     detect.add_argument(
         "--weights",
         type=Path,
         required=True,
         metavar="W",
-        help="student.safetensors of a training or a trial; with --config also a state dict (.pth, .pt)",
+        help="student.safetensors of a training or a trial, or the .onnx file of hkd export; with --config also a "
+        "state dict (.pth, .pt)",
     )
     detect.add_argument("--out", type=Path, metavar="DIR", help="folder of the drawn images and detections.json")
     detect.add_argument("--json", type=Path, metavar="FILE", help="file of the COCO results")
@@ -68,6 +70,7 @@ def _run_detect(options: argparse.Namespace) -> None:
     from hkd.inference.picture_detection import CocoResults, detect_command
 
     results = None if options.json is None else CocoResults(options.json, options.annotations)
+    unreadable: list[str] = []
     found = detect_command(
         options.images,
         options.weights,
@@ -76,6 +79,7 @@ def _run_detect(options: argparse.Namespace) -> None:
         score_threshold=options.score_threshold,
         config=config,
         max_megapixels=options.max_megapixels,
+        unreadable=unreadable,
     )
     for picture in found:
         if picture.drawn is not None:
@@ -84,3 +88,8 @@ def _run_detect(options: argparse.Namespace) -> None:
     if results is not None:
         ids = f"image ids: {options.annotations}" if options.annotations else f"image ids: see {results.images_path}"
         print_line(f"{len(found)} images -> {results.path} ({ids})")
+    if unreadable:
+        count = len(unreadable)
+        raise CommandError(
+            f"{count} of {len(found) + count} images could not be read; the others are done:", *unreadable
+        )

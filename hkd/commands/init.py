@@ -14,7 +14,7 @@ from hkd.commands.parsing import (
     add_command,
     add_max_megapixels,
     non_negative_integer,
-    parse_number,
+    open_fraction,
 )
 
 DEFAULT_OUT = Path("hkd-start")
@@ -64,7 +64,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     init.add_argument(
         "--validation-fraction",
-        type=_open_fraction,
+        type=open_fraction,
         default=0.2,
         metavar="X",
         help="fraction of the images for validation, without --validation (default: 0.2)",
@@ -113,13 +113,6 @@ def _run_init(options: argparse.Namespace) -> None:
         f"  python sweeps/run.py --config {study}\n"
         f"  python analysis/pareto.py --study {start.study_name}"
     )
-
-
-def _open_fraction(text: str) -> float:
-    value = parse_number(text)
-    if value is None or not 0.0 < value < 1.0:
-        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: number > 0 and < 1')
-    return value
 
 
 def _input_size(text: str) -> tuple[int, int]:

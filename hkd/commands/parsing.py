@@ -181,3 +181,11 @@ def positive_fraction(text: str) -> float:
     if value is None or not 0.0 < value <= 1.0:
         raise argparse.ArgumentTypeError(f'found "{text}"; allowed: number > 0 and <= 1')
     return value
+
+
+def open_fraction(text: str) -> float:
+    """Parse a number in (0, 1)."""
+    value = parse_number(text)
+    if value is None or not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: number > 0 and < 1')
+    return value

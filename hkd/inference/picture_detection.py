@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from hkd.coco.annotations import without_boxes
 from hkd.coco.categories import PEDESTRIAN_ID
-from hkd.coco.detections import DetectedBoxes
 from hkd.coco.documents import read_images
 from hkd.coco.images import ImageRecord, text_ids
-from hkd.config import EvaluationConfig, TrainingConfig, TrialConfig
-from hkd.data.store import open_store
+from hkd.config import EvaluationConfig, TrialConfig
 from hkd.files import replace_atomically, write_atomically, write_json
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 from hkd.image_files.pixels import read_rgb
-from hkd.inference.detector_files import read_detector
-from hkd.inference.pictures import PictureError, numbered_as, picture_records
-from hkd.inference.store_detection import detect_store
-from hkd.models.fused import fuse_for_inference
-from hkd.runtime.device import autocast_dtype, place, resolve_device
+from hkd.inference.image_detection import ImageDetection
+from hkd.inference.pictures import PictureError, PictureFile, numbered_as, picture_files, picture_records
 
 DETECTIONS_FILE = "detections.json"
 DRAWING_THRESHOLD: Final = 0.5
@@ -84,16 +78,19 @@ def detect_command(
     score_threshold: float | None = None,
     config: TrialConfig | None = None,
     max_megapixels: float | None = None,
+    unreadable: list[str] | None = None,
 ) -> list[PictureDetections]:
     """Detect pedestrians in images; draw their boxes, write them as COCO results, or both.
 
     Images are rotated to their EXIF orientation and resized to the network's input as in training. Writes to ``out``
-    one ``<image name>.png`` per image and ``detections.json``; to ``results`` the detections and, unless it has
-    ``annotations``, the list of images (``id``, ``file_name``, ``height``, ``width``) next to it.
+    one ``<image name>.png`` per image (of folders: below their sub-folders) and ``detections.json``; to ``results`` the
+    detections and, unless it has ``annotations``, the list of images (``id``, ``file_name``, ``height``, ``width``)
+    next to it.
 
     Args:
-        images: image files.
-        weights: a detector saved by hkd (``student.safetensors``), or with ``config`` any state dict that fits it.
+        images: image files, and folders of some, at any depth.
+        weights: a detector saved by hkd (``student.safetensors``), an exported one (``.onnx``), or with ``config`` any
+            state dict that fits it.
         out: folder of drawings, created if missing; None draws nothing.
         results: file of COCO results; its folder is created if missing.
         score_threshold: detections with a lower score are dropped. None: 0.5 for drawings,
@@ -101,10 +98,13 @@ def detect_command(
         config: ``student`` and ``data`` replace the metadata of the weights file; ``evaluation`` and ``training`` set
             thresholds, batch size, device and precision.
         max_megapixels: largest number of pixels of an image, in millions; None: as ``config.data``, else 100.
+        unreadable: gets a message for each image that cannot be read, and the others are processed; None: one is an
+            error.
 
     Raises:
-        PictureError: listing all images that cannot be read, would overwrite each other's drawings or do not match
-            ``annotations``; or a file to write is also read. Nothing has been written.
+        PictureError: listing all images that cannot be read (see ``unreadable``; if none can be read, in any case),
+            would overwrite each other's drawings or do not match ``annotations``; or a file to write is also read, or
+            the exported detector has no scores as low as requested. Nothing has been written.
         AnnotationError: the annotation file cannot be read.
         CheckpointError: the weights cannot be used.
     """
@@ -115,16 +115,23 @@ def detect_command(
     lowest = drawing_threshold
     if results is not None and score_threshold is None:
         lowest = min(lowest, evaluation.score_threshold)
-    drawn = [None] * len(images) if out is None else _drawing_paths(images, out)
+    files = picture_files(images)
+    paths = [file.path for file in files]
+    drawings = [None] * len(files) if out is None else _drawing_paths(files, images, out)
     if results is not None:
-        _check_results_paths(results, images, weights, out)
-    with TemporaryDirectory(prefix="hkd-detect-") as folder:
-        records, people_id = _records(images, None if results is None else results.annotations, max_megapixels)
-        lowest_evaluation = evaluation.model_copy(update={"score_threshold": lowest})
-        found = _detect(records, weights, config, lowest_evaluation, folder, max_megapixels)
+        _check_results_paths(results, paths, weights, out)
+    detection = ImageDetection(
+        weights, config, evaluation.model_copy(update={"score_threshold": lowest}), max_megapixels
+    )
+    _check_lowest_score(detection.lowest_score, weights, score_threshold, lowest)
+    readable, records, people_id = _records(
+        paths, None if results is None else results.annotations, max_megapixels, unreadable
+    )
+    shown_images, drawn = [paths[index] for index in readable], [drawings[index] for index in readable]
+    found = detection.detect(without_boxes(records, Path()), "Detecting", progress=len(records) > 1)
     image_ids = np.array(sorted(record.image_id for record in records), dtype=np.int64)
     pictures = []
-    for record, image, drawing in zip(records, images, drawn, strict=True):
+    for record, image, drawing in zip(records, shown_images, drawn, strict=True):
         is_drawn = (image_ids[found.image_index] == record.image_id) & (found.scores >= drawing_threshold)
         pedestrians = tuple(
             FoundPedestrian(tuple(box), score)
@@ -134,32 +141,22 @@ def detect_command(
     if out is not None:
         _write_drawings(pictures, out, max_megapixels)
     if results is not None:
-        _write_results(results, found.coco_results(image_ids, text_ids(records), people_id), images, records)
+        _write_results(results, found.coco_results(image_ids, text_ids(records), people_id), shown_images, records)
     return pictures
 
 
-def _detect(
-    records: Sequence[ImageRecord],
-    weights: Path,
-    config: TrialConfig | None,
-    evaluation: EvaluationConfig,
-    folder: str,
-    max_megapixels: float,
-) -> DetectedBoxes:
-    """Detections by image and descending score; ``image_index`` counts the records by ascending image id."""
-    training = TrainingConfig() if config is None else config.training
-    device = resolve_device(training.device)
-    detector, height, width = read_detector(weights, config)
-    dtype = autocast_dtype(training.precision, device)
-    # Image store and fused detector as in a training's evaluation, so that scores equal those behind its miss rate.
-    pictures = without_boxes(records, Path())
-    return detect_store(
-        fuse_for_inference(place(detector, device), dtype or torch.float32),
-        open_store(pictures, height, width, Path(folder), progress=False, max_megapixels=max_megapixels),
-        pictures,
-        evaluation,
-        device=device,
-        autocast_dtype=dtype,
+def _check_lowest_score(found: float, weights: Path, requested: float | None, needed: float) -> None:
+    """Report that an exported detector has dropped scores that are needed: an error if the user requested them."""
+    if found <= needed:
+        return
+    if requested is not None:
+        problem = (
+            f"{weights}: was exported without scores up to {found:g}; give --score-threshold {found:g} or more, or "
+            "export it with a lower --score-threshold"
+        )
+        raise PictureError([problem])
+    warnings.warn(
+        f"{weights} was exported without scores up to {found:g}: miss rates of these results are too high", stacklevel=2
     )
 
 
@@ -201,15 +198,22 @@ def _check_results_paths(results: CocoResults, images: Sequence[Path], weights: 
         raise PictureError(problems)
 
 
-def _drawing_paths(images: Sequence[Path], out: Path) -> list[Path]:
+def _drawing_paths(files: Sequence[PictureFile], given: Sequence[Path], out: Path) -> list[Path]:
     """The file of each image's drawing.
 
     Raises:
-        PictureError: two images have the same file, or a file is an input or exists and is not a previous drawing.
+        PictureError: two images have the same file, or a file is an input or exists and is not a previous drawing, or
+            ``out`` is in a folder of images.
     """
-    drawn = [out / f"{image.stem}.png" for image in images]
-    read = {image.resolve() for image in images}
+    drawn = [out / file.relative.with_suffix(".png") for file in files]
+    read = {file.path.resolve() for file in files}
     problems = [
+        f"{out}: is in the folder of images {folder}, so that drawings would be read as images; choose another folder "
+        "with --out"
+        for folder in given
+        if folder.is_dir() and out.resolve().is_relative_to(folder.resolve())
+    ]
+    problems += [
         f"{path}: is an input image and would be overwritten; choose another folder with --out"
         for path in drawn
         if path.resolve() in read
@@ -222,28 +226,37 @@ def _drawing_paths(images: Sequence[Path], out: Path) -> list[Path]:
         ]
     for path, count in Counter(drawn).items():
         if count > 1:
-            same = ", ".join(str(image) for image, other in zip(images, drawn, strict=True) if other == path)
+            same = ", ".join(str(file.path) for file, other in zip(files, drawn, strict=True) if other == path)
             problems.append(f"{same}: would all be drawn to {path}; run one command for each, with different --out")
     if problems:
         raise PictureError(problems)
     return drawn
 
 
-def _records(images: Sequence[Path], annotations: Path | None, max_megapixels: float) -> tuple[list[ImageRecord], int]:
-    """Upright sizes and ids of the images, and the category of people, as in ``annotations``.
+def _records(
+    images: Sequence[Path], annotations: Path | None, max_megapixels: float, unreadable: list[str] | None
+) -> tuple[list[int], list[ImageRecord], int]:
+    """Positions of the readable images, their upright sizes and ids, and the category of people, as in ``annotations``.
 
     Raises:
-        PictureError: listing all images that cannot be read or do not match ``annotations``.
+        PictureError: listing all images that cannot be read, unless ``unreadable`` gets them, or do not match
+            ``annotations``.
         AnnotationError: the annotation file cannot be read.
     """
+    damaged: list[str] = []
     problems: list[str] = []
     annotated, people_id = (None, PEDESTRIAN_ID) if annotations is None else read_images(annotations)
-    records = picture_records(images, max_megapixels, problems)
+    records = picture_records(images, max_megapixels, damaged, progress=len(images) > 1)
+    readable = [record.image_id - 1 for record in records]
+    if unreadable is None or not records:
+        problems += damaged
+    else:
+        unreadable += damaged
     if annotations is not None and annotated is not None:
         records = numbered_as(annotated, annotations, images, records, problems)
     if problems:
         raise PictureError(problems)
-    return records, people_id
+    return readable, records, people_id
 
 
 def _draw(path: Path, pedestrians: Sequence[FoundPedestrian], max_megapixels: float) -> Image.Image:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from hkd.coco.images import ImageRecord
+from hkd.data.conversion.progress import track_progress
 from hkd.image_files.headers import ImageFileError
+from hkd.image_files.listing import image_files
 from hkd.image_files.pixels import read_rgb
 from hkd.text.escaping import LinesError
 
@@ -20,7 +22,39 @@ class PictureError(LinesError):
         super().__init__(*self.problems)
 
 
-def picture_records(images: Sequence[Path], max_megapixels: float, problems: list[str]) -> list[ImageRecord]:
+@dataclass(frozen=True)
+class PictureFile:
+    """An image file that a user names, or one in a folder that they name."""
+
+    path: Path
+    relative: Path
+    """Its path in the folder, or its name: of its drawing below the folder of drawings."""
+
+
+def picture_files(paths: Sequence[Path]) -> list[PictureFile]:
+    """The image files among ``paths``, and in the folders among them, at any depth and sorted, such as video frames.
+
+    Raises:
+        PictureError: a folder has no image files.
+    """
+    files: list[PictureFile] = []
+    problems = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(PictureFile(path, Path(path.name)))
+            continue
+        found = image_files(path).kept
+        files += [PictureFile(file, file.relative_to(path)) for file in found]
+        if not found:
+            problems.append(f"{path}: the folder has no image files; name image files, or a folder with some")
+    if problems:
+        raise PictureError(problems)
+    return files
+
+
+def picture_records(
+    images: Sequence[Path], max_megapixels: float, problems: list[str], *, progress: bool = False
+) -> list[ImageRecord]:
     """Records of the readable images, numbered from 1 in the order given, with their upright sizes.
 
     Images are decoded, so that damaged ones are reported before anything is computed.
@@ -29,16 +63,16 @@ def picture_records(images: Sequence[Path], max_megapixels: float, problems: lis
         images: image files.
         max_megapixels: largest number of pixels of an image, in millions.
         problems: a message is appended for each image that cannot be read.
+        progress: show a progress bar on stderr.
     """
     records = []
-    for number, path in enumerate(images, start=1):
+    for number, path in enumerate(track_progress(images, "Reading images", shown=progress), start=1):
         try:
             width, height = read_rgb(path, max_megapixels).size
         except FileNotFoundError:
             problems.append(f"{path}: no such file")
         except ImageFileError as error:
-            remedy = f", such as those of {path}/*.jpg" if path.is_dir() else ""
-            problems.append(f"{path}: {error}{remedy}")
+            problems.append(f"{path}: {error}")
         else:
             records.append(ImageRecord(number, str(path.resolve()), height, width))
     return records

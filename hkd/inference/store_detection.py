@@ -18,6 +18,7 @@ from hkd.data.store import ImageStore
 from hkd.evaluation.evaluator import EvaluationResult, evaluate_boxes
 from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.evaluation.formats.stored_detections import encode_detections, stored_detections
+from hkd.inference.deployed.detector import DeployedDetector
 from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
 from hkd.structures import Detections
@@ -94,7 +95,7 @@ def try_detection(
 
 @torch.no_grad()
 def detect_store(
-    detector: Detector,
+    detector: Detector | DeployedDetector,
     store: ImageStore,
     annotations: Annotations,
     evaluation: EvaluationConfig,
@@ -129,7 +130,7 @@ def detect_store(
 
 
 def _detect_batch(
-    detector: Detector,
+    detector: Detector | DeployedDetector,
     images: Tensor,
     valid_sizes: Tensor,
     evaluation: EvaluationConfig,

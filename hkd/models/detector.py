@@ -38,7 +38,7 @@ _REGION_LEVELS = PYRAMID_LEVELS[:4]
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 # Pixels; torchvision drops smaller detections.
-_MINIMUM_DETECTION_SIDE = 1e-2
+MINIMUM_DETECTION_SIDE = 1e-2
 
 
 class Detector(nn.Module):
@@ -198,7 +198,7 @@ class Detector(nn.Module):
         scores = region.class_logits.softmax(dim=-1).view(batch, count, self.num_classes)
         # Class 0 is the background.
         wanted = (scores > score_threshold) & proposals.valid[..., None]
-        wanted &= (boxes[..., 2:] - boxes[..., :2] >= _MINIMUM_DETECTION_SIDE).all(dim=-1)
+        wanted &= (boxes[..., 2:] - boxes[..., :2] >= MINIMUM_DETECTION_SIDE).all(dim=-1)
         wanted[..., 0] = False
         image_index, _, label = wanted.nonzero(as_tuple=True)
         return _select_detections(boxes[wanted], scores[wanted], label, image_index, batch, nms_iou, max_detections)

@@ -58,7 +58,7 @@ class _Convolution(nn.Module):
 
     def __init__(self, convolution: nn.Conv2d, norm: nn.Module | None, dtype: torch.dtype) -> None:
         super().__init__()
-        weight, bias = _folded(convolution, norm)
+        weight, bias = folded_convolution(convolution, norm)
         self.register_buffer("weight", weight.to(dtype, memory_format=torch.channels_last))
         self.register_buffer("bias", None if bias is None else bias.to(dtype))
         self._geometry: tuple[list[int], list[int], list[int], int] = (
@@ -123,7 +123,7 @@ def _has_fused_convolutions(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 or (dtype == torch.bfloat16 and bool(onednn._is_mkldnn_bf16_supported()))
 
 
-def _folded(convolution: nn.Conv2d, norm: nn.Module | None) -> tuple[Tensor, Tensor | None]:
+def folded_convolution(convolution: nn.Conv2d, norm: nn.Module | None) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of a convolution followed by a norm with its running statistics, in the weight's dtype."""
     weight = convolution.weight.detach()
     bias = None if convolution.bias is None else convolution.bias.detach()

@@ -48,7 +48,7 @@ def picture(tmp_path: Path) -> Path:
 def test_boxes_equal_detector_in_pixels_of_image(
     weights: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype | None
 ) -> None:
-    monkeypatch.setattr("hkd.inference.picture_detection.autocast_dtype", lambda *_: dtype)
+    monkeypatch.setattr("hkd.inference.image_detection.autocast_dtype", lambda *_: dtype)
     (found,) = detect_command([picture], weights, tmp_path / "out", score_threshold=0.1)
     torch.manual_seed(0)
     detector = build_detector(STUDENT).eval()

@@ -18,7 +18,7 @@ RPN_DELTA_WEIGHTS = (1.0, 1.0)
 REGION_DELTA_WEIGHTS = (10.0, 5.0)
 """Weights of (dx, dy) and (dw, dh) in the box head, as in torchvision."""
 # As in torchvision: a predicted side is at most 1000 / 16 times its reference, so that exp() does not overflow.
-_MAX_LOG_SCALE = math.log(1000.0 / 16.0)
+MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 
 
 def box_areas(boxes_xyxy: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ def decode_boxes(deltas: Tensor, references_xyxy: Tensor, weights: tuple[float, 
     reference_sizes = references_xyxy[..., 2:] - references_xyxy[..., :2]
     reference_centres = references_xyxy[..., :2] + 0.5 * reference_sizes
     centres = deltas[..., :2] / weights[0] * reference_sizes + reference_centres
-    half_sizes = 0.5 * torch.exp((deltas[..., 2:] / weights[1]).clamp(max=_MAX_LOG_SCALE)) * reference_sizes
+    half_sizes = 0.5 * torch.exp((deltas[..., 2:] / weights[1]).clamp(max=MAX_LOG_SCALE)) * reference_sizes
     return torch.cat((centres - half_sizes, centres + half_sizes), dim=-1)
 
 

@@ -17,8 +17,8 @@ from hkd.runtime.device import is_host_readable
 from hkd.structures import Regions, RpnOutput
 
 # Pixels; torchvision drops smaller proposals.
-_MINIMUM_SIDE = 1e-3
-_NMS_ITERATIONS = 32
+MINIMUM_SIDE = 1e-3
+NMS_ITERATIONS = 32
 
 
 def non_maximum_suppression(boxes_xyxy: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
@@ -46,7 +46,7 @@ def non_maximum_suppression(boxes_xyxy: Tensor, valid: Tensor, iou_threshold: fl
     is_better = torch.ones(count, count, dtype=torch.bool, device=boxes_xyxy.device).tril(-1)
     suppresses = ((iou > iou_threshold) & is_better & valid[..., None, :]).float()
     keep = valid
-    for _ in range(_NMS_ITERATIONS):
+    for _ in range(NMS_ITERATIONS):
         suppressors = (suppresses @ keep.float().unsqueeze(-1)).squeeze(-1)
         keep = (suppressors < 0.5) & valid
     return keep
@@ -102,7 +102,7 @@ def select_proposals(
         start += anchors
     all_scores, all_boxes = torch.stack(scores, dim=1), torch.stack(boxes, dim=1)
     sides = all_boxes[..., 2:] - all_boxes[..., :2]
-    valid = (all_scores >= 0) & (sides >= _MINIMUM_SIDE).all(dim=-1)
+    valid = (all_scores >= 0) & (sides >= MINIMUM_SIDE).all(dim=-1)
     keep = non_maximum_suppression(all_boxes, valid, nms_iou)
     ranked = torch.where(keep, all_scores, -1.0).flatten(1)
     missing = max(0, proposals_per_image - ranked.shape[1])

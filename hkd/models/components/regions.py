@@ -27,10 +27,10 @@ from hkd.structures import RegionTaps
 
 POOLED_SIZE = 7
 """Bins per side of a pooled region."""
-_SAMPLES_PER_BIN = 2
+SAMPLES_PER_BIN = 2
 # As in torchvision's LevelMapper: keeps rounding from moving a region of exactly the canonical size one level down.
-_LEVEL_EPSILON = 1e-6
-_CANONICAL_LEVEL = 4
+LEVEL_EPSILON = 1e-6
+CANONICAL_LEVEL = 4
 
 
 def region_levels(boxes_xyxy: Tensor, canonical_size: float, first_level: int, last_level: int) -> Tensor:
@@ -40,7 +40,7 @@ def region_levels(boxes_xyxy: Tensor, canonical_size: float, first_level: int, l
     et al., CVPR 2017) with its 224 pixels as ``canonical_size``.
     """
     sides = torch.sqrt(box_areas(boxes_xyxy))
-    levels = torch.floor(_CANONICAL_LEVEL + torch.log2(sides / canonical_size) + _LEVEL_EPSILON)
+    levels = torch.floor(CANONICAL_LEVEL + torch.log2(sides / canonical_size) + LEVEL_EPSILON)
     return levels.clamp(min=first_level, max=last_level).long() - first_level
 
 
@@ -107,7 +107,7 @@ def _axis_taps(starts: Tensor, ends: Tensor, scales: Tensor, cells: Tensor) -> t
     """
     first = starts[..., None] * scales
     length = (ends[..., None] * scales - first).clamp(min=1.0)
-    samples = POOLED_SIZE * _SAMPLES_PER_BIN
+    samples = POOLED_SIZE * SAMPLES_PER_BIN
     steps = (torch.arange(samples, device=starts.device, dtype=starts.dtype) + 0.5) / samples
     points = first + steps * length  # (B, R, 14)
     inside = (points >= -1.0) & (points <= cells)
@@ -115,10 +115,10 @@ def _axis_taps(starts: Tensor, ends: Tensor, scales: Tensor, cells: Tensor) -> t
     low = points.floor()
     fraction = points - low
     high = torch.minimum(low + 1, cells - 1)
-    share = inside / _SAMPLES_PER_BIN
+    share = inside / SAMPLES_PER_BIN
     taps = torch.stack((low, high), dim=-1).to(torch.int32)
     weights = torch.stack(((1 - fraction) * share, fraction * share), dim=-1)
-    shape = (*starts.shape, POOLED_SIZE, 2 * _SAMPLES_PER_BIN)
+    shape = (*starts.shape, POOLED_SIZE, 2 * SAMPLES_PER_BIN)
     return taps.view(shape), weights.view(shape)
 
 

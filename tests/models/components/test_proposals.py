@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.ops import nms
 
-from hkd.models.components.proposals import _NMS_ITERATIONS, non_maximum_suppression, select_proposals
+from hkd.models.components.proposals import NMS_ITERATIONS, non_maximum_suppression, select_proposals
 from hkd.structures import RpnOutput
 
 
@@ -45,7 +45,7 @@ def test_nms_is_exact_for_long_chain_of_overlaps() -> None:
 
 def test_traced_nms_is_exact_for_chains_up_to_its_iterations() -> None:
     compiled = torch.compile(non_maximum_suppression, fullgraph=True, backend="eager")
-    length = _NMS_ITERATIONS
+    length = NMS_ITERATIONS
     keep = compiled(_chain(length), torch.ones(length, dtype=torch.bool), 0.5)
     assert keep.tolist() == [index % 2 == 0 for index in range(length)]
 

@@ -1,0 +1,1 @@
+"""Detectors as ONNX files: the graph, its metadata, INT8 and latency."""

@@ -1,0 +1,1 @@
+"""Exported detectors (ONNX files): reading, and running by ONNX Runtime or OpenVINO."""

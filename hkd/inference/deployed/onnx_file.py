@@ -1,0 +1,136 @@
+"""Reading of exported detectors. They may come from strangers: only graphs as hkd writes them are accepted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from hkd.bounded_files import read_bounded
+from hkd.config_files.problems import ConfigError
+from hkd.inference.deployed.metadata import INPUT, OUTPUTS, PROPERTY, DeployedMetadata, parse_metadata
+from hkd.inference.deployed.packages import required_package
+from hkd.models.weight_formats.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import onnx
+
+ONNX_SUFFIX: Final = ".onnx"
+LARGEST_FILE_BYTES: Final = 1 << 30
+MOST_NODES: Final = 20_000
+# fmt: off
+OPERATORS: Final = frozenset(
+    (
+        "Add", "And", "Cast", "Clip", "Concat", "Conv", "Div", "Exp", "Expand", "Floor", "Gather", "Gemm",
+        "Greater", "GreaterOrEqual", "Identity", "LessOrEqual", "MatMul", "Max", "MaxPool", "Min", "Mul",
+        "ReduceMax", "ReduceMin", "ReduceSum", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Softmax",
+        "Split", "Sub", "TopK", "Transpose", "Unsqueeze", "Where", "QuantizeLinear", "DequantizeLinear",
+    )
+)
+# fmt: on
+"""All that hkd writes: none has a subgraph, and none gives more data than its inputs state."""
+_REMEDY: Final = "name a file written by hkd export"
+_SHOWN: Final = 5
+
+
+@dataclass(frozen=True)
+class DeployedFile:
+    """An exported detector."""
+
+    path: Path
+    content: bytes
+    metadata: DeployedMetadata
+
+    @property
+    def sha256(self) -> str:
+        """Of the content."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+def read_onnx_file(path: Path) -> DeployedFile:
+    """Read and check an exported detector.
+
+    Raises:
+        MissingPackageError: onnx is not installed.
+        CheckpointError: the file is absent, damaged, too large, or was not written by ``hkd export``.
+    """
+    onnx = required_package("onnx")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; {_REMEDY}")
+    try:
+        content = read_bounded(path, LARGEST_FILE_BYTES)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        model = onnx.load_model_from_string(content)
+    # protobuf's DecodeError is no public class of onnx.
+    except Exception as error:
+        raise CheckpointError(f"{path}: not an ONNX file, or a part of one; {_REMEDY}") from error
+    if not model.graph.node:
+        raise CheckpointError(f"{path}: not an ONNX file, or a part of one; {_REMEDY}")
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    if PROPERTY not in properties:
+        found = ", ".join(sorted(properties)[:_SHOWN]) or "none"
+        raise CheckpointError(
+            f'{path}: has no metadata "{PROPERTY}", so that its input and outputs are unknown (metadata found: '
+            f"{found}); {_REMEDY}"
+        )
+    try:
+        metadata = parse_metadata(properties[PROPERTY])
+    except ConfigError as error:
+        raise CheckpointError(
+            f'{path}: its metadata "{PROPERTY}" is damaged: {"; ".join(error.problems[:_SHOWN])}'
+        ) from error
+    problems = [*_graph_problems(model), *_interface_problems(model, metadata)]
+    if problems:
+        raise CheckpointError(f"{path}: is no graph of hkd: {'; '.join(problems[:_SHOWN])}; {_REMEDY}")
+    return DeployedFile(path, content, metadata)
+
+
+def _graph_problems(model: onnx.ModelProto) -> list[str]:
+    problems = []
+    graph = model.graph
+    if len(graph.node) > MOST_NODES:
+        problems.append(f"{len(graph.node)} nodes; allowed: {MOST_NODES}")
+    foreign = sorted({node.op_type for node in graph.node if node.domain or node.op_type not in OPERATORS})
+    if foreign:
+        problems.append(f"operators {', '.join(foreign[:_SHOWN])}, which hkd does not write")
+    if model.functions:
+        problems.append("functions, which hkd does not write")
+    attributes = [attribute for node in graph.node for attribute in node.attribute]
+    if any(attribute.g.node or attribute.graphs for attribute in attributes):
+        problems.append("subgraphs, which hkd does not write")
+    if graph.sparse_initializer or any(_is_external(tensor) for tensor in _tensors(graph.initializer, attributes)):
+        problems.append("weights in other files, which are not read")
+    return problems
+
+
+def _tensors(initializers: Iterable[Any], attributes: Iterable[Any]) -> Iterator[Any]:
+    yield from initializers
+    for attribute in attributes:
+        yield attribute.t
+        yield from attribute.tensors
+
+
+def _is_external(tensor: Any) -> bool:
+    return bool(tensor.external_data) or tensor.data_location != 0
+
+
+def _interface_problems(model: onnx.ModelProto, metadata: DeployedMetadata) -> list[str]:
+    """Inputs and outputs that differ from those that the metadata describe."""
+    batch, slots = metadata.batch, metadata.max_detections
+    expected = {
+        INPUT: [batch, 3, metadata.image_height, metadata.image_width],
+        **dict(zip(OUTPUTS, ([batch, slots, 4], [batch, slots], [batch]), strict=True)),
+    }
+    found = {
+        value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    return [
+        f"{name} is {found.get(name, 'missing')} and not {shape}"
+        for name, shape in expected.items()
+        if found.get(name) != shape
+    ] + [f"{name} is not one of {', '.join(expected)}" for name in found if name not in expected]
