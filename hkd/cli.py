@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 import hkd
-from hkd.commands import detect, draw, evaluate, export, init, label, train
+from hkd.commands import benchmark, detect, draw, evaluate, export, init, label, train
 from hkd.commands.data import command as data
 from hkd.commands.parsing import examples_section, wrapped_paragraphs
 from hkd.text.escaping import printable
@@ -130,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_to(commands)
     detect.add_to(commands)
     export.add_to(commands)
+    benchmark.add_to(commands)
     draw.add_to(commands)
     label.add_to(commands)
     return parser

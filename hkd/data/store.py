@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
-from PIL import Image
 
 from hkd.coco.annotations import Annotations
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.files import open_replacement, read_record, remove_leftovers
+from hkd.image_files.fitting import fitted_sizes, resized
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS, ImageFileError
 from hkd.image_files.pixels import LARGEST_OF_16_BITS, read_rgb
 from hkd.own_folders import create_own_folder
@@ -91,9 +91,7 @@ def open_store(
         SharedFolderError: if every user of the machine can write to ``cache_dir``.
     """
     sizes = np.array([(image.height, image.width) for image in annotations.images], dtype=np.int64)
-    scales = np.minimum(image_height / sizes[:, 0], image_width / sizes[:, 1])
-    # Rounded down, so that picture and boxes share one scale exactly; 1e-9 corrects 191.99999.
-    valid_sizes = np.clip((sizes * scales[:, None] + 1e-9).astype(np.int64), 1, (image_height, image_width))
+    scales, valid_sizes = fitted_sizes(sizes, image_height, image_width)
     shape = (len(sizes), image_height, image_width, 3)
     path = cache_dir / f"images-{_key(annotations)}-{image_height}x{image_width}.npy"
     try:
@@ -247,10 +245,7 @@ def _decoded(
                 f"image {record.image_id} '{path}' is {found} pixels, not {record.width} x {record.height};"
                 " correct the annotation"
             )
-        # The part of the original that is covered by complete pixels of the store.
-        window = (0, 0, min(record.width, width / scales[index]), min(record.height, height / scales[index]))
-        # Pillow's bilinear filter widens as it reduces: no aliasing.
-        return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, box=window))
+        return resized(picture, float(scales[index]), height, width)
 
     with ThreadPoolExecutor(_DECODE_THREADS) as threads:
         for first in range(0, len(scales), _IMAGES_AT_A_TIME):

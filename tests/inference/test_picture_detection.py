@@ -16,6 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from hkd.coco.detections import DetectedBoxes
 from hkd.config import DataConfig, EvaluationConfig, StudentConfig, TrialConfig
 from hkd.evaluation.evaluator import evaluate_files
+from hkd.export.onnx_export import ExportSettings, export_detector
 from hkd.inference.picture_detection import CocoResults, FoundPedestrian, PictureDetections, detect_command
 from hkd.inference.pictures import PictureError
 from hkd.models.build import build_detector
@@ -123,11 +124,67 @@ def test_all_unreadable_images_are_listed_and_nothing_is_written(weights: Path, 
     text = tmp_path / "text.jpg"
     text.write_text("no picture")
     with pytest.raises(PictureError) as caught:
-        detect_command([picture, damaged, text, tmp_path, tmp_path / "missing.png"], weights, tmp_path / "out")
+        detect_command([picture, damaged, text, tmp_path / "missing.png"], weights, tmp_path / "out")
     assert [problem.partition(": ")[0] for problem in caught.value.problems] == [
-        str(path) for path in (damaged, text, tmp_path, tmp_path / "missing.png")
+        str(path) for path in (damaged, text, tmp_path / "missing.png")
     ]
     assert not (tmp_path / "out").exists()
+
+
+def test_unreadable_images_are_left_out_and_listed_if_requested(weights: Path, picture: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(picture.read_bytes()[:1000])
+    unreadable: list[str] = []
+    found = detect_command([damaged, picture], weights, tmp_path / "out", unreadable=unreadable)
+    assert [one.image for one in found] == [picture]
+    assert [problem.partition(": ")[0] for problem in unreadable] == [str(damaged)]
+    with pytest.raises(PictureError, match="damaged.png"):  # none can be read
+        detect_command([damaged], weights, tmp_path / "none", unreadable=[])
+    assert not (tmp_path / "none").exists()
+
+
+def test_images_of_folders_are_drawn_below_their_sub_folders(weights: Path, picture: Path, tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    for name in ("b/2.png", "b/1.png", "a.png"):
+        (frames / name).parent.mkdir(parents=True, exist_ok=True)
+        (frames / name).write_bytes(picture.read_bytes())
+    (frames / "notes.txt").write_text("")
+    results = CocoResults(tmp_path / "results.json")
+    found = detect_command([frames], weights, tmp_path / "out", results=results, score_threshold=0.1)
+    assert [one.image.relative_to(frames).as_posix() for one in found] == ["a.png", "b/1.png", "b/2.png"]
+    assert [drawn_to(one).relative_to(tmp_path / "out").as_posix() for one in found] == ["a.png", "b/1.png", "b/2.png"]
+    assert len({one.pedestrians for one in found}) == 1
+    listed = json.loads(results.images_path.read_text())["images"]
+    assert [image["id"] for image in listed] == [1, 2, 3]
+
+
+def test_folder_without_images_and_drawings_in_it_are_refused(weights: Path, picture: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(PictureError, match=f"{empty}: the folder has no image files"):
+        detect_command([empty], weights, tmp_path / "out")
+    with pytest.raises(PictureError, match="is in the folder of images"):
+        detect_command([tmp_path], weights, tmp_path / "out")
+
+
+def test_exported_detector_has_the_same_detections(
+    weights: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hkd.inference.image_detection.autocast_dtype", lambda *_: None)
+    settings = ExportSettings.of_evaluation(EvaluationConfig(), score_threshold=0.1)
+    exported = export_detector(weights, tmp_path / "student.onnx", settings).path
+    (expected,) = detect_command([picture], weights, tmp_path / "a", score_threshold=0.1)
+    (found,) = detect_command([picture], exported, tmp_path / "b", score_threshold=0.1)
+    assert len(found.pedestrians) > 0
+    np.testing.assert_allclose(
+        [one.bbox for one in found.pedestrians], [one.bbox for one in expected.pedestrians], atol=2e-3
+    )
+    scores = [one.score for one in expected.pedestrians]
+    np.testing.assert_allclose([one.score for one in found.pedestrians], scores, atol=1e-4)
+    with pytest.raises(PictureError, match=r"0\.1"):
+        detect_command([picture], exported, tmp_path / "c", score_threshold=0.05)
+    with pytest.warns(UserWarning, match=r"exported without scores up to 0\.1"):
+        detect_command([picture], exported, None, results=CocoResults(tmp_path / "results.json"))
 
 
 def test_dangling_link_at_a_drawing_is_replaced_and_not_followed(weights: Path, picture: Path, tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+"""Detect pedestrians with a file of `hkd export`. Needs numpy, pillow and onnxruntime, nothing else.
+
+python detect_onnx.py student.onnx street.jpg
+"""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+
+def detect(session, path):
+    """Boxes (D, 4) x1, y1, x2, y2 in pixels of the upright picture, and scores (D,), descending."""
+    batch, _, height, width = session.get_inputs()[0].shape
+    picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    scale = min(height / picture.height, width / picture.width)
+    columns, rows = (max(1, int(side * scale + 1e-9)) for side in picture.size)
+    window = (0, 0, min(picture.width, columns / scale), min(picture.height, rows / scale))
+    images = np.zeros((batch, height, width, 3), np.uint8)  # the picture at the top left, zeros elsewhere
+    images[0, :rows, :columns] = picture.resize((columns, rows), Image.Resampling.BILINEAR, box=window)
+    boxes, scores, count = session.run(["boxes", "scores", "count"], {"images": images.transpose(0, 3, 1, 2)})
+    return np.clip(boxes[0, : count[0]] / scale, 0, 2 * picture.size), scores[0, : count[0]]
+
+
+if __name__ == "__main__":
+    session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+    metadata = json.loads(session.get_modelmeta().custom_metadata_map["hkd"])
+    print(f"{metadata['classes'][0]}, MR^-2 {metadata['metrics'].get('mr2_reasonable', 'unknown')}")
+    for path in sys.argv[2:]:
+        for box, score in zip(*detect(session, path), strict=True):
+            if score >= 0.5:
+                print(path, *box.round(1), f"{score:.3f}")
