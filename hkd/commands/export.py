@@ -10,10 +10,13 @@ from hkd.commands.outputs import output_problems
 from hkd.commands.parsing import (
     CommandError,
     Commands,
+    add_category_names,
     add_command,
+    add_max_megapixels,
     fraction_below_one,
     integer_between,
     open_fraction,
+    parse_number,
 )
 from hkd.text.output import print_line
 
@@ -36,6 +39,8 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         Needs the packages onnx and onnxruntime: pip install 'hkd[export]'.""",
         """\
         hkd export --weights student.safetensors --out student.onnx
+        hkd export --weights student.safetensors --out student-int8.onnx --int8 \\
+            --calibration train.json --validation val.json
         hkd detect street.jpg --weights student.onnx --out drawn""",
     )
     export.add_argument(
@@ -72,34 +77,100 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         metavar="IOU",
         help="largest IoU of two detections (default: evaluation.nms_iou, 0.5)",
     )
+    _add_int8(export)
     export.add_argument(
         "--config", type=Path, help="configuration (YAML) of the training, required for weights without metadata"
     )
     export.set_defaults(run=_run_export, after_interrupt="Nothing was written.")
 
 
-def _run_export(options: argparse.Namespace) -> None:
-    inputs = [path for path in (options.weights, options.config) if path is not None]
-    problems = output_problems({"--out": options.out}, inputs)
+def _add_int8(export: argparse.ArgumentParser) -> None:
+    export.add_argument(
+        "--int8",
+        action="store_true",
+        help="quantise layers to INT8, as long as MR^-2 on --validation rises by at most --max-drop; parts of the "
+        "network that cost more stay in fp32",
+    )
+    export.add_argument(
+        "--calibration", type=Path, metavar="GT", help="with --int8: annotation file of the training images"
+    )
+    export.add_argument(
+        "--validation", type=Path, metavar="GT", help="with --int8: annotation file of the validation images"
+    )
+    export.add_argument(
+        "--max-drop",
+        type=_points,
+        metavar="P",
+        help="with --int8: largest rise of MR^-2 reasonable, points of per cent (default: 1.0)",
+    )
+    add_category_names(export)
+    add_max_megapixels(export, default=None)
+
+
+def _points(text: str) -> float:
+    value = parse_number(text)
+    if value is None or not 0.0 <= value <= 100.0:
+        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: number from 0 to 100')
+    return value
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raise a CommandError with everything that is wrong with the options."""
+    given = (options.weights, options.config, options.calibration, options.validation)
+    problems = output_problems({"--out": options.out}, [path for path in given if path is not None])
     if options.out.suffix != ".onnx":
         problems.append(f"{options.out}: must end in .onnx; runtimes and hkd detect recognise the format by it")
+    of_int8 = {"--calibration": options.calibration, "--validation": options.validation}
+    missing = [name for name, path in of_int8.items() if path is None]
+    if options.int8 and missing:
+        problems.append(f"--int8 needs {' and '.join(missing)}: annotation files of training and validation images")
+    unused = [name for name, value in {**of_int8, "--max-drop": options.max_drop}.items() if value is not None]
+    if not options.int8 and unused:
+        problems.append(f"{', '.join(unused)}: used with --int8 only; give it, or leave them out")
     if problems:
         raise CommandError(*problems)
+
+
+def _run_export(options: argparse.Namespace) -> None:
+    _check(options)
     from hkd.inference.deployed.packages import required_package
 
-    required_package("onnx")
+    for package in ("onnx", "onnxruntime") if options.int8 else ("onnx",):
+        required_package(package)
     from hkd.config import EvaluationConfig
     from hkd.config_files.parsing import load_config
 
     config = None if options.config is None else load_config(options.config)
-    from hkd.export.onnx_export import ExportSettings, export_detector
+    from hkd.export.onnx_export import ExportSettings, detector_model, write_model
 
-    defaults = EvaluationConfig() if config is None else config.evaluation
-    given = {
-        "max_detections": options.max_detections,
-        "score_threshold": options.score_threshold,
-        "nms_iou": options.nms_iou,
-    }
-    settings = ExportSettings.of_evaluation(defaults, batch=options.batch, **given)
-    exported = export_detector(options.weights, options.out, settings, config=config)
-    print_line(f"{exported.path}: {exported.num_bytes / 1e6:.2f} MB, {exported.metadata.precision}")
+    evaluation = EvaluationConfig() if config is None else config.evaluation
+    settings = ExportSettings.of_evaluation(
+        evaluation,
+        batch=options.batch,
+        max_detections=options.max_detections,
+        score_threshold=options.score_threshold,
+        nms_iou=options.nms_iou,
+    )
+    model, metadata = detector_model(options.weights, settings, config=config)
+    costs = ""
+    if options.int8:
+        from hkd.export.quantisation import quantise_for_files
+
+        quantised = quantise_for_files(
+            model,
+            metadata,
+            options.calibration,
+            options.validation,
+            max_drop=options.max_drop,
+            evaluation=evaluation,
+            names=(options.person, options.ignore_category),
+            max_megapixels=options.max_megapixels,
+        )
+        model, metadata = quantised.model, quantised.metadata
+        left = ", ".join(metadata.fp32_layers)
+        costs = (
+            f"; MR^-2 on validation {100 * quantised.fp32_miss_rate:.2f} % in fp32, {100 * quantised.miss_rate:.2f} % "
+            f"in INT8{f', with {left} in fp32' if left else ''}"
+        )
+    exported = write_model(model, metadata, options.out)
+    print_line(f"{exported.path}: {exported.num_bytes / 1e6:.2f} MB, {exported.metadata.precision}{costs}")

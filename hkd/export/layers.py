@@ -14,20 +14,22 @@ from hkd.models.detector import Detector
 from hkd.models.fused import folded_convolution
 
 LAYERS = ("backbone/", "rpn/", "box_head/")
-"""Scopes of the nodes with weights; INT8 quantises nodes of these only."""
+"""Scopes of the nodes with weights; INT8 quantises nodes of these only, and the backbone part by part."""
 
 
 def add_pyramid(graph: GraphBuilder, detector: Detector, images: str) -> list[str]:
     """Levels p2..p6 (N, C, H / stride, W / stride) of normalised images (N, 3, H, W)."""
-    graph.scope = "backbone/"
+    graph.scope = "backbone/stem/"
     body, pyramid = detector.backbone.body, detector.backbone.fpn
     features = _convolution(graph, images, body["conv1"], body["bn1"], relu=True)
     features = graph.add("MaxPool", features, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
     stages = []
     for stage in (1, 2, 3, 4):
+        graph.scope = f"backbone/layer{stage}/"
         for block in body[f"layer{stage}"]:
             features = _block(graph, features, block)
         stages.append(features)
+    graph.scope = "backbone/fpn/"
     levels: list[str] = []
     above: str | None = None
     for lateral, output, features in reversed(
