@@ -16,7 +16,7 @@ from hkd.coco.annotations import Annotations, read_annotations
 from hkd.coco.detections import DetectedBoxes
 from hkd.data.store import ImageStore
 from hkd.evaluation.score_thresholds import ScoreThresholds
-from hkd.inference import labelling
+from hkd.inference import image_detection
 from hkd.inference.labelling import ScoreSources, label_folder
 from hkd.inference.picture_detection import CocoResults, detect_command
 from hkd.inference.pseudo_labels import LabelSummary
@@ -53,7 +53,7 @@ def test_labels_are_the_detections_by_their_scores(
     detect_command(files, weights, None, results=CocoResults(tmp_path / "all.json"))
     found = json.loads((tmp_path / "all.json").read_text())
     lower, upper = np.quantile([one["score"] for one in found], [0.25, 0.5]).tolist()
-    monkeypatch.setattr(labelling, "_IMAGES_AT_A_TIME", 2)
+    monkeypatch.setattr(image_detection, "_IMAGES_AT_A_TIME", 2)
     out = tmp_path / "elsewhere" / "labels.json"
     summary = label_folder(frames, weights, out, ScoreSources(upper, lower), progress=False)
     labels = read_annotations(out)
@@ -94,8 +94,8 @@ def write_greys(folder: Path, greys: list[int]) -> list[dict[str, Any]]:
 def test_scores_are_chosen_on_validation_images(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(labelling, "detect_store", FoundByColour())
-    monkeypatch.setattr(labelling, "_IMAGES_AT_A_TIME", 4)
+    monkeypatch.setattr(image_detection, "detect_store", FoundByColour())
+    monkeypatch.setattr(image_detection, "_IMAGES_AT_A_TIME", 4)
     # All of score 0.9 and 0.6 are people, one of the four of 0.3, and none of 0.1.
     greys = [90] * 8 + [60] * 4 + [30] * 4 + [10] * 4
     images = write_greys(tmp_path / "validation", greys)
@@ -133,7 +133,7 @@ def test_scores_are_chosen_on_validation_images(
 def test_damaged_image_is_reported_before_detection(
     weights: Path, frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(labelling, "detect_store", None)
+    monkeypatch.setattr(image_detection, "detect_store", None)
     path = frames / "video" / "1.png"
     path.write_bytes(path.read_bytes()[:5000])
     arguments = ["label", str(frames), "--weights", str(weights), "--out", str(tmp_path / "labels.json")]

@@ -102,7 +102,7 @@ def test_boxes_are_drawn_at_detections(
     weights: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found_boxes = DetectedBoxes(np.array([0]), np.array([[40.0, 30.0, 20.0, 60.0]]), np.array([0.5]))
-    monkeypatch.setattr("hkd.inference.picture_detection.detect_store", lambda *_, **__: found_boxes)
+    monkeypatch.setattr("hkd.inference.image_detection.detect_store", lambda *_, **__: found_boxes)
     (found,) = detect_command([picture], weights, tmp_path / "out")
     with Image.open(drawn_to(found)) as drawn, Image.open(picture) as original:
         for corner in ((40, 30), (60, 30), (40, 90), (60, 90)):
@@ -347,7 +347,7 @@ def test_results_keep_low_scores_and_drawings_high_scores(
         boxes = np.array([[4.0, 3.0, 2.0, 6.0]] * len(scores))
         return DetectedBoxes(np.zeros(len(scores), dtype=np.int64), boxes, np.array(scores))
 
-    monkeypatch.setattr("hkd.inference.picture_detection.detect_store", detect_store)
+    monkeypatch.setattr("hkd.inference.image_detection.detect_store", detect_store)
     results = CocoResults(tmp_path / "found.json")
     (found,) = detect_command([picture], weights, tmp_path / "out", results=results, score_threshold=asked)
     assert [one["score"] for one in json.loads(results.path.read_text())] == scores
