@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hkd.commands.outputs import output_problems
 from hkd.commands.parsing import (
@@ -19,6 +20,12 @@ from hkd.commands.parsing import (
     parse_number,
 )
 from hkd.text.output import print_line
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from hkd.config import EvaluationConfig
+    from hkd.inference.deployed.metadata import DeployedMetadata
 
 LARGEST_BATCH = 256
 MOST_DETECTIONS = 2_000
@@ -41,14 +48,19 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         hkd export --weights student.safetensors --out student.onnx
         hkd export --weights student.safetensors --out student-int8.onnx --int8 \\
             --calibration train.json --validation val.json
+        hkd export --study inria --trial trial-012 --out student.onnx
         hkd detect street.jpg --weights student.onnx --out drawn""",
     )
     export.add_argument(
         "--weights",
         type=Path,
-        required=True,
         metavar="W",
         help="student.safetensors of a training or a trial; with --config also a state dict (.pth, .pt)",
+    )
+    export.add_argument("--trial", metavar="ID", help="instead of --weights: a trial that was trained to its end")
+    export.add_argument("--study", metavar="NAME", help="with --trial: name of its study")
+    export.add_argument(
+        "--storage", type=Path, metavar="DIR", help="with --trial: storage_path of the study (default: runs)"
     )
     export.add_argument("--out", type=Path, required=True, metavar="FILE", help="new file, ending in .onnx")
     export.add_argument(
@@ -118,6 +130,12 @@ def _check(options: argparse.Namespace) -> None:
     """Raise a CommandError with everything that is wrong with the options."""
     given = (options.weights, options.config, options.calibration, options.validation)
     problems = output_problems({"--out": options.out}, [path for path in given if path is not None])
+    if (options.weights is None) == (options.trial is None):
+        problems.append("give either a file of weights with --weights, or a trial with --trial and --study")
+    if (options.trial is None) != (options.study is None) or (options.storage is not None and options.study is None):
+        problems.append("--trial and --study are used together, and --storage with them only")
+    if options.config is not None and options.trial is not None:
+        problems.append("--config is used with --weights only: a trial has its own configuration")
     if options.out.suffix != ".onnx":
         problems.append(f"{options.out}: must end in .onnx; runtimes and hkd detect recognise the format by it")
     of_int8 = {"--calibration": options.calibration, "--validation": options.validation}
@@ -139,11 +157,18 @@ def _run_export(options: argparse.Namespace) -> None:
         required_package(package)
     from hkd.config import EvaluationConfig
     from hkd.config_files.parsing import load_config
+    from hkd.export.onnx_export import ExportSettings, detector_model, write_model
+    from hkd.export.study_trials import trial_weights
+    from hkd.inference.deployed.metadata import StudyIdentity
+    from hkd.metric_names import ARTIFACT_CONFIG
 
     config = None if options.config is None else load_config(options.config)
-    from hkd.export.onnx_export import ExportSettings, detector_model, write_model
-
     evaluation = EvaluationConfig() if config is None else config.evaluation
+    weights, study = options.weights, None
+    if options.trial is not None:
+        weights = trial_weights(options.storage or Path("runs"), options.study, options.trial)
+        study = StudyIdentity(study=options.study, trial=options.trial)
+        evaluation = load_config(weights.with_name(ARTIFACT_CONFIG)).evaluation
     settings = ExportSettings.of_evaluation(
         evaluation,
         batch=options.batch,
@@ -151,26 +176,33 @@ def _run_export(options: argparse.Namespace) -> None:
         score_threshold=options.score_threshold,
         nms_iou=options.nms_iou,
     )
-    model, metadata = detector_model(options.weights, settings, config=config)
+    model, metadata = detector_model(weights, settings, config=config, study=study)
     costs = ""
     if options.int8:
-        from hkd.export.quantisation import quantise_for_files
-
-        quantised = quantise_for_files(
-            model,
-            metadata,
-            options.calibration,
-            options.validation,
-            max_drop=options.max_drop,
-            evaluation=evaluation,
-            names=(options.person, options.ignore_category),
-            max_megapixels=options.max_megapixels,
-        )
-        model, metadata = quantised.model, quantised.metadata
-        left = ", ".join(metadata.fp32_layers)
-        costs = (
-            f"; MR^-2 on validation {100 * quantised.fp32_miss_rate:.2f} % in fp32, {100 * quantised.miss_rate:.2f} % "
-            f"in INT8{f', with {left} in fp32' if left else ''}"
-        )
+        model, metadata, costs = _quantised(options, model, metadata, evaluation)
     exported = write_model(model, metadata, options.out)
     print_line(f"{exported.path}: {exported.num_bytes / 1e6:.2f} MB, {exported.metadata.precision}{costs}")
+
+
+def _quantised(
+    options: argparse.Namespace, model: ModelProto, metadata: DeployedMetadata, evaluation: EvaluationConfig
+) -> tuple[ModelProto, DeployedMetadata, str]:
+    """The INT8 graph, its metadata, and what it costs, for the user."""
+    from hkd.export.quantisation import quantise_for_files
+
+    found = quantise_for_files(
+        model,
+        metadata,
+        options.calibration,
+        options.validation,
+        max_drop=options.max_drop,
+        evaluation=evaluation,
+        names=(options.person, options.ignore_category),
+        max_megapixels=options.max_megapixels,
+    )
+    left = ", ".join(found.metadata.fp32_layers)
+    costs = (
+        f"; MR^-2 on validation {100 * found.fp32_miss_rate:.2f} % in fp32, {100 * found.miss_rate:.2f} % in INT8"
+        f"{f', with {left} in fp32' if left else ''}"
+    )
+    return found.model, found.metadata, costs
