@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import Bottleneck
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from hkd.export.graph import Array, GraphBuilder, floats, integers
 from hkd.models.components.heads import ProposalHead, RegionHead
@@ -91,12 +91,11 @@ def add_box_head(graph: GraphBuilder, head: RegionHead, regions: str) -> tuple[s
     return graph.add("Slice", probabilities, integers([1]), integers([2]), integers([1])), deltas
 
 
-def _block(graph: GraphBuilder, features: str, block: nn.Module) -> str:
+def _block(graph: GraphBuilder, features: str, block: BasicBlock | Bottleneck) -> str:
     shortcut = features
     if block.downsample is not None:
-        assert isinstance(block.downsample, nn.Sequential)
         shortcut = _convolution(graph, features, block.downsample[0], block.downsample[1])
-    pairs = [(block.conv1, block.bn1), (block.conv2, block.bn2)]
+    pairs: list[tuple[nn.Module, nn.Module]] = [(block.conv1, block.bn1), (block.conv2, block.bn2)]
     if isinstance(block, Bottleneck):
         pairs.append((block.conv3, block.bn3))
     for convolution, norm in pairs[:-1]:

@@ -159,7 +159,11 @@ def build_graph(
         max_detections=settings.max_detections,
     )
     batch, slots = shape.batch, settings.max_detections
-    kinds = ((np.float32, [batch, slots, 4]), (np.float32, [batch, slots]), (np.int64, [batch]))
+    kinds: list[tuple[type[np.generic], list[int]]] = [
+        (np.float32, [batch, slots, 4]),
+        (np.float32, [batch, slots]),
+        (np.int64, [batch]),
+    ]
     return graph.model(
         {INPUT: (np.uint8, [batch, 3, shape.height, shape.width])},
         {name: (value, *kind) for name, value, kind in zip(OUTPUTS, found, kinds, strict=True)},

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hkd.inference.deployed.detector import DeployedDetector, ImageSizeError, ma
 from tests.export.exported import SETTINGS, crowded_detector, detect, export, noise
 from tests.training.tiny import HEIGHT, WIDTH
 
-ARGUMENTS = {"score_threshold": 0.01, "nms_iou": 0.5, "max_detections": 100}
+ARGUMENTS: dict[str, Any] = {"score_threshold": 0.01, "nms_iou": 0.5, "max_detections": 100}
 
 
 def test_any_number_of_images_is_run_in_batches(tmp_path: Path) -> None:
@@ -45,7 +46,7 @@ def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
 
 
 def test_picture_with_black_border_is_not_taken_for_padding() -> None:
-    images = noise(2) | 1
+    images = np.maximum(noise(2), 1)
     images[0, :, 40:] = 0
     sizes = np.array([(50, WIDTH), (HEIGHT, WIDTH)])
     marked = mark_black_borders(images, sizes)
