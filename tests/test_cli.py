@@ -88,7 +88,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     out = capsys.readouterr().out
     assert re.findall(r"^    (\w+) ", out, flags=re.MULTILINE) == [
-        *("init", "data", "train", "evaluate", "detect", "draw", "label")
+        *("init", "data", "train", "evaluate", "detect", "export", "benchmark", "draw", "label")
     ]
     assert [
         command for command in ("init", "data", "train", "evaluate", "detect") if f"\n  hkd {command} " not in out
