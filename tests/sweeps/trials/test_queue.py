@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sweeps.settings.study import StudyConfig
+from sweeps.trials.front import front
 from sweeps.trials.ledger import Ledger, LedgerTrial, open_ledger
 from sweeps.trials.queue import TrialQueue
 
@@ -102,3 +103,19 @@ def test_number_of_proposals_is_limited_by_space(journal: Path) -> None:
     started = drain(TrialQueue(study, open_ledger(study, journal), reported.append))
     assert sorted(trial.params["training.seed"] for trial in started) == [1, 2, 3]
     assert reported == []
+
+
+@pytest.mark.parametrize("objectives", [("mr2_all",), ("mr2_all", "flops"), ("mr2_all", "num_params", "flops")])
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "front"])
+def test_one_two_and_three_objectives(journal: Path, objectives: tuple[str, ...], sampler: str) -> None:
+    space = {"training.learning_rate": {"type": "float", "low": 0.001, "high": 0.1, "log": True}}
+    raw = {"name": "x", "base": {"teacher": None}, "space": space, "objectives": objectives, "baselines": {"a": {}}}
+    study = StudyConfig.model_validate({**raw, "search": {"num_trials": 4, "startup_trials": 2, "sampler": sampler}})
+    queue = TrialQueue(study, open_ledger(study, journal))
+    while not queue.is_empty:
+        trial = next_of(queue)
+        # The first of them is the best in all objectives.
+        number = len(queue.ledger.trials())
+        queue.ledger.finish(queue.ledger.record_metrics(trial, dict.fromkeys(objectives, number / 10)))
+    assert ids(front(queue.ledger.trials(), objectives)) == ["baseline-a"]
+    assert len(queue.ledger.trials()) == 5
