@@ -110,7 +110,7 @@ def test_settings_of_a_proposal_that_was_killed_are_queued_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = open_ledger(study(), tmp_path / "journal")
-    ledger.enqueue([{"student.head_channels": 96}])
+    ledger.enqueue([{"training.learning_rate": 0.25}])
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -122,4 +122,4 @@ def test_settings_of_a_proposal_that_was_killed_are_queued_again(
     again = open_ledger(study(), tmp_path / "journal")
     started = again.start_proposed()
     assert started is not None
-    assert (started.trial_id, started.params["student.head_channels"]) == ("trial-001", 96)
+    assert (started.trial_id, started.params["training.learning_rate"]) == ("trial-001", 0.25)
