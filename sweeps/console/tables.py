@@ -100,34 +100,44 @@ def confirmation_table(
     images = ["validation", *(["test"] if confirmation.is_on_test else [])]
     measured = [name for name in objectives if name in names.MISS_RATES]
     costs = [name for name in objectives if name not in names.MISS_RATES]
+    counts = {each.num_seeds for each in confirmation.trials}
     headings = [
-        text
+        f"{heading(metric)}\n{text}" if len(measured) > 1 else text
         for metric in measured
-        for text in (f"{heading(metric)}: search", *(f"{where}, new seeds" for where in images))
+        for text in ("search", *images)
     ]
-    table = _table("Confirmed with other seeds", [*headings, *map(heading, costs), "seeds", "front"])
+    # For terminals of 80 columns.
+    headings += [heading(metric).replace("parameters (M)", "M params") for metric in costs]
+    seeds = f" {min(counts)}" if len(counts) == 1 else ""
+    subject = f"{heading(measured[0])} of" if len(measured) == 1 else "Of"
+    title = f"{subject} the search, and with{seeds} other seeds (mean ± standard deviation); *: on the confirmed front"
+    table = _table(title, headings)
+    table.padding, table.pad_edge = (0, 1), False
+    if len(counts) > 1:
+        table.add_column("seeds", justify="right")
     if teacher is not None:
-        on_test = {
-            name.removeprefix(names.TEST_PREFIX): value
-            for name, value in teacher.items()
-            if name.startswith(names.TEST_PREFIX)
-        }
-        of_images = {"validation": teacher, "test": on_test}
-        of_teacher = [
-            text
-            for metric in measured
-            for text in (cell(metric, teacher), "-", *(cell(metric, of_images[where]) for where in images[1:]))
-        ]
-        table.add_row("teacher", *of_teacher, *(cell(metric, teacher) for metric in costs), "", "")
+        table.add_row("teacher", *_teacher_cells(teacher, measured, images), *(cell(name, teacher) for name in costs))
     for each in confirmation.trials:
+        mark = " *" if each.trial.trial_id in confirmation.front else ""
         table.add_row(
-            Text(printable(each.trial.trial_id)),
+            Text(printable(f"{each.trial.trial_id}{mark}")),
             *(text for metric in measured for text in _confirmed_cells(each, metric, images)),
             *(cell(metric, each.trial.metrics) for metric in costs),
-            str(each.num_seeds),
-            "yes" if each.trial.trial_id in confirmation.front else "no",
+            *([str(each.num_seeds)] if len(counts) > 1 else []),
         )
     return table
+
+
+def _teacher_cells(teacher: Mapping[str, float], measured: Sequence[str], images: Sequence[str]) -> list[str]:
+    """Of each miss rate, a cell for the search, and one for each kind of images."""
+    prefix = names.TEST_PREFIX
+    on_test = {name.removeprefix(prefix): value for name, value in teacher.items() if name.startswith(prefix)}
+    cells = {"validation": "-", "test": ""}
+    return [
+        text
+        for metric in measured
+        for text in (cell(metric, teacher), *(cells[image] or cell(metric, on_test) for image in images))
+    ]
 
 
 def _confirmed_cells(confirmed: ConfirmedTrial, metric: str, images: Sequence[str]) -> list[str]:
@@ -142,7 +152,7 @@ def _confirmed_cells(confirmed: ConfirmedTrial, metric: str, images: Sequence[st
 
 def _table(title: str, headings: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    table.add_column("", overflow="fold")
+    table.add_column("", no_wrap=True)
     for text in headings:
         table.add_column(text, justify="right")
     return table

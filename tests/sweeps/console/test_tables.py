@@ -95,6 +95,6 @@ def test_confirmed_trials() -> None:
     found = Confirmation(True, (confirmed, other), frozenset({"trial-001"}))
     teacher = {"mr2_reasonable": 0.2, "test_mr2_reasonable": 0.22, "num_params": 4e7, "flops": 1e10}
     rows = rows_of(confirmation_table(found, OBJECTIVES, teacher))
-    assert ["trial-001", "25.0", "30.0 ± 1.0", "35.0 ± 2.0", "1.23", "2.50", "2", "yes"] in rows
-    assert ["trial-002", "20.0", "30.0", "35.0", "2.00", "3.00", "1", "no"] in rows
+    assert ["trial-001 *", "25.0", "30.0 ± 1.0", "35.0 ± 2.0", "1.23", "2.50", "2"] in rows
+    assert ["trial-002", "20.0", "30.0", "35.0", "2.00", "3.00", "1"] in rows
     assert ["teacher", "20.0", "-", "22.0", "40.00", "10.00"] in rows
