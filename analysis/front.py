@@ -6,12 +6,12 @@ All objectives are minimised. Nothing here draws or prints.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from analysis.geometry import hypervolume, knee_index
-from analysis.objectives import Objective, costs, miss_rates
+from analysis.objectives import OBJECTIVES, Objective, costs, miss_rates
 from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord
 from hkd import metric_names as names
 from hkd.dominance import non_dominated
@@ -50,6 +50,8 @@ class Student:
     """The searched parameters' values by dotted name."""
     rank: int | None
     """Place on the front by miss rate, from 1; None off the front."""
+    measured: Mapping[str, float] = field(default_factory=dict)
+    """All metrics that MLflow has of it, by name: also those of confirmations."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class PairFront:
     students: tuple[Student, ...]
     """Lowest cost first."""
     knee: Knee | None
+    candidates: tuple[Student, ...] = ()
+    """All students that have the cost; a latency may be measured of some only."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Front:
     students: tuple[Student, ...]
     """All that were trained for all their epochs, lowest miss rate first."""
     pairs: tuple[PairFront, ...]
-    """Of every miss rate with every cost; empty if the study's objectives have no cost."""
+    """Of every miss rate with every cost of the objectives, and with a latency where one is measured; may be empty."""
     hypervolumes: tuple[Hypervolume, ...]
     """Of each pair, then of all objectives where those are not just one pair."""
 
@@ -146,17 +150,17 @@ def find_front(records: StudyRecords) -> Front:
     teacher = _teacher(records.teacher, objectives)
     students = _students(records, teacher)
     pairs = tuple(
-        _pair_front(miss_rate, cost, students, is_first=miss_rate == objectives[0])
+        _pair_front(miss_rate, cost, students, objectives)
         for miss_rate in miss_rates(objectives)
-        for cost in costs(objectives)
+        for cost in (*costs(objectives), *measured_costs(students, objectives))
     )
     sets = list(dict.fromkeys([*((pair.miss_rate, pair.cost) for pair in pairs), objectives]))
-    hypervolumes = tuple(_hypervolume(each, students, teacher) for each in sets)
+    hypervolumes = tuple(hypervolume_of(each, students, reference_point(each, students, teacher)) for each in sets)
     return Front(objectives, teacher, students, pairs, hypervolumes)
 
 
 def _values(record: TrialRecord, objectives: Sequence[Objective]) -> dict[str, float]:
-    keys = dict.fromkeys([*(objective.name for objective in objectives), *names.COSTS])
+    keys = dict.fromkeys([*(objective.name for objective in objectives), *names.COSTS, names.LATENCY_MS])
     values = {key: record.metrics[key] for key in keys if key in record.metrics}
     if names.NUM_PARAMS in values:
         values[names.NUM_PARAMS] = round(values[names.NUM_PARAMS])
@@ -198,18 +202,29 @@ def _students(records: StudyRecords, teacher: Teacher | None) -> tuple[Student, 
             },
             settings={key: trial.params.get(key) for key in searched},
             rank=int(ranks[index]) if on_front[index] else None,
+            measured=trial.metrics,
         )
         for index, trial in enumerate(trials)
     )
 
 
-def _pair_front(miss_rate: Objective, cost: Objective, students: Sequence[Student], *, is_first: bool) -> PairFront:
+def measured_costs(students: Sequence[Student], objectives: Sequence[Objective]) -> tuple[Objective, ...]:
+    """Costs beside the objectives of which students have a measurement: the latency."""
+    latency = OBJECTIVES[names.LATENCY_MS]
+    is_measured = latency not in objectives and any(names.LATENCY_MS in student.values for student in students)
+    return (latency,) if is_measured else ()
+
+
+def _pair_front(
+    miss_rate: Objective, cost: Objective, students: Sequence[Student], objectives: Sequence[Objective]
+) -> PairFront:
+    students = [student for student in students if cost.name in student.values]
     points = np.array([[student.values[miss_rate.name], student.values[cost.name]] for student in students])
     # Of trials that are equal in the pair, the other objectives decide: a plot shows no point that the table lacks.
     on_front = [
         student
         for student, is_best in zip(students, non_dominated(points), strict=True)
-        if is_best and student.rank is not None
+        if is_best and (student.rank is not None or cost not in objectives)
     ]
     # Knees are sought in the order of the table: of equal points, the first in it is named.
     found = knee_index(
@@ -219,27 +234,44 @@ def _pair_front(miss_rate: Objective, cost: Objective, students: Sequence[Studen
     return PairFront(
         miss_rate=miss_rate,
         cost=cost,
-        key=cost.key if is_first else f"{cost.key}_{miss_rate.key}",
+        key=cost.key if miss_rate == objectives[0] else f"{cost.key}_{miss_rate.key}",
+        candidates=tuple(students),
         students=tuple(sorted(on_front, key=lambda student: student.values[cost.name])),
         knee=None if found is None else Knee(trial_id=on_front[found[0]].trial_id, distance=found[1]),
     )
 
 
-def _hypervolume(objectives: Sequence[Objective], students: Sequence[Student], teacher: Teacher | None) -> Hypervolume:
-    points = np.array([[student.values[objective.name] for objective in objectives] for student in students])
-    reference = np.array([_reference(objective, students, teacher) for objective in objectives])
+def hypervolume_of(
+    objectives: Sequence[Objective], students: Sequence[Student], reference: Sequence[float]
+) -> Hypervolume:
+    """Hypervolume of the front of the students that have all the objectives, below a reference point."""
+    points = np.array(
+        [
+            [student.values[objective.name] for objective in objectives]
+            for student in students
+            if all(objective.name in student.values for objective in objectives)
+        ]
+    ).reshape(-1, len(objectives))
     front = points[non_dominated(points)]
     return Hypervolume(
         objectives=tuple(objectives),
         # Divided by the reference point first: the box is then the unit cube, and large counts lose no digits.
-        value=hypervolume(front / reference, np.ones(len(objectives))),
-        reference_point=tuple(reference.tolist()),
-        beyond_reference=int((~(front < reference).all(axis=1)).sum()),
+        value=hypervolume(front / np.array(reference), np.ones(len(objectives))),
+        reference_point=tuple(map(float, reference)),
+        beyond_reference=int((~(front < np.array(reference)).all(axis=1)).sum()),
     )
+
+
+def reference_point(
+    objectives: Sequence[Objective], students: Sequence[Student], teacher: Teacher | None
+) -> tuple[float, ...]:
+    """By ``REFERENCE_RULE``."""
+    return tuple(_reference(objective, students, teacher) for objective in objectives)
 
 
 def _reference(objective: Objective, students: Sequence[Student], teacher: Teacher | None) -> float:
     if not objective.is_cost:
         return 1.0
     of_teacher = teacher.values.get(objective.name) if teacher else None
-    return float(of_teacher) if of_teacher else max(float(student.values[objective.name]) for student in students)
+    values = [float(student.values[objective.name]) for student in students if objective.name in student.values]
+    return float(of_teacher) if of_teacher else max(values)

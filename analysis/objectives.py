@@ -106,6 +106,17 @@ OBJECTIVES = {
             phrase_unit="GMACs an image",
             is_cost=True,
         ),
+        Objective(
+            name=names.LATENCY_MS,
+            key="latency",
+            noun="latency",
+            column="latency ms",
+            axis_label="latency of one image, milliseconds (log scale)",
+            unit=1.0,
+            unit_symbol="ms",
+            phrase_unit="ms an image",
+            is_cost=True,
+        ),
     )
 }
 """By metric name."""

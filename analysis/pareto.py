@@ -7,8 +7,10 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if not __package__:
     # Run as a script, from a checkout that is not installed: the packages are one folder up.
@@ -24,6 +26,11 @@ from hkd.tracking_uri import (
     with_credentials,
 )
 
+if TYPE_CHECKING:
+    from analysis.budgets import Budgets
+    from analysis.records.study_records import StudyRecords
+    from analysis.results import StudyResults
+
 # Other modules are imported where they are used: MLflow and matplotlib take seconds, which --help should not cost.
 
 OWN_PACKAGES = ("analysis", "hkd")
@@ -35,6 +42,7 @@ _EPILOG = """\
 examples:
   python analysis/pareto.py --study demo
   python analysis/pareto.py --study demo --tracking-uri http://mlflow.lan:5000
+  python analysis/pareto.py --study demo --max-params 7e6 --max-gflops 10
   python analysis/pareto.py --study demo --markdown >> README.md
 
 files in the report's folder:
@@ -59,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # By default, MLflow retries for minutes where a server does not answer.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    from analysis.budgets import BudgetError, parse_budgets
     from analysis.records.store import RecordsError
 
     problem = None if options.tracking_uri is None else command_line_problem(options.tracking_uri)
@@ -67,11 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     tracking_uri = default_tracking_uri() if options.tracking_uri is None else with_credentials(options.tracking_uri)
     try:
+        budgets = parse_budgets(vars(options))
         _check_out(out)
         with tamed_libraries(OWN_PACKAGES):
-            _report(options.study, tracking_uri, out, markdown=options.markdown)
-    except (RecordsError, OSError) as error:
-        print_error(f"pareto: error: {printable(str(error))}", tracking_uri)
+            _report(options.study, tracking_uri, out, budgets, markdown=options.markdown)
+    except (RecordsError, BudgetError, OSError) as error:
+        for problem in str(error).split("\n"):
+            print_error(f"pareto: error: {printable(problem)}", tracking_uri)
         return 2
     return 0
 
@@ -92,34 +103,31 @@ def _parser() -> argparse.ArgumentParser:
         help="MLflow store of the study: sqlite:///PATH, http://HOST:PORT, ... (default: "
         f"{TRACKING_URI_VARIABLE}, else {DEFAULT_TRACKING_URI})",
     )
+    limits = parser.add_argument_group("budgets: the most that the student to ship may cost and miss")
+    limits.add_argument("--max-params", metavar="N", help="parameters (7e6)")
+    limits.add_argument("--max-gflops", metavar="N", help="GFLOPs for one image (2 per multiply-add)")
+    limits.add_argument("--max-latency-ms", metavar="N", help="milliseconds for one image, where they were measured")
+    limits.add_argument("--max-miss-rate", metavar="N", help="first miss rate of the objectives, a fraction (0.2)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the report (default: reports/NAME)")
     parser.add_argument("--markdown", action="store_true", help="print only the front, as a Markdown table")
     return parser
 
 
-def _report(study: str, tracking_uri: str, out: Path, *, markdown: bool) -> None:
+def _report(study: str, tracking_uri: str, out: Path, budgets: Budgets, *, markdown: bool) -> None:
     from analysis.records.store import check_local_store
 
     check_local_store(tracking_uri)
-    from analysis import plots
+    from analysis.records.detections import DetectionsReader
     from analysis.records.reader import read_study
-    from analysis.report import page, sentences, tables
-    from analysis.report.markdown import render_markdown
-    from analysis.report.summary import summary
+    from analysis.report import sentences, tables
     from analysis.results import compute_results
     from hkd.files import write_all_atomically
 
     records = read_study(study, tracking_uri)
-    results = compute_results(records)
-    pictures = {pair.key: plots.draw_front(results, pair) for pair in results.front.pairs}
-    contents: dict[str, str | bytes] = {
-        "report.html": page.render_html(records, results, pictures),
-        **{f"front_{key}.png": picture for key, picture in pictures.items()},
-        "front.md": render_markdown(results),
-        "trials.csv": tables.trials_table(records, results).to_csv(index=False),
-        # JSON has neither NaN nor infinity, and records have only finite numbers.
-        "summary.json": json.dumps(summary(records, results), indent=2, allow_nan=False) + "\n",
-    }
+    reader = DetectionsReader(tracking_uri)
+    results = compute_results(records, budgets, reader)
+    records = replace(records, notes=(*records.notes, *reader.notes))
+    contents = dict(report_files(records, results))
     write_all_atomically({out / name: content for name, content in contents.items()})
     if markdown:
         print_lines(tables.front_table(results).as_markdown())
@@ -128,11 +136,28 @@ def _report(study: str, tracking_uri: str, out: Path, *, markdown: bool) -> None
     for note in records.notes:
         print_line(f"Note: {note}")
     print_lines(f"\n{tables.front_table(results, with_settings=False).as_text()}\n")
-    for sentence in (sentences.headline(results), *sentences.advice(results)):
+    for sentence in (sentences.headline(results), *sentences.advice(results), *sentences.certainty(results)):
         print_line(sentence)
     print_lines("")
     for name in contents:
         print_line(str(out / name))
+
+
+def report_files(records: StudyRecords, results: StudyResults) -> Iterator[tuple[str, str | bytes]]:
+    """Name and content of each file of a report, one after the other."""
+    from analysis import plots
+    from analysis.report import page, tables
+    from analysis.report.markdown import render_markdown
+    from analysis.report.summary import summary
+
+    pictures = {pair.key: plots.draw_front(results, pair) for pair in results.front.pairs}
+    yield "report.html", page.render_html(records, results, pictures)
+    for key, picture in pictures.items():
+        yield f"front_{key}.png", picture
+    yield "front.md", render_markdown(results)
+    yield "trials.csv", tables.trials_table(records, results).to_csv(index=False)
+    # JSON has neither NaN nor infinity, and records have only finite numbers.
+    yield "summary.json", json.dumps(summary(records, results), indent=2, allow_nan=False) + "\n"
 
 
 def _folder_name(study: str) -> str:

@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, N
 from matplotlib.transforms import Bbox
 
 from analysis.front import PairFront, Student
+from analysis.objectives import ABSENT
 from analysis.results import StudyResults
 from hkd.text.escaping import printable
 
@@ -47,7 +48,7 @@ def draw_front(results: StudyResults, pair: PairFront) -> bytes:
 
 
 def _set_up(axes: Axes, results: StudyResults, pair: PairFront) -> None:
-    points = [_point(student.values, pair) for student in results.front.students]
+    points = [_point(student.values, pair) for student in pair.candidates]
     teacher = _teacher_point(results, pair)
     points += [teacher] if teacher else []
     costs, rates = zip(*points, strict=True)
@@ -73,8 +74,9 @@ def _draw_points(axes: Axes, results: StudyResults, pair: PairFront) -> None:
         costs, rates = zip(*(_point(s.values, pair) for s in students), strict=True)
         axes.scatter(costs, rates, **style)
 
-    trials = [student for student in results.front.students if student.baseline is None]
-    off_front = [student for student in trials if student not in pair.students]
+    trials = [student for student in pair.candidates if student.baseline is None]
+    members = {student.trial_id for student in pair.students}
+    off_front = [student for student in trials if student.trial_id not in members]
     if off_front:
         scatter(off_front, s=26, color=_GREY, alpha=0.75, linewidths=0, zorder=3, label="trial off the front")
     costs, rates = zip(*(_point(s.values, pair) for s in pair.students), strict=True)
@@ -91,7 +93,7 @@ def _draw_points(axes: Axes, results: StudyResults, pair: PairFront) -> None:
         zorder=4,
         label="front (numbers: rank in the table)",
     )
-    baselines = [student for student in results.front.students if student.baseline is not None]
+    baselines = [student for student in pair.candidates if student.baseline is not None]
     for index, baseline in enumerate(baselines):
         marker, colour = _BASELINE_STYLES[index % len(_BASELINE_STYLES)]
         name = _as_text(f"{baseline.baseline} baseline", 28)
@@ -123,7 +125,7 @@ def _teacher_point(results: StudyResults, pair: PairFront) -> tuple[float, float
 
 def _label_front(axes: Axes, renderer: RendererAgg, results: StudyResults, pair: PairFront) -> None:
     """Write the rank next to each point of the front, where it overlaps the fewest points and labels."""
-    points_px = _pixels(axes, [_point(s.values, pair) for s in results.front.students])
+    points_px = _pixels(axes, [_point(s.values, pair) for s in pair.candidates])
     teacher = _teacher_point(results, pair)
     points_px += _pixels(axes, [teacher]) if teacher else []
     front_px = _pixels(axes, [_point(s.values, pair) for s in pair.students])
@@ -134,7 +136,7 @@ def _label_front(axes: Axes, renderer: RendererAgg, results: StudyResults, pair:
         obstacles += [_square(anchor, 8.5 * _DOTS_PER_INCH / 72) for anchor in ring]
     for student, anchor in zip(pair.students, front_px, strict=True):
         text = axes.annotate(
-            str(student.rank),
+            ABSENT if student.rank is None else str(student.rank),
             xy=_point(student.values, pair),
             xytext=(0.0, 0.0),
             textcoords="offset points",

@@ -6,10 +6,18 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from analysis.choice import BaselineComparison, Recommendation, compare_baselines, find, recommend
+from analysis.budgets import NO_BUDGETS, Budgets
+from analysis.choice import (
+    BaselineComparison,
+    Recommendation,
+    compare_baselines,
+    find,
+    recommend,
+)
 from analysis.front import Front, find_front
 from analysis.importances import Importances, importances_of
 from analysis.records.study_records import StudyRecords
+from analysis.uncertainty import ReadDetections, Uncertainty, uncertainty_of
 from hkd import metric_names as names
 from hkd.findings import Finding
 
@@ -25,24 +33,39 @@ class StudyResults:
     """What a user should act on, the most important first."""
     baselines: tuple[BaselineComparison, ...]
     importances: Importances
+    uncertainty: Uncertainty
+    """Intervals over images, the front's probability, and trainings with other seeds."""
     count_by_status: Mapping[str, int]
     """Of all trials and baselines; ``incomplete`` are finished ones that are not counted."""
 
 
-def compute_results(records: StudyRecords) -> StudyResults:
+def compute_results(
+    records: StudyRecords,
+    budgets: Budgets = NO_BUDGETS,
+    read_detections: ReadDetections = lambda _: {},
+) -> StudyResults:
     """Compute everything that a report shows.
 
+    Args:
+        records: Of one study.
+        budgets: Limits on the student to ship.
+        read_detections: Reads stored detections by run id, as
+            :func:`analysis.records.detections.read_detections`; by default there are none.
+
     Raises:
+        BudgetError: no student has what a budget limits.
         ValueError: no trial was trained for all its epochs.
     """
     front = find_front(records)
+    uncertainty = uncertainty_of(front, read_detections)
     return StudyResults(
         study=records.study,
         front=front,
-        recommendation=recommend(front),
+        recommendation=recommend(front, budgets, uncertainty),
         findings=find(front),
         baselines=compare_baselines(front),
         importances=importances_of(records),
+        uncertainty=uncertainty,
         count_by_status=Counter(
             "incomplete" if t.status == names.STATUS_FINISHED and not t.is_counted else t.status for t in records.trials
         ),

@@ -74,7 +74,7 @@ def fetch_runs(study: str, tracking_uri: str) -> list[Run]:
     Raises:
         RecordsError: the store cannot be read or reached, or holds no such study.
     """
-    with _client(tracking_uri) as client:
+    with reading_store(tracking_uri) as client:
         return _all_runs(client, _find_experiment(client, study, redacted_uri(tracking_uri)))
 
 
@@ -84,12 +84,13 @@ def fetch_histories(runs: Sequence[Run], metric: str, tracking_uri: str) -> dict
     Raises:
         RecordsError: the store cannot be read or reached.
     """
-    with _client(tracking_uri) as client:
+    with reading_store(tracking_uri) as client:
         return {run.info.run_id: _history(client, run, metric) for run in runs}
 
 
 @contextmanager
-def _client(tracking_uri: str) -> Iterator[MlflowClient]:
+def reading_store(tracking_uri: str) -> Iterator[MlflowClient]:
+    """Yield a client of a store; what it raises becomes a RecordsError."""
     # Imported here: it takes seconds, which a wrong option or path should not cost.
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException

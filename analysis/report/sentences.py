@@ -3,54 +3,92 @@
 from __future__ import annotations
 
 from analysis.front import Front, Student
-from analysis.objectives import Objective, listed_nouns, miss_rates
-from analysis.report.tables import label
+from analysis.objectives import OBJECTIVES, Objective, listed_nouns, miss_rates
+from analysis.report.tables import in_points, label
 from analysis.results import StudyResults
+from analysis.uncertainty import Difference
 
 
 def headline(results: StudyResults) -> str:
     """Which student to ship and what it costs, or that none is ready, in one sentence."""
-    front = results.front
-    student = front.student(results.recommendation.trial_id)
+    front, found = results.front, results.recommendation
+    student = front.student(found.trial_id)
     miss_rate = front.miss_rate
+    if found.verdict == "over budget":
+        return (
+            f"No student meets the budget of {_budget(results)}; the nearest is {label(student)}: {_excess(results)}."
+        )
     for finding in results.findings:
         if finding.kind == "nothing ready":
             return finding.sentence
-    if not results.recommendation.is_determined:
+    if found.verdict == "not ready":
+        return (
+            f"No student within the budget of {_budget(results)} is near its teacher: the best, {label(student)}, has "
+            f"{_miss_rates(front, student)}. Train the students longer, or allow more."
+        )
+    if found.verdict == "undetermined":
         return (
             f"Which student to ship is undetermined: the {miss_rate.noun} of {label(student)}, the choice from the "
             "front, is exactly 0, as one point of the curve without a miss makes it. Validate on more images."
         )
-    verdict = {
+    ship = {
         "near": f"Ship {label(student)}",
         "with loss": f"Ship {label(student)} if its loss is acceptable",
         "no teacher": f"The choice is {label(student)}, without a teacher to compare it with",
     }
     costs = f": {_costs(front, student)}" if front.costs else ""
-    return f"{verdict[results.recommendation.readiness]}{costs}, at {_miss_rates(front, student)}."
+    larger = f" {_no_difference(results, found.larger)}" if found.larger else ""
+    return f"{ship[found.readiness]}{costs}, at {_miss_rates(front, student)}.{larger}"
 
 
 def reasons(results: StudyResults) -> tuple[str, ...]:
     """Why that student or what to do, what else was found, and which other students are best in one objective."""
-    front = results.front
+    front, found = results.front, results.recommendation
+    budget = f"the budget of {_budget(results)}"
     why = {
         "knee": "It is the knee of the front: towards cheaper students the miss rate rises faster, towards costlier "
         "ones it falls more slowly.",
         "only": "It is the only student on the front: it is best in every objective.",
         "lowest miss rate": "It has the lowest miss rate; the front has no knee.",
         "knee not ready": "It has the lowest miss rate; the knee of the front is not ready to ship.",
+        "lowest miss rate within the budget": f"It has the lowest miss rate within {budget}.",
+        "cheapest within the budget": f"It is the cheapest student within {budget}.",
     }
-    sentences = [] if results.recommendation.readiness == "not ready" else [why[results.recommendation.reason]]
+    sentences = [] if found.verdict in ("over budget", "not ready") or found.larger else [why[found.reason]]
     sentences += advice(results)
     for objective in front.objectives:
         # Members are ordered by miss rate: of students with equal costs, the first has the lowest.
         best = min(front.members, key=lambda student: student.values[objective.name])
-        if best.trial_id != results.recommendation.trial_id:
+        if best.trial_id != found.trial_id:
             numbers = ", ".join(f"{each.shown(best.values[each.name])} {each.unit_symbol}" for each in front.objectives)
             adjective = "Fewest" if objective.is_cost else "Lowest"
             sentences.append(f"{adjective} {objective.noun}: {label(best)} ({numbers}).")
             if not objective.is_cost and objective.shown(best.values[objective.name]) == objective.shown(0.0):
                 sentences.append("A miss rate of 0 is no proof that it is the best: validate on more images.")
+    return (*sentences, *certainty(results))
+
+
+def certainty(results: StudyResults) -> tuple[str, ...]:
+    """How certain the chosen student's miss rate is, and what trainings with other seeds say of the search."""
+    uncertainty, front = results.uncertainty, results.front
+    chosen, metric = results.recommendation.trial_id, front.miss_rate.name
+    sentences = []
+    interval = uncertainty.intervals.get(chosen, {}).get(metric)
+    if interval is not None and interval.low is not None:
+        probability = uncertainty.front_probability.get(chosen)
+        on_front = "" if probability is None else f"; it is on the front in {100 * probability:.0f} % of the resamples"
+        sentences.append(
+            f"Its {front.miss_rate.noun} has a {100 * uncertainty.confidence:.0f} % interval from "
+            f"{front.miss_rate.shown(interval.low)} to {front.miss_rate.shown(interval.high)} % over "
+            f"{uncertainty.num_images:,} validation images{on_front}."
+        )
+    optimism, on_test = uncertainty.mean_optimism, uncertainty.mean_test_minus_validation
+    if optimism is not None:
+        number = len(uncertainty.repeated)
+        students = "1 student that was" if number == 1 else f"{number} students that were"
+        text = f"Of the {students} trained again with other seeds, the mean is {in_points(optimism)} points from the "
+        text += "miss rate in the search"
+        sentences.append(text + (f", and on test images {in_points(on_test)} points." if on_test is not None else "."))
     return tuple(sentences)
 
 
@@ -74,6 +112,45 @@ def knees(results: StudyResults) -> str:
         for pair in results.front.pairs
     ]
     return f"Knee of {'; '.join(found)}." if found else "The objectives have no cost, so there is no knee."
+
+
+def _budget(results: StudyResults) -> str:
+    limits = results.recommendation.limits
+    shown = [
+        f"{objective.shown(limits[name])} {objective.phrase_unit}" + ("" if objective.is_cost else f" {objective.noun}")
+        for name, objective in _limited(results)
+    ]
+    return " and ".join(shown)
+
+
+def _excess(results: StudyResults) -> str:
+    """By how much the student is over the budget."""
+    student, found = results.front.student(results.recommendation.trial_id), results.recommendation
+    texts = []
+    for name, objective in _limited(results):
+        if name in found.exceeded and name in student.values:
+            limit = f"{objective.shown(found.limits[name])} {objective.unit_symbol}"
+            texts.append(f"{objective.in_sentence(student.values[name])}, {found.exceeded[name]:.2f}x the {limit}")
+        elif name in found.exceeded:
+            texts.append(f"its {objective.noun} is not measured")
+    return "; ".join(texts)
+
+
+def _limited(results: StudyResults) -> list[tuple[str, Objective]]:
+    return [(name, OBJECTIVES[name]) for name in results.recommendation.limits]
+
+
+def _no_difference(results: StudyResults, larger: Difference) -> str:
+    """The student is the smaller of two that cannot be distinguished."""
+    front = results.front
+    other, cost = front.student(larger.second), front.costs[0]
+    confidence = 100 * results.uncertainty.confidence
+    return (
+        f"{label(other)}, with {cost.in_sentence(other.values[cost.name])} and a "
+        f"{front.miss_rate.in_sentence(other.values[front.miss_rate.name])}, cannot be distinguished from it on "
+        f"{results.uncertainty.num_images:,} validation images ({confidence:.0f} % interval of "
+        f"the difference: {in_points(larger.low)} to {in_points(larger.high)} points), so the smaller is the choice."
+    )
 
 
 def _costs(front: Front, student: Student) -> str:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import hkd
+from analysis.choice import Recommendation
 from analysis.front import REFERENCE_RULE, Front, Student
 from analysis.geometry import KNEE_RULE
 from analysis.objectives import miss_rates
 from analysis.records.study_records import StudyRecords
 from analysis.report.sentences import headline
 from analysis.results import StudyResults
+from analysis.uncertainty import Difference, Uncertainty
 from hkd import metric_names as names
 from hkd.findings import READINESS_RULE
 
-SUMMARY_SCHEMA_VERSION = 1
+SUMMARY_SCHEMA_VERSION = 2
 _LIBRARIES = ("mlflow", "optuna", "numpy", "pandas", "matplotlib")
 
 
@@ -34,7 +37,7 @@ def summary(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
         "tracking_uri": records.tracking_uri,
         "objectives": [objective.name for objective in front.objectives],
         "headline": headline(results),
-        "recommendation": asdict(results.recommendation) | {"readiness_rule": READINESS_RULE},
+        "recommendation": _recommendation(results.recommendation),
         "findings": [asdict(finding) for finding in results.findings],
         "teacher": {"run_id": front.teacher.run_id, **_values(front, front.teacher.values)} if front.teacher else None,
         "front": [_student(front, student) for student in front.members],
@@ -59,6 +62,7 @@ def summary(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
             {**_student(front, front.student(each.trial_id)), "comparison": asdict(each)} for each in results.baselines
         ],
         "importances": asdict(results.importances),
+        "uncertainty": _uncertainty(results.uncertainty),
         "count_by_status": dict(sorted(results.count_by_status.items())),
         "not_counted": [
             {"trial_id": trial.trial_id, "status": trial.status, "because": trial.not_counted_because}
@@ -66,6 +70,37 @@ def summary(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
         ],
         "notes": list(records.notes),
         "versions": versions(),
+    }
+
+
+def _recommendation(found: Recommendation) -> dict[str, Any]:
+    # JSON has no infinity, by which a student without a measured latency exceeds a limit.
+    exceeded = {name: ratio if math.isfinite(ratio) else None for name, ratio in found.exceeded.items()}
+    return asdict(found) | {"verdict": found.verdict, "exceeded": exceeded, "readiness_rule": READINESS_RULE}
+
+
+def _uncertainty(uncertainty: Uncertainty) -> dict[str, Any]:
+    def differences(each: Sequence[Difference]) -> list[dict[str, Any]]:
+        return [asdict(one) | {"is_distinguishable": one.is_distinguishable} for one in each]
+
+    return {
+        "absent_because": uncertainty.absent_because,
+        "notes": list(uncertainty.notes),
+        "num_images": uncertainty.num_images,
+        "resamples": uncertainty.resamples,
+        "confidence": uncertainty.confidence,
+        "intervals": {
+            trial_id: {metric: [interval.low, interval.high] for metric, interval in of_trial.items()}
+            for trial_id, of_trial in uncertainty.intervals.items()
+        },
+        "front_probability": dict(uncertainty.front_probability),
+        "neighbours": differences(uncertainty.neighbours),
+        "against_undistilled": differences(uncertainty.against_undistilled),
+        "against_teacher": differences(uncertainty.against_teacher),
+        "repeated": [
+            asdict(each) | {"optimism": each.optimism, "test_minus_validation": each.test_minus_validation}
+            for each in uncertainty.repeated
+        ],
     }
 
 

@@ -121,6 +121,8 @@ def front_table(results: StudyResults, *, with_settings: bool = True) -> Table:
         columns.append(Column("searched settings", _settings))
     detectors: list[Teacher | Student] = [*([front.teacher] if front.teacher else []), *front.members]
     chosen = front.student(results.recommendation.trial_id)
+    if chosen.rank is None:  # a budget on a cost that is not an objective may lead to it
+        detectors.append(chosen)
     return make_table(columns, detectors, marked_row=detectors.index(chosen))
 
 
@@ -205,7 +207,7 @@ def trials_table(records: StudyRecords, results: StudyResults) -> pd.DataFrame:
 
 
 def _rank(detector: Teacher | Student) -> str:
-    return ABSENT if isinstance(detector, Teacher) else str(detector.rank)
+    return ABSENT if isinstance(detector, Teacher) or detector.rank is None else str(detector.rank)
 
 
 def _settings(detector: Teacher | Student) -> str:

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 
 from analysis.objectives import OBJECTIVES
 from analysis.records.study_records import StudyRecords, TrialRecord
 from hkd import metric_names as names
+from hkd.evaluation.formats.stored_detections import StoredDetections
 
 EPOCHS = 4
 DISTILLED = {"distillation.pyramid.weight": 1.0}
@@ -156,6 +158,28 @@ def records(
         settings={"seed": "0"},
         tags={},
         notes=(),
+    )
+
+
+def found_in(images: Sequence[bool], num_false: int = 0) -> StoredDetections:
+    """Detections on images of one person each, of whom those are found: MR^-2 is the share of the others.
+
+    ``num_false`` false positives of lower scores change nothing: nobody is found after them.
+    """
+    found = np.flatnonzero(images)
+    index = np.concatenate([found, np.zeros(num_false, dtype=np.int64)])
+    return StoredDetections(
+        protocol="citypersons",
+        subsets=("reasonable",),
+        fppi_points=tuple(10 ** (-2 + 0.25 * i) for i in range(9)),
+        miss_rate_floor=0.0,
+        num_detections=len(index),
+        image_ids=np.arange(len(images)),
+        image_index=index,
+        boxes_xywh=np.tile([0.0, 0.0, 20.0, 60.0], (len(index), 1)),
+        scores=np.linspace(1.0, 0.1, len(index)),
+        outcomes=np.repeat([1, 0], [len(found), num_false])[None].astype(np.int8),
+        counted_per_image=np.ones((1, len(images)), dtype=np.int64),
     )
 
 

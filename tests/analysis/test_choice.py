@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import pytest
 
+from analysis.budgets import BudgetError, Budgets
 from analysis.choice import Recommendation, compare_baselines, find, recommend
-from analysis.front import find_front
-from tests.analysis.studies import TEACHER, record, records
+from analysis.front import Front, find_front
+from analysis.records.study_records import TrialRecord
+from analysis.uncertainty import Uncertainty, uncertainty_of
+from tests.analysis.studies import TEACHER, found_in, record, records
 
 # By (miss rate, parameters, FLOPs); the teacher has (0.2, 6e6, 10e9).
 GOOD = record("good", 0.25, 3e6, 5e9)
@@ -118,3 +122,75 @@ def test_rivals_are_limited_by_first_cost_of_objectives() -> None:
     assert rival("mr2_reasonable", "num_params", "flops") == "heavy"
     assert rival("mr2_reasonable", "flops") == "light"
     assert rival("mr2_reasonable") == "heavy"
+
+
+def budget_of(*trials: TrialRecord, **budgets: float) -> Recommendation:
+    return recommend(find_front(records(trials, TEACHER)), Budgets(**budgets))
+
+
+def test_lowest_miss_rate_within_budgets_on_costs_is_recommended() -> None:
+    found = budget_of(GOOD, BENT, SMALL, BEATEN, max_params=2.5e6, max_gflops=2)
+    assert (found.trial_id, found.reason, found.verdict) == (
+        "bent",
+        "lowest miss rate within the budget",
+        "with loss",
+    )
+    assert found.limits == {"num_params": 2.5e6, "flops": 2e9}
+    # A limit is met by a student that has exactly as much.
+    assert budget_of(GOOD, BENT, max_params=3e6).trial_id == "good"
+
+
+def test_cheapest_student_within_a_miss_rate_is_recommended() -> None:
+    found = budget_of(GOOD, BENT, SMALL, BEATEN, max_miss_rate=0.36)
+    assert (found.trial_id, found.reason) == ("bent", "cheapest within the budget")
+
+
+def test_nearest_student_is_named_where_none_meets_the_budget() -> None:
+    # GOOD is 3 and 1.25 times over, BENT 1 and 1.5 times, SMALL 4 times.
+    found = budget_of(GOOD, BENT, SMALL, max_params=1e6, max_miss_rate=0.2)
+    assert (found.trial_id, found.verdict) == ("bent", "over budget")
+    assert found.exceeded == {"mr2_reasonable": pytest.approx(1.5)}
+
+
+def test_student_of_unknown_latency_is_not_within_a_latency() -> None:
+    fast = record("fast", 0.35, 2e6, 2e9, metrics={"latency_ms": 20.0})
+    assert budget_of(GOOD, BENT, fast, max_latency_ms=30).trial_id == "fast"
+    found = budget_of(GOOD, BENT, fast, max_latency_ms=10)
+    assert (found.trial_id, found.exceeded) == ("fast", {"latency_ms": 2.0})
+    with pytest.raises(BudgetError, match="latency_ms"):
+        budget_of(GOOD, BENT, max_latency_ms=10)
+
+
+def test_best_within_budget_may_be_far_from_the_teacher() -> None:
+    assert budget_of(GOOD, BENT, SMALL, max_params=6e5).verdict == "not ready"
+
+
+def uncertain(found: Mapping[str, int], images: int) -> tuple[Front, Uncertainty]:
+    """Students of rising costs; each finds the first so many of the people."""
+    trials = [
+        record(name, 1 - number / images, 1e6 * (index + 1), 1e9 * (index + 1))
+        for index, (name, number) in enumerate(found.items())
+    ]
+    front = find_front(records(trials, record("teacher", 0.2, 9e6, 9e9, role="teacher")))
+    stored = {f"run-of-{name}": found_in([index < number for index in range(images)]) for name, number in found.items()}
+    return front, uncertainty_of(front, lambda _: stored)
+
+
+def test_smaller_of_students_that_cannot_be_distinguished_is_recommended() -> None:
+    # Of 100 people, c finds one more than b, which is chance, and six more than a: distinguishable, as
+    # P(no image of six is drawn) is 0.94^100 = 0.002.
+    front, uncertainty = uncertain({"a": 75, "b": 80, "c": 81}, 100)
+    found = recommend(front, Budgets(max_params=5e6), uncertainty)
+    assert (found.trial_id, found.verdict) == ("b", "indistinguishable")
+    assert found.larger is not None
+    assert (found.larger.first, found.larger.second) == ("b", "c")
+    assert recommend(front, Budgets(max_params=5e6)).trial_id == "c"
+
+
+def test_student_that_appears_much_worse_is_not_taken_for_the_same() -> None:
+    # On 10 images nothing can be distinguished, but 10 points are more than what is near.
+    front, uncertainty = uncertain({"a": 7, "b": 8}, 10)
+    difference = uncertainty.compare("a", "b", "mr2_reasonable")
+    assert difference is not None
+    assert not difference.is_distinguishable
+    assert recommend(front, Budgets(max_params=5e6), uncertainty).trial_id == "b"

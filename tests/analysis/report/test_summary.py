@@ -23,7 +23,7 @@ def test_summary_is_json_with_all_results() -> None:
     study = STUDY
     results = compute_results(study)
     read = json.loads(json.dumps(summary(study, results), allow_nan=False))
-    assert read["schema_version"] == 1
+    assert read["schema_version"] == 2
     assert [student["trial_id"] for student in read["front"]] == ["t1", "t0"]
     assert read["front"][0]["settings"] == {"a.name": "y"}
     assert "up to 5 points" in read["recommendation"].pop("readiness_rule")
@@ -32,6 +32,10 @@ def test_summary_is_json_with_all_results() -> None:
         "reason": "lowest miss rate",
         "readiness": "near",
         "is_determined": True,
+        "limits": {},
+        "exceeded": {},
+        "larger": None,
+        "verdict": "near",
     }
     assert read["findings"] == []
     assert read["teacher"]["num_params"] == 6_000_000

@@ -1,0 +1,67 @@
+"""Reads the stored detections of runs from MLflow's artifacts, which others may have written."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.records.store import reading_store
+from hkd import metric_names as names
+from hkd.evaluation.formats.stored_detections import (
+    LARGEST_BYTES,
+    StoredDetections,
+    StoredDetectionsError,
+    read_stored_detections,
+)
+from hkd.text.redaction import redacted_text
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+
+class DetectionsReader:
+    """Reads stored detections by run id, and keeps what could not be read for the report's notes.
+
+    Args:
+        tracking_uri: Of the study.
+    """
+
+    def __init__(self, tracking_uri: str) -> None:
+        self._tracking_uri = tracking_uri
+        self.notes: list[str] = []
+
+    def __call__(self, run_ids: Sequence[str]) -> dict[str, StoredDetections]:
+        """Stored detections of the runs that have any.
+
+        An artifact store that cannot be reached, or a damaged file, is noted: the report has no intervals then.
+        """
+        found: dict[str, StoredDetections] = {}
+        problems: list[str] = []
+        with reading_store(self._tracking_uri) as client, tempfile.TemporaryDirectory() as folder:
+            for index, run_id in enumerate(run_ids):
+                try:
+                    stored = _read(client, run_id, Path(folder, str(index)))
+                # Artifact stores are plug-ins and can raise anything, ImportError included.
+                except Exception as error:  # noqa: BLE001
+                    lines = str(error).strip().splitlines() or [type(error).__name__]
+                    problems.append(f"run {run_id}: {redacted_text(lines[0], self._tracking_uri)[:200]}")
+                    continue
+                if stored is not None:
+                    found[run_id] = stored
+        if problems:
+            more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+            self.notes.append(f"Stored detections cannot be read ({problems[0]}{more}).")
+        return found
+
+
+def _read(client: MlflowClient, run_id: str, folder: Path) -> StoredDetections | None:
+    entries = {entry.path: entry for entry in client.list_artifacts(run_id)}
+    entry = entries.get(names.ARTIFACT_DETECTIONS)
+    if entry is None or entry.is_dir:
+        return None
+    if (entry.file_size or 0) > LARGEST_BYTES:
+        raise StoredDetectionsError(f"{entry.path} is larger than {LARGEST_BYTES >> 20} MiB")
+    folder.mkdir()
+    return read_stored_detections(Path(client.download_artifacts(run_id, entry.path, str(folder))))
