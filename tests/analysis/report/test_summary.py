@@ -76,6 +76,7 @@ def test_keys_of_default_objectives() -> None:
             "hypervolume",
             "baselines",
             "importances",
+            "uncertainty",
             "count_by_status",
         ),
         *("not_counted", "notes", "versions"),
