@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 Points = NDArray[np.float64]
 
+MOST_COMPARED_IN_PAIRS = 256
+"""Up to so many points, comparing all pairs at once is faster."""
+
 
 def non_dominated(points: Points) -> NDArray[np.bool_]:
     """Which of the points (N, M) no other point dominates in the M objectives -> (N,).
@@ -14,8 +17,31 @@ def non_dominated(points: Points) -> NDArray[np.bool_]:
     A point dominates another if it is at most equal in every objective and less in one. Equal points do not dominate
     each other: both are kept. A point with a NaN is never kept and dominates nothing; inf is worse than any number.
     """
-    at_most = np.all(points[:, None, :] <= points[None, :, :], axis=2)
-    less = np.any(points[:, None, :] < points[None, :, :], axis=2)
-    # A comparison with NaN is false, so a row with one is never at most equal: it dominates nothing.
-    dominated = np.any(at_most & less, axis=0)
-    return np.asarray(~dominated & ~np.isnan(points).any(axis=1), dtype=np.bool_)
+    number = len(points)
+    if number <= MOST_COMPARED_IN_PAIRS:
+        at_most = np.all(points[:, None, :] <= points[None, :, :], axis=2)
+        less = np.any(points[:, None, :] < points[None, :, :], axis=2)
+        # A comparison with NaN is false, so a row with one is never at most equal: it dominates nothing.
+        dominated = np.any(at_most & less, axis=0)
+        return np.asarray(~dominated & ~np.isnan(points).any(axis=1), dtype=np.bool_)
+    return _swept(points)
+
+
+def _swept(points: Points) -> NDArray[np.bool_]:
+    """As above, in time and memory that grow with the number of points times that on the front."""
+    number, objectives = points.shape
+    kept = np.zeros(number, dtype=np.bool_)
+    valid = np.flatnonzero(~np.isnan(points).any(axis=1))
+    # In lexicographic order, a point can only be dominated by an earlier one, and then also by one of the front.
+    order = valid[np.lexsort(points[valid].T[::-1])]
+    front = np.empty((len(order), objectives))
+    size = 0
+    for index in order.tolist():
+        point = points[index]
+        others = front[:size]
+        # Equal points are at most equal everywhere: they are kept, as they are less nowhere.
+        if not ((others <= point).all(axis=1) & (others < point).any(axis=1)).any():
+            front[size] = point
+            size += 1
+            kept[index] = True
+    return kept

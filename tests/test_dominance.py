@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hkd import dominance
 from hkd.dominance import Points, non_dominated
 
 # Few different values, so that ties and duplicates are common.
@@ -49,3 +51,14 @@ def test_equals_definition(points: Points) -> None:
         for p in points
     ]
     assert non_dominated(points).tolist() == expected
+
+
+def test_many_points_equal_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    points = random.integers(0, 12, (400, 3)).astype(float)
+    points[random.random((400, 3)) < 0.02] = np.nan
+    points[random.random((400, 3)) < 0.02] = np.inf
+    swept = non_dominated(points)
+    monkeypatch.setattr(dominance, "MOST_COMPARED_IN_PAIRS", 400)
+    np.testing.assert_array_equal(swept, non_dominated(points))
+    assert 2 < swept.sum() < 100

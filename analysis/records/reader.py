@@ -11,16 +11,14 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from functools import lru_cache
 
 from analysis.objectives import Objective, parse_objectives
-from analysis.records.store import History, RecordsError, check_local_store, fetch_histories, fetch_runs
+from analysis.records.runs import History, StoredRun
+from analysis.records.store import RecordsError, check_local_store, fetch_histories, fetch_runs
 from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord, distillation_config
 from hkd import metric_names as names
 from hkd.text.redaction import redacted_setting, redacted_text, redacted_uri
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 _TRAINED_ROLES = (names.ROLE_BASELINE, names.ROLE_TRIAL)
 _STATUSES = (names.STATUS_RUNNING, names.STATUS_FINISHED, names.STATUS_STOPPED, names.STATUS_FAILED)
@@ -50,21 +48,21 @@ def read_study(study: str, tracking_uri: str) -> StudyRecords:
     """
     check_local_store(tracking_uri)
     runs = fetch_runs(study, tracking_uri)
-    by_role: dict[str, list[Run]] = {}
+    by_role: dict[str, list[StoredRun]] = {}
     for run in runs:
-        by_role.setdefault(run.data.tags.get(names.TAG_ROLE, ""), []).append(run)
+        by_role.setdefault(run.tags.get(names.TAG_ROLE, ""), []).append(run)
     notes: list[str] = []
     _note_roles(by_role, notes)
     parents = by_role.get(names.ROLE_STUDY, [])
-    settings = _redacted(parents[-1].data.params) if parents else {}
+    settings = _redacted(parents[-1].params) if parents else {}
     recorded = parse_objectives(settings.get(names.PARAM_OBJECTIVES))
     notes += [recorded.note] if recorded.note else []
     objectives = recorded.objectives
-    histories = fetch_histories(runs, objectives[0].name, tracking_uri)
+    histories = fetch_histories(study, runs, objectives[0].name, tracking_uri)
 
     def records_of(*roles: str) -> list[TrialRecord]:
-        started = sorted((run for role in roles for run in by_role.get(role, [])), key=lambda run: run.info.start_time)
-        return [_record(run, histories[run.info.run_id], objectives) for run in started]
+        started = sorted((run for role in roles for run in by_role.get(role, [])), key=lambda run: run.start_ms)
+        return [_record(run, histories[run.run_id], objectives) for run in started]
 
     trials = _one_record_per_trial(records_of(*_TRAINED_ROLES), notes)
     if not any(trial.is_counted for trial in trials):
@@ -77,7 +75,7 @@ def read_study(study: str, tracking_uri: str) -> StudyRecords:
         trials=trials,
         teacher=_finished_teacher(records_of(names.ROLE_TEACHER), objectives, notes),
         settings=settings,
-        tags=_readable_tags(parents[-1].data.tags) if parents else {},
+        tags=_readable_tags(parents[-1].tags) if parents else {},
         notes=tuple(notes),
     )
 
@@ -95,21 +93,27 @@ def parse_parameter(text: str) -> ParameterValue:
     return text
 
 
-def _record(run: Run, history: History, objectives: Sequence[Objective]) -> TrialRecord:
-    data, info, ranked_metric = run.data, run.info, objectives[0].name
-    tags = _redacted(data.tags)
-    metrics = {key: value for key, value in data.metrics.items() if _is_finite(value)}
+@lru_cache(maxsize=100_000)
+def _parameter(key: str, text: str) -> ParameterValue:
+    """The redacted value of a parameter. Trials share most of their settings: 10,000 trials have a million of them."""
+    return parse_parameter(redacted_setting(key, text))
+
+
+def _record(run: StoredRun, history: History, objectives: Sequence[Objective]) -> TrialRecord:
+    ranked_metric = objectives[0].name
+    tags = _redacted(run.tags)
+    metrics = {key: value for key, value in run.metrics.items() if _is_finite(value)}
     if history:
         metrics.pop(ranked_metric, None)
         if _is_finite(history[-1][1]):
             metrics[ranked_metric] = history[-1][1]
-    params = {key: parse_parameter(text) for key, text in _redacted(data.params).items()}
-    status = tags.get(names.TAG_STATUS) or _STATUS_OF_MLFLOW.get(info.status, info.status)
+    params = {key: _parameter(key, text) for key, text in run.params.items()}
+    status = tags.get(names.TAG_STATUS) or _STATUS_OF_MLFLOW.get(run.status, run.status)
     epoch = history[-1][0] if history else None
     budget_fraction = metrics.get(names.BUDGET_FRACTION)
     return TrialRecord(
-        trial_id=tags.get(names.TAG_TRIAL_ID) or redacted_text(info.run_name or info.run_id),
-        run_id=info.run_id,
+        trial_id=tags.get(names.TAG_TRIAL_ID) or redacted_text(run.name or run.run_id),
+        run_id=run.run_id,
         role=tags[names.TAG_ROLE],
         baseline=tags.get(names.TAG_BASELINE),
         status=status,
@@ -120,7 +124,7 @@ def _record(run: Run, history: History, objectives: Sequence[Objective]) -> Tria
         ),
         epoch=epoch,
         budget_fraction=budget_fraction,
-        duration_seconds=(info.end_time - info.start_time) / 1000 if info.end_time else None,
+        duration_seconds=(run.end_ms - run.start_ms) / 1000 if run.end_ms else None,
         metrics=metrics,
         params=params,
         history=history,
@@ -198,9 +202,10 @@ def _finished_teacher(
     return finished[-1]
 
 
-def _note_roles(by_role: Mapping[str, list[Run]], notes: list[str]) -> None:
+def _note_roles(by_role: Mapping[str, list[StoredRun]], notes: list[str]) -> None:
     if names.ROLE_STUDY not in by_role:
         notes.append("The study has no parent run: its settings are unknown.")
+    # Confirmations are on the run of the trial that they confirm.
     known = (names.ROLE_STUDY, names.ROLE_TEACHER, names.ROLE_CONFIRMATION, *_TRAINED_ROLES)
     foreign = sum(len(runs) for role, runs in by_role.items() if role not in known)
     if foreign:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from analysis.records.runs import History, StoredRun, read_histories, read_runs, sqlite_path
 from hkd.text.redaction import redacted_text, redacted_uri
 
 if TYPE_CHECKING:
-    from mlflow.entities import Experiment, Run
+    from mlflow.entities import Experiment
     from mlflow.tracking import MlflowClient
 
-_RUNS_PER_PAGE = 500
+_NEAREST_SHOWN = 3
+_STUDIES_SHOWN = 20
 
 
 class RecordsError(ValueError):
@@ -64,28 +67,26 @@ def _check_sqlite_file(path: Path) -> None:
         raise RecordsError(f"{path} is an SQLite database but not an MLflow store; name one with --tracking-uri.")
 
 
-History = tuple[tuple[int, float], ...]
-"""(epoch, value) of every time that a metric was logged, oldest first."""
-
-
-def fetch_runs(study: str, tracking_uri: str) -> list[Run]:
+def fetch_runs(study: str, tracking_uri: str) -> list[StoredRun]:
     """All runs of the study that are not deleted, oldest first.
 
     Raises:
         RecordsError: the store cannot be read or reached, or holds no such study.
     """
     with reading_store(tracking_uri) as client:
-        return _all_runs(client, _find_experiment(client, study, redacted_uri(tracking_uri)))
+        experiment = _find_experiment(client, study, redacted_uri(tracking_uri))
+        return read_runs(client, experiment.experiment_id, sqlite_path(tracking_uri))
 
 
-def fetch_histories(runs: Sequence[Run], metric: str, tracking_uri: str) -> dict[str, History]:
+def fetch_histories(study: str, runs: Sequence[StoredRun], metric: str, tracking_uri: str) -> dict[str, History]:
     """The history of a metric by run id; empty for runs without the metric.
 
     Raises:
         RecordsError: the store cannot be read or reached.
     """
     with reading_store(tracking_uri) as client:
-        return {run.info.run_id: _history(client, run, metric) for run in runs}
+        experiment = _find_experiment(client, study, redacted_uri(tracking_uri))
+        return read_histories(client, experiment.experiment_id, runs, metric, sqlite_path(tracking_uri))
 
 
 @contextmanager
@@ -100,7 +101,14 @@ def reading_store(tracking_uri: str) -> Iterator[MlflowClient]:
         yield MlflowClient(tracking_uri)
     except RecordsError:
         raise
-    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError, OSError, ValueError) as error:
+    except (
+        MlflowException,
+        sqlalchemy.exc.SQLAlchemyError,
+        sqlite3.Error,
+        ImportError,
+        OSError,
+        ValueError,
+    ) as error:
         # Messages of MLflow and SQLAlchemy have many lines; the first one states the cause.
         first_line = redacted_text((str(error).strip() or type(error).__name__).splitlines()[0], tracking_uri)
         raise RecordsError(
@@ -113,36 +121,14 @@ def _find_experiment(client: MlflowClient, study: str, shown_uri: str) -> Experi
     experiment = client.get_experiment_by_name(study)
     if experiment is None:
         present = sorted(each.name for each in client.search_experiments() if each.name != "Default")
-        listed = ", ".join(present) if present else "none"
-        raise RecordsError(f"there is no study {study!r} in {shown_uri}; its studies: {listed}.")
+        near = difflib.get_close_matches(study, present, n=_NEAREST_SHOWN, cutoff=0.6)
+        nearest = f" The nearest names: {', '.join(map(repr, near))}." if near else ""
+        listed = ", ".join(present[:_STUDIES_SHOWN]) if present else "none"
+        more = f" and {len(present) - _STUDIES_SHOWN} more" if len(present) > _STUDIES_SHOWN else ""
+        raise RecordsError(f"there is no study {study!r} in {shown_uri}.{nearest} Its studies: {listed}{more}.")
     if experiment.lifecycle_stage == "deleted":
         raise RecordsError(
             f"study {study!r} in {shown_uri} was deleted; "
             f"`mlflow experiments restore --experiment-id {experiment.experiment_id}` restores it."
         )
     return experiment
-
-
-def _all_runs(client: MlflowClient, experiment: Experiment) -> list[Run]:
-    runs: list[Run] = []
-    token: str | None = None
-    while True:
-        page = client.search_runs(
-            [experiment.experiment_id],
-            max_results=_RUNS_PER_PAGE,
-            order_by=["attributes.start_time ASC"],
-            page_token=token,
-        )
-        runs.extend(page)
-        token = page.token
-        if not token:
-            return runs
-
-
-def _history(client: MlflowClient, run: Run, metric: str) -> History:
-    if metric not in run.data.metrics:
-        return ()
-    points = client.get_metric_history(run.info.run_id, metric)
-    # Of a step that was logged twice (an epoch repeated after an interruption), the last value counts.
-    points.sort(key=lambda point: (point.step, point.timestamp))
-    return tuple({point.step: point.value for point in points}.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import pandas as pd
@@ -89,6 +90,10 @@ class StudyRecords:
 
     def searched_parameters(self) -> tuple[str, ...]:
         """Dotted names of the settings in which the trials (without baselines) differ, in alphabetical order."""
+        return self._searched_parameters
+
+    @cached_property
+    def _searched_parameters(self) -> tuple[str, ...]:
         trials = [trial for trial in self.trials if trial.role == names.ROLE_TRIAL]
         keys = sorted({key for trial in trials for key in trial.params})
         return tuple(key for key in keys if len({trial.params.get(key) for trial in trials}) > 1)
@@ -129,20 +134,24 @@ def distillation_config(params: Mapping[str, ParameterValue]) -> TrialConfig | N
     A stage without recorded settings has weight 0: it did not exist in the version that ran the trial.
     """
     prefix = f"{_DISTILLATION_SECTION}."
-    recorded = {key.removeprefix(prefix): value for key, value in params.items() if key.startswith(prefix)}
-    if not recorded:
-        return None
+    recorded = tuple((key.removeprefix(prefix), value) for key, value in params.items() if key.startswith(prefix))
+    has_no_teacher = "teacher" in params and params["teacher"] is None
+    return _distillation_config(recorded, has_no_teacher) if recorded else None
+
+
+# It is asked for several times for each trial, and validation takes longer than all else.
+@lru_cache(maxsize=100_000, typed=True)
+def _distillation_config(recorded: tuple[tuple[str, ParameterValue], ...], has_no_teacher: bool) -> TrialConfig | None:
     sections: dict[str, Any] = {
         name: {"weight": 0.0} for name, section in DistillationConfig() if isinstance(section, Section)
     }
     # Keys with a dot first, so that a plain value recorded for a stage replaces its section and fails validation.
-    for key, value in sorted(recorded.items(), key=lambda item: "." not in item[0]):
+    for key, value in sorted(recorded, key=lambda item: "." not in item[0]):
         stage, _, setting = key.partition(".")
         if setting:
             sections.setdefault(stage, {})[setting] = value
         else:
             sections[stage] = value
-    has_no_teacher = "teacher" in params and params["teacher"] is None
     try:
         config = TrialConfig(distillation=DistillationConfig.model_validate(sections))
     except ValidationError:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
+import math
 import sqlite3
 from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
 
-from analysis.records import store
+from analysis.records import runs as runs_module
+from analysis.records.runs import StoredRun
 from analysis.records.store import RecordsError, check_local_store, fetch_histories, fetch_runs
 from tests.analysis.studies import Written, write_study
 
@@ -124,22 +127,48 @@ def test_message_on_missing_folder_has_no_credentials(uri: str) -> None:
 def test_runs_of_all_pages_are_returned_oldest_first(
     client: MlflowClient, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_RUNS_PER_PAGE", 2)
+    monkeypatch.setattr(runs_module, "_RUNS_PER_PAGE", 2)
+    monkeypatch.setattr(runs_module, "_COLUMNS", {"runs": {"a column of another version"}})
     write_study(client, "demo", [Written(f"t{index}") for index in range(5)], parent=False)
     runs = fetch_runs("demo", f"sqlite:///{database}")
-    assert [run.info.run_name for run in runs] == ["t0", "t1", "t2", "t3", "t4"]
+    assert [run.name for run in runs] == ["t0", "t1", "t2", "t3", "t4"]
+
+
+def test_tables_are_read_as_mlflow_reads_them(
+    client: MlflowClient, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In two experiments, with NaN, infinity, a deleted run, equal steps, and a run that still runs.
+    write_study(client, "other", [Written("x", metrics={"a": 1.0})])
+    odd = Written("t1", params={"a": "'; --"}, metrics={"nan": math.nan, "inf": math.inf})
+    write_study(client, "demo", [Written("t0"), odd, Written("t2", status="running"), Written("t3")])
+    uri = f"sqlite:///{database}"
+    client.delete_run(fetch_runs("demo", uri)[-1].run_id)
+    client.log_metric(fetch_runs("demo", uri)[1].run_id, "mr2_reasonable", 0.7, timestamp=10**12, step=1)
+    direct = fetch_runs("demo", uri)
+    histories = fetch_histories("demo", direct, "mr2_reasonable", uri)
+    monkeypatch.setattr(runs_module, "_COLUMNS", {"runs": {"a column of another version"}})
+    through_mlflow = fetch_runs("demo", uri)
+    # NaN is unequal to itself, but has one text.
+    assert list(map(repr, map(_sorted, direct))) == list(map(repr, map(_sorted, through_mlflow)))
+    assert fetch_histories("demo", direct, "mr2_reasonable", uri) == histories
+    assert [len(history) for history in histories.values()] == [0, 4, 4, 4]
+
+
+def _sorted(run: StoredRun) -> StoredRun:
+    dictionaries = {name: dict(sorted(getattr(run, name).items())) for name in ("tags", "params", "metrics")}
+    return dataclasses.replace(run, **dictionaries)
 
 
 def test_deleted_runs_are_not_read(client: MlflowClient, database: Path) -> None:
     write_study(client, "demo", [Written("t0"), Written("t1")], parent=False)
-    client.delete_run(fetch_runs("demo", f"sqlite:///{database}")[0].info.run_id)
-    assert [run.info.run_name for run in fetch_runs("demo", f"sqlite:///{database}")] == ["t1"]
+    client.delete_run(fetch_runs("demo", f"sqlite:///{database}")[0].run_id)
+    assert [run.name for run in fetch_runs("demo", f"sqlite:///{database}")] == ["t1"]
 
 
 def test_last_value_of_repeated_epoch_counts(client: MlflowClient, database: Path) -> None:
     write_study(client, "demo", [Written("t0", mr2=(0.9, 0.6))], parent=False)
     uri = f"sqlite:///{database}"
     (run,) = fetch_runs("demo", uri)
-    client.log_metric(run.info.run_id, "mr2_reasonable", 0.7, timestamp=10**12, step=1)
-    assert fetch_histories([run], "mr2_reasonable", uri) == {run.info.run_id: ((1, 0.7), (2, 0.6))}
-    assert fetch_histories([run], "mr2_all", uri) == {run.info.run_id: ()}
+    client.log_metric(run.run_id, "mr2_reasonable", 0.7, timestamp=10**12, step=1)
+    assert fetch_histories("demo", [run], "mr2_reasonable", uri) == {run.run_id: ((1, 0.7), (2, 0.6))}
+    assert fetch_histories("demo", [run], "mr2_all", uri) == {run.run_id: ()}
