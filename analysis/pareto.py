@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # Other modules are imported where they are used: MLflow and matplotlib take seconds, which --help should not cost.
 
+_LONGEST_FOLDER_NAME = 200
 OWN_PACKAGES = ("analysis", "hkd")
 _DESCRIPTION = """\
 Write the report of one study: read its trials from MLflow, find the front of
@@ -43,6 +44,7 @@ examples:
   python analysis/pareto.py --study demo
   python analysis/pareto.py --study demo --tracking-uri http://mlflow.lan:5000
   python analysis/pareto.py --study demo --max-params 7e6 --max-gflops 10
+  python analysis/pareto.py --study one --study other
   python analysis/pareto.py --study demo --markdown >> README.md
 
 files in the report's folder:
@@ -53,7 +55,10 @@ files in the report's folder:
   front.md           headline, findings and the table of the front in Markdown
   trials.csv         every trial with its metrics and its whole configuration;
                      text that a spreadsheet would compute begins with '
-  summary.json       the results for programs (field schema_version)
+  summary.json       the results for programs (docs/summary.schema.json)
+
+Of several studies, these files are in a folder for each, beside comparison.md,
+comparison.json and the fronts in one picture for each cost.
 
 Only trials that were trained for all their epochs are counted; failed, stopped
 and running ones are listed with the reason. Exit code: 0, or 2 if there is no
@@ -63,12 +68,14 @@ report; an older report is then unchanged."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parser().parse_args(arguments)
-    out: Path = options.out or Path("reports") / _folder_name(options.study)
+    studies: list[str] = options.study
+    out: Path = options.out or Path("reports") / "_vs_".join(map(folder_name, studies))[:_LONGEST_FOLDER_NAME]
     # By default, MLflow retries for minutes where a server does not answer.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     from analysis.budgets import BudgetError, parse_budgets
     from analysis.records.store import RecordsError
+    from analysis.studies import StudiesError
 
     problem = None if options.tracking_uri is None else command_line_problem(options.tracking_uri)
     if problem is not None:
@@ -79,8 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         budgets = parse_budgets(vars(options))
         _check_out(out)
         with tamed_libraries(OWN_PACKAGES):
-            _report(options.study, tracking_uri, out, budgets, markdown=options.markdown)
-    except (RecordsError, BudgetError, OSError) as error:
+            _report(studies, tracking_uri, out, budgets, markdown=options.markdown)
+    except (RecordsError, BudgetError, StudiesError, OSError) as error:
         for problem in str(error).split("\n"):
             print_error(f"pareto: error: {printable(problem)}", tracking_uri)
         return 2
@@ -95,7 +102,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--study", required=True, metavar="NAME", help="name of the study (as in its config, or --name)"
+        "--study",
+        required=True,
+        action="append",
+        metavar="NAME",
+        help="name of the study (as in its config, or --name); given several times, the studies are compared",
     )
     parser.add_argument(
         "--tracking-uri",
@@ -113,34 +124,58 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _report(study: str, tracking_uri: str, out: Path, budgets: Budgets, *, markdown: bool) -> None:
+def _report(studies: Sequence[str], tracking_uri: str, out: Path, budgets: Budgets, *, markdown: bool) -> None:
     from analysis.records.store import check_local_store
 
     check_local_store(tracking_uri)
+    from analysis.report import comparison
+    from analysis.studies import compare_studies
+    from hkd.files import write_all_atomically
+
+    found = [_read(study, tracking_uri, budgets) for study in studies]
+    if len(found) == 1:
+        ((records, results),) = found
+        contents = dict(report_files(records, results))
+        lines = _lines(records, results, markdown=markdown)
+    else:
+        compared = compare_studies([results for _, results in found])
+        contents = dict(comparison.files(compared))
+        for number, (study, (records, results)) in enumerate(zip(studies, found, strict=True)):
+            folder = folder_name(study)
+            if any(folder == folder_name(other) for other in studies[:number]):
+                folder += f"_{number + 1}"
+            contents |= {f"{folder}/{name}": content for name, content in report_files(records, results)}
+        lines = comparison.markdown(compared) if markdown else comparison.text(compared)
+    write_all_atomically({out / name: content for name, content in contents.items()})
+    print_lines(lines)
+    if not markdown:
+        print_lines("")
+        for name in contents:
+            print_line(str(out / name))
+
+
+def _read(study: str, tracking_uri: str, budgets: Budgets) -> tuple[StudyRecords, StudyResults]:
     from analysis.records.detections import DetectionsReader
     from analysis.records.reader import read_study
-    from analysis.report import sentences, tables
     from analysis.results import compute_results
-    from hkd.files import write_all_atomically
 
     records = read_study(study, tracking_uri)
     reader = DetectionsReader(tracking_uri)
     results = compute_results(records, budgets, reader)
-    records = replace(records, notes=(*records.notes, *reader.notes))
-    contents = dict(report_files(records, results))
-    write_all_atomically({out / name: content for name, content in contents.items()})
+    return replace(records, notes=(*records.notes, *reader.notes)), results
+
+
+def _lines(records: StudyRecords, results: StudyResults, *, markdown: bool) -> str:
+    """What is printed of one study."""
+    from analysis.report import sentences, tables
+
     if markdown:
-        print_lines(tables.front_table(results).as_markdown())
-        return
-    print_line(f"Study {records.study}: {sentences.counts(results)}.")
-    for note in records.notes:
-        print_line(f"Note: {note}")
-    print_lines(f"\n{tables.front_table(results, with_settings=False).as_text()}\n")
-    for sentence in (sentences.headline(results), *sentences.advice(results), *sentences.certainty(results)):
-        print_line(sentence)
-    print_lines("")
-    for name in contents:
-        print_line(str(out / name))
+        return tables.front_table(results).as_markdown()
+    notes = (*records.notes, *results.uncertainty.notes)
+    before = [f"Study {records.study}: {sentences.counts(results)}.", *(f"Note: {note}" for note in notes)]
+    table = tables.front_table(results, with_settings=False).as_text()
+    after = [sentences.headline(results), *sentences.advice(results), *sentences.certainty(results)]
+    return "\n".join([*map(printable, before), "", table, "", *map(printable, after)])
 
 
 def report_files(records: StudyRecords, results: StudyResults) -> Iterator[tuple[str, str | bytes]]:
@@ -160,7 +195,7 @@ def report_files(records: StudyRecords, results: StudyResults) -> Iterator[tuple
     yield "summary.json", json.dumps(summary(records, results), indent=2, allow_nan=False) + "\n"
 
 
-def _folder_name(study: str) -> str:
+def folder_name(study: str) -> str:
     """The study's name as the name of one folder, without path separators."""
     name = re.sub(r"[^\w.-]+", "_", study)
     return name if name.strip(".") else "_"

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
@@ -18,6 +19,8 @@ from matplotlib.transforms import Bbox
 from analysis.front import PairFront, Student
 from analysis.objectives import ABSENT
 from analysis.results import StudyResults
+from analysis.studies import PairComparison, StudiesComparison
+from hkd.dominance import non_dominated
 from hkd.text.escaping import printable
 
 # Okabe and Ito's palette, distinguishable with any colour vision; markers differ as well.
@@ -42,6 +45,37 @@ def draw_front(results: StudyResults, pair: PairFront) -> bytes:
     canvas.draw()  # type: ignore[no-untyped-call]
     figure.set_layout_engine("none")
     _label_front(axes, canvas.get_renderer(), results, pair)  # type: ignore[no-untyped-call]
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def draw_fronts(comparison: StudiesComparison, pair: PairComparison) -> bytes:
+    """A PNG of the fronts of several studies: miss rate against cost, with the other students."""
+    figure = Figure(figsize=_SIZE_INCHES, dpi=_DOTS_PER_INCH, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_xscale("log")
+    cost, miss_rate = pair.cost, pair.miss_rate
+    styles = itertools.cycle([("o", _BLUE), *_BASELINE_STYLES])
+    for each, (marker, colour) in zip(comparison.studies, styles, strict=False):
+        points = np.array(
+            [[s.values[cost.name] / cost.unit, 100 * s.values[miss_rate.name]] for s in each.front.students]
+        )
+        axes.plot(*points.T, marker, color=colour, markersize=4, alpha=0.35, linestyle="none", zorder=3)
+        front = points[non_dominated(points)]
+        front = front[np.argsort(front[:, 0], kind="stable")]
+        label = f"{_as_text(each.study, 28)} ({len(front)} on its front)"
+        axes.plot(
+            *front.T, drawstyle="steps-post", color=colour, linewidth=1.6, marker=marker, zorder=4, label=label
+        )  # fmt: skip
+    axes.set_xlabel(cost.axis_label, fontsize=10.5)
+    axes.set_ylabel(miss_rate.axis_label, fontsize=10.5)
+    axes.set_title("Fronts of the studies", fontsize=12, loc="left")
+    axes.grid(visible=True, which="major", color="#e3e3e3", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

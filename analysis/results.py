@@ -14,8 +14,10 @@ from analysis.choice import (
     find,
     recommend,
 )
+from analysis.explain.effects import Slice, StageAblation, ablations_of, slices_of
+from analysis.explain.importances import Importances, TargetImportances, all_importances, first_miss_rate
+from analysis.explain.progress import Progress, progress_of
 from analysis.front import Front, find_front
-from analysis.importances import Importances, importances_of
 from analysis.records.study_records import StudyRecords
 from analysis.uncertainty import ReadDetections, Uncertainty, uncertainty_of
 from hkd import metric_names as names
@@ -33,6 +35,14 @@ class StudyResults:
     """What a user should act on, the most important first."""
     baselines: tuple[BaselineComparison, ...]
     importances: Importances
+    all_importances: tuple[TargetImportances, ...]
+    """For each objective and for the hypervolume, by two methods; empty where there are too few trials."""
+    slices: tuple[Slice, ...]
+    """The first miss rate over each searched setting."""
+    ablations: tuple[StageAblation, ...]
+    """Students with each distillation stage against those without."""
+    progress: Progress
+    """Learning curves, hypervolume over trials, compute and what early stopping saved."""
     uncertainty: Uncertainty
     """Intervals over images, the front's probability, and trainings with other seeds."""
     count_by_status: Mapping[str, int]
@@ -58,13 +68,19 @@ def compute_results(
     """
     front = find_front(records)
     uncertainty = uncertainty_of(front, read_detections)
+    reference_point = front.hypervolumes[-1].reference_point
+    importances = all_importances(records, reference_point)
     return StudyResults(
         study=records.study,
         front=front,
         recommendation=recommend(front, budgets, uncertainty),
         findings=find(front),
         baselines=compare_baselines(front),
-        importances=importances_of(records),
+        importances=first_miss_rate(records, importances),
+        all_importances=importances,
+        slices=slices_of(records),
+        ablations=ablations_of(records),
+        progress=progress_of(records, reference_point),
         uncertainty=uncertainty,
         count_by_status=Counter(
             "incomplete" if t.status == names.STATUS_FINISHED and not t.is_counted else t.status for t in records.trials

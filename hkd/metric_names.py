@@ -69,6 +69,8 @@ DEFAULT_OBJECTIVES: Final = (MR2_REASONABLE, NUM_PARAMS, FLOPS)
 """What a study minimises where its file names no objectives."""
 PARAM_OBJECTIVES: Final = "objectives"
 """Parameter of the parent run: the study's objectives, separated by commas."""
+PARAM_DISTILLATION: Final = "distillation"
+"""Section of the parameters that configures the distillation."""
 PARAM_TOTAL_EPOCHS: Final = "training.total_epochs"
 """Parameter of the runs of trials and baselines: epochs planned."""
 

@@ -128,6 +128,7 @@ def _record(run: StoredRun, history: History, objectives: Sequence[Objective]) -
         metrics=metrics,
         params=params,
         history=history,
+        ended_at=run.end_ms / 1000 if run.end_ms else None,
     )
 
 

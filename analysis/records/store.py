@@ -122,10 +122,10 @@ def _find_experiment(client: MlflowClient, study: str, shown_uri: str) -> Experi
     if experiment is None:
         present = sorted(each.name for each in client.search_experiments() if each.name != "Default")
         near = difflib.get_close_matches(study, present, n=_NEAREST_SHOWN, cutoff=0.6)
-        nearest = f" The nearest names: {', '.join(map(repr, near))}." if near else ""
+        nearest = f"; the nearest names: {', '.join(map(repr, near))}" if near else ""
         listed = ", ".join(present[:_STUDIES_SHOWN]) if present else "none"
         more = f" and {len(present) - _STUDIES_SHOWN} more" if len(present) > _STUDIES_SHOWN else ""
-        raise RecordsError(f"there is no study {study!r} in {shown_uri}.{nearest} Its studies: {listed}{more}.")
+        raise RecordsError(f"there is no study {study!r} in {shown_uri}{nearest}; its studies: {listed}{more}.")
     if experiment.lifecycle_stage == "deleted":
         raise RecordsError(
             f"study {study!r} in {shown_uri} was deleted; "

@@ -16,8 +16,6 @@ from hkd.config import DistillationConfig, Section, TrialConfig
 
 ParameterValue = bool | int | float | str | None
 
-_DISTILLATION_SECTION = "distillation"
-
 
 @dataclass(frozen=True)
 class TrialRecord:
@@ -46,6 +44,8 @@ class TrialRecord:
     """The resolved configuration by dotted name."""
     history: tuple[tuple[int, float], ...]
     """(epoch, first miss rate of the study's objectives) of every evaluation, oldest first."""
+    ended_at: float | None = None
+    """Time at which the run ended, seconds since 1970; None while it runs."""
 
     @property
     def is_counted(self) -> bool:
@@ -133,7 +133,7 @@ def distillation_config(params: Mapping[str, ParameterValue]) -> TrialConfig | N
 
     A stage without recorded settings has weight 0: it did not exist in the version that ran the trial.
     """
-    prefix = f"{_DISTILLATION_SECTION}."
+    prefix = f"{names.PARAM_DISTILLATION}."
     recorded = tuple((key.removeprefix(prefix), value) for key, value in params.items() if key.startswith(prefix))
     has_no_teacher = "teacher" in params and params["teacher"] is None
     return _distillation_config(recorded, has_no_teacher) if recorded else None

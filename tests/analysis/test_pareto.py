@@ -216,7 +216,7 @@ def test_new_report_replaces_old_one_and_no_other_file(
     [("demo", "demo"), ("a/b", "a_b"), ("../up", ".._up"), ("..", "_"), ("", "_"), ("größe 2", "größe_2")],
 )
 def test_folder_of_study_is_inside_reports(study: str, folder: str) -> None:
-    assert pareto._folder_name(study) == folder
+    assert pareto.folder_name(study) == folder
 
 
 def test_help_fits_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,3 +235,59 @@ def test_names_of_other_studies_add_no_lines(
     given = ["--study", "demo", "--tracking-uri", f"sqlite:///{database}", "--out", str(tmp_path / "report")]
     assert pareto.main(given) == 2
     assert r"its studies: other\npareto: fine \x1b[31m" in error_of(capsys)
+
+
+def test_budgets_decide_the_headline(study: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pareto.main(["--study", study, "--max-params", "7e5", "--max-gflops", "1"]) == 0
+    assert "00002" in capsys.readouterr().out.split("\n\n")[2]
+    # Nothing has 20 %; 00001 is 1.5 times over.
+    assert pareto.main(["--study", study, "--max-miss-rate", "0.2"]) == 0
+    said = capsys.readouterr().out
+    assert "No student meets the budget" in said
+    assert "nearest is 00001" in said
+    assert "1.50x" in said
+    read = json.loads(Path("reports/demo/summary.json").read_text())["recommendation"]
+    assert (read["verdict"], read["limits"]) == ("over budget", {"mr2_reasonable": 0.2})
+
+
+def test_all_invalid_budgets_are_refused_before_the_store_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert pareto.main(["--study", "demo", "--max-params", "0", "--max-miss-rate", "10 %"]) == 2
+    said = error_of(capsys, lines=2)
+    assert "--max-params: found '0'" in said
+    assert "--max-miss-rate: found '10 %'" in said
+    assert "write 0.1" in said
+
+
+def test_budget_on_what_is_not_measured_is_refused(study: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pareto.main(["--study", study, "--max-latency-ms", "30"]) == 2
+    assert "latency_ms" in error_of(capsys)
+
+
+def test_several_studies_are_compared(
+    study: str, client: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [
+        Written("teacher", mr2=(0.2,), num_params=8e6, flops=10e9, role="teacher"),
+        Written("00001", mr2=(0.9, 0.8, 0.7, 0.25)),
+    ]
+    write_study(client, "demo two", runs)
+    assert pareto.main(["--study", study, "--study", "demo two"]) == 0
+    folder = tmp_path / "reports" / "demo_vs_demo_two"
+    written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    own = {"comparison.md", "comparison.json", "fronts_params.png", "fronts_flops.png"}
+    assert written == own | {f"{each}/{name}" for each in ("demo", "demo_two") for name in FILES}
+    said = capsys.readouterr().out
+    assert "demo two has the largest hypervolume" in said
+    read = json.loads((folder / "comparison.json").read_text())
+    assert read["reference_point"] == {"mr2_reasonable": 1.0, "num_params": 8e6, "flops": 10e9}
+    assert [each["study"] for each in read["studies"]] == ["demo", "demo two"]
+    assert pareto.main(["--study", study, "--study", study]) == 2
+    assert "once" in error_of(capsys)
+
+
+def test_name_near_to_an_unknown_study_is_suggested(study: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pareto.main(["--study", "dmeo"]) == 2
+    assert "nearest names: 'demo'" in error_of(capsys)

@@ -155,8 +155,12 @@ def test_tables_are_read_as_mlflow_reads_them(
 
 
 def _sorted(run: StoredRun) -> StoredRun:
-    dictionaries = {name: dict(sorted(getattr(run, name).items())) for name in ("tags", "params", "metrics")}
-    return dataclasses.replace(run, **dictionaries)
+    return dataclasses.replace(
+        run,
+        tags=dict(sorted(run.tags.items())),
+        params=dict(sorted(run.params.items())),
+        metrics=dict(sorted(run.metrics.items())),
+    )
 
 
 def test_deleted_runs_are_not_read(client: MlflowClient, database: Path) -> None:

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from analysis.importances import FEWEST_TRIALS, importances_of
+from analysis.explain import importances
+from analysis.explain.importances import FEWEST_TRIALS, all_importances, importances_of
 from analysis.records.study_records import TrialRecord
 from tests.analysis.studies import record, records
 
@@ -88,3 +89,23 @@ def test_shares_are_of_first_miss_rate_of_objectives() -> None:
     ]
     found = importances_of(records(with_all, objectives=("mr2_all", "flops")))
     assert next(iter(found.values)) == "training.seed"
+
+
+def test_hypervolume_and_every_objective_have_importances_by_both_methods() -> None:
+    found = all_importances(records(trials_where_only_width_matters(24)), (1.0, 2e6, 2e9))
+    # All trials have the same costs, whose variation nothing explains; the hypervolume follows the miss rate.
+    assert {(each.target, each.method) for each in found} == {
+        (target, method) for target in ("mr2_reasonable", "hypervolume") for method in ("fANOVA", "PED-ANOVA")
+    }
+    for each in found:
+        assert next(iter(each.found.values)) == "student.width_multiplier"
+        assert sum(each.found.values.values()) == pytest.approx(1.0)
+
+
+def test_many_trials_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importances, "MOST_TRIALS", 12)
+    assert importances_of(records(trials_where_only_width_matters(50))).num_trials == 12
+
+
+def test_few_trials_have_no_importances() -> None:
+    assert all_importances(records(trials_where_only_width_matters(5)), (1.0, 2e6, 2e9)) == ()
