@@ -11,6 +11,7 @@ from typing import Any
 
 import hkd
 from analysis.choice import Recommendation
+from analysis.explain.progress import HypervolumeStep
 from analysis.front import REFERENCE_RULE, Front, Student
 from analysis.geometry import KNEE_RULE
 from analysis.objectives import miss_rates
@@ -62,6 +63,12 @@ def summary(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
             {**_student(front, front.student(each.trial_id)), "comparison": asdict(each)} for each in results.baselines
         ],
         "importances": asdict(results.importances),
+        "importances_by_target": [
+            {"target": each.target, "method": each.method, **asdict(each.found)} for each in results.all_importances
+        ],
+        "ablations": [asdict(each) for each in results.ablations],
+        "compute": asdict(results.progress.compute) | {"saved_share": results.progress.compute.saved_share},
+        "hypervolume_over_trials": _changes(results.progress.hypervolume),
         "uncertainty": _uncertainty(results.uncertainty),
         "count_by_status": dict(sorted(results.count_by_status.items())),
         "not_counted": [
@@ -71,6 +78,12 @@ def summary(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
         "notes": list(records.notes),
         "versions": versions(),
     }
+
+
+def _changes(steps: Sequence[HypervolumeStep]) -> list[dict[str, Any]]:
+    """The trials that enlarged the hypervolume."""
+    before = [0.0, *(step.value for step in steps)]
+    return [asdict(step) for step, value in zip(steps, before, strict=False) if step.value > value]
 
 
 def _recommendation(found: Recommendation) -> dict[str, Any]:
@@ -130,6 +143,7 @@ def _student(front: Front, student: Student) -> dict[str, Any]:
 
 
 def _values(front: Front, values: Mapping[str, float]) -> dict[str, float | None]:
-    """The objectives, then the other costs."""
-    keys = dict.fromkeys([*(objective.name for objective in front.objectives), *names.COSTS])
+    """The objectives, then the other costs; a latency where it was measured."""
+    latency = [names.LATENCY_MS] if names.LATENCY_MS in values else []
+    keys = dict.fromkeys([*(objective.name for objective in front.objectives), *names.COSTS, *latency])
     return {key: values.get(key) for key in keys}

@@ -3,10 +3,15 @@ from __future__ import annotations
 import json
 import re
 
+import jsonschema
+import pytest
+
+from analysis.budgets import Budgets
 from analysis.records.study_records import StudyRecords
-from analysis.report.summary import summary
+from analysis.report.summary import SUMMARY_SCHEMA_VERSION, summary
 from analysis.results import compute_results
-from tests.analysis.studies import TEACHER, record, records
+from tests.analysis.studies import TEACHER, found_in, record, records
+from tests.conftest import REPOSITORY
 
 STUDY = records(
     [
@@ -56,6 +61,23 @@ def test_findings_are_in_summary() -> None:
     assert (finding["kind"], finding["students"]) == ("teacher passed", ["t1"])
 
 
+@pytest.mark.parametrize("budgets", [Budgets(), Budgets(max_params=5e5, max_miss_rate=0.2), Budgets(max_latency_ms=1)])
+def test_summary_follows_its_schema(budgets: Budgets) -> None:
+    confirmed = {"confirmed_mr2_reasonable": 0.3, "confirmed_seeds": 2.0, "latency_ms": 9.0}
+    study = records([*STUDY.trials, record("t2", 0.2, 3e6, 3e9, metrics=confirmed)], TEACHER)
+    stored = {"run-of-t1": found_in([True] * 75 + [False] * 25), "run-of-t2": found_in([True] * 80 + [False] * 20)}
+    read = json.loads(json.dumps(summary(study, compute_results(study, budgets, lambda _: stored)), allow_nan=False))
+    schema = json.loads((REPOSITORY / "docs" / "summary.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(read, schema)
+    assert schema["properties"]["schema_version"]["const"] == SUMMARY_SCHEMA_VERSION
+    # Every key is documented.
+    documented = set(schema["properties"])
+    assert {key for key in read if not key.endswith("_front")} <= documented
+    assert set(read["uncertainty"]) <= set(schema["properties"]["uncertainty"]["properties"])
+    assert set(read["recommendation"]) <= set(schema["properties"]["recommendation"]["properties"])
+
+
 def test_equal_records_give_equal_summaries() -> None:
     def summarise(study: StudyRecords) -> str:
         return json.dumps(summary(study, compute_results(study)))
@@ -76,6 +98,10 @@ def test_keys_of_default_objectives() -> None:
             "hypervolume",
             "baselines",
             "importances",
+            "importances_by_target",
+            "ablations",
+            "compute",
+            "hypervolume_over_trials",
             "uncertainty",
             "count_by_status",
         ),
