@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FEWEST_TRIALS = 8
 """With fewer, the random forest fits noise."""
-MOST_TRIALS = 200
+MOST_TRIALS = 128
 """fANOVA's time grows with the square of the trials: of more, as many are used, evenly spaced over the study."""
 FEWEST_TRIALS_OF_LOCAL = 20
 """PED-ANOVA compares the best tenth with all trials; of fewer trials, two are no distribution."""
