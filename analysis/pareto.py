@@ -128,6 +128,7 @@ def _report(studies: Sequence[str], tracking_uri: str, out: Path, budgets: Budge
     from analysis.records.store import check_local_store
 
     check_local_store(tracking_uri)
+    from analysis import plots
     from analysis.report import comparison
     from analysis.studies import compare_studies
     from hkd.files import write_all_atomically
@@ -139,7 +140,8 @@ def _report(studies: Sequence[str], tracking_uri: str, out: Path, budgets: Budge
         lines = _lines(records, results, markdown=markdown)
     else:
         compared = compare_studies([results for _, results in found])
-        contents = dict(comparison.files(compared))
+        pictures = {pair.cost.key: plots.draw_fronts(compared, pair) for pair in compared.pairs}
+        contents = dict(comparison.files(compared, pictures))
         for number, (study, (records, results)) in enumerate(zip(studies, found, strict=True)):
             folder = folder_name(study)
             if any(folder == folder_name(other) for other in studies[:number]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -16,14 +16,16 @@ from hkd.text.escaping import printable
 COMPARISON_SCHEMA_VERSION = 1
 
 
-def files(comparison: StudiesComparison) -> Iterator[tuple[str, str | bytes]]:
-    """Name and content of each file, one after the other."""
-    from analysis import plots  # slow to import
+def files(comparison: StudiesComparison, pictures: Mapping[str, bytes]) -> Iterator[tuple[str, str | bytes]]:
+    """Name and content of each file, one after the other.
 
+    Args:
+        pictures: PNG of the fronts, by the key of their cost.
+    """
     yield "comparison.md", markdown(comparison) + "\n"
     yield "comparison.json", json.dumps(as_json(comparison), indent=2, allow_nan=False) + "\n"
-    for pair in comparison.pairs:
-        yield f"fronts_{pair.cost.key}.png", plots.draw_fronts(comparison, pair)
+    for key, picture in pictures.items():
+        yield f"fronts_{key}.png", picture
 
 
 def text(comparison: StudiesComparison) -> str:
