@@ -267,14 +267,16 @@ def test_budget_on_what_is_not_measured_is_refused(study: str, capsys: pytest.Ca
 
 
 def test_several_studies_are_compared(
-    study: str, client: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    study: str, client: MlflowClient, database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # MLflow keeps the connection of an earlier test to the relative path of another folder.
+    store = ["--tracking-uri", f"sqlite:///{database}"]
     runs = [
         Written("teacher", mr2=(0.2,), num_params=8e6, flops=10e9, role="teacher"),
         Written("00001", mr2=(0.9, 0.8, 0.7, 0.25)),
     ]
     write_study(client, "demo two", runs)
-    assert pareto.main(["--study", study, "--study", "demo two"]) == 0
+    assert pareto.main(["--study", study, "--study", "demo two", *store]) == 0
     folder = tmp_path / "reports" / "demo_vs_demo_two"
     written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     own = {"comparison.md", "comparison.json", "fronts_params.png", "fronts_flops.png"}
@@ -284,7 +286,7 @@ def test_several_studies_are_compared(
     read = json.loads((folder / "comparison.json").read_text())
     assert read["reference_point"] == {"mr2_reasonable": 1.0, "num_params": 8e6, "flops": 10e9}
     assert [each["study"] for each in read["studies"]] == ["demo", "demo two"]
-    assert pareto.main(["--study", study, "--study", study]) == 2
+    assert pareto.main(["--study", study, "--study", study, *store]) == 2
     assert "once" in error_of(capsys)
 
 
