@@ -48,8 +48,9 @@ examples:
   python analysis/pareto.py --study demo --markdown >> README.md
 
 files in the report's folder:
-  report.html        recommendation, front, baselines, knee, hypervolume and the
-                     trials that are not counted, in one file
+  report.html        one page for a browser, without network: which student to
+                     ship, also within limits that its sliders set; fronts,
+                     all trials, settings, learning curves
   front_params.png   miss rate against parameters, if these are an objective
   front_flops.png    miss rate against FLOPs (front_gmacs.png: multiply-adds)
   front.md           headline, findings and the table of the front in Markdown
@@ -188,7 +189,7 @@ def report_files(records: StudyRecords, results: StudyResults) -> Iterator[tuple
     from analysis.report.summary import summary
 
     pictures = {pair.key: plots.draw_front(results, pair) for pair in results.front.pairs}
-    yield "report.html", page.render_html(records, results, pictures)
+    yield "report.html", page.render_html(records, results)
     for key, picture in pictures.items():
         yield f"front_{key}.png", picture
     yield "front.md", render_markdown(results)

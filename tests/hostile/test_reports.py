@@ -57,7 +57,7 @@ class Tags(HTMLParser):
 def parsed_page(text: str) -> Tags:
     study = study_with(text)
     parsed = Tags()
-    parsed.feed(page.render_html(study, compute_results(study), {"params": b"", "flops": b""}))
+    parsed.feed(page.render_html(study, compute_results(study)))
     parsed.close()
     return parsed
 

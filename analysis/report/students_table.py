@@ -1,0 +1,148 @@
+"""The page's table of the teacher and all trials, which its scripts sort and filter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from analysis.front import Front, Student
+from analysis.objectives import ABSENT, Objective
+from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord
+from analysis.report.page_data import kind, measures
+from analysis.report.tables import as_ratio, in_points, setting_value, short_names
+from analysis.results import StudyResults
+
+
+@dataclass(frozen=True)
+class Heading:
+    """One column."""
+
+    text: str
+    title: str = ""
+    """What the heading stands for, where it is short for something."""
+    is_number: bool = False
+    is_setting: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text, and the number by which its column is sorted."""
+
+    text: str
+    number: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A detector, with the place of its record in the page's data."""
+
+    index: int | None
+    """Of the trial; None for the teacher."""
+    name: str
+    is_counted: bool
+    is_on_front: bool
+    is_chosen: bool
+    cells: tuple[Cell, ...]
+    """Of all columns but the first, which has the name."""
+
+
+@dataclass(frozen=True)
+class StudentsTable:
+    """The teacher, then counted trials by miss rate, then the others."""
+
+    headings: tuple[Heading, ...]
+    rows: tuple[Row, ...]
+
+
+def students_table(records: StudyRecords, results: StudyResults) -> StudentsTable:
+    """Every detector of the study."""
+    front, shown = results.front, measures(results.front)
+    searched = records.searched_parameters()
+    short = short_names(searched)
+    headings = [Heading("trial"), Heading("kind"), Heading("rank", "place on the front by miss rate", is_number=True)]
+    for objective in shown:
+        headings.append(Heading(objective.column, objective.axis_label, is_number=True))
+        if objective in front.objectives:
+            headings.append(_comparison_heading(objective))
+    headings += [Heading("status"), Heading("epochs", is_number=True), Heading("minutes", "wall-clock", is_number=True)]
+    headings += [Heading(short[name], name, _is_number(records, name), is_setting=True) for name in searched]
+    rows = [_row(None, records.teacher, None, front, shown, ())] if records.teacher else []
+    index_of = {trial.trial_id: index for index, trial in enumerate(records.trials)}
+    by_id = {trial.trial_id: trial for trial in records.trials}
+    for student in front.students:
+        rows.append(
+            _row(
+                index_of[student.trial_id],
+                by_id[student.trial_id],
+                student,
+                front,
+                shown,
+                searched,
+                is_chosen=student.trial_id == results.recommendation.trial_id,
+            )
+        )
+    rows += [_row(index_of[t.trial_id], t, None, front, shown, searched) for t in records.not_counted]
+    return StudentsTable(tuple(headings), tuple(rows))
+
+
+def _row(
+    index: int | None,
+    trial: TrialRecord,
+    student: Student | None,
+    front: Front,
+    shown: tuple[Objective, ...],
+    searched: tuple[str, ...],
+    *,
+    is_chosen: bool = False,
+) -> Row:
+    values = student.values if student else trial.metrics
+    rank = student.rank if student else None
+    cells = [Cell(kind(trial)), Cell(ABSENT if rank is None else str(rank), rank)]
+    for objective in shown:
+        value = values.get(objective.name)
+        cells.append(Cell(objective.shown(value), value))
+        if objective in front.objectives:
+            cells.append(_comparison(objective, student))
+    minutes = None if trial.duration_seconds is None else trial.duration_seconds / 60
+    cells += [
+        Cell(trial.status if student or index is None else f"{trial.status}: {trial.not_counted_because}"),
+        Cell(ABSENT if trial.epoch is None else str(trial.epoch), trial.epoch),
+        Cell(ABSENT if minutes is None else f"{minutes:.1f}", minutes),
+    ]
+    cells += [_setting_cell(trial.params, name) for name in searched]
+    return Row(
+        index=index,
+        name=trial.trial_id,
+        is_counted=student is not None,
+        is_on_front=rank is not None,
+        is_chosen=is_chosen,
+        cells=tuple(cells),
+    )
+
+
+def _comparison_heading(objective: Objective) -> Heading:
+    if objective.is_cost:
+        return Heading("fewer", f"the teacher's {objective.noun} divided by the student's", is_number=True)
+    return Heading("gap", f"{objective.noun}: percentage points above the teacher", is_number=True)
+
+
+def _comparison(objective: Objective, student: Student | None) -> Cell:
+    if student is None:
+        return Cell(ABSENT)
+    if objective.is_cost:
+        ratio = student.times_fewer.get(objective.name)
+        return Cell(as_ratio(ratio), ratio)
+    gap = student.gaps.get(objective.name)
+    return Cell(in_points(gap), gap)
+
+
+def _is_number(records: StudyRecords, name: str) -> bool:
+    values = [trial.params.get(name) for trial in records.trials]
+    return all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values)
+
+
+def _setting_cell(params: Mapping[str, ParameterValue], name: str) -> Cell:
+    if name not in params:
+        return Cell(ABSENT)
+    value = params[name]
+    return Cell(setting_value(value), value if isinstance(value, int | float) and not isinstance(value, bool) else None)

@@ -1,0 +1,229 @@
+// The miss rate against a cost: all students, the front, baselines, the teacher, the knee and the limits.
+
+const SHAPES = {
+  circle: (r) => `M${-r},0a${r},${r} 0 1 0 ${2 * r},0a${r},${r} 0 1 0 ${-2 * r},0Z`,
+  square: (r) => `M${-r},${-r}H${r}V${r}H${-r}Z`,
+  diamond: (r) => `M0,${-1.35 * r}L${1.35 * r},0L0,${1.35 * r}L${-1.35 * r},0Z`,
+  star: (r) => polyline([...Array(10).keys()].map((k) => {
+    const radius = k % 2 === 0 ? 1.6 * r : 0.7 * r;
+    return [radius * Math.sin((k * Math.PI) / 5), -radius * Math.cos((k * Math.PI) / 5)];
+  })) + "Z",
+};
+
+/** Class, shape and radius of a student's or the teacher's mark. */
+function markOf(trial) {
+  if (trial === null) return ["is-teacher", "star", 7];
+  if (trial.isBaseline) return trial.isUndistilled ? ["is-undistilled", "square", 6.5] : ["is-baseline", "diamond", 6.5];
+  return trial.rank === null ? ["", "circle", students.length > 300 ? 3 : 4] : ["is-front", "circle", 6.5];
+}
+
+function drawMark(trial, text = null) {
+  const [className, shape, radius] = markOf(trial);
+  return svgElement("g", { class: `point ${className}` },
+    svgElement("path", { class: "halo", d: SHAPES.circle(radius + 8) }),
+    svgElement("path", { class: "ring", d: SHAPES.circle(radius + 4.5) }),
+    svgElement("path", { class: "mark", d: SHAPES[shape](radius) }),
+    text === null ? null : svgElement("text", { class: "rank", "text-anchor": "middle" }, text));
+}
+
+function frontPlot(container, pair) {
+  const [miss, cost] = [measures[pair.miss], measures[pair.cost]];
+  const title = `${miss.noun} against ${cost.noun}`;
+  const onFront = new Set(pair.front);
+  const holder = element("div");
+  const figure = element("figure", {}, element("figcaption", {}, capital(title)), holder,
+    dataTable(capital(title), ["trial", "kind", `${miss.column}`, cost.column, "on this front"],
+      () => students.map((trial) => [trial.id, trial.kind, shown(miss, trial.values[pair.miss]),
+        shown(cost, trial.values[pair.cost]), onFront.has(trial.index) ? "yes" : "no"])));
+  container.append(figure);
+  const teacherPoint = teacher && teacher.values[pair.cost] > 0 && teacher.values[pair.miss] !== null ? teacher : null;
+  let plot = null;
+  drawToWidth(holder, (width) => { plot = draw(width); holder.replaceChildren(plot.svg); update(); });
+  onChange(() => update());
+
+  function draw(width) {
+    const height = Math.round(Math.min(460, Math.max(300, width * 0.72)));
+    const box = { left: 42, right: width - 14, top: 30, bottom: height - 48 };
+    const points = [...students, ...(teacherPoint ? [teacherPoint] : [])];
+    const xs = points.map((each) => inUnit(cost, each.values[pair.cost]));
+    const ys = points.map((each) => inUnit(miss, each.values[pair.miss]));
+    const x = makeScale(xs, box.left, box.right, { log: true, least: Math.log10(1.5) });
+    const y = makeScale(ys, box.bottom, box.top, { least: 5, lowest: -2, highest: 102 });
+    const best = pair.front.map((index) => trials[index]);
+    const description = `${students.length} students, ${pair.front.length} of them on the front, from `
+      + `${valueRange(best, pair)}. Arrow keys move from point to point, Enter shows a trial's details.`;
+    const svg = makeSvg(width, height, title, description);
+    const hatch = `hatch-${pair.key}`;
+    svg.append(svgElement("defs", {}, svgElement("pattern", { id: hatch, width: 8, height: 8, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
+      svgElement("line", { y2: 8, class: "grid-line", "stroke-width": 5 }))));
+    axes(svg, box, x, y, { xLabel: cost.axis, yLabel: `${miss.noun}, % (lower is better)`, xCount: width < 420 ? 4 : 7 });
+    const limits = svgElement("g", { "aria-hidden": true });
+    svg.append(limits);
+    const line = [];
+    for (const trial of best) {
+      const at = [x(inUnit(cost, trial.values[pair.cost])), y(inUnit(miss, trial.values[pair.miss]))];
+      if (line.length > 0) line.push([at[0], line.at(-1)[1]]);
+      line.push(at);
+    }
+    if (line.length > 0) svg.append(svgElement("path", { class: "front-line", d: polyline([...line, [box.right, line.at(-1)[1]]]) }));
+    const places = points.map((each) => ({
+      x: x(inUnit(cost, each.values[pair.cost])), y: y(inUnit(miss, each.values[pair.miss])), index: each.index ?? "teacher",
+    }));
+    // Front, baselines and teacher last, so that they cover the others.
+    const order = [...places].sort((a, b) => importance(a.index) - importance(b.index));
+    const taken = places.map((place) => ({ x: place.x - 6, y: place.y - 6, w: 12, h: 12 }));
+    for (const place of order) {
+      const trial = place.index === "teacher" ? null : trials[place.index];
+      const group = drawMark(trial, trial && onFront.has(place.index) ? String(trial.rank) : null);
+      group.setAttribute("transform", `translate(${place.x.toFixed(1)},${place.y.toFixed(1)})`);
+      group.setAttribute("role", trial ? "button" : "img");
+      group.setAttribute("tabindex", "-1");
+      group.setAttribute("aria-label", trial ? described(trial) : `teacher: ${valuesText(teacher.values)}`);
+      group.setAttribute("data-index", place.index);
+      if (place.index === pair.knee) group.prepend(svgElement("path", { class: "knee-ring", d: SHAPES.circle(15) }));
+      const text = group.querySelector(".rank");
+      if (text) placeLabel(text, place, taken, box);
+      place.group = group;
+      svg.append(group);
+    }
+    connect(svg, places, order);
+    return { svg, box, x, y, limits, places, hatch };
+  }
+
+  function importance(index) {
+    if (index === "teacher") return 3;
+    return onFront.has(index) ? 2 : trials[index].isBaseline ? 1 : 0;
+  }
+
+  function connect(svg, places) {
+    const byCost = [...places].sort((a, b) => a.x - b.x || a.y - b.y);
+    const byMiss = [...places].sort((a, b) => b.y - a.y || a.x - b.x);
+    // One stop of the Tab key for the plot: the chosen student, then the point that was last focused.
+    const start = places.find((place) => place.index === data.chosen) ?? byCost[0];
+    if (start) start.group.setAttribute("tabindex", "0");
+    const focus = (place) => {
+      for (const each of places) each.group.setAttribute("tabindex", each === place ? "0" : "-1");
+      place.group.focus({ preventScroll: false });
+    };
+    svg.addEventListener("keydown", (event) => {
+      const place = places.find((each) => each.group === event.target);
+      if (!place) return;
+      const step = { ArrowRight: [byCost, 1], ArrowLeft: [byCost, -1], ArrowUp: [byMiss, 1], ArrowDown: [byMiss, -1] }[event.key];
+      if (step) focus(step[0][Math.min(Math.max(step[0].indexOf(place) + step[1], 0), places.length - 1)]);
+      else if (event.key === "Home") focus(byCost[0]);
+      else if (event.key === "End") focus(byCost.at(-1));
+      else if (event.key === "Enter" || event.key === " ") { if (place.index !== "teacher") showDetail(place.index, place.group); }
+      else if (event.key === "Escape") hideTip();
+      else return;
+      event.preventDefault();
+    });
+    svg.addEventListener("focusin", (event) => {
+      const place = places.find((each) => each.group === event.target);
+      if (!place) return;
+      setActive(place.index);
+      const corner = svg.getBoundingClientRect();
+      showTip(corner.left + place.x, corner.top + place.y, ...tipOf(place.index));
+    });
+    svg.addEventListener("focusout", () => { hideTip(); setActive(null); });
+    connectPointer(svg, places);
+  }
+
+  function update() {
+    if (!plot) return;
+    const { box, x, y } = plot;
+    for (const { group, index } of plot.places) {
+      const isStudent = index !== "teacher";
+      group.classList.toggle("is-active", state.active === index);
+      group.classList.toggle("is-chosen", isStudent && state.choice.chosen?.index === index);
+      group.classList.toggle("is-faded", isStudent && !isKept(trials[index]));
+    }
+    plot.limits.replaceChildren();
+    const [highestCost, highestMiss] = [state.limits.get(pair.cost), state.limits.get(pair.miss)];
+    if (highestCost !== undefined) {
+      const at = Math.min(Math.max(x(inUnit(cost, highestCost)), box.left), box.right);
+      plot.limits.append(
+        svgElement("rect", { x: at, y: box.top, width: box.right - at, height: box.bottom - box.top, fill: `url(#${plot.hatch})` }),
+        svgElement("line", { class: "limit-line", x1: at, x2: at, y1: box.top, y2: box.bottom }),
+        svgElement("text", { class: "limit-text", x: Math.min(at + 4, box.right - 4), y: box.top - 4, "text-anchor": at > box.right - 90 ? "end" : "start" }, `limit ${withUnit(cost, highestCost)}`));
+    }
+    if (highestMiss !== undefined) {
+      const at = Math.min(Math.max(y(inUnit(miss, highestMiss)), box.top), box.bottom);
+      plot.limits.append(
+        svgElement("rect", { x: box.left, y: box.top, width: box.right - box.left, height: at - box.top, fill: `url(#${plot.hatch})` }),
+        svgElement("line", { class: "limit-line", x1: box.left, x2: box.right, y1: at, y2: at }),
+        svgElement("text", { class: "limit-text", x: box.right, y: at - 4, "text-anchor": "end" }, `limit ${withUnit(miss, highestMiss)}`));
+    }
+  }
+}
+
+function capital(text) { return text.charAt(0).toUpperCase() + text.slice(1); }
+
+/** Whether a student meets the limits and is inside all brushes. */
+function isKept(trial) { return fits(trial, state.limits) && insideBrushes(trial); }
+
+function valueRange(front, pair) {
+  if (front.length === 0) return "none";
+  const [first, last] = [front[0], front.at(-1)];
+  const at = (trial) => `${withUnit(measures[pair.miss], trial.values[pair.miss])} at ${withUnit(measures[pair.cost], trial.values[pair.cost])}`;
+  return front.length === 1 ? at(first) : `${at(first)} to ${at(last)}`;
+}
+
+/** Hover and click, by the nearest point, so that small points are easy to reach. */
+function connectPointer(svg, places) {
+  svg.addEventListener("pointermove", (event) => {
+    const place = nearest(places, svg, event);
+    svg.style.cursor = place ? "pointer" : "";
+    setActive(place ? place.index : null);
+    if (!place) return hideTip();
+    const corner = svg.getBoundingClientRect();
+    return showTip(corner.left + place.x, corner.top + place.y, ...tipOf(place.index));
+  });
+  svg.addEventListener("pointerleave", () => { hideTip(); setActive(null); });
+  svg.addEventListener("click", (event) => {
+    const place = nearest(places, svg, event);
+    if (place && place.index !== "teacher") showDetail(place.index, place.group ?? svg);
+  });
+}
+
+/** Put a rank beside its point, where it covers the fewest points and other ranks. */
+function placeLabel(text, place, taken, box) {
+  const width = 8 * text.textContent.length + 2;
+  let [least, found] = [Infinity, null];
+  for (const distance of [16, 22]) {
+    for (let turn = 0; turn < 12; turn += 1) {
+      const angle = -Math.PI / 4 + (turn * Math.PI) / 6;
+      const [x, y] = [place.x + distance * Math.cos(angle), place.y + distance * Math.sin(angle)];
+      const label = { x: x - width / 2, y: y - 7, w: width, h: 14 };
+      const outside = label.x < box.left || label.x + width > box.right || label.y < box.top - 8 || label.y + 14 > box.bottom;
+      const covered = taken.filter((other) => label.x < other.x + other.w && other.x < label.x + label.w
+        && label.y < other.y + other.h && other.y < label.y + label.h).length + (outside ? 3 : 0) + distance / 100;
+      if (covered < least) [least, found] = [covered, { label, x: x - place.x, y: y - place.y + 4 }];
+    }
+  }
+  taken.push(found.label);
+  text.setAttribute("x", found.x.toFixed(1));
+  text.setAttribute("y", found.y.toFixed(1));
+}
+
+function drawLegend(container) {
+  const example = (text, trial, extra = "") => {
+    const svg = svgElement("svg", { width: 30, height: 30, viewBox: "-15 -15 30 30", "aria-hidden": true });
+    const mark = drawMark(trial);
+    if (extra === "chosen") mark.classList.add("is-chosen");
+    if (extra === "knee") mark.prepend(svgElement("path", { class: "knee-ring", d: SHAPES.circle(13) }));
+    svg.append(mark);
+    container.append(element("span", {}, svg, text));
+  };
+  const first = (condition) => students.find(condition);
+  const onFront = first((trial) => trial.rank !== null && !trial.isBaseline);
+  if (onFront) example("on the front, with its rank in the table", onFront);
+  const off = first((trial) => trial.rank === null && !trial.isBaseline);
+  if (off) example("off the front", off);
+  const alone = first((trial) => trial.isBaseline && trial.isUndistilled);
+  if (alone) example("undistilled baseline", alone);
+  const other = first((trial) => trial.isBaseline && !trial.isUndistilled);
+  if (other) example("other baseline", other);
+  if (teacher) example("teacher", null);
+  if (onFront && pairs.some((pair) => pair.knee !== null)) example("knee", onFront, "knee");
+  if (onFront) example("choice", onFront, "chosen");
+}

@@ -1,0 +1,60 @@
+// Put the page together.
+
+document.documentElement.classList.add("js");
+state.choice = choose(state.limits);
+// First of all listeners: others show the choice.
+onChange((what) => { if (what === "limits") state.choice = choose(state.limits); });
+answerView();
+const limitsForm = document.getElementById("limits");
+if (limitsForm) limitRows(limitsForm);
+for (const pair of pairs) frontPlot(document.getElementById("front-plots"), pair);
+drawLegend(document.getElementById("legend"));
+for (const table of document.querySelectorAll("table.sortable")) makeSortable(table);
+studentsControls(document.getElementById("students-table"), document.getElementById("table-controls"));
+const drawn = [
+  ["slices", (container) => settings.slice(0, data.numSearched).forEach((_, position) => slicePlot(container, position))],
+  ["parallel", parallelPlot],
+  ["curves", learningCurves],
+];
+for (const [id, draw] of drawn) {
+  const container = document.getElementById(id);
+  if (container) whenNear(container, () => draw(container));
+}
+themeButton(document.getElementById("theme"));
+limitsFromAddress();
+changed("limits");
+onChange((what) => { if (what === "limits") limitsToAddress(); });
+window.addEventListener("beforeprint", () => { for (const each of document.querySelectorAll("details:not(.data-table)")) each.open = true; });
+// For programs and tests.
+globalThis.hkdReport = { choose: (limits) => choose(new Map(limits.map(([name, highest]) => [measures.findIndex((each) => each.name === name), highest]))) };
+
+function themeButton(button) {
+  const system = window.matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => (document.documentElement.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
+  const update = () => {
+    button.textContent = isDark() ? "Light" : "Dark";
+    button.setAttribute("aria-label", isDark() ? "Light colours" : "Dark colours");
+  };
+  button.addEventListener("click", () => { document.documentElement.dataset.theme = isDark() ? "light" : "dark"; update(); });
+  button.removeAttribute("aria-pressed");
+  system.addEventListener("change", update);
+  update();
+}
+
+/** Limits are part of the page's address, so that a link to the page keeps them. */
+function limitsToAddress() {
+  const parts = [...state.limits].map(([position, highest]) => `${measures[position].name}=${Number(highest.toPrecision(6))}`);
+  try {
+    history.replaceState(null, "", parts.length > 0 ? `#${parts.join("&")}` : location.pathname + location.search);
+  } catch {
+    // Some browsers forbid it for files; the page works without.
+  }
+}
+
+function limitsFromAddress() {
+  for (const [name, text] of new URLSearchParams(location.hash.slice(1))) {
+    const position = measures.findIndex((measure) => measure.name === name);
+    const highest = Number(text);
+    if (position >= 0 && text !== "" && Number.isFinite(highest) && highest > 0) state.limits.set(position, highest);
+  }
+}
