@@ -15,9 +15,11 @@ from markupsafe import Markup
 from analysis.front import REFERENCE_RULE, Front, Student
 from analysis.geometry import KNEE_RULE
 from analysis.objectives import listed_nouns, miss_rates
+from analysis.records.curves import Curve
 from analysis.records.study_records import StudyRecords
 from analysis.report import sentences, tables
-from analysis.report.page_data import VERDICTS, as_script, page_data
+from analysis.report.certainty_tables import difference_tables, repeated_table
+from analysis.report.page_data import VERDICTS, as_script, page_data, verdict_key
 from analysis.report.students_table import students_table
 from analysis.report.summary import versions
 from analysis.report.tables import Column, Table, make_table
@@ -47,8 +49,14 @@ SCRIPTS: Final = (
 """In ``templates/scripts``, in the order in which the page runs them."""
 
 
-def render_html(records: StudyRecords, results: StudyResults) -> str:
-    """The report without external resources. All names and values are escaped, and its scripts read them as data."""
+def render_html(records: StudyRecords, results: StudyResults, curves: Mapping[str, Curve] | None = None) -> str:
+    """The report without external resources. All names and values are escaped, and its scripts read them as data.
+
+    Args:
+        records: What the results were computed from.
+        results: Of the same study.
+        curves: Miss rate against FPPI by run id, of the runs that have it.
+    """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -64,7 +72,7 @@ def render_html(records: StudyRecords, results: StudyResults) -> str:
     return environment.get_template("report.html.j2").render(
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own files
-        data=Markup(as_script(page_data(records, results))),  # noqa: S704 - has no character of HTML
+        data=Markup(as_script(page_data(records, results, curves or {}))),  # noqa: S704 - has no character of HTML
         content_security_policy=_content_security_policy(script, style),
         **_context(records, results),
     )
@@ -100,15 +108,20 @@ def _context(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
         "counts": sentences.counts(results),
         "verdict": _verdict(results),
         "headline": sentences.headline(results),
-        "headline_repeats_tiles": _ships(results),
+        "headline_repeats_tiles": verdict_key(results) in ("near", "with loss", "no teacher")
+        and not results.recommendation.larger,
         "reasons": sentences.reasons(results),
         "note": note,
         "tiles": _tiles(front, front.student(results.recommendation.trial_id)),
-        "readiness": results.recommendation.readiness,
+        "verdict_key": verdict_key(results),
+        "has_limits": bool(results.recommendation.limits),
         "front": front,
         "nouns": listed_nouns(front.objectives),
         "subsets": ", ".join(each.subset for each in miss_rates(front.objectives)),
         "students": students_table(records, results),
+        "uncertainty": results.uncertainty,
+        "difference_tables": difference_tables(results),
+        "repeated_table": repeated_table(results),
         "importances": results.importances,
         "has_settings": bool(records.searched_parameters()),
         "baseline_table": tables.baseline_table(results) if results.baselines else None,
@@ -125,17 +138,10 @@ def _context(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
     }
 
 
-def _ships(results: StudyResults) -> bool:
-    chosen = results.recommendation
-    return chosen.readiness != "not ready" and chosen.is_determined
-
-
 def _verdict(results: StudyResults) -> tuple[str, str, str]:
     """The headline, as the text before, of and after the chosen student's name."""
-    chosen = results.recommendation
-    key = chosen.readiness if chosen.readiness == "not ready" or chosen.is_determined else "undetermined"
-    before, name, after = VERDICTS[key].partition("{trial}")
-    return before, chosen.trial_id if name else "", after
+    before, name, after = VERDICTS[verdict_key(results)].partition("{trial}")
+    return before, results.recommendation.trial_id if name else "", after
 
 
 def _tiles(front: Front, student: Student) -> list[tuple[str, str, str, str]]:
@@ -154,7 +160,8 @@ def _tiles(front: Front, student: Student) -> list[tuple[str, str, str, str]]:
 def _commands(records: StudyRecords, results: StudyResults) -> list[str]:
     """How to obtain the chosen student's files, this report and all runs."""
     uri, study = shlex.quote(records.tracking_uri), shlex.quote(results.study)
-    chosen = "the best student" if results.recommendation.readiness == "not ready" else "the student to ship"
+    is_shipped = verdict_key(results) in ("near", "with loss", "no teacher")
+    chosen = "the student to ship" if is_shipped else "the best student"
     run_id = results.front.student(results.recommendation.trial_id).run_id
     download = f"mlflow artifacts download --run-id {run_id} --dst-path chosen"
     is_server = records.tracking_uri.startswith(("http://", "https://"))

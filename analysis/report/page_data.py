@@ -8,11 +8,12 @@ from typing import Any
 
 from analysis.front import Front, PairFront, Student
 from analysis.objectives import OBJECTIVES, Objective
+from analysis.records.curves import Curve
 from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord
 from analysis.report.tables import short_names
 from analysis.results import StudyResults
 from hkd import metric_names as names
-from hkd.findings import LOWEST_MEASURED, NEAR_POINTS, NEARLY_EVERYONE, SHIPPABLE_POINTS
+from hkd.findings import LOWEST_MEASURED, NEAR_POINTS, NEARLY_EVERYONE, SHIPPABLE_POINTS, points_above
 from hkd.text.escaping import printable
 
 VERDICTS: Mapping[str, str] = {
@@ -20,9 +21,11 @@ VERDICTS: Mapping[str, str] = {
     "with loss": "Ship {trial} if its loss is acceptable",
     "no teacher": "The choice is {trial}",
     "not ready": "Nothing here is ready to ship",
+    "not ready within limits": "No student within the budget is ready to ship",
     "undetermined": "Undetermined: the miss rate of {trial} is exactly 0",
+    "over budget": "No student meets the budget; the nearest is {trial}",
 }
-"""The page's headline by readiness; ``{trial}`` is the chosen student."""
+"""The page's headline; ``{trial}`` is the chosen student."""
 
 
 def measures(front: Front) -> tuple[Objective, ...]:
@@ -30,13 +33,24 @@ def measures(front: Front) -> tuple[Objective, ...]:
 
     Multiply-adds are half the FLOPs and are shown only as an objective.
     """
-    others = [OBJECTIVES[name] for name in names.COSTS if name != names.GMACS and OBJECTIVES[name] not in front.objectives]
+    costs = [OBJECTIVES[name] for name in (names.NUM_PARAMS, names.FLOPS, names.LATENCY_MS)]
+    others = [cost for cost in costs if cost not in front.objectives]
     return (*front.objectives, *(each for each in others if any(each.name in s.values for s in front.students)))
 
 
 def kind(trial: TrialRecord) -> str:
     """What a record is, in a word or two: 'trial', 'baseline undistilled'."""
     return f"baseline {trial.baseline}" if trial.baseline else trial.role
+
+
+def verdict_key(results: StudyResults) -> str:
+    """Which of ``VERDICTS`` is the headline."""
+    found = results.recommendation
+    if found.verdict == "indistinguishable":
+        return found.readiness
+    if found.verdict == "not ready" and found.limits and not any(f.kind == "nothing ready" for f in results.findings):
+        return "not ready within limits"
+    return found.verdict
 
 
 def recorded_settings(records: StudyRecords) -> tuple[str, ...]:
@@ -46,7 +60,7 @@ def recorded_settings(records: StudyRecords) -> tuple[str, ...]:
     return (*searched, *(key for key in keys if len({trial.params.get(key) for trial in records.trials}) > 1))
 
 
-def page_data(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
+def page_data(records: StudyRecords, results: StudyResults, curves: Mapping[str, Curve]) -> dict[str, Any]:
     """Plain values. Trials are in the order of the records; other lists refer to them by their index."""
     front = results.front
     shown = measures(front)
@@ -66,10 +80,21 @@ def page_data(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
             "values": [front.teacher.values.get(each.name) for each in shown],
             "history": records.teacher.history if records.teacher else (),
             "run": printable(front.teacher.run_id),
+            "curve": curves.get(front.teacher.run_id, ()),
         },
-        "trials": [_trial(trial, student_of.get(trial.trial_id), shown, settings) for trial in records.trials],
-        "pairs": [_pair(pair, front, index_of) for pair in front.pairs],
+        "trials": [
+            _trial(trial, student_of.get(trial.trial_id), shown, settings)
+            | _certainty(trial, results)
+            | {"curve": curves.get(trial.run_id, ())}
+            for trial in records.trials
+        ],
+        "pairs": [_pair(pair, shown, index_of) for pair in front.pairs],
         "chosen": index_of[results.recommendation.trial_id],
+        "order": [index_of[student.trial_id] for student in front.students],
+        "limits": dict(results.recommendation.limits),
+        "alike": _alike(results, index_of),
+        "confidence": results.uncertainty.confidence,
+        "numImages": results.uncertainty.num_images,
         "rule": {
             "nearPoints": NEAR_POINTS,
             "shippablePoints": SHIPPABLE_POINTS,
@@ -119,8 +144,37 @@ def _trial(
     }
 
 
-def _pair(pair: PairFront, front: Front, index_of: Mapping[str, int]) -> dict[str, Any]:
-    objectives = list(front.objectives)
+def _certainty(trial: TrialRecord, results: StudyResults) -> dict[str, Any]:
+    uncertainty = results.uncertainty
+    interval = uncertainty.intervals.get(trial.trial_id, {}).get(results.front.miss_rate.name)
+    is_known = interval is not None and interval.low is not None
+    return {
+        "interval": [interval.low, interval.high] if interval is not None and is_known else None,
+        "onFront": uncertainty.front_probability.get(trial.trial_id),
+    }
+
+
+def _alike(results: StudyResults, index_of: Mapping[str, int]) -> dict[int, list[int]]:
+    """Student -> cheaper members of the front that cannot be distinguished from it, as in choice.recommend."""
+    front, uncertainty = results.front, results.uncertainty
+    if not front.costs:
+        return {}
+    cost, metric = front.costs[0].name, front.miss_rate.name
+    found: dict[int, list[int]] = {}
+    for best in front.students:
+        for student in front.members:
+            if student.values[cost] >= best.values[cost]:
+                continue
+            if points_above(student.values[metric], best.values[metric]) > NEAR_POINTS:
+                continue
+            difference = uncertainty.compare(student.trial_id, best.trial_id, metric)
+            if difference is not None and difference.low is not None and not difference.is_distinguishable:
+                found.setdefault(index_of[best.trial_id], []).append(index_of[student.trial_id])
+    return found
+
+
+def _pair(pair: PairFront, shown: Sequence[Objective], index_of: Mapping[str, int]) -> dict[str, Any]:
+    objectives = list(shown)
     return {
         "key": pair.key,
         "miss": objectives.index(pair.miss_rate),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from analysis.front import Front, Student
+from analysis.front import Student
 from analysis.objectives import ABSENT, Objective
 from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord
 from analysis.report.page_data import kind, measures
@@ -64,24 +64,17 @@ def students_table(records: StudyRecords, results: StudyResults) -> StudentsTabl
         headings.append(Heading(objective.column, objective.axis_label, is_number=True))
         if objective in front.objectives:
             headings.append(_comparison_heading(objective))
+        if objective == front.miss_rate and results.uncertainty.intervals:
+            confidence = f"{100 * results.uncertainty.confidence:.0f} % interval"
+            headings.append(Heading(confidence, "of the miss rate, over the validation images"))
+            headings.append(Heading("on front %", "share of the resamples in which it is on the front", is_number=True))
     headings += [Heading("status"), Heading("epochs", is_number=True), Heading("minutes", "wall-clock", is_number=True)]
     headings += [Heading(short[name], name, _is_number(records, name), is_setting=True) for name in searched]
-    rows = [_row(None, records.teacher, None, front, shown, ())] if records.teacher else []
+    rows = [_row(None, records.teacher, None, results, shown, searched)] if records.teacher else []
     index_of = {trial.trial_id: index for index, trial in enumerate(records.trials)}
     by_id = {trial.trial_id: trial for trial in records.trials}
-    for student in front.students:
-        rows.append(
-            _row(
-                index_of[student.trial_id],
-                by_id[student.trial_id],
-                student,
-                front,
-                shown,
-                searched,
-                is_chosen=student.trial_id == results.recommendation.trial_id,
-            )
-        )
-    rows += [_row(index_of[t.trial_id], t, None, front, shown, searched) for t in records.not_counted]
+    rows += [_row(index_of[s.trial_id], by_id[s.trial_id], s, results, shown, searched) for s in front.students]
+    rows += [_row(index_of[t.trial_id], t, None, results, shown, searched) for t in records.not_counted]
     return StudentsTable(tuple(headings), tuple(rows))
 
 
@@ -89,12 +82,11 @@ def _row(
     index: int | None,
     trial: TrialRecord,
     student: Student | None,
-    front: Front,
+    results: StudyResults,
     shown: tuple[Objective, ...],
     searched: tuple[str, ...],
-    *,
-    is_chosen: bool = False,
 ) -> Row:
+    front = results.front
     values = student.values if student else trial.metrics
     rank = student.rank if student else None
     cells = [Cell(kind(trial)), Cell(ABSENT if rank is None else str(rank), rank)]
@@ -103,6 +95,8 @@ def _row(
         cells.append(Cell(objective.shown(value), value))
         if objective in front.objectives:
             cells.append(_comparison(objective, student))
+        if objective == front.miss_rate and results.uncertainty.intervals:
+            cells += _certainty(trial, results)
     minutes = None if trial.duration_seconds is None else trial.duration_seconds / 60
     cells += [
         Cell(trial.status if student or index is None else f"{trial.status}: {trial.not_counted_because}"),
@@ -115,9 +109,19 @@ def _row(
         name=trial.trial_id,
         is_counted=student is not None,
         is_on_front=rank is not None,
-        is_chosen=is_chosen,
+        is_chosen=student is not None and student.trial_id == results.recommendation.trial_id,
         cells=tuple(cells),
     )
+
+
+def _certainty(trial: TrialRecord, results: StudyResults) -> tuple[Cell, Cell]:
+    uncertainty = results.uncertainty
+    interval = uncertainty.intervals.get(trial.trial_id, {}).get(results.front.miss_rate.name)
+    share = uncertainty.front_probability.get(trial.trial_id)
+    text = ABSENT
+    if interval is not None and interval.low is not None and interval.high is not None:
+        text = f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
+    return Cell(text), Cell(ABSENT if share is None else f"{100 * share:.0f}", share)
 
 
 def _comparison_heading(objective: Objective) -> Heading:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 """Of the program, on Debian, Ubuntu and elsewhere."""
@@ -40,7 +40,7 @@ def chromium() -> Iterator[Browser]:
 def open_page(chromium: Browser, tmp_path: Path) -> Iterator[OpenPage]:
     """Opens HTML from a file, as a user does; fails the test if the page logs anything, fails, or requests anything."""
     seen: list[str] = []
-    contexts = []
+    contexts: list[BrowserContext] = []
 
     def open_page(html: str, fragment: str = "", **options: Any) -> Page:
         path = tmp_path / f"report{len(contexts)}.html"

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
+from collections.abc import Sequence
 
+import numpy as np
+import pytest
+
+from analysis import results, uncertainty
+from analysis.importances import Importances
+from analysis.records.curves import Curve
 from analysis.records.study_records import StudyRecords, TrialRecord
+from analysis.results import StudyResults
 from hkd import metric_names as names
-from tests.analysis.studies import record, records
+from hkd.evaluation.formats.stored_detections import StoredDetections
+from tests.analysis.studies import found_in, record, records
 
 EPOCHS = 24
+NUM_IMAGES = 300
 _TEACHER_MISS_RATE = 0.18
 
 
@@ -38,6 +49,35 @@ def large_study(num_trials: int, *, study: str = "inria", seed: int = 0) -> Stud
     return records(trials, teacher, study=study)
 
 
+def large_results(study: StudyRecords) -> StudyResults:
+    """Results with intervals, of detections of 300 images that give about the recorded miss rates.
+
+    Importances are left out: they take minutes for a thousand trials.
+    """
+    recorded = {trial.run_id: trial for trial in (*study.trials, *((study.teacher,) if study.teacher else ()))}
+
+    def read_detections(run_ids: Sequence[str]) -> dict[str, StoredDetections]:
+        difficulty = np.random.default_rng(0).permutation((np.arange(NUM_IMAGES) + 0.5) / NUM_IMAGES)
+        return {
+            run_id: found_in(list(difficulty > recorded[run_id].metrics[names.MR2_REASONABLE])) for run_id in run_ids
+        }
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(uncertainty, "_SAME_VALUE", 1.0)
+        patch.setattr(results, "importances_of", lambda _: Importances({}, 0, "left out"))
+        return results.compute_results(study, read_detections=read_detections)
+
+
+def large_curves(study: StudyRecords) -> dict[str, Curve]:
+    """Miss rates that fall from above to below the recorded one between 0.01 and 1 false positive per image."""
+    recorded = (*study.counted, *((study.teacher,) if study.teacher else ()))
+    fppi = [10 ** (-2.2 + 0.1 * step) for step in range(26)]
+    return {
+        trial.run_id: tuple((x, min(1.0, trial.metrics[names.MR2_REASONABLE] * (x / 0.1) ** -0.25)) for x in fppi)
+        for trial in recorded
+    }
+
+
 def _trained(
     trial_id: str,
     width: float,
@@ -52,10 +92,10 @@ def _trained(
     is_distilled = logit_weight > 0
     gain = 0.05 * is_distilled - 0.012 * abs(pyramid_weight - 1.5) * is_distilled
     last = _TEACHER_MISS_RATE + 0.16 / (1 + 2.2 * width) + 1.2 / channels - gain + random_numbers.gauss(0.02, 0.012)
-    history = tuple(
-        (epoch, round(last + (0.98 - last) * 2.718 ** (-0.28 * epoch) + abs(random_numbers.gauss(0, 0.01)), 5))
+    history = [
+        (epoch, round(last + (0.98 - last) * math.exp(-0.28 * epoch) + abs(random_numbers.gauss(0, 0.01)), 5))
         for epoch in range(1, EPOCHS)
-    ) + ((EPOCHS, last),)
+    ]
     trial = record(
         trial_id,
         last,
@@ -74,7 +114,9 @@ def _trained(
             "data.image_height": 480,
         },
     )
-    return dataclasses.replace(trial, history=history, epoch=EPOCHS, duration_seconds=900 + 1800 * width)
+    return dataclasses.replace(
+        trial, history=(*history, (EPOCHS, last)), epoch=EPOCHS, duration_seconds=900 + 1800 * width
+    )
 
 
 def _ended(trial: TrialRecord, status: str, epochs: int, reason: str) -> TrialRecord:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from analysis.budgets import NO_BUDGETS, Budgets
+from analysis.choice import recommend
 from analysis.records.study_records import StudyRecords
 from analysis.report.page import render_html
 from analysis.results import compute_results
 from tests.analysis.report.conftest import OpenPage
-from tests.analysis.report.large_studies import large_study
+from tests.analysis.report.large_studies import large_results, large_study
 from tests.analysis.studies import TEACHER, record, records
 
 if TYPE_CHECKING:
@@ -70,7 +72,9 @@ def test_hover_shows_numbers_and_click_shows_details(open_page: OpenPage, html: 
     assert "is-active" in (page.get_attribute(point(page, "beaten", plot=1), "class") or "")
     page.click(point(page, "beaten"))
     detail = page.inner_text("#detail")
-    assert all(fact in detail for fact in ("student.width_multiplier", "0.75", "run-of-beaten", "30.0", "Learning curve"))
+    assert all(
+        fact in detail for fact in ("student.width_multiplier", "0.75", "run-of-beaten", "30.0", "Learning curve")
+    )
     page.keyboard.press("Escape")
     assert not page.is_visible("#detail")
     page.click("#students-table button.name >> text=small")
@@ -109,17 +113,17 @@ def test_limits_change_the_answer_and_mark_what_fits(open_page: OpenPage, html: 
     parameters.fill("0,7")
     assert verdict(page) == "Ship small if its loss is acceptable"
     assert "1 of 5 students" in page.inner_text("#limits-count")
-    assert "Without limits, the choice is bent" in page.inner_text("#explanation")
+    assert "Without a budget, the choice is bent" in page.inner_text("#explanation")
     assert "is-faded" in (page.get_attribute(point(page, "big"), "class") or "")
     assert "is-faded" not in (page.get_attribute(point(page, "small"), "class") or "")
     assert "limit 0.700 M" in page.inner_html("#front-plots figure >> nth=0")
     assert page.evaluate("location.hash") == "#num_params=700000"
     miss_rate.fill("30")
-    assert verdict(page) == "No student meets your limits; nearest: small"
+    assert verdict(page) == "No student meets the budget; the nearest is small"
     parameters.fill("nonsense")
     # What is not a number is marked, and changes nothing.
     assert parameters.get_attribute("aria-invalid") == "true"
-    assert verdict(page) == "No student meets your limits; nearest: small"
+    assert verdict(page) == "No student meets the budget; the nearest is small"
     page.click("#limits button")
     assert verdict(page) == "Ship bent"
     assert [field.input_value() for field in (parameters, flops, miss_rate)] == ["", "", ""]
@@ -246,7 +250,8 @@ def test_contrast_in_light_and_dark(open_page: OpenPage, html: str, scheme: str)
 
 
 def test_phone_has_no_horizontal_scroll(open_page: OpenPage) -> None:
-    page = open_page(html_of(large_study(40)), viewport={"width": 360, "height": 740}, has_touch=True)
+    study = large_study(40)
+    page = open_page(render_html(study, large_results(study)), viewport={"width": 360, "height": 740}, has_touch=True)
     for section in ("#front", "#students", "#why", "#details"):
         page.locator(section).scroll_into_view_if_needed()
     page.locator("#parallel svg").scroll_into_view_if_needed()
@@ -259,19 +264,18 @@ def test_phone_has_no_horizontal_scroll(open_page: OpenPage) -> None:
 
 
 def test_printing_clips_no_table(open_page: OpenPage) -> None:
-    page = open_page(html_of(large_study(40)))
+    study = large_study(40)
+    page = open_page(render_html(study, large_results(study)))
     # A4 landscape less margins, at 96 dots per inch: (297 - 24) / 25.4 * 96 = 1031.
     page.set_viewport_size({"width": 1031, "height": 700})
     page.emulate_media(media="print", color_scheme="dark")
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
-    too_wide = page.evaluate(
-        "[...document.querySelectorAll('table, svg, pre')].filter((node) => node.getBoundingClientRect().right > 1032).length"
-    )
-    assert too_wide == 0
-    clipped = page.evaluate(
-        "[...document.querySelectorAll('.wide')].filter((node) => getComputedStyle(node).overflowX !== 'visible').length"
-    )
-    assert clipped == 0
+
+    def count(selector: str, condition: str) -> int:
+        return int(page.evaluate(f"[...document.querySelectorAll('{selector}')].filter((node) => {condition}).length"))
+
+    assert count("table, svg, pre", "node.getBoundingClientRect().right > 1032") == 0
+    assert count(".wide", "getComputedStyle(node).overflowX !== 'visible'") == 0
     assert luminance(str(page.evaluate("getComputedStyle(document.body).backgroundColor"))) == 1
     # Drawn although nobody scrolled there.
     assert page.locator("#curves svg").count() == 1
@@ -305,28 +309,44 @@ def test_hostile_names_are_text(open_page: OpenPage, name: str) -> None:
 
 
 def test_page_of_a_thousand_trials_is_painted_within_a_second(open_page: OpenPage) -> None:
-    page = open_page(html_of(large_study(1000)))
+    study = large_study(1000)
+    page = open_page(render_html(study, large_results(study)))
     page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
     paints = page.evaluate("performance.getEntriesByName('first-contentful-paint').map((entry) => entry.startTime)")
     # On an idle machine 0.3 s; other processes of a busy one are no fault of the page.
     assert paints[0] < 3000
     page.locator("#limits input[type=text]").nth(0).fill("3")
-    assert "Within your limits".lower() in page.inner_text("#answer-scope").lower()
+    assert "within your budget" in page.inner_text("#answer-scope").lower()
 
 
 def test_choice_within_limits_is_that_of_the_report(open_page: OpenPage) -> None:
     study = large_study(40)
-    page = open_page(html_of(study))
-    costs = [trial.metrics["num_params"] for trial in study.counted]
+    # Of 300 images, neighbours on the front cannot all be distinguished.
+    results = large_results(study)
+    page = open_page(render_html(study, results))
+    params = [trial.metrics["num_params"] for trial in study.counted]
     rates = [trial.metrics["mr2_reasonable"] for trial in study.counted]
-    limits = [{}, *({"num_params": cost} for cost in costs[:8])]
-    limits += [{"num_params": cost, "mr2_reasonable": rate} for cost, rate in itertools.product(costs[8:12], rates[8:12])]
-    for each in limits:
-        fitting = [t for t in study.trials if not t.is_counted or all(t.metrics[name] <= v for name, v in each.items())]
-        found = page.evaluate(f"hkdReport.choose({json.dumps(list(each.items()))})")
-        if not any(trial.is_counted for trial in fitting):
-            assert found["chosen"] is None
-            continue
-        # The report of a study that has only the students that fit.
-        expected = compute_results(records(fitting, study.teacher)).recommendation
-        assert (found["chosen"]["id"], found["readiness"]) == (expected.trial_id, expected.readiness)
+    budgets = [NO_BUDGETS, Budgets(max_params=1), Budgets(max_miss_rate=0.2, max_params=2e6), Budgets(max_gflops=20)]
+    budgets += [Budgets(max_params=value) for value in params[:12]]
+    budgets += [Budgets(max_miss_rate=value) for value in rates[:12]]
+    budgets += [Budgets(max_params=a, max_miss_rate=b) for a, b in itertools.product(params[12:16], rates[12:16])]
+    larger = set()
+    for each in budgets:
+        expected = recommend(results.front, each, results.uncertainty)
+        found = page.evaluate(f"hkdReport.choose({json.dumps(list(expected.limits.items()))})")
+        assert found["chosen"]["id"] == expected.trial_id, each
+        assert (found["larger"] or {}).get("id") == (expected.larger.second if expected.larger else None), each
+        shown = expected.readiness if expected.verdict == "indistinguishable" else expected.verdict
+        assert found["verdict"].removesuffix(" within limits") == shown, each
+        larger.add(found["larger"] is None)
+    assert larger == {True, False}
+
+
+def test_page_opens_with_the_budget_of_the_report(open_page: OpenPage) -> None:
+    budget = Budgets(max_params=7e5)
+    page = open_page(render_html(STUDY, compute_results(STUDY, budget)))
+    assert verdict(page) == "Ship small if its loss is acceptable"
+    assert "within the budget of 0.700 M parameters" in page.inner_text("#explanation")
+    assert page.locator("#limits input[type=text]").nth(0).input_value() == "0.7"
+    page.click("#limits button")
+    assert verdict(page) == "Ship bent"

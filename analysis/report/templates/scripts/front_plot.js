@@ -4,59 +4,102 @@ const SHAPES = {
   circle: (r) => `M${-r},0a${r},${r} 0 1 0 ${2 * r},0a${r},${r} 0 1 0 ${-2 * r},0Z`,
   square: (r) => `M${-r},${-r}H${r}V${r}H${-r}Z`,
   diamond: (r) => `M0,${-1.35 * r}L${1.35 * r},0L0,${1.35 * r}L${-1.35 * r},0Z`,
-  star: (r) => polyline([...Array(10).keys()].map((k) => {
-    const radius = k % 2 === 0 ? 1.6 * r : 0.7 * r;
-    return [radius * Math.sin((k * Math.PI) / 5), -radius * Math.cos((k * Math.PI) / 5)];
-  })) + "Z",
+  star: (r) =>
+    polyline(
+      [...Array(10).keys()].map((k) => {
+        const radius = k % 2 === 0 ? 1.6 * r : 0.7 * r;
+        return [radius * Math.sin((k * Math.PI) / 5), -radius * Math.cos((k * Math.PI) / 5)];
+      }),
+    ) + "Z",
 };
 
 /** Class, shape and radius of a student's or the teacher's mark. */
 function markOf(trial) {
   if (trial === null) return ["is-teacher", "star", 7];
-  if (trial.isBaseline) return trial.isUndistilled ? ["is-undistilled", "square", 6.5] : ["is-baseline", "diamond", 6.5];
+  if (trial.isBaseline)
+    return trial.isUndistilled ? ["is-undistilled", "square", 6.5] : ["is-baseline", "diamond", 6.5];
   return trial.rank === null ? ["", "circle", students.length > 300 ? 3 : 4] : ["is-front", "circle", 6.5];
 }
 
 function drawMark(trial, text = null) {
   const [className, shape, radius] = markOf(trial);
-  return svgElement("g", { class: `point ${className}` },
+  return svgElement(
+    "g",
+    { class: `point ${className}` },
     svgElement("path", { class: "halo", d: SHAPES.circle(radius + 8) }),
     svgElement("path", { class: "ring", d: SHAPES.circle(radius + 4.5) }),
     svgElement("path", { class: "mark", d: SHAPES[shape](radius) }),
-    text === null ? null : svgElement("text", { class: "rank", "text-anchor": "middle" }, text));
+    text === null ? null : svgElement("text", { class: "rank", "text-anchor": "middle" }, text),
+  );
 }
 
 function frontPlot(container, pair) {
   const [miss, cost] = [measures[pair.miss], measures[pair.cost]];
   const title = `${miss.noun} against ${cost.noun}`;
   const onFront = new Set(pair.front);
+  // A latency may be measured of some only.
+  const shownStudents = students.filter((trial) => trial.values[pair.cost] !== null);
   const holder = element("div");
-  const figure = element("figure", {}, element("figcaption", {}, capital(title)), holder,
-    dataTable(capital(title), ["trial", "kind", `${miss.column}`, cost.column, "on this front"],
-      () => students.map((trial) => [trial.id, trial.kind, shown(miss, trial.values[pair.miss]),
-        shown(cost, trial.values[pair.cost]), onFront.has(trial.index) ? "yes" : "no"])));
+  const figure = element(
+    "figure",
+    {},
+    element("figcaption", {}, capital(title)),
+    holder,
+    dataTable(capital(title), ["trial", "kind", `${miss.column}`, cost.column, "on this front"], () =>
+      shownStudents.map((trial) => [
+        trial.id,
+        trial.kind,
+        shown(miss, trial.values[pair.miss]),
+        shown(cost, trial.values[pair.cost]),
+        onFront.has(trial.index) ? "yes" : "no",
+      ]),
+    ),
+  );
   container.append(figure);
   const teacherPoint = teacher && teacher.values[pair.cost] > 0 && teacher.values[pair.miss] !== null ? teacher : null;
   let plot = null;
-  drawToWidth(holder, (width) => { plot = draw(width); holder.replaceChildren(plot.svg); update(); });
+  drawToWidth(holder, (width) => {
+    plot = draw(width);
+    holder.replaceChildren(plot.svg);
+    update();
+  });
   onChange(() => update());
 
   function draw(width) {
     const height = Math.round(Math.min(460, Math.max(300, width * 0.72)));
     const box = { left: 42, right: width - 14, top: 30, bottom: height - 48 };
-    const points = [...students, ...(teacherPoint ? [teacherPoint] : [])];
+    const points = [...shownStudents, ...(teacherPoint ? [teacherPoint] : [])];
     const xs = points.map((each) => inUnit(cost, each.values[pair.cost]));
-    const ys = points.map((each) => inUnit(miss, each.values[pair.miss]));
+    const withInterval =
+      pair.miss === MISS ? shownStudents.filter((trial) => trial.interval && markOf(trial)[0] !== "") : [];
+    const ys = [
+      ...points.map((each) => each.values[pair.miss]),
+      ...withInterval.flatMap((trial) => trial.interval),
+    ].map((rate) => inUnit(miss, rate));
     const x = makeScale(xs, box.left, box.right, { log: true, least: Math.log10(1.5) });
     const y = makeScale(ys, box.bottom, box.top, { least: 5, lowest: -2, highest: 102 });
     const best = pair.front.map((index) => trials[index]);
-    const description = `${students.length} students, ${pair.front.length} of them on the front, from `
-      + `${valueRange(best, pair)}. Arrow keys move from point to point, Enter shows a trial's details.`;
+    const description =
+      `${shownStudents.length} students, ${pair.front.length} of them on the front, from ` +
+      `${valueRange(best, pair)}. Arrow keys move from point to point, Enter shows a trial's details.`;
     const svg = makeSvg(width, height, title, description);
     const hatch = `hatch-${pair.key}`;
-    svg.append(svgElement("defs", {}, svgElement("pattern", { id: hatch, width: 8, height: 8, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
-      svgElement("line", { y2: 8, class: "grid-line", "stroke-width": 5 }))));
-    axes(svg, box, x, y, { xLabel: cost.axis, yLabel: `${miss.noun}, % (lower is better)`, xCount: width < 420 ? 4 : 7 });
+    svg.append(
+      svgElement(
+        "defs",
+        {},
+        svgElement(
+          "pattern",
+          { id: hatch, width: 8, height: 8, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
+          svgElement("line", { y2: 8, class: "grid-line", "stroke-width": 5 }),
+        ),
+      ),
+    );
+    axes(svg, box, x, y, {
+      xLabel: cost.axis,
+      yLabel: `${miss.noun}, % (lower is better)`,
+      xCount: width < 420 ? 4 : 7,
+    });
     const limits = svgElement("g", { "aria-hidden": true });
     svg.append(limits);
     const line = [];
@@ -65,9 +108,12 @@ function frontPlot(container, pair) {
       if (line.length > 0) line.push([at[0], line.at(-1)[1]]);
       line.push(at);
     }
-    if (line.length > 0) svg.append(svgElement("path", { class: "front-line", d: polyline([...line, [box.right, line.at(-1)[1]]]) }));
+    if (line.length > 0)
+      svg.append(svgElement("path", { class: "front-line", d: polyline([...line, [box.right, line.at(-1)[1]]]) }));
     const places = points.map((each) => ({
-      x: x(inUnit(cost, each.values[pair.cost])), y: y(inUnit(miss, each.values[pair.miss])), index: each.index ?? "teacher",
+      x: x(inUnit(cost, each.values[pair.cost])),
+      y: y(inUnit(miss, each.values[pair.miss])),
+      index: each.index ?? "teacher",
     }));
     // Front, baselines and teacher last, so that they cover the others.
     const order = [...places].sort((a, b) => importance(a.index) - importance(b.index));
@@ -81,6 +127,10 @@ function frontPlot(container, pair) {
       group.setAttribute("aria-label", trial ? described(trial) : `teacher: ${valuesText(teacher.values)}`);
       group.setAttribute("data-index", place.index);
       if (place.index === pair.knee) group.prepend(svgElement("path", { class: "knee-ring", d: SHAPES.circle(15) }));
+      if (trial && withInterval.includes(trial)) {
+        const [low, high] = trial.interval.map((rate) => (y(inUnit(miss, rate)) - place.y).toFixed(1));
+        group.prepend(svgElement("path", { class: "interval", d: `M-4,${high}h8m-4,0V${low}m-4,0h8` }));
+      }
       const text = group.querySelector(".rank");
       if (text) placeLabel(text, place, taken, box);
       place.group = group;
@@ -108,12 +158,15 @@ function frontPlot(container, pair) {
     svg.addEventListener("keydown", (event) => {
       const place = places.find((each) => each.group === event.target);
       if (!place) return;
-      const step = { ArrowRight: [byCost, 1], ArrowLeft: [byCost, -1], ArrowUp: [byMiss, 1], ArrowDown: [byMiss, -1] }[event.key];
+      const step = { ArrowRight: [byCost, 1], ArrowLeft: [byCost, -1], ArrowUp: [byMiss, 1], ArrowDown: [byMiss, -1] }[
+        event.key
+      ];
       if (step) focus(step[0][Math.min(Math.max(step[0].indexOf(place) + step[1], 0), places.length - 1)]);
       else if (event.key === "Home") focus(byCost[0]);
       else if (event.key === "End") focus(byCost.at(-1));
-      else if (event.key === "Enter" || event.key === " ") { if (place.index !== "teacher") showDetail(place.index, place.group); }
-      else if (event.key === "Escape") hideTip();
+      else if (event.key === "Enter" || event.key === " ") {
+        if (place.index !== "teacher") showDetail(place.index, place.group);
+      } else if (event.key === "Escape") hideTip();
       else return;
       event.preventDefault();
     });
@@ -124,7 +177,10 @@ function frontPlot(container, pair) {
       const corner = svg.getBoundingClientRect();
       showTip(corner.left + place.x, corner.top + place.y, ...tipOf(place.index));
     });
-    svg.addEventListener("focusout", () => { hideTip(); setActive(null); });
+    svg.addEventListener("focusout", () => {
+      hideTip();
+      setActive(null);
+    });
     connectPointer(svg, places);
   }
 
@@ -142,29 +198,61 @@ function frontPlot(container, pair) {
     if (highestCost !== undefined) {
       const at = Math.min(Math.max(x(inUnit(cost, highestCost)), box.left), box.right);
       plot.limits.append(
-        svgElement("rect", { x: at, y: box.top, width: box.right - at, height: box.bottom - box.top, fill: `url(#${plot.hatch})` }),
+        svgElement("rect", {
+          x: at,
+          y: box.top,
+          width: box.right - at,
+          height: box.bottom - box.top,
+          fill: `url(#${plot.hatch})`,
+        }),
         svgElement("line", { class: "limit-line", x1: at, x2: at, y1: box.top, y2: box.bottom }),
-        svgElement("text", { class: "limit-text", x: Math.min(at + 4, box.right - 4), y: box.top - 4, "text-anchor": at > box.right - 90 ? "end" : "start" }, `limit ${withUnit(cost, highestCost)}`));
+        svgElement(
+          "text",
+          {
+            class: "limit-text haloed",
+            x: Math.min(at + 4, box.right - 4),
+            y: box.top + 12,
+            "text-anchor": at > box.right - 90 ? "end" : "start",
+          },
+          `limit ${withUnit(cost, highestCost)}`,
+        ),
+      );
     }
     if (highestMiss !== undefined) {
       const at = Math.min(Math.max(y(inUnit(miss, highestMiss)), box.top), box.bottom);
       plot.limits.append(
-        svgElement("rect", { x: box.left, y: box.top, width: box.right - box.left, height: at - box.top, fill: `url(#${plot.hatch})` }),
+        svgElement("rect", {
+          x: box.left,
+          y: box.top,
+          width: box.right - box.left,
+          height: at - box.top,
+          fill: `url(#${plot.hatch})`,
+        }),
         svgElement("line", { class: "limit-line", x1: box.left, x2: box.right, y1: at, y2: at }),
-        svgElement("text", { class: "limit-text", x: box.right, y: at - 4, "text-anchor": "end" }, `limit ${withUnit(miss, highestMiss)}`));
+        svgElement(
+          "text",
+          { class: "limit-text haloed", x: box.right, y: at - 4, "text-anchor": "end" },
+          `limit ${withUnit(miss, highestMiss)}`,
+        ),
+      );
     }
   }
 }
 
-function capital(text) { return text.charAt(0).toUpperCase() + text.slice(1); }
+function capital(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
 
 /** Whether a student meets the limits and is inside all brushes. */
-function isKept(trial) { return fits(trial, state.limits) && insideBrushes(trial); }
+function isKept(trial) {
+  return fits(trial, state.limits) && insideBrushes(trial);
+}
 
 function valueRange(front, pair) {
   if (front.length === 0) return "none";
   const [first, last] = [front[0], front.at(-1)];
-  const at = (trial) => `${withUnit(measures[pair.miss], trial.values[pair.miss])} at ${withUnit(measures[pair.cost], trial.values[pair.cost])}`;
+  const at = (trial) =>
+    `${withUnit(measures[pair.miss], trial.values[pair.miss])} at ${withUnit(measures[pair.cost], trial.values[pair.cost])}`;
   return front.length === 1 ? at(first) : `${at(first)} to ${at(last)}`;
 }
 
@@ -178,7 +266,10 @@ function connectPointer(svg, places) {
     const corner = svg.getBoundingClientRect();
     return showTip(corner.left + place.x, corner.top + place.y, ...tipOf(place.index));
   });
-  svg.addEventListener("pointerleave", () => { hideTip(); setActive(null); });
+  svg.addEventListener("pointerleave", () => {
+    hideTip();
+    setActive(null);
+  });
   svg.addEventListener("click", (event) => {
     const place = nearest(places, svg, event);
     if (place && place.index !== "teacher") showDetail(place.index, place.group ?? svg);
@@ -194,9 +285,18 @@ function placeLabel(text, place, taken, box) {
       const angle = -Math.PI / 4 + (turn * Math.PI) / 6;
       const [x, y] = [place.x + distance * Math.cos(angle), place.y + distance * Math.sin(angle)];
       const label = { x: x - width / 2, y: y - 7, w: width, h: 14 };
-      const outside = label.x < box.left || label.x + width > box.right || label.y < box.top - 8 || label.y + 14 > box.bottom;
-      const covered = taken.filter((other) => label.x < other.x + other.w && other.x < label.x + label.w
-        && label.y < other.y + other.h && other.y < label.y + label.h).length + (outside ? 3 : 0) + distance / 100;
+      const outside =
+        label.x < box.left || label.x + width > box.right || label.y < box.top - 8 || label.y + 14 > box.bottom;
+      const covered =
+        taken.filter(
+          (other) =>
+            label.x < other.x + other.w &&
+            other.x < label.x + label.w &&
+            label.y < other.y + other.h &&
+            other.y < label.y + label.h,
+        ).length +
+        (outside ? 3 : 0) +
+        distance / 100;
       if (covered < least) [least, found] = [covered, { label, x: x - place.x, y: y - place.y + 4 }];
     }
   }
@@ -226,4 +326,18 @@ function drawLegend(container) {
   if (teacher) example("teacher", null);
   if (onFront && pairs.some((pair) => pair.knee !== null)) example("knee", onFront, "knee");
   if (onFront) example("choice", onFront, "chosen");
+  if (students.some((trial) => trial.interval)) {
+    container.append(
+      element(
+        "span",
+        {},
+        svgElement(
+          "svg",
+          { width: 16, height: 30, viewBox: "-8 -15 16 30", "aria-hidden": true },
+          svgElement("path", { class: "interval", d: "M-4,-11h8m-4,0V11m-4,0h8" }),
+        ),
+        `${Math.round(100 * data.confidence)} % interval over ${data.numImages} validation images`,
+      ),
+    );
+  }
 }

@@ -2,8 +2,12 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const { measures, trials, pairs, settings, teacher, rule } = data;
-trials.forEach((trial, index) => { trial.index = index; });
-const students = trials.filter((trial) => trial.isCounted);
+trials.forEach((trial, index) => {
+  trial.index = index;
+});
+const students = data.order.map((index) => trials[index]); // by miss rate
+
+const MISS = 0; // position of the first miss rate of the objectives
 
 const state = {
   limits: new Map(), // index of a measure -> highest value, in the metric's own unit
@@ -13,8 +17,12 @@ const state = {
 };
 const listeners = [];
 
-function onChange(listener) { listeners.push(listener); }
-function changed(what) { for (const listener of listeners) listener(what); }
+function onChange(listener) {
+  listeners.push(listener);
+}
+function changed(what) {
+  for (const listener of listeners) listener(what);
+}
 
 function setActive(index) {
   if (state.active === index) return;
@@ -40,8 +48,12 @@ function filled(node, attributes, children) {
   return node;
 }
 
-function inUnit(measure, value) { return measure.isCost ? value / measure.unit : 100 * value; }
-function fromUnit(measure, number) { return measure.isCost ? number * measure.unit : number / 100; }
+function inUnit(measure, value) {
+  return measure.isCost ? value / measure.unit : 100 * value;
+}
+function fromUnit(measure, number) {
+  return measure.isCost ? number * measure.unit : number / 100;
+}
 
 /** As Objective.shown: miss rates to 0.1 %, costs to three digits. */
 function shown(measure, value) {
@@ -51,7 +63,9 @@ function shown(measure, value) {
   return number >= 100 ? number.toFixed(0) : number.toPrecision(3);
 }
 
-function withUnit(measure, value) { return `${shown(measure, value)} ${measure.symbol}`; }
+function withUnit(measure, value) {
+  return `${shown(measure, value)} ${measure.symbol}`;
+}
 
 function settingText(value) {
   if (value === null || value === undefined) return "-";
@@ -67,18 +81,24 @@ function short(text, longest = 40) {
   return `${text.slice(0, half)}\u2026${text.slice(-half)}`;
 }
 
-function pointsAbove(missRate, other) { return Number((100 * (missRate - other)).toFixed(1)); }
+function pointsAbove(missRate, other) {
+  return Number((100 * (missRate - other)).toFixed(1));
+}
 
-function signed(number) { return `${number < 0 ? "" : "+"}${number.toFixed(1)}`; }
+function signed(number) {
+  return `${number < 0 ? "" : "+"}${number.toFixed(1)}`;
+}
 
-function fewer(ratio) { return `${ratio < 1 ? ratio.toPrecision(2) : ratio.toFixed(1)}x`; }
+function fewer(ratio) {
+  return `${ratio < 1 ? ratio.toPrecision(2) : ratio.toFixed(1)}x`;
+}
 
-/** How a student's value compares with the teacher's, or "". */
+/** How a student's value compares with the teacher's: "+6.5 points", "8.5x fewer", or "". */
 function comparedWithTeacher(position, value) {
   const ofTeacher = teacher ? teacher.values[position] : null;
   if (ofTeacher === null || ofTeacher === undefined || value === null || value === undefined) return "";
-  if (measures[position].isCost) return `${fewer(ofTeacher / value)} fewer than the teacher`;
-  return `${signed(pointsAbove(value, ofTeacher))} points from the teacher`;
+  if (measures[position].isCost) return `${fewer(ofTeacher / value)} fewer`;
+  return `${signed(pointsAbove(value, ofTeacher))} points`;
 }
 
 function described(trial) {
@@ -88,7 +108,9 @@ function described(trial) {
 
 function valuesText(values) {
   return measures
-    .map((measure, position) => (values[position] === null ? null : `${measure.noun} ${withUnit(measure, values[position])}`))
+    .map((measure, position) =>
+      values[position] === null ? null : `${measure.noun} ${withUnit(measure, values[position])}`,
+    )
     .filter((text) => text !== null)
     .join(", ");
 }
@@ -100,10 +122,20 @@ function dataTable(caption, headings, rows) {
     if (!details.open || details.querySelector("table")) return;
     const head = element("tr", {}, ...headings.map((text) => element("th", { scope: "col" }, text)));
     const body = rows().map(([first, ...cells]) =>
-      element("tr", {}, element("th", { scope: "row" }, element("span", { class: "name" }, first)),
-        ...cells.map((text) => element("td", { class: "number" }, text))));
-    const table = element("table", {}, element("caption", {}, caption), element("thead", {}, head),
-      element("tbody", {}, ...body));
+      element(
+        "tr",
+        {},
+        element("th", { scope: "row" }, element("span", { class: "name" }, first)),
+        ...cells.map((text) => element("td", { class: "number" }, text)),
+      ),
+    );
+    const table = element(
+      "table",
+      {},
+      element("caption", {}, caption),
+      element("thead", {}, head),
+      element("tbody", {}, ...body),
+    );
     details.append(element("div", { class: "wide tall", tabindex: 0, role: "region", "aria-label": caption }, table));
   });
   return details;
@@ -113,7 +145,10 @@ const tip = document.getElementById("tip");
 
 /** Show a tip beside a place of the window. */
 function showTip(x, y, title, lines) {
-  tip.replaceChildren(element("b", {}, title), ...lines.map((line) => element("span", { class: "tip-line" }, line, element("br"))));
+  tip.replaceChildren(
+    element("b", {}, title),
+    ...lines.map((line) => element("span", { class: "tip-line" }, line, element("br"))),
+  );
   tip.hidden = false;
   const { width, height } = tip.getBoundingClientRect();
   const room = document.documentElement.clientWidth;
@@ -123,7 +158,18 @@ function showTip(x, y, title, lines) {
   tip.style.top = `${top + window.scrollY}px`;
 }
 
-function hideTip() { tip.hidden = true; }
+function hideTip() {
+  tip.hidden = true;
+}
+
+/** What resamples of the validation images say of a trial. */
+function certaintyOf(trial) {
+  if (trial.interval === null) return [];
+  const [low, high] = trial.interval.map((rate) => shown(measures[0], rate));
+  const texts = [`${Math.round(100 * data.confidence)} % interval: ${low} to ${high} %`];
+  if (trial.onFront !== null) texts.push(`on the front in ${Math.round(100 * trial.onFront)} % of the resamples`);
+  return texts;
+}
 
 function tipOf(index) {
   if (index === "teacher") return ["teacher", measures.map((m, i) => `${m.noun}: ${withUnit(m, teacher.values[i])}`)];
@@ -133,5 +179,5 @@ function tipOf(index) {
     return `${measure.noun}: ${withUnit(measure, trial.values[position])}${compared ? ` (${compared})` : ""}`;
   });
   const place = trial.rank === null ? trial.kind : `${trial.kind}, rank ${trial.rank} on the front`;
-  return [short(trial.id), [place, ...lines]];
+  return [short(trial.id), [place, ...lines, ...certaintyOf(trial)]];
 }

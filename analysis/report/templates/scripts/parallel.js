@@ -60,15 +60,36 @@ function insideBrushes(trial) {
 
 function parallelPlot(container) {
   const summary = element("p", { class: "note", "aria-live": "polite" });
-  const clear = element("button", { type: "button", onclick: () => { state.brushes.clear(); changed("brushes"); } }, "Remove ranges");
+  const clear = element(
+    "button",
+    {
+      type: "button",
+      onclick: () => {
+        state.brushes.clear();
+        changed("brushes");
+      },
+    },
+    "Remove ranges",
+  );
   const controls = element("div", { class: "controls" }, clear, summary);
   const scroller = element("div", { class: "scroller" });
   const headings = ["trial", ...parallelAxes.map((axis) => axis.label)];
-  container.append(element("figure", { class: "panel" }, element("figcaption", {}, "Settings and objectives of each student"),
-    scroller, controls,
-    dataTable("Settings and objectives of each student", headings, () => students.map((trial) => [trial.id,
-      ...settings.slice(0, data.numSearched).map((_, position) => settingText(trial.settings[position])),
-      ...measures.map((measure, position) => shown(measure, trial.values[position])).reverse()]))));
+  container.append(
+    element(
+      "figure",
+      { class: "panel" },
+      element("figcaption", {}, "Settings and objectives of each student"),
+      scroller,
+      controls,
+      dataTable("Settings and objectives of each student", headings, () =>
+        students.map((trial) => [
+          trial.id,
+          ...settings.slice(0, data.numSearched).map((_, position) => settingText(trial.settings[position])),
+          ...measures.map((measure, position) => shown(measure, trial.values[position])).reverse(),
+        ]),
+      ),
+    ),
+  );
   let update = () => {};
   onChange(() => update());
   drawToWidth(container, (outer) => {
@@ -77,29 +98,45 @@ function parallelPlot(container) {
     const gap = (width - 110) / Math.max(parallelAxes.length - 1, 1);
     const xOf = (position) => 55 + position * gap;
     const yOf = (at) => bottom - at * (bottom - top);
-    const svg = makeSvg(width, height, "Settings and objectives of each student",
-      `${students.length} students on ${parallelAxes.length} axes, each with two handles that set a range.`);
+    const svg = makeSvg(
+      width,
+      height,
+      "Settings and objectives of each student",
+      `${students.length} students on ${parallelAxes.length} axes, each with two handles that set a range.`,
+    );
     const lines = students.map((trial) => {
-      const points = parallelAxes.map((axis, position) => [position, axis.position(trial)])
-        .filter(([, at]) => at !== null).map(([position, at]) => [xOf(position), yOf(at)]);
+      const points = parallelAxes
+        .map((axis, position) => [position, axis.position(trial)])
+        .filter(([, at]) => at !== null)
+        .map(([position, at]) => [xOf(position), yOf(at)]);
       return { trial, path: svgElement("path", { d: points.length > 0 ? polyline(points) : "M0,0" }) };
     });
     lines.sort((a, b) => (a.trial.rank === null ? 0 : 1) - (b.trial.rank === null ? 0 : 1));
     svg.append(...lines.map((each) => each.path));
-    const drawn = parallelAxes.map((axis, position) => brushedAxis(svg, axis, position, xOf(position), { top, bottom, yOf, half: Math.min(18, gap / 3) }));
+    const drawn = parallelAxes.map((axis, position) =>
+      brushedAxis(svg, axis, position, xOf(position), { top, bottom, yOf, half: Math.min(18, gap / 3) }),
+    );
     update = () => {
       for (const { trial, path } of lines) {
         const isChosen = state.choice.chosen === trial;
-        path.setAttribute("class", `${state.active === trial.index ? "curve-active" : isChosen ? "curve-chosen" : trial.rank === null ? "curve" : "curve-front"}${isKept(trial) ? "" : " is-dim"}`);
+        path.setAttribute(
+          "class",
+          `${state.active === trial.index ? "curve-active" : isChosen ? "curve-chosen" : trial.rank === null ? "curve" : "curve-front"}${isKept(trial) ? "" : " is-dim"}`,
+        );
       }
       drawn.forEach((each) => each());
       const kept = students.filter(insideBrushes).length;
       controls.hidden = state.brushes.size === 0;
-      summary.textContent = state.brushes.size === 0 ? "" : `${kept} of ${students.length} students are in all ranges: ${
-        parallelAxes.filter((axis) => state.brushes.has(axis.key)).map((axis) => {
-          const [low, high] = state.brushes.get(axis.key);
-          return `${short(axis.label)} ${axis.value(low)} to ${axis.value(high)}`;
-        }).join("; ")}.`;
+      summary.textContent =
+        state.brushes.size === 0
+          ? ""
+          : `${kept} of ${students.length} students are in all ranges: ${parallelAxes
+              .filter((axis) => state.brushes.has(axis.key))
+              .map((axis) => {
+                const [low, high] = state.brushes.get(axis.key);
+                return `${short(axis.label)} ${axis.value(low)} to ${axis.value(high)}`;
+              })
+              .join("; ")}.`;
     };
     scroller.replaceChildren(svg);
     update();
@@ -108,22 +145,52 @@ function parallelPlot(container) {
 
 /** One axis with its brush: a pointer drags a range, arrow keys move the two handles. Returns what updates it. */
 function brushedAxis(svg, axis, position, x, { top, bottom, yOf, half }) {
-  const label = svgElement("text", { class: "title-text", x, y: position % 2 === 0 ? top - 18 : top - 34, "text-anchor": "middle" }, short(axis.label, 22));
+  const label = svgElement(
+    "text",
+    { class: "title-text", x, y: position % 2 === 0 ? top - 18 : top - 34, "text-anchor": "middle" },
+    short(axis.label, 22),
+  );
   const brush = svgElement("rect", { class: "brush", x: x - half, width: 2 * half });
-  const zone = svgElement("rect", { class: "brush-zone", x: x - half, y: top - 10, width: 2 * half, height: bottom - top + 20 });
+  const zone = svgElement("rect", {
+    class: "brush-zone",
+    x: x - half,
+    y: top - 10,
+    width: 2 * half,
+    height: bottom - top + 20,
+  });
   zone.style.touchAction = "none";
-  const handles = ["lowest", "highest"].map((end, which) => svgElement("rect", {
-    class: "handle", x: x - half, width: 2 * half, height: 7, rx: 3, tabindex: 0, role: "slider",
-    "aria-label": `${end} ${axis.name}`, "aria-orientation": "vertical", "aria-valuemin": 0, "aria-valuemax": 100,
-    onkeydown: (event) => {
-      const step = { ArrowUp: 0.05, ArrowRight: 0.05, ArrowDown: -0.05, ArrowLeft: -0.05, Home: -1, End: 1, PageUp: 0.2, PageDown: -0.2 }[event.key];
-      if (step === undefined) return;
-      event.preventDefault();
-      const range = [...(state.brushes.get(axis.key) ?? [0, 1])];
-      range[which] = Math.min(Math.max(range[which] + step, which === 0 ? 0 : range[0]), which === 0 ? range[1] : 1);
-      setBrush(range);
-    },
-  }));
+  const handles = ["lowest", "highest"].map((end, which) =>
+    svgElement("rect", {
+      class: "handle",
+      x: x - half,
+      width: 2 * half,
+      height: 7,
+      rx: 3,
+      tabindex: 0,
+      role: "slider",
+      "aria-label": `${end} ${axis.name}`,
+      "aria-orientation": "vertical",
+      "aria-valuemin": 0,
+      "aria-valuemax": 100,
+      onkeydown: (event) => {
+        const step = {
+          ArrowUp: 0.05,
+          ArrowRight: 0.05,
+          ArrowDown: -0.05,
+          ArrowLeft: -0.05,
+          Home: -1,
+          End: 1,
+          PageUp: 0.2,
+          PageDown: -0.2,
+        }[event.key];
+        if (step === undefined) return;
+        event.preventDefault();
+        const range = [...(state.brushes.get(axis.key) ?? [0, 1])];
+        range[which] = Math.min(Math.max(range[which] + step, which === 0 ? 0 : range[0]), which === 0 ? range[1] : 1);
+        setBrush(range);
+      },
+    }),
+  );
   svg.append(svgElement("line", { class: "parallel-axis", x1: x, x2: x, y1: top, y2: bottom }), label, brush, zone);
   for (const [at, text] of axis.ticks) {
     svg.append(svgElement("text", { class: "haloed", x: x + 5, y: yOf(at) + 4, "pointer-events": "none" }, text));

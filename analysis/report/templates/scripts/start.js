@@ -3,7 +3,9 @@
 document.documentElement.classList.add("js");
 state.choice = choose(state.limits);
 // First of all listeners: others show the choice.
-onChange((what) => { if (what === "limits") state.choice = choose(state.limits); });
+onChange((what) => {
+  if (what === "limits") state.choice = choose(state.limits);
+});
 answerView();
 const limitsForm = document.getElementById("limits");
 if (limitsForm) limitRows(limitsForm);
@@ -12,7 +14,10 @@ drawLegend(document.getElementById("legend"));
 for (const table of document.querySelectorAll("table.sortable")) makeSortable(table);
 studentsControls(document.getElementById("students-table"), document.getElementById("table-controls"));
 const drawn = [
-  ["slices", (container) => settings.slice(0, data.numSearched).forEach((_, position) => slicePlot(container, position))],
+  [
+    "slices",
+    (container) => settings.slice(0, data.numSearched).forEach((_, position) => slicePlot(container, position)),
+  ],
   ["parallel", parallelPlot],
   ["curves", learningCurves],
 ];
@@ -21,12 +26,24 @@ for (const [id, draw] of drawn) {
   if (container) whenNear(container, () => draw(container));
 }
 themeButton(document.getElementById("theme"));
+for (const [name, highest] of Object.entries(data.limits))
+  state.limits.set(
+    measures.findIndex((each) => each.name === name),
+    highest,
+  );
 limitsFromAddress();
 changed("limits");
-onChange((what) => { if (what === "limits") limitsToAddress(); });
-window.addEventListener("beforeprint", () => { for (const each of document.querySelectorAll("details:not(.data-table)")) each.open = true; });
+onChange((what) => {
+  if (what === "limits") limitsToAddress();
+});
+window.addEventListener("beforeprint", () => {
+  for (const each of document.querySelectorAll("details:not(.data-table)")) each.open = true;
+});
 // For programs and tests.
-globalThis.hkdReport = { choose: (limits) => choose(new Map(limits.map(([name, highest]) => [measures.findIndex((each) => each.name === name), highest]))) };
+globalThis.hkdReport = {
+  choose: (limits) =>
+    choose(new Map(limits.map(([name, highest]) => [measures.findIndex((each) => each.name === name), highest]))),
+};
 
 function themeButton(button) {
   const system = window.matchMedia("(prefers-color-scheme: dark)");
@@ -35,7 +52,10 @@ function themeButton(button) {
     button.textContent = isDark() ? "Light" : "Dark";
     button.setAttribute("aria-label", isDark() ? "Light colours" : "Dark colours");
   };
-  button.addEventListener("click", () => { document.documentElement.dataset.theme = isDark() ? "light" : "dark"; update(); });
+  button.addEventListener("click", () => {
+    document.documentElement.dataset.theme = isDark() ? "light" : "dark";
+    update();
+  });
   button.removeAttribute("aria-pressed");
   system.addEventListener("change", update);
   update();
@@ -43,7 +63,9 @@ function themeButton(button) {
 
 /** Limits are part of the page's address, so that a link to the page keeps them. */
 function limitsToAddress() {
-  const parts = [...state.limits].map(([position, highest]) => `${measures[position].name}=${Number(highest.toPrecision(6))}`);
+  const parts = [...state.limits].map(
+    ([position, highest]) => `${measures[position].name}=${Number(highest.toPrecision(6))}`,
+  );
   try {
     history.replaceState(null, "", parts.length > 0 ? `#${parts.join("&")}` : location.pathname + location.search);
   } catch {

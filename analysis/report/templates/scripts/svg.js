@@ -17,7 +17,8 @@ function linearTicks(low, high, count = 6) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((each) => each >= rough);
   const ticks = [];
-  for (let tick = Math.ceil(low / step) * step; tick <= high + step * 1e-9; tick += step) ticks.push(Number(tick.toPrecision(12)));
+  for (let tick = Math.ceil(low / step) * step; tick <= high + step * 1e-9; tick += step)
+    ticks.push(Number(tick.toPrecision(12)));
   return ticks;
 }
 
@@ -35,7 +36,12 @@ function logTicks(low, high, count = 7) {
 }
 
 /** Positions of values between from and to (pixels), with margins of the span beyond the extremes. */
-function makeScale(values, from, to, { log = false, margin = 0.06, least = 0, lowest = -Infinity, highest = Infinity } = {}) {
+function makeScale(
+  values,
+  from,
+  to,
+  { log = false, margin = 0.06, least = 0, lowest = -Infinity, highest = Infinity } = {},
+) {
   const transformed = log ? Math.log10 : (value) => value;
   const inverse = log ? (value) => 10 ** value : (value) => value;
   let low = transformed(Math.min(...values));
@@ -53,8 +59,10 @@ function makeScale(values, from, to, { log = false, margin = 0.06, least = 0, lo
 /** Grid, ticks and labels of a plot. Box: {left, top, right, bottom} in pixels. */
 function axes(svg, box, x, y, { xLabel, yLabel, xCount = 7, yCount = 6, xTicks = null, xText = String }) {
   for (const tick of y.ticks(yCount)) {
-    svg.append(svgElement("line", { class: "grid-line", x1: box.left, x2: box.right, y1: y(tick), y2: y(tick) }),
-      svgElement("text", { x: box.left - 8, y: y(tick) + 4, "text-anchor": "end" }, String(tick)));
+    svg.append(
+      svgElement("line", { class: "grid-line", x1: box.left, x2: box.right, y1: y(tick), y2: y(tick) }),
+      svgElement("text", { x: box.left - 8, y: y(tick) + 4, "text-anchor": "end" }, String(tick)),
+    );
   }
   let last = -Infinity;
   for (const tick of xTicks ?? x.ticks(xCount)) {
@@ -66,7 +74,10 @@ function axes(svg, box, x, y, { xLabel, yLabel, xCount = 7, yCount = 6, xTicks =
     svg.append(svgElement("text", { x: x(tick), y: box.bottom + 18, "text-anchor": "middle" }, text));
   }
   svg.append(svgElement("line", { class: "axis-line", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }));
-  if (xLabel) svg.append(svgElement("text", { x: (box.left + box.right) / 2, y: box.bottom + 38, "text-anchor": "middle" }, xLabel));
+  if (xLabel)
+    svg.append(
+      svgElement("text", { x: (box.left + box.right) / 2, y: box.bottom + 38, "text-anchor": "middle" }, xLabel),
+    );
   if (yLabel) svg.append(svgElement("text", { x: box.left - 34, y: box.top - 10, "text-anchor": "start" }, yLabel));
 }
 
@@ -77,11 +88,21 @@ let ids = 0;
  * title element, which browsers show as a tip over the plot.
  */
 function makeSvg(width, height, title, description, attributes = {}) {
-  const id = `description-${ids += 1}`;
-  return svgElement("svg", {
-    width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": title, "aria-describedby": id,
-    ...attributes,
-  }, svgElement("desc", { id }, description), svgElement("rect", { width, height, fill: "transparent" }));
+  const id = `description-${(ids += 1)}`;
+  return svgElement(
+    "svg",
+    {
+      width,
+      height,
+      viewBox: `0 0 ${width} ${height}`,
+      role: "group",
+      "aria-label": title,
+      "aria-describedby": id,
+      ...attributes,
+    },
+    svgElement("desc", { id }, description),
+    svgElement("rect", { width, height, fill: "transparent" }),
+  );
 }
 
 /** Draw now and whenever the width changes, or the page is printed. */
@@ -89,10 +110,10 @@ function drawToWidth(container, draw) {
   let width = 0;
   new ResizeObserver(() => {
     const now = Math.floor(container.clientWidth);
-    if (now > 0 && now !== width) draw(width = now);
+    if (now > 0 && now !== width) draw((width = now));
   }).observe(container);
   const first = Math.floor(container.clientWidth);
-  if (first > 0) draw(width = first);
+  if (first > 0) draw((width = first));
 }
 
 /** Call when the element comes near the window, or before printing. */
@@ -104,13 +125,19 @@ function whenNear(node, draw) {
     observer.disconnect();
     draw();
   };
-  const observer = new IntersectionObserver((entries) => { if (entries.some((each) => each.isIntersecting)) once(); },
-    { rootMargin: "600px" });
+  const observer = new IntersectionObserver(
+    (entries) => {
+      if (entries.some((each) => each.isIntersecting)) once();
+    },
+    { rootMargin: "600px" },
+  );
   observer.observe(node);
   window.addEventListener("beforeprint", once);
 }
 
-function polyline(points) { return `M${points.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join("L")}`; }
+function polyline(points) {
+  return `M${points.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join("L")}`;
+}
 
 /** The nearest of places ({x, y, index}) to a pointer event within a radius, or null. */
 function nearest(places, svg, event, radius = 28) {

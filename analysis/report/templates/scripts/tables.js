@@ -17,7 +17,9 @@ function makeSortable(table) {
       const rows = [...table.tBodies[0].rows].map((row, place) => ({ row, place, key: key(row.cells[column]) }));
       rows.sort((a, b) => {
         if (a.key === null || b.key === null) return (a.key === null) - (b.key === null) || a.place - b.place;
-        return sign * (isNumber ? a.key - b.key : a.key.localeCompare(b.key, "en", { numeric: true })) || a.place - b.place;
+        return (
+          sign * (isNumber ? a.key - b.key : a.key.localeCompare(b.key, "en", { numeric: true })) || a.place - b.place
+        );
       });
       table.tBodies[0].append(...rows.map((each) => each.row));
     });
@@ -29,7 +31,9 @@ function numberOf(cell) {
   return Number.isNaN(number) ? null : number;
 }
 
-function textOf(cell) { return cell.textContent === "-" || cell.textContent === "" ? null : cell.textContent; }
+function textOf(cell) {
+  return cell.textContent === "-" || cell.textContent === "" ? null : cell.textContent;
+}
 
 function studentsControls(table, container) {
   const rows = [...table.tBodies[0].rows];
@@ -41,18 +45,40 @@ function studentsControls(table, container) {
     counts.all += 1;
   }
   const labels = { front: "Front", counted: "Students", all: "All trials" };
-  const segments = element("fieldset", { class: "segments" }, element("legend", { class: "hidden-text" }, "Which trials"),
-    ...Object.entries(labels).map(([value, text]) => element("label", {},
-      element("input", { type: "radio", name: "rows", value, checked: value === "front" }), `${text} (${counts[value]})`)));
-  const search = element("input", { type: "search", size: 24, placeholder: "words, or width_multiplier<0.5", "aria-describedby": "search-help" });
+  const segments = element(
+    "fieldset",
+    { class: "segments" },
+    element("legend", { class: "hidden-text" }, "Which trials"),
+    ...Object.entries(labels).map(([value, text]) =>
+      element(
+        "label",
+        {},
+        element("input", { type: "radio", name: "rows", value, checked: value === "front" }),
+        `${text} (${counts[value]})`,
+      ),
+    ),
+  );
+  const search = element("input", {
+    type: "search",
+    size: 24,
+    placeholder: "words, or width_multiplier<0.5",
+    "aria-describedby": "search-help",
+  });
   const fitting = element("input", { type: "checkbox" });
   const withSettings = element("input", { type: "checkbox", checked: true });
   const result = element("span", { class: "result", "aria-live": "polite" });
-  container.append(segments,
+  container.append(
+    segments,
     element("label", {}, "Filter", search),
-    element("span", { id: "search-help", class: "hidden-text" }, "Words that a row must contain, or comparisons of a column, as params M<1"),
-    data.numSearched > 0 ? element("label", {}, withSettings, "settings") : null ?? "",
-    element("label", {}, fitting, "only within limits and ranges"), result);
+    element(
+      "span",
+      { id: "search-help", class: "hidden-text" },
+      "Words that a row must contain, or comparisons of a column, as params M<1",
+    ),
+    data.numSearched > 0 ? element("label", {}, withSettings, "settings") : (null ?? ""),
+    element("label", {}, fitting, "only within budget and ranges"),
+    result,
+  );
 
   const headings = [...table.tHead.rows[0].cells].map((cell) => cell.textContent.toLowerCase());
   const texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
@@ -63,10 +89,15 @@ function studentsControls(table, container) {
     for (const row of rows) {
       const { index } = row.dataset;
       const isTeacher = index === "teacher";
-      const isKind = isTeacher || shownRows === "all" || (shownRows === "front" ? row.dataset.front : row.dataset.counted) === "1";
+      const isKind =
+        isTeacher || shownRows === "all" || (shownRows === "front" ? row.dataset.front : row.dataset.counted) === "1";
       const trial = isTeacher ? null : trials[index];
       const kept = isTeacher || (trial.isCounted && isKept(trial));
-      row.hidden = !(isKind && conditions.every((condition) => condition(row, texts.get(row))) && (!fitting.checked || kept));
+      row.hidden = !(
+        isKind &&
+        conditions.every((condition) => condition(row, texts.get(row))) &&
+        (!fitting.checked || kept)
+      );
       row.classList.toggle("is-outside", !kept && !isTeacher && trial.isCounted);
       if (!row.hidden && !isTeacher) count += 1;
     }
@@ -85,7 +116,9 @@ function studentsControls(table, container) {
     }
   });
   for (const row of rows) {
-    row.addEventListener("pointerenter", () => setActive(row.dataset.index === "teacher" ? "teacher" : Number(row.dataset.index)));
+    row.addEventListener("pointerenter", () =>
+      setActive(row.dataset.index === "teacher" ? "teacher" : Number(row.dataset.index)),
+    );
     row.addEventListener("pointerleave", () => setActive(null));
     if (row.dataset.index === "teacher") continue;
     const name = row.cells[0].firstElementChild;
@@ -101,15 +134,23 @@ function parseFilter(text, headings) {
   const conditions = [];
   const rest = text.toLowerCase().replace(comparison, (whole, name, sign, number) => {
     const column = headings.findIndex((heading) => heading === name.trim());
-    const found = column >= 0 ? column : headings.findIndex((heading) => heading.includes(name.trim().split(" ").at(-1)));
+    const found =
+      column >= 0 ? column : headings.findIndex((heading) => heading.includes(name.trim().split(" ").at(-1)));
     if (found < 0) return whole;
     const limit = Number(number);
     conditions.push((row) => {
       const value = Number.parseFloat(row.cells[found].textContent);
-      return { "<": value < limit, "<=": value <= limit, ">": value > limit, ">=": value >= limit, "=": value === limit }[sign];
+      return {
+        "<": value < limit,
+        "<=": value <= limit,
+        ">": value > limit,
+        ">=": value >= limit,
+        "=": value === limit,
+      }[sign];
     });
     return " ";
   });
-  for (const word of rest.split(/\s+/u).filter((each) => each !== "")) conditions.push((_, rowText) => rowText.includes(word));
+  for (const word of rest.split(/\s+/u).filter((each) => each !== ""))
+    conditions.push((_, rowText) => rowText.includes(word));
   return conditions;
 }
