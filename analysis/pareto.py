@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ from hkd.tracking_uri import (
 
 if TYPE_CHECKING:
     from analysis.budgets import Budgets
+    from analysis.records.curves import Curve
     from analysis.records.study_records import StudyRecords
     from analysis.results import StudyResults
 
@@ -49,7 +50,7 @@ examples:
 
 files in the report's folder:
   report.html        one page for a browser, without network: which student to
-                     ship, also within limits that its sliders set; fronts,
+                     ship, also within a budget that its sliders set; fronts,
                      all trials, settings, learning curves
   front_params.png   miss rate against parameters, if these are an objective
   front_flops.png    miss rate against FLOPs (front_gmacs.png: multiply-adds)
@@ -74,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # By default, MLflow retries for minutes where a server does not answer.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    # Artifacts of a report are small and many: a progress bar each.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from analysis.budgets import BudgetError, parse_budgets
     from analysis.records.store import RecordsError
     from analysis.studies import StudiesError
@@ -137,7 +140,7 @@ def _report(studies: Sequence[str], tracking_uri: str, out: Path, budgets: Budge
     found = [_read(study, tracking_uri, budgets) for study in studies]
     if len(found) == 1:
         ((records, results),) = found
-        contents = dict(report_files(records, results))
+        contents = _files(records, results, tracking_uri)
         lines = _lines(records, results, markdown=markdown)
     else:
         compared = compare_studies([results for _, results in found])
@@ -147,7 +150,8 @@ def _report(studies: Sequence[str], tracking_uri: str, out: Path, budgets: Budge
             folder = folder_name(study)
             if any(folder == folder_name(other) for other in studies[:number]):
                 folder += f"_{number + 1}"
-            contents |= {f"{folder}/{name}": content for name, content in report_files(records, results)}
+            files = _files(records, results, tracking_uri)
+            contents |= {f"{folder}/{name}": content for name, content in files.items()}
         lines = comparison.markdown(compared) if markdown else comparison.text(compared)
     write_all_atomically({out / name: content for name, content in contents.items()})
     print_lines(lines)
@@ -181,15 +185,34 @@ def _lines(records: StudyRecords, results: StudyResults, *, markdown: bool) -> s
     return "\n".join([*map(printable, before), "", table, "", *map(printable, after)])
 
 
-def report_files(records: StudyRecords, results: StudyResults) -> Iterator[tuple[str, str | bytes]]:
-    """Name and content of each file of a report, one after the other."""
+def _files(records: StudyRecords, results: StudyResults, tracking_uri: str) -> dict[str, str | bytes]:
+    """Name and content of each file, with the curves of students on or near the front, baselines and the teacher."""
+    from analysis.records.curves import read_curves
+    from analysis.uncertainty import resampled_students
+
+    front = results.front
+    run_ids = [student.run_id for student in resampled_students(front)]
+    run_ids += [front.teacher.run_id] if front.teacher else []
+    return dict(report_files(records, results, read_curves(tracking_uri, run_ids, front.miss_rate.subset)))
+
+
+def report_files(
+    records: StudyRecords, results: StudyResults, curves: Mapping[str, Curve] | None = None
+) -> Iterator[tuple[str, str | bytes]]:
+    """Name and content of each file of a report, one after the other.
+
+    Args:
+        records: Of one study.
+        results: Of the same study.
+        curves: Miss rate against FPPI by run id.
+    """
     from analysis import plots
     from analysis.report import page, tables
     from analysis.report.markdown import render_markdown
     from analysis.report.summary import summary
 
     pictures = {pair.key: plots.draw_front(results, pair) for pair in results.front.pairs}
-    yield "report.html", page.render_html(records, results)
+    yield "report.html", page.render_html(records, results, curves)
     for key, picture in pictures.items():
         yield f"front_{key}.png", picture
     yield "front.md", render_markdown(results)

@@ -37,7 +37,7 @@ def read_curves(tracking_uri: str, run_ids: Iterable[str], subset: str) -> Mappi
                 curve = _read(client, run_id, Path(folder, str(index)), subset)
             # Artifact stores are plug-ins and can raise anything, ImportError included.
             except Exception:  # noqa: BLE001
-                continue
+                curve = ()
             if curve:
                 found[run_id] = curve
     return found
@@ -62,7 +62,7 @@ def parse_curve(content: bytes, subset: str) -> Curve:
     points = [
         (float(x), float(y))
         for x, y in zip(fppi, rates, strict=True)
-        if isinstance(x, int | float) and isinstance(y, int | float) and math.isfinite(x) and 0 < x and 0 <= y <= 1
+        if isinstance(x, int | float) and isinstance(y, int | float) and math.isfinite(x) and x > 0 and 0 <= y <= 1
     ]
     return _thinned(sorted(points))
 

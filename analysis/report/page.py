@@ -19,6 +19,7 @@ from analysis.records.curves import Curve
 from analysis.records.study_records import StudyRecords
 from analysis.report import sentences, tables
 from analysis.report.certainty_tables import difference_tables, repeated_table
+from analysis.report.explanation_tables import ablations_table, compute_sentence, importances_table
 from analysis.report.page_data import VERDICTS, as_script, page_data, verdict_key
 from analysis.report.students_table import students_table
 from analysis.report.summary import versions
@@ -40,6 +41,7 @@ SCRIPTS: Final = (
     "svg.js",
     "front_plot.js",
     "small_plots.js",
+    "curves.js",
     "parallel.js",
     "detail.js",
     "tables.js",
@@ -123,6 +125,9 @@ def _context(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
         "difference_tables": difference_tables(results),
         "repeated_table": repeated_table(results),
         "importances": results.importances,
+        "importances_table": importances_table(results),
+        "ablations_table": ablations_table(results),
+        "compute": compute_sentence(results),
         "has_settings": bool(records.searched_parameters()),
         "baseline_table": tables.baseline_table(results) if results.baselines else None,
         "knees": sentences.knees(results),

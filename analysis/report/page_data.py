@@ -92,6 +92,10 @@ def page_data(records: StudyRecords, results: StudyResults, curves: Mapping[str,
         "chosen": index_of[results.recommendation.trial_id],
         "order": [index_of[student.trial_id] for student in front.students],
         "limits": dict(results.recommendation.limits),
+        "hypervolume": [
+            {"trial": index_of[step.trial_id], "number": step.num_trials, "epochs": step.epochs, "value": step.value}
+            for step in results.progress.hypervolume
+        ],
         "alike": _alike(results, index_of),
         "confidence": results.uncertainty.confidence,
         "numImages": results.uncertainty.num_images,

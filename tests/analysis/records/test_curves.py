@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -28,7 +29,7 @@ def test_long_curve_is_thinned_and_keeps_its_ends() -> None:
     assert MOST_POINTS - 1 <= len(curve) <= MOST_POINTS + 1
     assert (curve[0], curve[-1]) == ((fppi[0], rates[0]), (fppi[-1], rates[-1]))
     # Evenly on a logarithmic axis.
-    steps = [math.log(b[0] / a[0]) for a, b in zip(curve, curve[1:], strict=False)]
+    steps = [math.log(b[0] / a[0]) for a, b in itertools.pairwise(curve)]
     assert max(steps) < 3 * math.log(10) / (MOST_POINTS - 1) * 1.1
 
 
@@ -43,7 +44,7 @@ def test_long_curve_is_thinned_and_keeps_its_ends() -> None:
     ids=["text", "depth", "lengths", "types"],
 )
 def test_damaged_curves_are_errors(stored: bytes) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"Expecting value|nested too deeply|lists of one length"):
         parse_curve(stored, "reasonable")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from analysis import results, uncertainty
-from analysis.importances import Importances
+from analysis.explain.importances import Importances
 from analysis.records.curves import Curve
 from analysis.records.study_records import StudyRecords, TrialRecord
 from analysis.results import StudyResults
@@ -64,7 +64,8 @@ def large_results(study: StudyRecords) -> StudyResults:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uncertainty, "_SAME_VALUE", 1.0)
-        patch.setattr(results, "importances_of", lambda _: Importances({}, 0, "left out"))
+        patch.setattr(results, "all_importances", lambda *_: ())
+        patch.setattr(results, "first_miss_rate", lambda *_: Importances({}, 0, "left out"))
         return results.compute_results(study, read_detections=read_detections)
 
 

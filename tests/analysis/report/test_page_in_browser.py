@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import re
@@ -34,6 +35,11 @@ STUDY = records(
         record("f0", 0.9, 1e6, 1e9, status="failed", not_counted_because="failed after 25 % of its epochs"),
     ],
     TEACHER,
+)
+
+
+STUDY = dataclasses.replace(
+    STUDY, trials=tuple(dataclasses.replace(each, history=((2, 0.7), *each.history)) for each in STUDY.trials)
 )
 
 
@@ -202,10 +208,11 @@ def test_ranges_of_parallel_coordinates_keep_students(open_page: OpenPage, html:
 def test_data_of_each_plot_is_a_table(open_page: OpenPage, html: str) -> None:
     page = open_page(html)
     page.locator("#parallel").scroll_into_view_if_needed()
-    page.locator("#curves").scroll_into_view_if_needed()
+    page.locator("#details").scroll_into_view_if_needed()
+    page.wait_for_selector("#hypervolume svg")
     plots = page.locator("figure svg")
-    # Two fronts, two settings, parallel coordinates, learning curves.
-    assert plots.count() == 6
+    # Two fronts, two settings, parallel coordinates, learning curves, hypervolume over trials and epochs.
+    assert plots.count() == 8
     for place in range(plots.count()):
         assert plots.nth(place).get_attribute("aria-label")
         assert plots.nth(place).locator("desc").text_content()

@@ -21,7 +21,7 @@ function showDetail(index, from) {
     element("div", { class: "tags" }, ...tagsOf(trial).map((text) => element("span", { class: "tag" }, text))),
     valuesTable(trial, chosen),
     ...curveSection("Learning curve", trial.history, "epoch", trial, chosen, curve),
-    ...(trial.curve.length > 0
+    ...(trial.curve.length > 1
       ? curveSection("Miss rate against false positives per image", trial.curve, "FPPI", trial, chosen, fppi)
       : []),
     element("h3", {}, "Settings"),
@@ -33,14 +33,16 @@ function showDetail(index, from) {
   );
   if (isNew) detail.show();
   detail.scrollTop = 0;
-  if (trial.history.length > 0) drawCurve(curve, trial, chosen);
-  if (trial.curve.length > 0) drawFppi(fppi, trial, chosen);
+  if (trial.history.length > 1) drawCurve(curve, trial, chosen);
+  if (trial.curve.length > 1) drawFppi(fppi, trial, chosen);
   close.focus();
 }
 
 function curveSection(title, points, xName, trial, chosen, container) {
-  if (points.length === 0) {
-    return [element("h3", {}, title), element("p", { class: "note" }, "It has no recorded evaluation.")];
+  if (points.length < 2) {
+    const [first] = points;
+    const text = first ? `One evaluation, at epoch ${first[0]}.` : "It has no recorded evaluation.";
+    return [element("h3", {}, title), element("p", { class: "note" }, text)];
   }
   const lines = `Solid: this trial.${chosen ? ` Dashed: ${short(chosen.id)}.` : ""}${teacher ? " Dotted: the teacher." : ""}`;
   const rows = () => points.map(([x, rate]) => [String(Number(x.toPrecision(3))), shown(measures[MISS], rate)]);
@@ -153,7 +155,7 @@ function settingsTable(trial, chosen) {
 }
 
 function drawCurve(container, trial, chosen) {
-  const shownTrials = [trial, ...(chosen && chosen.history.length > 0 ? [chosen] : [])];
+  const shownTrials = [trial, ...(chosen && chosen.history.length > 1 ? [chosen] : [])];
   const { svg, box, x, y } = curveAxes(
     container.clientWidth,
     220,

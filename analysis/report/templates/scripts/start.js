@@ -20,6 +20,7 @@ const drawn = [
   ],
   ["parallel", parallelPlot],
   ["curves", learningCurves],
+  ["hypervolume", hypervolumePlots],
 ];
 for (const [id, draw] of drawn) {
   const container = document.getElementById(id);
