@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 # Other modules are imported where they are used: MLflow and matplotlib take seconds, which --help should not cost.
 
 _LONGEST_FOLDER_NAME = 200
+_WATCH_SECONDS = 60
+_LEAST_WATCH_SECONDS = 5
 OWN_PACKAGES = ("analysis", "hkd")
 _DESCRIPTION = """\
 Write the report of one study: read its trials from MLflow, find the front of
@@ -46,6 +49,7 @@ examples:
   python analysis/pareto.py --study demo --tracking-uri http://mlflow.lan:5000
   python analysis/pareto.py --study demo --max-params 7e6 --max-gflops 10
   python analysis/pareto.py --study one --study other
+  python analysis/pareto.py --study demo --watch
   python analysis/pareto.py --study demo --markdown >> README.md
 
 files in the report's folder:
@@ -90,7 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         budgets = parse_budgets(vars(options))
         _check_out(out)
         with tamed_libraries(OWN_PACKAGES):
-            _report(studies, tracking_uri, out, budgets, markdown=options.markdown)
+            if options.watch is None:
+                _report(studies, tracking_uri, out, budgets, markdown=options.markdown)
+            else:
+                _watch(studies, tracking_uri, out, budgets, options.watch)
     except (RecordsError, BudgetError, StudiesError, OSError) as error:
         for problem in str(error).split("\n"):
             print_error(f"pareto: error: {printable(problem)}", tracking_uri)
@@ -124,11 +131,56 @@ def _parser() -> argparse.ArgumentParser:
     limits.add_argument("--max-latency-ms", metavar="N", help="milliseconds for one image, where they were measured")
     limits.add_argument("--max-miss-rate", metavar="N", help="first miss rate of the objectives, a fraction (0.2)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the report (default: reports/NAME)")
+    parser.add_argument(
+        "--watch",
+        type=_seconds,
+        nargs="?",
+        const=_WATCH_SECONDS,
+        metavar="SECONDS",
+        help="write the report again while a study runs, with at least this time between two (default: "
+        f"{_WATCH_SECONDS}); an open page reloads itself",
+    )
     parser.add_argument("--markdown", action="store_true", help="print only the front, as a Markdown table")
     return parser
 
 
-def _report(studies: Sequence[str], tracking_uri: str, out: Path, budgets: Budgets, *, markdown: bool) -> None:
+def _seconds(text: str) -> int:
+    allowed = range(_LEAST_WATCH_SECONDS, 86_401)
+    if not (text.isdecimal() and len(text) < 6 and int(text) in allowed):
+        raise argparse.ArgumentTypeError(f"found {text[:40]!r}; allowed: {allowed.start} to {allowed.stop - 1} seconds")
+    return int(text)
+
+
+def _watch(studies: Sequence[str], tracking_uri: str, out: Path, budgets: Budgets, seconds: int) -> None:
+    """Write the report again and again, until no study runs or the user interrupts."""
+    from analysis.records.store import RecordsError
+
+    try:
+        while True:
+            try:
+                is_running = _report(studies, tracking_uri, out, budgets, markdown=False, reload_seconds=seconds)
+            except RecordsError as error:
+                # Perhaps no trial has finished yet.
+                print_lines("\n".join(printable(line) for line in str(error).split("\n")))
+                is_running = True
+            if not is_running:
+                return
+            print_line(f"Next report in {seconds} s; Ctrl-C ends.")
+            time.sleep(seconds)
+    except KeyboardInterrupt:
+        print_line("Stopped watching; the last report stays.")
+
+
+def _report(
+    studies: Sequence[str],
+    tracking_uri: str,
+    out: Path,
+    budgets: Budgets,
+    *,
+    markdown: bool,
+    reload_seconds: int | None = None,
+) -> bool:
+    """Write and print a report; returns whether one of the studies is running."""
     from analysis.records.store import check_local_store
 
     check_local_store(tracking_uri)
@@ -138,9 +190,11 @@ def _report(studies: Sequence[str], tracking_uri: str, out: Path, budgets: Budge
     from hkd.files import write_all_atomically
 
     found = [_read(study, tracking_uri, budgets) for study in studies]
+    is_running = any(records.is_running for records, _ in found)
+    reload_seconds = reload_seconds if is_running else None
     if len(found) == 1:
         ((records, results),) = found
-        contents = _files(records, results, tracking_uri)
+        contents = _files(records, results, tracking_uri, reload_seconds)
         lines = _lines(records, results, markdown=markdown)
     else:
         compared = compare_studies([results for _, results in found])
@@ -150,7 +204,7 @@ def _report(studies: Sequence[str], tracking_uri: str, out: Path, budgets: Budge
             folder = folder_name(study)
             if any(folder == folder_name(other) for other in studies[:number]):
                 folder += f"_{number + 1}"
-            files = _files(records, results, tracking_uri)
+            files = _files(records, results, tracking_uri, reload_seconds)
             contents |= {f"{folder}/{name}": content for name, content in files.items()}
         lines = comparison.markdown(compared) if markdown else comparison.text(compared)
     write_all_atomically({out / name: content for name, content in contents.items()})
@@ -159,6 +213,7 @@ def _report(studies: Sequence[str], tracking_uri: str, out: Path, budgets: Budge
         print_lines("")
         for name in contents:
             print_line(str(out / name))
+    return is_running
 
 
 def _read(study: str, tracking_uri: str, budgets: Budgets) -> tuple[StudyRecords, StudyResults]:
@@ -178,14 +233,17 @@ def _lines(records: StudyRecords, results: StudyResults, *, markdown: bool) -> s
 
     if markdown:
         return tables.front_table(results).as_markdown()
-    notes = (*records.notes, *results.uncertainty.notes)
+    unfinished = sentences.unfinished(records)
+    notes = (*([unfinished] if unfinished else []), *records.notes, *results.uncertainty.notes)
     before = [f"Study {records.study}: {sentences.counts(results)}.", *(f"Note: {note}" for note in notes)]
     table = tables.front_table(results, with_settings=False).as_text()
     after = [sentences.headline(results), *sentences.advice(results), *sentences.certainty(results)]
     return "\n".join([*map(printable, before), "", table, "", *map(printable, after)])
 
 
-def _files(records: StudyRecords, results: StudyResults, tracking_uri: str) -> dict[str, str | bytes]:
+def _files(
+    records: StudyRecords, results: StudyResults, tracking_uri: str, reload_seconds: int | None
+) -> dict[str, str | bytes]:
     """Name and content of each file, with the curves of students on or near the front, baselines and the teacher."""
     from analysis.records.curves import read_curves
     from analysis.uncertainty import resampled_students
@@ -193,11 +251,15 @@ def _files(records: StudyRecords, results: StudyResults, tracking_uri: str) -> d
     front = results.front
     run_ids = [student.run_id for student in resampled_students(front)]
     run_ids += [front.teacher.run_id] if front.teacher else []
-    return dict(report_files(records, results, read_curves(tracking_uri, run_ids, front.miss_rate.subset)))
+    curves = read_curves(tracking_uri, run_ids, front.miss_rate.subset)
+    return dict(report_files(records, results, curves, reload_seconds))
 
 
 def report_files(
-    records: StudyRecords, results: StudyResults, curves: Mapping[str, Curve] | None = None
+    records: StudyRecords,
+    results: StudyResults,
+    curves: Mapping[str, Curve] | None = None,
+    reload_seconds: int | None = None,
 ) -> Iterator[tuple[str, str | bytes]]:
     """Name and content of each file of a report, one after the other.
 
@@ -205,6 +267,7 @@ def report_files(
         records: Of one study.
         results: Of the same study.
         curves: Miss rate against FPPI by run id.
+        reload_seconds: After how much time an open page reloads itself; None: never.
     """
     from analysis import plots
     from analysis.report import page, tables
@@ -212,7 +275,7 @@ def report_files(
     from analysis.report.summary import summary
 
     pictures = {pair.key: plots.draw_front(results, pair) for pair in results.front.pairs}
-    yield "report.html", page.render_html(records, results, curves)
+    yield "report.html", page.render_html(records, results, curves, reload_seconds)
     for key, picture in pictures.items():
         yield f"front_{key}.png", picture
     yield "front.md", render_markdown(results)

@@ -88,6 +88,11 @@ class StudyRecords:
         """All others: failed, stopped, still running, or incomplete."""
         return tuple(trial for trial in self.trials if not trial.is_counted)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the study runs now, or its process was killed."""
+        return self.tags.get(names.TAG_STATUS) == names.STATUS_RUNNING
+
     def searched_parameters(self) -> tuple[str, ...]:
         """Dotted names of the settings in which the trials (without baselines) differ, in alphabetical order."""
         return self._searched_parameters

@@ -51,13 +51,19 @@ SCRIPTS: Final = (
 """In ``templates/scripts``, in the order in which the page runs them."""
 
 
-def render_html(records: StudyRecords, results: StudyResults, curves: Mapping[str, Curve] | None = None) -> str:
+def render_html(
+    records: StudyRecords,
+    results: StudyResults,
+    curves: Mapping[str, Curve] | None = None,
+    reload_seconds: int | None = None,
+) -> str:
     """The report without external resources. All names and values are escaped, and its scripts read them as data.
 
     Args:
         records: What the results were computed from.
         results: Of the same study.
         curves: Miss rate against FPPI by run id, of the runs that have it.
+        reload_seconds: After how much time an open page reloads itself, if nobody reads a trial's details; None: never.
     """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -74,7 +80,7 @@ def render_html(records: StudyRecords, results: StudyResults, curves: Mapping[st
     return environment.get_template("report.html.j2").render(
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own files
-        data=Markup(as_script(page_data(records, results, curves or {}))),  # noqa: S704 - has no character of HTML
+        data=Markup(as_script({**page_data(records, results, curves or {}), "reloadSeconds": reload_seconds})),  # noqa: S704 - has no character of HTML
         content_security_policy=_content_security_policy(script, style),
         **_context(records, results),
     )
@@ -108,6 +114,7 @@ def _context(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
     return {
         "study": results.study,
         "counts": sentences.counts(results),
+        "unfinished": sentences.unfinished(records),
         "verdict": _verdict(results),
         "headline": sentences.headline(results),
         "headline_repeats_tiles": verdict_key(results) in ("near", "with loss", "no teacher")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from analysis.front import Front, Student
 from analysis.objectives import OBJECTIVES, Objective, listed_nouns, miss_rates
+from analysis.records.study_records import StudyRecords
 from analysis.report.tables import in_points, label
 from analysis.results import StudyResults
 from analysis.uncertainty import Difference
+from hkd import metric_names as names
 
 
 def headline(results: StudyResults) -> str:
@@ -102,6 +104,25 @@ def counts(results: StudyResults) -> str:
     by_status = results.count_by_status
     listed = ", ".join(f"{by_status[status]} {status}" for status in sorted(by_status))
     return f"{sum(by_status.values())} trials and baselines: {listed}"
+
+
+def unfinished(records: StudyRecords) -> str | None:
+    """What a study still misses; None if all planned trials ended."""
+    running = sum(trial.status == names.STATUS_RUNNING for trial in records.trials)
+    planned = records.tags.get(names.TAG_NUM_TRIALS, "")
+    started = sum(trial.role == names.ROLE_TRIAL for trial in records.trials)
+    # A tag that others may have written.
+    missing = int(planned) - started if planned.isdecimal() and len(planned) < 10 else 0
+    found = []
+    if running:
+        found.append(
+            f"{running} trials are running, or were interrupted"
+            if running > 1
+            else "1 trial is running, or was interrupted"
+        )
+    if missing > 0:
+        found.append(f"{missing} of {planned} planned trials have not started")
+    return f"The study is unfinished: {' and '.join(found)}." if found else None
 
 
 def knees(results: StudyResults) -> str:

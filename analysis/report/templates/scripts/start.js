@@ -40,6 +40,13 @@ onChange((what) => {
 window.addEventListener("beforeprint", () => {
   for (const each of document.querySelectorAll("details:not(.data-table)")) each.open = true;
 });
+if (data.reloadSeconds !== null) {
+  const banner = document.getElementById("unfinished");
+  banner?.append(` This page reloads every ${data.reloadSeconds} seconds, but not while a trial's details are open.`);
+  setInterval(() => {
+    if (!detail.open) location.reload();
+  }, 1000 * data.reloadSeconds);
+}
 // For programs and tests.
 globalThis.hkdReport = {
   choose: (limits) =>
