@@ -6,6 +6,7 @@ import base64
 import hashlib
 import shlex
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,7 +66,23 @@ def render_html(
         curves: Miss rate against FPPI by run id, of the runs that have it.
         reload_seconds: After how much time an open page reloads itself, if nobody reads a trial's details; None: never.
     """
-    environment = Environment(
+    style, script = _style_and_script()
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            style=Markup(style),  # noqa: S704 - our own file
+            script=Markup(script),  # noqa: S704 - our own files
+            data=Markup(as_script({**page_data(records, results, curves or {}), "reloadSeconds": reload_seconds})),  # noqa: S704 - has no character of HTML
+            content_security_policy=_content_security_policy(script, style),
+            **_context(records, results),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
@@ -73,17 +90,14 @@ def render_html(
         lstrip_blocks=True,
         finalize=_shown,
     )
+
+
+@cache
+def _style_and_script() -> tuple[str, str]:
     style = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
     # One function, so that the page's names are not global.
     sources = [(_TEMPLATES / "scripts" / name).read_text(encoding="utf-8") for name in SCRIPTS]
-    script = '"use strict";\n(() => {\n' + "\n".join(sources) + "})();\n"
-    return environment.get_template("report.html.j2").render(
-        style=Markup(style),  # noqa: S704 - our own file
-        script=Markup(script),  # noqa: S704 - our own files
-        data=Markup(as_script({**page_data(records, results, curves or {}), "reloadSeconds": reload_seconds})),  # noqa: S704 - has no character of HTML
-        content_security_policy=_content_security_policy(script, style),
-        **_context(records, results),
-    )
+    return style, '"use strict";\n(() => {\n' + "\n".join(sources) + "})();\n"
 
 
 def _shown(value: object) -> object:
@@ -162,7 +176,10 @@ def _tiles(front: Front, student: Student) -> list[tuple[str, str, str, str]]:
     for objective in front.objectives:
         value, compared = student.values[objective.name], ""
         if objective.name in student.times_fewer:
-            compared = f"{tables.as_ratio(student.times_fewer[objective.name])} fewer than the teacher"
+            ratio = student.times_fewer[objective.name]
+            compared = (
+                f"{ratio:.1f}x fewer than the teacher" if ratio >= 1 else f"{1 / ratio:.1f}x as many as the teacher"
+            )
         if objective.name in student.gaps:
             compared = f"{tables.in_points(student.gaps[objective.name])} points from the teacher"
         tiles.append((objective.noun, objective.shown(value), objective.unit_symbol, compared))

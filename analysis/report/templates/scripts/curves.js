@@ -51,7 +51,7 @@ function learningCurves(container) {
       withCurve.map((trial) => trial.history),
       "Learning curves",
       `${withCurve.length} trials. Arrow keys move from trial to trial, Enter shows details.`,
-      { tabindex: 0, role: "application" },
+      { tabindex: 0, role: "application", class: withCurve.length > 200 ? "many" : null },
     );
     const lines = new Map();
     const weight = (trial) => (trial.rank !== null ? 1 : 0);

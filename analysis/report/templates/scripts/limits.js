@@ -146,7 +146,9 @@ function tileOf(measure, position, trial) {
 
 function tileNote(position, value) {
   const compared = comparedWithTeacher(position, value);
-  return compared === "" ? "" : `${compared} ${measures[position].isCost ? "than" : "from"} the teacher`;
+  if (compared === "") return "";
+  const than = !measures[position].isCost ? "from" : compared.endsWith("many") ? "as" : "than";
+  return `${compared} ${than} the teacher`;
 }
 
 function explanationOf({ fitting, chosen, verdict, larger }) {

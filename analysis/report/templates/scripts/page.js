@@ -89,15 +89,14 @@ function signed(number) {
   return `${number < 0 ? "" : "+"}${number.toFixed(1)}`;
 }
 
-function fewer(ratio) {
-  return `${ratio < 1 ? ratio.toPrecision(2) : ratio.toFixed(1)}x`;
-}
-
 /** How a student's value compares with the teacher's: "+6.5 points", "8.5x fewer", or "". */
 function comparedWithTeacher(position, value) {
   const ofTeacher = teacher ? teacher.values[position] : null;
   if (ofTeacher === null || ofTeacher === undefined || value === null || value === undefined) return "";
-  if (measures[position].isCost) return `${fewer(ofTeacher / value)} fewer`;
+  if (measures[position].isCost) {
+    const ratio = ofTeacher / value;
+    return ratio >= 1 ? `${ratio.toFixed(1)}x fewer` : `${(1 / ratio).toFixed(1)}x as many`;
+  }
   return `${signed(pointsAbove(value, ofTeacher))} points`;
 }
 

@@ -103,6 +103,7 @@ function parallelPlot(container) {
       height,
       "Settings and objectives of each student",
       `${students.length} students on ${parallelAxes.length} axes, each with two handles that set a range.`,
+      { class: students.length > 200 ? "many" : null },
     );
     const lines = students.map((trial) => {
       const points = parallelAxes
