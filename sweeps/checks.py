@@ -20,9 +20,10 @@ from hkd.training.first_weights import check_first_weights
 from hkd.training.teacher.files import check_teacher_files
 from sweeps.folder import StudyError
 from sweeps.settings.resources import TrialResources
-from sweeps.settings.space import extreme_students, num_combinations, num_proposals, smallest_students, trial_config
+from sweeps.settings.space import num_combinations, num_proposals, smallest_students, trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.cost import student_cost
+from sweeps.trials.largest import largest_sizes
 from sweeps.trials.queue import TrialQueue
 
 MOST_COMBINATIONS = 4096
@@ -84,7 +85,7 @@ def check_files(base: TrialConfig, *, check_images: bool, print_line: Callable[[
 
 
 def check_first_weights_of_trials(study: StudyConfig, *, print_line: Callable[[str], None]) -> None:
-    """Check the files of first weights for every baseline and for the largest students of the space.
+    """Check the files of first weights for every baseline and for the largest students that may be proposed.
 
     Args:
         print_line: Called with each sentence on what first weights are read or selected from.
@@ -93,7 +94,7 @@ def check_first_weights_of_trials(study: StudyConfig, *, print_line: Callable[[s
         CheckpointError: listing the files that are unreadable, or of another or a narrower architecture.
     """
     configs = [trial_config(study.base, changes) for changes in study.baselines.values()]
-    configs += [largest for _, largest in extreme_students(study.space, study.base)]
+    configs += [trial_config(study.base, sizes) for sizes in largest_sizes(study)]
     notes: list[str] = []
     problems: list[str] = []
     for config in {each.student: each for each in configs}.values():

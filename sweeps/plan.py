@@ -19,8 +19,9 @@ from hkd.text.redaction import redacted_uri
 from sweeps.checks import check_files, check_first_weights_of_trials, check_limits, check_objectives
 from sweeps.folder import StudyFolder
 from sweeps.settings.redaction import redacted
-from sweeps.settings.space import extreme_students, num_proposals, trial_config
+from sweeps.settings.space import num_proposals, smallest_students, trial_config
 from sweeps.settings.study import StudyConfig
+from sweeps.trials.largest import MOST_COMBINATIONS, largest_sizes
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,14 @@ def planned_detectors(study: StudyConfig) -> list[PlannedDetector]:
     for name, changes in study.baselines.items():
         detectors.append(planned(f"baseline-{name}", trial_config(base, changes).student))
     if any(key.startswith("student.") for key in study.space):
-        pairs = list(extreme_students(study.space, base))
-        smallest = [planned("smallest student", low.student) for low, _ in pairs]
-        largest = [planned("largest student", high.student) for _, high in pairs]
-        detectors.append(min(smallest, key=lambda detector: detector.cost.num_params))
-        detectors.append(max(largest, key=lambda detector: detector.cost.num_params))
+        small = smallest_students(study.space, base, MOST_COMBINATIONS)
+        smallest = [planned("smallest student", each.student) for each in small]
+        largest = [planned("largest student", trial_config(base, each).student) for each in largest_sizes(study)]
+        detectors += [
+            choose(found, key=lambda detector: detector.cost.num_params)
+            for choose, found in ((min, smallest), (max, largest))
+            if found
+        ]
     return detectors
 
 

@@ -107,7 +107,7 @@ def _fit_backbone(
         if name not in cells:
             cells[name] = _draw_cells(maps, _MOST_ROWS // num_images, generator)
         channels = selected_outputs(name, layers[name].out_channels, maps.shape[1]).to(maps.device)
-        outputs[name].append(_at_cells(maps[:, channels], cells[name]))
+        outputs[name].append(_at_cells(maps, cells[name], channels))
 
     with _hooks(teacher_modules[name].register_forward_hook(partial(record, name)) for name in layers):
         pyramids = [teacher.forward_pyramid(batch.images, batch.valid_sizes) for batch in batches]
@@ -262,9 +262,10 @@ def _draw_cells(maps: Tensor, most: int, generator: torch.Generator) -> Tensor:
     return torch.stack([drawn // width, drawn % width]).to(maps.device)
 
 
-def _at_cells(maps: Tensor, cells: Tensor) -> Tensor:
-    """(B, n, C) of maps (B, C, H, W)."""
-    return maps[:, :, cells[0], cells[1]].transpose(1, 2)
+def _at_cells(maps: Tensor, cells: Tensor, channels: Tensor | slice = slice(None)) -> Tensor:
+    """(B, n, C) of maps (B, M, H, W), by default of all channels."""
+    # Cells first: the channels of whole maps would be a copy of hundreds of megabytes.
+    return maps[:, :, cells[0], cells[1]][:, channels].transpose(1, 2)
 
 
 def _patches(maps: Tensor, layer: nn.Conv2d, cells: Tensor) -> Tensor:

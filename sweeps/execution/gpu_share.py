@@ -20,6 +20,7 @@ from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.space import Parameter, trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.cost import student_cost
+from sweeps.trials.largest import largest_sizes
 from sweeps.trials.worker import WorkerSettings, build_trainer
 
 # Categorical settings that change the memory of a trial, the largest first.
@@ -67,11 +68,13 @@ def share_gpus(
 def heaviest_trial(study: StudyConfig) -> TrialConfig:
     """The trial of a study that needs the most memory: all searched numbers at their upper ends, or a baseline.
 
-    Memory grows with each number of a student's shape, with the batch and with the sampled regions of an image; a
-    distillation weight above 0 adds the teacher, and so does the fit of first weights.
+    Students that exceed the limits on costs, which are not proposed, do not count. Memory grows with each number of a
+    student's shape, with the batch and with the sampled regions of an image; a distillation weight above 0 adds the
+    teacher, and so does the fit of first weights.
     """
     values = {key: _heaviest(key, parameter) for key, parameter in study.space.items()}
-    candidates = [trial_config(study.base, values)]
+    sizes = list(largest_sizes(study)) if study.search.limits else []
+    candidates = [trial_config(study.base, {**values, **each}) for each in sizes or [{}]]
     candidates += [trial_config(study.base, changes) for changes in study.baselines.values()]
 
     def weight(config: TrialConfig) -> tuple[float, bool, bool]:

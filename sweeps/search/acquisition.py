@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hkd.dominance import non_dominated
 from sweeps.search.costs import ExactCosts
+from sweeps.search.early import EndPrediction
 from sweeps.search.encoding import Space
 from sweeps.search.improvement import CostScale, expected_improvement
 from sweeps.search.results import Results, informative
@@ -60,8 +61,16 @@ class Acquisition:
 
         chosen = informative(measured_values, result_costs)
         inputs = space.inputs(points)
-        model = Surrogate(inputs[chosen], measured_values[chosen], estimated_hyperparameters(inputs, measured_values))
+        hyperparameters = estimated_hyperparameters(inputs, measured_values)
         points, result_costs = points[chosen], result_costs[chosen]
+        early, early_values, variances = self._expected_ends(results, measured_values)
+        # Early results are part of the model, and never of the front.
+        model = Surrogate(
+            space.inputs(np.vstack([points, early])),
+            np.append(measured_values[chosen], early_values),
+            hyperparameters,
+            variances=np.append(np.zeros(len(chosen)), variances),
+        )
         if results.running:
             running = space.units(results.running)
             model = model.with_expected(space.inputs(running))
@@ -91,6 +100,19 @@ class Acquisition:
         costs = self._relative(self._costs_of(points))
         improvement = expected_improvement(mean, std, costs, self._front, self._reference)
         return np.log(np.maximum(improvement, _LEAST)) + self._exponent * self._space.log_prior(points)
+
+    def _expected_ends(self, results: Results, measured_values: Floats) -> tuple[Floats, Floats, Floats]:
+        """Points (N, P) of trials that were stopped or that run, what they would reach (N,), and its variance (N,)."""
+        unfinished = (*results.stopped, *results.measured_running)
+        found = []
+        if unfinished:
+            predict = EndPrediction(list(zip(results.curves, measured_values.tolist(), strict=True)))
+            ends_of = [(params, predict(curve)) for params, curve in unfinished]
+            found = [(params, predicted) for params, predicted in ends_of if predicted is not None]
+        if not found:
+            return np.empty((0, len(self._space.settings))), np.empty(0), np.empty(0)
+        ends = np.array([predicted for _, predicted in found])
+        return self._space.units([params for params, _ in found]), ends[:, 0], ends[:, 1]
 
     def _costs_of(self, points: Floats) -> Floats:
         return self._costs.at(points, self._names)

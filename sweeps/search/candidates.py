@@ -85,8 +85,8 @@ class CandidatePool:
 
     def _sequence(self, count: int, number: int) -> Floats:
         """Snapped points (count, P) of a scrambled Sobol sequence; every second one is distributed as the priors."""
-        seed = np.random.SeedSequence([self._seed, 0, number]).generate_state(1)[0]
-        engine = qmc.Sobol(len(self._space.settings), scramble=True, seed=int(seed))
+        random = np.random.default_rng([self._seed, 0, number])
+        engine = qmc.Sobol(len(self._space.settings), scramble=True, rng=random)
         points = engine.random_base2(math.ceil(math.log2(count)))[:count]
         if self._space.has_priors:
             points[::2] = self._space.from_prior(points[::2])

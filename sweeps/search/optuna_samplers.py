@@ -83,8 +83,8 @@ def sampler_problems(
             "search.sampler_arguments.scramble: each proposal has its own seed, so that scrambled points are those of "
             "different sequences; allowed: false"
         )
-    # The samplers that need no arguments are known to work.
-    if problems or (name in SHORT_NAMES and not arguments):
+    # The samplers that need no arguments are known to work, by either of their names.
+    if problems or (name in (*SHORT_NAMES, *SHORT_NAMES.values()) and not arguments):
         return problems
     try:
         _propose_some(name, arguments, num_objectives, space)

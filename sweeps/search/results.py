@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeps.search.early import BudgetCurve
 from sweeps.search.encoding import Space
 
 Params = Mapping[str, Any]
 
 MOST_RESULTS = 600
 """Results that the model uses."""
+MOST_RUNNING = 200
+"""Running trials that the model uses, the latest ones: they are the last to end."""
+MOST_STOPPED = 200
+"""Stopped trials that the model uses, the latest ones."""
 _LOWEST_OF_EACH_COST = 4
 
 
@@ -29,21 +34,39 @@ class Results:
     running: list[Params]
     tried: list[Params]
     """Settings of all trials, also of failed ones."""
+    curves: list[BudgetCurve] = field(default_factory=list)
+    """Of the finished trials."""
+    stopped: list[tuple[Params, BudgetCurve]] = field(default_factory=list)
+    """Settings and curves of trials that were stopped after they had measured a value."""
+    measured_running: list[tuple[Params, BudgetCurve]] = field(default_factory=list)
+    """Of running trials that have measured a value."""
 
     @classmethod
-    def of(cls, trials: Sequence[FrozenTrial], space: Space) -> Results:
-        """The results of trials. Those with an infinite value count as tried only."""
+    def of(cls, trials: Sequence[FrozenTrial], space: Space, curve: Callable[[FrozenTrial], BudgetCurve]) -> Results:
+        """The results of trials. Those with an infinite value count as tried only.
+
+        Args:
+            curve: What a trial measured, by share of its budget.
+        """
         inside = [(each, params) for each in trials if (params := space.part_of(each.params)) is not None]
         # By time, so that hyperparameters, estimated from the first results, do not change with each later one.
-        ended = [
-            (each.datetime_complete, each.number, params, each.values)
-            for each, params in inside
-            if each.state == TrialState.COMPLETE and all(map(math.isfinite, each.values))
-        ]
+        ended = sorted(
+            (
+                (each, params)
+                for each, params in inside
+                if each.state == TrialState.COMPLETE and all(map(math.isfinite, each.values))
+            ),
+            key=lambda entry: (entry[0].datetime_complete, entry[0].number),
+        )
+        running = [(each, params) for each, params in inside if each.state == TrialState.RUNNING][-MOST_RUNNING:]
+        stopped = [(each, params) for each, params in inside if each.state == TrialState.PRUNED][-MOST_STOPPED:]
         return cls(
-            finished=[(params, values) for _, _, params, values in sorted(ended, key=lambda entry: entry[:2])],
-            running=[params for each, params in inside if each.state == TrialState.RUNNING],
+            finished=[(params, each.values) for each, params in ended],
+            running=[params for _, params in running],
             tried=[params for _, params in inside],
+            curves=[curve(each) for each, _ in ended],
+            stopped=[found for each, params in stopped if (found := (params, curve(each)))[1]],
+            measured_running=[found for each, params in running if (found := (params, curve(each)))[1]],
         )
 
 

@@ -16,12 +16,14 @@ from optuna.trial import FrozenTrial
 from sweeps.search.acquisition import Acquisition
 from sweeps.search.candidates import CandidatePool
 from sweeps.search.costs import ExactCosts
+from sweeps.search.early import BudgetCurve
 from sweeps.search.encoding import Prior, Space
 from sweeps.search.improvement import COST_SCALES, MOST_COSTS, CostScale
 from sweeps.search.results import Results
 
 Floats = NDArray[np.float64]
 
+LEAST_FINISHED = 4
 _PARENTS = 8
 _CHILDREN = 32
 _WIDTHS = (0.1, 0.03)
@@ -36,7 +38,10 @@ class FrontSampler(BaseSampler):
     of the model's means, in which repeated observations of one configuration are averaged. Running trials count with
     their expected result, so that concurrent proposals differ.
 
-    All objectives are minimised. Pruned and failed trials are not modelled. No configuration that was tried is proposed
+    A trial that was stopped early, and one that runs, is an observation of the value that its last one predicts
+    (:class:`~sweeps.search.early.EndPrediction`), with the variance of this prediction. It is never on the front.
+
+    All objectives are minimised. Failed trials are not modelled. No configuration that was tried is proposed
     while others are left. A proposal depends on the seed, on the number of the trial and on the trials so far, not on
     the object: a resumed study continues as an uninterrupted one.
 
@@ -59,9 +64,12 @@ class FrontSampler(BaseSampler):
         cost_scale: Whether hypervolume is measured in costs (``linear``, as in reports of ``analysis``) or in their
             logarithms (``log``, which values each halving of a cost alike).
         cost_settings: Names of the settings that the costs depend on; by default all.
-        startup_trials: Finished trials before the model is used; until then, a Sobol sequence.
+        startup_trials: Finished and stopped trials before the model is used, ``LEAST_FINISHED`` finished ones at least;
+            until then, a Sobol sequence.
         new_shapes: How many configurations whose costs are not known yet are tried in each of the three steps of a
             proposal. Raise it where ``costs`` is faster than a millisecond.
+        curve: Returns what a trial measured, by share of its budget (epochs trained over epochs planned). By default
+            nothing, and trials that were stopped early are not modelled.
         seed: None for a different one each time.
 
     Raises:
@@ -83,6 +91,7 @@ class FrontSampler(BaseSampler):
         cost_settings: Collection[str] | None = None,
         startup_trials: int = 10,
         new_shapes: int = 8,
+        curve: Callable[[FrozenTrial], BudgetCurve] = lambda _: {},
         seed: int | None = None,
     ) -> None:
         _check_arguments(objectives, measured, cost_scale, startup_trials, new_shapes)
@@ -95,7 +104,7 @@ class FrontSampler(BaseSampler):
         self._independent = RandomSampler(seed=self._seed)
         self._objectives, self._measured = tuple(objectives), measured
         self._reference, self._cost_scale = dict(reference or {}), cost_scale
-        self._startup_trials = startup_trials
+        self._startup_trials, self._curve = startup_trials, curve
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
         """The whole space: its settings are proposed together."""
@@ -112,9 +121,11 @@ class FrontSampler(BaseSampler):
         if not search_space:
             return {}
         others = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
-        results = Results.of(others, self._space)
+        results = Results.of(others, self._space, self._curve)
         acquisition = None
-        if len(results.finished) >= max(1, self._startup_trials):
+        # Where many trials are stopped early, those count as well: the first ones are to cover the space.
+        num_known = len(results.finished) + len(results.stopped)
+        if num_known >= self._startup_trials and len(results.finished) >= min(LEAST_FINISHED, self._startup_trials):
             candidates, acquisition = self._ordered(results, trial.number)
         elif (params := self._first_new(self._pool.startup(), results)) is not None:
             return params

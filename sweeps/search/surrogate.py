@@ -37,12 +37,12 @@ class Surrogate:
     """Posterior of a Gaussian process with a Matern 5/2 kernel and a length scale for each input.
 
     The process describes values of zero mean and unit variance; those given are scaled to that. Equal rows are
-    repeated observations. How far a trial was trained can become an input: a column of its own, 1 where a candidate is
-    to be predicted at its end.
+    repeated observations.
 
     Args:
         inputs: (N, D), N at least 1.
         values: (N,) finite.
+        variances: (N,) of each value beside the noise of an observation; by default none.
         scale: Mean and standard deviation for scaling; by default those of the hyperparameters.
     """
 
@@ -52,13 +52,15 @@ class Surrogate:
         values: Floats,
         hyperparameters: Hyperparameters,
         scale: tuple[float, float] | None = None,
+        variances: Floats | None = None,
     ) -> None:
         self._inputs, self._values, self._hyperparameters = inputs, values, hyperparameters
+        self._variances = np.zeros(len(values)) if variances is None else variances
         self._scale = scale or hyperparameters.scale or scaling(values)
         mean, std = self._scale
         kernel = Matern(np.array(hyperparameters.length_scales), nu=2.5)
         # As alpha and not as a kernel: predicted deviations are then those of the process, without the noise of a seed.
-        noise = hyperparameters.noise + _JITTER
+        noise = hyperparameters.noise + _JITTER + self._variances / std**2
         self._process = GaussianProcessRegressor(kernel, alpha=noise, optimizer=None)
         self._process.fit(inputs, (values - mean) / std)
 
@@ -73,7 +75,8 @@ class Surrogate:
         if not len(inputs):
             return self
         values = np.append(self._values, self.predict(inputs)[0])
-        return Surrogate(np.vstack([self._inputs, inputs]), values, self._hyperparameters, self._scale)
+        variances = np.append(self._variances, np.zeros(len(inputs)))
+        return Surrogate(np.vstack([self._inputs, inputs]), values, self._hyperparameters, self._scale, variances)
 
 
 def scaling(values: Floats) -> tuple[float, float]:

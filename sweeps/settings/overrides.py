@@ -37,7 +37,7 @@ def _override(raw: dict[str, Any], key: str, value: Any, range_fields: Collectio
     if rest and section == "space":
         # The names of searched settings contain dots, too: the field comes last.
         setting, _, field = rest.rpartition(".")
-        if value is None:
+        if value is None and not (field in range_fields and setting in _entries(raw, section)):
             return _without_entry(raw, section, rest)
         if setting.endswith(".prior"):
             range_of_prior = setting.removesuffix(".prior")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -21,9 +22,12 @@ LARGEST_ARGUMENT = 100_000
 
 
 def _check_sampler(name: str) -> str:
-    if name not in (FRONT, *SHORT_NAMES, *sampler_names()):
-        allowed = ", ".join([*SHORT_NAMES, FRONT, *sampler_names()])
-        raise ValueError(f'found "{name}"; allowed: {allowed}')
+    allowed = [*SHORT_NAMES, FRONT, *sampler_names()]
+    if name not in allowed:
+        by_lower_case = {each.lower(): each for each in allowed}
+        close = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
+        hint = f"did you mean {by_lower_case[close[0]]}? " if close else ""
+        raise ValueError(f'found "{name}"; {hint}allowed: {", ".join(allowed)}')
     return name
 
 

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from optuna.distributions import (
     BaseDistribution,
@@ -21,7 +21,6 @@ from hkd.config_files.parsing import apply_overrides, parse_config
 
 Scalar = bool | int | float | str | None
 
-_MAX_COMBINATIONS = 64
 _MOST_STEPS = 2**53  # beyond which floating-point numbers skip some
 MOST_CHOICES = 256
 """Of a categorical parameter."""
@@ -115,28 +114,23 @@ def ends(parameter: Parameter) -> tuple[object, ...]:
     return tuple(parameter.choices) if parameter.type == "categorical" else (parameter.low, parameter.high)
 
 
-def extreme_students(
-    space: Mapping[str, Parameter], base: TrialConfig, most: int = _MAX_COMBINATIONS
-) -> Iterator[tuple[TrialConfig, TrialConfig]]:
-    """Candidates for the smallest and the largest student: numbers at their ends, with combinations of choices.
+def extreme_sizes(space: Mapping[str, Parameter]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Values of the searched settings of students, by dotted name, for the smallest and for the largest students.
 
-    A student grows with each number of its shape, so that values between the ends need not be tried.
-
-    Args:
-        most: Combinations of choices; of more, the first ones.
+    Numbers are at their lower and upper ends, with all combinations of choices: a student grows with each number of its
+    shape, so that values between the ends need not be tried.
     """
     low, choices = _ends_of_students(space, largest=False), _choices_of_students(space)
     high = _ends_of_students(space, largest=True)
-    for chosen in itertools.islice(itertools.product(*choices.values()), most):
+    for chosen in itertools.product(*choices.values()):
         named = dict(zip(choices, chosen, strict=True))
-        yield trial_config(base, {**low, **named}), trial_config(base, {**high, **named})
+        yield {**low, **named}, {**high, **named}
 
 
 def smallest_students(space: Mapping[str, Parameter], base: TrialConfig, most: int) -> Iterator[TrialConfig]:
-    """The first of :func:`extreme_students`: numbers at their low ends, with at most ``most`` combinations."""
-    low, choices = _ends_of_students(space, largest=False), _choices_of_students(space)
-    for chosen in itertools.islice(itertools.product(*choices.values()), most):
-        yield trial_config(base, {**low, **dict(zip(choices, chosen, strict=True))})
+    """Students with all numbers at their lower ends, for at most ``most`` combinations of choices."""
+    for low, _ in itertools.islice(extreme_sizes(space), most):
+        yield trial_config(base, low)
 
 
 def num_combinations(space: Mapping[str, Parameter]) -> int:

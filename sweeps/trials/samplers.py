@@ -8,15 +8,23 @@ from typing import Any
 
 import numpy as np
 from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
 
-from hkd.metric_names import COSTS
+from hkd.config import DetectorConfig, StudentConfig
+from hkd.config_files.parsing import parse_config
+from hkd.metric_names import BUDGET_FRACTION, COSTS
 from hkd.models.cost import config_cost
 from sweeps.search.encoding import Prior
 from sweeps.search.optuna_samplers import make_sampler
 from sweeps.settings.search import FRONT
-from sweeps.settings.space import distributions, trial_config
+from sweeps.settings.space import distributions
 from sweeps.settings.study import StudyConfig
-from sweeps.trials.cost import student_cost
+
+EPOCH_ATTRIBUTE = "epoch "
+"""Start of the name of the attributes of Optuna's trials in which the ledger records what an epoch measured."""
+_STUDENT = "student."
+_SIZES = DetectorConfig.model_fields
+"""Settings of a student that its costs depend on."""
 
 
 def sampler_of_proposal(study: StudyConfig) -> Callable[[int], BaseSampler]:
@@ -36,8 +44,23 @@ def sampler_of_proposal(study: StudyConfig) -> Callable[[int], BaseSampler]:
     return sampler
 
 
+def _measured(name: str, trial: FrozenTrial) -> dict[float, float]:
+    """Values of a metric after the evaluated epochs, by share of the planned epochs."""
+    records = [
+        record["metrics"]
+        for key, record in trial.user_attrs.items()
+        if key.startswith(EPOCH_ATTRIBUTE) and record is not None
+    ]
+    return {metrics[BUDGET_FRACTION]: metrics[name] for metrics in records if name in metrics}
+
+
 def front_sampler(study: StudyConfig) -> BaseSampler:
-    """The sampler ``front`` of a study; its reference point is that of the report: a miss rate of 1 and the teacher."""
+    """The sampler ``front`` of a study.
+
+    The reference point of its hypervolume is that of the report: a miss rate of 1, and the teacher's costs. Without a
+    teacher, the report uses the highest costs of its students, and the sampler those slightly beyond the highest
+    candidate's.
+    """
     # scikit-learn takes a second to import.
     from sweeps.search.sampler import FrontSampler
 
@@ -46,8 +69,14 @@ def front_sampler(study: StudyConfig) -> BaseSampler:
     if base.teacher is not None and any(name in COSTS for name in study.objectives):
         reference |= config_cost(base.teacher, base.data.image_height, base.data.image_width).as_metrics()
 
+    # Of the student alone: a whole trial takes several times as long to validate, for thousands of candidates.
+    student = base.student.model_dump(mode="json")
+    sizes = [key for key in study.space if key.startswith(_STUDENT) and key.removeprefix(_STUDENT) in _SIZES]
+
     def costs(params: Mapping[str, Any]) -> Mapping[str, float]:
-        return student_cost(trial_config(base, params)).as_metrics()
+        shape = {**student, **{key.removeprefix(_STUDENT): params[key] for key in sizes}}
+        config = parse_config(StudentConfig, shape, source="the proposed student")
+        return config_cost(config, base.data.image_height, base.data.image_width).as_metrics()
 
     return FrontSampler(
         distributions(study.space),
@@ -61,8 +90,9 @@ def front_sampler(study: StudyConfig) -> BaseSampler:
             if parameter.prior is not None
         },
         reference=reference,
-        cost_settings=[key for key in study.space if key.startswith("student.")],
+        cost_settings=sizes,
         startup_trials=study.search.startup_trials,
+        curve=partial(_measured, study.main_miss_rate),
         seed=study.search.seed,
         **study.search.sampler_arguments,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution
 
@@ -45,6 +47,24 @@ def test_running_trial_lowers_the_value_of_its_neighbours() -> None:
     # Its expected result is part of the front, and little is left to learn there: less than a third of the improvement.
     assert after[before.argmax()] < before.max() - np.log(3)
     assert after.argmax() != before.argmax()
+
+
+def test_stopped_trial_informs_the_model_and_is_not_part_of_the_front() -> None:
+    """The 20 finished trials measured, after half of their epochs, 0.1 more than at their end."""
+    finished = results_of(POINTS[:20], POINTS[:0])
+    curves: list[dict[float, float]] = [{0.5: values[0] + 0.1} for _, values in finished.finished]
+    # At the smallest student, for which no trial was finished: its end is predicted as 0.9 or 0.05.
+    params = {"size": 0.1, "rate": 0.4}
+    point = SPACE.units([params])
+
+    def with_stopped(value: float) -> Acquisition:
+        return acquisition_of(replace(finished, curves=curves, stopped=[(params, {0.5: value + 0.1})]))
+
+    before, bad, good = acquisition_of(finished), with_stopped(0.9), with_stopped(0.05)
+    assert bad(point)[0] < before(point)[0] < good(point)[0]
+    # The front has the same points: a stopped trial is not one of them, as good as it may be.
+    assert good.front_points.shape[1] == 2
+    assert not (good.front_points == point).all(axis=1).any()
 
 
 def test_dominated_and_too_costly_candidates_are_worth_least() -> None:

@@ -36,12 +36,28 @@ def test_trials_by_state_in_the_order_of_their_end() -> None:
             # An infinite result, and a setting outside of the space.
             trial(5, 0.6, complete, [float("inf"), 1.0]),
             trial(6, -2.0, complete, [0.1, 1.0]),
+            trial(7, 0.7, TrialState.PRUNED),
         ],
         Space(SPACE, {}),
+        lambda trial: {0.5: trial.params["x"]} if trial.number != 3 else {},
     )
     assert results.finished == [({"x": 0.3}, [0.4, 2.0]), ({"x": 0.1}, [0.5, 1.0])]
     assert results.running == [{"x": 0.2}]
-    assert [params["x"] for params in results.tried] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    assert [params["x"] for params in results.tried] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+    # With what they measured after half of their epochs, where they did.
+    assert results.curves == [{0.5: 0.3}, {0.5: 0.1}]
+    assert results.measured_running == [({"x": 0.2}, {0.5: 0.2})]
+    assert results.stopped == [({"x": 0.7}, {0.5: 0.7})]
+
+
+def test_latest_of_many_running_and_stopped_trials_are_used() -> None:
+    trials = [
+        trial(number, number / 1000, TrialState.RUNNING if number % 2 else TrialState.PRUNED) for number in range(1000)
+    ]
+    results = Results.of(trials, Space(SPACE, {}), lambda _: {0.5: 1.0})
+    assert [params["x"] for params in results.running] == [number / 1000 for number in range(601, 1000, 2)]
+    assert [params["x"] for params, _ in results.stopped] == [number / 1000 for number in range(600, 1000, 2)]
+    assert len(results.tried) == 1000
 
 
 def test_all_of_few_results_are_used() -> None:

@@ -14,7 +14,7 @@ from sweeps.settings.space import (
     Parameter,
     distributions,
     ends,
-    extreme_students,
+    extreme_sizes,
     num_configurations,
     num_proposals,
     trial_config,
@@ -65,14 +65,14 @@ def test_ends_and_number_of_configurations() -> None:
     assert num_proposals({**space, "d": RATE}, 50) == 50
 
 
-def test_extreme_students_combine_ends_with_every_choice() -> None:
+def test_extreme_sizes_combine_ends_with_every_choice() -> None:
     space: dict[str, Parameter] = {
         "student.width_multiplier": WIDTH,
         "student.backbone": BACKBONE,
         "training.learning_rate": RATE,
     }
-    pairs = [
-        (low.student.backbone, low.student.width_multiplier, high.student.backbone, high.student.width_multiplier)
-        for low, high in extreme_students(space, TrialConfig())
+    width, backbone = "student.width_multiplier", "student.backbone"
+    assert list(extreme_sizes(space)) == [
+        ({width: 0.125, backbone: "resnet18"}, {width: 0.5, backbone: "resnet18"}),
+        ({width: 0.125, backbone: "resnet50"}, {width: 0.5, backbone: "resnet50"}),
     ]
-    assert pairs == [("resnet18", 0.125, "resnet18", 0.5), ("resnet50", 0.125, "resnet50", 0.5)]
