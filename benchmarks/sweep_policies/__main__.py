@@ -7,6 +7,19 @@ are stored in --out. Run twice at once on the same folder, it shares the work.
     python -m benchmarks.sweep_policies record --list         # what is missing, and for how long
     python -m benchmarks.sweep_policies record --workers 2
     python -m benchmarks.sweep_policies record --report       # the table of what is finished
+
+`simulate` runs studies of all policies in virtual time, with the project's samplers, ledger and schedulers, on curves
+that are predicted from the recorded ones (benchmarks/sweep_policies/landscape.py states how, and with which bias). It
+prints a Markdown table of the compute that each policy needs to reach shares of the best hypervolume, and writes it and
+a plot to --out. Policies are tuned on `--part tuning`; `held-back` are the configurations that no policy was tuned on.
+
+    python -m benchmarks.sweep_policies simulate --list
+    python -m benchmarks.sweep_policies simulate --policies "front + FIFO" "TPE + FIFO" --workers 8
+    python -m benchmarks.sweep_policies simulate --part held-back --report
+
+`proposals` measures how long samplers take to propose a trial, in studies of up to thousands of trials.
+
+    python -m benchmarks.sweep_policies proposals --samplers front tpe
 """
 
 from __future__ import annotations
@@ -17,11 +30,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.sweep_policies.curves import CURVES, by_configuration, write_curves
 from benchmarks.sweep_policies.recording import listing, record_all, recordings
 from benchmarks.sweep_policies.task import CONFIGURATIONS, SEEDS, configurations, load_task
 from hkd.commands.parsing import positive_integer
+from hkd.files import write_atomically
+
+if TYPE_CHECKING:
+    from benchmarks.sweep_policies.runs import Result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,6 +76,51 @@ def _record(options: argparse.Namespace) -> int:
     return 0 if is_complete else 1
 
 
+def _simulate(options: argparse.Namespace) -> int:
+    # Ray and Optuna take seconds to import, and recording needs neither.
+    from benchmarks.sweep_policies.plots import draw
+    from benchmarks.sweep_policies.policies import POLICIES
+    from benchmarks.sweep_policies.report import report
+    from benchmarks.sweep_policies.runs import Run, quality, run_all
+
+    known = [policy.name for policy in POLICIES]
+    if unknown := [name for name in options.policies or () if name not in known]:
+        raise ValueError(f"--policies: no policy {', '.join(unknown)}; available: {', '.join(known)}")
+    todo = [
+        Run(name, workers, seed, options.table, options.part, options.trainings, options.out)
+        for workers in options.workers
+        for seed in range(options.seeds)
+        for name in known
+        if options.policies is None or name in options.policies
+    ]
+    if options.list:
+        done = sum(each.path.is_file() for each in todo)
+        print(f"{done} of {len(todo)} studies are simulated")
+        return 0
+    if not options.report:
+        run_all(todo, processes=options.processes)
+    results: dict[tuple[str, int], list[Result]] = {}
+    for each in sorted(todo, key=lambda run: (options.workers.index(run.workers), known.index(run.policy))):
+        if (result := each.result()) is not None:
+            results.setdefault((each.policy, each.workers), []).append(result)
+    if not results:
+        raise ValueError(f"no study is simulated in {options.out}; run the command without --report")
+    text = f"{quality(options.table, options.part)}\n\n{report(results, options.trainings)}"
+    print(text)
+    write_atomically(options.out / f"{options.part}.md", text + "\n")
+    write_atomically(options.out / f"{options.part}.png", draw(results, options.trainings))
+    print(f"plot: {options.out / options.part}.png", file=sys.stderr)
+    return 0
+
+
+def _proposals(options: argparse.Namespace) -> int:
+    from benchmarks.sweep_policies.proposals import table
+
+    print("CPU seconds of a proposal by the number of finished trials, median (largest)\n")
+    print(table(options.samplers, options.finished, options.repetitions))
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.sweep_policies",
@@ -84,7 +147,46 @@ def _parser() -> argparse.ArgumentParser:
     instead = record.add_mutually_exclusive_group()
     instead.add_argument("--list", action="store_true", help="print what is finished, what is missing and for how long")
     instead.add_argument("--report", action="store_true", help="write the table of what is finished")
+    _add_simulate(commands)
+    proposals = commands.add_parser("proposals", help="measure the CPU time of proposals")
+    proposals.set_defaults(run=_proposals)
+    proposals.add_argument("--samplers", nargs="+", default=["front", "tpe"], help="of studies (default: front tpe)")
+    proposals.add_argument("--finished", type=positive_integer, nargs="+", default=[100, 400, 1000, 3000], metavar="N")
+    proposals.add_argument("--repetitions", type=positive_integer, default=5, metavar="N")
     return parser
+
+
+def _add_simulate(commands: Any) -> None:
+    simulate = commands.add_parser("simulate", help="simulate studies of all policies on the recorded curves")
+    simulate.set_defaults(run=_simulate)
+    simulate.add_argument("--policies", nargs="+", metavar="POLICY", help="only these")
+    simulate.add_argument(
+        "--workers", type=positive_integer, nargs="+", default=[1, 8, 64], help="trials at once (default: 1 8 64)"
+    )
+    simulate.add_argument(
+        "--seeds", type=positive_integer, default=20, metavar="N", help="studies of each policy (default: %(default)s)"
+    )
+    simulate.add_argument(
+        "--part", choices=("all", "tuning", "held-back"), default="all",
+        help="recorded configurations that curves are predicted from (default: %(default)s)",
+    )  # fmt: skip
+    simulate.add_argument(
+        "--trainings", type=float, default=60.0, metavar="N",
+        help="compute at which a study ends, in full trainings (default: %(default)g)",
+    )  # fmt: skip
+    simulate.add_argument(
+        "--table", type=Path, default=CURVES, metavar="FILE", help="recorded curves (default: %(default)s)"
+    )
+    simulate.add_argument(
+        "--out", type=Path, default=Path("runs/sweep_policies/simulated"), help="folder (default: %(default)s)"
+    )
+    simulate.add_argument(
+        "--processes", type=positive_integer, default=max(1, os.cpu_count() or 1),
+        help="studies at once (default: number of cores)",
+    )  # fmt: skip
+    instead = simulate.add_mutually_exclusive_group()
+    instead.add_argument("--list", action="store_true", help="print how many studies are simulated")
+    instead.add_argument("--report", action="store_true", help="print the table of what is simulated")
 
 
 if __name__ == "__main__":

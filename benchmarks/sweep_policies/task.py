@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from hkd.config_files.parsing import config_hash
 from sweeps.search.encoding import Space
 from sweeps.settings.space import distributions, trial_config
 from sweeps.settings.study import StudyConfig, load_study
+from sweeps.trials.cost import student_cost
+
+Costs = Callable[[Mapping[str, Any]], Mapping[str, float]]
 
 TASK = Path(__file__).with_name("task.yaml")
 CONFIGURATIONS = 96
@@ -56,6 +61,17 @@ def configurations(task: StudyConfig, count: int = CONFIGURATIONS) -> list[Confi
 def training_config(task: StudyConfig, params: dict[str, Any], seed: int) -> TrialConfig:
     """The configuration of one training."""
     return trial_config(task.base, {**params, "training.seed": seed})
+
+
+def exact_costs(task: StudyConfig) -> Costs:
+    """Function from a configuration to its costs, computed once for each shape."""
+    shape_names = sorted(name for name in task.space if name.startswith("student."))
+
+    @cache
+    def of_shape(*values: Any) -> Mapping[str, float]:
+        return student_cost(trial_config(task.base, dict(zip(shape_names, values, strict=True)))).as_metrics()
+
+    return lambda params: of_shape(*(params[name] for name in shape_names))
 
 
 def _rounded(value: Any) -> Any:
