@@ -29,6 +29,7 @@ from benchmarks.sweep_policies.task import Costs
 from hkd.dominance import non_dominated
 from hkd.metric_names import FLOPS, NUM_PARAMS
 from sweeps.search.encoding import Space
+from sweeps.search.improvement import expected_improvement
 
 Floats = NDArray[np.float64]
 
@@ -120,12 +121,16 @@ class Landscape:
         return [configurations[front[index]] for index in self._greedy(points[front])]
 
     def _greedy(self, points: Floats) -> list[int]:
+        scaled = points / self._reference
+        whole, sum_of_gains = self.hypervolume(points), 0.0
         chosen: list[int] = []
-        left = list(range(len(points)))
-        whole = self.hypervolume(points)
-        while left and self.hypervolume(points[chosen]) < _FRONT_SHARE * whole:
-            volumes = [self.hypervolume(points[[*chosen, index]]) for index in left]
-            chosen.append(left.pop(int(np.argmax(volumes))))
+        while len(chosen) < len(points) and sum_of_gains < _FRONT_SHARE * whole:
+            # Of results without variance, the expected improvement is the volume that they add.
+            gains = expected_improvement(
+                scaled[:, 0], np.zeros(len(scaled)), scaled[:, 1:], scaled[chosen], np.ones(scaled.shape[1])
+            )
+            chosen.append(int(np.argmax(gains)))
+            sum_of_gains += float(gains.max())
         return chosen
 
     def _predicted(self, configurations: Sequence[Mapping[str, Any]]) -> Floats:
