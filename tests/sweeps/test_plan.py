@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sweeps.plan import planned_detectors
+from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
+from sweeps.trials.cost import student_cost
 from tests.sweeps.tiny import tiny_trial
 
 
@@ -23,6 +25,15 @@ def test_smallest_and_largest_student_are_chosen_among_all_backbones() -> None:
     assert (smallest.shape.backbone, smallest.shape.pyramid_channels) == ("resnet18", 8)
     assert (largest.shape.backbone, largest.shape.pyramid_channels) == ("resnet34", 16)
     assert smallest.cost.num_params < largest.cost.num_params
+
+
+def test_largest_student_is_within_the_limits() -> None:
+    space = {"student.pyramid_channels": {"type": "int", "low": 8, "high": 64, "step": 8}}
+    _, whole = planned_detectors(study(space=space, baselines={}))
+    assert whole.shape.pyramid_channels == 64
+    middle = student_cost(trial_config(study().base, {"student.pyramid_channels": 24})).num_params
+    limited = study(space=space, baselines={}, search={"sampler": "front", "max_params": middle + 1})
+    assert planned_detectors(limited)[1].shape.pyramid_channels == 24
 
 
 def test_students_of_one_shape_are_planned_as_baselines_only() -> None:

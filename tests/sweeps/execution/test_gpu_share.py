@@ -16,7 +16,9 @@ from sweeps.execution.cluster import trial_resources
 from sweeps.execution.gpu_fraction import HEADROOM, MAX_TRIALS_PER_GPU, GpuShare, gpu_share
 from sweeps.execution.gpu_share import heaviest_trial, share_gpus
 from sweeps.settings.resources import Cluster, ResourcesConfig, TrialResources
+from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
+from sweeps.trials.cost import student_cost
 from sweeps.trials.worker import WorkerSettings
 from tests.process_configuration import TrainerBuiltError, record_configuration
 from tests.sweeps.console.test_display import plain_display
@@ -91,6 +93,17 @@ def test_heaviest_trial_has_upper_ends_of_all_ranges() -> None:
     assert (training.batch_size, training.precision, training.ema_decay) == (16, "fp32", 0.9)
     assert student.init_from == "teacher", "its weights are fitted with the teacher in memory"
     assert heaviest.distillation.is_active
+
+
+def test_heaviest_trial_is_within_the_limits() -> None:
+    space = {
+        "student.width_multiplier": {"type": "float", "low": 0.25, "high": 1.0, "step": 0.25},
+        "training.batch_size": {"type": "categorical", "choices": [4, 16]},
+    }
+    limit = student_cost(trial_config(study_of().base, {"student.width_multiplier": 0.5})).flops
+    limited = study_of(space=space, baselines={}, search={"sampler": "front", "max_flops": limit})
+    heaviest = heaviest_trial(limited)
+    assert (heaviest.student.width_multiplier, heaviest.training.batch_size) == (0.5, 16)
 
 
 def test_heaviest_trial_may_be_baseline() -> None:

@@ -31,6 +31,21 @@ def test_settings_of_front(tmp_path: Path) -> None:
     assert loss.prior == PriorConfig(center="mse", width=0.5)
 
 
+def test_prior_and_step_can_be_removed_on_the_command_line(tmp_path: Path) -> None:
+    study = read(
+        tmp_path,
+        f"name: x\nspace:\n  {RATE}, prior: {{center: 0.001, width: 0.1}}}}\n"
+        "  training.momentum: {type: float, low: 0.1, high: 0.5, step: 0.1}",
+        "space.training.learning_rate.prior=null",
+        "space.training.momentum.step=null",
+    )
+    rate, momentum = study.space["training.learning_rate"], study.space["training.momentum"]
+    assert rate == FloatRange(type="float", low=1e-4, high=1e-2, log=True)
+    assert momentum == FloatRange(type="float", low=0.1, high=0.5)
+    # A setting that is not searched is omitted whole.
+    assert not read(tmp_path, f"name: x\nspace:\n  {RATE}}}", "space.training.learning_rate=null").space
+
+
 def test_sampler_of_optuna_with_arguments(tmp_path: Path) -> None:
     text = "name: x\nsearch: {sampler: NSGAIIISampler, sampler_arguments: {population_size: 20}}"
     study = read(tmp_path, text, "search.sampler_arguments.mutation_prob=0.1")
@@ -42,6 +57,8 @@ def test_sampler_of_optuna_with_arguments(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "facts"),
     [
+        ("search: {sampler: TPE}", ("search.sampler", "did you mean tpe?")),
+        ("search: {sampler: NSGAIISampeler}", ("search.sampler", "did you mean NSGAIISampler?")),
         ("search: {sampler: tpe, max_params: 5}", ("search.max_params", "tpe", "front")),
         (f"space: {{{RATE}, prior: {{center: 0.001, width: 0.1}}}}}}", ("space.training.learning_rate.prior", "front")),
         ("search: {sampler: front, sampler_arguments: {scale: 1}}", ("search.sampler_arguments.scale", "cost_scale")),

@@ -14,7 +14,7 @@ from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.cost import student_cost
 from sweeps.trials.ledger import Ledger, LedgerTrial, open_ledger
-from sweeps.trials.samplers import front_sampler, sampler_of_proposal
+from sweeps.trials.samplers import EPOCH_ATTRIBUTE, _measured, front_sampler, sampler_of_proposal
 
 SMALL = {"width_multiplier": 0.125, "pyramid_channels": 16, "head_channels": 16}
 SPACE = {
@@ -87,6 +87,25 @@ def test_students_are_within_the_limits_also_where_the_space_is_nearly_exhausted
     assert all(student_cost(trial_config(study.base, each.params)).num_params <= limit for each in started)
     # Of 16 students, 5 are within the limit, and all are running.
     assert ledger.start_proposed() is None
+
+
+def test_costs_of_a_proposal_are_those_of_its_trial() -> None:
+    study = study_of()
+    sampler = front_sampler(study)
+    params = {"student.pyramid_channels": 24, "student.head_channels": 40, "training.learning_rate": 1e-3}
+    costs = sampler._costs.of(params)  # type: ignore[attr-defined]
+    assert costs == student_cost(trial_config(study.base, params)).as_metrics()
+
+
+def test_values_of_epochs_are_read_by_share_of_the_budget() -> None:
+    record = {"metrics": {"budget_fraction": 0.25, "mr2_reasonable": 0.7, "mr2_all": 0.9}, "time_ms": 1}
+    without = {"metrics": {"budget_fraction": 0.5}, "time_ms": 2}
+    trial = optuna.create_trial(
+        state=optuna.trial.TrialState.PRUNED,
+        # An epoch without an evaluation, and one that another attempt repeats.
+        user_attrs={f"{EPOCH_ATTRIBUTE}1": record, f"{EPOCH_ATTRIBUTE}2": without, f"{EPOCH_ATTRIBUTE}3": None, "x": 1},
+    )
+    assert _measured("mr2_reasonable", trial) == {0.25: 0.7}
 
 
 def test_front_gets_the_reference_point_of_the_report() -> None:
