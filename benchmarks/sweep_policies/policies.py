@@ -135,14 +135,15 @@ class PausingScheduler(RungScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Called by Tune when a worker is free: trials that need not wait longer, then new ones."""
-        for trial in tune_controller.get_trials():
+        trials: list[Trial] = tune_controller.get_trials()
+        for trial in trials:
             if trial.status == Trial.PAUSED:
                 verdict = self._early_stopping.verdict(trial.trial_id, trial.config[SIMULATED].epoch)
                 if verdict.decision is Decision.CONTINUE:
                     return trial
                 if verdict.decision is Decision.STOP:
                     tune_controller.stop_trial(trial)
-        return next((each for each in tune_controller.get_trials() if each.status == Trial.PENDING), None)
+        return next((each for each in trials if each.status == Trial.PENDING), None)
 
 
 class ListSampler(BaseSampler):

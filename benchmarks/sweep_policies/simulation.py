@@ -6,6 +6,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,7 @@ class Controller:
 
     def get_live_trials(self) -> list[Trial]:
         """Those that have not ended."""
-        return [each for each in self.trials if not each.is_finished()]
+        return [each for each in self.trials if each.status not in (Trial.TERMINATED, Trial.ERROR)]
 
     def stop_trial(self, trial: Trial) -> None:
         """End a trial that is paused."""
@@ -97,7 +98,9 @@ class Simulation:
         random: np.random.Generator,
     ) -> None:
         self._landscape, self._ledger, self._next_trial = landscape, ledger, next_trial
-        self._scheduler, self._miss_rate, self._random = scheduler, miss_rate, random
+        # Schedulers use of the controller what :class:`Controller` has.
+        self._scheduler: Any = scheduler
+        self._miss_rate, self._random = miss_rate, random
         self._controller = Controller(self._end_paused)
         self._front = np.empty((0, 3))
         self._numbers = itertools.count()
@@ -117,7 +120,7 @@ class Simulation:
         free, now = workers, 0.0
         while True:
             while free and self._compute < max_compute and (trial := self._choose()) is not None:
-                trial.set_status(Trial.RUNNING)
+                _set_status(trial, Trial.RUNNING)
                 free -= 1
                 self._start_epoch(events, now, trial)
             if not events:
@@ -178,7 +181,7 @@ class Simulation:
         decision = TrialScheduler.STOP if is_done else self._scheduler.on_trial_result(self._controller, trial, result)
         simulated.record = self._ledger.record_metrics(simulated.record, metrics)
         if decision == TrialScheduler.PAUSE:
-            trial.set_status(Trial.PAUSED)
+            _set_status(trial, Trial.PAUSED)
         elif decision == TrialScheduler.STOP:
             self._scheduler.on_trial_complete(self._controller, trial, result)
             self._end(trial)
@@ -186,7 +189,7 @@ class Simulation:
                 self._record_front(simulated, now)
 
     def _end(self, trial: Trial) -> None:
-        trial.set_status(Trial.TERMINATED)
+        _set_status(trial, Trial.TERMINATED)
         simulated = self._simulated(trial)
         if simulated.epoch == len(simulated.miss_rates):
             self._ledger.finish(simulated.record)
@@ -211,3 +214,7 @@ class Simulation:
         simulated = trial.config[SIMULATED]
         assert isinstance(simulated, SimulatedTrial)
         return simulated
+
+
+def _set_status(trial: Trial, status: str) -> None:
+    trial.set_status(status)  # type: ignore[no-untyped-call]

@@ -45,7 +45,10 @@ def _at_limits(
         def sizes(share: float, keys: tuple[str, ...] = keys) -> dict[str, Any]:
             return {**low, **{key: _value(numbers[key], share) for key in keys}}
 
-        yield sizes(_largest_share(lambda share, sizes=sizes: _is_within(study, sizes(share))))
+        def is_within(share: float, sizes: Callable[[float], dict[str, Any]] = sizes) -> bool:
+            return _is_within(study, sizes(share))
+
+        yield sizes(_largest_share(is_within))
 
 
 def _largest_share(is_within: Callable[[float], bool]) -> float:

@@ -51,6 +51,10 @@ def settings_of(task: StudyConfig, folder: Path) -> list[Mapping[str, Any]]:
     return [trial.params for _ in range(40) if (trial := queue.next()) is not None]
 
 
+def fifo() -> TrialScheduler:
+    return FIFOScheduler()  # type: ignore[no-untyped-call]
+
+
 class StopAtEpoch(FIFOScheduler):
     """Stops each trial of an odd number at an epoch."""
 
@@ -72,7 +76,7 @@ class StopAtEpoch(FIFOScheduler):
 def test_virtual_time_is_that_of_a_queue_with_so_many_workers(
     task: StudyConfig, landscape: Landscape, tmp_path: Path, workers: int
 ) -> None:
-    history = simulation(task, landscape, FIFOScheduler(), tmp_path).run(workers, max_compute=np.inf, enough=2.0)  # type: ignore[no-untyped-call]
+    history = simulation(task, landscape, fifo(), tmp_path).run(workers, max_compute=np.inf, enough=2.0)
     durations = [landscape.seconds_per_epoch(params) * EPOCHS for params in settings_of(task, tmp_path)]
     ends: list[float] = []
     free = [0.0] * workers
@@ -88,7 +92,7 @@ def test_virtual_time_is_that_of_a_queue_with_so_many_workers(
 def test_hypervolume_is_that_of_the_finished_trials_without_noise(
     task: StudyConfig, landscape: Landscape, tmp_path: Path
 ) -> None:
-    history = simulation(task, landscape, FIFOScheduler(), tmp_path).run(1, max_compute=np.inf, enough=2.0)  # type: ignore[no-untyped-call]
+    history = simulation(task, landscape, fifo(), tmp_path).run(1, max_compute=np.inf, enough=2.0)
     points = landscape.points(settings_of(task, tmp_path))
     expected = [landscape.hypervolume(points[: count + 1]) for count in range(40)]
     assert history.hypervolume == pytest.approx(expected)
@@ -109,11 +113,7 @@ def test_stopped_trials_cost_their_epochs_and_add_nothing(
 
 def test_study_ends_at_its_budget(task: StudyConfig, landscape: Landscape, tmp_path: Path) -> None:
     seconds = [landscape.seconds_per_epoch(params) * EPOCHS for params in settings_of(task, tmp_path)]
-    history = simulation(
-        task, landscape, FIFOScheduler(), tmp_path
-    ).run(  # type: ignore[no-untyped-call]
-        1, max_compute=sum(seconds[:3]) - 1e-6, enough=2.0
-    )
+    history = simulation(task, landscape, fifo(), tmp_path).run(1, max_compute=sum(seconds[:3]) - 1e-6, enough=2.0)
     assert history.finished == 3
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_running_trial_lowers_the_value_of_its_neighbours() -> None:
 def test_stopped_trial_informs_the_model_and_is_not_part_of_the_front() -> None:
     """The 20 finished trials measured, after half of their epochs, 0.1 more than at their end."""
     finished = results_of(POINTS[:20], POINTS[:0])
-    curves: list[dict[float, float]] = [{0.5: values[0] + 0.1} for _, values in finished.finished]
+    curves: list[Mapping[float, float]] = [{0.5: values[0] + 0.1} for _, values in finished.finished]
     # At the smallest student, for which no trial was finished: its end is predicted as 0.9 or 0.05.
     params = {"size": 0.1, "rate": 0.4}
     point = SPACE.units([params])
