@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
 from analysis.front import PairFront, Student
 from analysis.objectives import ABSENT
@@ -191,6 +192,7 @@ def _best_place(
     anchor: tuple[float, float], size: Bbox, obstacles: Sequence[Bbox], inside: Bbox
 ) -> tuple[tuple[float, float], Bbox]:
     """Offset in points, and the box in pixels, of a label: the place of least overlap, the nearest of equals."""
+    near = _near(anchor, size, obstacles)
     best: tuple[float, tuple[float, float], Bbox] | None = None
     scale = _DOTS_PER_INCH / 72
     for distance in _LABEL_DISTANCES_PT:
@@ -200,12 +202,31 @@ def _best_place(
             offset = (distance * math.cos(angle), distance * math.sin(angle))
             x, y = anchor[0] + scale * offset[0], anchor[1] + scale * offset[1]
             box = Bbox.from_bounds(x - size.width / 2, y - size.height / 2, size.width, size.height)
-            cost = sum(_overlap(box, obstacle) for obstacle in obstacles)
+            cost = _overlap_of_all(box, near)
             cost += size.width * size.height - _overlap(box, inside)
             if best is None or cost < best[0] - 1.0:
                 best = (cost, offset, box)
     assert best is not None
     return best[1], best[2]
+
+
+def _near(anchor: tuple[float, float], size: Bbox, obstacles: Sequence[Bbox]) -> NDArray[np.float64]:
+    """(4, N) left, bottom, right and top of the obstacles that a place of a label can overlap: few of thousands."""
+    reach = _DOTS_PER_INCH / 72 * max(_LABEL_DISTANCES_PT) + max(size.width, size.height)
+    corners = np.array([obstacle.extents for obstacle in obstacles], dtype=np.float64).reshape(-1, 4).T
+    # A box may have its corners in any order.
+    low, high = np.minimum(corners[:2], corners[2:]), np.maximum(corners[:2], corners[2:])
+    at = np.array(anchor)[:, None]
+    is_near = ((high >= at - reach) & (low <= at + reach)).all(axis=0)
+    return np.concatenate([low, high])[:, is_near]
+
+
+def _overlap_of_all(box: Bbox, obstacles: NDArray[np.float64]) -> float:
+    """Sum of the areas that a box shares with each of the obstacles (4, N)."""
+    left, bottom, right, top = obstacles
+    width = np.minimum(right, box.x1) - np.maximum(left, box.x0)
+    height = np.minimum(top, box.y1) - np.maximum(bottom, box.y0)
+    return float((np.maximum(width, 0) * np.maximum(height, 0)).sum())
 
 
 def _overlap(first: Bbox, second: Bbox) -> float:
