@@ -20,6 +20,8 @@ from hkd.text.redaction import redacted_text
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+_MOST_FAILURES = 3
+
 
 class DetectionsReader:
     """Reads stored detections by run id, and keeps what could not be read for the report's notes.
@@ -47,12 +49,14 @@ class DetectionsReader:
                 except Exception as error:  # noqa: BLE001
                     lines = str(error).strip().splitlines() or [type(error).__name__]
                     problems.append(f"run {run_id}: {redacted_text(lines[0], self._tracking_uri)[:200]}")
+                    if len(problems) >= _MOST_FAILURES and not found:
+                        break  # an artifact store that does not answer takes minutes for each run
                     continue
                 if stored is not None:
                     found[run_id] = stored
         if problems:
             more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
-            self.notes.append(f"Stored detections cannot be read ({problems[0]}{more}).")
+            self.notes.append(f"Stored detections of runs cannot be read ({problems[0]}{more}).")
         return found
 
 
