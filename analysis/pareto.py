@@ -98,9 +98,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _report(studies, tracking_uri, out, budgets, markdown=options.markdown)
             else:
                 _watch(studies, tracking_uri, out, budgets, options.watch)
-    except (RecordsError, BudgetError, StudiesError, OSError) as error:
+    except BudgetError as error:
         for problem in str(error).split("\n"):
             print_error(f"pareto: error: {printable(problem)}", tracking_uri)
+        return 2
+    except (RecordsError, StudiesError, OSError) as error:
+        # Names in the store may have line breaks.
+        print_error(f"pareto: error: {printable(str(error))}", tracking_uri)
         return 2
     return 0
 

@@ -79,8 +79,9 @@ def certainty(results: StudyResults) -> tuple[str, ...]:
     if interval is not None and interval.low is not None:
         probability = uncertainty.front_probability.get(chosen)
         on_front = "" if probability is None else f"; it is on the front in {100 * probability:.0f} % of the resamples"
+        miss_rate = f"The {front.miss_rate.noun} of {label(front.student(chosen))}"
         sentences.append(
-            f"Its {front.miss_rate.noun} has a {100 * uncertainty.confidence:.0f} % interval from "
+            f"{miss_rate} has a {100 * uncertainty.confidence:.0f} % interval from "
             f"{front.miss_rate.shown(interval.low)} to {front.miss_rate.shown(interval.high)} % over "
             f"{uncertainty.num_images:,} validation images{on_front}."
         )
@@ -96,7 +97,10 @@ def certainty(results: StudyResults) -> tuple[str, ...]:
 
 def advice(results: StudyResults) -> tuple[str, ...]:
     """What to do, and what was found about the teacher and distillation; the headline has the first finding."""
-    return tuple(each.remedy if each.kind == "nothing ready" else each.text for each in results.findings)
+    is_headline = results.recommendation.verdict != "over budget"
+    return tuple(
+        each.remedy if each.kind == "nothing ready" and is_headline else each.text for each in results.findings
+    )
 
 
 def counts(results: StudyResults) -> str:

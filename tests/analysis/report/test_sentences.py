@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.report.sentences import advice, counts, headline, knees, reasons
+from analysis.budgets import Budgets
+from analysis.report.sentences import advice, certainty, counts, headline, knees, reasons
 from analysis.results import compute_results
-from tests.analysis.studies import TEACHER, record, records
+from tests.analysis.studies import TEACHER, found_in, record, records
 
 GOOD = record("good", 0.25, 3e6, 5e9)
 BENT = record("bent", 0.30, 1e6, 1e9)
@@ -147,3 +148,32 @@ def test_sentences_without_costs() -> None:
     )
     assert reasons(results)[1:] == ("Lowest miss rate (small): s (40.0 %, 45.0 %).",)
     assert "no knee" in knees(results)
+
+
+def test_headline_of_a_budget_that_no_student_meets_names_nearest_and_excess() -> None:
+    study = records([record("t0", 0.3, 1e6, 1e9), record("t1", 0.25, 2e6, 2e9)], TEACHER)
+    results = compute_results(study, Budgets(max_params=5e5))
+    said = headline(results)
+    for fact in ("No student meets", "0.500 M parameters", "t0", "2.00x"):
+        assert fact in said
+    # The miss rate is a fraction on the command line, and in per cent here.
+    assert "20.0 % miss rate" in headline(compute_results(study, Budgets(max_miss_rate=0.2)))
+
+
+def test_headline_of_students_that_cannot_be_distinguished_names_both() -> None:
+    study = records([record("t0", 0.27, 1e6, 1e9), record("t1", 0.26, 2e6, 2e9)], TEACHER)
+    stored = {"run-of-t0": found_in([True] * 73 + [False] * 27), "run-of-t1": found_in([True] * 74 + [False] * 26)}
+    results = compute_results(study, Budgets(max_params=5e6), lambda _: stored)
+    said = headline(results)
+    for fact in ("t0", "t1", "cannot be distinguished", "100 validation images", "smaller"):
+        assert fact in said
+    (interval, *_) = certainty(results)
+    for fact in ("t0", "95 %", "100 validation images"):
+        assert fact in interval
+
+
+def test_optimism_of_the_search_is_stated() -> None:
+    confirmed = {"confirmed_seeds": 2.0, "confirmed_mr2_reasonable": 0.33, "confirmed_test_mr2_reasonable": 0.36}
+    (said,) = certainty(compute_results(records([record("t0", 0.3, 1e6, 1e9, metrics=confirmed)], TEACHER)))
+    assert "+3.0 points" in said
+    assert "+6.0 points" in said
