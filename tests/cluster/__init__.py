@@ -1,0 +1,1 @@
+"""Tests of the cluster files: Ray's schema, Ray's launcher against a mock of EC2, KubeRay's schema, hosts."""
