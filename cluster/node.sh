@@ -159,14 +159,24 @@ prepare_ray() {
     ray stop
 }
 
+# Ray gives up after half a minute, which a busy or new machine may exceed.
+start_ray() {
+    local attempt
+    for attempt in {1..4}; do
+        "$@" && return
+        ray stop
+    done
+    fail "'$*' failed in $attempt attempts"
+}
+
 start_head() {
     prepare_ray
-    start_mlflow
     mkdir -p -m 700 ~/.ray
     (umask 077 && ray get-auth-token --generate > /dev/null)
     chmod 600 ~/.ray/auth_token
     use_image_of_head
-    "$@"
+    start_ray "$@"
+    start_mlflow
     wait_for_mlflow
 }
 
@@ -174,7 +184,7 @@ start_worker() {
     mount_shared
     [[ -s ~/.ray/auth_token ]] || fail "there is no ~/.ray/auth_token: cluster_synced_files must copy it from the head"
     prepare_ray
-    "$@"
+    start_ray "$@"
 }
 
 command="${1:-}"

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Final
+from types import ModuleType, SimpleNamespace
+from typing import Any, Final, cast
 from unittest import mock
 
 import yaml
@@ -32,8 +32,8 @@ class Runner:
     bootstrap: str | None = None
     """The configuration that the head receives."""
 
-    DEVNULL: Final = subprocess.DEVNULL
-    CalledProcessError: Final = subprocess.CalledProcessError
+    DEVNULL = subprocess.DEVNULL
+    CalledProcessError = subprocess.CalledProcessError
 
     def check_call(self, command: list[str], **_options: object) -> int:
         if command[0] == "rsync":
@@ -87,7 +87,7 @@ def launch_on_aws(config: dict[str, Any], folder: Path) -> Launch:
         mocked_aws(folder),
         # Ray waits 15 s each time until roles have reached all of AWS.
         mock.patch.object(aws_config, "time", SimpleNamespace(sleep=lambda _seconds: None, time=time.time)),
-        mock.patch.object(commands.usage_lib, "show_usage_stats_prompt"),
+        mock.patch("ray._common.usage.usage_lib.show_usage_stats_prompt"),
         mock.patch.object(commands, "POLL_INTERVAL", 0.1),
     ):
         region = config["provider"]["region"]
@@ -95,7 +95,7 @@ def launch_on_aws(config: dict[str, Any], folder: Path) -> Launch:
         head = Runner()
         commands.get_or_create_head_node(
             completed, "cluster.yaml", no_restart=False, restart_only=False, yes=True,
-            override_cluster_name=None, _runner=head,
+            override_cluster_name=None, _runner=cast("ModuleType", head),
         )  # fmt: skip
         assert head.bootstrap is not None
         worker = _launch_worker(json.loads(head.bootstrap), folder)
@@ -107,7 +107,7 @@ def _launch_worker(bootstrap: dict[str, Any], folder: Path) -> Runner:
     from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig, FileConfigReader
     from ray.autoscaler.v2.instance_manager.node_provider import NodeProviderAdapter
     from ray.autoscaler.v2.instance_manager.ray_installer import RayInstaller
-    from ray.core.generated.instance_manager_pb2 import Instance
+    from ray.core.generated.instance_manager_pb2 import Instance  # type: ignore[attr-defined]
 
     # Paths on the head, which Ray reads there.
     bootstrap["file_mounts"] = {remote: str(folder) for remote in bootstrap["file_mounts"]}

@@ -49,10 +49,11 @@ def test_siblings_have_the_commands_of_ray_cluster_yaml(name: str) -> None:
     expected, sibling = _read("ray_cluster.yaml"), _read(name)
     for key in SHARED_KEYS:
         assert sibling[key] == expected[key], key
-    # On machines of your own, the head executes trials, too.
+    # On machines of your own, the head executes trials, too, and Ray's older autoscaler starts the workers.
     (head,) = expected["head_start_ray_commands"]
     (sibling_head,) = sibling["head_start_ray_commands"]
-    assert sibling_head == (head.replace(" --num-cpus=0", "") if name == "cluster/on_premise.yaml" else head)
+    own = "RAY_enable_autoscaler_v2=0 " + head.replace(" --num-cpus=0", "")
+    assert sibling_head == (own if name == "cluster/on_premise.yaml" else head)
     assert "--num-cpus=0" in head
 
 
@@ -61,7 +62,7 @@ def test_all_commands_are_those_of_node_sh(name: str) -> None:
     config = _read(name)
     documented = re.findall(r"^#   (\w+)(?: ray \.\.\.)? {2,}", NODE_SCRIPT.read_text(encoding="utf-8"), re.MULTILINE)
     commands = [command for key in COMMAND_KEYS for command in config[key]]
-    used = [re.match(r"bash ~/hkd/cluster/node\.sh (\w+)", command) for command in commands]
+    used = [re.match(r"(?:RAY_enable_autoscaler_v2=0 )?bash ~/hkd/cluster/node\.sh (\w+)", command) for command in commands]
     assert [match and match[1] for match in used] == documented == ["install", "share", "head", "worker"]
     assert config["file_mounts"]["~/hkd/cluster"] == "cluster"
     # Ray warns if it does not find these words in the file.

@@ -1,0 +1,103 @@
+"""ray_cluster.yaml, by Ray's own launcher: machines on a mock of EC2, and its commands on hosts in namespaces."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster import on_hosts
+from tests.cluster.launcher import Launch, launch_on_aws
+
+REPOSITORY = Path(__file__).parents[2]
+HOSTS_SECONDS = 600
+
+
+def _cluster() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((REPOSITORY / "ray_cluster.yaml").read_text(encoding="utf-8"))
+    return content
+
+
+@pytest.fixture(scope="module")
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Launch:
+    return launch_on_aws(_cluster(), tmp_path_factory.mktemp("aws"))
+
+
+def run_on_hosts(scenario: str, folder: Path, prepare: str, **variables: str) -> None:
+    """Run a scenario of ``on_hosts`` beside two hosts; skip where namespaces or an SSH server are not available."""
+    missing = [name for name in ("ip", "rsync", "ssh", "sudo", "tmux", "/usr/sbin/sshd") if shutil.which(name) is None]
+    if os.geteuid() != 0 or missing:
+        pytest.skip(f"hosts in namespaces need root, and these commands: {', '.join(missing) or 'all are there'}")
+    if subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "true"], check=False).returncode != 0:
+        pytest.skip("this system creates no namespaces")
+    done = subprocess.run(
+        [REPOSITORY / "tests/cluster/hosts.sh", "2", folder, sys.executable, "-m", on_hosts.__name__, scenario, folder],
+        cwd=REPOSITORY, env={**os.environ, "PREPARE": prepare, "PYTHONPATH": str(REPOSITORY), **variables},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        check=False, timeout=HOSTS_SECONDS,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-8000:]
+    assert done.stdout.endswith("all passed\n")
+
+
+def test_head_and_spot_worker_are_created_from_the_same_image(launch: Launch) -> None:
+    head, worker = launch.head_instance, launch.worker_instance
+    assert (head["InstanceType"], worker["InstanceType"]) == ("m6i.large", "g5.xlarge")
+    assert worker["InstanceLifecycle"] == "spot"
+    assert "InstanceLifecycle" not in head
+    assert head["ImageId"] == worker["ImageId"]
+    assert head["ImageId"].startswith("resolve:ssm:/aws/service/")
+    # Only the head may start machines.
+    assert "IamInstanceProfile" in head
+    assert "IamInstanceProfile" not in worker
+    for instance in (head, worker):
+        assert instance["MetadataOptions"]["HttpTokens"] == "required"
+
+
+def test_ray_reads_cpus_and_gpus_of_the_worker_type_from_aws(launch: Launch) -> None:
+    assert launch.head.bootstrap is not None
+    node_types = json.loads(launch.head.bootstrap)["available_node_types"]
+    assert node_types["head"]["resources"] == {"CPU": 0}
+    # A g5.xlarge has 4 CPUs and one A10G.
+    assert {key: node_types["gpu_worker"]["resources"][key] for key in ("CPU", "GPU")} == {"CPU": 4, "GPU": 1}
+
+
+def test_only_ssh_is_reachable_from_outside(launch: Launch) -> None:
+    (group,) = [group for group in launch.security_groups if group["GroupName"] != "default"]
+    open_to_addresses = [rule for rule in group["IpPermissions"] if rule["IpRanges"] or rule["Ipv6Ranges"]]
+    assert [(rule["IpProtocol"], rule["FromPort"], rule["ToPort"]) for rule in open_to_addresses] == [("tcp", 22, 22)]
+    # All other rules admit members of the group only.
+    others = [rule for rule in group["IpPermissions"] if rule not in open_to_addresses]
+    assert {pair["GroupId"] for rule in others for pair in rule["UserIdGroupPairs"]} == {group["GroupId"]}
+
+
+def test_recorded_commands_start_the_cluster(launch: Launch, tmp_path: Path) -> None:
+    """MLflow answers, the folder is shared, Ray starts with a token, and the worker joins with the head's image."""
+    own = [command for command in launch.head.shell_commands if "node.sh" in command]
+    joined = [
+        command.replace("10.0.0.1", on_hosts.HEAD) for command in launch.worker.shell_commands if "node.sh" in command
+    ]
+    assert (len(own), len(joined)) == (3, 2)
+    record = tmp_path / "launch.json"
+    content = {
+        "head": own,
+        "worker": joined,
+        "file_mounts": _cluster()["file_mounts"],
+        "bootstrap": launch.head.bootstrap,
+    }
+    record.write_text(json.dumps(content), encoding="utf-8")
+    folder = tmp_path / "hosts"
+    folder.mkdir()
+    run_on_hosts("aws", folder, on_hosts.prepare() + on_hosts.PREPARE_NFS, LAUNCH=str(record), SHARED="/nfs")
+
+
+def test_ray_up_on_machines_of_your_own_runs_a_study(tmp_path: Path) -> None:
+    """cluster/on_premise.yaml by real SSH; the results come home."""
+    run_on_hosts("on_premise", tmp_path, on_hosts.prepare())
