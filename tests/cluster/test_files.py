@@ -62,7 +62,9 @@ def test_all_commands_are_those_of_node_sh(name: str) -> None:
     config = _read(name)
     documented = re.findall(r"^#   (\w+)(?: ray \.\.\.)? {2,}", NODE_SCRIPT.read_text(encoding="utf-8"), re.MULTILINE)
     commands = [command for key in COMMAND_KEYS for command in config[key]]
-    used = [re.match(r"(?:RAY_enable_autoscaler_v2=0 )?bash ~/hkd/cluster/node\.sh (\w+)", command) for command in commands]
+    used = [
+        re.match(r"(?:RAY_enable_autoscaler_v2=0 )?bash ~/hkd/cluster/node\.sh (\w+)", command) for command in commands
+    ]
     assert [match and match[1] for match in used] == documented == ["install", "share", "head", "worker"]
     assert config["file_mounts"]["~/hkd/cluster"] == "cluster"
     # Ray warns if it does not find these words in the file.
