@@ -135,9 +135,11 @@ use_image_of_head() {
 # whose arguments contain this command.
 start_mlflow() {
     mkdir -p -m 700 "$MLFLOW_FOLDER"
-    (cd "$MLFLOW_FOLDER" && umask 077 && setsid nohup flock --nonblock lock mlflow server --host 127.0.0.1 --port 5000 \
-        --workers 1 --backend-store-uri "sqlite:///$MLFLOW_FOLDER/mlflow.db" \
-        --artifacts-destination "$MLFLOW_FOLDER/artifacts" >> "$MLFLOW_LOG" 2>&1 < /dev/null &)
+    # Without MLflow's own jobs: seven processes, which no study uses.
+    (cd "$MLFLOW_FOLDER" && umask 077 && export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true &&
+        setsid nohup flock --nonblock lock mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
+            --backend-store-uri "sqlite:///$MLFLOW_FOLDER/mlflow.db" \
+            --artifacts-destination "$MLFLOW_FOLDER/artifacts" >> "$MLFLOW_LOG" 2>&1 < /dev/null &)
 }
 
 wait_for_mlflow() {

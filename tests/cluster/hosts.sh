@@ -45,7 +45,9 @@ start_host() {
     mount --rbind /dev "$root/dev"
     mount --rbind /sys "$root/sys"
     mount -t tmpfs tmpfs "$root/dev/shm"
-    mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+    # Files of this machine's own Ray; the rest of /tmp may hold the checkout.
+    mkdir -p "$root/tmp/ray"
+    mount -t tmpfs -o mode=1777 tmpfs "$root/tmp/ray"
     mount -t tmpfs -o mode=755 tmpfs "$root/run"
     mount --bind "$folder/shared" "$root$SHARED"
     mkdir -p "$root/run/sshd"

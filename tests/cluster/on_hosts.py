@@ -14,7 +14,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Final
 
@@ -119,17 +118,17 @@ def in_login_shell(command: str) -> str:
 
 def in_ray(head: Host, script: str) -> str:
     """Output of Python code that is connected to the head's cluster."""
-    connect = "import ray; ray.init(address='auto', logging_level='error')"
-    return head.run(in_login_shell(f'python -c "{connect}; {script}"'))
+    connect = "import ray, time; ray.init(address='auto', logging_level='error')"
+    return head.run(in_login_shell(f'python -c "{connect}\n{script}"'))
 
 
 def wait_for_nodes(head: Host, number: int) -> None:
     """Until Ray's own count of living nodes is ``number``."""
-    script = "print('nodes:', len([node for node in ray.nodes() if node['Alive']]))"
-    deadline = time.monotonic() + JOIN_SECONDS
-    while f"nodes: {number}" not in (output := in_ray(head, script)):
-        assert time.monotonic() < deadline, output + head.run("tail -n 50 /tmp/ray/session_latest/logs/monitor.*")
-        time.sleep(2)
+    living = "sum(node['Alive'] for node in ray.nodes())"
+    wait = f"while {living} < {number} and time.monotonic() < end: time.sleep(1)"
+    output = in_ray(head, f"end = time.monotonic() + {JOIN_SECONDS}\n{wait}\nprint('nodes:', {living})")
+    if f"nodes: {number}" not in output:
+        raise AssertionError(output + head.run("tail -n 50 /tmp/ray/session_latest/logs/monitor.*"))
 
 
 def check_services(head: Host, worker: Host) -> None:

@@ -17,7 +17,7 @@ from tests.cluster import on_hosts
 from tests.cluster.launcher import Launch, launch_on_aws
 
 REPOSITORY = Path(__file__).parents[2]
-HOSTS_SECONDS = 600
+HOSTS_SECONDS = 900
 
 
 def _cluster() -> dict[str, Any]:
