@@ -162,3 +162,51 @@ def test_working_directory_of_a_job_is_small_and_without_history() -> None:
     names = {str(path.relative_to(REPOSITORY)) for path in files}
     assert {"sweeps/run.py", "sweeps/configs/demo.yaml", "hkd/data/store.py", "analysis/pareto.py"} <= names
     assert not any(name.startswith((".git/", ".venv", "tests/")) for name in names)
+
+
+def _documented_commands() -> list[str]:
+    text = (REPOSITORY / "docs" / "cluster.md").read_text(encoding="utf-8")
+    return [
+        line for block in re.findall(r"^```\n(.+?)^```", text, re.MULTILINE | re.DOTALL) for line in block.splitlines()
+    ]
+
+
+def test_documented_commands_are_complete_lines_that_can_be_pasted() -> None:
+    commands = _documented_commands()
+    assert len(commands) > 20
+    programs = {"docker", "export", "kubectl", "make", "python", "ray", "sed", "source", "uv"}
+    for command in commands:
+        assert command.split()[0] in programs, command
+        checked = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, f"{command}: {checked.stderr}"
+    named = {
+        match
+        for command in commands
+        for match in re.findall(r"(?:ray_cluster|cluster/\w+|kubernetes/[\w-]+)\.yaml", command)
+    }
+    assert {"ray_cluster.yaml", "cluster/on_premise.yaml", "kubernetes/ray-job.yaml"} <= named
+    assert all((REPOSITORY / name).is_file() for name in named)
+
+
+def test_documented_study_finds_uploaded_data() -> None:
+    from sweeps.settings.study import load_study
+
+    commands = _documented_commands()
+    sent = [match.groups() for command in commands if (match := re.match(r"ray rsync-up \S+ (\S+)/ (\S+)/$", command))]
+    (command,) = [command for command in commands if "--config my.yaml" in command]
+    (study_file,) = [
+        match[1] for command in commands if (match := re.match(r"ray rsync-up \S+ (\S+\.yaml) \S+my.yaml", command))
+    ]
+    study = load_study(REPOSITORY / study_file, re.findall(r"--set ([^\s']+)", command))
+    data = study.base.data
+    assert data.train_annotations is not None
+    assert data.validation_annotations is not None
+    # node.sh makes data/ of the nodes' checkout a link to /shared/data.
+    # `hkd data pennfudan --root downloads/PennFudanPed --out data/pennfudan` writes annotations and copies no images.
+    assert sent == [
+        ("data/pennfudan", f"/shared/{data.train_annotations.parent}"),
+        ("downloads/PennFudanPed/PNGImages", f"/shared/{data.image_root}"),
+    ]
+    assert data.validation_annotations.parent == data.train_annotations.parent
+    assert study.storage_path == Path("runs")
+    assert study.resources.gpus_per_trial == 1
