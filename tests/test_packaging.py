@@ -21,12 +21,16 @@ from hkd.config_files.yaml_format import load_yaml
 from tests.conftest import REPOSITORY
 
 PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-PINS = {
-    canonicalize_name(name): version
-    for name, _, version in (
-        line.partition("==") for line in (REPOSITORY / "constraints.txt").read_text().split("\n") if line
-    )
-}
+
+
+def _pins(file: Path) -> dict[str, str]:
+    lines = (line.partition("==") for line in file.read_text().split("\n") if line)
+    return {canonicalize_name(name): version for name, _, version in lines}
+
+
+PINS = _pins(REPOSITORY / "constraints.txt")
+# `make constraints` writes the packages of a development environment; the nodes of clusters have further ones.
+ALL_PINS = PINS | _pins(REPOSITORY / "cluster" / "constraints.txt")
 REQUIREMENTS = [
     Requirement(text)
     for group in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
@@ -38,7 +42,7 @@ REQUIREMENTS = [
 @pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda requirement: requirement.name)
 def test_requirement_has_a_floor_and_a_matching_pin(requirement: Requirement) -> None:
     assert any(clause.operator == ">=" for clause in requirement.specifier)
-    assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
+    assert requirement.specifier.contains(ALL_PINS[canonicalize_name(requirement.name)])
 
 
 @pytest.mark.parametrize(
