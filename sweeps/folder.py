@@ -14,7 +14,7 @@ Teachers are stored in ``<storage_path>/teachers`` and shared between studies.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -77,10 +77,19 @@ class StudyFolder:
         """Tune's folder of one attempt. Attempts do not share one, because each numbers its checkpoints from 0."""
         return self.path / (trial_id if attempt == 1 else f"{trial_id}-attempt-{attempt}")
 
-    def remove_earlier_attempts(self, trial_id: str, attempt: int) -> None:
-        """Remove the folders of earlier attempts, which Tune keeps. Call it after this attempt's first checkpoint."""
-        for earlier in range(1, attempt):
-            shutil.rmtree(self.attempt_folder(trial_id, earlier), ignore_errors=True)
+    def remove_checkpoints(self, trial_id: str, attempt: int, *, keep: Sequence[Path]) -> None:
+        """Remove a trial's checkpoints, which Tune keeps, and the folders of earlier attempts.
+
+        Args:
+            keep: Checkpoints that remain, relative to the study's folder.
+        """
+        for number in range(1, attempt + 1):
+            folder = self.attempt_folder(trial_id, number)
+            if number < attempt and not any(path.parent.name == folder.name for path in keep):
+                shutil.rmtree(folder, ignore_errors=True)
+            for checkpoint in folder.glob("checkpoint_*"):
+                if checkpoint.relative_to(self.path) not in keep:
+                    shutil.rmtree(checkpoint, ignore_errors=True)
 
     def check(self, study: StudyConfig) -> StudyConfig:
         """Check that the folder is free or has this study.

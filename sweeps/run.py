@@ -65,7 +65,7 @@ The study runs on the Ray cluster at RAY_ADDRESS, or on the one that you started
 on this machine (ray start), else on this machine alone.
 
 exit code: 0 finished or time budget used up, 1 no trial finished,
-  2 invalid input, 130 interrupted"""
+  2 invalid input, 3 the Ray cluster was lost, 130 interrupted"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,13 +35,16 @@ from sweeps.console.display import Display, TeacherBoard, TrialBoard
 from sweeps.console.findings import PassedTeacher
 from sweeps.console.usage import describe_usage, summarise_usage
 from sweeps.execution.cache_settings import configured_cache, describe_cache
-from sweeps.execution.cluster import connected, trial_resources
+from sweeps.execution.cluster import connected, head_address, trial_resources
 from sweeps.execution.cluster_address import find_address
+from sweeps.execution.cluster_watch import ClusterLostError, ClusterWatch, last_words
 from sweeps.execution.gpu_share import share_gpus
+from sweeps.execution.node_checks import check_nodes
 from sweeps.execution.teacher_task import Prepared, prepare_on_cluster
 from sweeps.execution.teacher_test import teacher_on_test_images
 from sweeps.execution.tune_callback import Recorder
 from sweeps.execution.tune_run import TrialInputs, run_trials
+from sweeps.execution.waiting import Waiting
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.interruption import Interruption
 from sweeps.settings.redaction import redacted
@@ -59,6 +63,7 @@ from sweeps.trials.worker import WorkerSettings
 
 EXIT_FINISHED = 0
 EXIT_NOTHING_FINISHED = 1
+EXIT_CLUSTER_LOST = 3
 EXIT_INTERRUPTED = 130
 
 
@@ -129,7 +134,10 @@ def run_study(
             resources = trial_resources(study.resources, cluster)
             check_device(study, resources)
             tracker = open_tracker()  # before the teacher: an unusable MLflow would waste hours of training
+            given = None if study.base.teacher is None else study.base.teacher.trained_weights
+            _check_nodes(study, folder, cluster, given, None)
             teacher = _prepare_teacher(study, data, cluster, resources, display)
+            _check_nodes(study, folder, cluster, *_files_of(teacher))
             if teacher is not None and test_images is not None and study.confirm_seeds:
                 known = read_teacher(folder.teacher_file)
                 on_test = teacher_on_test_images(
@@ -147,7 +155,19 @@ def run_study(
                 queue.ledger.enqueue(enqueued)
                 num_test_images = None if test is None else len(test.images)
                 session = _Session(study, folder, display, queue, tracker, num_test_images=num_test_images)
-            return session.run(teacher, inputs, interruption, resume_command)
+            words = f"The process of the study {study.name} was killed. Finished epochs are saved. Resume with:  "
+            with last_words(words + resume_command), ClusterWatch(head_address()) as watch:
+                waiting = None
+                if cluster.address is not None:
+                    needed = inputs.resources
+                    waiting = Waiting("Trials", needed.num_cpus, needed.num_gpus, display.print_line)
+                code = session.run(teacher, inputs, interruption, resume_command, watch, waiting)
+            if code == EXIT_CLUSTER_LOST:
+                # Ray would wait for the lost cluster for a minute, and then end this process itself.
+                display.close()
+                console.file.flush()
+                os._exit(code)
+            return code
 
 
 def _check_before_data(
@@ -184,7 +204,7 @@ def _check_tracking(study: StudyConfig, folder: StudyFolder) -> Callable[[], Tra
     uri = study.tracking.uri
     client = store.connect(uri)
     experiment = store.find_experiment(client, uri, study.name, study_exists=folder.study_exists)
-    return partial(Tracker, client, uri, study.name, experiment)
+    return partial(Tracker, client, uri, study.name, experiment, storage_path=study.storage_path)
 
 
 def _open_queue(study: StudyConfig, folder: StudyFolder, display: Display, test_images: str | None) -> TrialQueue:
@@ -225,6 +245,20 @@ def _prepare_teacher(
     return ReadyTeacher(teacher, labels)
 
 
+def _check_nodes(
+    study: StudyConfig, folder: StudyFolder, cluster: Cluster, teacher: Path | None, labels: Path | None
+) -> None:
+    if cluster.address is not None:
+        check_nodes(study, folder, teacher=teacher, labels=labels)
+
+
+def _files_of(ready: ReadyTeacher | None) -> tuple[Path | None, Path | None]:
+    """Weights of the teacher, and its labels."""
+    if ready is None:
+        return None, None
+    return ready.teacher.path, None if ready.labels is None else ready.labels.path
+
+
 def _make_teacher(
     study: StudyConfig,
     images: UnlabelledImages | None,
@@ -243,6 +277,7 @@ def _make_teacher(
         num_cpus=num_cpus,
         num_gpus=num_gpus,
         on_progress=TeacherBoard(display, study.objectives).update,
+        waiting=None if cluster.address is None else Waiting("Teacher", num_cpus, num_gpus, display.print_line),
     )
 
 
@@ -254,10 +289,8 @@ def _trial_inputs(
     num_train_images: int,
     display: Display,
 ) -> TrialInputs:
-    teacher_file = None if ready is None else ready.teacher.path
-    labels_file = None
+    teacher_file, labels_file = _files_of(ready)
     if ready is not None and ready.labels is not None:
-        labels_file = ready.labels.path
         num_train_images += ready.labels.summary.num_images
     cache = configured_cache(study, resources)
     if cache is not None:
@@ -288,17 +321,28 @@ class _Session:
         self._num_test_images = num_test_images
 
     def run(
-        self, teacher: ReadyTeacher | None, inputs: TrialInputs, interruption: Interruption, resume_command: str
+        self,
+        teacher: ReadyTeacher | None,
+        inputs: TrialInputs,
+        interruption: Interruption,
+        resume_command: str,
+        watch: ClusterWatch,
+        waiting: Waiting | None,
     ) -> int:
         """Run the trials that are left; returns the exit code."""
         try:
             interruption.raise_if_requested()
             self._open(teacher)
             self._display.print_line(messages.describe_trials(self._study, inputs.resources))
-            usage = self._run_trials(inputs, interruption)
+            usage = self._run_trials(inputs, interruption, watch, waiting)
         except KeyboardInterrupt:
             with interruption.deferred():
-                return self._interrupt(resume_command, is_time_over=interruption.is_time_over)
+                reason = "Time budget used up" if interruption.is_time_over else "Interrupted"
+                return self._interrupt(reason, resume_command, is_time_over=interruption.is_time_over)
+        except ClusterLostError as error:
+            with interruption.deferred():
+                self._interrupt(str(error), resume_command, is_time_over=False)
+            return EXIT_CLUSTER_LOST
         except BaseException:
             with interruption.deferred():
                 close_runs(self._ledger, self._tracker, names.STATUS_FAILED)
@@ -339,7 +383,10 @@ class _Session:
             teacher = read_teacher(self._folder.teacher_file)
             on_test = {} if teacher is None else teacher.on_test_images
             self._tracker.log_confirmation(confirmation, on_test)
-        self._tracker.end_study(names.STATUS_FINISHED)
+        self._tracker.end_study(
+            names.STATUS_FINISHED,
+            on_wait=lambda count: self._display.show_progress(f"MLflow: {count} writes pending"),
+        )
         return self._print_results(usage)
 
     def _confirmation(self) -> Confirmation | None:
@@ -361,17 +408,18 @@ class _Session:
         is_any_finished = any(trial.status == names.STATUS_FINISHED for trial in self._ledger.trials())
         return EXIT_FINISHED if is_any_finished else EXIT_NOTHING_FINISHED
 
-    def _interrupt(self, resume_command: str, *, is_time_over: bool) -> int:
+    def _interrupt(self, reason: str, resume_command: str, *, is_time_over: bool) -> int:
         # Printed first: the user may not wait for MLflow.
         trials, running = (*self._ledger.trials(), *self._ledger.confirmations()), self._ledger.running()
         num_ended = len(trials) - len(running)
-        reason = "Time budget used up" if is_time_over else "Interrupted"
         self._display.print_line(f"{reason}: {num_ended} trials ended, {len(running)} resume from their last epoch.")
         self._display.print_line(f"Resume with:  {resume_command}")
         close_runs(self._ledger, self._tracker, names.STATUS_STOPPED)
         return self._print_results(None) if is_time_over else EXIT_INTERRUPTED
 
-    def _run_trials(self, inputs: TrialInputs, interruption: Interruption) -> str | None:
+    def _run_trials(
+        self, inputs: TrialInputs, interruption: Interruption, watch: ClusterWatch, waiting: Waiting | None
+    ) -> str | None:
         """Run the queue; returns a line on what trials used, where any reported it."""
         study = self._study
         confirmations = self._ledger.confirmations()
@@ -403,6 +451,8 @@ class _Session:
             board,
             put_back=self._queue.put_back,
             is_interrupted=lambda: interruption.is_requested,
+            waiting=waiting,
+            watch=watch,
         )
         run_trials(study, self._folder, self._queue, recorder, inputs, interruption)
         usage = summarise_usage((*self._ledger.trials(), *self._ledger.confirmations()), recorder.max_concurrent)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
+from optuna.storages.journal import JournalRedisBackend
 
+from sweeps.trials.journal import Journal
 from tests.conftest import REPOSITORY
 
 PACKAGES = ("hkd", "sweeps", "analysis", "benchmarks")
@@ -121,5 +122,5 @@ def test_safe_calls_are_accepted(source: str) -> None:
 
 def test_optuna_journal_files_have_no_pickled_snapshots(tmp_path: Path) -> None:
     # Optuna unpickles the snapshots of a journal, which only its Redis backend has.
-    assert not hasattr(JournalFileBackend(str(tmp_path / "journal")), "load_snapshot")
+    assert not hasattr(Journal(tmp_path / "journal"), "load_snapshot")
     assert hasattr(JournalRedisBackend, "load_snapshot")

@@ -46,6 +46,10 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the live line."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -151,6 +155,10 @@ class TrialBoard:
         self._epochs_trained += max(0, epoch - trial.epoch)
         trial.epoch = epoch
         trial.metrics |= metrics or {}
+
+    def note(self, trial_id: str, text: str) -> None:
+        """Print a sentence about a trial."""
+        self._display.print_line(f"  {trial_id}: {text}")
 
     def lose_worker(self, trial_id: str, reason: str, num_lost: int, limit: int) -> None:
         """Print that a trial lost its worker and is queued again, for the ``num_lost``-th time of ``limit``."""

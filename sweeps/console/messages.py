@@ -113,9 +113,8 @@ def print_results(
         display.print_line(usage)
     if tracker.num_pending:
         display.print_line(
-            f"Cannot write to MLflow ({tracker.last_error}): {tracker.num_pending} pending writes are lost. All "
-            f"results are in {folder.path}. Resuming the study (--resume) writes parameters, costs, last metrics, "
-            "artifacts and status to MLflow, but not the curves of the pending epochs."
+            f"Cannot write to MLflow ({tracker.last_error}): {tracker.num_pending} writes are pending. All results are "
+            f"in {folder.path}; resuming the study (--resume) writes what MLflow lacks, each epoch included."
         )
     if tracker.rejections:
         display.print_line(

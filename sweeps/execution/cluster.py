@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from sweeps.execution.cluster_address import FIND_CLUSTER
+from sweeps.execution.cluster_address import FIND_CLUSTER, is_of_this_machine
 from sweeps.execution.private_ray import private_ray_folder, users_token
 from sweeps.folder import StudyError
 from sweeps.settings.resources import Cluster, ResourcesConfig, TrialResources
@@ -30,20 +30,38 @@ def connected(address: str | None) -> Iterator[Cluster]:
     if address is None:
         # Without multi-node clusters, Ray's processes listen on the loopback interface only.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    else:
+        # Of this process: its C++ part would print twenty lines for one refused connection.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray  # reads these variables on import
     from ray._private import ray_constants
+    from ray._private import worker as ray_worker
+
+    # Stack dumps of Ray's processes, which are in its log too. A lost worker is reported with its trial.
+    ray_worker.print_to_stdstream = _print_nothing
 
     with ExitStack() as stack:
         if address is None:
             ray_constants.ENABLE_RAY_CLUSTER = False  # if ray was imported before
             _start_local(stack.enter_context(private_ray_folder()))
         else:
-            if os.environ.get("RAY_ADDRESS", "") in FIND_CLUSTER:
+            if os.environ.get("RAY_ADDRESS", "") in FIND_CLUSTER or is_of_this_machine(address):
                 stack.enter_context(users_token())
             _join(address)
         stack.callback(ray.shutdown)
         resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
         yield Cluster(address, num_cpus=resources.get("CPU", 0.0), num_gpus=resources.get("GPU", 0.0))
+
+
+def head_address() -> str:
+    """``host:port`` of the global control service of the cluster that this process has joined."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def _print_nothing(*_: object, **__: object) -> None:
+    pass
 
 
 def _join(address: str) -> None:
@@ -52,6 +70,12 @@ def _join(address: str) -> None:
 
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except ray.exceptions.AuthenticationError as error:
+        raise StudyError(
+            f"the Ray cluster at {address} refused this command's authentication: it has another token than the "
+            "cluster, or none. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a copy of the cluster's token "
+            "(~/.ray/auth_token on its head node, which local use of Ray leaves there and `ray start` then requires)"
+        ) from error
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
         raise StudyError(
             f"the Ray cluster at {address} cannot be joined: {str(error).strip().splitlines()[0]}. Its nodes must run "

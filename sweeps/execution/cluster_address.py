@@ -41,7 +41,7 @@ def find_address() -> str | None:
             "run this command on the cluster's head node (ray attach, ray exec or ray job submit)"
         )
     if address not in FIND_CLUSTER:
-        if not _answers(address):
+        if not answers(address):
             raise StudyError(
                 f"RAY_ADDRESS is {address}, and no Ray cluster answers there; start it (ray start --head), or unset "
                 "RAY_ADDRESS to use this machine alone"
@@ -49,11 +49,24 @@ def find_address() -> str | None:
         return address
     # The file of a crashed cluster remains: nothing answers at its address.
     found = _started_address(ray_parent_folder() / _ADDRESS_FILE)
-    if found and _answers(found):
+    if found and answers(found):
         return found
     if address == "auto":
         raise StudyError("RAY_ADDRESS is auto, but no Ray cluster runs on this machine; start it (ray start --head)")
     return None
+
+
+def is_of_this_machine(address: str) -> bool:
+    """Whether an address is one of this machine's, to which its user's token may be sent."""
+    host = address.rpartition(":")[0].strip("[]")
+    if not host:  # of all addresses
+        return False
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, 0), family=family).close()
+    except OSError:
+        return False
+    return True
 
 
 def _started_address(file: Path) -> str:
@@ -90,7 +103,8 @@ def _listening_users(port: str) -> Iterator[int]:
                 yield int(user)
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
+    """Whether something accepts connections at ``host:port``."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()

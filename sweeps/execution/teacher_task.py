@@ -18,9 +18,11 @@ from hkd.data.prepare import prepare_data
 from hkd.training.progress import TrainingProgress
 from hkd.training.teacher.prepare import PreparedTeacher, prepare_teacher
 from hkd.training.teacher.pseudo_labels import prepare_labels
+from sweeps.execution.waiting import Waiting
 from sweeps.trials.worker import WorkerSettings
 
 _SECONDS_BETWEEN_REPORTS = 0.5
+_SECONDS_BETWEEN_LOOKS = 5.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ def prepare_on_cluster(
     num_cpus: float,
     num_gpus: float,
     on_progress: Callable[[TrainingProgress], None],
+    waiting: Waiting | None,
 ) -> Prepared:
     """Prepare the teacher on a worker, and let it label the unlabelled images.
 
@@ -48,6 +51,7 @@ def prepare_on_cluster(
         cache_dir: Absolute, on a file system that all nodes share.
         unlabelled: The unlabelled images that the driver found and compared with the others; None without any.
         on_progress: Called here with the progress of the training.
+        waiting: Reports that the task has not started.
 
     Raises:
         ValueError: as :func:`hkd.training.teacher.prepare.prepare_teacher` and
@@ -55,21 +59,30 @@ def prepare_on_cluster(
     """
     task: Any = ray.remote(_prepare).options(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=2)
     try:
-        for report in task.remote(config, unlabelled, cache_dir, worker):
-            result = ray.get(report)
+        reports = task.remote(config, unlabelled, cache_dir, worker)
+        is_started = False
+        while True:
+            ready, _ = ray.wait([reports], timeout=_SECONDS_BETWEEN_LOOKS)
+            if waiting is not None:
+                waiting.update(is_waiting=not ready and not is_started)
+            if not ready:
+                continue
+            is_started = True
+            result = ray.get(next(reports))
             if isinstance(result, Prepared):
                 return result
-            on_progress(result)
+            if result is not None:
+                on_progress(result)
     except ray.exceptions.RayTaskError as error:
         # Without Ray's traceback of the worker.
         raise (error.cause if isinstance(error.cause, ValueError) else error) from None
-    raise AssertionError("the task ends with a result or an exception")
 
 
 def _prepare(
     config: TrialConfig, unlabelled: Sequence[ImageRecord] | None, cache_dir: Path, worker: WorkerSettings
-) -> Iterator[TrainingProgress | Prepared]:
-    """Runs on the worker; yields progress, and the result last."""
+) -> Iterator[TrainingProgress | Prepared | None]:
+    """Runs on the worker; yields None at the start, then progress, and the result last."""
+    yield None
     # A generator cannot yield from inside a callback: the training runs in a thread.
     reports: queue.Queue[TrainingProgress | Prepared | Exception] = queue.Queue()
     reported_at = 0.0

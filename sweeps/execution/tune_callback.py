@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,11 +17,13 @@ from ray.tune.experiment import Trial
 from hkd import metric_names as names
 from hkd.own_folders import read_own_file
 from sweeps.console.display import TrialBoard
-from sweeps.folder import StudyFolder
+from sweeps.execution.cluster_watch import ClusterWatch
+from sweeps.execution.waiting import Waiting
+from sweeps.folder import StudyError, StudyFolder
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.cost import student_cost
 from sweeps.trials.ledger import Ledger, LedgerTrial
-from sweeps.trials.worker import RAISED_NOTE, SPEC, TrialSpec, reported_metrics
+from sweeps.trials.worker import NOTE, RAISED_NOTE, SPEC, TrialSpec, reported_metrics
 
 _TUNE_HEADING = "Failure # "
 """Of each error in Tune's file, with its number and time."""
@@ -30,6 +33,8 @@ MAX_LOST_WORKERS = 3
 """How often a session queues a trial again after its worker was lost (spot instance reclaimed, memory exhausted).
 
 A resumed study counts from 0."""
+MAX_IDENTICAL_FAILURES = 5
+"""After which a study stops, if none of its trials has finished."""
 
 
 class ResultsNotReadError(Exception):
@@ -41,11 +46,15 @@ class ResultsNotReadError(Exception):
 
 
 class Recorder(Callback):
-    """Tune's callbacks for the trials of a study. Each record is complete on disk before the method returns.
+    """Tune's callbacks for the trials of a study.
+
+    The ledger is complete on disk before a method returns; MLflow follows.
 
     Args:
         put_back: Called with a trial whose worker was lost, which is to run again.
         is_interrupted: Whether to stop between two steps of Tune's loop.
+        waiting: Reports that no trial has started.
+        watch: Notices that the cluster is lost.
     """
 
     def __init__(
@@ -58,6 +67,8 @@ class Recorder(Callback):
         *,
         put_back: Callable[[LedgerTrial], None],
         is_interrupted: Callable[[], bool],
+        waiting: Waiting | None = None,
+        watch: ClusterWatch | None = None,
     ) -> None:
         self._folder = folder
         self._objectives = tuple(objectives)
@@ -66,6 +77,10 @@ class Recorder(Callback):
         self._board = board
         self._put_back = put_back
         self._is_interrupted = is_interrupted
+        self._waiting, self._watch = waiting, watch
+        self._reason_to_stop: StudyError | None = None
+        self._failures: list[str] = []
+        """Last lines of the errors of this session, while no trial of the study has finished."""
         self._known: dict[str, LedgerTrial] = {}
         self._lost_workers: dict[str, int] = {}
         self._on_workers: set[str] = set()
@@ -87,6 +102,13 @@ class Recorder(Callback):
             # Tune's own stop waits for workers, whose checkpoints are complete already. Tune does not catch this
             # exception, and nothing is partially written at this point.
             raise KeyboardInterrupt
+        if self._watch is not None:
+            self._watch.raise_if_lost()
+        self._ledger.raise_if_unwritable()
+        if self._reason_to_stop is not None:
+            raise self._reason_to_stop
+        if self._waiting is not None:
+            self._waiting.update(is_waiting=bool(self._known) and not self._on_workers)
         self._board.update()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -103,19 +125,22 @@ class Recorder(Callback):
     ) -> None:
         """Called by Tune after each epoch."""
         trial_id, metrics = _spec(trial).trial_id, reported_metrics(result)
-        self._known[trial_id] = self._ledger.record_metrics(self._known[trial_id], metrics)
-        self._tracker.log_epoch(trial_id, metrics)
-        self._board.epoch(trial_id, int(metrics[names.EPOCH]), metrics)
+        known = self._known[trial_id] = self._ledger.record_metrics(self._known[trial_id], metrics)
+        epoch = int(metrics[names.EPOCH])
+        self._tracker.log_epoch(trial_id, epoch, known.epochs[epoch])
+        self._board.epoch(trial_id, epoch, metrics)
+        if result.get(NOTE):
+            self._board.note(trial_id, str(result[NOTE]))
 
     def on_checkpoint(
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Checkpoint, **info: Any
     ) -> None:
-        """Called by Tune when a checkpoint is complete, before it removes the previous one."""
+        """Called by Tune when a checkpoint is complete. The one before it stays until the next."""
         known = self._known[_spec(trial).trial_id]
         path = Path(checkpoint.path).relative_to(self._folder.path)
         epoch = int(known.metrics[names.EPOCH])
-        self._known[known.trial_id] = self._ledger.record_checkpoint(known, path, epoch)
-        self._folder.remove_earlier_attempts(known.trial_id, known.attempts)
+        known = self._known[known.trial_id] = self._ledger.record_checkpoint(known, path, epoch)
+        self._folder.remove_checkpoints(known.trial_id, known.attempts, keep=known.checkpoints)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called by Tune when a trial reported ``done``, or a scheduler stopped it."""
@@ -154,9 +179,29 @@ class Recorder(Callback):
     def _close(self, trial: LedgerTrial) -> None:
         del self._known[trial.trial_id]
         self._on_workers.discard(trial.trial_id)
+        self._folder.remove_checkpoints(trial.trial_id, trial.attempts, keep=trial.checkpoints[:1])
         artifacts = None if trial.checkpoint is None else self._folder.path / trial.checkpoint
         self._tracker.end_trial(trial, artifacts)
         self._board.end(trial)
+        self._count_identical_failures(trial)
+
+    def _count_identical_failures(self, trial: LedgerTrial) -> None:
+        if trial.status != names.STATUS_FAILED or trial.error is None:
+            self._failures = []
+            return
+        reason = (trial.error.strip().splitlines() or [_NO_ERROR_TEXT])[-1]
+        self._failures.append(reason)
+        last = self._failures[-MAX_IDENTICAL_FAILURES:]
+        # Paths and numbers of the trial differ.
+        is_identical = len({re.sub(r"trial-\d+|\d+", "N", each) for each in last}) == 1
+        is_any_finished = any(each.status == names.STATUS_FINISHED for each in self._ledger.trials())
+        if len(last) == MAX_IDENTICAL_FAILURES and is_identical and not is_any_finished:
+            # Raised between two steps: Tune may turn exceptions of callbacks into failures of trials.
+            self._reason_to_stop = StudyError(
+                f"the first {len(self._failures)} trials failed, the last {MAX_IDENTICAL_FAILURES} with one error: "
+                f"{reason}. Remove its cause, then start the study under another name (--name NAME), or run its "
+                "remaining trials (--resume)"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks for Tuner.restore, which is not used.

@@ -24,6 +24,9 @@ from sweeps.trials.ledger import LedgerTrial
 from sweeps.trials.queue import TrialQueue
 from sweeps.trials.worker import SPEC, DistillationTrial, TrialSpec, WorkerSettings
 
+_NEVER = str(10 * 365 * 86_400)
+"""Seconds between Tune's records of its state: nothing reads it, and it grows with the number of trials."""
+
 
 @dataclass(frozen=True)
 class TrialInputs:
@@ -44,8 +47,12 @@ def run_trials(
     recorder: Recorder,
     inputs: TrialInputs,
     interruption: Interruption,
+    trainable: type[tune.Trainable] = DistillationTrial,
 ) -> None:
     """Run trials until the queue is empty and the last one has ended.
+
+    Args:
+        trainable: Runs the specification of a trial, as :class:`DistillationTrial` does.
 
     Raises:
         KeyboardInterrupt: the study was interrupted. Checkpoints and ledger are complete.
@@ -60,9 +67,10 @@ def run_trials(
 
     searcher = QueueSearcher(next_spec, is_finished=lambda: queue.is_empty and not recorder.num_running)
     _silence_tune()
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = _NEVER
     keep_credentials_from_tune()
     tuner = tune.Tuner(
-        tune.with_resources(DistillationTrial, {"cpu": inputs.resources.num_cpus, "gpu": inputs.resources.num_gpus}),
+        tune.with_resources(trainable, {"cpu": inputs.resources.num_cpus, "gpu": inputs.resources.num_gpus}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             num_samples=-1,  # until the searcher is finished
@@ -75,7 +83,9 @@ def run_trials(
             name=study.name,
             storage_path=str(study.storage_path.absolute()),
             callbacks=[recorder],
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
+            # The recorder removes earlier checkpoints: with num_to_keep, Tune writes the state of all trials, which is
+            # never read, after every epoch of every trial.
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=None, checkpoint_frequency=1),
             verbose=0,
         ),
     )
@@ -95,6 +105,7 @@ def _spec(study: StudyConfig, folder: StudyFolder, trial: LedgerTrial, inputs: T
         teacher_cache=inputs.teacher_cache,
         labels=inputs.labels_file,
         is_tested=trial.test_images is not None,
+        resume_otherwise_from=None if trial.earlier_checkpoint is None else folder.path / trial.earlier_checkpoint,
     )
 
 
@@ -115,7 +126,6 @@ def _silence_tune() -> None:
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # prints a banner even at verbose=0
     os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"
-    os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # lists failed trials a second time
 

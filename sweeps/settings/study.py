@@ -83,7 +83,8 @@ class TrackingConfig(Section):
     uri: Annotated[str, Field(min_length=1), AfterValidator(with_credentials)] = Field(
         default_factory=default_tracking_uri
     )
-    """MLflow tracking URI: sqlite:///PATH, http(s)://HOST:PORT, ... By default that of the environment variable
+    """MLflow tracking URI: sqlite:///PATH, http(s)://HOST:PORT, ... (postgresql:// needs ``pip install
+    'hkd[postgres]'``). By default that of the environment variable
     MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."""
 
 

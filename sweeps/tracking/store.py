@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +23,8 @@ from hkd.text.redaction import is_redacted, redacted_text, redacted_uri
 from hkd.tracking_uri import TRACKING_URI_VARIABLE
 
 CONNECT_SECONDS = 5.0
+LOCKED_SECONDS = 5.0
+"""For which an SQLite file may be locked when a study starts; the transactions of MLflow take milliseconds."""
 _REMEDY = "Start the server, or use another store: --set tracking.uri=sqlite:///mlflow.db"
 _HTTP_SERVER_ERROR = 500
 _HTTP_TOO_MANY_REQUESTS = 429
@@ -38,7 +42,7 @@ def connect(uri: str) -> MlflowClient:
     """
     _configure_mlflow()
     _check_uri(uri)
-    with raising_tracking_errors(uri):
+    with raising_tracking_errors(uri), _sole_user_while_opening(uri):
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client
@@ -80,7 +84,13 @@ def raising_tracking_errors(uri: str) -> Iterator[None]:
         yield
     except TrackingError:
         raise
-    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError, OSError, ValueError) as error:
+    except ImportError as error:
+        extra = "; run: pip install 'hkd[postgres]'" if uri.startswith("postgres") else ""
+        raise TrackingError(
+            f"the MLflow store {redacted_uri(uri)} (tracking.uri) needs a package that is not installed: "
+            f"{short_message(error, uri)}{extra}"
+        ) from error
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError, ValueError) as error:
         raise TrackingError(
             f"cannot use the MLflow store {redacted_uri(uri)} (tracking.uri): {short_message(error, uri)}. {_REMEDY}"
         ) from error
@@ -115,13 +125,36 @@ def short_message(error: Exception, uri: str) -> str:
     return redacted_text(line, uri)
 
 
-def artifact_location(uri: str, study: str) -> str | None:
-    """A folder beside an SQLite file; None for a server, which has its own artifact location."""
-    if urlsplit(uri).scheme.partition("+")[0] != "sqlite":
+def artifact_location(uri: str, study: str, storage_path: Path) -> str | None:
+    """A folder for the artifacts of a study: beside an SQLite file, or in the storage of a study with another database.
+
+    None for a server, which has its own artifact location. MLflow's default for a database is the working directory.
+    """
+    scheme = urlsplit(uri).scheme.partition("+")[0]
+    if scheme in ("http", "https"):
         return None
-    database = _sqlite_path(uri)
-    assert database is not None
-    return (database.absolute().parent / "mlartifacts" / study).as_uri()
+    parent = storage_path
+    if scheme == "sqlite":
+        database = _sqlite_path(uri)
+        assert database is not None
+        parent = database.absolute().parent
+    return (parent.absolute() / "mlartifacts" / study).as_uri()
+
+
+@contextmanager
+def _sole_user_while_opening(uri: str) -> Iterator[None]:
+    """Let one process at a time open an SQLite file: two that create its tables at once fail."""
+    database = _sqlite_path(uri) if uri.startswith("sqlite") else None
+    if database is None:
+        yield
+        return
+    descriptor = os.open(database.absolute().parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # of file systems without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _configure_mlflow() -> None:
@@ -130,6 +163,8 @@ def _configure_mlflow() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     log_as_we_do("mlflow", "alembic")
+    # Prints a traceback for every failed request, which the tracker reports in a line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def _check_uri(uri: str) -> None:
@@ -178,8 +213,20 @@ def _check_file(uri: str) -> None:
         raise TrackingError(f"tracking.uri {shown}: {database} {problem}; allowed: sqlite:///PATH of a file")
     # Whatever the permissions state, opening it may fail, and MLflow would retry for minutes.
     engine = sqlalchemy.create_engine(uri)
+    is_new = not database.exists()
     try:
-        engine.connect().close()
+        with engine.connect() as connection:
+            if not is_new:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {1000 * LOCKED_SECONDS:.0f}")
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                connection.rollback()
+    except sqlalchemy.exc.OperationalError as error:
+        if "locked" not in str(error.orig):
+            raise
+        raise TrackingError(
+            f"tracking.uri {shown}: another program has locked {database} for {LOCKED_SECONDS:g} s; end it, or use "
+            "another store: --set tracking.uri=sqlite:///PATH"
+        ) from error
     finally:
         engine.dispose()
 

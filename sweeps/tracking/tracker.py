@@ -4,18 +4,20 @@ An experiment is a study. It has one parent run, and one child run for the teach
 identified by the tag ``hkd.trial_id``, so that a resumed study continues them. Parameters are the dotted names of the
 trial's configuration; the step of a metric is its epoch.
 
-Writes are queued and executed in order. If the server cannot be reached, they stay pending and the study continues. A
-write that MLflow rejects is logged and dropped: the study's folder has all results.
+The methods return at once: a thread writes, in order. If the server cannot be reached, writes stay pending and the
+study continues. The ledger has each epoch of each trial, from which a resumed study writes what MLflow lacks. A write
+that MLflow rejects is logged and dropped.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
@@ -27,14 +29,10 @@ from hkd.config import TrialConfig
 from hkd.config_files.parsing import flatten
 from hkd.models.cost import Cost
 from sweeps.folder import ARTIFACTS
-from sweeps.tracking.store import artifact_location, is_transient, raising_tracking_errors, short_message
+from sweeps.tracking.background import BackgroundWriter
+from sweeps.tracking.store import artifact_location, raising_tracking_errors
 from sweeps.trials.confirmation import Confirmation
-from sweeps.trials.ledger import LedgerTrial
-
-RETRY_SECONDS = 15.0
-"""Between attempts while the server cannot be reached."""
-MAX_ATTEMPTS = 4
-"""Number of transient failures after which a write is dropped, if the server answers other requests."""
+from sweeps.trials.ledger import EpochRecord, LedgerTrial
 
 _MLFLOW_STATUS = {
     names.STATUS_RUNNING: "RUNNING",
@@ -42,7 +40,8 @@ _MLFLOW_STATUS = {
     names.STATUS_STOPPED: "KILLED",
     names.STATUS_FAILED: "FAILED",
 }
-_PARAMS_PER_BATCH = 100  # MLflow's limit
+_PARAMS_PER_BATCH = 100  # MLflow's limits
+_METRICS_PER_BATCH = 1000
 _MAX_TAG_LENGTH = 5000
 _IS_PARENT = f"tags.`{names.TAG_ROLE}` = '{names.ROLE_STUDY}'"  # MLflow's filter syntax
 
@@ -53,30 +52,36 @@ class Tracker:
     Args:
         uri: Tracking URI of ``client``.
         experiment: Result of :func:`sweeps.tracking.store.find_experiment`; None creates the experiment.
+        storage_path: Of the study: where its artifacts go, if the store is a database other than SQLite.
 
     Raises:
         TrackingError: the experiment cannot be created or read.
     """
 
-    def __init__(self, client: MlflowClient, uri: str, study: str, experiment: Experiment | None) -> None:
-        self.last_error: str | None = None
-        """Message of the last failed write; None after a successful one."""
-        self.rejections: list[str] = []
-        """Messages of the dropped writes, one each."""
+    def __init__(
+        self,
+        client: MlflowClient,
+        uri: str,
+        study: str,
+        experiment: Experiment | None,
+        *,
+        storage_path: Path = Path("runs"),
+    ) -> None:
         self._client = client
-        self._uri = uri
         self._study = study
-        self._pending: list[Callable[[], None]] = []
-        self._failed_at = -math.inf
-        self._attempts = 0
-        """Of the first pending write."""
+        self._writer = BackgroundWriter(uri, self._answers)
+        self._lock = threading.Lock()
+        self._collecting: dict[str, dict[int, EpochRecord]] = {}
+        """Trial id -> epochs whose write is pending and was not attempted: later epochs join it."""
         self._runs: dict[str, Run] = {}
+        self._requested: set[str] = set()
+        """Trials of which this process has requested a run."""
         self._parent: Run | None = None
         with raising_tracking_errors(uri):
             self._experiment_id = (
                 experiment.experiment_id
                 if experiment is not None
-                else client.create_experiment(study, artifact_location=artifact_location(uri, study))
+                else client.create_experiment(study, artifact_location=artifact_location(uri, study, storage_path))
             )
             runs = self._all_runs()
         for run in runs:
@@ -88,7 +93,17 @@ class Tracker:
     @property
     def num_pending(self) -> int:
         """Number of pending writes."""
-        return len(self._pending)
+        return self._writer.num_pending
+
+    @property
+    def last_error(self) -> str | None:
+        """Message of the last failed write; None after a successful one."""
+        return self._writer.last_error
+
+    @property
+    def rejections(self) -> list[str]:
+        """Messages of the dropped writes, one each."""
+        return self._writer.rejections
 
     def start_study(self, params: Mapping[str, object], tags: Mapping[str, str], study_yaml: str) -> None:
         """Create the parent run, or set it to running again."""
@@ -109,9 +124,9 @@ class Tracker:
             if len(self._parent.data.params) < len(params):
                 self._log_params(self._parent, params)
 
-        self._write(write)
+        self._writer.add(write)
         # A separate write, because the artifact store can fail on its own.
-        self._write(lambda: self._log_text(self._parent, study_yaml, "study.yaml"))
+        self._writer.add(lambda: self._log_text(self._parent, study_yaml, "study.yaml"))
 
     def log_teacher(
         self,
@@ -150,11 +165,11 @@ class Tracker:
             self._terminate(run, names.STATUS_FINISHED, {})
 
         if weights_origin or detections is not None:
-            self._write(write_files)  # before the run ends, after which nothing is written again
-        self._write(write)
+            self._writer.add(write_files)  # before the run ends, after which nothing is written again
+        self._writer.add(write)
 
     def start_trial(self, trial: LedgerTrial, config: TrialConfig, cost: Cost) -> None:
-        """Create the run of a trial, or set it to running again."""
+        """Create the run of a trial, or set it to running again; then log the epochs in the ledger that it lacks."""
         now = _now_ms()
 
         def write() -> None:
@@ -167,24 +182,30 @@ class Tracker:
                 self._set_tags(run, {names.TAG_STATUS: names.STATUS_RUNNING})
             self._log_description(run, flatten(config), cost, now)
 
-        self._write(write)
+        self._writer.add(write)
+        for epoch, record in trial.epochs.items():
+            self.log_epoch(trial.trial_id, epoch, record)
 
-    def log_epoch(self, trial_id: str, metrics: Mapping[str, float]) -> None:
+    def log_epoch(self, trial_id: str, epoch: int, record: EpochRecord) -> None:
         """Log the metrics of an epoch, unless they were logged before an interruption."""
-        # One timestamp for all attempts: MLflow stores a metric with equal timestamp, step and value once.
-        now = _now_ms()
+        with self._lock:
+            if (collecting := self._collecting.get(trial_id)) is not None:
+                collecting[epoch] = record
+                return
+            records = self._collecting[trial_id] = {epoch: record}
 
         def write() -> None:
-            run = self._runs.get(trial_id)
-            epoch = int(metrics[names.EPOCH])
-            # There is no run if MLflow rejected it.
-            if run is not None and epoch > run.data.metrics.get(names.EPOCH, 0):
-                self._log_metrics(run, metrics, step=epoch, time_ms=now)
+            with self._lock:
+                if self._collecting.get(trial_id) is records:
+                    del self._collecting[trial_id]
+            self._log_epochs(trial_id, records)
 
-        self._write(write)
+        self._writer.add(write)
 
     def end_trial(self, trial: LedgerTrial, artifacts: Path | None) -> None:
         """Log the files of a trial's last checkpoint, and end its run with the status in the ledger."""
+        with self._lock:  # epochs of another attempt come after this end
+            self._collecting.pop(trial.trial_id, None)
 
         def write_files() -> None:
             run = self._runs.get(trial.trial_id)
@@ -195,8 +216,8 @@ class Tracker:
                 self._log_text(run, trial.error, "error.txt")
 
         error_tag = {names.TAG_ERROR: trial.error.strip().splitlines()[-1][:_MAX_TAG_LENGTH]} if trial.error else {}
-        self._write(write_files)
-        self._write(lambda: self._terminate(self._runs.get(trial.trial_id), trial.status, error_tag))
+        self._writer.add(write_files)
+        self._writer.add(lambda: self._terminate(self._runs.get(trial.trial_id), trial.status, error_tag))
 
     def log_confirmation(self, confirmation: Confirmation, teacher: Mapping[str, float]) -> None:
         """Log means and spreads over seeds on the runs of the confirmed trials, and all of them on the parent run.
@@ -219,45 +240,31 @@ class Tracker:
                 self._log_text(self._parent, text, names.ARTIFACT_CONFIRMATION)
 
         for each in confirmation.trials:
-            self._write(partial(write_run, each.trial.trial_id, each.as_metrics()))
-        self._write(partial(write_run, names.TEACHER_TRIAL_ID, teacher))
-        self._write(write_parent)
+            self._writer.add(partial(write_run, each.trial.trial_id, each.as_metrics()))
+        self._writer.add(partial(write_run, names.TEACHER_TRIAL_ID, teacher))
+        self._writer.add(write_parent)
 
     def interrupt_trial(self, trial_id: str) -> None:
         """End the run of an interrupted trial; :meth:`start_trial` continues it when the study is resumed."""
-        self._write(lambda: self._terminate(self._runs.get(trial_id), names.STATUS_STOPPED, {}))
+        self._writer.add(lambda: self._terminate(self._runs.get(trial_id), names.STATUS_STOPPED, {}))
 
-    def end_study(self, status: str) -> None:
-        """End the parent run, after another attempt at the pending writes."""
-        self._failed_at = -math.inf
-        self._write(lambda: self._terminate(self._parent, status, {}))
+    def end_study(self, status: str, on_wait: Callable[[int], None] = lambda _: None) -> None:
+        """End the parent run and wait for pending writes, after another attempt if the server could not be reached.
+
+        Args:
+            on_wait: Called several times a second with the number of pending writes.
+        """
+        self._writer.add(lambda: self._terminate(self._parent, status, {}))
+        self._writer.flush(is_retried=True, on_wait=on_wait)
+
+    def flush(self) -> None:
+        """Wait until no write is pending, or the server cannot be reached."""
+        self._writer.flush()
 
     def trial_status(self, trial_id: str) -> str | None:
         """The trial's ``hkd.status`` in MLflow; None if it has no run."""
         run = self._runs.get(trial_id)
         return None if run is None else run.data.tags.get(names.TAG_STATUS)
-
-    def _write(self, action: Callable[[], None]) -> None:
-        self._pending.append(action)
-        if time.monotonic() - self._failed_at < RETRY_SECONDS:
-            return
-        while self._pending:
-            self._attempts += 1
-            try:
-                self._pending[0]()
-            # Tracking and artifact stores are plug-ins and can raise anything, ImportError included.
-            except Exception as error:  # noqa: BLE001
-                self.last_error = short_message(error, self._uri)
-                if is_transient(error) and (self._attempts < MAX_ATTEMPTS or not self._answers()):
-                    self._failed_at = time.monotonic()
-                    return
-                if self.last_error not in self.rejections:
-                    logging.getLogger(__name__).warning("MLflow rejected a write: %s", self.last_error)
-                self.rejections.append(self.last_error)
-            else:
-                self.last_error = None
-            del self._pending[0]
-            self._attempts = 0
 
     def _answers(self) -> bool:
         try:
@@ -269,10 +276,13 @@ class Tracker:
     def _run(self, trial_id: str, role: str, extra_tags: Mapping[str, str]) -> Run:
         """The run of a trial, created if it does not exist."""
         if trial_id not in self._runs:
-            # The run may exist although the response to create_run was lost.
-            found = self._all_runs(f"tags.`{names.TAG_TRIAL_ID}` = '{trial_id}'")
+            found: list[Run] = []
+            if trial_id in self._requested:
+                # The run may exist although the response to create_run was lost.
+                found = self._all_runs(f"tags.`{names.TAG_TRIAL_ID}` = '{trial_id}'")
             if self._parent is None:
                 raise _NoParentError("the parent run of the study was rejected")
+            self._requested.add(trial_id)
             self._runs[trial_id] = (
                 found[0]
                 if found
@@ -310,15 +320,19 @@ class Tracker:
 
     def _log_description(self, run: Run, params: Mapping[str, object], cost: Cost, time_ms: int) -> None:
         """Log parameters and costs, unless all of them are logged."""
-        if len(run.data.params) < len(params):
-            self._log_params(run, params)
-        if names.GMACS not in run.data.metrics:
-            self._log_metrics(run, cost.as_metrics(), step=0, time_ms=time_ms)
+        metrics = {} if names.GMACS in run.data.metrics else cost.as_metrics()
+        missing = params if len(run.data.params) < len(params) else {}
+        self._log_params(run, missing, [Metric(name, value, time_ms, 0) for name, value in metrics.items()])
+        run.data.metrics.update(metrics)
 
-    def _log_params(self, run: Run, params: Mapping[str, object]) -> None:
+    def _log_params(self, run: Run, params: Mapping[str, object], metrics: Sequence[Metric] = ()) -> None:
+        """Log parameters, and metrics with the first of them."""
         entries = [Param(name, str(value)) for name, value in params.items()]
+        if not entries and metrics:
+            self._client.log_batch(run.info.run_id, metrics=metrics)
         for first in range(0, len(entries), _PARAMS_PER_BATCH):
-            self._client.log_batch(run.info.run_id, params=entries[first : first + _PARAMS_PER_BATCH])
+            batch = entries[first : first + _PARAMS_PER_BATCH]
+            self._client.log_batch(run.info.run_id, params=batch, metrics=metrics if first == 0 else ())
         run.data.params.update({entry.key: entry.value for entry in entries})
 
     def _log_text(self, run: Run | None, text: str, name: str) -> None:
@@ -326,12 +340,33 @@ class Tracker:
             self._client.log_text(run.info.run_id, text, name)
 
     def _log_metrics(self, run: Run, metrics: Mapping[str, float], *, step: int, time_ms: int) -> None:
-        # MLflow would store infinity as the largest float.
-        finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+        finite = _finite(metrics)
         self._client.log_batch(
             run.info.run_id, metrics=[Metric(name, value, time_ms, step) for name, value in finite.items()]
         )
         run.data.metrics.update(finite)
+
+    def _log_epochs(self, trial_id: str, records: Mapping[int, EpochRecord]) -> None:
+        run = self._runs.get(trial_id)
+        if run is None:  # MLflow rejected it
+            return
+        logged = run.data.metrics.get(names.EPOCH, 0)
+        new = [(epoch, record) for epoch, record in sorted(records.items()) if epoch > logged]
+        while new:
+            # Whole epochs: the last one that MLflow has is where a retry continues.
+            count = max(1, sum(total <= _METRICS_PER_BATCH for total in accumulate(len(r.metrics) for _, r in new)))
+            batch, new = new[:count], new[count:]
+            self._client.log_batch(
+                run.info.run_id,
+                metrics=[
+                    # The time is that of the ledger: MLflow stores a metric of equal time, step and value once.
+                    Metric(name, value, record.time_ms, epoch)
+                    for epoch, record in batch
+                    for name, value in _finite(record.metrics).items()
+                ],
+            )
+            for _, record in batch:
+                run.data.metrics.update(_finite(record.metrics))
 
     def _set_tags(self, run: Run, tags: Mapping[str, str]) -> None:
         self._client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
@@ -347,6 +382,11 @@ class Tracker:
 
 class _NoParentError(Exception):
     """The study has no parent run."""
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Without infinite values, which MLflow would store as the largest float, and NaN."""
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _now_ms() -> int:

@@ -11,21 +11,23 @@ Confirmations, trials that are trained again with other seeds, are a third one: 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from hkd.metric_names import (
+    EPOCH,
     ROLE_BASELINE,
     ROLE_CONFIRMATION,
     ROLE_TRIAL,
@@ -39,6 +41,7 @@ from hkd.text.redaction import redacted_text
 from sweeps.settings.search import FRONT
 from sweeps.settings.space import distributions, num_configurations
 from sweeps.settings.study import StudyConfig
+from sweeps.trials.journal import Journal, LedgerError
 from sweeps.trials.samplers import sampler_of_proposal
 
 MAX_PROPOSALS = 40
@@ -51,6 +54,7 @@ _STATUS = {
     TrialState.PRUNED: STATUS_STOPPED,
     TrialState.FAIL: STATUS_FAILED,
 }
+_REMEDY = "restore it from a backup, or give the study another name (--name NAME)"
 # Names of Optuna's user attributes: part of the file format.
 _TRIAL_ID, _BASELINE, _METRICS, _ERROR = "trial_id", "baseline", "metrics", "error"
 _PARAMS, _CHECKPOINT, _EPOCH, _ATTEMPTS = "params", "checkpoint", "epoch", "attempts"
@@ -60,10 +64,18 @@ _FIXED = "fixed_params"
 """Optuna's system attribute of a trial whose settings were queued."""
 
 _SEED = "training.seed"
+_EARLIER = "earlier_checkpoint"
+_OF_EPOCH = "epoch "
+"""With its number: what an epoch reported. Journals of earlier versions have ``metrics`` only, the last values."""
 
 
-class LedgerError(ValueError):
-    """The journal of a study cannot be read."""
+@dataclass(frozen=True)
+class EpochRecord:
+    """What a trial reported after an epoch."""
+
+    metrics: Mapping[str, float]
+    time_ms: int
+    """When it was recorded, in milliseconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +108,21 @@ class LedgerTrial:
     test_images: str | None = None
     """Of a confirmation: hash of the annotations of the test images; None without these."""
 
+    epochs: Mapping[int, EpochRecord] = field(default_factory=dict)
+    """What each epoch reported, by its number, in order."""
+    earlier_checkpoint: Path | None = None
+    """The complete checkpoint before the last one, in case that one cannot be read."""
+
     @property
     def seed(self) -> int | None:
         """The seed of the training where it differs from the base's."""
         seed = self.params.get(_SEED)
         return seed if isinstance(seed, int) else None
+
+    @property
+    def checkpoints(self) -> tuple[Path, ...]:
+        """The checkpoints to resume from, the newest first."""
+        return tuple(path for path in (self.checkpoint, self.earlier_checkpoint) if path is not None)
 
 
 @dataclass(frozen=True)
@@ -143,11 +165,17 @@ class Ledger:
         self._space = dict(space)
         self._num_configurations = num_configurations
         self._sampler, self._fallback = sampler, fallback
-        lock = _KernelLock(journal)
-        _truncate_partial_record(journal, lock)
-        self._storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
-        self._studies = {role: self._open(role) for role in (ROLE_BASELINE, ROLE_TRIAL, ROLE_CONFIRMATION)}
-        self._fail_incomplete_proposals()
+        self._journal = Journal(journal)
+        with _damage_located(journal, self._journal):
+            self._storage = JournalStorage(self._journal)
+            self._studies = {role: self._open(role) for role in (ROLE_BASELINE, ROLE_TRIAL, ROLE_CONFIRMATION)}
+            self._fail_incomplete_proposals()
+            # Kept up to date with each write: a study asks for them several times per trial.
+            self._trials = {role: self._named_trials(role) for role in self._studies}
+            given = self._given_params()
+        known = [trial.params for trial in self._trials[ROLE_TRIAL].values()]
+        self._known_params = {_key(params) for params in (*known, *given)}
+        """Settings that are not proposed again: of trials, and of results of another study."""
 
     def trials(self) -> list[LedgerTrial]:
         """All baselines, then all trials, each in the order in which they were started."""
@@ -161,19 +189,31 @@ class Ledger:
         """Trainings without an end; directly after opening, those that an earlier process left interrupted."""
         return [trial for trial in (*self.trials(), *self.confirmations()) if trial.status == STATUS_RUNNING]
 
+    @property
+    def num_proposed(self) -> int:
+        """Number of proposed trials."""
+        return len(self._trials[ROLE_TRIAL])
+
+    @property
+    def started_baselines(self) -> set[str | None]:
+        """Names of the baselines that were started."""
+        return {trial.baseline for trial in self._trials[ROLE_BASELINE].values()}
+
     def start_baseline(self, name: str, params: Mapping[str, Any]) -> LedgerTrial:
         """Record the start of a baseline."""
-        trial = self._studies[ROLE_BASELINE].ask()
-        self._set(ROLE_BASELINE, trial.number, {_BASELINE: name, _PARAMS: dict(params), _ATTEMPTS: 1})
-        return self._name(ROLE_BASELINE, trial.number, f"baseline-{name}")
+        with self._journal.batch():
+            trial = self._studies[ROLE_BASELINE].ask()
+            self._set(ROLE_BASELINE, trial.number, {_BASELINE: name, _PARAMS: dict(params), _ATTEMPTS: 1})
+            return self._name(ROLE_BASELINE, trial.number, f"baseline-{name}")
 
     def start_confirmation(self, trial: LedgerTrial, seed: int, test_images: str | None) -> LedgerTrial:
         """Record the start of another training of a trial, with another seed."""
-        started = self._studies[ROLE_CONFIRMATION].ask()
         params = {**trial.params, _SEED: seed}
         attributes = {_CONFIRMS: trial.trial_id, _TEST_IMAGES: test_images, _PARAMS: params, _ATTEMPTS: 1}
-        self._set(ROLE_CONFIRMATION, started.number, attributes)
-        return self._name(ROLE_CONFIRMATION, started.number, f"{trial.trial_id}-seed-{seed}")
+        with self._journal.batch():
+            started = self._studies[ROLE_CONFIRMATION].ask()
+            self._set(ROLE_CONFIRMATION, started.number, attributes)
+            return self._name(ROLE_CONFIRMATION, started.number, f"{trial.trial_id}-seed-{seed}")
 
     def enqueue(self, settings: Sequence[Mapping[str, Any]]) -> int:
         """Queue settings that are started before those of the sampler, unless they were queued before.
@@ -182,8 +222,9 @@ class Ledger:
             How many were queued.
         """
         new = self._new(settings)
-        for values in new:
-            self._studies[ROLE_TRIAL].enqueue_trial(dict(values))
+        with self._journal.batch():
+            for values in new:
+                self._studies[ROLE_TRIAL].enqueue_trial(dict(values))
         return len(new)
 
     def num_new(self, settings: Sequence[Mapping[str, Any]]) -> int:
@@ -209,15 +250,17 @@ class Ledger:
         study = self._studies[ROLE_TRIAL]
         if self._given_params():
             return 0
-        study.add_trials(
-            optuna.trial.create_trial(
-                params=dict(result.params),
-                distributions=self._space,
-                values=list(result.values),
-                user_attrs={_SOURCE: result.source},
+        with self._journal.batch():
+            study.add_trials(
+                optuna.trial.create_trial(
+                    params=dict(result.params),
+                    distributions=self._space,
+                    values=list(result.values),
+                    user_attrs={_SOURCE: result.source},
+                )
+                for result in results
             )
-            for result in results
-        )
+        self._known_params |= {_key(result.params) for result in results}
         return len(results)
 
     def _given_params(self) -> list[dict[str, Any]]:
@@ -227,39 +270,46 @@ class Ledger:
     def start_proposed(self) -> LedgerTrial | None:
         """Start a trial that the sampler proposes and that was not run before; None where it finds no more."""
         study = self._studies[ROLE_TRIAL]
-        known = [trial.params for trial in self.trials() if trial.role == ROLE_TRIAL]
-        given = self._given_params()
-        if not self._space or (self._num_configurations is not None and len(known) >= self._num_configurations):
+        if not self._space or (self._num_configurations is not None and self.num_proposed >= self._num_configurations):
             return None
-        for repetition in range(MAX_PROPOSALS):
-            number = len(study.get_trials(deepcopy=False))
-            # A sampler may repeat the same trial indefinitely: after half of the proposals, use the other.
-            study.sampler = (self._sampler if repetition < MAX_PROPOSALS // 2 else self._fallback)(number)
-            trial = study.ask(self._space)
-            if trial.params not in known and trial.params not in given:
-                self._set(ROLE_TRIAL, trial.number, {_ATTEMPTS: 1})
-                return self._name(ROLE_TRIAL, trial.number, f"trial-{len(known) + 1:03d}")
-            # Trainings are seeded: the same parameters would give the same result, at the cost of a trial.
-            study.tell(trial.number, state=TrialState.FAIL)
+        with self._journal.batch():
+            for repetition in range(MAX_PROPOSALS):
+                # A sampler may repeat the same trial indefinitely: after half of the proposals, use the other.
+                sampler = self._sampler if repetition < MAX_PROPOSALS // 2 else self._fallback
+                study.sampler = sampler(len(study.get_trials(deepcopy=False)))
+                trial = study.ask(self._space)
+                if (key := _key(trial.params)) not in self._known_params:
+                    self._known_params.add(key)
+                    self._set(ROLE_TRIAL, trial.number, {_ATTEMPTS: 1})
+                    return self._name(ROLE_TRIAL, trial.number, f"trial-{self.num_proposed + 1:03d}")
+                # Trainings are seeded: the same parameters would give the same result, at the cost of a trial.
+                study.tell(trial.number, state=TrialState.FAIL)
         return None
 
     def restart(self, trial: LedgerTrial) -> LedgerTrial:
-        """Record another attempt at an interrupted trial."""
-        return self._updated(trial, {_ATTEMPTS: trial.attempts + 1})
+        """Record another attempt at an interrupted trial. It repeats the epochs after its checkpoint."""
+        repeated = [number for number in trial.epochs if number > trial.epoch]
+        return self._updated(
+            trial, {_ATTEMPTS: trial.attempts + 1, **{f"{_OF_EPOCH}{number}": None for number in repeated}}
+        )
 
     def record_metrics(self, trial: LedgerTrial, metrics: Mapping[str, float]) -> LedgerTrial:
-        """Add reported metrics to those known so far."""
-        return self._updated(trial, {_METRICS: {**trial.metrics, **metrics}})
+        """Add metrics to those known so far; those of an epoch, which have ``epoch``, are kept for each epoch."""
+        if EPOCH not in metrics:
+            return self._updated(trial, {_METRICS: {**trial.metrics, **metrics}})
+        record = {"metrics": dict(metrics), "time_ms": int(time.time() * 1000)}
+        return self._updated(trial, {f"{_OF_EPOCH}{int(metrics[EPOCH])}": record})
 
     def record_checkpoint(self, trial: LedgerTrial, checkpoint: Path, epoch: int) -> LedgerTrial:
-        """Record the path of a complete checkpoint, relative to the study's folder."""
-        return self._updated(trial, {_CHECKPOINT: checkpoint.as_posix(), _EPOCH: epoch})
+        """Record the path of a complete checkpoint, relative to the study's folder; the one before stays known."""
+        earlier = None if trial.checkpoint is None else trial.checkpoint.as_posix()
+        return self._updated(trial, {_CHECKPOINT: checkpoint.as_posix(), _EPOCH: epoch, _EARLIER: earlier})
 
     def finish(self, trial: LedgerTrial) -> LedgerTrial:
         """Record a trial that was trained to its end; the sampler learns from its objectives."""
         values = [float(trial.metrics[name]) for name in self._objectives]
         self._studies[trial.role].tell(trial.number, values)
-        return self._read(trial)
+        return self._read(trial.role, trial.number)
 
     def stop(self, trial: LedgerTrial) -> LedgerTrial:
         """Record a trial that ended before its planned epochs: as PRUNED, without values.
@@ -268,32 +318,35 @@ class Ledger:
         those of all finished trials; the other samplers ignore it.
         """
         self._studies[trial.role].tell(trial.number, state=TrialState.PRUNED)
-        return self._read(trial)
+        return self._read(trial.role, trial.number)
 
     def fail(self, trial: LedgerTrial, error: str) -> LedgerTrial:
         """Record a failed trial.
 
         Credentials and control characters in the error are removed here, before the journal, MLflow and display.
         """
-        self._set(trial.role, trial.number, {_ERROR: printable(redacted_text(error), keep="\n")})
-        self._studies[trial.role].tell(trial.number, state=TrialState.FAIL)
-        return self._read(trial)
+        with self._journal.batch():
+            self._set(trial.role, trial.number, {_ERROR: printable(redacted_text(error), keep="\n")})
+            self._studies[trial.role].tell(trial.number, state=TrialState.FAIL)
+        return self._read(trial.role, trial.number)
+
+    def raise_if_unwritable(self) -> None:
+        """Raise the error of an earlier write that failed.
+
+        Raises:
+            LedgerError: the journal could not be written.
+        """
+        self._journal.raise_earlier_failure()
 
     def _trials_of(self, *roles: str) -> list[LedgerTrial]:
-        return [
-            _ledger_trial(role, frozen)
-            for role in roles
-            for frozen in self._studies[role].get_trials(deepcopy=False)
-            if _TRIAL_ID in frozen.user_attrs
-        ]
+        return [trial for role in roles for trial in self._trials[role].values()]
 
     def _open(self, role: str) -> optuna.Study:
-        return optuna.create_study(
-            study_name=role,
-            storage=self._storage,
-            directions=[optuna.study.StudyDirection.MINIMIZE] * len(self._objectives),
-            load_if_exists=True,
-        )
+        # Optuna's load_if_exists appends a record each time.
+        if role in {study.study_name for study in self._storage.get_all_studies()}:
+            return optuna.load_study(study_name=role, storage=self._storage)
+        directions = [optuna.study.StudyDirection.MINIMIZE] * len(self._objectives)
+        return optuna.create_study(study_name=role, storage=self._storage, directions=directions)
 
     def _fail_incomplete_proposals(self) -> None:
         """A process that was killed while proposing leaves a trial without an id and perhaps without all parameters."""
@@ -304,45 +357,64 @@ class Ledger:
                     if _FIXED in frozen.system_attrs:
                         study.enqueue_trial(frozen.system_attrs[_FIXED])
 
+    def _named_trials(self, role: str) -> dict[int, LedgerTrial]:
+        frozen_trials = self._studies[role].get_trials(deepcopy=False)
+        named = [frozen for frozen in frozen_trials if _TRIAL_ID in frozen.user_attrs]
+        return {frozen.number: _ledger_trial(role, frozen) for frozen in named}
+
     def _name(self, role: str, number: int, trial_id: str) -> LedgerTrial:
-        # Last, in one transaction: a trial with an id is complete.
+        # Last: a trial with an id is complete.
         self._set(role, number, {_TRIAL_ID: trial_id})
-        return _ledger_trial(role, self._frozen(role, number))
+        return self._read(role, number)
 
     def _updated(self, trial: LedgerTrial, attributes: Mapping[str, Any]) -> LedgerTrial:
         self._set(trial.role, trial.number, attributes)
-        return self._read(trial)
+        return self._read(trial.role, trial.number)
 
     def _set(self, role: str, number: int, attributes: Mapping[str, Any]) -> None:
-        storage_id = self._frozen(role, number)._trial_id
-        for key, value in attributes.items():
-            self._storage.set_trial_user_attr(storage_id, key, value)
+        storage_id = self._storage_id(role, number)
+        with self._journal.batch():
+            for key, value in attributes.items():
+                self._storage.set_trial_user_attr(storage_id, key, value)
 
-    def _read(self, trial: LedgerTrial) -> LedgerTrial:
-        return _ledger_trial(trial.role, self._frozen(trial.role, trial.number))
+    def _read(self, role: str, number: int) -> LedgerTrial:
+        trial = _ledger_trial(role, self._storage.get_trial(self._storage_id(role, number)))
+        self._trials[role][number] = trial
+        return trial
 
-    def _frozen(self, role: str, number: int) -> FrozenTrial:
-        return self._studies[role].get_trials(deepcopy=False)[number]
+    def _storage_id(self, role: str, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._studies[role]._study_id, number)
 
 
 def open_ledger(study: StudyConfig, journal: Path) -> Ledger:
     """The ledger of a study, which must be locked: opening it repairs what a killed process left.
 
     Raises:
-        LedgerError: the journal is not a regular file, or has records that Optuna did not write.
+        LedgerError: the journal is not a regular file, or has records that neither Optuna nor hkd wrote.
     """
-    remedy = "restore it from a backup, or give the study another name (--name NAME)"
     if journal.exists() and not journal.is_file():  # reading a pipe would block
-        raise LedgerError(f"{journal}: is not a regular file; {remedy}")
+        raise LedgerError(f"{journal}: is not a regular file; {_REMEDY}")
     space, count, sampler = distributions(study.space), num_configurations(study.space), sampler_of_proposal(study)
     # front repeats a trial only if it finds no other within the limits, which random sampling would exceed.
     fallback = {"fallback": sampler} if study.search.sampler == FRONT else {}
+    return Ledger(journal, study.objectives, space, count, sampler, **fallback)
+
+
+@contextmanager
+def _damage_located(path: Path, journal: Journal) -> Iterator[None]:
+    """Report a damaged record with its line, and how to resume from the records before it."""
     try:
-        return Ledger(journal, study.objectives, space, count, sampler, **fallback)
+        yield
     # Optuna does not check the records: a damaged one raises whatever its use raises.
     except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {str(error)[:200]}"
-        raise LedgerError(f"{journal}: the journal of the study is damaged ({reason}); {remedy}") from error
+        reason = str(error) if isinstance(error, LedgerError) else f"{type(error).__name__}: {str(error)[:200]}"
+        if journal.line is None:
+            raise LedgerError(f"{path}: the journal of the study is damaged ({reason}); {_REMEDY}") from error
+        source, copy = shlex.quote(str(path)), shlex.quote(f"{path}.damaged")
+        raise LedgerError(
+            f"{path}, line {journal.line}: the journal of the study is damaged: {reason}; {_REMEDY}, or resume from "
+            f"the records before this line: cp {source} {copy} && head -n {journal.line - 1} {copy} > {source}"
+        ) from error
 
 
 def read_trials(journal: Path) -> list[LedgerTrial]:
@@ -352,7 +424,7 @@ def read_trials(journal: Path) -> list[LedgerTrial]:
         LedgerError: it has records that Optuna did not write.
     """
     try:
-        storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=_KernelLock(journal)))
+        storage = JournalStorage(JournalFileBackend(str(journal)))
         study = optuna.load_study(study_name=ROLE_TRIAL, storage=storage)
         trials = study.get_trials(deepcopy=False)
         return [_ledger_trial(ROLE_TRIAL, frozen) for frozen in trials if _TRIAL_ID in frozen.user_attrs]
@@ -361,37 +433,16 @@ def read_trials(journal: Path) -> list[LedgerTrial]:
         raise LedgerError(f"{journal}: the journal of the study is damaged ({reason})") from error
 
 
-class _KernelLock(JournalFileOpenLock):
-    """The kernel releases the lock of a killed process; Optuna's own lock would delay the next process."""
-
-    def __init__(self, journal: Path) -> None:
-        super().__init__(str(journal))
-        self._lock = FileLock(f"{journal}.held")
-
-    def acquire(self) -> bool:
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
-
-
-def _truncate_partial_record(journal: Path, lock: _KernelLock) -> None:
-    """Remove the partial last record of a killed process: Optuna would append to the same line."""
-    if not journal.exists():
-        return
-    lock.acquire()
-    try:
-        content = journal.read_bytes()
-        complete = content.rfind(b"\n") + 1
-        if complete < len(content):
-            os.truncate(journal, complete)
-    finally:
-        lock.release()
+def _key(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(params.items()))
 
 
 def _ledger_trial(role: str, frozen: FrozenTrial) -> LedgerTrial:
     attributes = frozen.user_attrs
+    epochs = _epochs(attributes)
+    metrics = dict(attributes.get(_METRICS, {}))
+    for record in epochs.values():
+        metrics |= record.metrics
     return LedgerTrial(
         trial_id=attributes[_TRIAL_ID],
         role=role,
@@ -401,9 +452,20 @@ def _ledger_trial(role: str, frozen: FrozenTrial) -> LedgerTrial:
         attempts=attributes[_ATTEMPTS],
         checkpoint=Path(attributes[_CHECKPOINT]) if _CHECKPOINT in attributes else None,
         epoch=attributes.get(_EPOCH, 0),
-        metrics=attributes.get(_METRICS, {}),
+        metrics=metrics,
         error=attributes.get(_ERROR),
         number=frozen.number,
         confirms=attributes.get(_CONFIRMS),
         test_images=attributes.get(_TEST_IMAGES),
+        epochs=epochs,
+        earlier_checkpoint=None if attributes.get(_EARLIER) is None else Path(attributes[_EARLIER]),
     )
+
+
+def _epochs(attributes: Mapping[str, Any]) -> dict[int, EpochRecord]:
+    records = {
+        int(key.removeprefix(_OF_EPOCH)): EpochRecord(record["metrics"], record["time_ms"])
+        for key, record in attributes.items()
+        if key.startswith(_OF_EPOCH) and record is not None
+    }
+    return dict(sorted(records.items()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from hkd.metric_names import ROLE_CONFIRMATION, ROLE_TRIAL
+from hkd.metric_names import ROLE_CONFIRMATION
 from sweeps.settings.space import num_proposals
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.confirmation import trainings_left
@@ -114,10 +114,10 @@ class TrialQueue:
         return self.ledger.start_confirmation(*left.popleft(), self.test_images)
 
     def _baselines_left(self) -> list[str]:
-        started = {trial.baseline for trial in self.ledger.trials()}
+        started = self.ledger.started_baselines
         return [name for name in self._study.baselines if name not in started]
 
     @property
     def num_proposed(self) -> int:
         """Proposed trials that were started."""
-        return sum(trial.role == ROLE_TRIAL for trial in self.ledger.trials())
+        return self.ledger.num_proposed

@@ -5,8 +5,8 @@ Workers are reused: images and teacher stay in memory from one trial to the next
 
 from __future__ import annotations
 
-import json
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,19 +26,24 @@ from hkd.data.prepare import PreparedData, prepare_data
 from hkd.data.test_images import PreparedTestImages, open_test_images
 from hkd.files import write_atomically, write_json, write_lines
 from hkd.models.detector import Detector
+from hkd.models.weight_formats.errors import CheckpointError
 from hkd.runtime.allocator import release_memory
 from hkd.runtime.device import resolve_device
 from hkd.runtime.process import configure_process
 from hkd.training.fit import STATE_FILE, EpochResult, Evaluation, fit
 from hkd.training.pyramid_cache.capacity import CacheBudget
+from hkd.training.state import read_training_record
 from hkd.training.teacher.prepare import load_teacher
 from hkd.training.teacher.pseudo_labels import read_labels
 from hkd.training.trainer import Trainer
+from sweeps.folder import StudyError
 
 SPEC = "spec"
 """Key of the :class:`TrialSpec` in Tune's config."""
 METRICS = "metrics"
 """Key of our metrics in Tune's results, which hold Tune's own beside it."""
+NOTE = "note"
+"""Key of a sentence for the console in Tune's results."""
 RAISED_NOTE = "hkd: raised by the trial"
 """Note of every exception that a trial raises, a line of its text. Ray's own errors, of a lost worker, lack it."""
 
@@ -54,7 +59,13 @@ class WorkerSettings:
 
     def apply(self) -> None:
         """Set up this process. Call it before the first computation."""
-        os.chdir(self.working_directory)
+        try:
+            os.chdir(self.working_directory)
+        except OSError as error:
+            raise StudyError(
+                f"node {socket.gethostname()} has no folder {self.working_directory} ({error.strerror}), in which the "
+                "study was started; create it there, or start studies in a folder that all nodes share"
+            ) from error
         if not self.has_gpu:
             # Ray does not hide the GPUs from a worker that reserves no GPU.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -80,6 +91,8 @@ class TrialSpec:
     """The teacher's labels of the unlabelled images; None without any."""
     is_tested: bool = False
     """Whether to evaluate the trained student on the test images: confirmations only."""
+    resume_otherwise_from: Path | None = None
+    """The checkpoint before it, used if that one cannot be read."""
 
     def __str__(self) -> str:
         return self.trial_id
@@ -95,6 +108,8 @@ class DistillationTrial(tune.Trainable):
     """The last value of everything measured so far."""
     _evaluation: Evaluation | None
     _is_tested = False
+    _note: str | None
+    """Reported with the next epoch."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Called by Tune when the worker starts."""
@@ -140,7 +155,8 @@ class DistillationTrial(tune.Trainable):
         is_done = trainer.epoch >= trainer.total_epochs
         if is_done and self._is_tested:
             self._metrics |= evaluate_on_test_images(trainer)
-        return {METRICS: self._metrics if is_done else reported, "done": is_done}
+        note, self._note = self._note, None
+        return {METRICS: self._metrics if is_done else reported, "done": is_done, NOTE: note}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the training's state and the current artifacts."""
@@ -162,7 +178,7 @@ class DistillationTrial(tune.Trainable):
         folder = Path(checkpoint)
         assert self._trainer is not None
         self._trainer.load(folder / STATE_FILE)
-        self._metrics = json.loads((folder / names.ARTIFACT_METRICS).read_text(encoding="utf-8"))
+        self._metrics = read_training_record(folder / names.ARTIFACT_METRICS, dict)
 
     def cleanup(self) -> None:
         """Called by Tune when the worker ends."""
@@ -177,20 +193,40 @@ class DistillationTrial(tune.Trainable):
     def _start(self, spec: TrialSpec) -> None:
         self._end()
         self._failure = None
-        self._metrics, self._evaluation = {}, None
+        self._metrics, self._evaluation, self._note = {}, None, None
         self._is_tested = spec.is_tested
         try:
             spec.worker.apply()
             device = resolve_device(spec.config.training.device)
             release_memory(device)  # of the previous trial: other processes may share the GPU
             configure_process(device, spec.config.training.num_threads)
-            self._trainer = build_trainer(spec.config, spec.teacher, spec.teacher_cache, spec.labels)
-            self._epochs = fit(self._trainer)
+            self._build_trainer(spec)
             if spec.resume_from is not None:
-                self.load_checkpoint(spec.resume_from)
+                self._resume(spec, spec.resume_from)
         # Ray 2.60 hangs if reset_config raises: step raises instead.
         except Exception as error:  # noqa: BLE001
             self._failure = error
+
+    def _build_trainer(self, spec: TrialSpec) -> None:
+        self._trainer = build_trainer(spec.config, spec.teacher, spec.teacher_cache, spec.labels)
+        self._epochs = fit(self._trainer)
+
+    def _resume(self, spec: TrialSpec, newest: Path) -> None:
+        """Resume from the newest checkpoint that can be read, else from the first epoch: a disk was full or lost."""
+        unreadable: list[str] = []
+        for checkpoint in (newest, spec.resume_otherwise_from):
+            if checkpoint is not None:
+                try:
+                    self.load_checkpoint(checkpoint)
+                    break
+                except (CheckpointError, OSError) as error:
+                    unreadable.append(str(error))
+                    self._end()
+                    self._metrics = {}
+                    self._build_trainer(spec)  # the other one may have been loaded in part
+        if unreadable:
+            assert self._trainer is not None
+            self._note = f"repeated from epoch {self._trainer.epoch + 1}, because of {'; '.join(unreadable)}"
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hkd.metric_names import TEACHER_TRIAL_ID
 from hkd.models.cost import Cost
 from sweeps.tracking.store import TrackingError, connect, find_experiment
 from sweeps.tracking.tracker import Tracker
-from sweeps.trials.ledger import LedgerTrial
+from sweeps.trials.ledger import EpochRecord, LedgerTrial
 from tests.end_to_end.processes import Command
 
 CONFIG = TrialConfig(training=TrainingConfig(total_epochs=3))
@@ -45,7 +46,7 @@ def measured(epoch: int) -> dict[str, float]:
 def test_pending_results_are_written_after_server_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sweeps.tracking.tracker.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("sweeps.tracking.background.RETRY_SECONDS", 0.0)
     # MLflow's own retries would make the test wait.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with socket.socket() as listening:
@@ -63,17 +64,20 @@ def test_pending_results_are_written_after_server_restart(
         tracker.start_study({"objectives": "mr2_reasonable, num_params, flops", "search.seed": 0}, {}, "name: study\n")
         tracker.log_teacher({"teacher.backbone": "resnet18"}, COST, ({"loss_total": 2.0},), {"mr2_reasonable": 0.1})
         tracker.start_trial(TRIAL, CONFIG, COST)
-        tracker.log_epoch("trial-001", measured(1))
+        tracker.log_epoch("trial-001", 1, EpochRecord(measured(1), 1000 * 1))
+        tracker.flush()
         assert (tracker.num_pending, tracker.rejections) == (0, [])
         server.send(signal.SIGKILL, to_group=True)
         server.end()
-    tracker.log_epoch("trial-001", measured(2))
+    tracker.log_epoch("trial-001", 2, EpochRecord(measured(2), 1000 * 2))
+    while tracker.last_error is None:
+        time.sleep(0.05)
     assert tracker.num_pending == 1
     with pytest.raises(TrackingError, match="cannot reach the MLflow server"):
         connect(uri)
 
     with serve(tmp_path, port):
-        tracker.log_epoch("trial-001", measured(3))
+        tracker.log_epoch("trial-001", 3, EpochRecord(measured(3), 1000 * 3))
         tracker.end_trial(replace(TRIAL, status="finished"), files)
         tracker.end_study("finished")
         assert (tracker.num_pending, tracker.rejections) == (0, [])

@@ -20,7 +20,6 @@ from ray.tune.experiment import Trial
 
 from hkd import metric_names as names
 from sweeps.console.display import TrialBoard
-from sweeps.execution import tune_run
 from sweeps.execution.cluster import connected
 from sweeps.execution.tune_callback import Recorder
 from sweeps.execution.tune_run import TrialInputs, run_trials
@@ -139,9 +138,7 @@ def replaced_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("home")
-def test_replaced_error_of_a_trial_is_not_executed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaced_errors: Path
-) -> None:
+def test_replaced_error_of_a_trial_is_not_executed(tmp_path: Path, replaced_errors: Path) -> None:
     raw = {"name": "x", "storage_path": tmp_path / "runs", "base": {"teacher": None}, "baselines": {}}
     seeds = [RAISES, RAISES_UNPICKLABLE, LOSES_WORKER]
     space = {"training.seed": {"type": "categorical", "choices": seeds}}
@@ -157,10 +154,9 @@ def test_replaced_error_of_a_trial_is_not_executed(
     recorder = Recorder(
         folder, study.objectives, ledger, tracker, board, put_back=queue.put_back, is_interrupted=lambda: False
     )
-    monkeypatch.setattr(tune_run, "DistillationTrial", FailingTrial)
     inputs = TrialInputs(None, None, TrialResources(num_cpus=1.0, num_gpus=0.0, num_threads=1, max_concurrent=1))
     with connected(None):
-        run_trials(study, folder, queue, recorder, inputs, Interruption())
+        run_trials(study, folder, queue, recorder, inputs, Interruption(), FailingTrial)
     assert not replaced_errors.exists()
     ended = {int(trial.params["training.seed"]): trial for trial in ledger.trials()}
     assert {seed: ended[seed].status for seed in seeds} == {

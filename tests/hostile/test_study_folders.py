@@ -11,7 +11,8 @@ import pytest
 from hkd import bounded_files
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.study import StudyConfig, load_study
-from sweeps.trials.ledger import LedgerError, open_ledger
+from sweeps.trials.journal import LedgerError
+from sweeps.trials.ledger import open_ledger
 from tests.hostile.yaml_files import BOMBS
 
 
@@ -43,7 +44,7 @@ JOURNALS: dict[str, Callable[[Path], object]] = {
 def test_journal(name: str, study: StudyConfig) -> None:
     journal = StudyFolder(study).journal
     JOURNALS[name](journal)
-    with pytest.raises(LedgerError, match=r"trials.journal: .*--name NAME"):
+    with pytest.raises(LedgerError, match=r"trials.journal(, line 1)?: .*--name NAME"):
         open_ledger(study, journal)
 
 

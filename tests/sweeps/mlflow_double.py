@@ -45,6 +45,7 @@ class MlflowDouble:
         """Every request fails."""
         self.loses_responses = False
         """The next request is executed, but its response is lost."""
+        self.num_metric_requests = 0
         self._ids = itertools.count()
         self._metrics: set[tuple[str, str, int, float, int]] = set()
 
@@ -87,6 +88,8 @@ class MlflowDouble:
         self._receive()
         run = self.runs[run_id]
         assert len(params) <= 100, "MLflow's limit"
+        assert len(metrics) <= 1000, "MLflow's limit"
+        self.num_metric_requests += bool(metrics)
         for param in params:
             if run.params.setdefault(param.key, param.value) != param.value:
                 raise MlflowException("Changing param values is not allowed", INVALID_PARAMETER_VALUE)

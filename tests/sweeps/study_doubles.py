@@ -91,6 +91,7 @@ class Place:
             "check_objectives": lambda *_: None,
             "_prepare_teacher": lambda *_: self.order.append("teacher"),
             "run_trials": run_trials,
+            "head_address": lambda: "127.0.0.1:1",
         }.items():
             monkeypatch.setattr(study_module, name, stand_in)
         monkeypatch.setattr(mlflow_store, "connect", lambda _: self.store.client())

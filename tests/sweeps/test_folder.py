@@ -113,14 +113,19 @@ def test_study_that_does_not_start_removes_only_folders_that_it_created(tmp_path
     assert list(tmp_path.rglob("*")) == [existing]
 
 
-def test_folders_of_earlier_attempts_are_removed(tmp_path: Path) -> None:
+def test_checkpoints_and_attempts_that_are_not_kept_are_removed(tmp_path: Path) -> None:
     folder = StudyFolder(study(tmp_path))
     attempts = [folder.attempt_folder("trial-001", attempt) for attempt in (1, 2, 3)]
     assert [attempt.name for attempt in attempts] == ["trial-001", "trial-001-attempt-2", "trial-001-attempt-3"]
     other = folder.attempt_folder("trial-002", 1)
     for path in (*attempts, other):
-        (path / "checkpoint_000000").mkdir(parents=True)
-    folder.remove_earlier_attempts("trial-001", 3)
+        for checkpoint in ("checkpoint_000000", "checkpoint_000001"):
+            (path / checkpoint).mkdir(parents=True)
+    keep = [Path("trial-001-attempt-3/checkpoint_000000"), Path("trial-001-attempt-2/checkpoint_000001")]
+    folder.remove_checkpoints("trial-001", 3, keep=keep)
+    assert sorted(path.relative_to(folder.path) for path in folder.path.glob("trial-001*/*")) == sorted(keep)
+    assert len(list(other.iterdir())) == 2
+    folder.remove_checkpoints("trial-001", 3, keep=keep[:1])
     assert sorted(path.name for path in folder.path.iterdir()) == ["trial-001-attempt-3", "trial-002"]
 
 

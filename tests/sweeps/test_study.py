@@ -6,19 +6,21 @@ import json
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.storages.journal import JournalFileBackend
 
 from sweeps import study as study_module
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.study import StudyConfig, TrackingConfig
 from sweeps.tracking import store as mlflow_store
 from sweeps.trials import ledger as ledger_module
+from sweeps.trials.journal import Journal
 from sweeps.trials.ledger import open_ledger
 from sweeps.trials.worker import METRICS
 from tests.sweeps.study_doubles import EPOCH, Place, TuneDouble
@@ -44,13 +46,18 @@ def test_study_interrupted_before_first_trial_can_be_resumed(place: Place, monke
 
 
 def test_interruption_while_opening_mlflow_completes_that_write(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    log_text = place.store.log_text
+    log_text, is_interrupted = place.store.log_text, threading.Event()
 
-    def interrupted_once(*arguments: Any) -> None:
-        monkeypatch.setattr(place.store, "log_text", log_text)
+    def slow(*arguments: Any) -> None:
+        assert is_interrupted.wait(60)
+        log_text(*arguments)
+
+    def interrupt_study(*_: object) -> None:
+        is_interrupted.set()
         interrupt()
 
-    monkeypatch.setattr(place.store, "log_text", interrupted_once)
+    monkeypatch.setattr(place.store, "log_text", slow)
+    monkeypatch.setattr(study_module, "write_missing_ends", interrupt_study)
     assert place.run() == 130
     assert "Resume with:  THE COMMAND" in place.out.getvalue()
     assert place.status == {"x": ("stopped", "KILLED")}
@@ -195,12 +202,12 @@ def test_session_opens_journal_once(
 ) -> None:
     opened: list[str] = []
 
-    class CountedBackend(JournalFileBackend):
-        def __init__(self, path: str, *given: Any, **named: Any) -> None:
-            opened.append(path)
-            super().__init__(path, *given, **named)
+    class CountedJournal(Journal):
+        def __init__(self, path: Path) -> None:
+            opened.append(str(path))
+            super().__init__(path)
 
-    monkeypatch.setattr(ledger_module, "JournalFileBackend", CountedBackend)
+    monkeypatch.setattr(ledger_module, "Journal", CountedJournal)
     place.trials = trials
     place.run()
     assert opened == [str(place.folder.journal)]

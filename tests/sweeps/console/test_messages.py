@@ -182,11 +182,12 @@ def test_results_report_pending_and_rejected_writes(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(results.store, "log_text", lacks_a_library)
     results.tracker.start_study({}, {}, "name: x\n")
+    results.tracker.flush()
     results.store.is_unreachable = True
     results.tracker.end_study("finished")
     lines = results.lines()
     (pending,) = (line for line in lines if "Cannot write to MLflow" in line)
-    for fact in ("connection refused", "1 pending writes", str(tmp_path / "x"), "--resume", "curves"):
+    for fact in ("connection refused", "1 writes are pending", str(tmp_path / "x"), "--resume", "each epoch"):
         assert fact in pending
     (rejected,) = (line for line in lines if "rejected by MLflow" in line)
     for fact in ("1 (No module named 'boto3')", str(tmp_path / "x")):

@@ -8,6 +8,7 @@ import pytest
 
 from sweeps.execution import cluster as cluster_module
 from sweeps.execution.cluster import trial_resources
+from sweeps.execution.cluster_address import is_of_this_machine
 from sweeps.folder import StudyError
 from sweeps.settings.resources import Cluster, ResourcesConfig, TrialResources
 
@@ -78,3 +79,23 @@ def test_start_of_ray_is_retried_after_timeout(monkeypatch: pytest.MonkeyPatch) 
     slow(timeouts=99)
     with pytest.raises(StudyError, match="Ray did not start on this machine"):
         cluster_module._start_local(Path())
+
+
+def test_refused_authentication_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def refuse(**_: object) -> None:
+        raise ray.exceptions.AuthenticationError("invalid token")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(StudyError, match=r"10\.0\.0\.1:6379 refused .*authentication.*RAY_AUTH_TOKEN_PATH"):
+        cluster_module._join("10.0.0.1:6379")
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [("127.0.0.1:6379", True), ("localhost:6379", True), ("192.0.2.1:6379", False), (":1", False)],
+)
+def test_token_is_sent_to_addresses_of_this_machine(address: str, expected: bool) -> None:
+    # 192.0.2.0/24 is reserved for documentation (RFC 5737).
+    assert is_of_this_machine(address) == expected

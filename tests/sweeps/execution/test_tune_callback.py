@@ -17,13 +17,15 @@ from ray.tune.experiment import Trial
 from hkd.config import TrialConfig
 from sweeps.console.display import TrialBoard
 from sweeps.execution.tune_callback import MAX_LOST_WORKERS, Recorder, ResultsNotReadError
-from sweeps.folder import StudyFolder
+from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking.tracker import Tracker
+from sweeps.trials.journal import LedgerError
 from sweeps.trials.ledger import Ledger, LedgerTrial
 from sweeps.trials.worker import METRICS, RAISED_NOTE, SPEC, TrialSpec, WorkerSettings
 from tests.sweeps.console.test_display import plain_display
 from tests.sweeps.mlflow_double import MlflowDouble
+from tests.sweeps.tracking.test_tracker import flushed
 
 OBJECTIVES = ("mr2_reasonable", "flops")
 RAISED = f"Traceback ...\nValueError: boom\n{RAISED_NOTE}"
@@ -38,7 +40,7 @@ class Scene:
         self.folder.path.mkdir()
         self.ledger = Ledger(self.folder.journal, OBJECTIVES, {}, None, lambda number: RandomSampler(seed=number))
         self.store = MlflowDouble()
-        tracker = Tracker(self.store.client(), "http://host", "x", None)
+        tracker = flushed(Tracker(self.store.client(), "http://host", "x", None))
         tracker.start_study({}, {}, "")
         display, self.out = plain_display()
         self.put_back: list[LedgerTrial] = []
@@ -234,18 +236,66 @@ def test_tune_ends_before_it_reads_results_unless_it_raised(scene: Scene) -> Non
         scene.recorder.on_experiment_end(trials=[])
 
 
-def test_earlier_attempts_are_removed_after_first_checkpoint_of_new_one(scene: Scene) -> None:
+def test_two_checkpoints_of_running_trial_and_one_of_ended_trial_are_kept(scene: Scene) -> None:
     scene.call("on_trial_start")
     scene.epoch(1)
     first = scene.folder.path / "baseline-b" / "checkpoint_000000"
     scene.checkpoint(first)
     scene.hand_over(scene.ledger.restart(scene.known))
     scene.call("on_trial_start")
+    attempt = scene.folder.path / "baseline-b-attempt-2"
     scene.epoch(2)
+    scene.checkpoint(attempt / "checkpoint_000000")
     assert first.is_dir()
-    scene.checkpoint(scene.folder.path / "baseline-b-attempt-2" / "checkpoint_000000")
-    assert not first.parent.exists()
     assert scene.known.checkpoint == Path("baseline-b-attempt-2/checkpoint_000000")
+    scene.epoch(3)
+    scene.checkpoint(attempt / "checkpoint_000001")
+    assert not first.parent.exists()
+    assert len(list(attempt.iterdir())) == 2
+    scene.call("on_trial_complete")
+    assert [path.name for path in attempt.iterdir()] == ["checkpoint_000001"]
+
+
+def fail_often(scene: Scene, tmp_path: Path, texts: list[str]) -> None:
+    for index, text in enumerate(texts):
+        if index:
+            scene.hand_over(scene.ledger.start_baseline(f"b{index}", {}))
+        scene.call("on_trial_start")
+        scene.fail(tmp_path, f"Traceback\n{text}\n{RAISED_NOTE}")
+
+
+def test_study_whose_first_trials_fail_with_one_error_is_stopped(scene: Scene, tmp_path: Path) -> None:
+    fail_often(scene, tmp_path, [f"OSError: no /data of trial-00{index}" for index in range(4)])
+    scene.call("on_step_end")
+    scene.hand_over(scene.ledger.start_baseline("last", {}))
+    scene.call("on_trial_start")
+    scene.fail(tmp_path, f"OSError: no /data of trial-009\n{RAISED_NOTE}")
+    with pytest.raises(StudyError, match=r"OSError: no /data of trial-009.*--resume"):
+        scene.call("on_step_end")
+
+
+def test_study_with_different_errors_or_a_finished_trial_continues(scene: Scene, tmp_path: Path) -> None:
+    fail_often(scene, tmp_path, [f"OSError: {'ab'[index % 2]}" for index in range(6)])
+    scene.call("on_step_end")
+    scene.hand_over(scene.ledger.start_baseline("good", {}))
+    scene.call("on_trial_start")
+    scene.epoch(2, mr2_reasonable=0.5, flops=100)
+    scene.call("on_trial_complete")
+    scene.hand_over(scene.ledger.start_baseline("c", {}))
+    for index in range(7):
+        scene.call("on_trial_start")
+        scene.fail(tmp_path, f"OSError: same\n{RAISED_NOTE}")
+        scene.hand_over(scene.ledger.start_baseline(f"c{index}", {}))
+    scene.call("on_step_end")
+
+
+def test_unwritable_journal_ends_the_study_between_two_steps(scene: Scene) -> None:
+    scene.call("on_trial_start")
+    scene.folder.journal.unlink()
+    with pytest.raises(LedgerError):  # which Tune takes for an error of the trial
+        scene.epoch(1)
+    with pytest.raises(LedgerError, match="--resume"):
+        scene.call("on_step_end")
 
 
 def test_interruption_is_raised_between_two_steps(scene: Scene) -> None:

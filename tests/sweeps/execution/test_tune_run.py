@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -89,9 +90,10 @@ def test_tune_runs_queue_with_checkpoints_and_folders(tmp_path: Path, monkeypatc
         assert (spec.worker.num_threads, spec.worker.has_gpu) == (3, True)
     assert (tuner.run_config.name, tuner.run_config.storage_path) == ("x", str(tmp_path))
     assert tuner.tune_config.max_concurrent_trials == 4
-    # Every epoch can be resumed from, and the disk has one checkpoint per trial.
+    # Every epoch can be resumed from. With num_to_keep, Tune would write its state after each.
     checkpoints = tuner.run_config.checkpoint_config
-    assert (checkpoints.checkpoint_frequency, checkpoints.num_to_keep) == (1, 1)
+    assert (checkpoints.checkpoint_frequency, checkpoints.num_to_keep) == (1, None)
+    assert float(os.environ["TUNE_GLOBAL_CHECKPOINT_S"]) > 1e8
 
 
 def test_tune_copies_no_credentials_to_trials(monkeypatch: pytest.MonkeyPatch) -> None:

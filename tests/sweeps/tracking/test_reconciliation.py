@@ -13,6 +13,7 @@ from sweeps.trials.cost import student_cost
 from sweeps.trials.ledger import Ledger, LedgerTrial, open_ledger
 from tests.sweeps.mlflow_double import MlflowDouble
 from tests.sweeps.tiny import tiny_trial
+from tests.sweeps.tracking.test_tracker import flushed
 
 METRICS = {"mr2_reasonable": 0.5, "num_params": 10.0, "flops": 100.0, "epoch": 2.0, "budget_fraction": 1.0}
 
@@ -26,7 +27,7 @@ class Scene:
         self.study = StudyConfig.model_validate({"name": "x", "base": base, "storage_path": folder})
         self.ledger: Ledger = open_ledger(self.study, folder / "trials.journal")
         self.store = MlflowDouble()
-        self.tracker = Tracker(self.store.client(), "http://host", "x", None)
+        self.tracker = flushed(Tracker(self.store.client(), "http://host", "x", None))
         self.tracker.start_study({}, {}, "")
 
     def started(self, name: str) -> LedgerTrial:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,8 @@ import sqlalchemy.exc
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 
-from sweeps.tracking.store import TrackingError, connect, find_experiment, is_transient
+from sweeps.tracking import store as store_module
+from sweeps.tracking.store import TrackingError, artifact_location, connect, find_experiment, is_transient
 from sweeps.tracking.tracker import Tracker
 from tests.sweeps.mlflow_double import MlflowDouble, experiment
 
@@ -70,6 +74,60 @@ def test_folder_is_rejected_as_sqlite_file(tmp_path: Path) -> None:
     # At once; MLflow would retry for more than a minute.
     with pytest.raises(TrackingError, match=f"{tmp_path} is a folder; .*sqlite:///PATH"):
         connect(f"sqlite:///{tmp_path}")
+
+
+def test_locked_sqlite_file_is_an_error_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "LOCKED_SECONDS", 0.05)
+    holder = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
+    holder.execute("CREATE TABLE a (b)")
+    holder.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(TrackingError, match=rf"has locked {tmp_path}/mlflow\.db .*--set tracking\.uri="):
+        connect(f"sqlite:///{tmp_path}/mlflow.db")
+    holder.close()
+
+
+def test_new_sqlite_file_is_opened_by_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri, is_open, overlaps = f"sqlite:///{tmp_path}/mlflow.db", threading.Event(), []
+
+    class ClientDouble:
+        def __init__(self, _: str) -> None:
+            overlaps.append(is_open.is_set())
+            is_open.set()
+
+        def search_experiments(self, max_results: int) -> None:
+            time.sleep(0.1 * max_results)  # MLflow creates its tables here
+            is_open.clear()
+
+    monkeypatch.setattr(store_module, "MlflowClient", ClientDouble)
+    threads = [threading.Thread(target=connect, args=(uri,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert overlaps == [False] * 3
+    assert [path.name for path in tmp_path.iterdir() if path.name != "mlflow.db"] == []
+
+
+def test_missing_postgres_driver_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def create(_: str) -> None:  # as SQLAlchemy does
+        raise ModuleNotFoundError("No module named 'psycopg'")
+
+    monkeypatch.setattr(store_module, "MlflowClient", create)
+    with pytest.raises(TrackingError, match=r"postgresql://\*\*\*@host/x .*psycopg.*pip install 'hkd\[postgres\]'"):
+        connect("postgresql://me:SECRET@host/x")
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("http://host:5000", None),
+        ("sqlite:////data/mlflow.db", "file:///data/mlartifacts/study"),
+        ("postgresql://host/x", "file:///shared/runs/mlartifacts/study"),
+        ("mysql+pymysql://host/x", "file:///shared/runs/mlartifacts/study"),
+    ],
+)
+def test_artifacts_are_with_the_store_or_the_study(uri: str, expected: str | None) -> None:
+    assert artifact_location(uri, "study", Path("/shared/runs")) == expected
 
 
 def test_experiment_that_cannot_be_created_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 
 from hkd.config import TrialConfig
 from hkd.config_files.parsing import flatten
 from hkd.models.cost import Cost
-from sweeps.tracking import tracker as tracking
+from sweeps.tracking import background
+from sweeps.tracking.background import Write
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.confirmation import Confirmation, ConfirmedTrial
-from sweeps.trials.ledger import LedgerTrial
+from sweeps.trials.ledger import EpochRecord, LedgerTrial
 from tests.sweeps.mlflow_double import MlflowDouble
 
 COST = Cost(num_params=1000, flops=4_000_000_000)
@@ -43,13 +48,38 @@ def store() -> MlflowDouble:
 
 
 def started_tracker(store: MlflowDouble) -> Tracker:
-    tracker = Tracker(store.client(), "sqlite:///mlflow.db", "study", None)
+    tracker = flushed(Tracker(store.client(), "sqlite:///mlflow.db", "study", None))
     tracker.start_study({"search.seed": 0}, {"hkd.num_trials": "3"}, "name: study\n")
     return tracker
 
 
-def epoch_metrics(epoch: int, **more: float) -> dict[str, float]:
-    return {"epoch": epoch, "budget_fraction": epoch / 4, "mr2_reasonable": 1 / epoch, **more}
+def flushed(tracker: Tracker) -> Tracker:
+    """The tracker; each of its writes is executed, or was attempted, when its method returns."""
+    writer = tracker._writer
+    add = writer.add
+
+    def add_and_flush(write: Write) -> None:
+        add(write)
+        writer.flush()
+
+    writer.add = add_and_flush  # type: ignore[method-assign]
+    return tracker
+
+
+def log_epoch(tracker: Tracker, trial: LedgerTrial, epoch: int, **more: float) -> None:
+    tracker.log_epoch(trial.trial_id, epoch, record(epoch, **more))
+
+
+def record(epoch: int, **more: float) -> EpochRecord:
+    metrics = {"epoch": epoch, "budget_fraction": epoch / 4, "mr2_reasonable": 1 / epoch, **more}
+    return EpochRecord(metrics, time_ms=1000 * epoch)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_parent_run_has_tags_params_and_configuration(store: MlflowDouble) -> None:
@@ -70,7 +100,7 @@ def test_trial_run_has_configuration_costs_epochs_and_artifacts(store: MlflowDou
     config = TrialConfig()
     tracker.start_trial(BASELINE, config, COST)
     for epoch in (1, 2):
-        tracker.log_epoch(BASELINE.trial_id, epoch_metrics(epoch, gradient_ratio_logits=float("inf")))
+        log_epoch(tracker, BASELINE, epoch, gradient_ratio_logits=float("inf"))
     (tmp_path / "metrics.json").write_text("{}", encoding="utf-8")
     (tmp_path / "training_state.pt").write_text("large", encoding="utf-8")
     tracker.end_trial(replace(BASELINE, status="finished"), tmp_path)
@@ -128,8 +158,8 @@ def test_failed_trial_has_error(store: MlflowDouble) -> None:
 def test_resumed_study_continues_its_runs(store: MlflowDouble) -> None:
     first = started_tracker(store)
     first.start_trial(TRIAL, TrialConfig(), COST)
-    first.log_epoch(TRIAL.trial_id, epoch_metrics(1))
-    first.log_epoch(TRIAL.trial_id, epoch_metrics(2))
+    log_epoch(first, TRIAL, 1)
+    log_epoch(first, TRIAL, 2)
     first.interrupt_trial(TRIAL.trial_id)
     first.end_study("stopped")
     run, parent = store.named("trial-001"), store.named("study")
@@ -141,7 +171,7 @@ def test_resumed_study_continues_its_runs(store: MlflowDouble) -> None:
     assert (run.tags["hkd.status"], run.status) == ("running", "RUNNING")
     assert (parent.tags["hkd.status"], parent.status) == ("running", "RUNNING")
     for epoch in (2, 3):
-        second.log_epoch(TRIAL.trial_id, epoch_metrics(epoch))
+        log_epoch(second, TRIAL, epoch)
     second.end_trial(replace(TRIAL, status="finished"), None)
     assert run.steps_of("mr2_reasonable") == [1, 2, 3]
     assert run.steps_of("num_params") == [0]
@@ -175,16 +205,68 @@ def test_pending_writes_are_written_later_in_order(store: MlflowDouble, monkeypa
     tracker = started_tracker(store)
     store.is_unreachable = True
     tracker.start_trial(TRIAL, TrialConfig(), COST)
-    tracker.log_epoch(TRIAL.trial_id, epoch_metrics(1))
+    log_epoch(tracker, TRIAL, 1)
     assert (tracker.num_pending, tracker.last_error) == (2, "API request failed: connection refused")
     store.is_unreachable = False
-    # Not before RETRY_SECONDS, because each attempt waits for a timeout.
-    tracker.log_epoch(TRIAL.trial_id, epoch_metrics(2))
-    assert tracker.num_pending == 3
-    monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.0)
-    tracker.log_epoch(TRIAL.trial_id, epoch_metrics(3))
-    assert (tracker.num_pending, tracker.last_error) == (0, None)
-    assert store.named("trial-001").steps_of("epoch") == [1, 2, 3]
+    # Not before RETRY_SECONDS, because each attempt waits for a timeout. The second epoch joins the first.
+    log_epoch(tracker, TRIAL, 2)
+    assert tracker.num_pending == 2
+    monkeypatch.setattr(background, "RETRY_SECONDS", 0.0)
+    log_epoch(tracker, TRIAL, 3)
+    wait_until(lambda: not tracker.num_pending)
+    assert tracker.last_error is None
+    run = store.named("trial-001")
+    assert run.steps_of("epoch") == [1, 2, 3]
+    assert store.num_metric_requests == 2  # the costs, and the three epochs
+
+
+def test_store_that_does_not_answer_delays_no_method(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = Tracker(store.client(), "http://host", "study", None)
+    answers, create_run = threading.Event(), store.create_run
+
+    def wait(*arguments: Any, **named: Any) -> Run:
+        assert answers.wait(60)
+        return create_run(*arguments, **named)
+
+    monkeypatch.setattr(store, "create_run", wait)
+    tracker.start_study({}, {}, "")
+    tracker.start_trial(TRIAL, TrialConfig(), COST)
+    log_epoch(tracker, TRIAL, 1)
+    tracker.end_trial(replace(TRIAL, status="finished"), None)
+    assert store.runs == {}
+    answers.set()
+    tracker.end_study("finished")
+    assert store.named("trial-001").steps_of("epoch") == [1]
+    assert store.named("study").status == "FINISHED"
+
+
+def test_epochs_that_were_pending_when_the_process_ended_are_replayed(store: MlflowDouble) -> None:
+    first = started_tracker(store)
+    first.start_trial(TRIAL, TrialConfig(), COST)
+    log_epoch(first, TRIAL, 1)
+    store.is_unreachable = True
+    for epoch in (2, 3, 4):
+        log_epoch(first, TRIAL, epoch)
+    assert store.named("trial-001").steps_of("epoch") == [1]
+    store.is_unreachable = False
+    in_ledger = replace(TRIAL, epochs={epoch: record(epoch) for epoch in (1, 2, 3, 4)})
+    second = started_tracker(store)
+    second.start_trial(in_ledger, TrialConfig(), COST)
+    run = store.named("trial-001")
+    assert run.steps_of("epoch") == run.steps_of("mr2_reasonable") == [1, 2, 3, 4]
+
+
+def test_requests_have_whole_epochs_within_the_limit_of_mlflow(store: MlflowDouble) -> None:
+    tracker = started_tracker(store)
+    # 3 + 400 numbers: two epochs fit into a request of 1,000.
+    many = {f"loss_{index}": 1.0 for index in range(400)}
+    trial = replace(TRIAL, epochs={epoch: record(epoch, **many) for epoch in range(1, 6)})
+    store.is_unreachable = True
+    tracker.start_trial(trial, TrialConfig(), COST)
+    store.is_unreachable = False
+    tracker.end_study("finished")
+    assert store.named("trial-001").steps_of("loss_399") == [1, 2, 3, 4, 5]
+    assert store.num_metric_requests == 1 + 3
 
 
 def test_end_of_study_retries_pending_writes(store: MlflowDouble) -> None:
@@ -199,20 +281,18 @@ def test_end_of_study_retries_pending_writes(store: MlflowDouble) -> None:
 
 
 def test_run_is_created_once_if_response_is_lost(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(background, "RETRY_SECONDS", 0.0)
     tracker = started_tracker(store)
-    search_runs = store.search_runs
+    create_run = store.create_run
 
-    def lose_next_response(*arguments: object, **options: object) -> object:
-        found = search_runs(*arguments, **options)  # type: ignore[arg-type]
+    def lose_response(*arguments: Any, **named: Any) -> Run:
         store.loses_responses = True
-        return found
+        return create_run(*arguments, **named)
 
-    monkeypatch.setattr(store, "search_runs", lose_next_response)
+    monkeypatch.setattr(store, "create_run", lose_response)
     tracker.start_trial(TRIAL, TrialConfig(), COST)
-    assert tracker.num_pending == 1
-    monkeypatch.setattr(store, "search_runs", search_runs)
-    tracker.log_epoch(TRIAL.trial_id, epoch_metrics(1))
+    log_epoch(tracker, TRIAL, 1)
+    tracker.end_study("finished")
     assert tracker.num_pending == 0
     run = store.named("trial-001")  # exactly one
     assert len(run.params) == len(flatten(TrialConfig()))
@@ -235,7 +315,7 @@ def test_rejected_write_does_not_block_later_writes(store: MlflowDouble, caplog:
     store.named("trial-001").params = {"training.seed": "another"}
     tracker = started_tracker(store)
     tracker.start_trial(TRIAL, TrialConfig(), COST)
-    tracker.log_epoch(TRIAL.trial_id, epoch_metrics(1))
+    log_epoch(tracker, TRIAL, 1)
     assert tracker.num_pending == 0
     assert "Changing param values is not allowed" in caplog.text
     assert store.named("trial-001").steps_of("epoch") == [1]
@@ -254,20 +334,18 @@ def test_artifacts_are_beside_sqlite_file_or_at_servers_location(
 
 
 def test_epoch_is_logged_once_if_response_is_lost(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(background, "RETRY_SECONDS", 0.0)
     tracker = started_tracker(store)
     tracker.start_trial(TRIAL, TrialConfig(), COST)
     store.loses_responses = True
-    tracker.log_epoch(TRIAL.trial_id, epoch_metrics(1))
-    assert tracker.num_pending == 1
-    later = time.time() + 60
-    monkeypatch.setattr("sweeps.tracking.tracker.time.time", lambda: later)
-    tracker.log_epoch(TRIAL.trial_id, epoch_metrics(2))
+    log_epoch(tracker, TRIAL, 1)
+    log_epoch(tracker, TRIAL, 2)
+    tracker.end_study("finished")
     assert store.named("trial-001").steps_of("epoch") == [1, 2]
 
 
 def test_parent_run_is_created_once_if_response_is_lost(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(background, "RETRY_SECONDS", 0.0)
     tracker = Tracker(store.client(), "sqlite:///mlflow.db", "study", None)
     create_run = store.create_run
 
@@ -286,14 +364,14 @@ def test_run_with_incomplete_end_is_ended_on_resume(store: MlflowDouble, monkeyp
     first = started_tracker(store)
     first.start_trial(TRIAL, TrialConfig(), COST)
 
-    def killed(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+    def fail(*_: object, **__: object) -> None:
+        raise MlflowException("API request failed", TEMPORARILY_UNAVAILABLE)
 
     log_batch = store.log_batch
-    monkeypatch.setattr(store, "log_batch", killed)
-    with pytest.raises(KeyboardInterrupt):
-        first.end_trial(replace(TRIAL, status="finished"), None)
+    monkeypatch.setattr(store, "log_batch", fail)
+    first.end_trial(replace(TRIAL, status="finished"), None)
     monkeypatch.setattr(store, "log_batch", log_batch)
+    # The process is killed here.
     # A resumed study reads the tag, which still is "running".
     run = store.named("trial-001")
     assert (run.status, run.tags["hkd.status"]) == ("FINISHED", "running")
@@ -319,7 +397,7 @@ def test_failing_artifact_store_loses_artifacts_only(
     (tmp_path / "metrics.json").write_text("{}", encoding="utf-8")
     tracker = started_tracker(store)
     tracker.start_trial(TRIAL, TrialConfig(), COST)
-    tracker.log_epoch(TRIAL.trial_id, epoch_metrics(1))
+    log_epoch(tracker, TRIAL, 1)
     tracker.end_trial(replace(TRIAL, status="finished"), tmp_path)
     tracker.end_study("finished")
     assert tracker.num_pending == 0
@@ -332,7 +410,7 @@ def test_failing_artifact_store_loses_artifacts_only(
 def test_write_that_always_fails_is_dropped(
     store: MlflowDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(background, "RETRY_SECONDS", 0.0)
 
     def fail(*_: object, **__: object) -> None:
         raise MlflowException("API request to endpoint failed with error code 500 != 200")
@@ -342,9 +420,7 @@ def test_write_that_always_fails_is_dropped(
     tracker = started_tracker(store)
     tracker.start_trial(TRIAL, TrialConfig(), COST)
     tracker.end_trial(replace(TRIAL, status="finished"), tmp_path)
-    while tracker.num_pending:
-        assert tracker.rejections == []
-        tracker.interrupt_trial("of another trial")
+    wait_until(lambda: not tracker.num_pending)
     assert len(tracker.rejections) == 1
     assert store.named("trial-001").status == "FINISHED"
 
@@ -357,7 +433,7 @@ def test_trial_without_run_is_skipped(store: MlflowDouble, monkeypatch: pytest.M
 
     monkeypatch.setattr(store, "create_run", reject)
     tracker.start_trial(TRIAL, TrialConfig(), COST)
-    tracker.log_epoch(TRIAL.trial_id, epoch_metrics(1))
+    log_epoch(tracker, TRIAL, 1)
     tracker.end_trial(replace(TRIAL, status="finished"), None)
     tracker.end_study("finished")
     assert (tracker.num_pending, len(tracker.rejections)) == (0, 1)
@@ -368,7 +444,7 @@ def test_trial_without_run_is_skipped(store: MlflowDouble, monkeypatch: pytest.M
 
 def test_error_has_no_password(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = "http://me:SECRET@host:5000"
-    tracker = Tracker(store.client(), uri, "study", None)
+    tracker = flushed(Tracker(store.client(), uri, "study", None))
 
     def fail(*_: object, **__: object) -> None:
         raise MlflowException(f"API request to {uri}/api/2.0/mlflow/runs/create failed with exception")
@@ -382,8 +458,8 @@ def test_confirmation_is_logged_once(store: MlflowDouble) -> None:
     tracker = started_tracker(store)
     tracker.log_teacher({}, COST, ({"loss": 1.0}, {"loss": 0.5}), {"mr2_reasonable": 0.25})
     tracker.start_trial(TRIAL, TrialConfig(), COST)
-    tracker.log_epoch("trial-001", epoch_metrics(4))
-    finished = replace(TRIAL, status="finished", metrics=epoch_metrics(4))
+    log_epoch(tracker, TRIAL, 4)
+    finished = replace(TRIAL, status="finished", metrics=record(4).metrics)
     means = {"mr2_reasonable": 0.375, "test_mr2_reasonable": 0.5}
     confirmed = ConfirmedTrial(finished, 2, means, {"test_mr2_reasonable": 0.125}, {"mr2_reasonable": 0.5})
     for _ in range(2):

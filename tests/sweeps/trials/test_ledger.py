@@ -133,16 +133,35 @@ def test_partial_last_record_is_removed_on_opening(tmp_path: Path) -> None:
         assert [trial.status for trial in open_ledger(tmp_path).trials()] == ["finished"]
 
 
-def test_lock_of_killed_process_does_not_delay_next_process(tmp_path: Path) -> None:
-    proposed(open_ledger(tmp_path))
-    # What a process that was killed while writing leaves: a lock file that no process holds.
-    held = [path for path in tmp_path.iterdir() if path.name != JOURNAL]
-    assert len(held) == 1
-    # Optuna's own tools take a file of this name for a lock that is held.
-    assert held[0].name != f"{JOURNAL}.lock"
-    started = time.monotonic()
-    proposed(open_ledger(tmp_path))
-    assert time.monotonic() - started < 5
+def test_each_epoch_is_kept_and_repeated_epochs_are_replaced(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    trial = proposed(ledger)
+    for epoch in (1, 2, 3):
+        trial = ledger.record_metrics(trial, {"epoch": epoch, "loss_total": 1.0 / epoch})
+        if epoch < 3:  # the worker is lost before the third checkpoint
+            trial = ledger.record_checkpoint(trial, Path(f"trial-001/checkpoint_00000{epoch}"), epoch)
+    assert trial.checkpoints == (Path("trial-001/checkpoint_000002"), Path("trial-001/checkpoint_000001"))
+    again = open_ledger(tmp_path)
+    (read,) = again.running()
+    assert read == trial
+    assert {epoch: record.metrics["loss_total"] for epoch, record in read.epochs.items()} == {1: 1, 2: 0.5, 3: 1 / 3}
+    assert abs(time.time() - read.epochs[3].time_ms / 1000) < 60
+    restarted = again.restart(read)
+    assert (list(restarted.epochs), restarted.metrics["epoch"]) == ([1, 2], 2)
+    repeated = again.record_metrics(restarted, {"epoch": 3, "loss_total": 0.25})
+    assert (list(repeated.epochs), repeated.metrics) == ([1, 2, 3], {"epoch": 3, "loss_total": 0.25})
+
+
+def test_lists_of_trials_equal_those_of_a_reopened_ledger(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    ledger.start_baseline("b", {"training.seed": 1})
+    ledger.finish(ledger.record_metrics(proposed(ledger), {"epoch": 1, "mr2_reasonable": 0.5, "flops": 1}))
+    ledger.fail(proposed(ledger), "boom")
+    ledger.restart(proposed(ledger))
+    again = open_ledger(tmp_path)
+    assert again.trials() == ledger.trials()
+    assert (again.num_proposed, again.started_baselines) == (3, {"b"})
+    assert proposed(again).params not in [trial.params for trial in ledger.trials()]
 
 
 def test_proposals_do_not_depend_on_interruptions(tmp_path: Path) -> None:

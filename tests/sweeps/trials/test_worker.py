@@ -30,7 +30,7 @@ from hkd.training.teacher.pseudo_labels import prepare_labels
 from sweeps.folder import ARTIFACTS
 from sweeps.settings.space import trial_config
 from sweeps.trials import worker as trial_module
-from sweeps.trials.worker import METRICS, SPEC, DistillationTrial, TrialSpec, WorkerSettings, reported_metrics
+from sweeps.trials.worker import METRICS, NOTE, SPEC, DistillationTrial, TrialSpec, WorkerSettings, reported_metrics
 from tests.process_configuration import TrainerBuiltError, record_configuration
 from tests.sweeps.tiny import tiny_trial, with_unlabelled_images
 from tests.training.limited import limited_teacher
@@ -108,6 +108,34 @@ def test_resumed_trial_is_bit_identical(spec: TrialSpec, tmp_path: Path) -> None
     assert {name: value for name, value in reported_metrics(result).items() if name not in timings} == {
         name: value for name, value in expected.items() if name not in timings
     }
+
+
+def test_unreadable_checkpoint_is_replaced_by_the_one_before_it_or_the_first_epoch(
+    spec: TrialSpec, tmp_path: Path
+) -> None:
+    trial = worker()
+    trial.setup({SPEC: spec})
+    one, two = tmp_path / "one", tmp_path / "two"
+    expected = []
+    for folder in (one, two):
+        expected.append(reported_metrics(trial.step())["loss_total"])
+        folder.mkdir()
+        trial.save_checkpoint(str(folder))
+    os.truncate(two / "training_state.pt", (two / "training_state.pt").stat().st_size // 2)
+    resumed = worker()
+    resumed.setup({SPEC: replace(spec, resume_from=two, resume_otherwise_from=one)})
+    result = resumed.step()
+    metrics = reported_metrics(result)
+    assert (metrics["epoch"], metrics["loss_total"]) == (2, expected[1])
+    assert "epoch 2" in result[NOTE]
+    assert str(two / "training_state.pt") in result[NOTE]
+    os.truncate(one / "training_state.pt", 0)
+    resumed.reset_config({SPEC: replace(spec, resume_from=two, resume_otherwise_from=one)})
+    result = resumed.step()
+    metrics = reported_metrics(result)
+    assert (metrics["epoch"], metrics["loss_total"], result["done"]) == (1, expected[0], False)
+    assert all(str(folder / "training_state.pt") in result[NOTE] for folder in (one, two))
+    assert resumed.step()[NOTE] is None
 
 
 def test_trial_interrupted_after_last_checkpoint_only_reports(spec: TrialSpec, tmp_path: Path) -> None:

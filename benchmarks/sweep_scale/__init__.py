@@ -1,0 +1,1 @@
+"""Cost of a study's driver per trial."""
