@@ -52,7 +52,7 @@ _MAX_PROPOSALS_OF_FRONT = 3
 _STATUS = {
     TrialState.RUNNING: STATUS_RUNNING,
     TrialState.COMPLETE: STATUS_FINISHED,
-    # Without values: nsga2 and gp ignore PRUNED trials, tpe ranks them behind all COMPLETE ones.
+    # Without values: nsga2 and gp ignore PRUNED trials; tpe, as used here, counts them as bad ones.
     TrialState.PRUNED: STATUS_STOPPED,
     TrialState.FAIL: STATUS_FAILED,
 }
@@ -61,12 +61,14 @@ _REMEDY = "restore it from a backup, or give the study another name (--name NAME
 _TRIAL_ID, _BASELINE, _METRICS, _ERROR = "trial_id", "baseline", "metrics", "error"
 _PARAMS, _CHECKPOINT, _EPOCH, _ATTEMPTS = "params", "checkpoint", "epoch", "attempts"
 _CONFIRMS, _TEST_IMAGES = "confirms", "test_images"
+_RUNGS, _DOMINATORS = "rungs", "dominators"
 _SOURCE = "warm_start"
 _FIXED = "fixed_params"
 """Optuna's system attribute of a trial whose settings were queued."""
 
 _SEED = "training.seed"
 _EARLIER = "earlier_checkpoint"
+_MOST_DOMINATORS = 10
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,10 @@ class LedgerTrial:
     """Of a confirmation: the trial that it trains again."""
     test_images: str | None = None
     """Of a confirmation: hash of the annotations of the test images; None without these."""
+    rungs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    """Miss rates of the objectives after the epochs at which trials are compared."""
+    dominators: tuple[str, ...] = ()
+    """Trials because of which it was stopped, ten at most."""
 
     epochs: Mapping[int, EpochRecord] = field(default_factory=dict)
     """What each epoch reported, by its number, in order."""
@@ -302,6 +308,11 @@ class Ledger:
         record = {"metrics": dict(metrics), "time_ms": int(time.time() * 1000)}
         return self._updated(trial, {f"{EPOCH_ATTRIBUTE}{int(metrics[EPOCH])}": record})
 
+    def record_rung(self, trial: LedgerTrial, epoch: int, measured: Mapping[str, float]) -> LedgerTrial:
+        """Record what a trial measured at a rung; the first result there counts."""
+        rungs = {epoch: dict(measured), **trial.rungs}
+        return self._updated(trial, {_RUNGS: {str(each): rungs[each] for each in sorted(rungs)}})
+
     def record_checkpoint(self, trial: LedgerTrial, checkpoint: Path, epoch: int) -> LedgerTrial:
         """Record the path of a complete checkpoint, relative to the study's folder; the one before stays known."""
         earlier = None if trial.checkpoint is None else trial.checkpoint.as_posix()
@@ -313,12 +324,17 @@ class Ledger:
         self._studies[trial.role].tell(trial.number, values)
         return self._read(trial.role, trial.number)
 
-    def stop(self, trial: LedgerTrial) -> LedgerTrial:
+    def stop(self, trial: LedgerTrial, dominators: Sequence[str] = ()) -> LedgerTrial:
         """Record a trial that ended before its planned epochs: as PRUNED, without values.
 
-        Optuna's tpe counts it among the trials before which it samples at random, and its parameters as worse than
-        those of all finished trials; the other samplers ignore it.
+        Optuna's tpe counts it among the trials before which it samples at random, and as a bad one
+        (:class:`~sweeps.search.stopped_trials.FinishedTPESampler`); its other samplers ignore it.
+
+        Args:
+            dominators: Trials because of which it was stopped; the first ten are recorded.
         """
+        if dominators:
+            trial = self._updated(trial, {_DOMINATORS: list(dominators[:_MOST_DOMINATORS])})
         self._studies[trial.role].tell(trial.number, state=TrialState.PRUNED)
         return self._read(trial.role, trial.number)
 
@@ -462,6 +478,8 @@ def _ledger_trial(role: str, frozen: FrozenTrial) -> LedgerTrial:
         test_images=attributes.get(_TEST_IMAGES),
         epochs=epochs,
         earlier_checkpoint=None if attributes.get(_EARLIER) is None else Path(attributes[_EARLIER]),
+        rungs={int(epoch): measured for epoch, measured in attributes.get(_RUNGS, {}).items()},
+        dominators=tuple(attributes.get(_DOMINATORS, ())),
     )
 
 
