@@ -54,7 +54,7 @@ def stopping(study: StudyConfig) -> str:
     if not study.rungs:
         return ""
     *first, last = map(str, study.rungs)
-    return f"; some are stopped early, by their front after epochs {', '.join(first)} and {last}"
+    return f"; compared after epochs {', '.join(first)} and {last}, where some are stopped"
 
 
 def describe_early_stopping(ends: Ends) -> str:

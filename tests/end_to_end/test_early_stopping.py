@@ -135,5 +135,5 @@ def test_dominated_trials_are_stopped_and_the_front_is_not(tmp_path: Path) -> No
     print_results(study, folder, ledger, tracker, display, None)
     trained = sum(int(trial.metrics[names.EPOCH]) for trial in trials)
     printed = out.getvalue()
-    assert f"{100 - trained:,} of 100, of {len(stopped)} trials that were stopped" in printed
+    assert f"{100 - trained:,} of 100: {len(stopped)} trials were stopped, " in printed
     assert "stopped after 1 of 4 epochs" in printed

@@ -17,7 +17,6 @@ from sweeps.console.display import (
     closing_table,
     describe_end,
     duration,
-    table_of_ends,
 )
 from sweeps.trials.ledger import LedgerTrial
 

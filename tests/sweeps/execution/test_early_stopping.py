@@ -123,7 +123,7 @@ def test_baseline_with_another_schedule_is_not_compared(tmp_path: Path) -> None:
     baseline = session.start(session.ledger.start_baseline("longer", longer))
     assert not session.result(baseline, 1, 0.01)
     trial = session.start(session.ledger.start_proposed())
-    assert not session.result(trial, 1, 0.5)
+    assert not session.result(trial, 1, 0.45)  # lower than all others
 
 
 def test_epoch_without_evaluation_checks_again_what_was_measured_before(session: Session) -> None:
