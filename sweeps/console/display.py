@@ -205,7 +205,8 @@ class TrialBoard:
             return ""
         open_trials = self._total - len(self._ended) - len(self._running)
         # Of open trials, the share that early stopping saved of those that ended.
-        ends = ends_of(_of_search(self._ended), self._epochs_per_trial)
+        reported = [trial for trial in _of_search(self._ended) if names.EPOCH in trial.metrics]
+        ends = ends_of(reported, self._epochs_per_trial)
         share = 1 - ends.saved_epochs / ends.full_epochs if ends.num_stopped else 1.0
         epochs_left = open_trials * self._epochs_per_trial * share + sum(
             trial.total_epochs - trial.epoch for trial in self._running.values()

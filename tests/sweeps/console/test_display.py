@@ -111,7 +111,9 @@ def test_ended_trials_are_counted_and_remaining_time_is_estimated(monkeypatch: p
     board.update()
     last = out.getvalue().splitlines()[-1]
     # 6 epochs took 200 s now.
-    assert last == ("trials: 2 of 4 ended; lowest MR^-2 reasonable 25.0 %; epochs of trial-002 4/5; about 3 min left")
+    assert last == (
+        "trials: 2 of 4 ended; 1 stopped; lowest MR^-2 reasonable 25.0 %; epochs of trial-002 4/5; about 3 min left"
+    )
 
 
 def test_warning_follows_end_of_trial() -> None:
