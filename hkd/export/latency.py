@@ -308,7 +308,8 @@ def _times(milliseconds: npt.NDArray[np.float64]) -> Times:
 
 def _peak_memory(one: _Contender, num_threads: int) -> int:
     shape = [one.batch, 3, one.height, one.width]
-    command = [sys.executable, "-m", "hkd.export.peak_memory", str(one.path.resolve()), one.runtime, str(num_threads)]
+    module = f"{__package__}.peak_memory"
+    command = [sys.executable, "-m", module, str(one.path.resolve()), one.runtime, str(num_threads)]
     child = subprocess.run(
         [*command, *map(str, shape)], input=one.metadata, capture_output=True, text=True, check=False, timeout=600
     )
