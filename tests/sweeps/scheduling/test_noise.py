@@ -33,7 +33,7 @@ def test_noise_is_the_intercept_of_the_weighted_line_over_pairs() -> None:
     assert seed_noise(x, values) == pytest.approx(np.sqrt(intercept))
 
 
-def test_falling_line_is_chance_and_negative_variance_none() -> None:
+def test_falling_line_is_chance() -> None:
     # Nearest pairs differ most: the weighted mean of half the squared differences, without a slope.
     x = np.array([[0.0], [0.1], [1.0]])
     values = np.array([0.0, 2.0, 0.5])
@@ -41,8 +41,37 @@ def test_falling_line_is_chance_and_negative_variance_none() -> None:
     halves = {(0, 1): 2.0, (1, 2): 1.125, (0, 2): 0.125}
     expected = sum(weights[pair] * halves[pair] for pair in weights) / sum(weights.values())
     assert seed_noise(x, values) == pytest.approx(np.sqrt(expected))
+
+
+def test_intercept_below_its_standard_error_is_not_distinguished_from_0() -> None:
     # A parabola rises faster than a line over the squared distance: the intercept is below 0.
-    assert seed_noise(x, x[:, 0] ** 2) == 0.0
+    x = np.array([0.0, 0.1, 1.0])
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    distances = np.array([(x[i] - x[j]) ** 2 for i, j in pairs])
+    halves = np.array([(x[i] ** 2 - x[j] ** 2) ** 2 / 2 for i, j in pairs])
+    weights = 1 / (distances + 1e-3) ** 2
+    # Weighted least squares: (X' W X)^-1 X' W y; each residual contributes with its column of that matrix.
+    design = np.stack([np.ones(3), distances], axis=1)
+    solution = np.linalg.inv(design.T @ (weights[:, None] * design)) @ (design.T * weights)
+    intercept, slope = solution @ halves
+    assert intercept < 0
+    contributions = solution[0] * (halves - intercept - slope * distances)
+    # Of each result, with the pairs that it is part of.
+    of_result = [sum(c for c, pair in zip(contributions, pairs, strict=True) if i in pair) for i in range(3)]
+    standard_error = np.sqrt(np.square(of_result).sum())
+    assert seed_noise(x[:, None], x**2) == pytest.approx(np.sqrt(standard_error))
+
+
+def test_few_results_do_not_make_the_noise_vanish() -> None:
+    """Trials would be stopped for differences of chance."""
+    random = np.random.default_rng(0)
+    estimates = []
+    for _ in range(100):
+        x = random.random((12, 6))
+        values = 0.06 * (x @ random.standard_normal(6)) + 0.02 * random.standard_normal(12)
+        estimates.append(seed_noise(x, values))
+    # The intercept alone is below 0.01 in a quarter of these samples.
+    assert np.mean(np.array(estimates) < 0.01) < 0.05
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.02, 0.04])
