@@ -48,11 +48,6 @@ class StudyStopping:
         if is_compared and config.training.total_epochs == self._study.base.training.total_epochs:
             self._candidates[trial.trial_id] = self._candidate(trial, student_cost(config).as_metrics())
 
-    def measured_at_rung(self, metrics: Mapping[str, float]) -> dict[str, float] | None:
-        """What a trial measured at a rung, of the metrics of an epoch; None if the epoch is no rung."""
-        is_rung = int(metrics[EPOCH]) in self._study.rungs and all(name in metrics for name in self._measured)
-        return {name: metrics[name] for name in self._measured} if is_rung else None
-
     def verdict_on(self, trial_id: str) -> Verdict | None:
         """Why a trial was stopped; None if it was not."""
         return self._verdicts.get(trial_id)
@@ -62,7 +57,9 @@ class StudyStopping:
         self.rules.fail(trial_id)
 
     def _candidate(self, trial: LedgerTrial, costs: Mapping[str, float]) -> Candidate:
-        params = self._space.part_of(trial.params) if self._study.space else None
+        # A baseline may differ in more than the searched settings: it is no repetition of a trial of equal ones.
+        is_comparable = trial.role == ROLE_TRIAL or set(trial.params) <= set(self._study.space)
+        params = self._space.part_of(trial.params) if self._study.space and is_comparable else None
         settings = None if params is None else tuple(self._space.inputs(self._space.units([params]))[0].tolist())
         return Candidate(
             trial.trial_id,
@@ -72,14 +69,19 @@ class StudyStopping:
         )
 
     def _restore(self, trial: LedgerTrial) -> None:
-        if not trial.rungs:
+        at_rungs = {
+            epoch: measured
+            for epoch, record in trial.epochs.items()
+            if epoch in self._study.rungs and (measured := self._measured_of(record.metrics)) is not None
+        }
+        if not at_rungs:
             return
         self.expect(trial, trial_config(self._study.base, trial.params))
         candidate = self._candidates.pop(trial.trial_id, None)
         if candidate is None:
             return
-        for epoch, measured in trial.rungs.items():
-            self.rules.rungs.record(candidate, epoch, [measured[name] for name in self._measured])
+        for epoch, measured in at_rungs.items():
+            self.rules.rungs.record(candidate, epoch, measured)
         if trial.status == STATUS_FAILED:
             self.fail(trial.trial_id)
 
@@ -90,9 +92,12 @@ class StudyStopping:
         # Tune joins the keys of nested results.
         prefix = f"{METRICS}/"
         metrics = {key.removeprefix(prefix): value for key, value in result.items() if key.startswith(prefix)}
+        return TrialReport(candidate, int(metrics[EPOCH]), self._measured_of(metrics))
+
+    def _measured_of(self, metrics: Mapping[str, float]) -> tuple[float, ...] | None:
+        """Measured objectives; None without an evaluation."""
         is_evaluated = all(name in metrics for name in self._measured)
-        measured = tuple(float(metrics[name]) for name in self._measured) if is_evaluated else None
-        return TrialReport(candidate, int(metrics[EPOCH]), measured)
+        return tuple(float(metrics[name]) for name in self._measured) if is_evaluated else None
 
     def _note_stop(self, report: TrialReport, verdict: Verdict) -> None:
         self._verdicts[report.candidate.trial_id] = verdict

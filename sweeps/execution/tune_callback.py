@@ -131,9 +131,6 @@ class Recorder(Callback):
         trial_id, metrics = _spec(trial).trial_id, reported_metrics(result)
         known = self._ledger.record_metrics(self._known[trial_id], metrics)
         epoch = int(metrics[names.EPOCH])
-        at_rung = None if self._stopping is None else self._stopping.measured_at_rung(metrics)
-        if at_rung is not None:
-            known = self._ledger.record_rung(known, epoch, at_rung)
         self._known[trial_id] = known
         self._tracker.log_epoch(trial_id, epoch, known.epochs[epoch])
         self._board.epoch(trial_id, epoch, metrics)

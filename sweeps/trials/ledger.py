@@ -61,7 +61,7 @@ _REMEDY = "restore it from a backup, or give the study another name (--name NAME
 _TRIAL_ID, _BASELINE, _METRICS, _ERROR = "trial_id", "baseline", "metrics", "error"
 _PARAMS, _CHECKPOINT, _EPOCH, _ATTEMPTS = "params", "checkpoint", "epoch", "attempts"
 _CONFIRMS, _TEST_IMAGES = "confirms", "test_images"
-_RUNGS, _DOMINATORS = "rungs", "dominators"
+_DOMINATORS = "dominators"
 _SOURCE = "warm_start"
 _FIXED = "fixed_params"
 """Optuna's system attribute of a trial whose settings were queued."""
@@ -109,11 +109,8 @@ class LedgerTrial:
     """Of a confirmation: the trial that it trains again."""
     test_images: str | None = None
     """Of a confirmation: hash of the annotations of the test images; None without these."""
-    rungs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
-    """Miss rates of the objectives after the epochs at which trials are compared."""
     dominators: tuple[str, ...] = ()
     """Trials because of which it was stopped, ten at most."""
-
     epochs: Mapping[int, EpochRecord] = field(default_factory=dict)
     """What each epoch reported, by its number, in order."""
     earlier_checkpoint: Path | None = None
@@ -308,11 +305,6 @@ class Ledger:
         record = {"metrics": dict(metrics), "time_ms": int(time.time() * 1000)}
         return self._updated(trial, {f"{EPOCH_ATTRIBUTE}{int(metrics[EPOCH])}": record})
 
-    def record_rung(self, trial: LedgerTrial, epoch: int, measured: Mapping[str, float]) -> LedgerTrial:
-        """Record what a trial measured at a rung; the first result there counts."""
-        rungs = {epoch: dict(measured), **trial.rungs}
-        return self._updated(trial, {_RUNGS: {str(each): rungs[each] for each in sorted(rungs)}})
-
     def record_checkpoint(self, trial: LedgerTrial, checkpoint: Path, epoch: int) -> LedgerTrial:
         """Record the path of a complete checkpoint, relative to the study's folder; the one before stays known."""
         earlier = None if trial.checkpoint is None else trial.checkpoint.as_posix()
@@ -478,7 +470,6 @@ def _ledger_trial(role: str, frozen: FrozenTrial) -> LedgerTrial:
         test_images=attributes.get(_TEST_IMAGES),
         epochs=epochs,
         earlier_checkpoint=None if attributes.get(_EARLIER) is None else Path(attributes[_EARLIER]),
-        rungs={int(epoch): measured for epoch, measured in attributes.get(_RUNGS, {}).items()},
         dominators=tuple(attributes.get(_DOMINATORS, ())),
     )
 

@@ -122,10 +122,9 @@ def test_dominated_trials_are_stopped_and_the_front_is_not(tmp_path: Path) -> No
             better = [other for other in trials if other.trial_id in trial.dominators]
             assert len(better) >= 2
             assert all(
-                other.params["student.pyramid_channels"] <= trial.params["student.pyramid_channels"]
-                and min(other.rungs) == min(trial.rungs)
-                for other in better
+                other.params["student.pyramid_channels"] <= trial.params["student.pyramid_channels"] for other in better
             )
+            assert run.tags["hkd.stopped_because_of"] == ", ".join(trial.dominators)
             assert run.steps_of(names.MR2_REASONABLE) == list(range(1, int(trial.metrics[names.EPOCH]) + 1))
             assert names.FLOPS in trial.metrics
             assert trial.checkpoint is not None

@@ -65,8 +65,6 @@ class Session:
         flat = {f"{METRICS}/{name}": value for name, value in metrics.items()} | {"training_iteration": epoch}
         decision = self.stopping.scheduler.on_trial_result(cast("Any", None), trial, flat)
         known = self.ledger.record_metrics(self.running[trial_id], metrics)
-        if (at_rung := self.stopping.measured_at_rung(metrics)) is not None:
-            known = self.ledger.record_rung(known, epoch, at_rung)
         self.running[trial_id] = known
         if decision == TrialScheduler.STOP:
             verdict = self.stopping.verdict_on(trial_id)
@@ -92,7 +90,8 @@ def test_dominated_trial_is_stopped_with_its_rung_and_metrics(session: Session) 
     bad = session.start(session.ledger.start_proposed())
     assert session.result(bad, 1, 0.9)
     (stopped,) = [trial for trial in session.ledger.trials() if trial.status == "stopped"]
-    assert (stopped.trial_id, stopped.rungs) == (bad, {1: {"mr2_reasonable": 0.9}})
+    assert stopped.trial_id == bad
+    assert stopped.epochs[1].metrics["mr2_reasonable"] == 0.9
     assert stopped.metrics["epoch"] == 1
     verdict = session.stopping.verdict_on(bad)
     assert verdict is not None
@@ -172,10 +171,22 @@ def test_resumed_study_knows_what_an_uninterrupted_one_does(session: Session, tm
         assert (found.decision, sorted(found.dominators)) == (expected.decision, sorted(expected.dominators))
 
 
-def test_repeated_epoch_of_another_attempt_counts_once(session: Session) -> None:
+def test_repeated_epoch_of_another_attempt_counts_once_also_after_resume(session: Session, tmp_path: Path) -> None:
     trial = session.start(session.ledger.start_proposed())
     session.result(trial, 1, 0.5)
     session.start(session.ledger.restart(session.running[trial]))
     session.result(trial, 1, 0.6)
-    assert session.running[trial].rungs == {1: {"mr2_reasonable": 0.5}}
-    assert session.stopping.rules.rungs.at(1).measured.tolist() == [[0.5]]
+    session.result(trial, 3, 0.4)  # no rung
+    resumed = Session(session.study, tmp_path / "trials.journal")
+    for each in (session, resumed):
+        assert each.stopping.rules.rungs.at(1).measured.tolist() == [[0.6]]
+        assert each.stopping.rules.rungs.reached_by(trial) == [1]
+
+
+def test_baseline_with_more_than_searched_settings_is_no_repetition_of_a_trial(session: Session) -> None:
+    searched = {"student.pyramid_channels": 16, "training.learning_rate": 1e-3}
+    for name, params in (("same", searched), ("other", {**searched, "training.weight_decay": 0.1})):
+        session.result(session.start(session.ledger.start_baseline(name, params)), 1, 0.5)
+    candidates = session.stopping.rules.rungs.candidates
+    assert candidates["baseline-same"].settings is not None
+    assert candidates["baseline-other"].settings is None
