@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +26,11 @@ from hkd.inference.deployed.metadata import (
     DeployedMetadata,
     StudyIdentity,
 )
+from hkd.inference.deployed.onnx_file import graph_problems
 from hkd.inference.detector_files import read_detector
 from hkd.models.cost import detector_cost
 from hkd.models.detector import Detector
-from hkd.models.weights import DETECTOR_SUFFIX, read_metadata
+from hkd.models.weights import read_metadata
 
 CLASSES = ("pedestrian",)
 
@@ -95,7 +97,8 @@ def export_detector(
 
     Raises:
         CheckpointError: the weights cannot be used.
-        ExportError: the detector has more proposals than can be exported.
+        ExportError: the detector has more proposals than can be exported, the graph would be too large, or the file
+            states a metric that is not finite.
     """
     model = detector_model(weights, settings, config=config, study=study)
     return write_model(model[0], model[1], out)
@@ -106,8 +109,13 @@ def detector_model(
 ) -> tuple[onnx.ModelProto, DeployedMetadata]:
     """The graph of a detector with its metadata; arguments and errors as of :func:`export_detector`."""
     detector, height, width = read_detector(weights, config)
-    metrics = read_metadata(weights).metrics if config is None and weights.suffix == DETECTOR_SUFFIX else {}
+    metrics = read_metadata(weights).metrics if config is None else {}
     _check_numbers(detector, settings, weights)
+    if unknown := [name for name, value in metrics.items() if not math.isfinite(value)]:
+        raise ExportError(
+            f"{weights}: its metrics {', '.join(unknown)} are not finite: the training diverged, or the file is "
+            "damaged; export other weights"
+        )
     cost = detector_cost(detector, height, width)
     metadata = DeployedMetadata(
         format=FORMAT,
@@ -131,7 +139,13 @@ def detector_model(
         weights_sha256=file_hash(weights),
         study=study,
     )
-    return build_graph(detector, InputShape(settings.batch, height, width), settings, metadata), metadata
+    model = build_graph(detector, InputShape(settings.batch, height, width), settings, metadata)
+    if problems := graph_problems(model, metadata):
+        raise ExportError(
+            f"{weights}: the graph could not be read: {problems[0]}; give a smaller --batch, or --config with smaller "
+            "images or fewer proposals"
+        )
+    return model, metadata
 
 
 def build_graph(

@@ -29,6 +29,24 @@ def test_options_are_fixed_in_the_file(weights: Path, tmp_path: Path, capsys: py
     assert (metadata.score_threshold, metadata.nms_iou) == (0.2, 0.4)
 
 
+def test_metric_that_is_no_number_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "student.safetensors"
+    metrics = {"mr2_reasonable": float("nan")}
+    save_detector(path, crowded_detector(), STUDENT, image_height=HEIGHT, image_width=WIDTH, metrics=metrics)
+    assert main(["export", "--weights", str(path), "--out", str(tmp_path / "a.onnx")]) == 2
+    assert f"{path}: its metrics mr2_reasonable" in capsys.readouterr().err
+    assert not (tmp_path / "a.onnx").exists()
+
+
+def test_graph_that_could_not_be_read_is_not_written(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("hkd.inference.deployed.onnx_file.MOST_NUMBERS", 1000)
+    assert main(["export", "--weights", str(weights), "--out", str(tmp_path / "a.onnx")]) == 2
+    assert "--batch" in capsys.readouterr().err
+    assert not (tmp_path / "a.onnx").exists()
+
+
 def test_mistakes_are_one_message_and_write_nothing(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
@@ -34,7 +35,11 @@ class Runtime(Protocol):
     """A loaded file."""
 
     def __call__(self, images: Pixels) -> RawDetections:
-        """Detections of images (N, 3, H, W)."""
+        """Detections of images (N, 3, H, W).
+
+        Raises:
+            CheckpointError: the graph cannot be computed.
+        """
 
 
 class OnnxRuntime:
@@ -44,18 +49,22 @@ class OnnxRuntime:
         """``num_threads`` None: as ONNX Runtime chooses."""
         onnxruntime = required_package("onnxruntime")
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors: warnings about the graph are of no use to the user
+        options.log_severity_level = 4  # errors are raised; warnings about the graph are of no use to the user
         if num_threads is not None:
             options.intra_op_num_threads = num_threads
         try:
             self._session: Any = onnxruntime.InferenceSession(file.content, options, providers=["CPUExecutionProvider"])
         # The exceptions of ONNX Runtime have no public base class.
         except Exception as error:
-            raise _cannot_load(file, "ONNX Runtime", error) from error
+            raise _unusable(file.path, "ONNX Runtime cannot load it", error) from error
+        self._path = file.path
 
     def __call__(self, images: Pixels) -> RawDetections:
         """See :class:`Runtime`."""
-        return RawDetections(*self._session.run(list(OUTPUTS), {INPUT: images}))
+        try:
+            return RawDetections(*self._session.run(list(OUTPUTS), {INPUT: images}))
+        except Exception as error:
+            raise _unusable(self._path, "ONNX Runtime cannot run it", error) from error
 
 
 class OpenVino:
@@ -72,17 +81,21 @@ class OpenVino:
             core = openvino.Core()
             self._model: Any = core.compile_model(core.read_model(file.content), "CPU", settings)
         except Exception as error:
-            raise _cannot_load(file, "OpenVINO", error) from error
+            raise _unusable(file.path, "OpenVINO cannot load it", error) from error
+        self._path = file.path
 
     def __call__(self, images: Pixels) -> RawDetections:
         """See :class:`Runtime`."""
-        outputs = self._model({INPUT: images})
+        try:
+            outputs = self._model({INPUT: images})
+        except Exception as error:
+            raise _unusable(self._path, "OpenVINO cannot run it", error) from error
         return RawDetections(*(outputs[name] for name in OUTPUTS))
 
 
-def _cannot_load(file: DeployedFile, runtime: str, error: Exception) -> CheckpointError:
+def _unusable(path: Path, problem: str, error: Exception) -> CheckpointError:
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return CheckpointError(f"{file.path}: {runtime} cannot load it ({lines[-1][:200]})")
+    return CheckpointError(f"{path}: {problem} ({lines[-1][:200]})")
 
 
 RUNTIMES: Final[Mapping[str, Callable[[DeployedFile, int | None], Runtime]]] = MappingProxyType(

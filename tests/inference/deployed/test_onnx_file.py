@@ -2,13 +2,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
+from onnx.helper import make_node
 
 from hkd.inference.deployed.onnx_file import read_onnx_file
+from hkd.inference.deployed.runtimes import OnnxRuntime
 from hkd.models.weight_formats.errors import CheckpointError
-from tests.export.exported import crowded_detector, export
+from tests.export.exported import crowded_detector, export, noise
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +62,34 @@ def change_input(model: onnx.ModelProto) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 4096
 
 
+def change_input_type(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+
+
+def replace_boxes(model: onnx.ModelProto, nodes: list[onnx.NodeProto], **constants: npt.NDArray[Any]) -> None:
+    """Compute the output ``boxes`` by other nodes."""
+    (last,) = (node for node in model.graph.node if "boxes" in node.output)
+    model.graph.node.remove(last)
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
+
+
+def output_of_another_shape(model: onnx.ModelProto) -> None:
+    replace_boxes(model, [make_node("Reshape", ["scores", "shape"], ["boxes"])], shape=np.array([1, 25, 4]))
+
+
+def expand_to_terabytes(model: onnx.ModelProto) -> None:
+    shape = np.array([1_000_000, 1_000, 1, 100])
+    replace_boxes(model, [make_node("Expand", ["scores", "shape"], ["boxes"])], shape=shape)
+
+
+def expand_by_pixels(model: onnx.ModelProto) -> None:
+    # As many numbers as pedestrians are found.
+    replace_boxes(model, [make_node("Expand", ["zero", "count"], ["boxes"])], zero=np.zeros(1, dtype=np.float32))
+    # A file may state any shape of a value.
+    model.graph.value_info.append(model.graph.output[0])
+
+
 def add_function(model: onnx.ModelProto) -> None:
     model.functions.add(name="f", domain="d")
 
@@ -70,6 +103,10 @@ def add_function(model: onnx.ModelProto) -> None:
         (use_external_data, "other files"),
         (change_input, "4096"),
         (add_function, "functions"),
+        (change_input_type, "images is FLOAT and not UINT8"),
+        (output_of_another_shape, r"boxes is \[1, 25, 4\] and not \[1, 100, 4\]"),
+        (expand_to_terabytes, "100,000,000,000 numbers"),
+        (expand_by_pixels, "boxes has no fixed shape"),
     ],
 )
 def test_foreign_graph_is_refused(
@@ -81,3 +118,19 @@ def test_foreign_graph_is_refused(
     path.write_bytes(model.SerializeToString())
     with pytest.raises(CheckpointError, match=fact):
         read_onnx_file(path)
+
+
+def test_graph_that_fails_as_it_runs_is_one_message(content: bytes, tmp_path: Path) -> None:
+    model = onnx.load_model_from_string(content)
+    # Row 10 of a table of 2; a constant index would be found as the graph is loaded.
+    nodes = [
+        make_node("Cast", ["scores"], ["zeros"], to=onnx.TensorProto.INT64),
+        make_node("Add", ["zeros", "ten"], ["rows"]),
+        make_node("Gather", ["table", "rows"], ["boxes"]),
+    ]
+    replace_boxes(model, nodes, ten=np.array(10), table=np.zeros((2, 4), dtype=np.float32))
+    path = tmp_path / "a.onnx"
+    path.write_bytes(model.SerializeToString())
+    loaded = OnnxRuntime(read_onnx_file(path), 1)
+    with pytest.raises(CheckpointError, match=f"{path}: ONNX Runtime cannot run it"):
+        loaded(noise(1))
