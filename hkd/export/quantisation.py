@@ -7,7 +7,7 @@ ranges of calibration images). The outputs of RPN and box head, and all that fol
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,11 +17,13 @@ import numpy as np
 import onnx
 import torch
 
-from hkd.coco.annotations import Annotations, read_annotations
+from hkd.coco.annotations import Annotations, read_annotations, without_boxes
 from hkd.coco.categories import CategoryNames
+from hkd.coco.notes import counted
 from hkd.config import EvaluationConfig
+from hkd.data.conversion.progress import track_progress
+from hkd.data.copies import describe_copies, equal_files, image_paths
 from hkd.data.store import ImageStore, open_store
-from hkd.data.unlabelled import check_copies
 from hkd.evaluation.evaluator import evaluate_boxes
 from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.export.layers import LAYERS
@@ -38,11 +40,10 @@ DEFAULT_MAX_DROP: Final = 1.0
 """Points of MR^-2, in per cent."""
 CALIBRATION_IMAGES: Final = 128
 _OPERATORS: Final = ("Conv", "Gemm", "Add", "MaxPool", "Relu", "Resize")
-_SOURCE: Final = "--calibration"
 
 
 class QuantisationError(ValueError):
-    """No INT8 detector keeps the miss rate within the limit."""
+    """The images do not fit, or no INT8 detector keeps the miss rate within the limit."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ def quantise(
     *,
     max_drop: float = DEFAULT_MAX_DROP,
     evaluation: EvaluationConfig | None = None,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    progress: bool = False,
 ) -> QuantisedModel:
     """Quantise a graph of :func:`hkd.export.onnx_export.detector_model`.
 
@@ -77,26 +80,32 @@ def quantise(
         validation: annotated images, none of which is a calibration image.
         max_drop: largest rise of MR^-2 reasonable, in points of per cent.
         evaluation: protocol and batch size.
+        max_megapixels: largest number of pixels of an image, in millions.
+        progress: show progress bars on stderr.
 
     Raises:
-        UnlabelledImagesError: a calibration image is a validation image.
-        QuantisationError: even with all parts but one in fp32, the limit does not hold.
+        QuantisationError: a calibration image is a validation image, MR^-2 has no value on the validation images, or
+            even with all parts but one in fp32 the limit does not hold.
         AnnotationError: images cannot be read.
     """
-    check_copies(calibration, validation, source=_SOURCE)
-    evaluation = evaluation or EvaluationConfig()
+    _require_other_images(calibration, validation)
+    evaluation = (evaluation or EvaluationConfig()).model_copy(
+        update={"max_detections_per_image": metadata.max_detections}
+    )
+    size = (metadata.image_height, metadata.image_width)
     with TemporaryDirectory(prefix="hkd-int8-") as folder:
-        store = open_store(validation, metadata.image_height, metadata.image_width, Path(folder), progress=False)
+        store = open_store(validation, *size, Path(folder), progress=progress, max_megapixels=max_megapixels)
 
         def miss_rate(candidate: onnx.ModelProto) -> float:
             return _miss_rate(candidate, metadata, validation, store, evaluation)
 
-        ranges = _ranges(model, _inputs(calibration, metadata, Path(folder)), Path(folder))
         fp32 = miss_rate(model)
+        inputs = _inputs(calibration, metadata, Path(folder), max_megapixels)
+        ranges = _ranges(model, track_progress(inputs, "Calibrating INT8", shown=progress), Path(folder))
         limit = fp32 + max_drop / 100
         parts = _parts(model)
         left, quantised, found = _search(
-            lambda names: _quantised(model, ranges, parts, names), miss_rate, list(parts), limit
+            lambda names: _quantised(model, ranges, parts, names), miss_rate, list(parts), limit, progress
         )
     if found > limit:
         raise QuantisationError(
@@ -108,6 +117,7 @@ def quantise(
         update={
             "precision": "int8",
             "fp32_layers": tuple(left),
+            "versions": {**metadata.versions, "onnxruntime": required_package("onnxruntime").__version__},
             "metrics": {**metadata.metrics, "int8_" + MR2_REASONABLE: found, "fp32_" + MR2_REASONABLE: fp32},
         }
     )
@@ -126,7 +136,7 @@ def quantise_for_files(
     names: tuple[Sequence[str], Sequence[str]],
     max_megapixels: float | None,
 ) -> QuantisedModel:
-    """:func:`quantise` with annotation files; ``names`` are the user's names of people and ignore regions.
+    """:func:`quantise` with annotation files and progress; ``names``: the user's, of people and ignore regions.
 
     Raises:
         AnnotationError: an annotation file cannot be read, or has no images.
@@ -135,8 +145,24 @@ def quantise_for_files(
     limit = DEFAULT_MAX_MEGAPIXELS if max_megapixels is None else max_megapixels
     read = [read_annotations(path, named=named, max_megapixels=limit) for path in (calibration, validation)]
     return quantise(
-        model, metadata, *read, max_drop=DEFAULT_MAX_DROP if max_drop is None else max_drop, evaluation=evaluation
+        model,
+        metadata,
+        *read,
+        max_drop=DEFAULT_MAX_DROP if max_drop is None else max_drop,
+        evaluation=evaluation,
+        max_megapixels=limit,
+        progress=True,
     )
+
+
+def _require_other_images(calibration: Annotations, validation: Annotations) -> None:
+    copies = equal_files(image_paths(calibration), image_paths(validation))
+    if copies:
+        raise QuantisationError(
+            f"--calibration: {counted(len(copies), 'image')} of --validation: {describe_copies(copies)}. INT8 "
+            "costs less on images of its calibration than on others: give --calibration the annotation file of "
+            "the training images"
+        )
 
 
 def _search(
@@ -144,6 +170,7 @@ def _search(
     miss_rate: Callable[[onnx.ModelProto], float],
     parts: list[str],
     limit: float,
+    progress: bool,
 ) -> tuple[list[str], onnx.ModelProto, float]:
     """Parts left in fp32, the graph and its miss rate: the first within the limit, or the last that was tried."""
     left: list[str] = []
@@ -151,10 +178,11 @@ def _search(
     found = miss_rate(model)
     while found > limit and len(left) < len(parts) - 1:
         tried = []
-        for part in parts:
-            if part not in left:
-                candidate = quantised([*left, part])
-                tried.append((miss_rate(candidate), part, candidate))
+        rest = [part for part in parts if part not in left]
+        title = f"MR^-2 {100 * found:.2f} % (limit {100 * limit:.2f}): one more part in fp32"
+        for part in track_progress(rest, title, shown=progress):
+            candidate = quantised([*left, part])
+            tried.append((miss_rate(candidate), part, candidate))
         found, part, model = min(tried, key=lambda one: one[0])
         left.append(part)
     return left, model, found
@@ -179,7 +207,7 @@ def _is_output(model: onnx.ModelProto, name: str) -> bool:
     return all(node.op_type not in _OPERATORS for node in readers)
 
 
-def _ranges(model: onnx.ModelProto, inputs: Sequence[Pixels], folder: Path) -> Any:
+def _ranges(model: onnx.ModelProto, inputs: Iterable[Pixels], folder: Path) -> Any:
     """Smallest and largest values of all activations of the layers, on the calibration images."""
     calibrate = required_package("onnxruntime.quantization.calibrate")
     path = folder / "fp32.onnx"
@@ -219,18 +247,27 @@ def _quantised(
         quantizer.quantize_model()
     finally:
         logging.disable(logging.NOTSET)
+    # The quantizer appends nodes at the end, but a valid file has each node after those that it reads.
+    quantizer.model.topological_sort()
     quantised: onnx.ModelProto = quantizer.model.model
     quantised.ir_version, quantised.producer_name = model.ir_version, model.producer_name
     return quantised
 
 
-def _inputs(calibration: Annotations, metadata: DeployedMetadata, folder: Path) -> list[Pixels]:
-    """Batches (N, 3, H, W) of evenly spaced calibration images."""
-    store = open_store(calibration, metadata.image_height, metadata.image_width, folder, progress=False)
-    count = min(CALIBRATION_IMAGES, len(store.images))
-    chosen = np.arange(count) * len(store.images) // count
+def _inputs(calibration: Annotations, metadata: DeployedMetadata, folder: Path, max_megapixels: float) -> list[Pixels]:
+    """Batches (N, 3, H, W) of evenly spaced calibration images, which alone are decoded."""
+    count = min(CALIBRATION_IMAGES, len(calibration.images))
+    spaced = [calibration.images[index * len(calibration.images) // count] for index in range(count)]
+    store = open_store(
+        without_boxes(spaced, calibration.image_root, calibration.path),
+        metadata.image_height,
+        metadata.image_width,
+        folder,
+        progress=False,
+        max_megapixels=max_megapixels,
+    )
     # A batch is filled by repetition: no image of zeros is among the ranges.
-    chosen = np.resize(chosen, -(-count // metadata.batch) * metadata.batch)
+    chosen = np.resize(np.arange(count), -(-count // metadata.batch) * metadata.batch)
     pixels = np.ascontiguousarray(store.images[chosen].transpose(0, 3, 1, 2))
     marked = mark_black_borders(pixels, store.valid_sizes[chosen])
     return np.split(marked, len(chosen) // metadata.batch)
@@ -246,4 +283,10 @@ def _miss_rate(
     file = DeployedFile(Path("int8"), model.SerializeToString(), metadata)
     found = detect_store(DeployedDetector(file), store, validation, evaluation, device=torch.device("cpu"))
     result = evaluate_boxes(validation.ground_truth(), found, load_protocol(evaluation.protocol))
-    return result.as_metrics().get(MR2_REASONABLE, 1.0)
+    value = result.as_metrics().get(MR2_REASONABLE)
+    if value is None:
+        raise QuantisationError(
+            f"{validation.path}: has no people of MR^-2 reasonable ({evaluation.protocol}), so that the cost of INT8 "
+            "cannot be measured; give --validation images with annotated people"
+        )
+    return value

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
-from hkd.coco.annotations import Annotations, read_annotations
-from hkd.coco.parsing.errors import InputError
+from hkd.coco.annotations import Annotations, read_annotations, without_boxes
 from hkd.data.sources.synthetic import write_scenes
+from hkd.data.store import ImageStore, open_store
 from hkd.export import quantisation
 from hkd.export.onnx_export import detector_model, write_model
 from hkd.export.quantisation import QuantisationError, quantise
@@ -32,7 +34,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Annotations, Annotations]:
     folder = tmp_path_factory.mktemp("scenes")
-    files = write_scenes(folder, train_images=5, validation_images=3, height=HEIGHT, width=WIDTH, progress=False)
+    files = write_scenes(
+        folder, train_images=5, validation_images=3, height=3 * HEIGHT, width=3 * WIDTH, progress=False
+    )
+    # People of fewer than 50 pixels do not count in MR^-2 reasonable.
     train, validation = map(read_annotations, files)
     return train, validation
 
@@ -44,6 +49,7 @@ def test_layers_are_quantised_and_what_follows_is_not(
     assert found.metadata.precision == "int8"
     assert found.metadata.fp32_layers == ()
     file = read_onnx_file(write_model(found.model, found.metadata, tmp_path / "int8.onnx").path)
+    onnx.checker.check_model(file.content, full_check=True)
     assert len(file.content) < 0.7 * len(model[0].SerializeToString())
     read_by = {name: node for node in found.model.graph.node for name in node.input}
     scopes = {
@@ -96,5 +102,36 @@ def test_limit_that_cannot_be_kept_is_an_error_that_names_the_parts(
 
 
 def test_validation_images_are_no_calibration_images(model: Model, scenes: tuple[Annotations, Annotations]) -> None:
-    with pytest.raises(InputError, match="validation image"):
+    with pytest.raises(QuantisationError, match=r"3 images of --validation.*validation_000000\.png"):
         quantise(*model, scenes[1], scenes[1])
+
+
+def test_validation_images_without_people_are_refused(model: Model, scenes: tuple[Annotations, Annotations]) -> None:
+    train, validation = scenes
+    without = without_boxes(validation.images, validation.image_root, validation.path)
+    # Without a miss rate, any INT8 graph would keep the limit.
+    with pytest.raises(QuantisationError, match=f"{validation.path}: .*--validation"):
+        quantise(*model, train, without)
+
+
+def test_calibration_images_alone_are_decoded(
+    model: Model, scenes: tuple[Annotations, Annotations], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[tuple[str, ...]] = []
+
+    def opened(images: Annotations, *arguments: Any, **options: Any) -> ImageStore:
+        assert options["max_megapixels"] == 0.5
+        decoded.append(tuple(Path(image.file_name).stem for image in images.images))
+        return open_store(images, *arguments, **options)
+
+    monkeypatch.setattr(quantisation, "open_store", opened)
+    monkeypatch.setattr(quantisation, "CALIBRATION_IMAGES", 2)
+    quantise(*model, *scenes, max_drop=100.0, max_megapixels=0.5)
+    # Of five images, the two at 0 and 5 // 2.
+    assert ("train_000000", "train_000002") in decoded
+    assert len(decoded) == 2
+
+
+def test_versions_name_the_package_that_quantised(model: Model, scenes: tuple[Annotations, Annotations]) -> None:
+    versions = quantise(*model, *scenes, max_drop=100.0).metadata.versions
+    assert versions == {**model[1].versions, "onnxruntime": onnxruntime.__version__}
