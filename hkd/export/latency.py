@@ -7,6 +7,7 @@ the machine affects all alike; ratios are of calls of the same round.
 from __future__ import annotations
 
 import io
+import json
 import os
 import platform
 import subprocess
@@ -14,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -27,12 +27,15 @@ from PIL import Image
 from hkd.config import EvaluationConfig
 from hkd.data.sources.synthetic import draw_scene
 from hkd.image_files.fitting import fitted_sizes, resized
+from hkd.image_files.headers import ImageFileError
 from hkd.image_files.pixels import read_rgb
 from hkd.inference.deployed.onnx_file import ONNX_SUFFIX, read_onnx_file
-from hkd.inference.deployed.packages import required_package
+from hkd.inference.deployed.packages import MissingPackageError, required_package
 from hkd.inference.deployed.runtimes import RUNTIMES, Pixels
 from hkd.models.fused import fuse_for_inference
-from hkd.models.weights import load_detector
+from hkd.models.weight_formats.errors import CheckpointError
+from hkd.models.weights import DETECTOR_SUFFIX, load_detector
+from hkd.text.escaping import LinesError
 
 TORCH: Final = "torch"
 """The runtime of ``.safetensors`` files: fused for inference, eager, fp32."""
@@ -41,6 +44,11 @@ DEFAULT_RUNTIME: Final = "onnxruntime"
 WARM_UP_ROUNDS: Final = 10
 _SCENE_SIZE: Final = (480, 640)
 _CPU_INFO: Final = Path("/proc/cpuinfo")
+_MEMORY_TIMEOUT_SECONDS: Final = 600
+_MEASURE_MEMORY: Final = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
+    "from hkd.export.peak_memory import main; sys.exit(main(sys.argv[1:]))"
+)
 _COLUMNS: Final = (
     "file",
     "runtime",
@@ -53,8 +61,8 @@ _COLUMNS: Final = (
 )
 
 
-class BenchmarkError(ValueError):
-    """A file cannot be timed as asked."""
+class BenchmarkError(LinesError):
+    """Files cannot be timed as asked; each problem is a line."""
 
 
 @dataclass(frozen=True)
@@ -134,20 +142,15 @@ def measure_latency(
         picture: image file of the pipeline; None: a generated scene of 480 x 640 pixels, as JPEG.
 
     Raises:
-        BenchmarkError: no runtime was given for a file.
-        CheckpointError: a file cannot be used.
-        MissingPackageError: a runtime is not installed.
-        ImageFileError: the picture cannot be read.
+        BenchmarkError: listing files that cannot be used, or that no runtime was given for, runtimes that are not
+            installed, and a picture that cannot be read.
     """
     torch.set_num_threads(num_threads)
-    contenders = [
-        _load(path, runtime, num_threads) for path in files for runtime in _runtimes_of(path, tuple(runtimes))
-    ]
     with TemporaryDirectory(prefix="hkd-benchmark-") as folder:
         if picture is None:
             picture = Path(folder) / "scene.jpg"
             Image.fromarray(draw_scene(0, 0, *_SCENE_SIZE).image).save(picture, quality=90)
-        size = read_rgb(picture).size
+        contenders, size = _loaded(files, tuple(runtimes), num_threads, picture)
         network, pipeline = _timed(contenders, picture, rounds)
     rows = []
     for index, one in enumerate(contenders):
@@ -173,7 +176,7 @@ def measure_latency(
         num_threads=num_threads,
         rounds=rounds,
         picture=f"{size[0]} x {size[1]}",
-        versions={one.runtime: version(one.runtime) for one in contenders},
+        versions={one.runtime: _version(one.runtime) for one in contenders},
         rows=tuple(rows),
     )
 
@@ -191,10 +194,16 @@ def format_latency(report: LatencyReport) -> str:
         f"| {' | '.join(_COLUMNS)} |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
+    # Files of the same name in several folders are shown with their paths.
+    paths_of_name: dict[str, set[str]] = {}
     for row in report.rows:
+        paths_of_name.setdefault(Path(row.file).name, set()).add(row.file)
+    for row in report.rows:
+        name = Path(row.file).name
         low, high = row.ratio_quartiles
         cells = [
-            Path(row.file).name + (f" (batch {row.batch}, times an image)" if row.batch > 1 else ""),
+            (row.file if len(paths_of_name[name]) > 1 else name)
+            + (f" (batch {row.batch}, times an image)" if row.batch > 1 else ""),
             row.runtime,
             row.precision,
             f"{row.network.median_ms:.2f} ({row.network.p90_ms:.2f})",
@@ -207,10 +216,42 @@ def format_latency(report: LatencyReport) -> str:
     return "\n".join(lines)
 
 
+def _loaded(
+    files: Sequence[Path], runtimes: tuple[str, ...], num_threads: int, picture: Path
+) -> tuple[list[_Contender], tuple[int, int]]:
+    """All detectors, and the picture's width and height."""
+    contenders, size = [], (0, 0)
+    problems: list[str] = []
+    for path in files:
+        try:
+            contenders += [_load(path, runtime, num_threads) for runtime in _runtimes_of(path, runtimes)]
+        except (BenchmarkError, CheckpointError, MissingPackageError) as error:
+            problems.append(str(error))
+    try:
+        size = read_rgb(picture).size
+    except FileNotFoundError:
+        problems.append(f"{picture}: no such file")
+    except ImageFileError as error:
+        problems.append(f"{picture}: {error}")
+    if problems:
+        raise BenchmarkError(*dict.fromkeys(problems))
+    return contenders, size
+
+
+def _version(runtime: str) -> str:
+    # Not that of the distribution, which may have another name, such as onnxruntime-gpu.
+    return str(required_package(runtime).__version__).partition("-")[0]
+
+
 def _runtimes_of(path: Path, requested: tuple[str, ...]) -> list[str]:
     if path.suffix == ONNX_SUFFIX:
         found = [name for name in requested or (DEFAULT_RUNTIME,) if name in RUNTIMES]
         known = " or ".join(RUNTIMES)
+    elif path.suffix != DETECTOR_SUFFIX:
+        raise BenchmarkError(
+            f"{path}: allowed are {ONNX_SUFFIX} files of hkd export and {DETECTOR_SUFFIX} files of hkd; export it with "
+            "hkd export --config"
+        )
     else:
         found = [TORCH] if TORCH in requested or not requested else []
         known = TORCH
@@ -308,11 +349,22 @@ def _times(milliseconds: npt.NDArray[np.float64]) -> Times:
 
 def _peak_memory(one: _Contender, num_threads: int) -> int:
     shape = [one.batch, 3, one.height, one.width]
-    module = f"{__package__}.peak_memory"
-    command = [sys.executable, "-m", module, str(one.path.resolve()), one.runtime, str(num_threads)]
-    child = subprocess.run(
-        [*command, *map(str, shape)], input=one.metadata, capture_output=True, text=True, check=False, timeout=600
-    )
+    # The modules of this process, none of the working folder: it may hold downloads, such as a numpy.py.
+    command = [sys.executable, "-P", "-c", _MEASURE_MEMORY, json.dumps(sys.path)]
+    arguments = [str(one.path.resolve()), one.runtime, str(num_threads), *map(str, shape)]
+    try:
+        child = subprocess.run(
+            [*command, *arguments],
+            input=one.metadata,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_MEMORY_TIMEOUT_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BenchmarkError(
+            f"{one.path}: measuring its memory took more than {_MEMORY_TIMEOUT_SECONDS} seconds"
+        ) from error
     if child.returncode != 0:
         last = (child.stderr.strip().splitlines() or ["no message"])[-1]
         raise BenchmarkError(f"{one.path}: its memory cannot be measured in a new process ({last})")

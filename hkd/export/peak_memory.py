@@ -44,7 +44,3 @@ def _detect_by_torch(path: Path, shape: tuple[int, ...], num_threads: int) -> No
     sizes = torch.tensor([shape[2:]], dtype=torch.float32)
     for _ in range(_CALLS):
         detector.detect(torch.zeros(shape), sizes, score_threshold=0.01, nms_iou=0.5, max_detections=100)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
