@@ -20,6 +20,8 @@ def detect(session, path):
     window = (0, 0, min(picture.width, columns / scale), min(picture.height, rows / scale))
     images = np.zeros((batch, height, width, 3), np.uint8)  # the picture at the top left, zeros elsewhere
     images[0, :rows, :columns] = picture.resize((columns, rows), Image.Resampling.BILINEAR, box=window)
+    if not (images[0, rows - 1].any() and images[0, :, columns - 1].any()):
+        images[0, rows - 1, columns - 1, 0] = 1  # black borders of the picture would count as padding
     boxes, scores, count = session.run(["boxes", "scores", "count"], {"images": images.transpose(0, 3, 1, 2)})
     return np.clip(boxes[0, : count[0]] / scale, 0, 2 * picture.size), scores[0, : count[0]]
 

@@ -112,6 +112,7 @@ def add_proposals(graph: GraphBuilder, detector: Detector, heads: list[str], lim
         graph.add("Reshape", valid, integers([batch, levels, slots, 1])),
         slots,
         detector.proposal_nms_iou,
+        rank=4,
     )
     kept = graph.add("Reshape", kept, integers([batch, levels * slots]))
     scores = graph.add("Where", _is_one(graph, kept), probabilities, floats(_UNUSED))
@@ -204,6 +205,7 @@ def add_detections(
         graph.add("Reshape", is_candidate, integers([batch, count, 1])),
         count,
         nms_iou,
+        rank=3,
     )
     kept = _is_one(graph, graph.add("Reshape", kept, integers([batch, count])))
     ranked = graph.add("Where", kept, candidates.scores, floats(_UNUSED))
@@ -273,14 +275,15 @@ def _with_sides(graph: GraphBuilder, boxes: str, minimum: float) -> str:
     return graph.add("Cast", graph.add("GreaterOrEqual", shorter, floats(minimum)), to=1)
 
 
-def _suppressed(graph: GraphBuilder, boxes: str, valid: str, count: int, iou_threshold: float) -> str:
+def _suppressed(graph: GraphBuilder, boxes: str, valid: str, count: int, iou_threshold: float, *, rank: int) -> str:
     """Greedy NMS of sets of boxes (..., S, 4), by descending score: 1.0 where a box is kept, else 0.0, (..., S, 1).
+
+    ``rank`` is the number of axes of ``boxes``.
 
     As :func:`hkd.models.components.proposals.non_maximum_suppression` in a traced graph.
     """
     left, top, right, bottom = graph.add_all("Split", 4, boxes, integers([1, 1, 1, 1]), axis=-1)
     areas = graph.add("Mul", graph.add("Sub", right, left), graph.add("Sub", bottom, top))
-    rank = 4 if "proposals" in graph.scope else 3
     swap = [*range(rank - 2), rank - 1, rank - 2]
 
     def pairs(operator: str, values: str) -> str:

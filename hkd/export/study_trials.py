@@ -48,8 +48,8 @@ def trial_weights(storage: Path, study: str, trial: str) -> Path:
         raise ExportError(f"{metrics}: cannot be read ({error}); export {weights} with --weights") from error
     if trained < 1.0:
         raise ExportError(
-            f"{folder}: {trial} was trained for {100 * trained:.0f} % of its epochs; resume the study, or export "
-            f"these weights with --weights {weights}"
+            f"{folder}: {trial} was trained for {100 * trained:.0f} % of its epochs: it was stopped early, or is not "
+            f"finished. Choose another trial, resume the study, or export these weights with --weights {weights}"
         )
     return weights
 

@@ -21,6 +21,7 @@ from hkd.inference.detector_files import read_detector
 from hkd.inference.store_detection import detect_store
 from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
+from hkd.models.weight_formats.errors import CheckpointError
 from hkd.runtime.device import autocast_dtype, place, resolve_device
 
 _IMAGES_AT_A_TIME: Final = 64
@@ -44,7 +45,7 @@ class ImageDetection:
         """Arguments as of :func:`hkd.inference.detector_files.read_detector`; ``weights`` may be an exported detector.
 
         Raises:
-            CheckpointError: the weights cannot be used.
+            CheckpointError: the weights cannot be used, or an exported detector is given with ``config``.
             MissingPackageError: an exported detector needs a package that is not installed.
         """
         training = TrainingConfig() if config is None else config.training
@@ -56,9 +57,14 @@ class ImageDetection:
         self.lowest_score = evaluation.score_threshold
         """Of the detections that are found."""
         if weights.suffix == ONNX_SUFFIX:
+            if config is not None:
+                raise CheckpointError(
+                    f"{weights}: an exported detector states its own sizes and thresholds; leave --config out"
+                )
             deployed = DeployedDetector(read_onnx_file(weights))
             metadata = deployed.metadata
             self._height, self._width = metadata.image_height, metadata.image_width
+            self._evaluation = evaluation.model_copy(update={"max_detections_per_image": metadata.max_detections})
             self.lowest_score = max(self.lowest_score, metadata.score_threshold)
             self._device = torch.device("cpu")
             self._detector = deployed

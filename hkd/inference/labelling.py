@@ -17,6 +17,7 @@ from hkd.files import write_atomically
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 from hkd.inference.image_detection import ImageDetection
 from hkd.inference.pseudo_labels import LabelSummary, label_document
+from hkd.models.weight_formats.errors import CheckpointError
 
 _FOLDER: Final = "DIR"
 _OPTIONS: Final = ("--object-score", "--ignored-score")
@@ -61,7 +62,7 @@ def label_folder(
     Raises:
         UnlabelledImagesError: the folder has no images, unreadable ones, or files of validation images.
         AnnotationError: the annotation file or its images cannot be read.
-        CheckpointError: the weights cannot be used.
+        CheckpointError: the weights cannot be used, or an exported detector lacks scores that are needed.
         ScoreThresholdError: too few people are found on the validation images to choose the scores.
     """
     if max_megapixels is None:
@@ -71,6 +72,12 @@ def label_folder(
     lowest = min([evaluation.score_threshold, *given])
     evaluation = evaluation.model_copy(update={"score_threshold": lowest})
     detection = ImageDetection(weights, config, evaluation, max_megapixels, is_teacher=True)
+    needed = lowest if scores.validation is not None else min(given)
+    if detection.lowest_score > needed:
+        raise CheckpointError(
+            f"{weights}: was exported without scores up to {detection.lowest_score:g}, and labels need those from "
+            f"{needed:g} on; export it with --score-threshold {needed:g}, or give the .safetensors file"
+        )
     validation = None
     if scores.validation is not None:
         validation = read_annotations(

@@ -123,20 +123,31 @@ def detect_command(
     detection = ImageDetection(
         weights, config, evaluation.model_copy(update={"score_threshold": lowest}), max_megapixels
     )
-    _check_lowest_score(detection.lowest_score, weights, score_threshold, lowest)
+    _check_lowest_score(
+        detection.lowest_score,
+        weights,
+        score_threshold,
+        drawn=None if out is None else drawing_threshold,
+        written=None if results is None else lowest,
+    )
     readable, records, people_id = _records(
         paths, None if results is None else results.annotations, max_megapixels, unreadable
     )
     shown_images, drawn = [paths[index] for index in readable], [drawings[index] for index in readable]
     found = detection.detect(without_boxes(records, Path()), "Detecting", progress=len(records) > 1)
     image_ids = np.array(sorted(record.image_id for record in records), dtype=np.int64)
+    is_drawn = found.scores >= drawing_threshold
+    drawn_of_image: dict[int, list[FoundPedestrian]] = {}
+    for image_id, box, score in zip(
+        image_ids[found.image_index[is_drawn]].tolist(),
+        found.boxes_xywh[is_drawn].tolist(),
+        found.scores[is_drawn].tolist(),
+        strict=True,
+    ):
+        drawn_of_image.setdefault(image_id, []).append(FoundPedestrian(tuple(box), score))
     pictures = []
     for record, image, drawing in zip(records, shown_images, drawn, strict=True):
-        is_drawn = (image_ids[found.image_index] == record.image_id) & (found.scores >= drawing_threshold)
-        pedestrians = tuple(
-            FoundPedestrian(tuple(box), score)
-            for box, score in zip(found.boxes_xywh[is_drawn].tolist(), found.scores[is_drawn].tolist(), strict=True)
-        )
+        pedestrians = tuple(drawn_of_image.get(record.image_id, ()))
         pictures.append(PictureDetections(image, drawing, pedestrians))
     if out is not None:
         _write_drawings(pictures, out, max_megapixels)
@@ -145,19 +156,24 @@ def detect_command(
     return pictures
 
 
-def _check_lowest_score(found: float, weights: Path, requested: float | None, needed: float) -> None:
-    """Report that an exported detector has dropped scores that are needed: an error if the user requested them."""
-    if found <= needed:
-        return
-    if requested is not None:
+def _check_lowest_score(
+    found: float, weights: Path, requested: float | None, *, drawn: float | None, written: float | None
+) -> None:
+    """Report that an exported detector has dropped scores that are needed: an error if the user requested them.
+
+    ``drawn`` and ``written`` are the lowest scores of drawings and of results, if there are any.
+    """
+    if requested is not None and requested < found:
         problem = (
             f"{weights}: was exported without scores up to {found:g}; give --score-threshold {found:g} or more, or "
             "export it with a lower --score-threshold"
         )
         raise PictureError([problem])
-    warnings.warn(
-        f"{weights} was exported without scores up to {found:g}: miss rates of these results are too high", stacklevel=2
-    )
+    exported = f"{weights} was exported without scores up to {found:g}"
+    if drawn is not None and drawn < found:
+        warnings.warn(f"{exported}: drawings show higher ones only", stacklevel=2)
+    if written is not None and written < found:
+        warnings.warn(f"{exported}: miss rates of these results are too high", stacklevel=2)
 
 
 def _write_drawings(pictures: Sequence[PictureDetections], out: Path, max_megapixels: float) -> None:

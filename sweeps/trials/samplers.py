@@ -21,8 +21,7 @@ from sweeps.settings.space import distributions
 from sweeps.settings.study import StudyConfig
 
 EPOCH_ATTRIBUTE = "epoch "
-"""Of Optuna's trials, with the epoch's number: what the ledger records of an epoch. Journals of earlier versions have
-``metrics`` only, the last values."""
+"""Start of the name of the attributes of Optuna's trials in which the ledger records what an epoch measured."""
 _STUDENT = "student."
 _SIZES = DetectorConfig.model_fields
 """Settings of a student that its costs depend on."""

@@ -16,11 +16,15 @@ from tests.training.tiny import HEIGHT, WIDTH
 EXAMPLE = REPOSITORY / "examples" / "detect_onnx.py"
 
 
-def test_example_has_the_detections_of_hkd_in_40_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("black_rows", [0, 40])
+def test_example_has_the_detections_of_hkd_in_40_lines(
+    black_rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert len(EXAMPLE.read_text().splitlines()) <= 40
     monkeypatch.setattr("hkd.inference.image_detection.autocast_dtype", lambda *_: None)
     picture = tmp_path / "street.png"
     pixels = np.random.default_rng(0).integers(0, 256, (2 * HEIGHT + 3, 2 * WIDTH - 31, 3), dtype=np.uint8)
+    pixels[len(pixels) - black_rows :] = 0  # the border of a film
     Image.fromarray(pixels).save(picture)
     exported = export(crowded_detector(), tmp_path).path
     specification = importlib.util.spec_from_file_location("detect_onnx", EXAMPLE)

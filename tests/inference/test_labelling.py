@@ -14,13 +14,16 @@ from PIL import Image
 from hkd import cli
 from hkd.coco.annotations import Annotations, read_annotations
 from hkd.coco.detections import DetectedBoxes
+from hkd.config import EvaluationConfig
 from hkd.data.store import ImageStore
 from hkd.evaluation.score_thresholds import ScoreThresholds
+from hkd.export.onnx_export import ExportSettings, export_detector
 from hkd.inference import image_detection
 from hkd.inference.labelling import ScoreSources, label_folder
 from hkd.inference.picture_detection import CocoResults, detect_command
 from hkd.inference.pseudo_labels import LabelSummary
 from hkd.models.build import build_detector
+from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import save_detector
 from tests.training.tiny import HEIGHT, STUDENT, WIDTH
 
@@ -69,6 +72,17 @@ def test_labels_are_the_detections_by_their_scores(
     assert 0 < labels.ignore.sum() < len(labels.ignore)
     assert (summary.num_people, summary.num_ignored) == ((~labels.ignore).sum(), labels.ignore.sum())
     assert (summary.num_images, summary.num_empty_images) == (5, 5 - len(set(labels.image_index.tolist())))
+
+
+def test_exported_detector_without_the_scores_of_labels_is_refused(weights: Path, frames: Path, tmp_path: Path) -> None:
+    settings = ExportSettings.of_evaluation(EvaluationConfig(), score_threshold=0.3)
+    exported = export_detector(weights, tmp_path / "teacher.onnx", settings).path
+    out = tmp_path / "labels.json"
+    with pytest.raises(CheckpointError, match=rf"{exported}: .*--score-threshold 0\.2"):
+        label_folder(frames, exported, out, ScoreSources(0.5, 0.2), progress=False)
+    assert not out.exists()
+    label_folder(frames, exported, out, ScoreSources(0.5, 0.3), progress=False)
+    assert out.exists()
 
 
 class FoundByColour:

@@ -13,17 +13,19 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from hkd.coco.annotations import without_boxes
 from hkd.coco.detections import DetectedBoxes
 from hkd.config import DataConfig, EvaluationConfig, StudentConfig, TrialConfig
 from hkd.evaluation.evaluator import evaluate_files
 from hkd.export.onnx_export import ExportSettings, export_detector
+from hkd.inference.image_detection import ImageDetection
 from hkd.inference.picture_detection import CocoResults, FoundPedestrian, PictureDetections, detect_command
-from hkd.inference.pictures import PictureError
+from hkd.inference.pictures import PictureError, picture_records
 from hkd.models.build import build_detector
 from hkd.models.fused import fuse_for_inference
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import save_detector
-from tests.training.tiny import HEIGHT, STUDENT, WIDTH
+from tests.training.tiny import HEIGHT, STUDENT, WIDTH, trial_config
 
 ORANGE = (255, 64, 0)
 
@@ -185,6 +187,32 @@ def test_exported_detector_has_the_same_detections(
         detect_command([picture], exported, tmp_path / "c", score_threshold=0.05)
     with pytest.warns(UserWarning, match=r"exported without scores up to 0\.1"):
         detect_command([picture], exported, None, results=CocoResults(tmp_path / "results.json"))
+
+
+def test_drawing_warns_of_scores_that_the_exported_detector_lacks(weights: Path, picture: Path, tmp_path: Path) -> None:
+    settings = ExportSettings.of_evaluation(EvaluationConfig(), score_threshold=0.6)
+    exported = export_detector(weights, tmp_path / "student.onnx", settings).path
+    # Drawings have scores from 0.5 on; no miss rate is computed of them.
+    with pytest.warns(UserWarning, match=r"0\.6: drawings"):
+        detect_command([picture], exported, tmp_path / "out")
+
+
+def test_all_detections_of_an_exported_detector_are_used(weights: Path, picture: Path, tmp_path: Path) -> None:
+    exported = export_detector(
+        weights, tmp_path / "student.onnx", ExportSettings.of_evaluation(EvaluationConfig())
+    ).path
+    # The file has 100 slots: its user asked for them, whatever the evaluation's default is.
+    detection = ImageDetection(exported, None, EvaluationConfig(max_detections_per_image=2), 100.0)
+    images = without_boxes(picture_records([picture], 100.0, []), Path())
+    assert len(detection.detect(images, "", progress=False).scores) > 2
+
+
+def test_configuration_for_an_exported_detector_is_refused(weights: Path, picture: Path, tmp_path: Path) -> None:
+    exported = export_detector(
+        weights, tmp_path / "student.onnx", ExportSettings.of_evaluation(EvaluationConfig())
+    ).path
+    with pytest.raises(CheckpointError, match=f"{exported}: .*--config"):
+        detect_command([picture], exported, tmp_path / "out", config=trial_config(tmp_path))
 
 
 def test_dangling_link_at_a_drawing_is_replaced_and_not_followed(weights: Path, picture: Path, tmp_path: Path) -> None:

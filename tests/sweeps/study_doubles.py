@@ -80,9 +80,7 @@ class Place:
         def connected(_: object) -> Iterator[Cluster]:
             yield Cluster(None, 2, 0)
 
-        def run_trials(
-            study: StudyConfig, _: object, queue: TrialQueue, recorder: Recorder, *__: object, **___: object
-        ) -> None:
+        def run_trials(study: StudyConfig, _: object, queue: TrialQueue, recorder: Recorder, *__: object) -> None:
             self.trials(TuneDouble(queue, recorder, study))
 
         empty = SimpleNamespace(images=())
