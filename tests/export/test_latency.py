@@ -108,11 +108,11 @@ def test_memory_that_takes_too_long_to_measure_is_one_message(folder: Path, monk
 
 def test_version_is_that_of_the_module(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # As with onnxruntime-gpu, whose module has the name of another distribution.
-    def absent(name: str) -> str:
+    def absent(name: str) -> importlib.metadata.Distribution:
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr("hkd.export.latency.WARM_UP_ROUNDS", 1)
-    monkeypatch.setattr(importlib.metadata, "version", absent)
+    monkeypatch.setattr(importlib.metadata, "distribution", absent)
     report = measure_latency([folder / "student.onnx"], rounds=1)
     assert report.versions == {"onnxruntime": onnxruntime.__version__}
 
