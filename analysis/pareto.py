@@ -278,10 +278,9 @@ def report_files(
     from analysis.report.markdown import render_markdown
     from analysis.report.summary import summary
 
-    pictures = {pair.key: plots.draw_front(results, pair) for pair in results.front.pairs}
     yield "report.html", page.render_html(records, results, curves, reload_seconds)
-    for key, picture in pictures.items():
-        yield f"front_{key}.png", picture
+    for pair in results.front.pairs:
+        yield f"front_{pair.key}.png", plots.draw_front(results, pair)
     yield "front.md", render_markdown(results)
     yield "trials.csv", tables.trials_table(records, results).to_csv(index=False)
     # JSON has neither NaN nor infinity, and records have only finite numbers.

@@ -70,6 +70,10 @@ def draw_fronts(comparison: StudiesComparison, pair: PairComparison) -> bytes:
         axes.plot(
             *front.T, drawstyle="steps-post", color=colour, linewidth=1.6, marker=marker, zorder=4, label=label
         )  # fmt: skip
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(_ticks(high / low))
+    axes.xaxis.set_major_formatter(FuncFormatter(_plain_number))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(cost.axis_label, fontsize=10.5)
     axes.set_ylabel(miss_rate.axis_label, fontsize=10.5)
     axes.set_title("Fronts of the studies", fontsize=12, loc="left")

@@ -17,6 +17,7 @@ from hkd.text.escaping import printable
 from hkd.text.output import print_on
 from hkd.text.redaction import redacted_uri
 from sweeps.checks import check_files, check_first_weights_of_trials, check_limits, check_objectives
+from sweeps.console.messages import stopping
 from sweeps.folder import StudyFolder
 from sweeps.settings.redaction import redacted
 from sweeps.settings.space import num_proposals, smallest_students, trial_config
@@ -105,6 +106,7 @@ def _steps_of_start(study: StudyConfig) -> list[str]:
     data = "generated scenes" if base.data.train_annotations is None else str(base.data.train_annotations)
     proposed = num_proposals(study.space, search.num_trials)
     epochs = "a searched number of" if names.PARAM_TOTAL_EPOCHS in study.space else str(base.training.total_epochs)
+    early = stopping(study)
     state = "exists; see --resume" if StudyFolder(study).study_exists else "is new"
     return [
         "Dry run: nothing was started. The study would",
@@ -113,7 +115,7 @@ def _steps_of_start(study: StudyConfig) -> list[str]:
         *_labelling(base),
         *_measurement(study),
         f"  train {len(study.baselines)} baselines ({', '.join(study.baselines) or 'none'})",
-        f"  train {proposed} students proposed by {search.sampler}{_limits(study)}, {epochs} epochs each",
+        f"  train {proposed} students proposed by {search.sampler}{_limits(study)}, {epochs} epochs each{early}",
         f"  minimise {', '.join(study.objectives)}",
         *_confirmation(study),
         f"  write to {StudyFolder(study).path} (which {state}) and {redacted_uri(study.tracking.uri)}",

@@ -38,6 +38,7 @@ from sweeps.execution.cache_settings import configured_cache, describe_cache
 from sweeps.execution.cluster import connected, head_address, trial_resources
 from sweeps.execution.cluster_address import find_address
 from sweeps.execution.cluster_watch import ClusterLostError, ClusterWatch, last_words
+from sweeps.execution.early_stopping import StudyStopping
 from sweeps.execution.gpu_share import share_gpus
 from sweeps.execution.node_checks import check_nodes
 from sweeps.execution.teacher_task import Prepared, prepare_on_cluster
@@ -443,6 +444,7 @@ class _Session:
             f"The search ends: the last {study.search.patience} proposals did not enlarge the hypervolume of the front "
             "(search.patience)"
         )
+        stopping = StudyStopping(study, self._ledger) if study.rungs else None
         recorder = Recorder(
             self._folder,
             study.objectives,
@@ -453,8 +455,9 @@ class _Session:
             is_interrupted=lambda: interruption.is_requested,
             waiting=waiting,
             watch=watch,
+            stopping=stopping,
         )
-        run_trials(study, self._folder, self._queue, recorder, inputs, interruption)
+        run_trials(study, self._folder, self._queue, recorder, inputs, interruption, stopping=stopping)
         usage = summarise_usage((*self._ledger.trials(), *self._ledger.confirmations()), recorder.max_concurrent)
         if usage is None:
             return None

@@ -87,7 +87,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert ended.value.code == 0
     out = capsys.readouterr().out
-    assert re.findall(r"^    (\w+) ", out, flags=re.MULTILINE) == [
+    assert re.findall(r"^    (\w+)(?: |$)", out, flags=re.MULTILINE) == [
         *("init", "data", "train", "evaluate", "detect", "export", "benchmark", "draw", "label")
     ]
     assert [

@@ -16,7 +16,7 @@ from sweeps.folder import ARTIFACTS
 from sweeps.settings.study import ObjectiveName
 
 REPOSITORY = Path(__file__).parents[1]
-FILE_FORMATS = {"hkd.detector.1", "hkd.training_state.1", "hkd.stored_detections.1"}
+FILE_FORMATS = {"hkd.detector.1", "hkd.training_state.1", "hkd.stored_detections.1", "hkd.onnx.1"}
 """Versions of file formats, which look like tags."""
 SCANNED = [
     path

@@ -81,7 +81,7 @@ def studies_table(comparison: StudiesComparison) -> Table:
     for index, volume in enumerate(comparison.studies[0].hypervolumes):
         nouns = ", ".join(objective.noun for objective in volume.objectives)
         columns.append(_volume_column(f"hypervolume ({nouns})", index))
-    columns.append(Column("largest in", lambda each: _percent(each.hypervolume_probability), is_number=True))
+    columns.append(Column("largest in resamples", lambda each: _percent(each.hypervolume_probability), is_number=True))
     return make_table(columns, comparison.studies)
 
 
@@ -89,7 +89,7 @@ def segments_table(comparison: StudiesComparison, pair: PairComparison) -> Table
     """A row for each range of costs."""
     columns: list[Column[Segment]] = [
         Column(
-            f"{pair.cost.column} from",
+            pair.cost.column,
             lambda each: f"{pair.cost.shown(each.low)} to {'...' if each.high is None else pair.cost.shown(each.high)}",
         )
     ]
@@ -97,7 +97,7 @@ def segments_table(comparison: StudiesComparison, pair: PairComparison) -> Table
         columns.append(_rate_column(pair, index, study.study))
     columns += [
         Column("lowest", lambda each: each.best or "equal"),
-        Column("in", lambda each: _percent(each.probability), is_number=True),
+        Column("in resamples", lambda each: _percent(each.probability), is_number=True),
     ]
     return make_table(columns, pair.segments)
 

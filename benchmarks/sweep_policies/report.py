@@ -93,20 +93,23 @@ def report(results: Mapping[Key, Sequence[Result]], trainings: float) -> str:
         stopped = np.median([result.stopped for result in same])
         lines.append(f"| {policy} | {workers} | {len(same)} | {' | '.join(cells)} | {finished:.0f} | {stopped:.0f} |")
     lines.append("")
-    for goal in goals(results):
-        ratio = (
-            "not known: a median was not reached" if math.isnan(goal.ratio) else f"{goal.ratio:.2f} times the compute"
-        )
-        lines.append(f"- {OURS} at {100 * SHARES[1]:.0f} %, {goal.workers} workers: {ratio} of {goal.other} "
-                     f"(goal: at most {goal.allowed:.2f})")  # fmt: skip
+    lines += [_goal_sentence(goal) for goal in goals(results)]
     for workers in dict.fromkeys(workers for _, workers in results):
         deficit = largest_deficit(results, workers, trainings)
-        if deficit is not None:
+        if deficit is not None and deficit[0] > 0:
             lines.append(
-                f"- {OURS}, {workers} workers: at most {100 * max(deficit[0], 0.0):.1f} points below {RANDOM} (at "
-                f"{deficit[1]:.0f} trainings)"
+                f"- {OURS}, {workers} workers: up to {100 * deficit[0]:.1f} points below {RANDOM}, at {deficit[1]:.0f} "
+                "trainings"
             )
+        elif deficit is not None:
+            lines.append(f"- {OURS}, {workers} workers: never below {RANDOM}")
     return "\n".join(lines)
+
+
+def _goal_sentence(goal: Goal) -> str:
+    start = f"- {OURS} against {goal.other}, {goal.workers} workers, compute to reach {100 * SHARES[1]:.0f} %: "
+    found = "one of the medians was not reached" if math.isnan(goal.ratio) else f"{goal.ratio:.2f} times"
+    return f"{start}{found} (goal: at most {goal.allowed:.2f})"
 
 
 def _cell(results: Sequence[Result], share: float, trainings: float) -> str:

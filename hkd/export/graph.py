@@ -60,7 +60,7 @@ class GraphBuilder:
         ]
         graph = helper.make_graph(
             nodes,
-            "hkd.detector",
+            "detector",
             [_value(name, kind, shape) for name, (kind, shape) in inputs.items()],
             [_value(name, kind, shape) for name, (_, kind, shape) in outputs.items()],
             initializer=self._initializers,

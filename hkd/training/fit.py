@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,7 +53,12 @@ class EpochResult:
 
 
 def fit(
-    trainer: Trainer, folder: Path | None = None, *, title: str = "student", progress: OnProgress = ignore_progress
+    trainer: Trainer,
+    folder: Path | None = None,
+    *,
+    title: str = "student",
+    progress: OnProgress = ignore_progress,
+    evaluate_after: Collection[int] = (),
 ) -> Iterator[EpochResult]:
     """Train the remaining epochs, evaluate where the schedule requires it, and yield after each epoch.
 
@@ -65,6 +70,7 @@ def fit(
             written there; None writes nothing. See :func:`resume`.
         title: What is trained, for the progress.
         progress: Called after each step, with the latest losses and the metrics of the latest evaluation.
+        evaluate_after: Epochs after which to evaluate beside those of the schedule.
 
     Raises:
         NonFiniteLossError: the training diverged.
@@ -92,7 +98,8 @@ def fit(
     while trainer.epoch < trainer.total_epochs:
         with UsageMeter(trainer.device) as meter:
             training = _train_epoch(trainer, on_step)
-            evaluation = _evaluate(trainer) if trainer.is_evaluation_due else None
+            is_due = trainer.is_evaluation_due or trainer.epoch in evaluate_after
+            evaluation = _evaluate(trainer) if is_due else None
         result = EpochResult(trainer.epoch, training, meter.read(), evaluation)
         metrics = result.metrics or metrics
         if folder is not None:

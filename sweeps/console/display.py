@@ -20,6 +20,7 @@ from hkd.text.output import print_on
 from hkd.training.progress import TrainingProgress
 from sweeps.console.metric_format import cell, heading, phrases
 from sweeps.console.tables import RunningTrial, live_tables
+from sweeps.trials.ends import ends_of
 from sweeps.trials.front import front
 from sweeps.trials.ledger import LedgerTrial
 
@@ -178,8 +179,9 @@ class TrialBoard:
     def update(self) -> None:
         """Refresh the line of progress."""
         parts = [f"trials: {len(self._ended)} of {self._total} ended"]
-        failed = sum(trial.status == names.STATUS_FAILED for trial in self._ended)
-        parts += [f"{failed} failed"] if failed else []
+        for status in (names.STATUS_STOPPED, names.STATUS_FAILED):
+            count = sum(trial.status == status for trial in self._ended)
+            parts += [f"{count} {status}"] if count else []
         best = self._best()
         parts += [f"lowest {best}"] if best else []
         running = ", ".join(
@@ -202,7 +204,11 @@ class TrialBoard:
         if not self._epochs_trained:
             return ""
         open_trials = self._total - len(self._ended) - len(self._running)
-        epochs_left = open_trials * self._epochs_per_trial + sum(
+        # Of open trials, the share that early stopping saved of those that ended.
+        reported = [trial for trial in _of_search(self._ended) if names.EPOCH in trial.metrics]
+        ends = ends_of(reported, self._epochs_per_trial)
+        share = 1 - ends.saved_epochs / ends.full_epochs if ends.num_stopped else 1.0
+        epochs_left = open_trials * self._epochs_per_trial * share + sum(
             trial.total_epochs - trial.epoch for trial in self._running.values()
         )
         seconds = epochs_left * (time.monotonic() - self._started_at) / self._epochs_trained
@@ -236,10 +242,21 @@ def describe_end(trial: LedgerTrial, objectives: Sequence[str]) -> str:
         return f"{trial.trial_id} failed: {reason[-1]}"
     # A miss rate from before the end would look like a result.
     shown = [name for name in objectives if trial.status == names.STATUS_FINISHED or name in names.COSTS]
-    text = f"{trial.trial_id} {trial.status}: {phrases(shown, trial.metrics)}"
+    how = f"{trial.trial_id} {trial.status}"
+    epoch = int(trial.metrics.get(names.EPOCH, 0))
+    if trial.status == names.STATUS_STOPPED and epoch:
+        how += f" after {epoch} of {round(epoch / trial.metrics[names.BUDGET_FRACTION])} epochs"
+    text = f"{how}: {phrases(shown, trial.metrics)}{_better(trial.dominators)}"
     prefix = names.TEST_PREFIX
     on_test = {name: trial.metrics[f"{prefix}{name}"] for name in shown if f"{prefix}{name}" in trial.metrics}
     return f"{text}; test images: {phrases(shown, on_test)}" if on_test else text
+
+
+def _better(trial_ids: Sequence[str]) -> str:
+    """Because of which trials another was stopped."""
+    if not trial_ids:
+        return ""
+    return f"; lower miss rate at no higher cost: {', '.join(trial_ids[:2])}{', ...' if len(trial_ids) > 2 else ''}"
 
 
 def duration(seconds: float) -> str:

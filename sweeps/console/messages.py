@@ -20,6 +20,7 @@ from sweeps.settings.space import num_proposals
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.confirmation import Confirmation
+from sweeps.trials.ends import Ends, ends_of
 from sweeps.trials.front import front
 from sweeps.trials.ledger import Ledger, LedgerTrial
 from sweeps.trials.teacher_record import TeacherRecord, read_teacher
@@ -45,7 +46,25 @@ def describe_trials(study: StudyConfig, resources: TrialResources) -> str:
         at_a_time = f"{resources.max_concurrent} at a time"
     each = f"{resources.num_cpus:g} CPU" + (f" and {resources.num_gpus:g} GPU" if resources.num_gpus else "")
     proposed = f"{num_proposals(study.space, study.search.num_trials)} proposed by {study.search.sampler}"
-    return f"Trials: {len(study.baselines)} baselines and {proposed}, {at_a_time}, each with {each}"
+    return f"Trials: {len(study.baselines)} baselines and {proposed}, {at_a_time}, each with {each}{stopping(study)}"
+
+
+def stopping(study: StudyConfig) -> str:
+    """A clause on the epochs after which trials may be stopped; empty where none is."""
+    if not study.rungs:
+        return ""
+    *first, last = map(str, study.rungs)
+    return f"; compared after epochs {', '.join(first)} and {last}, where some are stopped"
+
+
+def describe_early_stopping(ends: Ends) -> str:
+    """One line on what early stopping saved, and after which epochs."""
+    stopped = [group for group in ends.groups if group.status == names.STATUS_STOPPED]
+    counts = ", ".join(f"{len(group.trial_ids):,} after epoch {group.epoch}" for group in stopped)
+    return (
+        f"Early stopping saved {100 * ends.saved_epochs / ends.full_epochs:.0f} % of the epochs, "
+        f"{ends.saved_epochs:,} of {ends.full_epochs:,}: {ends.num_stopped:,} trials were stopped, {counts}"
+    )
 
 
 def describe_confirmation(study: StudyConfig, num_trainings: int, num_test_images: int | None) -> str:
@@ -103,6 +122,9 @@ def print_results(
     teacher = read_teacher(folder.teacher_file) if study.base.teacher is not None else None
     total_epochs = {trial.trial_id: _total_epochs(study, trial) for trial in trials}
     display.console.print(ended_table(trials, study.objectives, total_epochs))
+    ends = ends_of(trials, study.base.training.total_epochs)
+    if ends.num_stopped:
+        display.print_line(describe_early_stopping(ends))
     best = front(trials, study.objectives)
     if best:
         display.console.print(closing_table(best, study.objectives, None if teacher is None else teacher.metrics))

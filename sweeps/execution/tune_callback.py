@@ -18,6 +18,7 @@ from hkd import metric_names as names
 from hkd.own_folders import read_own_file
 from sweeps.console.display import TrialBoard
 from sweeps.execution.cluster_watch import ClusterWatch
+from sweeps.execution.early_stopping import StudyStopping
 from sweeps.execution.waiting import Waiting
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.tracking.tracker import Tracker
@@ -55,6 +56,7 @@ class Recorder(Callback):
         is_interrupted: Whether to stop between two steps of Tune's loop.
         waiting: Reports that no trial has started.
         watch: Notices that the cluster is lost.
+        stopping: Stops trials early; None stops none.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Recorder(Callback):
         is_interrupted: Callable[[], bool],
         waiting: Waiting | None = None,
         watch: ClusterWatch | None = None,
+        stopping: StudyStopping | None = None,
     ) -> None:
         self._folder = folder
         self._objectives = tuple(objectives)
@@ -81,6 +84,7 @@ class Recorder(Callback):
         self._reason_to_stop: StudyError | None = None
         self._failures: list[str] = []
         """Last lines of the errors of this session, while no trial of the study has finished."""
+        self._stopping = stopping
         self._known: dict[str, LedgerTrial] = {}
         self._lost_workers: dict[str, int] = {}
         self._on_workers: set[str] = set()
@@ -125,8 +129,9 @@ class Recorder(Callback):
     ) -> None:
         """Called by Tune after each epoch."""
         trial_id, metrics = _spec(trial).trial_id, reported_metrics(result)
-        known = self._known[trial_id] = self._ledger.record_metrics(self._known[trial_id], metrics)
+        known = self._ledger.record_metrics(self._known[trial_id], metrics)
         epoch = int(metrics[names.EPOCH])
+        self._known[trial_id] = known
         self._tracker.log_epoch(trial_id, epoch, known.epochs[epoch])
         self._board.epoch(trial_id, epoch, metrics)
         if result.get(NOTE):
@@ -144,13 +149,17 @@ class Recorder(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called by Tune when a trial reported ``done``, or a scheduler stopped it."""
-        known = self._known[_spec(trial).trial_id]
+        spec = _spec(trial)
+        known = self._known[spec.trial_id]
         wanted = list(self._objectives)
         if known.test_images is not None:
             wanted += [f"{names.TEST_PREFIX}{name}" for name in wanted if name in names.MISS_RATES]
         missing = [name for name in wanted if name not in known.metrics]
         if known.metrics.get(names.BUDGET_FRACTION) != 1:
-            self._close(self._ledger.stop(known))
+            # Only a trial's last result has its costs.
+            known = self._ledger.record_metrics(known, student_cost(spec.config).as_metrics())
+            verdict = None if self._stopping is None else self._stopping.verdict_on(spec.trial_id)
+            self._close(self._ledger.stop(known, () if verdict is None else verdict.dominators))
         elif missing:
             self._close(self._ledger.fail(known, f"the trial ended without a value of {', '.join(missing)}"))
         else:
@@ -178,6 +187,8 @@ class Recorder(Callback):
 
     def _close(self, trial: LedgerTrial) -> None:
         del self._known[trial.trial_id]
+        if trial.status == names.STATUS_FAILED and self._stopping is not None:
+            self._stopping.fail(trial.trial_id)
         self._on_workers.discard(trial.trial_id)
         self._folder.remove_checkpoints(trial.trial_id, trial.attempts, keep=trial.checkpoints[:1])
         artifacts = None if trial.checkpoint is None else self._folder.path / trial.checkpoint

@@ -13,6 +13,7 @@ from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 
 from hkd.training.pyramid_cache.capacity import CacheBudget
+from sweeps.execution.early_stopping import StudyStopping
 from sweeps.execution.tune_callback import Recorder, ResultsNotReadError
 from sweeps.execution.tune_searcher import QueueSearcher
 from sweeps.folder import StudyFolder
@@ -48,11 +49,13 @@ def run_trials(
     inputs: TrialInputs,
     interruption: Interruption,
     trainable: type[tune.Trainable] = DistillationTrial,
+    stopping: StudyStopping | None = None,
 ) -> None:
     """Run trials until the queue is empty and the last one has ended.
 
     Args:
         trainable: Runs the specification of a trial, as :class:`DistillationTrial` does.
+        stopping: Stops trials early; None stops none.
 
     Raises:
         KeyboardInterrupt: the study was interrupted. Checkpoints and ledger are complete.
@@ -63,7 +66,10 @@ def run_trials(
         if trial is None:
             return None
         recorder.expect(trial)
-        return _spec(study, folder, trial, inputs)
+        spec = _spec(study, folder, trial, inputs)
+        if stopping is not None:
+            stopping.expect(trial, spec.config)
+        return spec
 
     searcher = QueueSearcher(next_spec, is_finished=lambda: queue.is_empty and not recorder.num_running)
     _silence_tune()
@@ -73,6 +79,7 @@ def run_trials(
         tune.with_resources(trainable, {"cpu": inputs.resources.num_cpus, "gpu": inputs.resources.num_gpus}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
+            scheduler=None if stopping is None else stopping.scheduler,
             num_samples=-1,  # until the searcher is finished
             max_concurrent_trials=inputs.resources.max_concurrent,
             reuse_actors=True,
@@ -106,6 +113,7 @@ def _spec(study: StudyConfig, folder: StudyFolder, trial: LedgerTrial, inputs: T
         labels=inputs.labels_file,
         is_tested=trial.test_images is not None,
         resume_otherwise_from=None if trial.earlier_checkpoint is None else folder.path / trial.earlier_checkpoint,
+        rungs=() if trial.confirms is not None else study.rungs,
     )
 
 

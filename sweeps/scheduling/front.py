@@ -38,7 +38,8 @@ class FrontRule:
     - The first trials at a rung have no peers there. They are compared again after each of their later epochs.
     - Before any rung has ``MIN_RESULTS`` results, the noise is not known and no trial is stopped. A rung with fewer
       uses the estimate of the nearest earlier rung with enough, else of the nearest later one.
-    - A NaN dominates nothing, and every peer with a number dominates it.
+    - A NaN dominates nothing, and every peer with a number dominates it. What a peer measured before its NaN does not
+      count at rungs that both passed.
 
     Args:
         min_dominators: How many peers must dominate a trial.
@@ -50,7 +51,7 @@ class FrontRule:
         assert noise_multiple >= 0, noise_multiple
         self.min_dominators = min_dominators
         self.noise_multiple = noise_multiple
-        # Of the last estimate at each rung: number of its results, their noise.
+        # Of the last estimate at each rung: version of its results, their noise.
         self._noise: WeakKeyDictionary[Rungs, dict[int, tuple[int, Floats]]] = WeakKeyDictionary()
 
     def __call__(self, rungs: Rungs, trial_id: str, epoch: int) -> Verdict:
@@ -62,17 +63,17 @@ class FrontRule:
             if rung > epoch:
                 continue
             results, row = rungs.at(rung), rungs.row(rung, trial_id)
-            is_peer = _peers(results, row)
-            if not is_peer.any():
-                continue
+            is_new = _cost_no_more(results, row) & np.array([each not in met for each in results.trial_ids])
+            is_peer = is_new & np.isfinite(results.measured).all(axis=1)
             dominates = is_peer & self._is_better(rungs, rung, results, row)
-            if latest is None and not dominates.any():
-                return CONTINUE
-            latest = rung if latest is None else latest
-            dominators += [each for each in _ids(results, dominates) if each not in met]
+            if latest is None and is_peer.any():
+                if not dominates.any():
+                    return CONTINUE
+                latest = rung
+            dominators += _ids(results, dominates)
             if len(dominators) >= self.min_dominators:
                 return Verdict(Decision.STOP, latest, tuple(dominators))
-            met.update(_ids(results, is_peer))
+            met.update(_ids(results, is_new))  # also one whose result is NaN: its earlier ones do not count
         return CONTINUE
 
     def noise(self, rungs: Rungs, rung: int) -> Floats | None:
@@ -83,14 +84,13 @@ class FrontRule:
         for each in (*earlier, *later):
             results = rungs.at(each)
             known = np.isfinite(results.measured).all(axis=1) & np.isfinite(results.settings).all(axis=1)
-            count = int(known.sum())
-            if count < MIN_RESULTS or not results.settings.shape[1]:
+            if known.sum() < MIN_RESULTS or not results.settings.shape[1]:
                 continue
-            if estimates.get(each, (0, None))[0] != count:
+            if each not in estimates or estimates[each][0] != results.version:
                 # By id and not by arrival, which differs in a study that is resumed.
                 order = sorted(np.flatnonzero(known).tolist(), key=lambda index: results.trial_ids[index])
                 noise = [seed_noise(results.settings[order], values) for values in results.measured[order].T]
-                estimates[each] = (count, np.array(noise))
+                estimates[each] = (results.version, np.array(noise))
             return estimates[each][1]
         return None
 
@@ -102,11 +102,11 @@ class FrontRule:
         return np.asarray((results.measured < results.measured[row] - margins).all(axis=1), dtype=np.bool_)
 
 
-def _peers(results: RungResults, row: int) -> NDArray[np.bool_]:
-    """Which trials (N,) have numbers, and cost at most what the trial in a row costs."""
-    is_peer = np.isfinite(results.measured).all(axis=1) & (results.costs <= results.costs[row]).all(axis=1)
-    is_peer[row] = False
-    return np.asarray(is_peer, dtype=np.bool_)
+def _cost_no_more(results: RungResults, row: int) -> NDArray[np.bool_]:
+    """Which other trials (N,) cost at most what the trial in a row costs."""
+    costs_no_more = (results.costs <= results.costs[row]).all(axis=1)
+    costs_no_more[row] = False
+    return np.asarray(costs_no_more, dtype=np.bool_)
 
 
 def _ids(results: RungResults, is_wanted: NDArray[np.bool_]) -> list[str]:

@@ -37,10 +37,12 @@ class RungResults:
     """(N, C)"""
     settings: Floats
     """(N, D) NaN where a trial lies outside of the searched space."""
+    version: int
+    """Rises with each change of the results."""
 
 
 class Rungs:
-    """Results by rung. Each trial counts once at each rung, with its first result there.
+    """Results by rung. Each trial counts once at each rung; a repeated epoch replaces its result, as in the ledger.
 
     Args:
         epochs: The rungs, as numbers of trained epochs.
@@ -53,14 +55,12 @@ class Rungs:
         self.failed: set[str] = set()
         self._tables = {epoch: _Table() for epoch in self.epochs}
 
-    def record(self, candidate: Candidate, epoch: int, measured: Sequence[float]) -> bool:
-        """Record what a trial measured; returns whether that was a new result at a rung."""
-        table = self._tables.get(epoch)
-        if table is None or candidate.trial_id in table.rows:
-            return False
-        self.candidates.setdefault(candidate.trial_id, candidate)
-        table.append(candidate, [math.inf if math.isnan(value) else value for value in measured])
-        return True
+    def record(self, candidate: Candidate, epoch: int, measured: Sequence[float]) -> None:
+        """Record what a trial measured after an epoch, if that is a rung."""
+        if epoch in self._tables:
+            self.candidates.setdefault(candidate.trial_id, candidate)
+            finite_or_inf = [math.inf if math.isnan(value) else value for value in measured]
+            self._tables[epoch].record(candidate, finite_or_inf)
 
     def remove(self, trial_id: str) -> None:
         """Ignore the results of a trial that failed: it will not be part of any front."""
@@ -88,8 +88,16 @@ class _Table:
         self.rows: dict[str, int] = {}
         self._ids: list[str] = []
         self._arrays: tuple[Floats, Floats, Floats] | None = None
+        self._version = 0
 
-    def append(self, candidate: Candidate, measured: Sequence[float]) -> None:
+    def record(self, candidate: Candidate, measured: Sequence[float]) -> None:
+        self._version += 1
+        if candidate.trial_id in self.rows and self._arrays is not None:
+            self._arrays[0][self.rows[candidate.trial_id]] = measured
+        else:
+            self._append(candidate, measured)
+
+    def _append(self, candidate: Candidate, measured: Sequence[float]) -> None:
         count = len(self._ids)
         parts = [list(measured), list(candidate.costs), list(candidate.settings or ())]
         if self._arrays is None:
@@ -108,12 +116,13 @@ class _Table:
 
     def make_infinite(self, trial_id: str) -> None:
         if trial_id in self.rows and self._arrays is not None:
+            self._version += 1
             self._arrays[0][self.rows[trial_id]] = math.inf
 
     def results(self) -> RungResults:
         count = len(self._ids)
         measured, costs, settings = self._arrays or (np.empty((0, 0)),) * 3
-        return RungResults(self._ids, measured[:count], costs[:count], settings[:count])
+        return RungResults(self._ids, measured[:count], costs[:count], settings[:count], self._version)
 
 
 def rung_epochs(total_epochs: int, first: int, reduction_factor: float) -> tuple[int, ...]:

@@ -10,7 +10,9 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, TPESampler
+
+from sweeps.search.stopped_trials import FinishedTPESampler
 
 SHORT_NAMES = {"tpe": "TPESampler", "nsga2": "NSGAIISampler", "gp": "GPSampler", "random": "RandomSampler"}
 """Of samplers that need no arguments."""
@@ -50,6 +52,7 @@ def make_sampler(
     known = {"seed": seed, "n_startup_trials": startup_trials, "population_size": startup_trials}
     accepted = inspect.signature(kind).parameters
     given = {key: value for key, value in known.items() if key in accepted}
+    kind = FinishedTPESampler if kind is TPESampler else kind
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler: BaseSampler = kind(**{**given, **(arguments or {})})

@@ -53,7 +53,8 @@ class SearchConfig(Section):
     """Proposed trials, without the baselines. A larger number continues a finished study with --resume."""
     patience: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """The search ends once this many proposals in a row left the hypervolume of the front as it was: each was stopped,
-    or an earlier trial is at most equal in every objective. null: it runs all trials."""
+    or an earlier trial is at most equal in every objective. Those after the first that still runs do not count yet.
+    null: it runs all trials."""
     warm_start: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """Name of a study in the same storage_path, or the folder of one: the sampler starts with its finished trials, as
     far as this study would train and evaluate the same students in the same way. They are not part of this study's

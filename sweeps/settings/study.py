@@ -27,6 +27,7 @@ from hkd.text.redaction import redacted_text
 from hkd.tracking_uri import command_line_problem, default_tracking_uri, with_credentials
 from sweeps.settings.overrides import overridden
 from sweeps.settings.resources import ResourcesConfig
+from sweeps.settings.scheduler import SchedulerConfig, scheduler_problems
 from sweeps.settings.search import DEFAULT_CONFIRM_SEEDS, SearchConfig, search_problems
 from sweeps.settings.space import RANGE_FIELDS, Choices, FloatRange, IntegerRange, Parameter
 from sweeps.settings.space_checks import baseline_problems, space_problems
@@ -70,13 +71,6 @@ def _local_folder(path: Path) -> Path:
         raise ValueError(f"there is no user's folder {path.parts[0]}; write the full path") from None
 
 
-class SchedulerConfig(Section):
-    """Whether trials are stopped early."""
-
-    type: Literal["fifo"] = "fifo"
-    """``fifo``: never; trials run in the order of their proposal."""
-
-
 class TrackingConfig(Section):
     """The MLflow store of the results."""
 
@@ -110,6 +104,11 @@ class StudyConfig(Section):
     baselines: dict[str, dict[str, Any]] = Field(default_factory=dict, max_length=MOST_ENTRIES)
     """Trials that run first: name -> what differs from ``base``, by dotted name. Without this key: ``undistilled``
     (all distillation weights 0, and no first weights from the teacher) and ``default-weights`` (``base`` as it is)."""
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which trials are compared; none if trials are never stopped."""
+        return self.scheduler.rungs_below(self.base.training.total_epochs)
 
     @property
     def main_miss_rate(self) -> str:
@@ -180,6 +179,8 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, name: str | None = 
     # An invalid part is absent from those checked: the defaults in its place were not chosen.
     if all(part in checked.model_fields_set or part not in raw for part in ("search", "objectives")):
         problems += search_problems(checked.search, checked.objectives, checked.space)
+    if all(part in checked.model_fields_set or part not in raw for part in ("scheduler", "base")):
+        problems += scheduler_problems(checked.scheduler, checked.base.training.total_epochs, checked.space)
     if problems or study is None:
         raise ConfigError(dict.fromkeys(map(redacted_text, problems)), redacted_text(source))
     return study

@@ -18,6 +18,12 @@ def study_params(study: StudyConfig) -> dict[str, object]:
         "scheduler.type": study.scheduler.type,
         "baselines": ", ".join(study.baselines),
     }
+    if study.rungs:
+        params |= {
+            "scheduler.rungs": ", ".join(map(str, study.rungs)),
+            "scheduler.min_dominators": study.scheduler.min_dominators,
+            "scheduler.noise_multiple": study.scheduler.noise_multiple,
+        }
     for name, limit in (("max_params", study.search.max_params), ("max_flops", study.search.max_flops)):
         if limit is not None:
             params[f"search.{name}"] = limit

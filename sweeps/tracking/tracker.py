@@ -215,9 +215,11 @@ class Tracker:
             if trial.error is not None:
                 self._log_text(run, trial.error, "error.txt")
 
-        error_tag = {names.TAG_ERROR: trial.error.strip().splitlines()[-1][:_MAX_TAG_LENGTH]} if trial.error else {}
+        tags = {names.TAG_ERROR: trial.error.strip().splitlines()[-1][:_MAX_TAG_LENGTH]} if trial.error else {}
+        if trial.status == names.STATUS_STOPPED and trial.dominators:
+            tags[names.TAG_STOPPED_BECAUSE_OF] = ", ".join(trial.dominators)
         self._writer.add(write_files)
-        self._writer.add(lambda: self._terminate(self._runs.get(trial.trial_id), trial.status, error_tag))
+        self._writer.add(lambda: self._terminate(self._runs.get(trial.trial_id), trial.status, tags))
 
     def log_confirmation(self, confirmation: Confirmation, teacher: Mapping[str, float]) -> None:
         """Log means and spreads over seeds on the runs of the confirmed trials, and all of them on the parent run.

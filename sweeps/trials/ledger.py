@@ -42,15 +42,17 @@ from sweeps.settings.search import FRONT
 from sweeps.settings.space import distributions, num_configurations
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.journal import Journal, LedgerError
-from sweeps.trials.samplers import sampler_of_proposal
+from sweeps.trials.samplers import EPOCH_ATTRIBUTE, sampler_of_proposal
 
 MAX_PROPOSALS = 40
 """Proposals in a row that repeat a known trial, after which the space counts as exhausted."""
+_MAX_PROPOSALS_OF_FRONT = 3
+"""It repeats a trial only where it found no other within the limits; another proposal starts from other students."""
 
 _STATUS = {
     TrialState.RUNNING: STATUS_RUNNING,
     TrialState.COMPLETE: STATUS_FINISHED,
-    # Without values: nsga2 and gp ignore PRUNED trials, tpe ranks them behind all COMPLETE ones.
+    # Without values: nsga2 and gp ignore PRUNED trials; tpe, as used here, counts them as bad ones.
     TrialState.PRUNED: STATUS_STOPPED,
     TrialState.FAIL: STATUS_FAILED,
 }
@@ -59,14 +61,14 @@ _REMEDY = "restore it from a backup, or give the study another name (--name NAME
 _TRIAL_ID, _BASELINE, _METRICS, _ERROR = "trial_id", "baseline", "metrics", "error"
 _PARAMS, _CHECKPOINT, _EPOCH, _ATTEMPTS = "params", "checkpoint", "epoch", "attempts"
 _CONFIRMS, _TEST_IMAGES = "confirms", "test_images"
+_DOMINATORS = "dominators"
 _SOURCE = "warm_start"
 _FIXED = "fixed_params"
 """Optuna's system attribute of a trial whose settings were queued."""
 
 _SEED = "training.seed"
 _EARLIER = "earlier_checkpoint"
-_OF_EPOCH = "epoch "
-"""With its number: what an epoch reported. Journals of earlier versions have ``metrics`` only, the last values."""
+_MOST_DOMINATORS = 10
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ class LedgerTrial:
     """Of a confirmation: the trial that it trains again."""
     test_images: str | None = None
     """Of a confirmation: hash of the annotations of the test images; None without these."""
-
+    dominators: tuple[str, ...] = ()
+    """Trials because of which it was stopped, ten at most."""
     epochs: Mapping[int, EpochRecord] = field(default_factory=dict)
     """What each epoch reported, by its number, in order."""
     earlier_checkpoint: Path | None = None
@@ -148,6 +151,7 @@ class Ledger:
         sampler: Returns the sampler of the n-th proposal. What it proposes must depend on the trials so far and on n
             alone, not on earlier calls, so that interruptions change nothing.
         fallback: Returns the sampler of the n-th proposal where the former repeats known trials.
+        max_proposals: In a row that repeat a known trial, after which the space counts as exhausted.
     """
 
     def __init__(
@@ -158,13 +162,14 @@ class Ledger:
         num_configurations: int | None,
         sampler: Callable[[int], BaseSampler],
         fallback: Callable[[int], BaseSampler] = lambda number: RandomSampler(seed=number),
+        max_proposals: int = MAX_PROPOSALS,
     ) -> None:
         # Optuna would log every study, and a warning that an optional package makes gp faster.
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._objectives = tuple(objectives)
         self._space = dict(space)
         self._num_configurations = num_configurations
-        self._sampler, self._fallback = sampler, fallback
+        self._sampler, self._fallback, self._max_proposals = sampler, fallback, max_proposals
         self._journal = Journal(journal)
         with _damage_located(journal, self._journal):
             self._storage = JournalStorage(self._journal)
@@ -273,9 +278,9 @@ class Ledger:
         if not self._space or (self._num_configurations is not None and self.num_proposed >= self._num_configurations):
             return None
         with self._journal.batch():
-            for repetition in range(MAX_PROPOSALS):
+            for repetition in range(self._max_proposals):
                 # A sampler may repeat the same trial indefinitely: after half of the proposals, use the other.
-                sampler = self._sampler if repetition < MAX_PROPOSALS // 2 else self._fallback
+                sampler = self._sampler if repetition < self._max_proposals // 2 else self._fallback
                 study.sampler = sampler(len(study.get_trials(deepcopy=False)))
                 trial = study.ask(self._space)
                 if (key := _key(trial.params)) not in self._known_params:
@@ -290,7 +295,7 @@ class Ledger:
         """Record another attempt at an interrupted trial. It repeats the epochs after its checkpoint."""
         repeated = [number for number in trial.epochs if number > trial.epoch]
         return self._updated(
-            trial, {_ATTEMPTS: trial.attempts + 1, **{f"{_OF_EPOCH}{number}": None for number in repeated}}
+            trial, {_ATTEMPTS: trial.attempts + 1, **{f"{EPOCH_ATTRIBUTE}{number}": None for number in repeated}}
         )
 
     def record_metrics(self, trial: LedgerTrial, metrics: Mapping[str, float]) -> LedgerTrial:
@@ -298,7 +303,7 @@ class Ledger:
         if EPOCH not in metrics:
             return self._updated(trial, {_METRICS: {**trial.metrics, **metrics}})
         record = {"metrics": dict(metrics), "time_ms": int(time.time() * 1000)}
-        return self._updated(trial, {f"{_OF_EPOCH}{int(metrics[EPOCH])}": record})
+        return self._updated(trial, {f"{EPOCH_ATTRIBUTE}{int(metrics[EPOCH])}": record})
 
     def record_checkpoint(self, trial: LedgerTrial, checkpoint: Path, epoch: int) -> LedgerTrial:
         """Record the path of a complete checkpoint, relative to the study's folder; the one before stays known."""
@@ -311,12 +316,17 @@ class Ledger:
         self._studies[trial.role].tell(trial.number, values)
         return self._read(trial.role, trial.number)
 
-    def stop(self, trial: LedgerTrial) -> LedgerTrial:
+    def stop(self, trial: LedgerTrial, dominators: Sequence[str] = ()) -> LedgerTrial:
         """Record a trial that ended before its planned epochs: as PRUNED, without values.
 
-        Optuna's tpe counts it among the trials before which it samples at random, and its parameters as worse than
-        those of all finished trials; the other samplers ignore it.
+        Optuna's tpe counts it among the trials before which it samples at random, and as a bad one
+        (:class:`~sweeps.search.stopped_trials.FinishedTPESampler`); its other samplers ignore it.
+
+        Args:
+            dominators: Trials because of which it was stopped; the first ten are recorded.
         """
+        if dominators:
+            trial = self._updated(trial, {_DOMINATORS: list(dominators[:_MOST_DOMINATORS])})
         self._studies[trial.role].tell(trial.number, state=TrialState.PRUNED)
         return self._read(trial.role, trial.number)
 
@@ -396,8 +406,9 @@ def open_ledger(study: StudyConfig, journal: Path) -> Ledger:
         raise LedgerError(f"{journal}: is not a regular file; {_REMEDY}")
     space, count, sampler = distributions(study.space), num_configurations(study.space), sampler_of_proposal(study)
     # front repeats a trial only if it finds no other within the limits, which random sampling would exceed.
-    fallback = {"fallback": sampler} if study.search.sampler == FRONT else {}
-    return Ledger(journal, study.objectives, space, count, sampler, **fallback)
+    if study.search.sampler == FRONT:
+        return Ledger(journal, study.objectives, space, count, sampler, sampler, _MAX_PROPOSALS_OF_FRONT)
+    return Ledger(journal, study.objectives, space, count, sampler)
 
 
 @contextmanager
@@ -459,13 +470,14 @@ def _ledger_trial(role: str, frozen: FrozenTrial) -> LedgerTrial:
         test_images=attributes.get(_TEST_IMAGES),
         epochs=epochs,
         earlier_checkpoint=None if attributes.get(_EARLIER) is None else Path(attributes[_EARLIER]),
+        dominators=tuple(attributes.get(_DOMINATORS, ())),
     )
 
 
 def _epochs(attributes: Mapping[str, Any]) -> dict[int, EpochRecord]:
     records = {
-        int(key.removeprefix(_OF_EPOCH)): EpochRecord(record["metrics"], record["time_ms"])
+        int(key.removeprefix(EPOCH_ATTRIBUTE)): EpochRecord(record["metrics"], record["time_ms"])
         for key, record in attributes.items()
-        if key.startswith(_OF_EPOCH) and record is not None
+        if key.startswith(EPOCH_ATTRIBUTE) and record is not None
     }
     return dict(sorted(records.items()))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hkd.metric_names import ROLE_TRIAL, STATUS_FINISHED, STATUS_STOPPED
+from hkd.metric_names import ROLE_TRIAL, STATUS_FINISHED, STATUS_RUNNING, STATUS_STOPPED
 from sweeps.trials.ledger import LedgerTrial
 
 
@@ -14,7 +14,8 @@ def is_patience_over(trials: Sequence[LedgerTrial], objectives: Sequence[str], p
     """Whether the last ``patience`` proposals that ended left the hypervolume of the front as it was.
 
     A trial leaves it as it was if an earlier one is at most equal in every objective; so does a stopped trial. Failed
-    trials do not count.
+    trials do not count, and neither do proposals after the first that still runs: of those started together, the ones
+    that enlarge the front end after the ones that are stopped early.
 
     Args:
         trials: Baselines and trials, each in the order of their start.
@@ -22,9 +23,10 @@ def is_patience_over(trials: Sequence[LedgerTrial], objectives: Sequence[str], p
     """
     if patience is None:
         return False
+    running = (i for i, trial in enumerate(trials) if (trial.role, trial.status) == (ROLE_TRIAL, STATUS_RUNNING))
     ended = [
         trial
-        for trial in trials
+        for trial in trials[: next(running, None)]
         if trial.status == STATUS_FINISHED or (trial.status == STATUS_STOPPED and trial.role == ROLE_TRIAL)
     ]
     is_proposed = [trial.role == ROLE_TRIAL for trial in ended]

@@ -21,7 +21,8 @@ from sweeps.settings.space import distributions
 from sweeps.settings.study import StudyConfig
 
 EPOCH_ATTRIBUTE = "epoch "
-"""Start of the name of the attributes of Optuna's trials in which the ledger records what an epoch measured."""
+"""Of Optuna's trials, with the epoch's number: what the ledger records of an epoch. Journals of earlier versions have
+``metrics`` only, the last values."""
 _STUDENT = "student."
 _SIZES = DetectorConfig.model_fields
 """Settings of a student that its costs depend on."""

@@ -93,6 +93,8 @@ class TrialSpec:
     """Whether to evaluate the trained student on the test images: confirmations only."""
     resume_otherwise_from: Path | None = None
     """The checkpoint before it, used if that one cannot be read."""
+    rungs: tuple[int, ...] = ()
+    """Epochs after which to evaluate beside those of the schedule."""
 
     def __str__(self) -> str:
         return self.trial_id
@@ -209,7 +211,7 @@ class DistillationTrial(tune.Trainable):
 
     def _build_trainer(self, spec: TrialSpec) -> None:
         self._trainer = build_trainer(spec.config, spec.teacher, spec.teacher_cache, spec.labels)
-        self._epochs = fit(self._trainer)
+        self._epochs = fit(self._trainer, evaluate_after=spec.rungs)
 
     def _resume(self, spec: TrialSpec, newest: Path) -> None:
         """Resume from the newest checkpoint that can be read, else from the first epoch: a disk was full or lost."""

@@ -151,12 +151,12 @@ def test_commands_of_the_comment_fit_on_one_line_each(name: str) -> None:
 
 
 def test_working_directory_of_a_job_is_small_and_without_history() -> None:
-    from pathspec import PathSpec
+    from ray._private.runtime_env.packaging import _get_excludes
 
     excludes = _read("cluster/job_environment.yaml")["excludes"]
     ignored = (REPOSITORY / ".gitignore").read_text(encoding="utf-8").splitlines()
-    spec = PathSpec.from_lines("gitignore", [*excludes, *ignored])  # both, as Ray does
-    sent = [path for path in REPOSITORY.rglob("*") if not spec.match_file(path.relative_to(REPOSITORY))]
+    is_excluded = _get_excludes(REPOSITORY, [*excludes, *ignored])  # both, as Ray does
+    sent = [path for path in REPOSITORY.rglob("*") if not is_excluded(path)]
     files = [path for path in sent if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 10 * 2**20  # Ray's limit is 100 MiB
     names = {str(path.relative_to(REPOSITORY)) for path in files}

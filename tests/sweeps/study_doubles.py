@@ -80,7 +80,9 @@ class Place:
         def connected(_: object) -> Iterator[Cluster]:
             yield Cluster(None, 2, 0)
 
-        def run_trials(study: StudyConfig, _: object, queue: TrialQueue, recorder: Recorder, *__: object) -> None:
+        def run_trials(
+            study: StudyConfig, _: object, queue: TrialQueue, recorder: Recorder, *__: object, **___: object
+        ) -> None:
             self.trials(TuneDouble(queue, recorder, study))
 
         empty = SimpleNamespace(images=())

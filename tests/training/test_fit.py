@@ -54,6 +54,17 @@ def test_epochs_are_those_of_trainer_and_evaluated_by_schedule(make: MakeTrainer
     assert results[0].metrics == {}
 
 
+def test_further_epochs_are_evaluated_without_changing_the_training(make: MakeTrainer) -> None:
+    plain = list(fit(make(training__evaluate_every_epochs=3)))
+    results = list(fit(make(training__evaluate_every_epochs=3), evaluate_after=(1,)))
+    assert [result.evaluation is not None for result in plain] == [False, False, True]
+    assert [result.evaluation is not None for result in results] == [True, False, True]
+    assert without_times([dict(each.training) for each in results]) == without_times(
+        [dict(each.training) for each in plain]
+    )
+    assert results[-1].metrics == plain[-1].metrics
+
+
 def test_trainer_is_not_ahead_of_yielded_epoch(make: MakeTrainer) -> None:
     # A trial is saved by its caller between two results.
     trainer = make()

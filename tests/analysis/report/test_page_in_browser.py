@@ -222,6 +222,29 @@ def test_data_of_each_plot_is_a_table(open_page: OpenPage, html: str) -> None:
     assert page.locator("figure").count() == page.locator("figure > .data-table").count()
 
 
+def test_front_in_latency_marks_its_own_members(open_page: OpenPage) -> None:
+    # In miss rate and parameters, fast is dominated by light; in latency it is not; slow has no latency.
+    trials = [
+        record("light", 0.24, 1e6, 2e9, metrics={"latency_ms": 30.0}),
+        record("fast", 0.26, 2e6, 3e9, metrics={"latency_ms": 10.0}),
+        record("slow", 0.22, 4e6, 8e9),
+    ]
+    page = open_page(html_of(records(trials, TEACHER)))
+    in_latency = page.locator("#front-plots figure:nth-child(3) .point")
+    found = {
+        (point.get_attribute("aria-label") or "").split(",")[0]: (
+            "is-front" in (point.get_attribute("class") or ""),
+            point.locator(".rank").all_text_contents(),
+        )
+        for point in in_latency.all()
+    }
+    assert found == {"light": (True, ["2"]), "fast": (True, [])}
+    in_parameters = page.locator('#front-plots figure:nth-child(1) .point[data-index="1"]')
+    assert "is-front" not in (in_parameters.get_attribute("class") or "")
+    page.locator("#limits input[type=text]").nth(2).fill("20")
+    assert verdict(page) == "Ship fast if its loss is acceptable"
+
+
 def luminance(colour: str) -> float:
     """Relative luminance of rgb(), WCAG 2.1."""
     parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]

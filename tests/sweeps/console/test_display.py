@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from hkd.training.progress import TrainingProgress
-from sweeps.console.display import Display, TeacherBoard, TrialBoard, closing_table, describe_end, duration
+from sweeps.console.display import (
+    Display,
+    TeacherBoard,
+    TrialBoard,
+    closing_table,
+    describe_end,
+    duration,
+)
 from sweeps.trials.ledger import LedgerTrial
 
 
@@ -36,6 +44,33 @@ def test_end_of_trial_shows_objectives() -> None:
 def test_end_of_stopped_trial_shows_no_miss_rate() -> None:
     stopped = trial("trial-002", status="stopped", mr2_reasonable=0.25, num_params=1_234_000)
     assert describe_end(stopped, OBJECTIVES) == "trial-002 stopped: 1.23 M parameters"
+
+
+def test_end_of_trial_that_others_dominate_names_them() -> None:
+    stopped = trial("trial-002", status="stopped", num_params=1_234_000, epoch=4, budget_fraction=0.25)
+    stopped = replace(stopped, dominators=("trial-001", "baseline-a"))
+    line = describe_end(stopped, OBJECTIVES)
+    assert line.startswith("trial-002 stopped after 4 of 16 epochs: 1.23 M parameters; ")
+    assert line.endswith("trial-001, baseline-a")
+    many = replace(stopped, dominators=("a", "b", "c"))
+    assert describe_end(many, OBJECTIVES).endswith("a, b, ...")
+
+
+def test_time_left_accounts_for_early_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("sweeps.console.display.time.monotonic", lambda: clock[0])
+    display, out = plain_display()
+    board = TrialBoard(display, objectives=OBJECTIVES, total=4, ended=[], epochs_per_trial=10)
+    board.start("trial-001", 0, 10)
+    for epoch in range(1, 6):
+        board.epoch("trial-001", epoch)
+    clock[0] = 50.0
+    # 10 s for an epoch. Stopped after half of its epochs: half of 30 epochs are left, 150 s.
+    board.end(trial("trial-001", status="stopped", epoch=5, budget_fraction=0.5))
+    assert "(1 of 4; about 2 min left)" in out.getvalue()
+    clock[0] = 200.0
+    board.update()
+    assert "1 of 4 ended; 1 stopped" in out.getvalue()
 
 
 def test_end_of_failed_trial_shows_last_line_of_error() -> None:
@@ -76,7 +111,9 @@ def test_ended_trials_are_counted_and_remaining_time_is_estimated(monkeypatch: p
     board.update()
     last = out.getvalue().splitlines()[-1]
     # 6 epochs took 200 s now.
-    assert last == ("trials: 2 of 4 ended; lowest MR^-2 reasonable 25.0 %; epochs of trial-002 4/5; about 3 min left")
+    assert last == (
+        "trials: 2 of 4 ended; 1 stopped; lowest MR^-2 reasonable 25.0 %; epochs of trial-002 4/5; about 3 min left"
+    )
 
 
 def test_warning_follows_end_of_trial() -> None:

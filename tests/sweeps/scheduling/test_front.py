@@ -111,6 +111,39 @@ def test_peers_stopped_at_an_early_rung_do_not_stop_a_trial_on_the_front_of_a_la
     assert not decide(stopping, "late", (1.0, 1.0), 4, 0.1)
 
 
+def test_peer_that_is_better_at_two_rungs_counts_once() -> None:
+    stopping = study(1, 3, min_dominators=2)
+    for epoch in (1, 3):
+        assert not decide(stopping, "a", (1.0, 1.0), epoch, 0.1)
+        assert not decide(stopping, "b", (1.0, 1.0), epoch, 0.6)
+
+
+def test_peer_whose_later_result_is_not_a_number_does_not_count_at_earlier_rungs() -> None:
+    stopping = study(1, 3)
+    assert not decide(stopping, "trial", (1.0, 1.0), 1, 0.6)
+    assert not decide(stopping, "trial", (1.0, 1.0), 3, 0.5)
+    assert not decide(stopping, "diverging", (1.0, 1.0), 1, 0.1)
+    assert decide(stopping, "trial", (1.0, 1.0), 4, 0.5)  # compared at rung 1, the latest that both reached
+    decide(stopping, "diverging", (1.0, 1.0), 3, math.nan)
+    assert not decide(stopping, "trial", (1.0, 1.0), 5, 0.5)
+
+
+def test_noise_is_estimated_again_after_each_change_of_the_results() -> None:
+    rungs, rule = Rungs([1]), FrontRule()
+    for i in range(MIN_RESULTS):
+        rungs.record(Candidate(f"trial-{i}", (), (0.5,)), 1, [0.5 + 0.1 * (-1) ** i])
+    before = rule.noise(rungs, 1)
+    # As many results as before.
+    rungs.remove("trial-0")
+    rungs.record(Candidate("trial-8", (), (0.5,)), 1, [0.9])
+    after = rule.noise(rungs, 1)
+    assert before is not None
+    assert after is not None
+    assert after > before
+    # As in a session that resumes the study.
+    np.testing.assert_array_equal(after, FrontRule().noise(rungs, 1))
+
+
 def test_peer_that_failed_later_does_not_count() -> None:
     stopping = study(1)
     decide(stopping, "a", (1.0, 1.0), 1, 0.1)

@@ -22,15 +22,15 @@ def test_rungs_grow_by_the_factor(total: int, first: int, factor: float, expecte
     assert rung_epochs(total, first, factor) == expected
 
 
-def test_first_result_at_a_rung_counts() -> None:
+def test_repeated_epoch_replaces_the_result_of_its_trial() -> None:
     rungs = Rungs([4, 2])
     candidate = Candidate("trial-001", (10.0,))
-    assert rungs.record(candidate, 2, [0.5])
-    assert not rungs.record(candidate, 2, [0.4])  # another attempt, after its worker was lost
-    assert not rungs.record(candidate, 3, [0.3])  # not a rung
-    assert rungs.record(candidate, 4, [0.2])
+    rungs.record(candidate, 2, [0.5])
+    rungs.record(candidate, 2, [0.4])  # another attempt, after its worker was lost
+    rungs.record(candidate, 3, [0.3])  # not a rung
+    rungs.record(candidate, 4, [0.2])
     assert rungs.epochs == (2, 4)
-    assert rungs.at(2).measured.tolist() == [[0.5]]
+    assert rungs.at(2).measured.tolist() == [[0.4]]
     assert rungs.reached_by("trial-001") == [4, 2]
     assert rungs.reached_by("trial-002") == []
 

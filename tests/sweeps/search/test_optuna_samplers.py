@@ -11,6 +11,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState
 
 from sweeps.search.optuna_samplers import make_sampler, sampler_names, sampler_problems
+from sweeps.search.stopped_trials import FinishedTPESampler
 
 
 @pytest.mark.parametrize("name", ["tpe", "nsga2", "random", pytest.param("gp", marks=pytest.mark.end_to_end)])
@@ -35,7 +36,7 @@ def test_sampler_class_of_each_name() -> None:
         type(make_sampler(name, seed=0, startup_trials=3)) for name in ("tpe", "nsga2", "gp", "random")
     ]
     samplers = optuna.samplers
-    assert kinds == [samplers.TPESampler, samplers.NSGAIISampler, samplers.GPSampler, RandomSampler]
+    assert kinds == [FinishedTPESampler, samplers.NSGAIISampler, samplers.GPSampler, RandomSampler]
 
 
 @pytest.mark.parametrize(

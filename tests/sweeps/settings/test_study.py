@@ -146,7 +146,7 @@ def test_trial_setting_outside_base_is_rejected(tmp_path: Path) -> None:
         ("name: x\nresources: {gpus_per_trial: 1.5}", "gpus_per_trial above 1 must be a whole number"),
         ("name: x\nresources: {gpus_per_trial: all}", 'gpus_per_trial: found "all" (str); allowed: number >= 0 and <='),
         ("name: x\nresources: {cpus_per_trial: 0}", "resources.cpus_per_trial: found 0"),
-        ("name: x\nscheduler: {type: asha}", "scheduler.type: found \"asha\" (str); allowed: fifo"),
+        ("name: x\nscheduler: {type: asha}", "scheduler.type: found \"asha\" (str); allowed: fifo, front"),
         ("name: x\nbaselines: {b/c: {}}", 'baselines: the name "b/c" is not allowed'),
         ("name: x\nbaselines: {b: {student.width: 1}}", "baselines.b: student.width: unknown key"),
         ("name: x\nspace: {training.seed: {low: 0, high: 3}}", "seed.type: missing; allowed: float, int"),

@@ -34,6 +34,17 @@ def test_params_of_parent_run_have_search_and_space() -> None:
     }
 
 
+def test_rungs_are_parameters_where_trials_are_stopped() -> None:
+    raw = {"name": "x", "base": {"training": {"total_epochs": 16}}, "scheduler": {"type": "front", "first_rung": 2}}
+    params = study_params(StudyConfig.model_validate(raw))
+    assert {key: value for key, value in params.items() if key.startswith("scheduler.")} == {
+        "scheduler.type": "front",
+        "scheduler.rungs": "2, 6",
+        "scheduler.min_dominators": 2,
+        "scheduler.noise_multiple": 1.0,
+    }
+
+
 def test_limits_arguments_and_priors_are_parameters_where_set() -> None:
     rate = {"type": "float", "low": 1e-4, "high": 1e-2, "log": True, "prior": {"center": 1e-3, "width": 0.25}}
     study = StudyConfig.model_validate(

@@ -146,6 +146,20 @@ def test_trial_status_maps_to_run_status(store: MlflowDouble, status: str, mlflo
     assert (run.tags["hkd.status"], run.status) == (status, mlflow_status)
 
 
+def test_only_a_trial_that_was_stopped_early_has_the_trials_because_of_which(store: MlflowDouble) -> None:
+    tracker = started_tracker(store)
+    tracker.start_trial(TRIAL, TrialConfig(), COST)
+    tracker.interrupt_trial(TRIAL.trial_id)
+    tracker.flush()
+    run = store.named("trial-001")
+    assert run.tags["hkd.status"] == "stopped"
+    assert "hkd.stopped_because_of" not in run.tags
+    tracker.start_trial(TRIAL, TrialConfig(), COST)
+    tracker.end_trial(replace(TRIAL, status="stopped", dominators=("trial-003", "baseline-b")), None)
+    tracker.flush()
+    assert run.tags["hkd.stopped_because_of"] == "trial-003, baseline-b"
+
+
 def test_failed_trial_has_error(store: MlflowDouble) -> None:
     tracker = started_tracker(store)
     tracker.start_trial(TRIAL, TrialConfig(), COST)

@@ -22,6 +22,7 @@ def trial(miss_rate: float, num_params: float, role: str = "trial", status: str 
 
 BASELINE = trial(0.5, 10, "baseline")
 BETTER, SMALLER, WORSE, EQUAL = trial(0.4, 10), trial(0.6, 5), trial(0.7, 20), trial(0.4, 10)
+RUNNING = trial(0.1, 1, status="running")
 STOPPED, FAILED = trial(0.1, 1, status="stopped"), trial(0.1, 1, status="failed")
 
 
@@ -38,6 +39,9 @@ STOPPED, FAILED = trial(0.1, 1, status="stopped"), trial(0.1, 1, status="failed"
         ([BASELINE, BETTER, EQUAL, FAILED, WORSE], True),
         # A stopped trial is no part of the front: the next one is compared with finished trials.
         ([BASELINE, WORSE, STOPPED, SMALLER], False),
+        # Trials that are stopped end before the better ones that were started with them.
+        ([BASELINE, RUNNING, STOPPED, STOPPED, STOPPED], False),
+        ([BASELINE, WORSE, STOPPED, RUNNING, SMALLER], True),
         # The first trial of a study without baselines enlarges it.
         ([WORSE, WORSE], False),
     ],

@@ -8,6 +8,8 @@ from typing import Any
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from hkd.metric_names import FLOPS, NUM_PARAMS
 from sweeps.settings.space import trial_config
@@ -87,6 +89,23 @@ def test_students_are_within_the_limits_also_where_the_space_is_nearly_exhausted
     assert all(student_cost(trial_config(study.base, each.params)).num_params <= limit for each in started)
     # Of 16 students, 5 are within the limit, and all are running.
     assert ledger.start_proposed() is None
+    # That is found out in three proposals, which Optuna's study keeps as failed ones.
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "trials.journal")))
+    states = [each.state for each in optuna.load_study(study_name="trial", storage=storage).get_trials(deepcopy=False)]
+    assert states.count(optuna.trial.TrialState.FAIL) == 3
+
+
+def test_front_learns_from_what_the_ledger_records_of_each_epoch(tmp_path: Path) -> None:
+    study = study_of()
+    ledger = open_ledger(study, tmp_path / "trials.journal")
+    trial = start(ledger)
+    for epoch, miss_rate in ((1, 0.9), (2, 0.8)):
+        metrics = {"epoch": float(epoch), "budget_fraction": epoch / 8, "mr2_reasonable": miss_rate}
+        trial = ledger.record_metrics(trial, metrics)
+    ledger.stop(trial)
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "trials.journal")))
+    (stopped,) = optuna.load_study(study_name="trial", storage=storage).trials
+    assert _measured("mr2_reasonable", stopped) == {0.125: 0.9, 0.25: 0.8}
 
 
 def test_costs_of_a_proposal_are_those_of_its_trial() -> None:

@@ -65,6 +65,13 @@ def changed(spec: TrialSpec, **changes: object) -> TrialSpec:
     )
 
 
+def test_trial_is_evaluated_at_rungs(spec: TrialSpec) -> None:
+    for rungs, is_evaluated in (((), False), ((1,), True)):
+        trial = worker()
+        trial.setup({SPEC: replace(changed(spec, training__evaluate_every_epochs=2), rungs=rungs)})
+        assert ("mr2_reasonable" in reported_metrics(trial.step())) is is_evaluated
+
+
 def test_trial_from_start_to_artifacts(spec: TrialSpec, tmp_path: Path) -> None:
     trial = worker()
     trial.setup({SPEC: spec})

@@ -13,23 +13,25 @@ const SHAPES = {
     ) + "Z",
 };
 
-/** Class, shape and radius of a student's or the teacher's mark. */
-function markOf(trial) {
+/** Class, shape and radius of a student's or, for null, the teacher's mark. */
+function markOf(trial, isOnFront) {
   if (trial === null) return ["is-teacher", "star", 7];
   if (trial.isBaseline)
     return trial.isUndistilled ? ["is-undistilled", "square", 6.5] : ["is-baseline", "diamond", 6.5];
-  return trial.rank === null ? ["", "circle", students.length > 300 ? 3 : 4] : ["is-front", "circle", 6.5];
+  return isOnFront ? ["is-front", "circle", 6.5] : ["", "circle", students.length > 300 ? 3 : 4];
 }
 
-function drawMark(trial, text = null) {
-  const [className, shape, radius] = markOf(trial);
+function drawMark(trial, isOnFront) {
+  const [className, shape, radius] = markOf(trial, isOnFront);
+  // On a front with a measured cost, such as the latency, members may have no rank.
+  const rank = isOnFront ? (trial?.rank ?? null) : null;
   return svgElement(
     "g",
     { class: `point ${className}` },
     svgElement("path", { class: "halo", d: SHAPES.circle(radius + 8) }),
     svgElement("path", { class: "ring", d: SHAPES.circle(radius + 4.5) }),
     svgElement("path", { class: "mark", d: SHAPES[shape](radius) }),
-    text === null ? null : svgElement("text", { class: "rank", "text-anchor": "middle" }, text),
+    rank === null ? null : svgElement("text", { class: "rank", "text-anchor": "middle" }, String(rank)),
   );
 }
 
@@ -71,7 +73,9 @@ function frontPlot(container, pair) {
     const points = [...shownStudents, ...(teacherPoint ? [teacherPoint] : [])];
     const xs = points.map((each) => inUnit(cost, each.values[pair.cost]));
     const withInterval =
-      pair.miss === MISS ? shownStudents.filter((trial) => trial.interval && markOf(trial)[0] !== "") : [];
+      pair.miss === MISS
+        ? shownStudents.filter((trial) => trial.interval && markOf(trial, onFront.has(trial.index))[0] !== "")
+        : [];
     const ys = [
       ...points.map((each) => each.values[pair.miss]),
       ...withInterval.flatMap((trial) => trial.interval),
@@ -120,7 +124,7 @@ function frontPlot(container, pair) {
     const taken = places.map((place) => ({ x: place.x - 6, y: place.y - 6, w: 12, h: 12 }));
     for (const place of order) {
       const trial = place.index === "teacher" ? null : trials[place.index];
-      const group = drawMark(trial, trial && onFront.has(place.index) ? String(trial.rank) : null);
+      const group = drawMark(trial, onFront.has(place.index));
       group.setAttribute("transform", `translate(${place.x.toFixed(1)},${place.y.toFixed(1)})`);
       group.setAttribute("role", trial ? "button" : "img");
       group.setAttribute("tabindex", "-1");
@@ -308,7 +312,7 @@ function placeLabel(text, place, taken, box) {
 function drawLegend(container) {
   const example = (text, trial, extra = "") => {
     const svg = svgElement("svg", { width: 30, height: 30, viewBox: "-15 -15 30 30", "aria-hidden": true });
-    const mark = drawMark(trial);
+    const mark = drawMark(trial, trial !== null && trial.rank !== null);
     if (extra === "chosen") mark.classList.add("is-chosen");
     if (extra === "knee") mark.prepend(svgElement("path", { class: "knee-ring", d: SHAPES.circle(13) }));
     svg.append(mark);
