@@ -19,7 +19,7 @@ def write_missing_ends(study: StudyConfig, study_folder: Path, ledger: Ledger, t
     Writes were pending, or the process was killed between the two. Interrupted trials are written when they resume.
     """
     for trial in (*ledger.trials(), *ledger.confirmations()):
-        if trial.status in (STATUS_RUNNING, tracker.trial_status(trial.trial_id)):
+        if trial.status == STATUS_RUNNING or tracker.has_end(trial):
             continue
         config = trial_config(study.base, trial.params)
         tracker.start_trial(trial, config, student_cost(config))

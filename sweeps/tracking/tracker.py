@@ -215,9 +215,8 @@ class Tracker:
             if trial.error is not None:
                 self._log_text(run, trial.error, "error.txt")
 
-        tags = {names.TAG_ERROR: trial.error.strip().splitlines()[-1][:_MAX_TAG_LENGTH]} if trial.error else {}
-        if trial.status == names.STATUS_STOPPED and trial.dominators:
-            tags[names.TAG_STOPPED_BECAUSE_OF] = ", ".join(trial.dominators)
+        error_tag = {names.TAG_ERROR: trial.error.strip().splitlines()[-1][:_MAX_TAG_LENGTH]} if trial.error else {}
+        tags = {**_end_tags(trial), **error_tag}
         self._writer.add(write_files)
         self._writer.add(lambda: self._terminate(self._runs.get(trial.trial_id), trial.status, tags))
 
@@ -267,6 +266,11 @@ class Tracker:
         """The trial's ``hkd.status`` in MLflow; None if it has no run."""
         run = self._runs.get(trial_id)
         return None if run is None else run.data.tags.get(names.TAG_STATUS)
+
+    def has_end(self, trial: LedgerTrial) -> bool:
+        """Whether MLflow has the end of a trial. Interrupted ones have the status of those that were stopped early."""
+        run = self._runs.get(trial.trial_id)
+        return run is not None and all(run.data.tags.get(tag) == value for tag, value in _end_tags(trial).items())
 
     def _answers(self) -> bool:
         try:
@@ -380,6 +384,13 @@ class Tracker:
         # The tag last: a resumed study writes a run's end again unless its tag has the status.
         self._client.set_terminated(run.info.run_id, _MLFLOW_STATUS[status])
         self._set_tags(run, {names.TAG_STATUS: status, **tags})
+
+
+def _end_tags(trial: LedgerTrial) -> dict[str, str]:
+    """How a trial ended."""
+    is_stopped = trial.status == names.STATUS_STOPPED and trial.dominators
+    reason = {names.TAG_STOPPED_BECAUSE_OF: ", ".join(trial.dominators)} if is_stopped else {}
+    return {names.TAG_STATUS: trial.status, **reason}
 
 
 class _NoParentError(Exception):

@@ -73,6 +73,20 @@ def test_written_ends_are_not_written_again(scene: Scene) -> None:
     assert scene.tracker.num_pending == 0
 
 
+def test_early_stop_of_a_trial_that_was_interrupted_before_is_written(scene: Scene) -> None:
+    trial = scene.started("a")
+    close_runs(scene.ledger, scene.tracker, "stopped")
+    # The next session could not reach MLflow.
+    stopped = scene.ledger.stop(scene.ledger.record_metrics(trial, {**METRICS, "budget_fraction": 0.5}), ["trial-001"])
+    write_missing_ends(scene.study, scene.folder, scene.ledger, scene.tracker)
+    run = scene.store.named("baseline-a")
+    assert (run.tags["hkd.status"], run.tags["hkd.stopped_because_of"]) == (stopped.status, "trial-001")
+    assert run.steps_of("mr2_reasonable") == [2]
+    scene.store.is_unreachable = True
+    write_missing_ends(scene.study, scene.folder, scene.ledger, scene.tracker)
+    assert scene.tracker.num_pending == 0
+
+
 def test_interrupted_runs_are_closed_as_stopped(scene: Scene) -> None:
     scene.started("a")
     scene.ledger.start_baseline("b", {})  # no run yet
