@@ -84,8 +84,7 @@ def recommend(front: Front, budgets: Budgets = NO_BUDGETS, uncertainty: Uncertai
 
     Without budgets: the knee of the first pair's front, or if it is not ready to ship, the student of lowest miss rate.
     Within budgets on costs: the student of lowest miss rate; within one on the miss rate alone: the cheapest student.
-    If a cheaper member of the front cannot be distinguished from that student, is at most ``NEAR_POINTS`` worse and as
-    ready, it is recommended instead.
+    If a smaller student (:func:`smaller_alike`) is as ready, the one of the lowest first cost is recommended instead.
 
     Raises:
         BudgetError: no student has what a budget limits.
@@ -159,27 +158,35 @@ def _by_miss_rate(front: Front, student: Student) -> tuple[float, ...]:
 def _smaller(
     front: Front, found: Recommendation, within: Sequence[Student], uncertainty: Uncertainty
 ) -> Recommendation | None:
-    """The cheapest member of the front that cannot be distinguished from the recommended student; None without one."""
-    if not front.costs or found.readiness == "not ready" or not found.is_determined:
+    """The smallest student within the budgets that cannot be distinguished from the recommended one and is as ready."""
+    if found.readiness == "not ready" or not found.is_determined:
         return None
-    cost, metric = front.costs[0].name, front.miss_rate.name
-    best = front.student(found.trial_id)
-    for student in sorted(within, key=lambda each: (each.values[cost], each.values[metric])):
-        if student.values[cost] >= best.values[cost]:
-            return None
-        if student.rank is None or points_above(student.values[metric], best.values[metric]) > NEAR_POINTS:
+    for student, difference in smaller_alike(front, front.student(found.trial_id), uncertainty):
+        miss_rate = student.values[front.miss_rate.name]
+        if student in within and readiness(miss_rate, _of_teacher(front)) == found.readiness:
+            return replace(found, trial_id=student.trial_id, is_determined=is_determined(miss_rate), larger=difference)
+    return None
+
+
+def smaller_alike(front: Front, best: Student, uncertainty: Uncertainty) -> tuple[tuple[Student, Difference], ...]:
+    """Members of the front that cannot be distinguished from a student and are smaller, lowest first cost first.
+
+    Smaller: no cost of the objectives is higher, and the first is lower. They are at most ``NEAR_POINTS`` worse, and
+    their difference (the student is its second) has an interval that contains 0.
+    """
+    metric = front.miss_rate.name
+    found = []
+    for student in front.members if front.costs else ():
+        if any(student.values[cost.name] > best.values[cost.name] for cost in front.costs):
             continue
-        if readiness(student.values[metric], _of_teacher(front)) != found.readiness:
+        if student.values[front.costs[0].name] == best.values[front.costs[0].name]:
+            continue
+        if points_above(student.values[metric], best.values[metric]) > NEAR_POINTS:
             continue
         difference = uncertainty.compare(student.trial_id, best.trial_id, metric)
         if difference is not None and difference.low is not None and not difference.is_distinguishable:
-            return replace(
-                found,
-                trial_id=student.trial_id,
-                is_determined=is_determined(student.values[metric]),
-                larger=difference,
-            )
-    return None
+            found.append((student, difference))
+    return tuple(sorted(found, key=lambda each: (each[0].values[front.costs[0].name], each[0].values[metric])))
 
 
 def find(front: Front) -> tuple[Finding, ...]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from analysis.front import Front, Student
 from analysis.objectives import Objective, miss_rates
 from hkd import metric_names as names
+from hkd.dominance import non_dominated
 from hkd.evaluation.bootstrap import (
     CONFIDENCE,
     RESAMPLES,
@@ -80,6 +81,9 @@ class Repeated:
     test_mean: float | None
     """On the test images; None where there are none."""
     test_spread: float | None
+    is_on_front: bool
+    """Whether no other student that was trained again dominates it, in the means of all miss rates of the objectives
+    (on the test images if all have them, else on the validation images) and in the costs."""
 
     @property
     def optimism(self) -> float:
@@ -182,11 +186,10 @@ def uncertainty_of(front: Front, read_detections: ReadDetections, *, seed: int =
         notes.append(
             f"Of {len(front.students)} students, the {len(students)} on or nearest to the front are resampled."
         )
-    some = next(iter(detections.values()))
     draft = Uncertainty(
         absent_because=None,
         notes=tuple(notes),
-        num_images=len(some.image_ids),
+        num_images=next(each.counted_per_image.shape[1] for of_one in resampled.values() for each in of_one.values()),
         intervals={
             trial_id: {metric: intervals(each)[0] for metric, each in of_trial.items()}
             for trial_id, of_trial in resampled.items()
@@ -222,6 +225,7 @@ def repeated_trainings(front: Front) -> tuple[Repeated, ...]:
     """What confirmations measured in the first miss rate of the objectives, lowest mean first."""
     metric = front.miss_rate.name
     found = []
+    on_front = _confirmed_front(front)
     for student in front.students:
         mean = student.measured.get(names.CONFIRMED_PREFIX + metric)
         seeds = student.measured.get(names.CONFIRMED_SEEDS)
@@ -238,9 +242,30 @@ def repeated_trainings(front: Front) -> tuple[Repeated, ...]:
                 spread=student.measured.get(f"{names.CONFIRMED_PREFIX}{metric}{names.STD_SUFFIX}"),
                 test_mean=student.measured.get(on_test),
                 test_spread=student.measured.get(on_test + names.STD_SUFFIX),
+                is_on_front=student.trial_id in on_front,
             )
         )
     return tuple(sorted(found, key=lambda each: (each.mean, each.trial_id)))
+
+
+def _confirmed_front(front: Front) -> frozenset[str]:
+    """Trial ids on the front of the students that were trained again.
+
+    Others cannot be in it: their miss rates are those by which the search selected, and appear too low beside means.
+    """
+    rates = [objective.name for objective in miss_rates(front.objectives)]
+    on_validation = [names.CONFIRMED_PREFIX + name for name in rates]
+    on_test = [f"{names.CONFIRMED_PREFIX}{names.TEST_PREFIX}{name}" for name in rates]
+    students = [student for student in front.students if all(key in student.measured for key in on_validation)]
+    if not students:
+        return frozenset()
+    keys = on_test if all(key in student.measured for key in on_test for student in students) else on_validation
+    points = [
+        [*(student.measured[key] for key in keys), *(student.values[cost.name] for cost in front.costs)]
+        for student in students
+    ]
+    kept = non_dominated(np.array(points)).tolist()
+    return frozenset(student.trial_id for student, is_kept in zip(students, kept, strict=True) if is_kept)
 
 
 def _resample(

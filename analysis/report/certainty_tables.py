@@ -30,9 +30,10 @@ def repeated_table(results: StudyResults) -> Table | None:
         Column("seeds", lambda each: str(each.num_seeds), is_number=True),
         Column("in the search %", lambda each: f"{100 * each.searched:.1f}", is_number=True),
         Column("again: mean %", lambda each: f"{100 * each.mean:.1f}{_spread(each.spread)}", is_number=True),
-        Column("optimism of the search", lambda each: in_points(each.optimism), is_number=True),
+        Column("optimism", lambda each: in_points(each.optimism), is_number=True),
         Column("on test images %", _test, is_number=True),
         Column("test minus search", lambda each: in_points(each.test_minus_validation), is_number=True),
+        Column("on their front", lambda each: "yes" if each.is_on_front else "no"),
     ]
     return make_table(columns, repeated) if repeated else None
 

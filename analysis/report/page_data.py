@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from analysis.choice import smaller_alike
 from analysis.front import Front, PairFront, Student
 from analysis.objectives import OBJECTIVES, Objective
 from analysis.records.curves import Curve
@@ -13,7 +14,7 @@ from analysis.records.study_records import ParameterValue, StudyRecords, TrialRe
 from analysis.report.tables import short_names
 from analysis.results import StudyResults
 from hkd import metric_names as names
-from hkd.findings import LOWEST_MEASURED, NEAR_POINTS, NEARLY_EVERYONE, SHIPPABLE_POINTS, points_above
+from hkd.findings import LOWEST_MEASURED, NEAR_POINTS, NEARLY_EVERYONE, SHIPPABLE_POINTS
 from hkd.text.escaping import printable
 
 VERDICTS: Mapping[str, str] = {
@@ -68,6 +69,16 @@ def page_data(records: StudyRecords, results: StudyResults, curves: Mapping[str,
     student_of = {student.trial_id: student for student in front.students}
     settings = recorded_settings(records)
     short = short_names(settings)
+    again = {
+        each.trial_id: {
+            "seeds": each.num_seeds,
+            "mean": each.mean,
+            "spread": each.spread,
+            "testMean": each.test_mean,
+            "testSpread": each.test_spread,
+        }
+        for each in results.uncertainty.repeated
+    }
     return {
         "study": printable(results.study),
         "measures": [_measure(each) for each in shown],
@@ -85,6 +96,7 @@ def page_data(records: StudyRecords, results: StudyResults, curves: Mapping[str,
         "trials": [
             _trial(trial, student_of.get(trial.trial_id), shown, settings)
             | _certainty(trial, results)
+            | {"again": again.get(trial.trial_id)}
             | {"curve": curves.get(trial.run_id, ())}
             for trial in records.trials
         ],
@@ -159,22 +171,14 @@ def _certainty(trial: TrialRecord, results: StudyResults) -> dict[str, Any]:
 
 
 def _alike(results: StudyResults, index_of: Mapping[str, int]) -> dict[int, list[int]]:
-    """Student -> cheaper members of the front that cannot be distinguished from it, as in choice.recommend."""
-    front, uncertainty = results.front, results.uncertainty
-    if not front.costs:
-        return {}
-    cost, metric = front.costs[0].name, front.miss_rate.name
-    found: dict[int, list[int]] = {}
-    for best in front.students:
-        for student in front.members:
-            if student.values[cost] >= best.values[cost]:
-                continue
-            if points_above(student.values[metric], best.values[metric]) > NEAR_POINTS:
-                continue
-            difference = uncertainty.compare(student.trial_id, best.trial_id, metric)
-            if difference is not None and difference.low is not None and not difference.is_distinguishable:
-                found.setdefault(index_of[best.trial_id], []).append(index_of[student.trial_id])
-    return found
+    """Student -> the smaller ones that cannot be distinguished from it."""
+    found = {
+        index_of[best.trial_id]: [
+            index_of[student.trial_id] for student, _ in smaller_alike(results.front, best, results.uncertainty)
+        ]
+        for best in results.front.students
+    }
+    return {best: alike for best, alike in found.items() if alike}
 
 
 def _pair(pair: PairFront, shown: Sequence[Objective], index_of: Mapping[str, int]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from analysis.objectives import OBJECTIVES, Objective, listed_nouns, miss_rates
 from analysis.records.study_records import StudyRecords
 from analysis.report.tables import in_points, label
 from analysis.results import StudyResults
-from analysis.uncertainty import Difference
+from analysis.uncertainty import Difference, Repeated
 from hkd import metric_names as names
 
 
@@ -85,14 +85,30 @@ def certainty(results: StudyResults) -> tuple[str, ...]:
             f"{front.miss_rate.shown(interval.low)} to {front.miss_rate.shown(interval.high)} % over "
             f"{uncertainty.num_images:,} validation images{on_front}."
         )
+    sentences += [_trained_again(results, again) for again in uncertainty.repeated if again.trial_id == chosen]
     optimism, on_test = uncertainty.mean_optimism, uncertainty.mean_test_minus_validation
     if optimism is not None:
         number = len(uncertainty.repeated)
-        students = "1 student that was" if number == 1 else f"{number} students that were"
-        text = f"Of the {students} trained again with other seeds, the mean is {in_points(optimism)} points from the "
-        text += "miss rate in the search"
-        sentences.append(text + (f", and on test images {in_points(on_test)} points." if on_test is not None else "."))
+        text = f"Optimism of the search: with other seeds, the miss rate of {number} "
+        text += f"{'student' if number == 1 else 'students'} is on average {in_points(optimism)} points from that in "
+        text += "the search on the validation images"
+        sentences.append(text + (f", and {in_points(on_test)} on the test images." if on_test is not None else "."))
     return tuple(sentences)
+
+
+def _trained_again(results: StudyResults, again: Repeated) -> str:
+    """The chosen student's mean over other seeds, and whether it is still on the front with that."""
+
+    def shown(mean: float, spread: float | None) -> str:
+        return f"{100 * mean:.1f}" + ("" if spread is None else f" \N{PLUS-MINUS SIGN} {100 * spread:.1f}") + " %"
+
+    seeds = "1 other seed" if again.num_seeds == 1 else f"{again.num_seeds} other seeds"
+    text = f"{again.trial_id} trained again with {seeds}: a miss rate of {shown(again.mean, again.spread)}"
+    if again.test_mean is not None:
+        text += f", and {shown(again.test_mean, again.test_spread)} on the test images"
+    on_front = "is on" if again.is_on_front else "is not on"
+    others = len(results.uncertainty.repeated) - 1
+    return text + (f"; it {on_front} the front of the means." if others else ".")
 
 
 def advice(results: StudyResults) -> tuple[str, ...]:
@@ -107,7 +123,8 @@ def counts(results: StudyResults) -> str:
     """How many trials have which status."""
     by_status = results.count_by_status
     listed = ", ".join(f"{by_status[status]} {status}" for status in sorted(by_status))
-    return f"{sum(by_status.values())} trials and baselines: {listed}"
+    total = sum(by_status.values())
+    return f"{total} {'trial or baseline' if total == 1 else 'trials and baselines'}: {listed}"
 
 
 def unfinished(records: StudyRecords) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from analysis.budgets import BudgetError, Budgets
-from analysis.choice import Recommendation, compare_baselines, find, recommend
+from analysis.choice import Recommendation, compare_baselines, find, recommend, smaller_alike
 from analysis.front import Front, find_front
 from analysis.records.study_records import TrialRecord
 from analysis.uncertainty import Uncertainty, uncertainty_of
@@ -194,3 +194,23 @@ def test_student_that_appears_much_worse_is_not_taken_for_the_same() -> None:
     assert difference is not None
     assert not difference.is_distinguishable
     assert recommend(front, Budgets(max_params=5e6), uncertainty).trial_id == "b"
+
+
+def test_student_of_fewer_parameters_but_more_flops_is_not_the_smaller_one() -> None:
+    # thin and wide cannot be distinguished: of 100 people, wide finds one more. thin has half the parameters, and ten
+    # times the FLOPs.
+    thin, wide = record("thin", 0.25, 1e6, 10e9), record("wide", 0.24, 2e6, 1e9)
+    found = {
+        f"run-of-{name}": found_in([index < number for index in range(100)])
+        for name, number in (("thin", 75), ("wide", 76))
+    }
+    for objectives, expected in (
+        (("mr2_reasonable", "num_params", "flops"), ()),
+        (("mr2_reasonable", "num_params"), ("thin",)),
+    ):
+        front = find_front(records([thin, wide], TEACHER, objectives=objectives))
+        uncertainty = uncertainty_of(front, lambda _: found)
+        alike = smaller_alike(front, front.student("wide"), uncertainty)
+        assert tuple(student.trial_id for student, _ in alike) == expected
+        chosen = recommend(front, Budgets(max_params=5e6), uncertainty).trial_id
+        assert chosen == (expected or ("wide",))[0]

@@ -134,6 +134,15 @@ def test_detections_of_other_images_or_values_are_ignored_and_named() -> None:
         assert any("c" in note.split(": ")[1].rstrip(".").split(", ") for note in found.notes)
 
 
+def test_number_of_images_is_that_of_the_resampled_students() -> None:
+    # The first one that is read, a, has detections of another validation set, with another subset.
+    other = replace(found_in([True] * 7), subsets=("all",))
+    front = front_of(record("a", 0.3, 1e6, 1e9), record("b", 0.2, 2e6, 1e9))
+    found = uncertainty_of(front, reader(b=found_in(finding(80)), a=other))
+    assert set(found.intervals) == {"b"}
+    assert found.num_images == IMAGES
+
+
 def test_students_nearest_to_the_front_are_resampled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_STUDENTS", 4)
     trials = [
@@ -161,3 +170,21 @@ def test_trainings_with_other_seeds_are_one_point_with_spread() -> None:
     assert (repeated.trial_id, repeated.num_seeds, repeated.spread, repeated.test_spread) == ("a", 3, 0.01, 0.02)
     assert repeated.optimism == pytest.approx(0.03)
     assert found.mean_test_minus_validation == pytest.approx(0.06)
+
+
+def test_front_of_means_is_that_of_students_trained_again() -> None:
+    def again(name: str, searched: float, cost: float, mean: float, test: float | None = None) -> TrialRecord:
+        metrics = {"confirmed_seeds": 2.0, "confirmed_mr2_reasonable": mean}
+        metrics |= {} if test is None else {"confirmed_test_mr2_reasonable": test}
+        return record(name, searched, cost, cost, metrics=metrics)
+
+    def members(*trials: TrialRecord) -> set[str]:
+        return {each.trial_id for each in uncertainty_of(front_of(*trials), lambda _: {}).repeated if each.is_on_front}
+
+    # lucky is on the front of the search; with other seeds, small dominates it. once was not trained again.
+    small, once = again("small", 0.30, 1e6, 0.31), record("once", 0.25, 5e5, 5e5)
+    assert members(small, again("lucky", 0.28, 2e6, 0.33), once) == {"small"}
+    # On the test images, where all have them: lucky is better than small again.
+    tested = again("small", 0.30, 1e6, 0.31, test=0.35)
+    assert members(tested, again("lucky", 0.28, 2e6, 0.33, test=0.34)) == {"small", "lucky"}
+    assert members(tested, again("lucky", 0.28, 2e6, 0.33)) == {"small"}

@@ -61,4 +61,4 @@ def test_students_that_were_trained_again() -> None:
     metrics |= {"confirmed_test_mr2_reasonable": 0.35}
     table = repeated_table(compute_results(records([record("a", 0.3, 1e6, 1e9, metrics=metrics)], TEACHER)))
     assert table is not None
-    assert table.rows == (("a", "2", "30.0", "33.0 \N{PLUS-MINUS SIGN} 1.0", "+3.0", "35.0", "+5.0"),)
+    assert table.rows == (("a", "2", "30.0", "33.0 \N{PLUS-MINUS SIGN} 1.0", "+3.0", "35.0", "+5.0", "yes"),)

@@ -12,7 +12,7 @@ import pytest
 
 from analysis.budgets import NO_BUDGETS, Budgets
 from analysis.choice import recommend
-from analysis.records.study_records import StudyRecords
+from analysis.records.study_records import StudyRecords, TrialRecord
 from analysis.report.page import render_html
 from analysis.results import compute_results
 from tests.analysis.report.conftest import OpenPage
@@ -287,6 +287,9 @@ def test_phone_has_no_horizontal_scroll(open_page: OpenPage) -> None:
     page.locator("#parallel svg").scroll_into_view_if_needed()
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     assert page.locator("#front-plots svg").first.evaluate("node => node.getBoundingClientRect().width") < 360
+    rights = "nodes => nodes.map(node => node.getBoundingClientRect().right - node.ownerSVGElement.clientWidth)"
+    left = page.locator("#front-plots svg").first.evaluate("node => node.getBoundingClientRect().left")
+    assert max(page.locator("#front-plots svg text").evaluate_all(rights)) <= left
     page.locator("#front-plots .point").last.tap()
     page.locator("#front-plots .is-front").first.tap()
     assert page.is_visible("#detail")
@@ -342,11 +345,39 @@ def test_page_of_a_thousand_trials_is_painted_within_a_second(open_page: OpenPag
     study = large_study(1000)
     page = open_page(render_html(study, large_results(study)))
     page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
-    paints = page.evaluate("performance.getEntriesByName('first-contentful-paint').map((entry) => entry.startTime)")
-    # On an idle machine 0.3 s; other processes of a busy one are no fault of the page.
-    assert paints[0] < 3000
+    paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+    times = [page.evaluate(paint)]
+    # On an idle machine 0.3 s. Other processes are no fault of the page: the best of some tries.
+    while min(times) >= 1000 and len(times) < 5:
+        page.reload()
+        page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
+        times.append(page.evaluate(paint))
+    assert min(times) < 1000, times
     page.locator("#limits input[type=text]").nth(0).fill("3")
     assert "within your budget" in page.inner_text("#answer-scope").lower()
+
+
+def test_students_trained_again_are_shown_at_their_means(open_page: OpenPage) -> None:
+    def again(trial_id: str, mean: float) -> TrialRecord:
+        trial = next(each for each in STUDY.trials if each.trial_id == trial_id)
+        metrics = {"confirmed_seeds": 2.0, "confirmed_mr2_reasonable": mean, "confirmed_mr2_reasonable_std": 0.01}
+        return dataclasses.replace(trial, metrics={**trial.metrics, **metrics})
+
+    # With other seeds, big is worse than bent, and not on the front of the means: a line with one step, to bent.
+    trained_again = {"big": 0.29, "bent": 0.27, "small": 0.36}
+    trials = [again(t.trial_id, trained_again[t.trial_id]) if t.trial_id in trained_again else t for t in STUDY.trials]
+    page = open_page(html_of(dataclasses.replace(STUDY, trials=tuple(trials))))
+    assert page.locator("#front-plots figure:nth-child(1) .again > path:not(.again-line)").count() == 3
+    line = page.get_attribute("#front-plots figure:nth-child(1) .again-line", "d") or ""
+    # small, the corner, bent, the right end.
+    assert line.count("L") + line.count("M") == 4
+    page.hover(point(page, "bent"))
+    assert "2 other seeds: 27.0 \N{PLUS-MINUS SIGN} 1.0 %" in page.inner_text("#tip")
+    assert "27.0" in page.inner_text("#explanation")
+    page.click("#front-plots figure:nth-child(1) .data-table summary")
+    assert "27.0" in page.inner_text("#front-plots figure:nth-child(1) .data-table table")
+    bullet = "getComputedStyle(document.querySelector('#explanation li'), '::before').content"
+    assert page.evaluate(bullet) not in ("none", "normal")
 
 
 def test_choice_within_limits_is_that_of_the_report(open_page: OpenPage) -> None:

@@ -41,19 +41,21 @@ function frontPlot(container, pair) {
   const onFront = new Set(pair.front);
   // A latency may be measured of some only.
   const shownStudents = students.filter((trial) => trial.values[pair.cost] !== null);
+  const hasAgain = pair.miss === MISS && shownStudents.some((trial) => trial.again !== null);
   const holder = element("div");
   const figure = element(
     "figure",
     {},
     element("figcaption", {}, capital(title)),
     holder,
-    dataTable(capital(title), ["trial", "kind", `${miss.column}`, cost.column, "on this front"], () =>
+    dataTable(capital(title), ["trial", "kind", `${miss.column}`, cost.column, "on this front", ...(hasAgain ? ["with other seeds %"] : [])], () =>
       shownStudents.map((trial) => [
         trial.id,
         trial.kind,
         shown(miss, trial.values[pair.miss]),
         shown(cost, trial.values[pair.cost]),
         onFront.has(trial.index) ? "yes" : "no",
+        ...(hasAgain ? [shown(miss, trial.again?.mean)] : []),
       ]),
     ),
   );
@@ -76,9 +78,11 @@ function frontPlot(container, pair) {
       pair.miss === MISS
         ? shownStudents.filter((trial) => trial.interval && markOf(trial, onFront.has(trial.index))[0] !== "")
         : [];
+    const again = pair.miss === MISS ? shownStudents.filter((trial) => trial.again !== null) : [];
     const ys = [
       ...points.map((each) => each.values[pair.miss]),
       ...withInterval.flatMap((trial) => trial.interval),
+      ...again.flatMap((trial) => againEnds(trial)),
     ].map((rate) => inUnit(miss, rate));
     const x = makeScale(xs, box.left, box.right, { log: true, least: Math.log10(1.5) });
     const y = makeScale(ys, box.bottom, box.top, { least: 5, lowest: -2, highest: 102 });
@@ -100,7 +104,7 @@ function frontPlot(container, pair) {
       ),
     );
     axes(svg, box, x, y, {
-      xLabel: cost.axis,
+      xLabel: width < 420 ? `${cost.noun}, ${cost.symbol} (log scale)` : cost.axis,
       yLabel: `${miss.noun}, % (lower is better)`,
       xCount: width < 420 ? 4 : 7,
     });
@@ -114,6 +118,7 @@ function frontPlot(container, pair) {
     }
     if (line.length > 0)
       svg.append(svgElement("path", { class: "front-line", d: polyline([...line, [box.right, line.at(-1)[1]]]) }));
+    drawAgain(svg, again, (trial) => x(inUnit(cost, trial.values[pair.cost])), (rate) => y(inUnit(miss, rate)), box.right);
     const places = points.map((each) => ({
       x: x(inUnit(cost, each.values[pair.cost])),
       y: y(inUnit(miss, each.values[pair.miss])),
@@ -243,6 +248,36 @@ function frontPlot(container, pair) {
   }
 }
 
+/** Lower and upper end of the mean over other seeds and its standard deviation. */
+function againEnds({ again: { mean, spread } }) {
+  return [mean - (spread ?? 0), mean + (spread ?? 0)];
+}
+
+/** The students that were trained again, at the means over other seeds, and the front of the means as a dashed line. */
+function drawAgain(svg, again, x, y, right) {
+  const group = svgElement("g", { class: "again", "aria-hidden": true });
+  const line = [];
+  let lowest = Infinity;
+  const inOrder = [...again].sort((a, b) => x(a) - x(b) || a.again.mean - b.again.mean);
+  for (const trial of inOrder) {
+    const [left, top] = [x(trial), y(trial.again.mean)];
+    const [low, high] = againEnds(trial).map((rate) => (y(rate) - top).toFixed(1));
+    group.append(
+      svgElement("path", {
+        d: `${SHAPES.diamond(4)}M-3,${high}h6m-3,0V${low}m-3,0h6`,
+        transform: `translate(${left.toFixed(1)},${top.toFixed(1)})`,
+      }),
+    );
+    if (trial.again.mean >= lowest) continue;
+    lowest = trial.again.mean;
+    if (line.length > 0) line.push([left, line.at(-1)[1]]);
+    line.push([left, top]);
+  }
+  if (line.length > 0)
+    group.prepend(svgElement("path", { class: "again-line", d: polyline([...line, [right, line.at(-1)[1]]]) }));
+  svg.append(group);
+}
+
 function capital(text) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
@@ -313,6 +348,7 @@ function drawLegend(container) {
   const example = (text, trial, extra = "") => {
     const svg = svgElement("svg", { width: 30, height: 30, viewBox: "-15 -15 30 30", "aria-hidden": true });
     const mark = drawMark(trial, trial !== null && trial.rank !== null);
+    mark.querySelector(".rank")?.remove(); // placed in plots only; here it would cover the mark
     if (extra === "chosen") mark.classList.add("is-chosen");
     if (extra === "knee") mark.prepend(svgElement("path", { class: "knee-ring", d: SHAPES.circle(13) }));
     svg.append(mark);
@@ -330,18 +366,19 @@ function drawLegend(container) {
   if (teacher) example("teacher", null);
   if (onFront && pairs.some((pair) => pair.knee !== null)) example("knee", onFront, "knee");
   if (onFront) example("choice", onFront, "chosen");
+  const bar = (text, drawn) => {
+    const svg = svgElement("svg", { width: 16, height: 30, viewBox: "-8 -15 16 30", "aria-hidden": true }, drawn);
+    container.append(element("span", {}, svg, text));
+  };
   if (students.some((trial) => trial.interval)) {
-    container.append(
-      element(
-        "span",
-        {},
-        svgElement(
-          "svg",
-          { width: 16, height: 30, viewBox: "-8 -15 16 30", "aria-hidden": true },
-          svgElement("path", { class: "interval", d: "M-4,-11h8m-4,0V11m-4,0h8" }),
-        ),
-        `${Math.round(100 * data.confidence)} % interval over ${data.numImages} validation images`,
-      ),
+    const text = `${Math.round(100 * data.confidence)} % interval over ${data.numImages} validation images`;
+    bar(text, svgElement("path", { class: "interval", d: "M-4,-11h8m-4,0V11m-4,0h8" }));
+  }
+  if (students.some((trial) => trial.again !== null)) {
+    const drawn = svgElement("path", { d: `${SHAPES.diamond(4)}M-3,-11h6m-3,0V11m-3,0h6` });
+    bar(
+      "trained again with other seeds: mean, standard deviation, and the front of the means (dashed)",
+      svgElement("g", { class: "again" }, drawn),
     );
   }
 }

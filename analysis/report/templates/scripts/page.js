@@ -161,13 +161,24 @@ function hideTip() {
   tip.hidden = true;
 }
 
-/** What resamples of the validation images say of a trial. */
+/** What resamples of the validation images and trainings with other seeds show of a trial. */
 function certaintyOf(trial) {
-  if (trial.interval === null) return [];
-  const [low, high] = trial.interval.map((rate) => shown(measures[0], rate));
-  const texts = [`${Math.round(100 * data.confidence)} % interval: ${low} to ${high} %`];
-  if (trial.onFront !== null) texts.push(`on the front in ${Math.round(100 * trial.onFront)} % of the resamples`);
+  const texts = [];
+  if (trial.interval !== null) {
+    const [low, high] = trial.interval.map((rate) => shown(measures[MISS], rate));
+    texts.push(`${Math.round(100 * data.confidence)} % interval: ${low} to ${high} %`);
+    if (trial.onFront !== null) texts.push(`on the front in ${Math.round(100 * trial.onFront)} % of the resamples`);
+  }
+  if (trial.again !== null) texts.push(againText(trial.again));
   return texts;
+}
+
+/** Mean and standard deviation of the trainings with other seeds. */
+function againText({ seeds, mean, spread, testMean, testSpread }) {
+  const on = (rate, deviation) =>
+    shown(measures[MISS], rate) + (deviation === null ? " %" : ` \u00b1 ${shown(measures[MISS], deviation)} %`);
+  const test = testMean === null ? "" : `, ${on(testMean, testSpread)} on the test images`;
+  return `trained again with ${seeds} other ${seeds === 1 ? "seed" : "seeds"}: ${on(mean, spread)}${test}`;
 }
 
 function tipOf(index) {
