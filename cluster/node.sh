@@ -8,8 +8,8 @@
 #   worker ray ...  workers: mount the head's /shared, then execute `ray ...`
 #
 # Every command can be repeated. Where /shared is a mount already (a network file system of your own), it is used as it
-# is. Variables, for machines without access to the internet, in ~/.profile of all nodes: HKD_PYTHON, an exact version or
-# the path of an interpreter, and those of uv (UV_DEFAULT_INDEX, ...).
+# is. Variables, in ~/.profile of all nodes: HKD_PYTHON, an exact version or the path of an interpreter, and those of uv
+# (UV_DEFAULT_INDEX, ...), for machines without access to the internet; HKD_MLFLOW_PORT, where 5000 is in use.
 set -euo pipefail
 
 CHECKOUT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -19,7 +19,8 @@ UV_FOLDER=~/.local/share/hkd/uv
 SHARED=/shared
 MLFLOW_FOLDER=~/mlflow
 MLFLOW_LOG="$MLFLOW_FOLDER/server.log"
-MLFLOW_URI=http://127.0.0.1:5000
+MLFLOW_PORT="${HKD_MLFLOW_PORT:-5000}"
+MLFLOW_URI="http://127.0.0.1:$MLFLOW_PORT"
 PROFILE=~/.hkd_profile
 
 fail() {
@@ -76,15 +77,30 @@ EOF
     grep -qsF "$PROFILE" ~/.bashrc || echo ". $PROFILE" >> ~/.bashrc
 }
 
+# `ln` would put its link into an existing folder, and the node would use files of its own without notice.
+link_to_shared() {
+    local name link
+    for name in runs data; do
+        link="$CHECKOUT/$name"
+        [[ -L "$link" || ! -e "$link" ]] ||
+            fail "$link exists and is no link: move it away, the cluster's files are in $SHARED/$name"
+    done
+    for name in runs data; do
+        ln -sfn "$SHARED/$name" "$CHECKOUT/$name"
+    done
+}
+
 install() {
+    # A checkout in which somebody works: its environment would be deleted.
+    [[ ! -e "$CHECKOUT/.git" ]] ||
+        fail "$CHECKOUT is a git repository: move it away, the cluster uses this folder for its own copy"
+    # With the paths of a study on one machine, runs/ and data/, all nodes see the same files.
+    link_to_shared
     install_system_packages
     install_uv
     install_checkout
     write_profile
     [[ -d "$SHARED" ]] || sudo mkdir "$SHARED"
-    # With the paths of a study on one machine, runs/ and data/, all nodes see the same files.
-    ln -sfn "$SHARED/runs" "$CHECKOUT/runs"
-    ln -sfn "$SHARED/data" "$CHECKOUT/data"
 }
 
 # The hosts that may mount /shared: the workers of an on-premise cluster, or all private networks, where the cloud's
@@ -94,14 +110,17 @@ nfs_clients() {
 import pathlib, yaml
 file = pathlib.Path("~/ray_bootstrap_config.yaml").expanduser()
 provider = yaml.safe_load(file.read_text()).get("provider", {}) if file.exists() else {}
-print(*provider.get("worker_ips") or ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"])
+print(*provider.get("worker_ips", ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]))
 EOF
 }
 
 share() {
     if ! mountpoint -q "$SHARED"; then
-        local line="$SHARED" client
-        for client in $(nfs_clients); do
+        local line="$SHARED" client clients
+        # Not in the `for` below, which would ignore a failure. A line without clients exports to everyone.
+        clients="$(nfs_clients)"
+        [[ -n "$clients" ]] || line=""
+        for client in $clients; do
             line+=" $client(rw,async,no_subtree_check)"
         done
         command -v exportfs > /dev/null || [[ -x /usr/sbin/exportfs ]] || apt_install nfs-kernel-server
@@ -125,8 +144,8 @@ mount_shared() {
 use_image_of_head() {
     local config=~/ray_bootstrap_config.yaml metadata=http://169.254.169.254/latest token image
     grep -qs resolve:ssm: "$config" || return 0
-    token="$(curl -fsS -m 10 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$metadata/api/token")"
-    image="$(curl -fsS -m 10 -H "X-aws-ec2-metadata-token: $token" "$metadata/meta-data/ami-id")"
+    token="$(curl -fsS --noproxy '*' -m 10 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$metadata/api/token")"
+    image="$(curl -fsS --noproxy '*' -m 10 -H "X-aws-ec2-metadata-token: $token" "$metadata/meta-data/ami-id")"
     [[ "$image" == ami-* ]] || fail "the instance metadata names no image: ${image:0:80}"
     sed -i "s#resolve:ssm:[^\"' ]*#$image#g" "$config"
 }
@@ -135,17 +154,32 @@ use_image_of_head() {
 # whose arguments contain this command.
 start_mlflow() {
     mkdir -p -m 700 "$MLFLOW_FOLDER"
+    flock --nonblock "$MLFLOW_FOLDER/lock" true || return 0
+    if (exec 3<> "/dev/tcp/127.0.0.1/$MLFLOW_PORT") 2> /dev/null; then
+        fail "port $MLFLOW_PORT is used by another process than this cluster's MLflow server: stop that process, or set" \
+            "HKD_MLFLOW_PORT to a free port in ~/.profile and repeat \`ray up\`"
+    fi
     # Without MLflow's own jobs: seven processes, which no study uses.
-    (cd "$MLFLOW_FOLDER" && umask 077 && export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true &&
-        setsid nohup flock --nonblock lock mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
+    (
+        cd "$MLFLOW_FOLDER"
+        umask 077
+        export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true
+        exec setsid nohup flock --nonblock lock mlflow server --host 127.0.0.1 --port "$MLFLOW_PORT" --workers 1 \
             --backend-store-uri "sqlite:///$MLFLOW_FOLDER/mlflow.db" \
-            --artifacts-destination "$MLFLOW_FOLDER/artifacts" >> "$MLFLOW_LOG" 2>&1 < /dev/null &)
+            --artifacts-destination "$MLFLOW_FOLDER/artifacts" >> "$MLFLOW_LOG" 2>&1 < /dev/null
+    ) &
+    mlflow_process=$!
 }
 
+# `mlflow_process`: the server that this command started, if none was running.
 wait_for_mlflow() {
     local attempt
     for attempt in {1..300}; do
-        curl -fs -m 5 "$MLFLOW_URI/health" > /dev/null && return
+        curl -fs --noproxy '*' -m 5 "$MLFLOW_URI/health" > /dev/null && return
+        if [[ -n "${mlflow_process:-}" ]] && ! kill -0 "$mlflow_process" 2> /dev/null; then
+            tail -n 20 "$MLFLOW_LOG" >&2
+            fail "the MLflow server ended before it answered; its log: $MLFLOW_LOG"
+        fi
         sleep 1
     done
     tail -n 20 "$MLFLOW_LOG" >&2
@@ -185,6 +219,7 @@ start_head() {
 start_worker() {
     mount_shared
     [[ -s ~/.ray/auth_token ]] || fail "there is no ~/.ray/auth_token: cluster_synced_files must copy it from the head"
+    chmod 600 ~/.ray/auth_token
     prepare_ray
     start_ray "$@"
 }

@@ -3,7 +3,7 @@
 #
 #   tests/cluster/hosts.sh COUNT FOLDER COMMAND...
 #
-# Host i (1 to COUNT) has the address 10.77.0.1i, the user ubuntu (sudo without a password, the key FOLDER/key),
+# Host i (1 to COUNT) has the address 10.77.0.1i, the user hkd-host (sudo without a password, the key FOLDER/key),
 # its own processes and shared memory, and a copy-on-write view of ROOT (default: this machine; or the folder of a
 # debootstrap). SHARED (default: /shared) is one folder of all hosts, in place of a network file system: kernels without
 # NFS can run this.
@@ -24,10 +24,17 @@ pids=()
 
 mount --make-rprivate /
 ip link set lo up
-ip link add hosts type bridge
+# 77: this machine cannot do it, as in Automake's tests.
+ip link add hosts type bridge || exit 77
+ip link add probe1 type veth peer name probe2 || exit 77
+ip link delete probe1
 ip address add 10.77.0.1/24 dev hosts
 ip link set hosts up
 mount -t tmpfs -o mode=755 tmpfs "$folder"
+mkdir "$folder"/probe{,.upper,.work}
+mount -t overlay overlay -o "lowerdir=$ROOT,upperdir=$folder/probe.upper,workdir=$folder/probe.work" "$folder/probe" ||
+    exit 77
+umount "$folder/probe"
 # Ray's launcher shares SSH connections there, with hosts of the same address in another run.
 connections="/tmp/ray_ssh_$(id -un | tr -d '\n' | sha256sum | cut -c 1-10)"
 mkdir -p "$connections"
@@ -39,8 +46,6 @@ start_host() {
     local number="$1" base="$folder/host$1" root="$folder/host$1/root"
     mkdir -p "$base/upper" "$base/work" "$root"
     mount -t overlay overlay -o "lowerdir=$ROOT,upperdir=$base/upper,workdir=$base/work" "$root"
-    # The interpreter of the tests may be below /root, which others cannot enter.
-    chmod o+x "$root/root"
     mkdir -p "$root"/{proc,sys,dev,tmp,run,home} "$root$SHARED"
     mount --rbind /dev "$root/dev"
     mount --rbind /sys "$root/sys"
@@ -57,12 +62,12 @@ start_host() {
         hostname "host$number"
         mount -t proc proc "$root/proc"
         chroot "$root" bash -ec "
-            getent passwd ubuntu > /dev/null || useradd -m -s /bin/bash -u 4077 ubuntu
-            usermod -p \"*\" ubuntu
-            echo \"ubuntu ALL=(ALL) NOPASSWD:ALL\" > /etc/sudoers.d/ubuntu
+            useradd -m -s /bin/bash -u 4077 -U hkd-host
+            usermod -p \"*\" hkd-host
+            echo \"hkd-host ALL=(ALL) NOPASSWD:ALL\" > /etc/sudoers.d/hkd-host
             ssh-keygen -A > /dev/null"
-        install -d -m 700 -o 4077 -g 4077 "$root/home/ubuntu/.ssh"
-        install -m 600 -o 4077 -g 4077 "$FOLDER/key.pub" "$root/home/ubuntu/.ssh/authorized_keys"
+        install -d -m 700 -o 4077 -g 4077 "$root/home/hkd-host/.ssh"
+        install -m 600 -o 4077 -g 4077 "$FOLDER/key.pub" "$root/home/hkd-host/.ssh/authorized_keys"
         if [[ -n "${PREPARE:-}" ]]; then chroot "$root" bash -ec "$PREPARE"; fi
         ip link set lo up
         until ip link show "v$number" > /dev/null 2>&1; do sleep 0.05; done

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 REPOSITORY: Final = Path(__file__).parents[2]
+USER: Final = "hkd-host"
 HEAD: Final = "10.77.0.11"
 WORKER: Final = "10.77.0.12"
 JOIN_SECONDS: Final = 300.0
@@ -35,11 +36,11 @@ TINY_STUDY: Final = (
 )
 
 PREPARE: Final = r"""
-uv=/home/ubuntu/.local/share/hkd/uv/bin
+uv=/home/hkd-host/.local/share/hkd/uv/bin
 mkdir -p "$uv"
 { echo '#!/usr/bin/env bash'; echo "LENDER=LENDER_FOLDER VERSION=UV_VERSION"; cat SOURCE/borrowed_uv.sh; } > "$uv/uv"
 chmod 755 "$uv/uv"
-chown -R ubuntu: /home/ubuntu/.local
+chown -R hkd-host: /home/hkd-host/.local
 echo 'export HKD_PYTHON=LENDER_FOLDER/python' > /etc/profile.d/hkd.sh
 """
 """In place of uv, which would install 6 GB: virtual environments with the packages of the tests' interpreter."""
@@ -71,7 +72,10 @@ def prepare() -> str:
     """Commands that prepare a host, for the variable PREPARE of hosts.sh."""
     constraints = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8")
     version = next(line for line in constraints.splitlines() if line.startswith("uv==")).partition("==")[2]
-    text = PREPARE.replace("SOURCE", str(REPOSITORY / "tests" / "cluster"))
+    # Folders of this checkout and of the interpreter may be closed to others, such as /root.
+    used = [REPOSITORY, *(Path(folder).resolve() for folder in (sys.prefix, sys.base_prefix))]
+    parents = sorted({str(parent) for folder in used for parent in folder.parents})
+    text = f"chmod o+x {shlex.join(parents)}" + PREPARE.replace("SOURCE", str(REPOSITORY / "tests" / "cluster"))
     return text.replace("LENDER_FOLDER", str(Path(sys.executable).parent)).replace("UV_VERSION", version)
 
 
@@ -86,7 +90,7 @@ class Host:
     def __init__(self, address: str, key: Path) -> None:
         options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes")
         self._ssh = ["ssh", "-i", str(key), *(part for option in options for part in ("-o", option))]
-        self._target = f"ubuntu@{address}"
+        self._target = f"{USER}@{address}"
 
     def run(self, command: str) -> str:
         """Output of a command; its failure is an error."""
@@ -139,7 +143,8 @@ def check_services(head: Host, worker: Host) -> None:
     assert by_port["5000"] == "127.0.0.1:5000"
     # Without ray[default], as in the environment of the tests, there is no dashboard.
     assert by_port.get("8265", "127.0.0.1:8265") == "127.0.0.1:8265"
-    assert "600" in head.run("stat -c %a ~/.ray/auth_token")
+    for host in (head, worker):
+        assert host.run("stat -c %a ~/.ray/auth_token") == "600\n"
     assert head.run("cat ~/.ray/auth_token") == worker.run("cat ~/.ray/auth_token")
     refused = head.run(in_login_shell("RAY_AUTH_MODE=disabled ray status 2>&1 || echo refused"))
     assert "refused" in refused
@@ -200,6 +205,7 @@ def on_premise(folder: Path) -> None:
         text.replace("192.0.2.10", HEAD)
         .replace("[192.0.2.11, 192.0.2.12]", f"[{WORKER}]")
         .replace("~/.ssh/id_ed25519", str(folder / "key"))
+        .replace("ssh_user: ubuntu", f"ssh_user: {USER}")
     )
     file = folder / "on_premise.yaml"
     file.write_text(filled, encoding="utf-8")

@@ -174,7 +174,7 @@ def _documented_commands() -> list[str]:
 def test_documented_commands_are_complete_lines_that_can_be_pasted() -> None:
     commands = _documented_commands()
     assert len(commands) > 20
-    programs = {"docker", "export", "kubectl", "make", "python", "ray", "sed", "source", "uv"}
+    programs = {"docker", "export", "kubectl", "make", "python", "ray", "sed", "source", "umask", "uv"}
     for command in commands:
         assert command.split()[0] in programs, command
         checked = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)

@@ -100,8 +100,18 @@ def test_token_is_required_and_nothing_has_rights_of_root() -> None:
         for container in pod["containers"]:
             assert container["securityContext"]["allowPrivilegeEscalation"] is False
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    mlflow = " ".join(spec["headGroupSpec"]["template"]["spec"]["containers"][1]["args"])
-    assert "mlflow server --host 127.0.0.1 " in mlflow
+    mlflow = spec["headGroupSpec"]["template"]["spec"]["containers"][1]
+    assert "mlflow server --host 127.0.0.1 " in " ".join(mlflow["args"])
+
+
+def test_head_is_ready_when_its_mlflow_server_answers() -> None:
+    # KubeRay submits the job to a head that is ready: a study without its MLflow server would fail.
+    head, mlflow = _read("ray-cluster.yaml")["spec"]["headGroupSpec"]["template"]["spec"]["containers"]
+    (uri,) = [variable["value"] for variable in head["env"] if variable["name"] == "MLFLOW_TRACKING_URI"]
+    # The kubelet's own requests cannot reach the pod's loopback interface.
+    command = mlflow["readinessProbe"]["exec"]["command"]
+    assert (command[0], command[-1]) == ("wget", f"{uri}/health")
+    assert " wget" in (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
 
 
 def test_all_pods_mount_the_same_volume() -> None:

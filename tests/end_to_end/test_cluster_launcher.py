@@ -18,6 +18,20 @@ from tests.cluster.launcher import Launch, launch_on_aws
 
 REPOSITORY = Path(__file__).parents[2]
 HOSTS_SECONDS = 900
+COMMANDS_OF_HOSTS = (
+    "curl",
+    "ip",
+    "rsync",
+    "setpriv",
+    "ss",
+    "ssh",
+    "ssh-keygen",
+    "sudo",
+    "tmux",
+    "unshare",
+    "/usr/sbin/sshd",
+)
+CANNOT_START_HOSTS = 77  # exit code of hosts.sh
 
 
 def _cluster() -> dict[str, Any]:
@@ -32,17 +46,22 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Launch:
 
 def run_on_hosts(scenario: str, folder: Path, prepare: str, **variables: str) -> None:
     """Run a scenario of ``on_hosts`` beside two hosts; skip where namespaces or an SSH server are not available."""
-    missing = [name for name in ("ip", "rsync", "ssh", "sudo", "tmux", "/usr/sbin/sshd") if shutil.which(name) is None]
-    if os.geteuid() != 0 or missing:
-        pytest.skip(f"hosts in namespaces need root, and these commands: {', '.join(missing) or 'all are there'}")
+    if os.geteuid() != 0:
+        pytest.skip("hosts in namespaces need root")
+    if missing := [name for name in COMMANDS_OF_HOSTS if shutil.which(name) is None]:
+        pytest.skip(f"hosts in namespaces need these commands: {', '.join(missing)}")
     if subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "true"], check=False).returncode != 0:
         pytest.skip("this system creates no namespaces")
+    scenario_command = [sys.executable, "-m", on_hosts.__name__, scenario, folder]
     done = subprocess.run(
-        [REPOSITORY / "tests/cluster/hosts.sh", "2", folder, sys.executable, "-m", on_hosts.__name__, scenario, folder],
+        # The hosts end with the tests, even if these are killed.
+        ["setpriv", "--pdeathsig", "KILL", REPOSITORY / "tests/cluster/hosts.sh", "2", folder, *scenario_command],
         cwd=REPOSITORY, env={**os.environ, "PREPARE": prepare, "PYTHONPATH": str(REPOSITORY), **variables},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         check=False, timeout=HOSTS_SECONDS,
     )  # fmt: skip
+    if done.returncode == CANNOT_START_HOSTS:
+        pytest.skip(f"this system cannot start hosts in namespaces: {done.stdout}")
     assert done.returncode == 0, done.stdout[-8000:]
     assert done.stdout.endswith("all passed\n")
 
