@@ -18,19 +18,7 @@ from tests.cluster.launcher import Launch, launch_on_aws
 
 REPOSITORY = Path(__file__).parents[2]
 HOSTS_SECONDS = 900
-COMMANDS_OF_HOSTS = (
-    "curl",
-    "ip",
-    "rsync",
-    "setpriv",
-    "ss",
-    "ssh",
-    "ssh-keygen",
-    "sudo",
-    "tmux",
-    "unshare",
-    "/usr/sbin/sshd",
-)
+COMMANDS_OF_HOSTS = ("curl", "ip", "rsync", "setpriv", "ss", "ssh", "sudo", "tmux", "unshare", "/usr/sbin/sshd")
 CANNOT_START_HOSTS = 77  # exit code of hosts.sh
 
 
@@ -52,7 +40,7 @@ def run_on_hosts(scenario: str, folder: Path, prepare: str, **variables: str) ->
         pytest.skip(f"hosts in namespaces need these commands: {', '.join(missing)}")
     if subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "true"], check=False).returncode != 0:
         pytest.skip("this system creates no namespaces")
-    scenario_command = [sys.executable, "-m", on_hosts.__name__, scenario, folder]
+    scenario_command = [sys.executable, "-m", on_hosts.__name__, scenario, str(folder)]
     done = subprocess.run(
         # The hosts end with the tests, even if these are killed.
         ["setpriv", "--pdeathsig", "KILL", REPOSITORY / "tests/cluster/hosts.sh", "2", folder, *scenario_command],
