@@ -19,7 +19,8 @@ class Interruption:
     ``ray.init``, which installs its own SIGTERM handler.
 
     Args:
-        deadline: Of ``time.monotonic``; it then acts like a first signal. None: no time limit.
+        deadline: Of ``time.monotonic``; it then acts like a first signal, and is ignored after one. None: no time
+            limit.
     """
 
     def __init__(self, deadline: float | None = None) -> None:
@@ -61,7 +62,9 @@ class Interruption:
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (Python's signature)
-        if number == signal.SIGALRM and not self.is_requested:
+        if number == signal.SIGALRM:
+            if self.is_requested:  # the study is being interrupted already; a second signal would abort that
+                return
             self.is_time_over = True
         self.is_requested = True
         if not self._is_deferred or self._is_pending:

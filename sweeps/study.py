@@ -59,7 +59,7 @@ from sweeps.trials.confirmation import Confirmation, confirmation_of
 from sweeps.trials.ledger import open_ledger
 from sweeps.trials.queue import TrialQueue
 from sweeps.trials.teacher_record import TeacherRecord, read_teacher, teacher_record, write_teacher
-from sweeps.trials.warm_start import WarmStart, check_same_teacher, find_warm_start
+from sweeps.trials.warm_start import check_same_teacher, find_warm_start
 from sweeps.trials.worker import WorkerSettings
 
 EXIT_FINISHED = 0
@@ -117,11 +117,14 @@ def run_study(
     display = Display(console)
     with folder.locked():
         study = _study_to_run(study, folder, display, is_resumed=is_resumed, resume_command=resume_command)
-        test, warm_start = _check_before_data(study, enqueued, display)
+        test = _check_before_data(study, enqueued, display)
         test_images = None if test is None else test.content_hash()
         address = find_address()
         open_tracker = _check_tracking(study, folder)
         queue = _open_queue(study, folder, display, test_images) if folder.study_exists else None
+        # Read once: the other study may be removed later.
+        is_warm = queue is not None and queue.ledger.has_given_results
+        warm_start = None if is_warm else find_warm_start(study)
         check_room(study, queue, enqueued)
         if queue is not None and queue.is_empty:
             with Interruption(deadline) as interruption, interruption.deferred():
@@ -136,9 +139,10 @@ def run_study(
             check_device(study, resources)
             tracker = open_tracker()  # before the teacher: an unusable MLflow would waste hours of training
             given = None if study.base.teacher is None else study.base.teacher.trained_weights
-            _check_nodes(study, folder, cluster, given, None)
+            _check_nodes(study, folder, cluster, display, teacher=given)
             teacher = _prepare_teacher(study, data, cluster, resources, display)
-            _check_nodes(study, folder, cluster, *_files_of(teacher))
+            teacher_file, labels_file = _files_of(teacher)
+            _check_nodes(study, folder, cluster, display, teacher=teacher_file, labels=labels_file)
             if teacher is not None and test_images is not None and study.confirm_seeds:
                 known = read_teacher(folder.teacher_file)
                 on_test = teacher_on_test_images(
@@ -173,15 +177,15 @@ def run_study(
 
 def _check_before_data(
     study: StudyConfig, enqueued: Sequence[Mapping[str, object]], display: Display
-) -> tuple[Annotations | None, WarmStart | None]:
-    """Check all that needs no images; returns the test annotations and the trials of another study, if configured."""
+) -> Annotations | None:
+    """Check all that needs no images; returns the test annotations, if configured."""
     check_limits(study)  # needs no files
     check_enqueued_costs(study, enqueued)
     test = check_files(study.base, check_images=False, print_line=display.print_line).test
     if test is not None:
         check_objectives(study, test, "test")
     check_first_weights_of_trials(study, print_line=display.print_line)
-    return test, find_warm_start(study)
+    return test
 
 
 def _study_to_run(
@@ -247,10 +251,16 @@ def _prepare_teacher(
 
 
 def _check_nodes(
-    study: StudyConfig, folder: StudyFolder, cluster: Cluster, teacher: Path | None, labels: Path | None
+    study: StudyConfig,
+    folder: StudyFolder,
+    cluster: Cluster,
+    display: Display,
+    *,
+    teacher: Path | None,
+    labels: Path | None = None,
 ) -> None:
     if cluster.address is not None:
-        check_nodes(study, folder, teacher=teacher, labels=labels)
+        check_nodes(study, folder, teacher=teacher, labels=labels, print_line=display.print_line)
 
 
 def _files_of(ready: ReadyTeacher | None) -> tuple[Path | None, Path | None]:

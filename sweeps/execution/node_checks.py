@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,20 @@ class SharedFiles:
     """Path -> the setting that names it."""
 
 
-def check_nodes(study: StudyConfig, folder: StudyFolder, *, teacher: Path | None, labels: Path | None) -> int:
-    """Let every node of the cluster compare the study's files with those of the driver; returns the number of nodes.
+def check_nodes(
+    study: StudyConfig,
+    folder: StudyFolder,
+    *,
+    teacher: Path | None,
+    labels: Path | None,
+    print_line: Callable[[str], None],
+) -> None:
+    """Let every node of the cluster compare the study's files with those of the driver.
 
     Args:
         teacher: Weights of the study's teacher; None without one.
         labels: The teacher's labels of the unlabelled images; None without any.
+        print_line: Called with a sentence on each node that did not answer, which a lost one does not, either.
 
     Raises:
         StudyError: naming each node, and what it does not see.
@@ -56,11 +64,16 @@ def check_nodes(study: StudyConfig, folder: StudyFolder, *, teacher: Path | None
             for node in nodes
         }
         done, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=SECONDS_TO_ANSWER)
-        problems = [
-            f"node {tasks[each]}: {problem}" for each in tasks for problem in (_answer(each) if each in done else [])
-        ]
+        answers = {name: _answer(each) if each in done else None for each, name in tasks.items()}
+        for each in tasks:
+            if each not in done:
+                ray.cancel(each)
     finally:
         marker.unlink(missing_ok=True)
+    for name, answer in answers.items():
+        if answer is None:
+            print_line(f"Warning: node {name} did not check whether it sees the files of the study: it does not answer")
+    problems = [f"node {name}: {problem}" for name, answer in answers.items() for problem in answer or ()]
     if problems:
         shown = problems[:MAX_PROBLEMS_SHOWN]
         if len(problems) > len(shown):
@@ -70,7 +83,6 @@ def check_nodes(study: StudyConfig, folder: StudyFolder, *, teacher: Path | None
             *(f"  {problem}" for problem in shown),
             "Mount the same folders on every node (the shared folder of the cluster), or stop these nodes.",
         )
-    return len(done)
 
 
 def problems_here(shared: SharedFiles) -> list[str]:
@@ -105,13 +117,16 @@ def fingerprint(path: Path) -> str:
 
 
 def _shared_files(study: StudyConfig, marker: Path, teacher: Path | None, labels: Path | None) -> SharedFiles:
-    data = study.base.data
+    data, student = study.base.data, study.base.student
     named: Sequence[tuple[str, Path | None]] = (
         ("storage_path", marker),
         ("the teacher, in storage_path or base.teacher.trained_weights", teacher),
         ("labels of the unlabelled images, in storage_path", labels),
         ("base.data.train_annotations", data.train_annotations),
         ("base.data.validation_annotations", data.validation_annotations),
+        ("base.data.test_annotations", data.test_annotations),
+        ("base.student.init_from", student.init_from if isinstance(student.init_from, Path) else None),
+        ("base.student.backbone_from", student.backbone_from),
     )
     folders: Sequence[tuple[str, Path | None]] = (
         ("base.data.image_root", data.image_root if data.train_annotations is not None else None),
@@ -124,11 +139,14 @@ def _shared_files(study: StudyConfig, marker: Path, teacher: Path | None, labels
     )
 
 
-def _answer(task: Any) -> list[str]:
+def _answer(task: Any) -> list[str] | None:
+    """What a node does not see; None if it was lost."""
     import ray
 
     try:
         answer: list[str] = ray.get(task)
-    except ray.exceptions.RayError as error:
+    except ray.exceptions.RayTaskError as error:
         return [f"the check failed: {str(error).strip().splitlines()[-1]}"]
+    except ray.exceptions.RayError:
+        return None
     return answer

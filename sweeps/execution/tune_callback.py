@@ -83,7 +83,7 @@ class Recorder(Callback):
         self._waiting, self._watch = waiting, watch
         self._reason_to_stop: StudyError | None = None
         self._failures: list[str] = []
-        """Last lines of the errors of this session, while no trial of the study has finished."""
+        """Last lines of the errors of the last trials, while each of them fails."""
         self._stopping = stopping
         self._known: dict[str, LedgerTrial] = {}
         self._lost_workers: dict[str, int] = {}
@@ -201,17 +201,16 @@ class Recorder(Callback):
             self._failures = []
             return
         reason = (trial.error.strip().splitlines() or [_NO_ERROR_TEXT])[-1]
-        self._failures.append(reason)
-        last = self._failures[-MAX_IDENTICAL_FAILURES:]
+        last = self._failures = [*self._failures[1 - MAX_IDENTICAL_FAILURES :], reason]
         # Paths and numbers of the trial differ.
         is_identical = len({re.sub(r"trial-\d+|\d+", "N", each) for each in last}) == 1
         is_any_finished = any(each.status == names.STATUS_FINISHED for each in self._ledger.trials())
         if len(last) == MAX_IDENTICAL_FAILURES and is_identical and not is_any_finished:
             # Raised between two steps: Tune may turn exceptions of callbacks into failures of trials.
             self._reason_to_stop = StudyError(
-                f"the first {len(self._failures)} trials failed, the last {MAX_IDENTICAL_FAILURES} with one error: "
-                f"{reason}. Remove its cause, then start the study under another name (--name NAME), or run its "
-                "remaining trials (--resume)"
+                f"the last {MAX_IDENTICAL_FAILURES} trials failed with one error, and none has finished: {reason}. "
+                "Remove its cause, then start the study under another name (--name NAME), or run its remaining trials "
+                "(--resume)"
             )
 
     def __getstate__(self) -> dict[str, Any]:

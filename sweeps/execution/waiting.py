@@ -45,7 +45,8 @@ class Waiting:
         free = ray.available_resources()  # type: ignore[no-untyped-call]
         wanted = f"{self._num_cpus:g} CPUs and {self._num_gpus:g} GPUs"
         return (
-            f"{self._what}: not started yet; needed is a node with {wanted}. The cluster has {len(alive)} nodes "
+            f"{self._what}: waiting for a node with {wanted} free. Nodes of the cluster: {len(alive)} "
             f"({', '.join(dict.fromkeys(largest)) or 'none'}), with {free.get('CPU', 0):g} CPUs and "
-            f"{free.get('GPU', 0):g} GPUs free in all. What is missing was asked of its autoscaler, if it has one"
+            f"{free.get('GPU', 0):g} GPUs free in all. Ray has requested the missing ones from the cluster's "
+            "autoscaler, if it has one"
         )

@@ -30,7 +30,7 @@ def write_missing_ends(study: StudyConfig, study_folder: Path, ledger: Ledger, t
 
 
 def close_runs(ledger: Ledger, tracker: Tracker, status: str) -> None:
-    """Close the runs of interrupted trials as stopped, and the run of the study with ``status``."""
+    """End the runs of interrupted trials, and the run of the study with ``status``."""
     for trial in ledger.running():
         tracker.interrupt_trial(trial.trial_id)
     tracker.end_study(status)

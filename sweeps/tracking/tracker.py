@@ -246,8 +246,12 @@ class Tracker:
         self._writer.add(write_parent)
 
     def interrupt_trial(self, trial_id: str) -> None:
-        """End the run of an interrupted trial; :meth:`start_trial` continues it when the study is resumed."""
-        self._writer.add(lambda: self._terminate(self._runs.get(trial_id), names.STATUS_STOPPED, {}))
+        """End the run of an interrupted trial; :meth:`start_trial` continues it when the study is resumed.
+
+        Its tag stays ``running``: ``stopped`` is the end of a trial that was stopped early.
+        """
+        interrupted = {names.TAG_STATUS: names.STATUS_RUNNING}
+        self._writer.add(lambda: self._terminate(self._runs.get(trial_id), names.STATUS_STOPPED, interrupted))
 
     def end_study(self, status: str, on_wait: Callable[[int], None] = lambda _: None) -> None:
         """End the parent run and wait for pending writes, after another attempt if the server could not be reached.
@@ -268,7 +272,7 @@ class Tracker:
         return None if run is None else run.data.tags.get(names.TAG_STATUS)
 
     def has_end(self, trial: LedgerTrial) -> bool:
-        """Whether MLflow has the end of a trial. Interrupted ones have the status of those that were stopped early."""
+        """Whether MLflow has the end of a trial: its status, and why it was stopped."""
         run = self._runs.get(trial.trial_id)
         return run is not None and all(run.data.tags.get(tag) == value for tag, value in _end_tags(trial).items())
 

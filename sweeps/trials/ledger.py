@@ -238,8 +238,9 @@ class Ledger:
 
     def _new(self, settings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         trials = self._studies[ROLE_TRIAL].get_trials(deepcopy=False)
-        known = [frozen.system_attrs.get(_FIXED) for frozen in trials] + [trial.params for trial in self.trials()]
-        return [values for number, values in enumerate(settings) if values not in (*known, *settings[:number])]
+        known = {_key(frozen.system_attrs.get(_FIXED, {})) for frozen in trials}
+        known |= {_key(trial.params) for trial in self.trials()}
+        return [values for key, values in {_key(each): each for each in settings}.items() if key not in known]
 
     @property
     def num_enqueued(self) -> int:
@@ -252,21 +253,28 @@ class Ledger:
         Returns:
             How many were recorded.
         """
-        study = self._studies[ROLE_TRIAL]
-        if self._given_params():
+        if self.has_given_results:
             return 0
+        study = self._studies[ROLE_TRIAL]
         with self._journal.batch():
-            study.add_trials(
-                optuna.trial.create_trial(
-                    params=dict(result.params),
-                    distributions=self._space,
-                    values=list(result.values),
-                    user_attrs={_SOURCE: result.source},
-                )
-                for result in results
-            )
+            for result in results:
+                if _key(result.params) not in self._known_params:  # of a process that was killed while it wrote them
+                    study.add_trial(
+                        optuna.trial.create_trial(
+                            params=dict(result.params),
+                            distributions=self._space,
+                            values=list(result.values),
+                            user_attrs={_SOURCE: result.source},
+                        )
+                    )
+            study.set_user_attr(_SOURCE, len(results))  # last: then all of them are there
         self._known_params |= {_key(result.params) for result in results}
         return len(results)
+
+    @property
+    def has_given_results(self) -> bool:
+        """Whether the results of another study are recorded."""
+        return _SOURCE in self._studies[ROLE_TRIAL].user_attrs
 
     def _given_params(self) -> list[dict[str, Any]]:
         trials = self._studies[ROLE_TRIAL].get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -278,7 +286,8 @@ class Ledger:
         if not self._space or (self._num_configurations is not None and self.num_proposed >= self._num_configurations):
             return None
         with self._journal.batch():
-            for repetition in range(self._max_proposals):
+            repetition = 0
+            while repetition < self._max_proposals:
                 # A sampler may repeat the same trial indefinitely: after half of the proposals, use the other.
                 sampler = self._sampler if repetition < self._max_proposals // 2 else self._fallback
                 study.sampler = sampler(len(study.get_trials(deepcopy=False)))
@@ -289,14 +298,23 @@ class Ledger:
                     return self._name(ROLE_TRIAL, trial.number, f"trial-{self.num_proposed + 1:03d}")
                 # Trainings are seeded: the same parameters would give the same result, at the cost of a trial.
                 study.tell(trial.number, state=TrialState.FAIL)
+                # Queued settings that repeat a result of another study are no sign of an exhausted space.
+                repetition += _FIXED not in self._storage.get_trial(trial._trial_id).system_attrs
         return None
 
-    def restart(self, trial: LedgerTrial) -> LedgerTrial:
-        """Record another attempt at an interrupted trial. It repeats the epochs after its checkpoint."""
+    def restart(self, trial: LedgerTrial, test_images: str | None = None) -> LedgerTrial:
+        """Record another attempt at an interrupted trial. It repeats the epochs after its checkpoint.
+
+        Args:
+            test_images: Hash of the annotations on which a confirmation will be evaluated: others may be configured
+                than when it started.
+        """
         repeated = [number for number in trial.epochs if number > trial.epoch]
-        return self._updated(
-            trial, {_ATTEMPTS: trial.attempts + 1, **{f"{EPOCH_ATTRIBUTE}{number}": None for number in repeated}}
-        )
+        changes: dict[str, Any] = {f"{EPOCH_ATTRIBUTE}{number}": None for number in repeated}
+        changes[_ATTEMPTS] = trial.attempts + 1
+        if trial.role == ROLE_CONFIRMATION and trial.test_images != test_images:
+            changes[_TEST_IMAGES] = test_images
+        return self._updated(trial, changes)
 
     def record_metrics(self, trial: LedgerTrial, metrics: Mapping[str, float]) -> LedgerTrial:
         """Add metrics to those known so far; those of an epoch, which have ``epoch``, are kept for each epoch."""
@@ -363,9 +381,10 @@ class Ledger:
         for study in self._studies.values():
             for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 if _TRIAL_ID not in frozen.user_attrs:
-                    study.tell(frozen.number, state=TrialState.FAIL)
-                    if _FIXED in frozen.system_attrs:
-                        study.enqueue_trial(frozen.system_attrs[_FIXED])
+                    with self._journal.batch():  # else its settings would be lost between the two
+                        study.tell(frozen.number, state=TrialState.FAIL)
+                        if _FIXED in frozen.system_attrs:
+                            study.enqueue_trial(frozen.system_attrs[_FIXED])
 
     def _named_trials(self, role: str) -> dict[int, LedgerTrial]:
         frozen_trials = self._studies[role].get_trials(deepcopy=False)
@@ -432,13 +451,15 @@ def read_trials(journal: Path) -> list[LedgerTrial]:
     """The proposed trials of a study's journal, which is only read.
 
     Raises:
-        LedgerError: it has records that Optuna did not write.
+        LedgerError: it cannot be read, or has records that Optuna did not write.
     """
     try:
         storage = JournalStorage(JournalFileBackend(str(journal)))
         study = optuna.load_study(study_name=ROLE_TRIAL, storage=storage)
         trials = study.get_trials(deepcopy=False)
         return [_ledger_trial(ROLE_TRIAL, frozen) for frozen in trials if _TRIAL_ID in frozen.user_attrs]
+    except OSError as error:
+        raise LedgerError(f"{journal}: the journal of the study cannot be read ({error.strerror})") from error
     except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
         reason = f"{type(error).__name__}: {str(error)[:200]}"
         raise LedgerError(f"{journal}: the journal of the study is damaged ({reason})") from error

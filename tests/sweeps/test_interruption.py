@@ -72,3 +72,12 @@ def test_signal_before_the_deadline_is_no_end_of_time() -> None:
                 time.sleep(0.01)
         assert not interruption.is_time_over
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_deadline_does_not_abort_an_interruption() -> None:
+    with Interruption(time.monotonic() + 0.1) as interruption, interruption.deferred():
+        os.kill(os.getpid(), signal.SIGINT)
+        until = time.monotonic() + 10
+        while signal.getitimer(signal.ITIMER_REAL)[0] > 0 and time.monotonic() < until:
+            time.sleep(0.01)
+    assert (interruption.is_requested, interruption.is_time_over) == (True, False)

@@ -8,6 +8,7 @@ import re
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,7 +22,8 @@ from sweeps.settings.study import StudyConfig, TrackingConfig
 from sweeps.tracking import store as mlflow_store
 from sweeps.trials import ledger as ledger_module
 from sweeps.trials.journal import Journal
-from sweeps.trials.ledger import open_ledger
+from sweeps.trials.ledger import GivenResult, open_ledger
+from sweeps.trials.warm_start import WarmStart
 from sweeps.trials.worker import METRICS
 from tests.sweeps.study_doubles import EPOCH, Place, TuneDouble
 
@@ -81,7 +83,8 @@ def test_second_signal_is_raised_after_all_runs_are_closed(place: Place, monkeyp
     place.trials = trials
     monkeypatch.setattr(place.store, "set_terminated", interrupt_again)
     assert place.run() == 130
-    assert place.status == dict.fromkeys(("x", "baseline-b", "trial-001"), ("stopped", "KILLED"))
+    interrupted = dict.fromkeys(("baseline-b", "trial-001"), ("running", "KILLED"))
+    assert place.status == {"x": ("stopped", "KILLED"), **interrupted}
     assert "0 trials ended, 2 resume" in place.out.getvalue()
 
 
@@ -93,7 +96,7 @@ def test_crash_leaves_no_run_open(place: Place) -> None:
     place.trials = trials
     with pytest.raises(RuntimeError, match="ours"):
         place.run()
-    assert place.status == {"x": ("failed", "FAILED"), "baseline-b": ("stopped", "KILLED")}
+    assert place.status == {"x": ("failed", "FAILED"), "baseline-b": ("running", "KILLED")}
 
 
 def test_study_that_fails_a_check_leaves_its_name_free(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +300,7 @@ def test_study_ends_with_its_time_budget(place: Place) -> None:
     assert "Time budget used up: 1 trials ended, 1 resume" in out
     assert "Resume with:  THE COMMAND" in out
     assert "Front" in out
-    assert place.status["trial-001"] == ("stopped", "KILLED")
+    assert place.status["trial-001"] == ("running", "KILLED")
     place.trials = TuneDouble.finish_all
     assert place.run(is_resumed=True) == 0
     assert set(place.status.values()) == {("finished", "FINISHED")}
@@ -312,3 +315,21 @@ def test_enqueued_settings_need_room(place: Place) -> None:
     assert place.run(enqueued=enqueued) == 0
     trials = open_ledger(place.study, place.folder.journal).trials()
     assert [trial.params for trial in trials] == [{}, *enqueued]
+
+
+def test_warm_started_study_resumes_without_the_other_study(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = GivenResult("other/trial-001", {"training.seed": 2}, [0.5] * len(place.study.objectives))
+    monkeypatch.setattr(study_module, "find_warm_start", lambda _: WarmStart("other", (result,), Counter(), None))
+    place.trials = TuneDouble.finish_all
+    assert place.run(num_trials=1, warm_start="other") == 0
+
+    def refuse(_: object) -> None:
+        raise StudyError("there is no study other")
+
+    monkeypatch.setattr(study_module, "find_warm_start", refuse)
+    assert place.run(is_resumed=True, num_trials=1, warm_start="other") == 0
+    # The result is no trial of this study.
+    assert [trial.params for trial in open_ledger(place.study, place.folder.journal).trials()] == [
+        {},
+        {"training.seed": 1},
+    ]

@@ -9,7 +9,7 @@ import pytest
 import ray
 import ray.util.scheduling_strategies
 
-from sweeps.execution.node_checks import SharedFiles, check_nodes, fingerprint, problems_here
+from sweeps.execution.node_checks import SharedFiles, _shared_files, check_nodes, fingerprint, problems_here
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.study import StudyConfig
 
@@ -49,8 +49,10 @@ def test_fingerprint_notices_other_ends_and_sizes(tmp_path: Path, changed: int) 
 
 
 def test_nodes_that_do_not_share_storage_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A double of Ray: the second node has no file."""
+    """A double of Ray: the second node has no file, the third is lost, the fourth does not answer."""
     node_ids: list[str] = []
+    lines: list[str] = []
+    cancelled: list[object] = []
 
     class TaskDouble:
         def options(self, num_cpus: int, scheduling_strategy: str) -> TaskDouble:
@@ -64,13 +66,25 @@ def test_nodes_that_do_not_share_storage_are_named(tmp_path: Path, monkeypatch: 
             return (node_ids[-1], *(["/runs: nothing"] if node_ids[-1] == "b" else []))
 
     nodes = [
-        {"NodeID": name, "Alive": name != "c", "NodeManagerHostname": f"host-{name}", "NodeManagerAddress": "10.0.0.1"}
-        for name in "abc"
+        {
+            "NodeID": name,
+            "Alive": name != "dead",
+            "NodeManagerHostname": f"host-{name}",
+            "NodeManagerAddress": "10.0.0.1",
+        }
+        for name in ("a", "b", "lost", "slow", "dead")
     ]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     monkeypatch.setattr(ray, "remote", lambda _: TaskDouble())
-    monkeypatch.setattr(ray, "wait", lambda tasks, **_: (tasks, []))
-    monkeypatch.setattr(ray, "get", lambda task: list(task[1:]))
+
+    def get(task: tuple[str, ...]) -> list[str]:
+        if task[0] == "lost":
+            raise ray.exceptions.TaskUnschedulableError("the node died")
+        return list(task[1:])
+
+    monkeypatch.setattr(ray, "wait", lambda tasks, **_: (tasks[:3], tasks[3:]))
+    monkeypatch.setattr(ray, "get", get)
+    monkeypatch.setattr(ray, "cancel", cancelled.append)
 
     def affinity(node: str, **_: Any) -> str:
         return node
@@ -79,8 +93,31 @@ def test_nodes_that_do_not_share_storage_are_named(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     study = StudyConfig.model_validate({"name": "x", "storage_path": tmp_path})
     with pytest.raises(StudyError) as caught:
-        check_nodes(study, StudyFolder(study), teacher=None, labels=None)
+        check_nodes(study, StudyFolder(study), teacher=None, labels=None, print_line=lines.append)
     assert "node host-b (10.0.0.1): /runs: nothing" in str(caught.value)
     assert "host-a" not in str(caught.value)
-    assert node_ids == ["a", "b"]
+    assert node_ids == ["a", "b", "lost", "slow"]
+    # A node that is lost meanwhile does not end the study, and none is skipped silently.
+    assert [next(name for name in ("host-lost", "host-slow") if name in line) for line in lines] == [
+        "host-lost",
+        "host-slow",
+    ]
+    assert cancelled == [("slow",)]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_file_that_trials_read_is_compared(tmp_path: Path) -> None:
+    names = ("train", "validation", "test")
+    files = {name: tmp_path / f"{name}.json" for name in names}
+    weights = tmp_path / "backbone.safetensors"
+    for path in (*files.values(), weights):
+        path.write_bytes(b"{}")
+    data = {**{f"{name}_annotations": path for name, path in files.items()}, "image_root": tmp_path}
+    base = {"data": data, "student": {"backbone_from": weights}}
+    study = StudyConfig.model_validate({"name": "x", "base": base, "storage_path": tmp_path})
+    shared = _shared_files(study, tmp_path / "train.json", None, None)
+    assert {setting for setting, _ in shared.files.values()} >= {
+        "base.data.validation_annotations",
+        "base.data.test_annotations",
+        "base.student.backbone_from",
+    }

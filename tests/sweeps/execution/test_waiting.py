@@ -30,7 +30,7 @@ def test_wait_is_reported_with_request_and_resources(monkeypatch: pytest.MonkeyP
     for _ in range(2):
         waiting.update(is_waiting=True)
     (line,) = lines
-    for fact in ("2 CPUs and 1 GPUs", "2 nodes (4 CPUs and 0 GPUs)", "3 CPUs and 0 GPUs free", "autoscaler"):
+    for fact in ("2 CPUs and 1 GPUs", "cluster: 2 (4 CPUs and 0 GPUs)", "3 CPUs and 0 GPUs free", "autoscaler"):
         assert fact in line
     now[0] += SECONDS_BETWEEN_LINES
     waiting.update(is_waiting=True)

@@ -87,7 +87,7 @@ def test_early_stop_of_a_trial_that_was_interrupted_before_is_written(scene: Sce
     assert scene.tracker.num_pending == 0
 
 
-def test_interrupted_runs_are_closed_as_stopped(scene: Scene) -> None:
+def test_interrupted_runs_are_closed(scene: Scene) -> None:
     scene.started("a")
     scene.ledger.start_baseline("b", {})  # no run yet
     scene.ledger.finish(scene.ledger.record_metrics(scene.started("c"), METRICS))
@@ -95,6 +95,19 @@ def test_interrupted_runs_are_closed_as_stopped(scene: Scene) -> None:
     close_runs(scene.ledger, scene.tracker, "failed")
     assert scene.statuses() == {
         "x": ("failed", "FAILED"),
-        "baseline-a": ("stopped", "KILLED"),
+        "baseline-a": ("running", "KILLED"),
         "baseline-c": ("finished", "FINISHED"),
     }
+
+
+def test_trial_that_was_interrupted_and_later_stopped_early_is_written(scene: Scene) -> None:
+    trial = scene.ledger.record_metrics(scene.started("a"), {**METRICS, "epoch": 1.0, "budget_fraction": 0.5})
+    close_runs(scene.ledger, scene.tracker, "stopped")
+    # Resumed and stopped while MLflow did not answer; then the process ended.
+    scene.ledger.stop(scene.ledger.record_metrics(trial, METRICS))
+    later = flushed(Tracker(scene.store.client(), "http://host", "x", None))
+    later.start_study({}, {}, "")
+    write_missing_ends(scene.study, scene.folder, scene.ledger, later)
+    run = scene.store.named("baseline-a")
+    assert (run.tags["hkd.status"], run.status) == ("stopped", "KILLED")
+    assert run.steps_of("mr2_reasonable") == [1, 2]

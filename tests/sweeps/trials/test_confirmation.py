@@ -176,6 +176,21 @@ def test_interrupted_confirmation_is_resumed(tmp_path: Path) -> None:
     assert resumed.is_empty
 
 
+def test_resumed_confirmation_is_evaluated_on_the_test_images_of_now(tmp_path: Path) -> None:
+    queue = TrialQueue(study(), open_ledger(study(), tmp_path / "journal"), test_images="old")
+    for miss_rate in (0.5, 0.4, 0.3):
+        finish(queue, start(queue), miss_rate)
+    interrupted = start(queue)
+    assert interrupted.test_images == "old"
+    resumed = TrialQueue(study(), open_ledger(study(), tmp_path / "journal"), test_images="new")
+    again = start(resumed)
+    # Its test metrics will be those of the new images, which are measured after the last epoch.
+    assert (again.trial_id, again.test_images) == (interrupted.trial_id, "new")
+    # It counts as the one seed of its trial; the other trial still lacks its own.
+    assert start(resumed).confirms == "trial-002"
+    assert resumed.is_empty
+
+
 def test_switch_turns_confirmation_off(tmp_path: Path) -> None:
     off = study(confirm_seeds=0)
     queue = TrialQueue(off, open_ledger(off, tmp_path / "journal"))

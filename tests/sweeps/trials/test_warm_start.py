@@ -7,16 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from hkd.config import TrialConfig
 from hkd.models.cost import Cost
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
+from sweeps.trials import ledger as ledger_module
 from sweeps.trials import warm_start as warm_start_module
 from sweeps.trials.cost import student_cost
-from sweeps.trials.ledger import open_ledger
+from sweeps.trials.journal import LedgerError
+from sweeps.trials.ledger import open_ledger, read_trials
 from sweeps.trials.warm_start import WarmStart, check_same_teacher, find_warm_start
 from tests.sweeps.tiny import tiny_trial
 
@@ -120,3 +125,43 @@ def test_teacher_of_other_images_is_refused(tmp_path: Path) -> None:
     check_same_teacher(warm_start, tmp_path / "elsewhere" / "a1" / "teacher.safetensors")
     with pytest.raises(StudyError, match="training or validation images differ"):
         check_same_teacher(warm_start, tmp_path / "teachers" / "b2" / "teacher.safetensors")
+
+
+def test_results_of_which_a_killed_process_wrote_some_are_completed(tmp_path: Path, other: StudyConfig) -> None:
+    config = study(tmp_path, "mine", HEADS, warm_start=other.name)
+    results = found(config).results
+    journal = tmp_path / "journal"
+    ledger = open_ledger(config, journal)
+    before = len(journal.read_bytes().splitlines())
+    ledger.add_results(results)
+    # Each result is one record.
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[: before + 2]))
+    resumed = open_ledger(config, journal)
+    assert not resumed.has_given_results
+    resumed.add_results(results)
+    assert open_ledger(config, journal).has_given_results
+    backend = JournalFileBackend(str(journal))
+    trials = optuna.load_study(study_name="trial", storage=JournalStorage(backend)).trials
+    assert sorted(each.params["student.head_channels"] for each in trials) == [16, 24, 32]
+
+
+def test_queued_settings_of_the_other_study_do_not_exhaust_the_space(tmp_path: Path, other: StudyConfig) -> None:
+    space = {"student.head_channels": {"type": "int", "low": 8, "high": 256, "step": 8}}
+    config = study(tmp_path, "mine", space, warm_start=other.name, sampler="front")
+    ledger = open_ledger(config, tmp_path / "journal")
+    ledger.add_results(found(config).results)
+    # As many as the proposals after which the space of the sampler front counts as exhausted.
+    assert ledger.enqueue([{"student.head_channels": heads} for heads in (16, 24, 32)]) == 3
+    started = ledger.start_proposed()
+    assert started is not None
+    assert started.params["student.head_channels"] not in (16, 24, 32)
+
+
+def test_journal_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(ledger_module, "JournalFileBackend", refuse)
+    with pytest.raises(LedgerError, match="journal.*Permission denied"):
+        read_trials(tmp_path / "journal")
