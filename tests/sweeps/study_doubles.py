@@ -14,6 +14,8 @@ import pytest
 from ray.tune.experiment import Trial
 from rich.console import Console
 
+from sweeps import ready_teacher as teacher_module
+from sweeps import session as session_module
 from sweeps import study as study_module
 from sweeps.execution.tune_callback import Recorder
 from sweeps.folder import StudyFolder
@@ -91,11 +93,11 @@ class Place:
             "connected": connected,
             "prepare_data": lambda _: SimpleNamespace(train_annotations=empty, validation_annotations=empty),
             "check_objectives": lambda *_: None,
-            "_prepare_teacher": lambda *_: self.order.append("teacher"),
-            "run_trials": run_trials,
             "head_address": lambda: "127.0.0.1:1",
         }.items():
             monkeypatch.setattr(study_module, name, stand_in)
+        monkeypatch.setattr(teacher_module, "prepare_teacher", lambda *_: self.order.append("teacher"))
+        monkeypatch.setattr(session_module, "run_trials", run_trials)
         monkeypatch.setattr(mlflow_store, "connect", lambda _: self.store.client())
 
     def run(

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from sweeps import session as session_module
 from sweeps import study as study_module
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.study import StudyConfig, TrackingConfig
@@ -59,7 +60,7 @@ def test_interruption_while_opening_mlflow_completes_that_write(place: Place, mo
         interrupt()
 
     monkeypatch.setattr(place.store, "log_text", slow)
-    monkeypatch.setattr(study_module, "write_missing_ends", interrupt_study)
+    monkeypatch.setattr(session_module, "write_missing_ends", interrupt_study)
     assert place.run() == 130
     assert "Resume with:  THE COMMAND" in place.out.getvalue()
     assert place.status == {"x": ("stopped", "KILLED")}
@@ -105,7 +106,7 @@ def test_study_that_fails_a_check_leaves_its_name_free(place: Place, monkeypatch
     def refuse(*_: object) -> None:
         raise StudyError("refused")
 
-    for check in ("check_objectives", "check_device", "_prepare_teacher"):
+    for check in ("check_objectives", "check_device", "ready_teacher"):
         with monkeypatch.context() as patched:
             patched.setattr(study_module, check, refuse)
             with pytest.raises(StudyError, match="refused"):

@@ -19,6 +19,7 @@ from hkd.inference.pseudo_labels import LabelSummary
 from hkd.models.cost import Cost
 from hkd.training.teacher.prepare import PreparedTeacher, prepare_teacher
 from hkd.training.teacher.pseudo_labels import PseudoLabels, prepare_labels
+from sweeps import ready_teacher as teacher_module
 from sweeps import study as study_module
 from sweeps.console.display import Display
 from sweeps.execution.teacher_task import Prepared
@@ -44,7 +45,7 @@ def test_teacher_is_recorded_in_folder_and_mlflow(place: Place, monkeypatch: pyt
     teacher = PreparedTeacher(Path("t.safetensors"), {"mr2_all": 0.25}, Cost(10, 100), TeacherConfig(), ())
     summary = LabelSummary(ScoreThresholds(0.75, 0.25, 0.9, 0.5, 0.4), 40, 100, 20, 3)
     labels = PseudoLabels(Path("labels.json"), without_boxes([], Path()), summary)
-    monkeypatch.setattr(study_module, "_prepare_teacher", lambda *_: study_module.ReadyTeacher(teacher, labels))
+    monkeypatch.setattr(teacher_module, "prepare_teacher", lambda *_: teacher_module.ReadyTeacher(teacher, labels))
     place.trials = TuneDouble.finish_all
     place.run()
     record = read_teacher(place.folder.teacher_file)
@@ -63,7 +64,7 @@ def test_trial_that_passes_the_teacher_is_warned_about_at_its_end(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     teacher = PreparedTeacher(Path("t"), {"mr2_reasonable": 0.6}, Cost(10, 100), TeacherConfig(), (), ("t: note",))
-    monkeypatch.setattr(study_module, "_prepare_teacher", lambda *_: study_module.ReadyTeacher(teacher))
+    monkeypatch.setattr(teacher_module, "prepare_teacher", lambda *_: teacher_module.ReadyTeacher(teacher))
     base = place.study.base.model_copy(update={"teacher": TeacherConfig()})
     place.study = place.study.model_copy(update={"base": base})
     place.trials = TuneDouble.finish_all
@@ -88,20 +89,20 @@ def test_worker_prepares_teacher_only_if_not_cached(tmp_path: Path, monkeypatch:
         on_worker.append(cache_dir)
         return Prepared(teacher, None)
 
-    monkeypatch.setattr(study_module, "prepare_on_cluster", prepare_on_cluster)
+    monkeypatch.setattr(teacher_module, "prepare_on_cluster", prepare_on_cluster)
     cluster, resources = Cluster(None, 2, 0), TrialResources(1, 0, 1, 2)
     out = io.StringIO()
     display = Display(Console(file=out))
 
-    def prepare() -> study_module.ReadyTeacher | None:
-        return study_module._prepare_teacher(study, data, cluster, resources, display)
+    def prepare() -> teacher_module.ReadyTeacher | None:
+        return teacher_module.prepare_teacher(study, data, cluster, resources, display)
 
-    assert prepare() == study_module.ReadyTeacher(teacher)
+    assert prepare() == teacher_module.ReadyTeacher(teacher)
     assert on_worker == [tmp_path]
     assert out.getvalue().startswith("Teacher: training\n")
     out.truncate(0)
     cached = prepare_teacher(study.base, data, tmp_path)
-    assert prepare() == study_module.ReadyTeacher(cached)
+    assert prepare() == teacher_module.ReadyTeacher(cached)
     assert on_worker == [tmp_path]
     assert "training" not in out.getvalue()
 
@@ -125,11 +126,11 @@ def test_worker_labels_unlabelled_images_only_if_labels_are_not_cached(
         assert labels is not None
         return Prepared(teacher, labels.path)
 
-    monkeypatch.setattr(study_module, "prepare_on_cluster", prepare_on_cluster)
+    monkeypatch.setattr(teacher_module, "prepare_on_cluster", prepare_on_cluster)
     out = io.StringIO()
     display = Display(Console(file=out, width=300))
     for _ in range(2):
-        ready = study_module._prepare_teacher(study, data, Cluster(None, 2, 0), TrialResources(1, 0, 1, 2), display)
+        ready = teacher_module.prepare_teacher(study, data, Cluster(None, 2, 0), TrialResources(1, 0, 1, 2), display)
         assert ready is not None
         assert ready.labels is not None
         assert ready.labels.summary.num_images == 5
