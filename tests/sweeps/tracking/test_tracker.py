@@ -152,7 +152,7 @@ def test_only_a_trial_that_was_stopped_early_has_the_trials_because_of_which(sto
     tracker.interrupt_trial(TRIAL.trial_id)
     tracker.flush()
     run = store.named("trial-001")
-    assert run.tags["hkd.status"] == "stopped"
+    assert run.tags["hkd.status"] == "running"
     assert "hkd.stopped_because_of" not in run.tags
     tracker.start_trial(TRIAL, TrialConfig(), COST)
     tracker.end_trial(replace(TRIAL, status="stopped", dominators=("trial-003", "baseline-b")), None)
