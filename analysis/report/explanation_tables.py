@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+
 from analysis.explain.effects import StageAblation
 from analysis.explain.importances import HYPERVOLUME
 from analysis.objectives import ABSENT, OBJECTIVES
@@ -18,15 +21,12 @@ def importances_table(results: StudyResults) -> Table | None:
     columns: list[Column[str]] = [Column("setting", str)]
     for each in found:
         noun = HYPERVOLUME if each.target == HYPERVOLUME else OBJECTIVES[each.target].noun
-        shares = each.found.values
-        columns.append(
-            Column(
-                f"{noun}, {each.method}",
-                lambda setting, shares=shares: f"{shares[setting]:.2f}" if setting in shares else ABSENT,  # type: ignore[misc]
-                is_number=True,
-            )
-        )
+        columns.append(Column(f"{noun}, {each.method}", partial(_share, each.found.values), is_number=True))
     return make_table(columns, settings)
+
+
+def _share(shares: Mapping[str, float], setting: str) -> str:
+    return f"{shares[setting]:.2f}" if setting in shares else ABSENT
 
 
 def ablations_table(results: StudyResults) -> Table | None:
