@@ -76,12 +76,12 @@ def run_study(
         test = _check_before_data(study, enqueued, display)
         test_images = None if test is None else test.content_hash()
         address = find_address()
-        open_tracker = _check_tracking(study, folder)
         queue = _open_queue(study, folder, display, test_images) if folder.study_exists else None
         # Read once: the other study may be removed later.
         is_warm = queue is not None and queue.ledger.has_given_results
         warm_start = None if is_warm else find_warm_start(study)
         check_room(study, queue, enqueued)
+        open_tracker = _check_tracking(study, folder)  # the last check before data: it may create a database
         if queue is not None and queue.is_empty:
             with Interruption(deadline) as interruption, interruption.deferred():
                 return Session(study, folder, display, queue, open_tracker()).report_finished_study()
