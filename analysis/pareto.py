@@ -83,7 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from analysis.budgets import BudgetError, parse_budgets
     from analysis.records.store import RecordsError
-    from analysis.studies import StudiesError
 
     problem = None if options.tracking_uri is None else command_line_problem(options.tracking_uri)
     if problem is not None:
@@ -102,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in str(error).split("\n"):
             print_error(f"pareto: error: {printable(problem)}", tracking_uri)
         return 2
-    except (RecordsError, StudiesError, OSError) as error:
+    except (RecordsError, OSError) as error:
         # Names in the store may have line breaks.
         print_error(f"pareto: error: {printable(str(error))}", tracking_uri)
         return 2

@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from analysis.front import Front, Hypervolume, Student, hypervolume_of, reference_point
 from analysis.objectives import Objective, costs, miss_rates
+from analysis.records.store import RecordsError
 from analysis.results import StudyResults
 from hkd.dominance import non_dominated
 
 FloatArray = npt.NDArray[np.float64]
 
 
-class StudiesError(ValueError):
+class StudiesError(RecordsError):
     """Studies that cannot be compared."""
 
 
