@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
@@ -149,11 +150,14 @@ def _study(trials: Sequence[TrialRecord], searched: Sequence[str], values: Seque
 def _evaluated(study: Study, method: Method) -> dict[str, float]:
     import optuna
 
-    evaluator = (
-        optuna.importance.FanovaImportanceEvaluator(seed=0)
-        if method == "fANOVA"
-        else optuna.importance.PedAnovaImportanceEvaluator()
-    )
+    with warnings.catch_warnings():
+        # Optuna 4 calls PED-ANOVA experimental.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        evaluator = (
+            optuna.importance.FanovaImportanceEvaluator(seed=0)
+            if method == "fANOVA"
+            else optuna.importance.PedAnovaImportanceEvaluator()
+        )
     importances = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {key: float(share) for key, share in importances.items()}
 

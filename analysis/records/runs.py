@@ -57,6 +57,18 @@ def sqlite_path(tracking_uri: str) -> Path | None:
     return Path(rest.removeprefix("///").partition("?")[0]) if scheme.partition("+")[0] == "sqlite" else None
 
 
+def absolute_uri(tracking_uri: str) -> str:
+    """The URI with the absolute path of an SQLite store; other stores as they are.
+
+    MLflow keeps the connections of a URI for the life of the process, those of a relative path too.
+    """
+    path = sqlite_path(tracking_uri)
+    if path is None:
+        return tracking_uri
+    scheme, _, rest = tracking_uri.partition(":")
+    return f"{scheme}:///{path.absolute()}{''.join(rest.partition('?')[1:])}"
+
+
 def read_runs(client: MlflowClient, experiment_id: str, database: Path | None) -> list[StoredRun]:
     """All runs of an experiment that are not deleted, oldest first."""
     if database is not None:

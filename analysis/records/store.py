@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from analysis.records.runs import History, StoredRun, read_histories, read_runs, sqlite_path
+from analysis.records.runs import History, StoredRun, absolute_uri, read_histories, read_runs, sqlite_path
 from hkd.text.redaction import redacted_text, redacted_uri
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def reading_store(tracking_uri: str) -> Iterator[MlflowClient]:
     from mlflow.tracking import MlflowClient
 
     try:
-        yield MlflowClient(tracking_uri)
+        yield MlflowClient(absolute_uri(tracking_uri))
     except RecordsError:
         raise
     except (

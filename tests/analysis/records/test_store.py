@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -176,3 +177,16 @@ def test_last_value_of_repeated_epoch_counts(client: MlflowClient, database: Pat
     client.log_metric(run.run_id, "mr2_reasonable", 0.7, timestamp=10**12, step=1)
     assert fetch_histories("demo", [run], "mr2_reasonable", uri) == {run.run_id: ((1, 0.7), (2, 0.6))}
     assert fetch_histories("demo", [run], "mr2_all", uri) == {run.run_id: ()}
+
+
+def test_relative_path_means_the_working_folder_of_each_reading(
+    empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for study in ("one", "two"):
+        folder = tmp_path / study
+        folder.mkdir()
+        shutil.copy(empty_database, folder / "mlflow.db")
+        write_study(MlflowClient(f"sqlite:///{folder / 'mlflow.db'}"), study, [Written("t0")])
+    for study in ("one", "two"):
+        monkeypatch.chdir(tmp_path / study)
+        assert len(fetch_runs(study, "sqlite:///mlflow.db")) == 2  # the study and its trial
