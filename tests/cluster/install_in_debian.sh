@@ -16,15 +16,16 @@ python="$(readlink -f "$(command -v "${2:-python3.11}")")"
 prefix="$(dirname "$(dirname "$python")")"
 checkout="$(cd "$(dirname "$0")/../.." && pwd)"
 root="$folder/debian"
+home="$root/root" # of the user root in it
 
 mount --make-rprivate /
 [[ -e "$root/ready" ]] || {
     debootstrap --variant=minbase --include=python3-minimal,sudo,ca-certificates bookworm "$root"
     touch "$root/ready"
 }
-mkdir -p "$root$prefix" "$root/root/hkd" "$root/root/.cache/uv" "$folder/uv"
+mkdir -p "$root$prefix" "$home/hkd" "$home/.cache/uv" "$folder/uv"
 mount --bind "$prefix" "$root$prefix"
-mount --bind "$folder/uv" "$root/root/.cache/uv"
+mount --bind "$folder/uv" "$home/.cache/uv"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
@@ -32,7 +33,7 @@ cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
 cp -L --remove-destination /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
 if [[ -e /etc/pip.conf ]]; then cp -L /etc/pip.conf "$root/etc/"; fi
 for name in hkd sweeps analysis cluster pyproject.toml constraints.txt README.md; do
-    rsync -a --delete --exclude __pycache__ "$checkout/$name" "$root/root/hkd/"
+    rsync -a --delete --exclude __pycache__ "$checkout/$name" "$home/hkd/"
 done
 mapfile -t mirrors < <(env | grep -E '^(PIP_|UV_|SSL_)' || true)
 # A login shell with the variables of Ray's launcher. 15 seconds: the locks of a first boot.
