@@ -3,12 +3,12 @@
 # The driver of the GPUs is the machine's; torch's wheels have the CUDA libraries.
 FROM python:3.11.18-slim-bookworm
 
+# The probes of the pods call wget. Not every builder creates WORKDIR for the user.
 RUN apt-get update -qq \
     && apt-get install -qq -y --no-install-recommends wget \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 hkd \
     && install --directory --owner hkd --group hkd /home/hkd/hkd
-# The probes of the pods call wget. Not every builder creates WORKDIR for the user.
 
 USER hkd
 WORKDIR /home/hkd/hkd
