@@ -217,7 +217,8 @@ def test_data_of_each_plot_is_a_table(open_page: OpenPage, html: str) -> None:
         assert plots.nth(place).get_attribute("aria-label")
         assert plots.nth(place).locator("desc").text_content()
     page.click("#front-plots summary >> nth=0")
-    table = page.inner_text("#front-plots .data-table >> nth=0")
+    # The table is created when it is opened, after the click.
+    table = page.inner_text("#front-plots .data-table table >> nth=0")
     assert all(name in table for name in ("big", "bent", "small", "beaten", "alone"))
     assert page.locator("figure").count() == page.locator("figure > .data-table").count()
 
