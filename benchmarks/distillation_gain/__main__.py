@@ -21,7 +21,6 @@ twice at once on the same folder.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -42,7 +41,7 @@ from benchmarks.distillation_gain.plots import draw, panels_of
 from benchmarks.distillation_gain.report import report
 from benchmarks.distillation_gain.scenes import Scenes
 from benchmarks.distillation_gain.schedule import run_all
-from hkd.commands.parsing import positive_integer
+from benchmarks.options import add_out, add_schedule
 from hkd.config_files.parsing import parse_override
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import load_yaml
@@ -167,14 +166,8 @@ def _parser() -> argparse.ArgumentParser:
         help="weights of a teacher, which is then not trained; may be repeated",
     )  # fmt: skip
     how = parser.add_argument_group("how")
-    how.add_argument(
-        "--out", type=Path, default=Path("runs/distillation_gain"), help="folder of all files (default: %(default)s)"
-    )
-    how.add_argument(
-        "--workers", type=positive_integer, default=max(1, os.cpu_count() or 1),
-        help="trainings at once, of one thread each (default: number of cores)",
-    )  # fmt: skip
-    how.add_argument("--max-hours", type=float, help="start no training later than this")
+    add_out(how, "runs/distillation_gain")
+    add_schedule(how)
     how.add_argument(
         "--cache-gigabytes", type=float, default=10.0,
         help="disk space below OUT for the teacher's pyramids, which trainings on the same batches share; "

@@ -29,7 +29,8 @@ from pathlib import Path
 from benchmarks.gpu.packages import PackageError, check_packages
 from benchmarks.gpu.records import Record, RecordError, read_result, record_path, section_text
 from benchmarks.gpu.sections import MINUTES, SECTIONS, Section, Settings
-from hkd.commands.parsing import parse_number, positive_integer
+from benchmarks.options import add_workload
+from hkd.commands.parsing import positive_integer, positive_number
 from hkd.text.escaping import printable
 
 _ROOT = Path(__file__).parents[2]
@@ -165,21 +166,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--report", action="store_true", help="print the results in OUT, and measure nothing")
     parser.add_argument(
         "--minutes",
-        type=_positive_number,
+        type=positive_number,
         default=MINUTES,
         help="time of all sections, which scales the limit of each (default: %(default)g)",
     )
     default = Settings()
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="(default: cuda if available)")
-    parser.add_argument(
-        "--batch-size", type=positive_integer, help="images per batch (default: 8 on a CPU, 16 on a GPU)"
-    )
-    parser.add_argument(
-        "--height", type=positive_integer, help="of the input, pixels (default: 192 on a CPU, 480 on a GPU)"
-    )
-    parser.add_argument(
-        "--width", type=positive_integer, help="of the input, pixels (default: 256 on a CPU, 640 on a GPU)"
-    )
+    add_workload(parser)
     parser.add_argument(
         "--rounds", type=positive_integer, default=default.rounds, help="rounds of one step (default: %(default)s)"
     )
@@ -191,18 +183,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--seconds",
-        type=_positive_number,
+        type=positive_number,
         default=default.seconds,
         help="time for which each number of processes trains (default: %(default)g)",
     )
     return parser
-
-
-def _positive_number(text: str) -> float:
-    number = parse_number(text)
-    if number is None or not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return number
 
 
 if __name__ == "__main__":

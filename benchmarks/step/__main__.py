@@ -31,6 +31,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.options import add_workload
 from benchmarks.step import report
 from benchmarks.step.breakdown import measure_breakdown
 from benchmarks.step.contenders import (
@@ -50,6 +51,7 @@ from benchmarks.step.peak import measure_peaks
 from benchmarks.step.throughput import measure_from_files
 from benchmarks.step.timing import Spread
 from benchmarks.step.workload import Workload, default_workload
+from hkd.commands.parsing import positive_integer
 
 SECTIONS = ("step", "breakdown", "limit", "epoch", "evaluation", "first_step", "memory")
 _CPU_THREADS = 2
@@ -191,35 +193,26 @@ def _parser() -> argparse.ArgumentParser:
         "--contenders", nargs="+", choices=LABELS, default=list(LABELS), help="implementations to run (default: all)"
     )
     parser.add_argument(
-        "--rounds", type=_positive, default=15, help="rounds of one step of each contender (default: %(default)s)"
+        "--rounds",
+        type=positive_integer,
+        default=15,
+        help="rounds of one step of each contender (default: %(default)s)",
     )
     parser.add_argument(
         "--passes",
-        type=_positive,
+        type=positive_integer,
         default=3,
         help="passes over the files, and fresh processes of each contender (default: %(default)s)",
     )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all results to this file")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="(default: cuda if available)")
-    parser.add_argument("--threads", type=_positive, default=_CPU_THREADS, help="CPU threads (default: %(default)s)")
-    parser.add_argument("--batch-size", type=_positive, help="images per batch (default: 8 on a CPU, 16 on a GPU)")
+    add_workload(parser)
     parser.add_argument(
-        "--height", type=_positive, help="height of the network's input, pixels (default: 192 on a CPU, 480 on a GPU)"
+        "--threads", type=positive_integer, default=_CPU_THREADS, help="CPU threads (default: %(default)s)"
     )
     parser.add_argument(
-        "--width", type=_positive, help="width of the network's input, pixels (default: 256 on a CPU, 640 on a GPU)"
-    )
-    parser.add_argument(
-        "--file-images", type=_positive, help="JPEG files to write (default: 80 on a CPU, 1600 on a GPU)"
+        "--file-images", type=positive_integer, help="JPEG files to write (default: 80 on a CPU, 1600 on a GPU)"
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torchvision
@@ -18,6 +17,7 @@ from benchmarks.step.peak import PeakPerformance
 from benchmarks.step.throughput import FromFiles, Throughput
 from benchmarks.step.timing import Spread, ratios
 from benchmarks.step.workload import Workload
+from hkd.runtime.processor import processor_name
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StepRow:
 def machine_line(device: torch.device, threads: int) -> str:
     """Processor or GPU, threads and versions."""
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, Python {platform.python_version()}"
-    cpu = f"{_processor()}, {threads} threads of {os.cpu_count()} cores"
+    cpu = f"{processor_name()}, {threads} threads of {os.cpu_count()} cores"
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}; {cpu}; {versions}"
     return f"{cpu}, {torch.backends.cpu.get_cpu_capability()}; {versions}"
@@ -192,13 +192,3 @@ def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str
     """A Markdown table with its first column aligned left, the others right."""
     rule = ["---"] + ["---:"] * (len(header) - 1)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *lines))
-
-
-def _processor() -> str:
-    """Name of the processor as reported by the kernel."""
-    try:
-        described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in described.splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -32,10 +32,11 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.options import add_out, add_schedule
 from benchmarks.sweep_policies.curves import CURVES, by_configuration, write_curves
 from benchmarks.sweep_policies.recording import listing, record_all, recordings
 from benchmarks.sweep_policies.task import CONFIGURATIONS, SEEDS, configurations, load_task
-from hkd.commands.parsing import positive_integer
+from hkd.commands.parsing import positive_integer, positive_number
 from hkd.files import write_atomically
 
 if TYPE_CHECKING:
@@ -135,15 +136,9 @@ def _parser() -> argparse.ArgumentParser:
         help="only the first N configurations (default: %(default)s)",
     )  # fmt: skip
     record.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="only these seeds (default: all)")
-    record.add_argument(
-        "--out", type=Path, default=Path("runs/sweep_policies"), help="folder of all files (default: %(default)s)"
-    )
+    add_out(record, "runs/sweep_policies")
     record.add_argument("--table", type=Path, default=CURVES, metavar="FILE", help="table (default: %(default)s)")
-    record.add_argument(
-        "--workers", type=positive_integer, default=max(1, os.cpu_count() or 1),
-        help="trainings at once, of one thread each (default: number of cores)",
-    )  # fmt: skip
-    record.add_argument("--max-hours", type=float, help="start no training later than this")
+    add_schedule(record)
     instead = record.add_mutually_exclusive_group()
     instead.add_argument("--list", action="store_true", help="print what is finished, what is missing and for how long")
     instead.add_argument("--report", action="store_true", help="write the table of what is finished")
@@ -171,17 +166,15 @@ def _add_simulate(commands: Any) -> None:
         help="recorded configurations that curves are predicted from (default: %(default)s)",
     )  # fmt: skip
     simulate.add_argument(
-        "--trainings", type=float, default=60.0, metavar="N",
+        "--trainings", type=positive_number, default=60.0, metavar="N",
         help="compute at which a study ends, in full trainings (default: %(default)g)",
     )  # fmt: skip
     simulate.add_argument(
         "--table", type=Path, default=CURVES, metavar="FILE", help="recorded curves (default: %(default)s)"
     )
+    add_out(simulate, "runs/sweep_policies/simulated")
     simulate.add_argument(
-        "--out", type=Path, default=Path("runs/sweep_policies/simulated"), help="folder (default: %(default)s)"
-    )
-    simulate.add_argument(
-        "--processes", type=positive_integer, default=max(1, os.cpu_count() or 1),
+        "--processes", type=positive_integer, default=os.cpu_count() or 1,
         help="studies at once (default: number of cores)",
     )  # fmt: skip
     instead = simulate.add_mutually_exclusive_group()

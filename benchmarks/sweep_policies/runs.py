@@ -25,7 +25,6 @@ from sweeps.settings.study import StudyConfig
 
 RECIPE = 2
 """Part of the key of every result: increment it when samplers, schedulers or the simulator change."""
-WORKERS = (1, 8, 64)
 SHARES = (0.90, 0.95, 0.99)
 """Of the best hypervolume."""
 

@@ -26,6 +26,7 @@ from rich.console import Console
 
 from benchmarks.sweep_scale.slow_server import slow_mlflow_server
 from benchmarks.sweep_scale.trivial import SimulatedTune, TrivialTrial, trivial_study
+from hkd.commands.parsing import positive_integer
 from hkd.text.output import tamed_libraries
 from sweeps.console.display import Display, TrialBoard
 from sweeps.execution import tune_run
@@ -157,12 +158,14 @@ def _run_with_ray(study: StudyConfig, files: StudyFolder, queue: TrialQueue, rec
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, nargs="+", default=[100, 1000])
-    parser.add_argument("--epochs", type=int, default=2, help="of a trial (default: 2)")
+    parser.add_argument("--trials", type=positive_integer, nargs="+", default=[100, 1000])
+    parser.add_argument("--epochs", type=positive_integer, default=2, help="of a trial (default: 2)")
     parser.add_argument("--sampler", default="tpe")
     parser.add_argument("--simulated", action="store_true", help="without Ray: its part is that of the simulation")
     parser.add_argument(
-        "--server-latency-ms", type=float, help="write to an MLflow server, behind this latency, instead of SQLite"
+        "--server-latency-ms",
+        type=float,
+        help="write to an MLflow server, behind this latency, instead of SQLite",
     )
     options = parser.parse_args()
     print("\n".join(_heading()), flush=True)

@@ -16,7 +16,7 @@ from hkd.commands.parsing import (
     add_max_megapixels,
     integer_between,
     named_paths,
-    parse_number,
+    number_where,
 )
 from hkd.text.output import print_line
 
@@ -121,7 +121,4 @@ def _run_draw(options: argparse.Namespace) -> None:
 
 
 def _false_positives(text: str) -> float:
-    value = parse_number(text)
-    if value is None or not 0 <= value <= 1e6:
-        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: number from 0 to 1e6')
-    return value
+    return number_where(lambda value: 0 <= value <= 1e6, "number from 0 to 1e6", text)

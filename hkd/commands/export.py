@@ -16,8 +16,8 @@ from hkd.commands.parsing import (
     add_max_megapixels,
     fraction_below_one,
     integer_between,
+    number_where,
     open_fraction,
-    parse_number,
 )
 from hkd.text.output import print_line
 
@@ -120,10 +120,7 @@ def _add_int8(export: argparse.ArgumentParser) -> None:
 
 
 def _points(text: str) -> float:
-    value = parse_number(text)
-    if value is None or not 0.0 <= value <= 100.0:
-        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: number from 0 to 100')
-    return value
+    return number_where(lambda value: 0.0 <= value <= 100.0, "number from 0 to 100", text)
 
 
 def _check(options: argparse.Namespace) -> None:

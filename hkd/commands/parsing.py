@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hkd.text.escaping import LinesError
@@ -160,32 +161,42 @@ def add_max_megapixels(parser: argparse.ArgumentParser, default: float | None) -
     )
 
 
-def _megapixels(text: str) -> float:
+def number_where(is_allowed: Callable[[float], bool], allowed: str, text: str) -> float:
+    """Parse a number.
+
+    Args:
+        is_allowed: Whether a number is valid; false for NaN.
+        allowed: The valid numbers in words, for messages.
+        text: The argument.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is not a valid number.
+    """
     value = parse_number(text)
-    if value is None or not 0.0 < value <= MOST_MEGAPIXELS:
-        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: number > 0, at most {MOST_MEGAPIXELS}')
+    if value is None or not is_allowed(value):
+        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: {allowed}')
     return value
+
+
+def _megapixels(text: str) -> float:
+    return number_where(lambda value: 0.0 < value <= MOST_MEGAPIXELS, f"number > 0, at most {MOST_MEGAPIXELS}", text)
 
 
 def fraction_below_one(text: str) -> float:
     """Parse a number in [0, 1)."""
-    value = parse_number(text)
-    if value is None or not 0.0 <= value < 1.0:
-        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: number >= 0 and < 1')
-    return value
+    return number_where(lambda value: 0.0 <= value < 1.0, "number >= 0 and < 1", text)
 
 
 def positive_fraction(text: str) -> float:
     """Parse a number in (0, 1]."""
-    value = parse_number(text)
-    if value is None or not 0.0 < value <= 1.0:
-        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: number > 0 and <= 1')
-    return value
+    return number_where(lambda value: 0.0 < value <= 1.0, "number > 0 and <= 1", text)
 
 
 def open_fraction(text: str) -> float:
     """Parse a number in (0, 1)."""
-    value = parse_number(text)
-    if value is None or not 0.0 < value < 1.0:
-        raise argparse.ArgumentTypeError(f'found "{text}"; allowed: number > 0 and < 1')
-    return value
+    return number_where(lambda value: 0.0 < value < 1.0, "number > 0 and < 1", text)
+
+
+def positive_number(text: str) -> float:
+    """Parse a finite number above 0."""
+    return number_where(lambda value: 0.0 < value < math.inf, "number > 0", text)

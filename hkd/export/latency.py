@@ -6,10 +6,8 @@ the machine affects all alike; ratios are of calls of the same round.
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -35,6 +33,7 @@ from hkd.inference.deployed.runtimes import RUNTIMES, Pixels
 from hkd.models.fused import fuse_for_inference
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.models.weights import DETECTOR_SUFFIX, load_detector
+from hkd.runtime.processor import processor_name
 from hkd.text.escaping import LinesError
 
 TORCH: Final = "torch"
@@ -43,7 +42,6 @@ DEFAULT_RUNTIME: Final = "onnxruntime"
 """Of ``.onnx`` files."""
 WARM_UP_ROUNDS: Final = 10
 _SCENE_SIZE: Final = (480, 640)
-_CPU_INFO: Final = Path("/proc/cpuinfo")
 _MEMORY_TIMEOUT_SECONDS: Final = 600
 _MEASURE_MEMORY: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
@@ -171,7 +169,7 @@ def measure_latency(
             )
         )
     return LatencyReport(
-        processor=_processor(),
+        processor=processor_name(),
         processors=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         num_threads=num_threads,
         rounds=rounds,
@@ -309,7 +307,7 @@ def _timed(
     contenders: Sequence[_Contender], picture: Path, rounds: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Milliseconds of each call (contenders, rounds), of the networks alone and of the whole pipelines."""
-    inputs = [np.ascontiguousarray(_input_of(picture, one)[0]) for one in contenders]
+    inputs = [_input_of(picture, one)[0] for one in contenders]
     network = np.zeros((len(contenders), WARM_UP_ROUNDS + rounds))
     pipeline = np.zeros_like(network)
     for round_ in range(network.shape[1]):
@@ -327,7 +325,7 @@ def _timed(
 def _detect_file(picture: Path, one: _Contender) -> list[npt.NDArray[np.float32]]:
     """Boxes in pixels of the picture, which fills the batch."""
     images, scale = _input_of(picture, one)
-    boxes, count = one.call(np.ascontiguousarray(images))
+    boxes, count = one.call(images)
     return [found[:number] / scale for found, number in zip(boxes, count.tolist(), strict=True)]
 
 
@@ -340,7 +338,7 @@ def _input_of(picture: Path, one: _Contender) -> tuple[Pixels, float]:
         scale = float(scales[0])
         height, width = sizes[0].tolist()
         image[:height, :width] = resized(opened, scale, height, width)
-    return images.transpose(0, 3, 1, 2), scale
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), scale
 
 
 def _times(milliseconds: npt.NDArray[np.float64]) -> Times:
@@ -369,13 +367,3 @@ def _peak_memory(one: _Contender, num_threads: int) -> int:
         last = (child.stderr.strip().splitlines() or ["no message"])[-1]
         raise BenchmarkError(f"{one.path}: its memory cannot be measured in a new process ({last})")
     return int(child.stdout)
-
-
-def _processor() -> str:
-    try:
-        for line in io.StringIO(_CPU_INFO.read_text(encoding="utf-8")):
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

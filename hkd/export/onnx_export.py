@@ -100,8 +100,7 @@ def export_detector(
         ExportError: the detector has more proposals than can be exported, the graph would be too large, or the file
             states a metric that is not finite.
     """
-    model = detector_model(weights, settings, config=config, study=study)
-    return write_model(model[0], model[1], out)
+    return write_model(*detector_model(weights, settings, config=config, study=study), out)
 
 
 def detector_model(

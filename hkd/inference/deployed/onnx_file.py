@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -45,11 +44,6 @@ class DeployedFile:
     path: Path
     content: bytes
     metadata: DeployedMetadata
-
-    @property
-    def sha256(self) -> str:
-        """Of the content."""
-        return hashlib.sha256(self.content).hexdigest()
 
 
 def read_onnx_file(path: Path) -> DeployedFile:
