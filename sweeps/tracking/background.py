@@ -14,7 +14,7 @@ from sweeps.tracking.store import is_transient, short_message
 RETRY_SECONDS = 15.0
 """Between attempts while the store cannot be reached."""
 MAX_ATTEMPTS = 4
-"""Number of transient failures after which a write is dropped, if the store answers other requests."""
+"""Number of transient failures, while the store answers other requests, after which a write is dropped."""
 BATCH_SECONDS = 1.0
 """Pause after the pending writes were executed, in which epochs of fast trials collect in one request."""
 _POLL_SECONDS = 0.2
@@ -41,7 +41,7 @@ class BackgroundWriter:
         self._answers = answers
         self._pending: deque[Write] = deque()
         self._attempts = 0
-        """Of the first pending write."""
+        """Failed ones of the first pending write, in a row, after each of which the store answered another request."""
         self._failed_at = -math.inf
         self._is_urgent = False
         """Whether a caller waits: no pause between batches."""
@@ -102,14 +102,16 @@ class BackgroundWriter:
 
     def _try(self, write: Write) -> bool:
         """Execute a write; returns whether it is done or dropped."""
-        self._attempts += 1
         try:
             write()
         # Tracking and artifact stores are plug-ins and can raise anything, ImportError included.
         except Exception as error:  # noqa: BLE001
             self.last_error = short_message(error, self._uri)
-            if is_transient(error) and (self._attempts < MAX_ATTEMPTS or not self._answers()):
-                return False
+            if is_transient(error):
+                # A store that is away fails every write: that is no reason to drop this one.
+                self._attempts = self._attempts + 1 if self._answers() else 0
+                if self._attempts < MAX_ATTEMPTS:
+                    return False
             if self.last_error not in self.rejections:
                 logging.getLogger(__name__).warning("MLflow rejected a write: %s", self.last_error)
             self.rejections.append(self.last_error)
