@@ -22,7 +22,8 @@ from sweeps.tracking.tracker import Tracker
 from sweeps.trials.confirmation import Confirmation
 from sweeps.trials.ends import Ends, ends_of
 from sweeps.trials.front import front
-from sweeps.trials.ledger import Ledger, LedgerTrial
+from sweeps.trials.ledger import Ledger
+from sweeps.trials.record import LedgerTrial
 from sweeps.trials.teacher_record import TeacherRecord, read_teacher
 
 PARETO = Path(__file__).parents[2] / "analysis" / "pareto.py"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hkd import metric_names as names
 from hkd.runtime.memory import format_bytes
-from sweeps.trials.ledger import LedgerTrial
+from sweeps.trials.record import LedgerTrial
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from sweeps.execution.waiting import Waiting
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.cost import student_cost
-from sweeps.trials.ledger import Ledger, LedgerTrial
+from sweeps.trials.ledger import Ledger
+from sweeps.trials.record import LedgerTrial
 from sweeps.trials.worker import NOTE, RAISED_NOTE, SPEC, TrialSpec, reported_metrics
 
 _TUNE_HEADING = "Failure # "

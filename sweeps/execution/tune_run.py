@@ -21,8 +21,8 @@ from sweeps.interruption import Interruption
 from sweeps.settings.resources import TrialResources
 from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
-from sweeps.trials.ledger import LedgerTrial
 from sweeps.trials.queue import TrialQueue
+from sweeps.trials.record import LedgerTrial
 from sweeps.trials.worker import SPEC, DistillationTrial, TrialSpec, WorkerSettings
 
 _NEVER = str(10 * 365 * 86_400)

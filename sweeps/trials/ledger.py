@@ -15,7 +15,6 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +22,14 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from hkd.metric_names import (
     EPOCH,
     ROLE_BASELINE,
     ROLE_CONFIRMATION,
     ROLE_TRIAL,
-    STATUS_FAILED,
-    STATUS_FINISHED,
     STATUS_RUNNING,
-    STATUS_STOPPED,
 )
 from hkd.text.escaping import printable
 from hkd.text.redaction import redacted_text
@@ -42,6 +37,24 @@ from sweeps.settings.search import FRONT
 from sweeps.settings.space import distributions, num_configurations
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.journal import Journal, LedgerError
+from sweeps.trials.record import (
+    ATTEMPTS_ATTRIBUTE,
+    BASELINE_ATTRIBUTE,
+    CHECKPOINT_ATTRIBUTE,
+    CHECKPOINT_EPOCH_ATTRIBUTE,
+    CONFIRMS_ATTRIBUTE,
+    DOMINATORS_ATTRIBUTE,
+    EARLIER_CHECKPOINT_ATTRIBUTE,
+    ERROR_ATTRIBUTE,
+    METRICS_ATTRIBUTE,
+    PARAMS_ATTRIBUTE,
+    SEED,
+    TEST_IMAGES_ATTRIBUTE,
+    TRIAL_ID_ATTRIBUTE,
+    GivenResult,
+    LedgerTrial,
+    trial_of,
+)
 from sweeps.trials.samplers import EPOCH_ATTRIBUTE, sampler_of_proposal
 
 MAX_PROPOSALS = 40
@@ -49,95 +62,12 @@ MAX_PROPOSALS = 40
 _MAX_PROPOSALS_OF_FRONT = 3
 """It repeats a trial only where it found no other within the limits; another proposal starts from other students."""
 
-_STATUS = {
-    TrialState.RUNNING: STATUS_RUNNING,
-    TrialState.COMPLETE: STATUS_FINISHED,
-    # Without values: nsga2 and gp ignore PRUNED trials; tpe, as used here, counts them as bad ones.
-    TrialState.PRUNED: STATUS_STOPPED,
-    TrialState.FAIL: STATUS_FAILED,
-}
-_REMEDY = "restore it from a backup, or give the study another name (--name NAME)"
-# Names of Optuna's user attributes: part of the file format.
-_TRIAL_ID, _BASELINE, _METRICS, _ERROR = "trial_id", "baseline", "metrics", "error"
-_PARAMS, _CHECKPOINT, _EPOCH, _ATTEMPTS = "params", "checkpoint", "epoch", "attempts"
-_CONFIRMS, _TEST_IMAGES = "confirms", "test_images"
-_DOMINATORS = "dominators"
 _SOURCE = "warm_start"
+"""Name of Optuna's user attribute of a result of another study: part of the file format."""
 _FIXED = "fixed_params"
 """Optuna's system attribute of a trial whose settings were queued."""
-
-_SEED = "training.seed"
-_EARLIER = "earlier_checkpoint"
+_REMEDY = "restore it from a backup, or give the study another name (--name NAME)"
 _MOST_DOMINATORS = 10
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """What a trial reported after an epoch."""
-
-    metrics: Mapping[str, float]
-    time_ms: int
-    """When it was recorded, in milliseconds since 1970."""
-
-
-@dataclass(frozen=True)
-class LedgerTrial:
-    """The recorded state of one trial or baseline."""
-
-    trial_id: str
-    """``trial-001``, ``baseline-<name>``, or one of these with ``-seed-<seed>``."""
-    role: str
-    """``baseline``, ``trial`` or ``confirmation``."""
-    baseline: str | None
-    """Name of the baseline."""
-    params: Mapping[str, Any]
-    """What differs from the study's base, by dotted name."""
-    status: str
-    """``running`` (or interrupted), ``finished``, ``stopped`` or ``failed``."""
-    attempts: int
-    """Executions: 1, plus one for each interruption or lost worker."""
-    checkpoint: Path | None
-    """Folder of its last complete checkpoint, relative to the study's folder."""
-    epoch: int
-    """Epochs trained by that checkpoint."""
-    metrics: Mapping[str, float]
-    """Last reported values; may be empty before the end."""
-    error: str | None
-    number: int
-    """Optuna's number of the trial."""
-    confirms: str | None = None
-    """Of a confirmation: the trial that it trains again."""
-    test_images: str | None = None
-    """Of a confirmation: hash of the annotations of the test images; None without these."""
-    dominators: tuple[str, ...] = ()
-    """Trials because of which it was stopped, ten at most."""
-    epochs: Mapping[int, EpochRecord] = field(default_factory=dict)
-    """What each epoch reported, by its number, in order."""
-    earlier_checkpoint: Path | None = None
-    """The complete checkpoint before the last one, in case that one cannot be read."""
-
-    @property
-    def seed(self) -> int | None:
-        """The seed of the training where it differs from the base's."""
-        seed = self.params.get(_SEED)
-        return seed if isinstance(seed, int) else None
-
-    @property
-    def checkpoints(self) -> tuple[Path, ...]:
-        """The checkpoints to resume from, the newest first."""
-        return tuple(path for path in (self.checkpoint, self.earlier_checkpoint) if path is not None)
-
-
-@dataclass(frozen=True)
-class GivenResult:
-    """A result of another study, from which the sampler learns."""
-
-    source: str
-    """Study and trial id."""
-    params: Mapping[str, Any]
-    """Values of all searched settings."""
-    values: Sequence[float]
-    """Of the objectives."""
 
 
 class Ledger:
@@ -208,13 +138,22 @@ class Ledger:
         """Record the start of a baseline."""
         with self._journal.batch():
             trial = self._studies[ROLE_BASELINE].ask()
-            self._set(ROLE_BASELINE, trial.number, {_BASELINE: name, _PARAMS: dict(params), _ATTEMPTS: 1})
+            self._set(
+                ROLE_BASELINE,
+                trial.number,
+                {BASELINE_ATTRIBUTE: name, PARAMS_ATTRIBUTE: dict(params), ATTEMPTS_ATTRIBUTE: 1},
+            )
             return self._name(ROLE_BASELINE, trial.number, f"baseline-{name}")
 
     def start_confirmation(self, trial: LedgerTrial, seed: int, test_images: str | None) -> LedgerTrial:
         """Record the start of another training of a trial, with another seed."""
-        params = {**trial.params, _SEED: seed}
-        attributes = {_CONFIRMS: trial.trial_id, _TEST_IMAGES: test_images, _PARAMS: params, _ATTEMPTS: 1}
+        params = {**trial.params, SEED: seed}
+        attributes = {
+            CONFIRMS_ATTRIBUTE: trial.trial_id,
+            TEST_IMAGES_ATTRIBUTE: test_images,
+            PARAMS_ATTRIBUTE: params,
+            ATTEMPTS_ATTRIBUTE: 1,
+        }
         with self._journal.batch():
             started = self._studies[ROLE_CONFIRMATION].ask()
             self._set(ROLE_CONFIRMATION, started.number, attributes)
@@ -294,7 +233,7 @@ class Ledger:
                 trial = study.ask(self._space)
                 if (key := _key(trial.params)) not in self._known_params:
                     self._known_params.add(key)
-                    self._set(ROLE_TRIAL, trial.number, {_ATTEMPTS: 1})
+                    self._set(ROLE_TRIAL, trial.number, {ATTEMPTS_ATTRIBUTE: 1})
                     return self._name(ROLE_TRIAL, trial.number, f"trial-{self.num_proposed + 1:03d}")
                 # Trainings are seeded: the same parameters would give the same result, at the cost of a trial.
                 study.tell(trial.number, state=TrialState.FAIL)
@@ -311,22 +250,29 @@ class Ledger:
         """
         repeated = [number for number in trial.epochs if number > trial.epoch]
         changes: dict[str, Any] = {f"{EPOCH_ATTRIBUTE}{number}": None for number in repeated}
-        changes[_ATTEMPTS] = trial.attempts + 1
+        changes[ATTEMPTS_ATTRIBUTE] = trial.attempts + 1
         if trial.role == ROLE_CONFIRMATION and trial.test_images != test_images:
-            changes[_TEST_IMAGES] = test_images
+            changes[TEST_IMAGES_ATTRIBUTE] = test_images
         return self._updated(trial, changes)
 
     def record_metrics(self, trial: LedgerTrial, metrics: Mapping[str, float]) -> LedgerTrial:
         """Add metrics to those known so far; those of an epoch, which have ``epoch``, are kept for each epoch."""
         if EPOCH not in metrics:
-            return self._updated(trial, {_METRICS: {**trial.metrics, **metrics}})
+            return self._updated(trial, {METRICS_ATTRIBUTE: {**trial.metrics, **metrics}})
         record = {"metrics": dict(metrics), "time_ms": int(time.time() * 1000)}
         return self._updated(trial, {f"{EPOCH_ATTRIBUTE}{int(metrics[EPOCH])}": record})
 
     def record_checkpoint(self, trial: LedgerTrial, checkpoint: Path, epoch: int) -> LedgerTrial:
         """Record the path of a complete checkpoint, relative to the study's folder; the one before stays known."""
         earlier = None if trial.checkpoint is None else trial.checkpoint.as_posix()
-        return self._updated(trial, {_CHECKPOINT: checkpoint.as_posix(), _EPOCH: epoch, _EARLIER: earlier})
+        return self._updated(
+            trial,
+            {
+                CHECKPOINT_ATTRIBUTE: checkpoint.as_posix(),
+                CHECKPOINT_EPOCH_ATTRIBUTE: epoch,
+                EARLIER_CHECKPOINT_ATTRIBUTE: earlier,
+            },
+        )
 
     def finish(self, trial: LedgerTrial) -> LedgerTrial:
         """Record a trial that was trained to its end; the sampler learns from its objectives."""
@@ -344,7 +290,7 @@ class Ledger:
             dominators: Trials because of which it was stopped; the first ten are recorded.
         """
         if dominators:
-            trial = self._updated(trial, {_DOMINATORS: list(dominators[:_MOST_DOMINATORS])})
+            trial = self._updated(trial, {DOMINATORS_ATTRIBUTE: list(dominators[:_MOST_DOMINATORS])})
         self._studies[trial.role].tell(trial.number, state=TrialState.PRUNED)
         return self._read(trial.role, trial.number)
 
@@ -354,7 +300,7 @@ class Ledger:
         Credentials and control characters in the error are removed here, before the journal, MLflow and display.
         """
         with self._journal.batch():
-            self._set(trial.role, trial.number, {_ERROR: printable(redacted_text(error), keep="\n")})
+            self._set(trial.role, trial.number, {ERROR_ATTRIBUTE: printable(redacted_text(error), keep="\n")})
             self._studies[trial.role].tell(trial.number, state=TrialState.FAIL)
         return self._read(trial.role, trial.number)
 
@@ -380,7 +326,7 @@ class Ledger:
         """A process that was killed while proposing leaves a trial without an id and perhaps without all parameters."""
         for study in self._studies.values():
             for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                if _TRIAL_ID not in frozen.user_attrs:
+                if TRIAL_ID_ATTRIBUTE not in frozen.user_attrs:
                     with self._journal.batch():  # else its settings would be lost between the two
                         study.tell(frozen.number, state=TrialState.FAIL)
                         if _FIXED in frozen.system_attrs:
@@ -388,12 +334,12 @@ class Ledger:
 
     def _named_trials(self, role: str) -> dict[int, LedgerTrial]:
         frozen_trials = self._studies[role].get_trials(deepcopy=False)
-        named = [frozen for frozen in frozen_trials if _TRIAL_ID in frozen.user_attrs]
-        return {frozen.number: _ledger_trial(role, frozen) for frozen in named}
+        named = [frozen for frozen in frozen_trials if TRIAL_ID_ATTRIBUTE in frozen.user_attrs]
+        return {frozen.number: trial_of(role, frozen) for frozen in named}
 
     def _name(self, role: str, number: int, trial_id: str) -> LedgerTrial:
         # Last: a trial with an id is complete.
-        self._set(role, number, {_TRIAL_ID: trial_id})
+        self._set(role, number, {TRIAL_ID_ATTRIBUTE: trial_id})
         return self._read(role, number)
 
     def _updated(self, trial: LedgerTrial, attributes: Mapping[str, Any]) -> LedgerTrial:
@@ -407,7 +353,7 @@ class Ledger:
                 self._storage.set_trial_user_attr(storage_id, key, value)
 
     def _read(self, role: str, number: int) -> LedgerTrial:
-        trial = _ledger_trial(role, self._storage.get_trial(self._storage_id(role, number)))
+        trial = trial_of(role, self._storage.get_trial(self._storage_id(role, number)))
         self._trials[role][number] = trial
         return trial
 
@@ -447,58 +393,5 @@ def _damage_located(path: Path, journal: Journal) -> Iterator[None]:
         ) from error
 
 
-def read_trials(journal: Path) -> list[LedgerTrial]:
-    """The proposed trials of a study's journal, which is only read.
-
-    Raises:
-        LedgerError: it cannot be read, or has records that Optuna did not write.
-    """
-    try:
-        storage = JournalStorage(JournalFileBackend(str(journal)))
-        study = optuna.load_study(study_name=ROLE_TRIAL, storage=storage)
-        trials = study.get_trials(deepcopy=False)
-        return [_ledger_trial(ROLE_TRIAL, frozen) for frozen in trials if _TRIAL_ID in frozen.user_attrs]
-    except OSError as error:
-        raise LedgerError(f"{journal}: the journal of the study cannot be read ({error.strerror})") from error
-    except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {str(error)[:200]}"
-        raise LedgerError(f"{journal}: the journal of the study is damaged ({reason})") from error
-
-
 def _key(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(params.items()))
-
-
-def _ledger_trial(role: str, frozen: FrozenTrial) -> LedgerTrial:
-    attributes = frozen.user_attrs
-    epochs = _epochs(attributes)
-    metrics = dict(attributes.get(_METRICS, {}))
-    for record in epochs.values():
-        metrics |= record.metrics
-    return LedgerTrial(
-        trial_id=attributes[_TRIAL_ID],
-        role=role,
-        baseline=attributes.get(_BASELINE),
-        params=attributes.get(_PARAMS, frozen.params),
-        status=_STATUS[frozen.state],
-        attempts=attributes[_ATTEMPTS],
-        checkpoint=Path(attributes[_CHECKPOINT]) if _CHECKPOINT in attributes else None,
-        epoch=attributes.get(_EPOCH, 0),
-        metrics=metrics,
-        error=attributes.get(_ERROR),
-        number=frozen.number,
-        confirms=attributes.get(_CONFIRMS),
-        test_images=attributes.get(_TEST_IMAGES),
-        epochs=epochs,
-        earlier_checkpoint=None if attributes.get(_EARLIER) is None else Path(attributes[_EARLIER]),
-        dominators=tuple(attributes.get(_DOMINATORS, ())),
-    )
-
-
-def _epochs(attributes: Mapping[str, Any]) -> dict[int, EpochRecord]:
-    records = {
-        int(key.removeprefix(EPOCH_ATTRIBUTE)): EpochRecord(record["metrics"], record["time_ms"])
-        for key, record in attributes.items()
-        if key.startswith(EPOCH_ATTRIBUTE) and record is not None
-    }
-    return dict(sorted(records.items()))

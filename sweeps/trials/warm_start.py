@@ -18,7 +18,7 @@ from sweeps.settings.enqueued import value_mistake
 from sweeps.settings.space import distributions, trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.cost import student_cost
-from sweeps.trials.ledger import GivenResult, LedgerTrial, read_trials
+from sweeps.trials.record import GivenResult, LedgerTrial, read_trials
 from sweeps.trials.teacher_record import read_teacher
 
 _FREE = FREE_SETTINGS | {"data.cache_dir", "data.test_annotations", "evaluation.batch_size"}

@@ -18,7 +18,7 @@ from sweeps.console.display import (
     describe_end,
     duration,
 )
-from sweeps.trials.ledger import LedgerTrial
+from sweeps.trials.record import LedgerTrial
 
 
 def plain_display() -> tuple[Display, io.StringIO]:

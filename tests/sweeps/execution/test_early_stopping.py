@@ -17,7 +17,8 @@ from sweeps.scheduling.front import MIN_RESULTS, FrontRule
 from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.cost import student_cost
-from sweeps.trials.ledger import Ledger, LedgerTrial, open_ledger
+from sweeps.trials.ledger import Ledger, open_ledger
+from sweeps.trials.record import LedgerTrial
 from sweeps.trials.worker import METRICS, SPEC, TrialSpec, WorkerSettings
 from tests.sweeps.tiny import tiny_trial
 

@@ -21,7 +21,8 @@ from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.journal import LedgerError
-from sweeps.trials.ledger import Ledger, LedgerTrial
+from sweeps.trials.ledger import Ledger
+from sweeps.trials.record import LedgerTrial
 from sweeps.trials.worker import METRICS, RAISED_NOTE, SPEC, TrialSpec, WorkerSettings
 from tests.sweeps.console.test_display import plain_display
 from tests.sweeps.mlflow_double import MlflowDouble

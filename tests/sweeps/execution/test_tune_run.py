@@ -19,8 +19,9 @@ from sweeps.folder import StudyFolder
 from sweeps.interruption import Interruption
 from sweeps.settings.resources import TrialResources
 from sweeps.settings.study import StudyConfig
-from sweeps.trials.ledger import LedgerTrial, open_ledger
+from sweeps.trials.ledger import open_ledger
 from sweeps.trials.queue import TrialQueue
+from sweeps.trials.record import LedgerTrial
 from sweeps.trials.worker import SPEC, TrialSpec
 
 RESOURCES = TrialResources(num_cpus=2.0, num_gpus=0.25, num_threads=3, max_concurrent=4)

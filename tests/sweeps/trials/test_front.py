@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sweeps.trials.front import front
-from sweeps.trials.ledger import LedgerTrial
+from sweeps.trials.record import LedgerTrial
 
 OBJECTIVES = ("mr2_reasonable", "flops")
 

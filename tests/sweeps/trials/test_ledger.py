@@ -12,7 +12,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from sweeps.trials.ledger import Ledger, LedgerTrial
+from sweeps.trials.ledger import Ledger
+from sweeps.trials.record import LedgerTrial
 
 JOURNAL = "trials.journal"
 OBJECTIVES = ("mr2_reasonable", "flops")

@@ -9,8 +9,9 @@ import pytest
 
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.front import front
-from sweeps.trials.ledger import Ledger, LedgerTrial, open_ledger
+from sweeps.trials.ledger import Ledger, open_ledger
 from sweeps.trials.queue import TrialQueue
+from sweeps.trials.record import LedgerTrial
 
 SEEDS = {"training.seed": {"type": "categorical", "choices": [1, 2, 3]}}
 

@@ -17,11 +17,12 @@ from hkd.models.cost import Cost
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
-from sweeps.trials import ledger as ledger_module
+from sweeps.trials import record as record_module
 from sweeps.trials import warm_start as warm_start_module
 from sweeps.trials.cost import student_cost
 from sweeps.trials.journal import LedgerError
-from sweeps.trials.ledger import open_ledger, read_trials
+from sweeps.trials.ledger import open_ledger
+from sweeps.trials.record import read_trials
 from sweeps.trials.warm_start import WarmStart, check_same_teacher, find_warm_start
 from tests.sweeps.tiny import tiny_trial
 
@@ -162,6 +163,6 @@ def test_journal_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: py
     def refuse(_: str) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(ledger_module, "JournalFileBackend", refuse)
+    monkeypatch.setattr(record_module, "JournalFileBackend", refuse)
     with pytest.raises(LedgerError, match="journal.*Permission denied"):
         read_trials(tmp_path / "journal")
