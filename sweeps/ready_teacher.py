@@ -13,14 +13,14 @@ from hkd.training.teacher.prepare import PreparedTeacher, find_teacher
 from hkd.training.teacher.pseudo_labels import PseudoLabels, find_labels, read_labels
 from sweeps.console import messages
 from sweeps.console.display import Display, TeacherBoard
-from sweeps.execution.node_checks import check_nodes
-from sweeps.execution.teacher_task import Prepared, prepare_on_cluster
-from sweeps.execution.teacher_test import teacher_on_test_images
-from sweeps.execution.waiting import Waiting
+from sweeps.execution.cluster.node_checks import check_nodes
+from sweeps.execution.cluster.waiting import Waiting
+from sweeps.execution.teacher.evaluation import teacher_on_test_images
+from sweeps.execution.teacher.task import Prepared, prepare_on_cluster
 from sweeps.folder import StudyFolder
 from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.study import StudyConfig
-from sweeps.trials.teacher_record import TeacherRecord, read_teacher, teacher_record
+from sweeps.trials.records.teacher import TeacherRecord, read_teacher, teacher_record
 from sweeps.trials.worker import WorkerSettings
 
 

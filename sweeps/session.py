@@ -9,11 +9,11 @@ from sweeps.console import messages
 from sweeps.console.display import Display, TrialBoard
 from sweeps.console.findings import PassedTeacher
 from sweeps.console.usage import describe_usage, summarise_usage
-from sweeps.execution.cluster_watch import ClusterLostError, ClusterWatch
-from sweeps.execution.early_stopping import StudyStopping
-from sweeps.execution.tune_callback import Recorder
-from sweeps.execution.tune_run import TrialInputs, run_trials
-from sweeps.execution.waiting import Waiting
+from sweeps.execution.cluster.waiting import Waiting
+from sweeps.execution.cluster.watch import ClusterLostError, ClusterWatch
+from sweeps.execution.tune.callback import Recorder
+from sweeps.execution.tune.early_stopping import StudyStopping
+from sweeps.execution.tune.run import TrialInputs, run_trials
 from sweeps.folder import StudyFolder
 from sweeps.interruption import Interruption
 from sweeps.ready_teacher import ReadyTeacher
@@ -24,7 +24,7 @@ from sweeps.tracking.study_params import study_params
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.confirmation import Confirmation, confirmation_of
 from sweeps.trials.queue import TrialQueue
-from sweeps.trials.teacher_record import read_teacher, write_teacher
+from sweeps.trials.records.teacher import read_teacher, write_teacher
 
 EXIT_FINISHED = 0
 EXIT_NOTHING_FINISHED = 1

@@ -24,12 +24,12 @@ from sweeps.checks import (
 from sweeps.console import messages
 from sweeps.console.display import Display
 from sweeps.execution.cache_settings import configured_cache, describe_cache
-from sweeps.execution.cluster import connected, head_address, trial_resources
-from sweeps.execution.cluster_address import find_address
-from sweeps.execution.cluster_watch import ClusterWatch, last_words
+from sweeps.execution.cluster.address import find_address
+from sweeps.execution.cluster.connection import connected, head_address, trial_resources
+from sweeps.execution.cluster.waiting import Waiting
+from sweeps.execution.cluster.watch import ClusterWatch, last_words
 from sweeps.execution.gpu_share import share_gpus
-from sweeps.execution.tune_run import TrialInputs
-from sweeps.execution.waiting import Waiting
+from sweeps.execution.tune.run import TrialInputs
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.interruption import Interruption
 from sweeps.ready_teacher import ReadyTeacher, files_of, ready_teacher
@@ -38,8 +38,8 @@ from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking import store
 from sweeps.tracking.tracker import Tracker
-from sweeps.trials.ledger import open_ledger
 from sweeps.trials.queue import TrialQueue
+from sweeps.trials.records.ledger import open_ledger
 from sweeps.trials.warm_start import check_same_teacher, find_warm_start
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from optuna.storages.journal import JournalRedisBackend
 
-from sweeps.trials.journal import Journal
+from sweeps.trials.records.journal import Journal
 from tests.conftest import REPOSITORY
 
 PACKAGES = ("hkd", "sweeps", "analysis", "benchmarks")

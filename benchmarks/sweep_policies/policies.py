@@ -29,8 +29,8 @@ from sweeps.scheduling.tune_scheduler import RungScheduler, TrialReport
 from sweeps.search.encoding import Space
 from sweeps.settings.space import distributions
 from sweeps.settings.study import StudyConfig, load_study
-from sweeps.trials.ledger import Ledger, open_ledger
 from sweeps.trials.queue import TrialQueue
+from sweeps.trials.records.ledger import Ledger, open_ledger
 from sweeps.trials.worker import METRICS
 
 FIRST_RUNG, REDUCTION = 2, 3.0

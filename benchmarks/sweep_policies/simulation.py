@@ -16,8 +16,8 @@ from ray.tune.schedulers import TrialScheduler
 from benchmarks.sweep_policies.landscape import Landscape
 from hkd.dominance import non_dominated
 from hkd.metric_names import BUDGET_FRACTION, EPOCH
-from sweeps.trials.ledger import Ledger
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.ledger import Ledger
+from sweeps.trials.records.trial import LedgerTrial
 from sweeps.trials.worker import METRICS
 
 Floats = NDArray[np.float64]

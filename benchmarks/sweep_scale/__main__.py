@@ -29,17 +29,17 @@ from benchmarks.sweep_scale.trivial import SimulatedTune, TrivialTrial, trivial_
 from hkd.commands.parsing import positive_integer
 from hkd.text.output import tamed_libraries
 from sweeps.console.display import Display, TrialBoard
-from sweeps.execution import tune_run
-from sweeps.execution.cluster import connected, trial_resources
-from sweeps.execution.tune_callback import Recorder
+from sweeps.execution.cluster.connection import connected, trial_resources
+from sweeps.execution.tune.callback import Recorder
+from sweeps.execution.tune.run import TrialInputs, run_trials
 from sweeps.folder import StudyFolder
 from sweeps.interruption import Interruption
 from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking import store
 from sweeps.tracking.tracker import Tracker
-from sweeps.trials.ledger import open_ledger
 from sweeps.trials.queue import TrialQueue
+from sweeps.trials.records.ledger import open_ledger
 
 _PARTS = ("ask", "ledger", "tracking", "display", "Tune and Ray", "MLflow's thread", "Ray's threads")
 
@@ -151,8 +151,8 @@ def _time_proposals(clock: Clock, ledger: Any) -> None:
 
 def _run_with_ray(study: StudyConfig, files: StudyFolder, queue: TrialQueue, recorder: Recorder) -> None:
     with connected(None) as cluster, Interruption() as interruption:
-        inputs = tune_run.TrialInputs(None, None, trial_resources(study.resources, cluster))
-        tune_run.run_trials(study, files, queue, recorder, inputs, interruption, TrivialTrial)
+        inputs = TrialInputs(None, None, trial_resources(study.resources, cluster))
+        run_trials(study, files, queue, recorder, inputs, interruption, TrivialTrial)
 
 
 def main() -> None:

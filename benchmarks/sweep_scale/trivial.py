@@ -13,7 +13,7 @@ from ray.tune.experiment import Trial
 
 from hkd import metric_names as names
 from hkd.config import TrialConfig
-from sweeps.execution.tune_callback import Recorder
+from sweeps.execution.tune.callback import Recorder
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.cost import student_cost
 from sweeps.trials.queue import TrialQueue

@@ -22,7 +22,7 @@ from sweeps.console.metric_format import cell, heading, phrases
 from sweeps.console.tables import RunningTrial, live_tables
 from sweeps.trials.ends import ends_of
 from sweeps.trials.front import front
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.trial import LedgerTrial
 
 SECONDS_BETWEEN_PLAIN_LINES = 60.0
 """Without a terminal, progress is printed at this interval."""

@@ -8,7 +8,7 @@ from hkd import metric_names as names
 from hkd.findings import Finding, Measured, study_findings, teacher_passed
 from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.trial import LedgerTrial
 
 
 def find(study: StudyConfig, trials: Sequence[LedgerTrial], teacher: Mapping[str, float] | None) -> tuple[Finding, ...]:

@@ -22,9 +22,9 @@ from sweeps.tracking.tracker import Tracker
 from sweeps.trials.confirmation import Confirmation
 from sweeps.trials.ends import Ends, ends_of
 from sweeps.trials.front import front
-from sweeps.trials.ledger import Ledger
-from sweeps.trials.record import LedgerTrial
-from sweeps.trials.teacher_record import TeacherRecord, read_teacher
+from sweeps.trials.records.ledger import Ledger
+from sweeps.trials.records.teacher import TeacherRecord, read_teacher
+from sweeps.trials.records.trial import LedgerTrial
 
 PARETO = Path(__file__).parents[2] / "analysis" / "pareto.py"
 

@@ -14,7 +14,7 @@ from hkd import metric_names as names
 from hkd.text.escaping import printable
 from sweeps.console.metric_format import cell, heading
 from sweeps.trials.confirmation import Confirmation, ConfirmedTrial
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.trial import LedgerTrial
 
 MOST_ROWS_AT_END = 40
 """Of the table of ended trials; of a longer study, it has those that did not finish."""

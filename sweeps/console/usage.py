@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hkd import metric_names as names
 from hkd.runtime.memory import format_bytes
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.trial import LedgerTrial
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from hkd.runtime.process import configure_process
 from hkd.training.first_weights import FirstWeightsMemoryError, needs_reconstruction
 from hkd.training.memory import BatchTooLargeError, MemoryNeed, measure_need
 from sweeps.console.display import Display
-from sweeps.execution.cluster import trial_resources
+from sweeps.execution.cluster.connection import trial_resources
 from sweeps.execution.gpu_fraction import GpuShare, gpu_share
 from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.space import Parameter, trial_config

@@ -10,8 +10,8 @@ from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.cost import student_cost
-from sweeps.trials.ledger import Ledger
-from sweeps.trials.record import EpochRecord
+from sweeps.trials.records.ledger import Ledger
+from sweeps.trials.records.trial import EpochRecord
 
 
 def write_missing_ends(study: StudyConfig, study_folder: Path, ledger: Ledger, tracker: Tracker) -> None:

@@ -32,7 +32,7 @@ from sweeps.folder import ARTIFACTS
 from sweeps.tracking.background import BackgroundWriter
 from sweeps.tracking.store import artifact_location, raising_tracking_errors
 from sweeps.trials.confirmation import Confirmation
-from sweeps.trials.record import EpochRecord, LedgerTrial
+from sweeps.trials.records.trial import EpochRecord, LedgerTrial
 
 _MLFLOW_STATUS = {
     names.STATUS_RUNNING: "RUNNING",

@@ -16,7 +16,7 @@ import numpy as np
 from hkd import metric_names as names
 from hkd.dominance import non_dominated
 from sweeps.trials.front import front
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.trial import LedgerTrial
 
 _SEEDS = 2**31
 """A seed is below."""

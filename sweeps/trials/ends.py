@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hkd.metric_names import BUDGET_FRACTION, EPOCH, STATUS_FINISHED, STATUS_STOPPED
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.trial import LedgerTrial
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from hkd.dominance import non_dominated
 from hkd.metric_names import STATUS_FINISHED
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.trial import LedgerTrial
 
 
 def front(trials: Sequence[LedgerTrial], objectives: Sequence[str]) -> list[LedgerTrial]:

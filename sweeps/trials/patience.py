@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hkd.metric_names import ROLE_TRIAL, STATUS_FINISHED, STATUS_RUNNING, STATUS_STOPPED
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.trial import LedgerTrial
 
 
 def is_patience_over(trials: Sequence[LedgerTrial], objectives: Sequence[str], patience: int | None) -> bool:

@@ -9,9 +9,9 @@ from hkd.metric_names import ROLE_CONFIRMATION
 from sweeps.settings.space import num_proposals
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.confirmation import trainings_left
-from sweeps.trials.ledger import Ledger
 from sweeps.trials.patience import is_patience_over
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.ledger import Ledger
+from sweeps.trials.records.trial import LedgerTrial
 
 
 class TrialQueue:

@@ -18,8 +18,8 @@ from sweeps.settings.enqueued import value_mistake
 from sweeps.settings.space import distributions, trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.cost import student_cost
-from sweeps.trials.record import GivenResult, LedgerTrial, read_trials
-from sweeps.trials.teacher_record import read_teacher
+from sweeps.trials.records.teacher import read_teacher
+from sweeps.trials.records.trial import GivenResult, LedgerTrial, read_trials
 
 _FREE = FREE_SETTINGS | {"data.cache_dir", "data.test_annotations", "evaluation.batch_size"}
 """Settings of a trial that change neither its result nor its costs."""

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.sweep_scale.__main__ import _heading, _row, measure
 from benchmarks.sweep_scale.trivial import trivial_study
 from sweeps.tracking import store
-from sweeps.trials.ledger import open_ledger
+from sweeps.trials.records.ledger import open_ledger
 from tests.sweeps.mlflow_double import MlflowDouble
 
 

@@ -17,7 +17,7 @@ from hkd.metric_names import TEACHER_TRIAL_ID
 from hkd.models.cost import Cost
 from sweeps.tracking.store import TrackingError, connect, find_experiment
 from sweeps.tracking.tracker import Tracker
-from sweeps.trials.record import EpochRecord, LedgerTrial
+from sweeps.trials.records.trial import EpochRecord, LedgerTrial
 from tests.end_to_end.processes import Command
 
 CONFIG = TrialConfig(training=TrainingConfig(total_epochs=3))

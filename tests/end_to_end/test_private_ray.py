@@ -20,16 +20,16 @@ from ray.tune.experiment import Trial
 
 from hkd import metric_names as names
 from sweeps.console.display import TrialBoard
-from sweeps.execution.cluster import connected
-from sweeps.execution.tune_callback import Recorder
-from sweeps.execution.tune_run import TrialInputs, run_trials
+from sweeps.execution.cluster.connection import connected
+from sweeps.execution.tune.callback import Recorder
+from sweeps.execution.tune.run import TrialInputs, run_trials
 from sweeps.folder import StudyFolder
 from sweeps.interruption import Interruption
 from sweeps.settings.resources import TrialResources
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking.tracker import Tracker
-from sweeps.trials.ledger import open_ledger
 from sweeps.trials.queue import TrialQueue
+from sweeps.trials.records.ledger import open_ledger
 from sweeps.trials.worker import METRICS, DistillationTrial, TrialSpec
 from tests.sweeps.console.test_display import plain_display
 from tests.sweeps.mlflow_double import MlflowDouble

@@ -21,7 +21,7 @@ from sweeps.console.display import Display, TrialBoard, closing_table
 from sweeps.console.tables import RunningTrial, ended_table, live_tables
 from sweeps.folder import StudyError
 from sweeps.plan import PlannedDetector, _cost_table
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.trial import LedgerTrial
 from tests.hostile.texts import TEXTS, is_harmless_on_terminal
 
 EACH_TEXT = pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)

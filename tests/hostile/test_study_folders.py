@@ -11,8 +11,8 @@ import pytest
 from hkd import bounded_files
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.study import StudyConfig, load_study
-from sweeps.trials.journal import LedgerError
-from sweeps.trials.ledger import open_ledger
+from sweeps.trials.records.journal import LedgerError
+from sweeps.trials.records.ledger import open_ledger
 from tests.hostile.yaml_files import BOMBS
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from sweeps import ready_teacher as teacher_module
 from sweeps import session as session_module
 from sweeps import study as study_module
-from sweeps.execution.tune_callback import Recorder
+from sweeps.execution.tune.callback import Recorder
 from sweeps.folder import StudyFolder
 from sweeps.settings.resources import Cluster
 from sweeps.settings.search import SearchConfig

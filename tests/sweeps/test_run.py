@@ -126,7 +126,7 @@ def test_existing_study_is_neither_restarted_nor_changed(folder: Path, capsys: p
     from sweeps.search.optuna_samplers import make_sampler
     from sweeps.settings.space import distributions
     from sweeps.settings.study import load_study
-    from sweeps.trials.ledger import Ledger
+    from sweeps.trials.records.ledger import Ledger
 
     study = load_study(Path("tiny.yaml"))
     study_folder = StudyFolder(study)

@@ -21,10 +21,10 @@ from sweeps import study as study_module
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.study import StudyConfig, TrackingConfig
 from sweeps.tracking import store as mlflow_store
-from sweeps.trials import ledger as ledger_module
-from sweeps.trials.journal import Journal
-from sweeps.trials.ledger import open_ledger
-from sweeps.trials.record import GivenResult
+from sweeps.trials.records import ledger as ledger_module
+from sweeps.trials.records.journal import Journal
+from sweeps.trials.records.ledger import open_ledger
+from sweeps.trials.records.trial import GivenResult
 from sweeps.trials.warm_start import WarmStart
 from sweeps.trials.worker import METRICS
 from tests.sweeps.study_doubles import EPOCH, Place, TuneDouble

@@ -22,10 +22,10 @@ from hkd.training.teacher.pseudo_labels import PseudoLabels, prepare_labels
 from sweeps import ready_teacher as teacher_module
 from sweeps import study as study_module
 from sweeps.console.display import Display
-from sweeps.execution.teacher_task import Prepared
+from sweeps.execution.teacher.task import Prepared
 from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.study import StudyConfig
-from sweeps.trials.teacher_record import read_teacher, teacher_record
+from sweeps.trials.records.teacher import read_teacher, teacher_record
 from tests.sweeps.study_doubles import Place, TuneDouble
 from tests.sweeps.tiny import tiny_trial, with_unlabelled_images
 

@@ -18,8 +18,8 @@ from benchmarks.sweep_policies.task import load_task
 from sweeps.search.encoding import Space
 from sweeps.settings.space import distributions
 from sweeps.settings.study import StudyConfig
-from sweeps.trials.ledger import open_ledger
 from sweeps.trials.queue import TrialQueue
+from sweeps.trials.records.ledger import open_ledger
 from tests.benchmarks.sweep_policies.synthetic import EPOCHS, costs, expected_curve, synthetic_curves
 
 REFERENCE = (1.0, 1.2e6, 1e9)

@@ -18,7 +18,7 @@ from sweeps.console.display import (
     describe_end,
     duration,
 )
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.trial import LedgerTrial
 
 
 def plain_display() -> tuple[Display, io.StringIO]:

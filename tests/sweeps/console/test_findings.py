@@ -10,7 +10,7 @@ import pytest
 
 from sweeps.console.findings import PassedTeacher, find
 from sweeps.settings.study import NO_DISTILLATION, StudyConfig
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.trial import LedgerTrial
 from tests.sweeps.tiny import tiny_trial
 
 TEACHER = {"mr2_reasonable": 0.3, "mr2_all": 0.6}

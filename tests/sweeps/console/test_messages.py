@@ -21,8 +21,8 @@ from sweeps.folder import StudyFolder
 from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking.tracker import Tracker
-from sweeps.trials.ledger import Ledger, open_ledger
-from sweeps.trials.teacher_record import TeacherRecord, write_teacher
+from sweeps.trials.records.ledger import Ledger, open_ledger
+from sweeps.trials.records.teacher import TeacherRecord, write_teacher
 from tests.sweeps.mlflow_double import MlflowDouble
 from tests.sweeps.tiny import tiny_trial
 

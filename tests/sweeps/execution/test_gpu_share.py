@@ -12,7 +12,7 @@ from hkd.config import TrialConfig
 from hkd.config_files.parsing import parse_config
 from hkd.training.memory import BatchTooLargeError, MemoryNeed
 from sweeps.execution import gpu_share as packing
-from sweeps.execution.cluster import trial_resources
+from sweeps.execution.cluster.connection import trial_resources
 from sweeps.execution.gpu_fraction import HEADROOM, MAX_TRIALS_PER_GPU, GpuShare, gpu_share
 from sweeps.execution.gpu_share import heaviest_trial, share_gpus
 from sweeps.settings.resources import Cluster, ResourcesConfig, TrialResources

@@ -12,8 +12,8 @@ from sweeps.checks import check_enqueued_costs
 from sweeps.folder import StudyError
 from sweeps.settings.enqueued import read_enqueued
 from sweeps.settings.study import StudyConfig
-from sweeps.trials.ledger import open_ledger
 from sweeps.trials.queue import TrialQueue
+from sweeps.trials.records.ledger import open_ledger
 
 SPACE = {
     "student.head_channels": {"type": "int", "low": 32, "high": 96, "step": 32},

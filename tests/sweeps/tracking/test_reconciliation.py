@@ -10,8 +10,8 @@ from sweeps.settings.study import StudyConfig
 from sweeps.tracking.reconciliation import close_runs, write_missing_ends
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.cost import student_cost
-from sweeps.trials.ledger import Ledger, open_ledger
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.ledger import Ledger, open_ledger
+from sweeps.trials.records.trial import LedgerTrial
 from tests.sweeps.mlflow_double import MlflowDouble
 from tests.sweeps.tiny import tiny_trial
 from tests.sweeps.tracking.test_tracker import flushed

@@ -22,7 +22,7 @@ from sweeps.tracking import background
 from sweeps.tracking.background import Write
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.confirmation import Confirmation, ConfirmedTrial
-from sweeps.trials.record import EpochRecord, LedgerTrial
+from sweeps.trials.records.trial import EpochRecord, LedgerTrial
 from tests.sweeps.mlflow_double import MlflowDouble
 
 COST = Cost(num_params=1000, flops=4_000_000_000)

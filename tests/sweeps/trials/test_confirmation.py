@@ -12,9 +12,9 @@ import pytest
 from hkd.metric_names import ROLE_BASELINE, ROLE_CONFIRMATION, ROLE_TRIAL
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.confirmation import confirmation_of, trainings_left, trials_to_confirm
-from sweeps.trials.ledger import open_ledger
 from sweeps.trials.queue import TrialQueue
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.ledger import open_ledger
+from sweeps.trials.records.trial import LedgerTrial
 
 OBJECTIVES = ("mr2_reasonable", "num_params")
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from sweeps.trials.ends import EndGroup, ends_of
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.trial import LedgerTrial
 
 
 def trial(trial_id: str, status: str, trained: int, planned: int = 16) -> LedgerTrial:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sweeps.trials.front import front
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.trial import LedgerTrial
 
 OBJECTIVES = ("mr2_reasonable", "flops")
 

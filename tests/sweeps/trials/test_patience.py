@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from sweeps.settings.study import StudyConfig
-from sweeps.trials.ledger import open_ledger
 from sweeps.trials.patience import is_patience_over
 from sweeps.trials.queue import TrialQueue
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.ledger import open_ledger
+from sweeps.trials.records.trial import LedgerTrial
 
 OBJECTIVES = ("mr2_reasonable", "num_params")
 

@@ -9,9 +9,9 @@ import pytest
 
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.front import front
-from sweeps.trials.ledger import Ledger, open_ledger
 from sweeps.trials.queue import TrialQueue
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.ledger import Ledger, open_ledger
+from sweeps.trials.records.trial import LedgerTrial
 
 SEEDS = {"training.seed": {"type": "categorical", "choices": [1, 2, 3]}}
 

@@ -15,8 +15,8 @@ from hkd.metric_names import FLOPS, NUM_PARAMS
 from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.cost import student_cost
-from sweeps.trials.ledger import Ledger, open_ledger
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.ledger import Ledger, open_ledger
+from sweeps.trials.records.trial import LedgerTrial
 from sweeps.trials.samplers import EPOCH_ATTRIBUTE, _measured, front_sampler, sampler_of_proposal
 
 SMALL = {"width_multiplier": 0.125, "pyramid_channels": 16, "head_channels": 16}

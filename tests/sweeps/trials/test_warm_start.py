@@ -17,12 +17,12 @@ from hkd.models.cost import Cost
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
-from sweeps.trials import record as record_module
 from sweeps.trials import warm_start as warm_start_module
 from sweeps.trials.cost import student_cost
-from sweeps.trials.journal import LedgerError
-from sweeps.trials.ledger import open_ledger
-from sweeps.trials.record import read_trials
+from sweeps.trials.records import trial as record_module
+from sweeps.trials.records.journal import LedgerError
+from sweeps.trials.records.ledger import open_ledger
+from sweeps.trials.records.trial import read_trials
 from sweeps.trials.warm_start import WarmStart, check_same_teacher, find_warm_start
 from tests.sweeps.tiny import tiny_trial
 

@@ -18,7 +18,7 @@ from hkd.data.prepare import prepare_data
 from hkd.training.progress import TrainingProgress
 from hkd.training.teacher.prepare import PreparedTeacher, prepare_teacher
 from hkd.training.teacher.pseudo_labels import prepare_labels
-from sweeps.execution.waiting import Waiting
+from sweeps.execution.cluster.waiting import Waiting
 from sweeps.trials.worker import WorkerSettings
 
 _SECONDS_BETWEEN_REPORTS = 0.5

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import ray
 
-from sweeps.execution.waiting import FIRST_SECONDS, SECONDS_BETWEEN_LINES, Waiting
+from sweeps.execution.cluster.waiting import FIRST_SECONDS, SECONDS_BETWEEN_LINES, Waiting
 
 
 def test_wait_is_reported_with_request_and_resources(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("sweeps.execution.waiting.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("sweeps.execution.cluster.waiting.time.monotonic", lambda: now[0])
     nodes: list[dict[str, Any]] = [
         {"Alive": True, "Resources": {"CPU": 4.0}},
         {"Alive": True, "Resources": {"CPU": 4.0}},

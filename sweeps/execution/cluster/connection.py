@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from sweeps.execution.cluster_address import FIND_CLUSTER, is_of_this_machine
-from sweeps.execution.private_ray import private_ray_folder, users_token
+from sweeps.execution.cluster.address import FIND_CLUSTER, is_of_this_machine
+from sweeps.execution.cluster.private_ray import private_ray_folder, users_token
 from sweeps.folder import StudyError
 from sweeps.settings.resources import Cluster, ResourcesConfig, TrialResources
 

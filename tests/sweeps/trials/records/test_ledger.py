@@ -12,8 +12,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from sweeps.trials.ledger import Ledger
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.ledger import Ledger
+from sweeps.trials.records.trial import LedgerTrial
 
 JOURNAL = "trials.journal"
 OBJECTIVES = ("mr2_reasonable", "flops")

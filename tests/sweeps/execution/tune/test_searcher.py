@@ -8,7 +8,7 @@ from typing import cast
 
 from ray.tune.search import Searcher
 
-from sweeps.execution.tune_searcher import QueueSearcher
+from sweeps.execution.tune.searcher import QueueSearcher
 from sweeps.trials.worker import SPEC, TrialSpec
 
 

@@ -13,16 +13,16 @@ from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 
 from hkd.training.pyramid_cache.capacity import CacheBudget
-from sweeps.execution.early_stopping import StudyStopping
-from sweeps.execution.tune_callback import Recorder, ResultsNotReadError
-from sweeps.execution.tune_searcher import QueueSearcher
+from sweeps.execution.tune.callback import Recorder, ResultsNotReadError
+from sweeps.execution.tune.early_stopping import StudyStopping
+from sweeps.execution.tune.searcher import QueueSearcher
 from sweeps.folder import StudyFolder
 from sweeps.interruption import Interruption
 from sweeps.settings.resources import TrialResources
 from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.queue import TrialQueue
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.trial import LedgerTrial
 from sweeps.trials.worker import SPEC, DistillationTrial, TrialSpec, WorkerSettings
 
 _NEVER = str(10 * 365 * 86_400)

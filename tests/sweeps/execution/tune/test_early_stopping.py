@@ -12,13 +12,13 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from sweeps.execution.early_stopping import StudyStopping
+from sweeps.execution.tune.early_stopping import StudyStopping
 from sweeps.scheduling.front import MIN_RESULTS, FrontRule
 from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.cost import student_cost
-from sweeps.trials.ledger import Ledger, open_ledger
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.ledger import Ledger, open_ledger
+from sweeps.trials.records.trial import LedgerTrial
 from sweeps.trials.worker import METRICS, SPEC, TrialSpec, WorkerSettings
 from tests.sweeps.tiny import tiny_trial
 

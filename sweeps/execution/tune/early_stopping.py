@@ -17,8 +17,8 @@ from sweeps.search.encoding import Space
 from sweeps.settings.space import distributions, trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.cost import student_cost
-from sweeps.trials.ledger import Ledger
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.ledger import Ledger
+from sweeps.trials.records.trial import LedgerTrial
 from sweeps.trials.worker import METRICS, SPEC
 
 

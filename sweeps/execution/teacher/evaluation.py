@@ -18,7 +18,7 @@ from sweeps.console.display import Display
 from sweeps.console.metric_format import phrases
 from sweeps.settings.resources import TrialResources
 from sweeps.settings.study import StudyConfig
-from sweeps.trials.teacher_record import TeacherRecord
+from sweeps.trials.records.teacher import TeacherRecord
 from sweeps.trials.worker import WorkerSettings
 
 

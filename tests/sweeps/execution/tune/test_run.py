@@ -13,15 +13,15 @@ from ray.tune.execution import class_cache
 from ray.tune.search import Searcher
 
 from hkd.training.pyramid_cache.capacity import CacheBudget
-from sweeps.execution.tune_callback import Recorder
-from sweeps.execution.tune_run import TrialInputs, keep_credentials_from_tune, run_trials
+from sweeps.execution.tune.callback import Recorder
+from sweeps.execution.tune.run import TrialInputs, keep_credentials_from_tune, run_trials
 from sweeps.folder import StudyFolder
 from sweeps.interruption import Interruption
 from sweeps.settings.resources import TrialResources
 from sweeps.settings.study import StudyConfig
-from sweeps.trials.ledger import open_ledger
 from sweeps.trials.queue import TrialQueue
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.ledger import open_ledger
+from sweeps.trials.records.trial import LedgerTrial
 from sweeps.trials.worker import SPEC, TrialSpec
 
 RESOURCES = TrialResources(num_cpus=2.0, num_gpus=0.25, num_threads=3, max_concurrent=4)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sweeps.execution.cluster_address import answers
+from sweeps.execution.cluster.address import answers
 
 SECONDS_BETWEEN_PROBES = 5.0
 NUM_FAILED_PROBES = 3

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hkd.own_folders import ForeignFileError, read_own_file
-from sweeps.execution.private_ray import ray_parent_folder
+from sweeps.execution.cluster.private_ray import ray_parent_folder
 from sweeps.folder import StudyError
 
 CONNECT_SECONDS = 5.0

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from sweeps.execution import cluster_watch
-from sweeps.execution.cluster_watch import NUM_FAILED_PROBES, ClusterLostError, ClusterWatch
+from sweeps.execution.cluster import watch
+from sweeps.execution.cluster.watch import NUM_FAILED_PROBES, ClusterLostError, ClusterWatch
 
 
 def watch_for_a_minute(watch: ClusterWatch) -> None:
@@ -19,7 +19,7 @@ def watch_for_a_minute(watch: ClusterWatch) -> None:
 
 
 def test_cluster_is_lost_after_several_failed_probes_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_watch, "SECONDS_BETWEEN_PROBES", 0.001)
+    monkeypatch.setattr(watch, "SECONDS_BETWEEN_PROBES", 0.001)
     # One answer between failures: not lost until as many fail in a row.
     answers = [*[False] * (NUM_FAILED_PROBES - 1), True]
     probed: list[str] = []
@@ -28,10 +28,10 @@ def test_cluster_is_lost_after_several_failed_probes_in_a_row(monkeypatch: pytes
         probed.append(address)
         return answers.pop(0) if answers else False
 
-    with ClusterWatch("10.0.0.1:6379", answer) as watch:
-        watch.raise_if_lost()
+    with ClusterWatch("10.0.0.1:6379", answer) as cluster_watch:
+        cluster_watch.raise_if_lost()
         with pytest.raises(ClusterLostError, match=r"10\.0\.0\.1:6379"):
-            watch_for_a_minute(watch)
+            watch_for_a_minute(cluster_watch)
     assert len(probed) >= 2 * NUM_FAILED_PROBES
 
 
@@ -39,7 +39,7 @@ def test_cluster_is_lost_after_several_failed_probes_in_a_row(monkeypatch: pytes
 def test_text_is_printed_only_if_the_process_is_killed(end: str, is_printed: bool) -> None:
     program = f"""
 import os
-from sweeps.execution.cluster_watch import last_words
+from sweeps.execution.cluster.watch import last_words
 with last_words("Resume with: it's $HOME %s"):
     {end or "pass"}
 """

@@ -13,7 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from hkd.metric_names import ROLE_TRIAL, STATUS_FAILED, STATUS_FINISHED, STATUS_RUNNING, STATUS_STOPPED
-from sweeps.trials.journal import LedgerError
+from sweeps.trials.records.journal import LedgerError
 from sweeps.trials.samplers import EPOCH_ATTRIBUTE
 
 _STATUS = {

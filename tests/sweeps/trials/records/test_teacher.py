@@ -11,7 +11,7 @@ from hkd.inference.pseudo_labels import LabelSummary
 from hkd.models.cost import Cost
 from hkd.training.teacher.prepare import PreparedTeacher
 from hkd.training.teacher.pseudo_labels import PseudoLabels
-from sweeps.trials.teacher_record import TeacherRecord, read_teacher, teacher_record, write_teacher
+from sweeps.trials.records.teacher import TeacherRecord, read_teacher, teacher_record, write_teacher
 
 
 def test_record_has_evaluation_and_costs_and_is_read_as_written(tmp_path: Path) -> None:

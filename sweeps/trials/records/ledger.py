@@ -36,8 +36,8 @@ from hkd.text.redaction import redacted_text
 from sweeps.settings.search import FRONT
 from sweeps.settings.space import distributions, num_configurations
 from sweeps.settings.study import StudyConfig
-from sweeps.trials.journal import Journal, LedgerError
-from sweeps.trials.record import (
+from sweeps.trials.records.journal import Journal, LedgerError
+from sweeps.trials.records.trial import (
     ATTEMPTS_ATTRIBUTE,
     BASELINE_ATTRIBUTE,
     CHECKPOINT_ATTRIBUTE,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.execution import cluster as cluster_module
-from sweeps.execution.cluster import trial_resources
-from sweeps.execution.cluster_address import is_of_this_machine
+from sweeps.execution.cluster import connection as cluster_module
+from sweeps.execution.cluster.address import is_of_this_machine
+from sweeps.execution.cluster.connection import trial_resources
 from sweeps.folder import StudyError
 from sweeps.settings.resources import Cluster, ResourcesConfig, TrialResources
 

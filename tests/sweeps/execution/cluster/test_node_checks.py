@@ -9,7 +9,13 @@ import pytest
 import ray
 import ray.util.scheduling_strategies
 
-from sweeps.execution.node_checks import SharedFiles, _shared_files, check_nodes, fingerprint, problems_here
+from sweeps.execution.cluster.node_checks import (
+    SharedFiles,
+    _shared_files,
+    check_nodes,
+    fingerprint,
+    problems_here,
+)
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.study import StudyConfig
 

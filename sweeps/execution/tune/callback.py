@@ -17,14 +17,14 @@ from ray.tune.experiment import Trial
 from hkd import metric_names as names
 from hkd.own_folders import read_own_file
 from sweeps.console.display import TrialBoard
-from sweeps.execution.cluster_watch import ClusterWatch
-from sweeps.execution.early_stopping import StudyStopping
-from sweeps.execution.waiting import Waiting
+from sweeps.execution.cluster.waiting import Waiting
+from sweeps.execution.cluster.watch import ClusterWatch
+from sweeps.execution.tune.early_stopping import StudyStopping
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.cost import student_cost
-from sweeps.trials.ledger import Ledger
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.ledger import Ledger
+from sweeps.trials.records.trial import LedgerTrial
 from sweeps.trials.worker import NOTE, RAISED_NOTE, SPEC, TrialSpec, reported_metrics
 
 _TUNE_HEADING = "Failure # "

@@ -14,11 +14,11 @@ from hkd.config_files.parsing import parse_config
 from hkd.data.prepare import prepare_data
 from hkd.data.test_images import PreparedTestImages
 from hkd.training.teacher.prepare import prepare_teacher
-from sweeps.execution import teacher_test
-from sweeps.execution.teacher_test import teacher_on_test_images
+from sweeps.execution.teacher import evaluation
+from sweeps.execution.teacher.evaluation import teacher_on_test_images
 from sweeps.settings.resources import TrialResources
 from sweeps.settings.study import StudyConfig
-from sweeps.trials.teacher_record import TeacherRecord
+from sweeps.trials.records.teacher import TeacherRecord
 from sweeps.trials.worker import WorkerSettings
 from tests.sweeps.console.test_display import plain_display
 from tests.sweeps.tiny import tiny_trial
@@ -31,7 +31,7 @@ def test_result_of_an_earlier_session_is_used_again(monkeypatch: pytest.MonkeyPa
         evaluated.append(teacher)
         return {"test_mr2_reasonable": 0.25}
 
-    monkeypatch.setattr(teacher_test, "_evaluate_on_cluster", evaluate)
+    monkeypatch.setattr(evaluation, "_evaluate_on_cluster", evaluate)
     study, resources, teacher = StudyConfig(name="x"), TrialResources(1, 0, 1, None), Path("teacher.safetensors")
     display, out = plain_display()
 
@@ -55,11 +55,11 @@ def test_teacher_is_evaluated_like_on_validation_images(tmp_path: Path, monkeypa
     teacher = prepare_teacher(config, data, tmp_path)
     # The validation images in their place, so that both results must be equal.
     images = PreparedTestImages(data.validation_annotations, data.validation_store)
-    monkeypatch.setattr(teacher_test, "open_test_images", lambda *_, **__: images)
+    monkeypatch.setattr(evaluation, "open_test_images", lambda *_, **__: images)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
     folder, threads = Path.cwd(), torch.get_num_threads()
     try:
-        measured: dict[str, Any] = teacher_test._evaluate_on_test_images(
+        measured: dict[str, Any] = evaluation._evaluate_on_test_images(
             config, teacher.path, WorkerSettings(1, False, folder)
         )
     finally:

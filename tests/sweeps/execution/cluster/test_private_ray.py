@@ -12,8 +12,8 @@ import pytest
 from filelock import FileLock
 from ray._private.authentication import authentication_token_setup
 
-from sweeps.execution import private_ray
-from sweeps.execution.private_ray import private_ray_folder, ray_parent_folder, users_token
+from sweeps.execution.cluster import private_ray
+from sweeps.execution.cluster.private_ray import private_ray_folder, ray_parent_folder, users_token
 from sweeps.folder import StudyError
 
 VARIABLES = ("RAY_TMPDIR", "TMPDIR", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")

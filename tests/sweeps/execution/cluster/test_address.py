@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from sweeps.execution import cluster_address
-from sweeps.execution.cluster_address import find_address
+from sweeps.execution.cluster import address
+from sweeps.execution.cluster.address import find_address
 from sweeps.folder import StudyError
 
 
@@ -116,8 +116,8 @@ def test_address_in_tmpdir_is_found_as_by_ray(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux shows who listens")
 def test_own_listening_socket_is_seen(running: str, gone: str) -> None:
-    assert list(cluster_address._listening_users(running.rpartition(":")[2])) == [os.geteuid()]
-    assert list(cluster_address._listening_users(gone.rpartition(":")[2])) == []
+    assert list(address._listening_users(running.rpartition(":")[2])) == [os.geteuid()]
+    assert list(address._listening_users(gone.rpartition(":")[2])) == []
 
 
 def test_port_of_crashed_cluster_at_which_another_user_listens_is_not_joined(
@@ -130,6 +130,6 @@ def test_port_of_crashed_cluster_at_which_another_user_listens_is_not_joined(
         f"   0: {packed}:{int(port):04X} 00000000:0000 0A 00000000:00000000 00:00000000 00000000 {os.geteuid() + 1} 0 7"
     )
     (tmp_path / "tcp").write_text(f"  sl  local_address ...\n{row}\n", encoding="ascii")
-    monkeypatch.setattr(cluster_address, "_SOCKET_TABLES", (tmp_path / "tcp", tmp_path / "absent"))
+    monkeypatch.setattr(address, "_SOCKET_TABLES", (tmp_path / "tcp", tmp_path / "absent"))
     with pytest.warns(UserWarning, match=f"{running}: another user .*RAY_ADDRESS"):
         assert find_address() is None

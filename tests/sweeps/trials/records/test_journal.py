@@ -13,9 +13,9 @@ import pytest
 from optuna.samplers import RandomSampler
 from optuna.storages.journal import JournalFileBackend
 
-from sweeps.trials.journal import Journal, LedgerError
-from sweeps.trials.ledger import Ledger
-from tests.sweeps.trials.test_ledger import JOURNAL, OBJECTIVES, SPACE, open_ledger, proposed
+from sweeps.trials.records.journal import Journal, LedgerError
+from sweeps.trials.records.ledger import Ledger
+from tests.sweeps.trials.records.test_ledger import JOURNAL, OBJECTIVES, SPACE, open_ledger, proposed
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def test_journal_has_the_records_of_optunas_own_file(tmp_path: Path) -> None:
 def test_proposal_is_written_to_the_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = open_ledger(tmp_path)
     flushed: list[int] = []
-    monkeypatch.setattr("sweeps.trials.journal.os.fsync", flushed.append)
+    monkeypatch.setattr("sweeps.trials.records.journal.os.fsync", flushed.append)
     trial = proposed(ledger)
     assert len(flushed) == 1
     ledger.record_checkpoint(trial, Path("trial-001/checkpoint_000000"), 1)

@@ -16,13 +16,13 @@ from ray.tune.experiment import Trial
 
 from hkd.config import TrialConfig
 from sweeps.console.display import TrialBoard
-from sweeps.execution.tune_callback import MAX_LOST_WORKERS, Recorder, ResultsNotReadError
+from sweeps.execution.tune.callback import MAX_LOST_WORKERS, Recorder, ResultsNotReadError
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking.tracker import Tracker
-from sweeps.trials.journal import LedgerError
-from sweeps.trials.ledger import Ledger
-from sweeps.trials.record import LedgerTrial
+from sweeps.trials.records.journal import LedgerError
+from sweeps.trials.records.ledger import Ledger
+from sweeps.trials.records.trial import LedgerTrial
 from sweeps.trials.worker import METRICS, RAISED_NOTE, SPEC, TrialSpec, WorkerSettings
 from tests.sweeps.console.test_display import plain_display
 from tests.sweeps.mlflow_double import MlflowDouble

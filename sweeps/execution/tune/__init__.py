@@ -1,0 +1,1 @@
+"""What a study gives to Ray Tune: its run, and the objects that Tune calls."""

@@ -1,0 +1,1 @@
+"""What is recorded of a study's trials and teacher, and the files of these records."""
