@@ -30,20 +30,22 @@ def shipped() -> Benchmark:
 
 
 def test_conditions_are_ordered_by_seed_then_labels_then_teacher(shipped: Benchmark) -> None:
-    chosen = Selection(rows=["alone", "default"], students=["20x"], steps=[400, 1600], seeds=[0, 1], labels=[400, 1600])
+    chosen = Selection(
+        rows=["alone", "default"], students=["20x"], steps=[1600, 6400], seeds=[0, 1], labels=[400, 1600]
+    )
     found = [condition.name for condition in shipped.conditions(["length", "teachers", "labels"], chosen)]
     of_seed = [
         # The first group: the strong teacher on 1,600 scenes. The student alone belongs to no teacher, and occurs once.
-        "20x-alone-400steps-1600labels-seed{}",
-        "20x-default-strong-400steps-1600labels-seed{}",
         "20x-alone-1600steps-1600labels-seed{}",
         "20x-default-strong-1600steps-1600labels-seed{}",
-        "20x-default-weak-400steps-1600labels-seed{}",
+        "20x-alone-6400steps-1600labels-seed{}",
+        "20x-default-strong-6400steps-1600labels-seed{}",
         "20x-default-weak-1600steps-1600labels-seed{}",
-        "20x-default-few-1600steps-1600labels-seed{}",
-        "20x-alone-1600steps-400labels-seed{}",
-        "20x-default-strong-1600steps-400labels-seed{}",
-        "20x-default-few-1600steps-400labels-seed{}",
+        "20x-default-weak-6400steps-1600labels-seed{}",
+        "20x-default-few-6400steps-1600labels-seed{}",
+        "20x-alone-6400steps-400labels-seed{}",
+        "20x-default-strong-6400steps-400labels-seed{}",
+        "20x-default-few-6400steps-400labels-seed{}",
     ]
     assert found == [name.format(seed) for seed in (0, 1) for name in of_seed]
 
