@@ -58,13 +58,14 @@ files in the report's folder:
                      all trials, settings, learning curves
   front_params.png   miss rate against parameters, if these are an objective
   front_flops.png    miss rate against FLOPs (front_gmacs.png: multiply-adds)
+  front_*.svg        the same plots for papers
   front.md           headline, findings and the table of the front in Markdown
   trials.csv         every trial with its metrics and its whole configuration;
                      text that a spreadsheet would compute begins with '
   summary.json       the results for programs (docs/summary.schema.json)
 
 Of several studies, these files are in a folder for each, beside comparison.md,
-comparison.json and the fronts in one picture for each cost.
+comparison.json and the fronts in one plot (PNG and SVG) for each cost.
 
 Only trials that were trained for all their epochs are counted; failed, stopped
 and running ones are listed with the reason. Exit code: 0, or 2 if there is no
@@ -79,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # By default, MLflow retries for minutes where a server does not answer.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    # Of PostgreSQL, which waits for minutes for an address that answers nothing.
+    os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
     # Artifacts of a report are small and many: a progress bar each.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from analysis.budgets import BudgetError, parse_budgets
@@ -201,7 +204,9 @@ def _report(
         lines = _lines(records, results, markdown=markdown)
     else:
         compared = compare_studies([results for _, results in found])
-        pictures = {pair.cost.key: plots.draw_fronts(compared, pair) for pair in compared.pairs}
+        pictures: dict[str, bytes] = {}
+        for pair in compared.pairs:
+            pictures |= plots.draw_fronts(compared, pair).files(f"fronts_{pair.cost.key}")
         contents = dict(comparison.files(compared, pictures))
         for number, (study, (records, results)) in enumerate(zip(studies, found, strict=True)):
             folder = folder_name(study)
@@ -279,7 +284,7 @@ def report_files(
 
     yield "report.html", page.render_html(records, results, curves, reload_seconds)
     for pair in results.front.pairs:
-        yield f"front_{pair.key}.png", plots.draw_front(results, pair)
+        yield from plots.draw_front(results, pair).files(f"front_{pair.key}").items()
     yield "front.md", render_markdown(results)
     yield "trials.csv", tables.trials_table(records, results).to_csv(index=False)
     # JSON has neither NaN nor infinity, and records have only finite numbers.

@@ -1,4 +1,8 @@
-"""Draws the fronts of a study from its results."""
+"""Draws the fronts of a study from its results, each as a PNG and as an SVG.
+
+In SVG files, text is drawn as paths: ranks are placed by the size of their text, so that another font, where the
+document has not this one, would write them over points. Equal results give equal files.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,10 @@ import io
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
@@ -31,10 +37,24 @@ _DOTS_PER_INCH = 150
 _SIZE_INCHES = (6.9, 5.2)
 _LABEL_DIRECTIONS = 12
 _LABEL_DISTANCES_PT = (10.0, 15.0, 21.0, 28.0, 36.0)
+_MOST_PATHS = 2000
+"""Points of an SVG that are drawn one by one; more of them become one picture in it."""
 
 
-def draw_front(results: StudyResults, pair: PairFront) -> bytes:
-    """A PNG of miss rate against cost: all students, the front with its ranks, baselines, teacher and knee."""
+@dataclass(frozen=True)
+class Picture:
+    """One drawing in two formats."""
+
+    png: bytes
+    svg: bytes
+
+    def files(self, name: str) -> dict[str, bytes]:
+        """The content of each file, by its name."""
+        return {f"{name}.png": self.png, f"{name}.svg": self.svg}
+
+
+def draw_front(results: StudyResults, pair: PairFront) -> Picture:
+    """Miss rate against cost: all students, the front with its ranks, baselines, teacher and knee."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
     figure = Figure(figsize=_SIZE_INCHES, dpi=_DOTS_PER_INCH, layout=layout)
     canvas = FigureCanvasAgg(figure)
@@ -46,13 +66,11 @@ def draw_front(results: StudyResults, pair: PairFront) -> bytes:
     canvas.draw()  # type: ignore[no-untyped-call]
     figure.set_layout_engine("none")
     _label_front(axes, canvas.get_renderer(), results, pair)  # type: ignore[no-untyped-call]
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return _saved(figure)
 
 
-def draw_fronts(comparison: StudiesComparison, pair: PairComparison) -> bytes:
-    """A PNG of the fronts of several studies: miss rate against cost, with the other students."""
+def draw_fronts(comparison: StudiesComparison, pair: PairComparison) -> Picture:
+    """The fronts of several studies: miss rate against cost, with the other students."""
     figure = Figure(figsize=_SIZE_INCHES, dpi=_DOTS_PER_INCH, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -63,7 +81,8 @@ def draw_fronts(comparison: StudiesComparison, pair: PairComparison) -> bytes:
         points = np.array(
             [[s.values[cost.name] / cost.unit, 100 * s.values[miss_rate.name]] for s in each.front.students]
         )
-        axes.plot(*points.T, marker, color=colour, markersize=4, alpha=0.35, linestyle="none", zorder=3)
+        style = {"markersize": 4, "alpha": 0.35, "linestyle": "none", "zorder": 3}
+        axes.plot(*points.T, marker, color=colour, rasterized=len(points) > _MOST_PATHS, **style)
         front = points[non_dominated(points)]
         front = front[np.argsort(front[:, 0], kind="stable")]
         label = f"{_as_text(each.study, 28)} ({len(front)} on its front)"
@@ -81,9 +100,16 @@ def draw_fronts(comparison: StudiesComparison, pair: PairComparison) -> bytes:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return _saved(figure)
+
+
+def _saved(figure: Figure) -> Picture:
+    png, svg = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", metadata={"Software": None})
+    # Ids are hashes with a salt, which is random by default.
+    with mpl.rc_context({"svg.hashsalt": "hkd", "svg.fonttype": "path"}):
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return Picture(png.getvalue(), svg.getvalue())
 
 
 def _set_up(axes: Axes, results: StudyResults, pair: PairFront) -> None:
@@ -111,7 +137,7 @@ def _set_up(axes: Axes, results: StudyResults, pair: PairFront) -> None:
 def _draw_points(axes: Axes, results: StudyResults, pair: PairFront) -> None:
     def scatter(students: Sequence[Student], **style: Any) -> None:
         costs, rates = zip(*(_point(s.values, pair) for s in students), strict=True)
-        axes.scatter(costs, rates, **style)
+        axes.scatter(costs, rates, rasterized=len(students) > _MOST_PATHS, **style)
 
     trials = [student for student in pair.candidates if student.baseline is None]
     members = {student.trial_id for student in pair.students}

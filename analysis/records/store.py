@@ -98,6 +98,7 @@ def reading_store(tracking_uri: str) -> Iterator[MlflowClient]:
     from mlflow.tracking import MlflowClient
 
     try:
+        _connect_once(tracking_uri)
         yield MlflowClient(absolute_uri(tracking_uri))
     except RecordsError:
         raise
@@ -115,6 +116,20 @@ def reading_store(tracking_uri: str) -> Iterator[MlflowClient]:
             f"the MLflow store {redacted_uri(tracking_uri)} cannot be read: {first_line.rstrip('.')}. "
             "Check --tracking-uri, and that a server named there runs and can be reached from here."
         ) from error
+
+
+def _connect_once(tracking_uri: str) -> None:
+    """Raise what the server of a database raises at the first connection; MLflow would try again for 100 s."""
+    from mlflow.store.db.db_types import DATABASE_ENGINES, SQLITE
+    from mlflow.store.db.utils import create_sqlalchemy_engine
+
+    engine_name = tracking_uri.partition(":")[0].partition("+")[0]
+    if engine_name in DATABASE_ENGINES and engine_name != SQLITE:
+        engine = create_sqlalchemy_engine(tracking_uri)  # type: ignore[no-untyped-call]
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
 
 
 def _find_experiment(client: MlflowClient, study: str, shown_uri: str) -> Experiment:

@@ -20,12 +20,11 @@ def files(comparison: StudiesComparison, pictures: Mapping[str, bytes]) -> Itera
     """Name and content of each file, one after the other.
 
     Args:
-        pictures: PNG of the fronts, by the key of their cost.
+        pictures: The fronts, by file name.
     """
     yield "comparison.md", markdown(comparison) + "\n"
     yield "comparison.json", json.dumps(as_json(comparison), indent=2, allow_nan=False) + "\n"
-    for key, picture in pictures.items():
-        yield f"fronts_{key}.png", picture
+    yield from pictures.items()
 
 
 def text(comparison: StudiesComparison) -> str:

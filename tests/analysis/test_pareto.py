@@ -12,7 +12,8 @@ from analysis import pareto, plots
 from analysis.report import page
 from tests.analysis.studies import Written, write_study
 
-FILES = {"report.html", "front_params.png", "front_flops.png", "front.md", "trials.csv", "summary.json"}
+PLOTS = {f"front_{cost}.{kind}" for cost in ("params", "flops") for kind in ("png", "svg")}
+FILES = {"report.html", "front.md", "trials.csv", "summary.json", *PLOTS}
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_error_of_command_line_has_no_credentials(capsys: pytest.CaptureFixture[
 @pytest.fixture
 def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing is slow and is tested in test_plots."""
-    monkeypatch.setattr(plots, "draw_front", lambda *_: b"a picture")
+    monkeypatch.setattr(plots, "draw_front", lambda *_: plots.Picture(b"a picture", b"a picture"))
 
 
 @pytest.mark.usefixtures("without_drawing")
@@ -279,7 +280,7 @@ def test_several_studies_are_compared(
     assert pareto.main(["--study", study, "--study", "demo two", *store]) == 0
     folder = tmp_path / "reports" / "demo_vs_demo_two"
     written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    own = {"comparison.md", "comparison.json", "fronts_params.png", "fronts_flops.png"}
+    own = {"comparison.md", "comparison.json", *(name.replace("front_", "fronts_") for name in PLOTS)}
     assert written == own | {f"{each}/{name}" for each in ("demo", "demo_two") for name in FILES}
     said = capsys.readouterr().out
     # (1 - mr2) (1 - params / 8e6) (1 - flops / 10e9): 0.7 x 0.875 x 0.8 and 0.4 x 0.9375 x 0.9, less what both

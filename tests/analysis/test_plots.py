@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import re
+from xml.etree import ElementTree as ET
 
 import pytest
 from matplotlib.image import imread
@@ -28,10 +30,31 @@ BASELINE = record("b0", 0.5, 1e6, 1e9, role="baseline", baseline="undistilled")
 )
 def test_every_shape_of_study_is_drawn(trials: list[TrialRecord], teacher: TrialRecord | None) -> None:
     results = compute_results(records(trials, teacher, study="$x_{$"))
-    picture = imread(io.BytesIO(plots.draw_front(results, results.front.pairs[0])))
+    picture = imread(io.BytesIO(plots.draw_front(results, results.front.pairs[0]).png))
     assert picture.shape[:2] == (780, 1035)
     # Not all pixels are white.
     assert picture[..., :3].min() < 0.2
+
+
+def test_vector_drawing_is_reproducible_and_needs_no_font() -> None:
+    results = compute_results(records([*TRIALS, BASELINE], TEACHER))
+    (pair, _) = results.front.pairs
+    drawn = plots.draw_front(results, pair).svg
+    assert plots.draw_front(results, pair).svg == drawn
+    root = ET.fromstring(drawn)
+    # 6.9 x 5.2 inches of 72 points.
+    assert (root.get("width"), root.get("height")) == ("496.8pt", "374.4pt")
+    tags = [each.tag.rpartition("}")[2] for each in root.iter()]
+    assert {"text", "image", "script", "date"}.isdisjoint(tags)
+    assert not re.search(rb"(href|src)=.?[a-z]+:", drawn)
+
+
+def test_many_points_become_one_picture_in_the_vector_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    off = [record(f"off{index}", 0.9 + index / 1000, 3e6, 3e9) for index in range(4)]
+    results = compute_results(records([*TRIALS, *off], TEACHER))
+    monkeypatch.setattr(plots, "_MOST_PATHS", 3)
+    drawn = plots.draw_front(results, results.front.pairs[0]).svg
+    assert drawn.count(b"<image") == 1
 
 
 def test_any_pair_of_objectives_is_drawn() -> None:
@@ -41,7 +64,7 @@ def test_any_pair_of_objectives_is_drawn() -> None:
     results = compute_results(records(trials, TEACHER, objectives=("mr2_all", "gmacs")))
     (pair,) = results.front.pairs
     assert plots._teacher_point(results, pair) is None
-    assert imread(io.BytesIO(plots.draw_front(results, pair))).shape[:2] == (780, 1035)
+    assert imread(io.BytesIO(plots.draw_front(results, pair).png)).shape[:2] == (780, 1035)
 
 
 def test_points_are_in_units_of_axes() -> None:

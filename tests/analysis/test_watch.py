@@ -19,7 +19,7 @@ def test_report_is_renewed_until_the_study_ends(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(plots, "draw_front", lambda *_: b"a picture")
+    monkeypatch.setattr(plots, "draw_front", lambda *_: plots.Picture(b"a picture", b"a picture"))
     experiment = write_study(client, "demo", [Written("t0", mr2=(0.9,), status="running", mlflow_status="RUNNING")])
     (parent,) = client.search_runs([experiment], "tags.`hkd.role` = 'study'")
     (run,) = client.search_runs([experiment], "tags.`hkd.trial_id` = 't0'")
@@ -63,7 +63,7 @@ def test_time_between_reports_has_limits(seconds: str, capsys: pytest.CaptureFix
 def test_interrupted_watching_keeps_the_report(
     client: MlflowClient, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plots, "draw_front", lambda *_: b"a picture")
+    monkeypatch.setattr(plots, "draw_front", lambda *_: plots.Picture(b"a picture", b"a picture"))
     experiment = write_study(client, "demo", [Written("t0")])
     (parent,) = client.search_runs([experiment], "tags.`hkd.role` = 'study'")
     client.set_tag(parent.info.run_id, names.TAG_STATUS, names.STATUS_RUNNING)

@@ -178,7 +178,7 @@ def test_plot_is_drawn_with_the_text_in_its_legend(text: str) -> None:
     assert drawn.count("$") == drawn.count(r"\$")
     assert not drawn.startswith("_")
     if "$" in text or text.startswith("_"):
-        assert plots.draw_front(results, results.front.pairs[0]).startswith(b"\x89PNG")
+        assert plots.draw_front(results, results.front.pairs[0]).png.startswith(b"\x89PNG")
 
 
 def test_cells_of_other_types_stay() -> None:
