@@ -85,12 +85,14 @@ def recommend(front: Front, budgets: Budgets = NO_BUDGETS, uncertainty: Uncertai
     Without budgets: the knee of the first pair's front, or if it is not ready to ship, the student of lowest miss rate.
     Within budgets on costs: the student of lowest miss rate; within one on the miss rate alone: the cheapest student.
     If a smaller student (:func:`smaller_alike`) is as ready, the one of the lowest first cost is recommended instead.
+    Miss rates are those of the front, which may be means over other seeds; students without a mean are no candidates.
 
     Raises:
         BudgetError: no student has what a budget limits.
     """
     limits = budgets.limits(front.miss_rate)
-    unmeasured = [each.name for each in limits if not any(each.name in s.values for s in front.students)]
+    known = (*front.students, *front.once)
+    unmeasured = [each.name for each in limits if not any(each.name in student.values for student in known)]
     if unmeasured:
         raise BudgetError(
             f"no student of the study has a measured {', '.join(unmeasured)} in MLflow, which a budget limits; measure "
@@ -172,7 +174,8 @@ def smaller_alike(front: Front, best: Student, uncertainty: Uncertainty) -> tupl
     """Members of the front that cannot be distinguished from a student and are smaller, lowest first cost first.
 
     Smaller: no cost of the objectives is higher, and the first is lower. They are at most ``NEAR_POINTS`` worse, and
-    their difference (the student is its second) has an interval that contains 0.
+    their difference (the student is its first) has an interval that contains 0. Where miss rates are means over other
+    seeds, this is the interval of the trainings in the search, around the difference of the means.
     """
     metric = front.miss_rate.name
     found = []
@@ -184,6 +187,8 @@ def smaller_alike(front: Front, best: Student, uncertainty: Uncertainty) -> tupl
         if points_above(student.values[metric], best.values[metric]) > NEAR_POINTS:
             continue
         difference = uncertainty.compare(student.trial_id, best.trial_id, metric)
+        if difference is not None and front.basis != "search":
+            difference = difference.around(best.values[metric] - student.values[metric])
         if difference is not None and difference.low is not None and not difference.is_distinguishable:
             found.append((student, difference))
     return tuple(sorted(found, key=lambda each: (each[0].values[front.costs[0].name], each[0].values[metric])))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from analysis.records.study_records import ParameterValue, StudyRecords, TrialRe
 from hkd import metric_names as names
 from hkd.dominance import non_dominated
 
+Basis = Literal["search", "validation", "test"]
+"""What the students' miss rates are: those by which the search selected them, or means over trainings with other seeds,
+on the validation or on the test images (:mod:`analysis.confirmation`)."""
 REFERENCE_RULE = (
     "a miss rate of 1 (every pedestrian missed) and the teacher's costs; without a teacher, the highest cost among the "
     "students that were trained for all their epochs"
@@ -105,6 +109,10 @@ class Front:
     """Of every miss rate with every cost of the objectives, and with a latency where one is measured; may be empty."""
     hypervolumes: tuple[Hypervolume, ...]
     """Of each pair, then of all objectives where those are not just one pair."""
+    basis: Basis = "search"
+    once: tuple[Student, ...] = ()
+    """Where the miss rates are means: students that were trained once, as the search saw them. Their miss rates are not
+    comparable with means, so that they are neither on the front nor to be chosen."""
 
     @property
     def members(self) -> tuple[Student, ...]:
@@ -120,6 +128,13 @@ class Front:
     def costs(self) -> tuple[Objective, ...]:
         """The costs among the objectives."""
         return costs(self.objectives)
+
+    def spread(self, student: Student, miss_rate: Objective) -> float | None:
+        """Sample standard deviation over the trainings of which the miss rate is the mean; None for a single one."""
+        if self.basis == "search":
+            return None
+        test = names.TEST_PREFIX if self.basis == "test" else ""
+        return student.measured.get(f"{names.CONFIRMED_PREFIX}{test}{miss_rate.name}{names.STD_SUFFIX}")
 
     @property
     def knee(self) -> Knee | None:

@@ -245,7 +245,13 @@ def _lines(records: StudyRecords, results: StudyResults, *, markdown: bool) -> s
     notes = (*([unfinished] if unfinished else []), *records.notes, *results.uncertainty.notes)
     before = [f"Study {records.study}: {sentences.counts(results)}.", *(f"Note: {note}" for note in notes)]
     table = tables.front_table(results, with_settings=False).as_text()
-    after = [sentences.headline(results), *sentences.advice(results), *sentences.certainty(results)]
+    basis = sentences.basis(results)
+    after = [
+        sentences.headline(results),
+        *([basis] if basis else []),
+        *sentences.advice(results),
+        *sentences.certainty(results),
+    ]
     return "\n".join([*map(printable, before), "", table, "", *map(printable, after)])
 
 
@@ -256,7 +262,7 @@ def _files(
     from analysis.records.curves import read_curves
     from analysis.uncertainty import resampled_students
 
-    front = results.front
+    front = results.searched
     run_ids = [student.run_id for student in resampled_students(front)]
     run_ids += [front.teacher.run_id] if front.teacher else []
     curves = read_curves(tracking_uri, run_ids, front.miss_rate.subset)

@@ -81,7 +81,7 @@ def draw_fronts(comparison: StudiesComparison, pair: PairComparison) -> Picture:
         points = np.array(
             [[s.values[cost.name] / cost.unit, 100 * s.values[miss_rate.name]] for s in each.front.students]
         )
-        style = {"markersize": 4, "alpha": 0.35, "linestyle": "none", "zorder": 3}
+        style: dict[str, Any] = {"markersize": 4, "alpha": 0.35, "linestyle": "none", "zorder": 3}
         axes.plot(*points.T, marker, color=colour, rasterized=len(points) > _MOST_PATHS, **style)
         front = points[non_dominated(points)]
         front = front[np.argsort(front[:, 0], kind="stable")]
@@ -113,7 +113,7 @@ def _saved(figure: Figure) -> Picture:
 
 
 def _set_up(axes: Axes, results: StudyResults, pair: PairFront) -> None:
-    points = [_point(student.values, pair) for student in pair.candidates]
+    points = [_point(student.values, pair) for student in (*pair.candidates, *_once(results, pair))]
     teacher = _teacher_point(results, pair)
     points += [teacher] if teacher else []
     costs, rates = zip(*points, strict=True)
@@ -144,7 +144,11 @@ def _draw_points(axes: Axes, results: StudyResults, pair: PairFront) -> None:
     off_front = [student for student in trials if student.trial_id not in members]
     if off_front:
         scatter(off_front, s=26, color=_GREY, alpha=0.75, linewidths=0, zorder=3, label="trial off the front")
+    if once := _once(results, pair):
+        scatter(once, s=22, marker="x", color=_GREY, linewidths=1.2, zorder=3, label="trained once (in the search)")
+    _draw_spreads(axes, results, pair)
     costs, rates = zip(*(_point(s.values, pair) for s in pair.students), strict=True)
+    is_of_means = results.front.basis != "search"
     # The front is constant to the right of its costliest point: no costlier student is better.
     axes.plot(
         [*costs, axes.get_xlim()[1]],
@@ -156,7 +160,7 @@ def _draw_points(axes: Axes, results: StudyResults, pair: PairFront) -> None:
         markersize=6.5,
         markevery=range(len(pair.students)),
         zorder=4,
-        label="front (numbers: rank in the table)",
+        label=f"front of means over seeds, {results.front.basis} images" if is_of_means else "front (numbers: ranks)",
     )
     baselines = [student for student in pair.candidates if student.baseline is not None]
     for index, baseline in enumerate(baselines):
@@ -175,6 +179,20 @@ def _draw_points(axes: Axes, results: StudyResults, pair: PairFront) -> None:
         scatter([knee], label=f"knee (number {knee.rank})", **ring)
 
 
+def _once(results: StudyResults, pair: PairFront) -> list[Student]:
+    """Students of the search that have no mean over other seeds, where the front is that of means."""
+    return [student for student in results.front.once if pair.cost.name in student.values]
+
+
+def _draw_spreads(axes: Axes, results: StudyResults, pair: PairFront) -> None:
+    """The standard deviations of means over seeds."""
+    for student in pair.candidates:
+        spread = results.front.spread(student, pair.miss_rate)
+        if spread is not None:
+            at, rate = _point(student.values, pair)
+            axes.errorbar(at, rate, 100 * spread, color=_GREY, capsize=3, elinewidth=1.2, zorder=3.5)
+
+
 def _point(values: Mapping[str, float], pair: PairFront) -> tuple[float, float]:
     """Cost and miss rate in the axes' units."""
     cost, miss_rate = pair.cost, pair.miss_rate
@@ -190,7 +208,7 @@ def _teacher_point(results: StudyResults, pair: PairFront) -> tuple[float, float
 
 def _label_front(axes: Axes, renderer: RendererAgg, results: StudyResults, pair: PairFront) -> None:
     """Write the rank next to each point of the front, where it overlaps the fewest points and labels."""
-    points_px = _pixels(axes, [_point(s.values, pair) for s in pair.candidates])
+    points_px = _pixels(axes, [_point(s.values, pair) for s in (*pair.candidates, *_once(results, pair))])
     teacher = _teacher_point(results, pair)
     points_px += _pixels(axes, [teacher]) if teacher else []
     front_px = _pixels(axes, [_point(s.values, pair) for s in pair.students])

@@ -14,6 +14,7 @@ from analysis.choice import (
     find,
     recommend,
 )
+from analysis.confirmation import Confirmation, confirmation_of, deciding_front, front_of_means
 from analysis.explain.effects import Slice, StageAblation, ablations_of, slices_of
 from analysis.explain.importances import Importances, TargetImportances, all_importances, first_miss_rate
 from analysis.explain.progress import Progress, progress_of
@@ -30,6 +31,11 @@ class StudyResults:
 
     study: str
     front: Front
+    """By which students are ranked and chosen: of the means over other seeds, or of the search."""
+    searched: Front
+    """Of the search; the same where the search decides."""
+    confirmation: Confirmation
+    """Trainings with other seeds."""
     recommendation: Recommendation
     findings: tuple[Finding, ...]
     """What a user should act on, the most important first."""
@@ -44,7 +50,7 @@ class StudyResults:
     progress: Progress
     """Learning curves, hypervolume over trials, compute and what early stopping saved."""
     uncertainty: Uncertainty
-    """Intervals over images, the front's probability, and trainings with other seeds."""
+    """Intervals over images, and the front's probability, of the trainings in the search."""
     count_by_status: Mapping[str, int]
     """Of all trials and baselines; ``incomplete`` are finished ones that are not counted."""
 
@@ -66,13 +72,18 @@ def compute_results(
         BudgetError: no student has what a budget limits.
         ValueError: no trial was trained for all its epochs.
     """
-    front = find_front(records)
-    uncertainty = uncertainty_of(front, read_detections)
-    reference_point = front.hypervolumes[-1].reference_point
+    searched = find_front(records)
+    means = front_of_means(records, searched)
+    front = deciding_front(searched, means)
+    uncertainty = uncertainty_of(searched, read_detections)
+    # The course of the study is that of the search, whose trials are compared with each other.
+    reference_point = searched.hypervolumes[-1].reference_point
     importances = all_importances(records, reference_point)
     return StudyResults(
         study=records.study,
         front=front,
+        searched=searched,
+        confirmation=confirmation_of(searched, means),
         recommendation=recommend(front, budgets, uncertainty),
         findings=find(front),
         baselines=compare_baselines(front),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +107,9 @@ def compare_studies(results: Sequence[StudyResults]) -> StudiesComparison:
     if not miss_rates(objectives):
         listed = "; ".join(f"{each.study}: {', '.join(o.name for o in each.front.objectives)}" for each in results)
         raise StudiesError(f"the studies have no miss rate as a common objective ({listed})")
+    if len({each.front.basis for each in results}) > 1:
+        # Miss rates of searches and means over other seeds are not comparable.
+        results = [replace(each, front=each.searched) for each in results]
     reference = _common_reference(objectives, results)
     resampled = _shares_images(results, objectives[0].name)
     probabilities = _hypervolume_probabilities(results, objectives, reference) if resampled else [None] * len(results)
@@ -176,11 +179,19 @@ def _shares_images(results: Sequence[StudyResults], metric: str) -> bool:
 def _resampled(result: StudyResults, metric: str, most: float, cost: Objective) -> FloatArray:
     """(N, R) miss rates of the resampled students that cost at most ``most``."""
     rates = [
-        result.uncertainty.resampled[student.trial_id][metric].resampled[0]
+        _rates(result, student, metric)
         for student in result.front.students
         if student.trial_id in result.uncertainty.resampled and student.values[cost.name] <= most
     ]
     return np.array(rates)
+
+
+def _rates(result: StudyResults, student: Student, metric: str) -> FloatArray:
+    """(R,) resampled miss rates of a student, around its mean over other seeds where such means are compared."""
+    own = result.searched.student(student.trial_id).values[metric]
+    resampled = result.uncertainty.resampled[student.trial_id][metric].resampled[0]
+    moved: FloatArray = resampled + (student.values[metric] - own)
+    return moved
 
 
 def _hypervolume_probabilities(
@@ -206,7 +217,7 @@ def _resampled_hypervolumes(result: StudyResults, metric: str, cost: str, most: 
         (student for student in result.front.students if student.trial_id in resampled),
         key=lambda student: student.values[cost],
     )
-    rates = np.array([resampled[student.trial_id][metric].resampled[0] for student in students])
+    rates = np.array([_rates(result, student, metric) for student in students])
     # The lowest miss rate that each cost allows: a step from one cost to the next.
     lowest = np.minimum(np.minimum.accumulate(rates, axis=0), 1.0)
     places = np.minimum([student.values[cost] for student in students], most)
@@ -253,6 +264,14 @@ def _probability(
 
 def _notes(results: Sequence[StudyResults], objectives: Sequence[Objective], *, is_resampled: bool) -> tuple[str, ...]:
     notes = []
+    basis = results[0].front.basis
+    if basis != "search":
+        notes.append(f"Miss rates are means over trainings with other seeds, on the {basis} images.")
+    elif any(each.confirmation.repeated for each in results):
+        notes.append(
+            "Miss rates are those of the searches: not all studies have trained the whole front again with other "
+            "seeds and evaluated it on images of the same kind."
+        )
     left_out = sorted({each.name for result in results for each in result.front.objectives if each not in objectives})
     if left_out:
         notes.append(f"Objectives that not all studies have are not compared: {', '.join(left_out)}.")

@@ -1,7 +1,8 @@
-"""How certain miss rates and the front are: the bootstrap over validation images, and trainings with other seeds.
+"""How certain the miss rates of the search and its front are: the bootstrap over validation images.
 
 All detectors are resampled on the same images, so that the difficulty of an image cancels out in differences (see
-:mod:`hkd.evaluation.bootstrap`). Resamples describe the choice of images, not that of a training's seed.
+:mod:`hkd.evaluation.bootstrap`). Resamples describe the choice of images, not that of a training's seed
+(:mod:`analysis.confirmation`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import numpy.typing as npt
 from analysis.front import Front, Student
 from analysis.objectives import Objective, miss_rates
 from hkd import metric_names as names
-from hkd.dominance import non_dominated
 from hkd.evaluation.bootstrap import (
     CONFIDENCE,
     RESAMPLES,
@@ -57,45 +57,21 @@ class Difference:
     probability_second_better: float | None
     """Share of the resamples in which the second has the lower miss rate; equal ones count half."""
 
+    def around(self, value: float) -> Difference:
+        """The same interval around another difference: that of the means over other seeds.
+
+        Its width is that of the choice of images alone. The probability, which is of the trainings that were resampled,
+        is left out.
+        """
+        if self.low is None or self.high is None:
+            return replace(self, value=value, probability_second_better=None)
+        moved = value - self.value
+        return replace(self, value=value, low=self.low + moved, high=self.high + moved, probability_second_better=None)
+
     @property
     def is_distinguishable(self) -> bool:
         """Whether the interval excludes 0."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
-
-
-@dataclass(frozen=True)
-class Repeated:
-    """Trainings of one student with other seeds (a confirmation), as one point with spread."""
-
-    trial_id: str
-    metric: str
-    """A miss rate of the objectives."""
-    num_seeds: int
-    """Number of these trainings, without the trial's own."""
-    searched: float
-    """The trial's own miss rate, by which the search selected it."""
-    mean: float
-    """On the validation images, over the seeds; without the trial's own."""
-    spread: float | None
-    """Sample standard deviation over the seeds; None for one seed."""
-    test_mean: float | None
-    """On the test images; None where there are none."""
-    test_spread: float | None
-    is_on_front: bool
-    """Whether no other student that was trained again dominates it, in the means of all miss rates of the objectives
-    (on the test images if all have them, else on the validation images) and in the costs."""
-
-    @property
-    def optimism(self) -> float:
-        """How much better the search saw the student than new trainings are, mean minus searched: at least part of it
-        is selection, because the best of many noisy tries looks better than it is.
-        """
-        return self.mean - self.searched
-
-    @property
-    def test_minus_validation(self) -> float | None:
-        """Mean on test images minus the trial's miss rate in the search; None without test images."""
-        return None if self.test_mean is None else self.test_mean - self.searched
 
 
 @dataclass(frozen=True)
@@ -120,8 +96,6 @@ class Uncertainty:
     """Undistilled students (first) with the members of the front of the same costs (second)."""
     against_teacher: tuple[Difference, ...] = ()
     """The teacher (first) with each member of the front (second)."""
-    repeated: tuple[Repeated, ...] = ()
-    """Of students that were confirmed, in the first miss rate of the objectives, best first."""
     resampled: Mapping[str, Mapping[str, ResampledMissRates]] = field(default_factory=dict, repr=False, compare=False)
     """Trial id -> miss rate -> its resamples."""
 
@@ -137,32 +111,18 @@ class Uncertainty:
             first, second, metric, found.difference, found.low, found.high, found.probability_second_better
         )
 
-    @property
-    def mean_optimism(self) -> float | None:
-        """Mean of the optimism of the confirmed students; None without any."""
-        values = [each.optimism for each in self.repeated]
-        return sum(values) / len(values) if values else None
-
-    @property
-    def mean_test_minus_validation(self) -> float | None:
-        """Mean of test minus validation of the confirmed students; None without test images."""
-        values = [each.test_minus_validation for each in self.repeated]
-        known = [value for value in values if value is not None]
-        return sum(known) / len(known) if known else None
-
 
 NO_UNCERTAINTY: Final = Uncertainty(absent_because="no detections were read")
 
 
 def uncertainty_of(front: Front, read_detections: ReadDetections, *, seed: int = 0) -> Uncertainty:
-    """Resample the students that matter, and collect what trainings with other seeds measured.
+    """Resample the students that matter.
 
     Args:
-        front: Of the study.
+        front: Of the search.
         read_detections: Called once, with the runs of those students and of the teacher.
         seed: Of the resamples.
     """
-    repeated = repeated_trainings(front)
     students = resampled_students(front)
     run_ids = {student.trial_id: student.run_id for student in students}
     if front.teacher is not None:
@@ -171,14 +131,14 @@ def uncertainty_of(front: Front, read_detections: ReadDetections, *, seed: int =
     detections = {trial_id: stored[run_id] for trial_id, run_id in run_ids.items() if run_id in stored}
     if not detections:
         reason = "no student of the study has stored validation detections (an earlier version of hkd ran it?)"
-        return Uncertainty(absent_because=reason, repeated=repeated)
+        return Uncertainty(absent_because=reason)
     known = {student.trial_id: student.values for student in students}
     if front.teacher is not None:
         known[names.TEACHER_TRIAL_ID] = front.teacher.values
     notes: list[str] = []
     resampled = _resample(detections, known, miss_rates(front.objectives), notes, seed)
     if not resampled:
-        return Uncertainty(absent_because=" ".join(notes), repeated=repeated)
+        return Uncertainty(absent_because=" ".join(notes))
     without = [student.trial_id for student in front.members if student.trial_id not in resampled]
     if without:
         notes.append(f"Students of the front without an interval: {', '.join(without)}.")
@@ -195,7 +155,6 @@ def uncertainty_of(front: Front, read_detections: ReadDetections, *, seed: int =
             for trial_id, of_trial in resampled.items()
         },
         front_probability=_front_probabilities(front, students, resampled),
-        repeated=repeated,
         resampled=resampled,
     )
     return _with_differences(draft, front)
@@ -219,53 +178,6 @@ def resampled_students(front: Front) -> tuple[Student, ...]:
         return student.rank is None, student.role != names.ROLE_BASELINE, excess, student.trial_id
 
     return tuple(sorted(front.students, key=key)[:MOST_STUDENTS])
-
-
-def repeated_trainings(front: Front) -> tuple[Repeated, ...]:
-    """What confirmations measured in the first miss rate of the objectives, lowest mean first."""
-    metric = front.miss_rate.name
-    found = []
-    on_front = _confirmed_front(front)
-    for student in front.students:
-        mean = student.measured.get(names.CONFIRMED_PREFIX + metric)
-        seeds = student.measured.get(names.CONFIRMED_SEEDS)
-        if mean is None or seeds is None:
-            continue
-        on_test = f"{names.CONFIRMED_PREFIX}{names.TEST_PREFIX}{metric}"
-        found.append(
-            Repeated(
-                trial_id=student.trial_id,
-                metric=metric,
-                num_seeds=round(seeds),
-                searched=student.values[metric],
-                mean=mean,
-                spread=student.measured.get(f"{names.CONFIRMED_PREFIX}{metric}{names.STD_SUFFIX}"),
-                test_mean=student.measured.get(on_test),
-                test_spread=student.measured.get(on_test + names.STD_SUFFIX),
-                is_on_front=student.trial_id in on_front,
-            )
-        )
-    return tuple(sorted(found, key=lambda each: (each.mean, each.trial_id)))
-
-
-def _confirmed_front(front: Front) -> frozenset[str]:
-    """Trial ids on the front of the students that were trained again.
-
-    Others cannot be in it: their miss rates are those by which the search selected, and appear too low beside means.
-    """
-    rates = [objective.name for objective in miss_rates(front.objectives)]
-    on_validation = [names.CONFIRMED_PREFIX + name for name in rates]
-    on_test = [f"{names.CONFIRMED_PREFIX}{names.TEST_PREFIX}{name}" for name in rates]
-    students = [student for student in front.students if all(key in student.measured for key in on_validation)]
-    if not students:
-        return frozenset()
-    keys = on_test if all(key in student.measured for key in on_test for student in students) else on_validation
-    points = [
-        [*(student.measured[key] for key in keys), *(student.values[cost.name] for cost in front.costs)]
-        for student in students
-    ]
-    kept = non_dominated(np.array(points)).tolist()
-    return frozenset(student.trial_id for student, is_kept in zip(students, kept, strict=True) if is_kept)
 
 
 def _resample(

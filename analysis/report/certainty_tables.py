@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from analysis.confirmation import Repeated
 from analysis.objectives import ABSENT
 from analysis.report.tables import Column, Table, in_points, label, make_table
 from analysis.results import StudyResults
-from analysis.uncertainty import Difference, Repeated
+from analysis.uncertainty import Difference
 from hkd import metric_names as names
 
 
 def difference_tables(results: StudyResults) -> tuple[tuple[str, Table], ...]:
     """Caption and table of each kind of comparison that has any."""
     uncertainty = results.uncertainty
+    front = "front" if results.front is results.searched else "front of the search"
     kinds = (
-        ("Each student of the front and the next costlier one", uncertainty.neighbours),
+        (f"Each student of the {front} and the next costlier one", uncertainty.neighbours),
         ("Undistilled students and the distilled ones of the same costs", uncertainty.against_undistilled),
-        ("The teacher and each student of the front", uncertainty.against_teacher),
+        (f"The teacher and each student of the {front}", uncertainty.against_teacher),
     )
     return tuple((caption, _differences(results, of_kind)) for caption, of_kind in kinds if of_kind)
 
 
 def repeated_table(results: StudyResults) -> Table | None:
     """Students that were trained again with other seeds; None without any."""
-    repeated = results.uncertainty.repeated
+    repeated = results.confirmation.repeated
     columns: list[Column[Repeated]] = [
         Column("trial", lambda each: _name(results, each.trial_id)),
         Column("seeds", lambda each: str(each.num_seeds), is_number=True),
@@ -51,7 +53,7 @@ def _differences(results: StudyResults, differences: Sequence[Difference]) -> Ta
 
 
 def _name(results: StudyResults, trial_id: str) -> str:
-    return trial_id if trial_id == names.TEACHER_TRIAL_ID else label(results.front.student(trial_id))
+    return trial_id if trial_id == names.TEACHER_TRIAL_ID else label(results.searched.student(trial_id))
 
 
 def _interval(each: Difference) -> str:

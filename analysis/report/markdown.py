@@ -9,5 +9,6 @@ from analysis.results import StudyResults
 
 def render_markdown(results: StudyResults) -> str:
     """Headline, findings with what to do, and the table of the front; names are shown as they are."""
-    paragraphs = [sentences.headline(results), *sentences.advice(results)]
+    basis = sentences.basis(results)
+    paragraphs = [sentences.headline(results), *([basis] if basis else []), *sentences.advice(results)]
     return "\n\n".join([*map(markdown_cell, paragraphs), tables.front_table(results).as_markdown()]) + "\n"

@@ -35,6 +35,10 @@ _CAUTION = (
     "Each trial is one training with one seed, evaluated on the validation images that also guided the search: "
     "differences of a few points may be chance, and the best of many trials appears better than it is."
 )
+_CAUTION_ON_MEANS = (
+    "Miss rates are means of a few trainings with other seeds than those of the search: the section on certainty has "
+    "their standard deviations. The students' settings were chosen on the validation images."
+)
 _TEMPLATES = Path(__file__).parent / "templates"
 SCRIPTS: Final = (
     "page.js",
@@ -124,7 +128,8 @@ def _content_security_policy(script: str, style: str) -> str:
 
 def _context(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
     front = results.front
-    note = _CAUTION if front.teacher is None else f"{READINESS_RULE[0].upper()}{READINESS_RULE[1:]}. {_CAUTION}"
+    caution = _CAUTION if front.basis == "search" else _CAUTION_ON_MEANS
+    note = caution if front.teacher is None else f"{READINESS_RULE[0].upper()}{READINESS_RULE[1:]}. {caution}"
     return {
         "study": results.study,
         "counts": sentences.counts(results),
@@ -134,6 +139,11 @@ def _context(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
         "headline_repeats_tiles": verdict_key(results) in ("near", "with loss", "no teacher")
         and not results.recommendation.larger,
         "reasons": sentences.reasons(results),
+        "basis": sentences.basis(results),
+        "basis_note": "They decide on the choice, the front and the ranks above."
+        if front.basis != "search"
+        else "The plots show the means on the validation images, dashed; the search decides on the choice, the front "
+        "and the ranks.",
         "note": note,
         "tiles": _tiles(front, front.student(results.recommendation.trial_id)),
         "verdict_key": verdict_key(results),

@@ -61,12 +61,34 @@ def recorded_settings(records: StudyRecords) -> tuple[str, ...]:
     return (*searched, *(key for key in keys if len({trial.params.get(key) for trial in records.trials}) > 1))
 
 
+def page_values(
+    trial: TrialRecord, student: Student | None, front: Front, shown: Iterable[Objective]
+) -> list[float | None]:
+    """Of each of the page's measures: what a detector is compared by.
+
+    Where miss rates are means over other seeds, those of trials that were trained once are left out.
+
+    Args:
+        trial: A trial, a baseline or the teacher.
+        student: Of that trial; None where it is not counted.
+        front: By which students are chosen.
+        shown: :func:`measures` of it.
+    """
+    values: Mapping[str, float] = trial.metrics if student is None else student.values
+    if trial.role == names.ROLE_TEACHER and front.teacher is not None:
+        values = front.teacher.values
+    elif front.basis != "search" and student not in front.students:
+        values = {name: value for name, value in values.items() if not name.startswith(names.MR2_PREFIX)}
+    return [values.get(each.name) for each in shown]
+
+
 def page_data(records: StudyRecords, results: StudyResults, curves: Mapping[str, Curve]) -> dict[str, Any]:
     """Plain values. Trials are in the order of the records; other lists refer to them by their index."""
     front = results.front
     shown = measures(front)
     index_of = {trial.trial_id: index for index, trial in enumerate(records.trials)}
-    student_of = {student.trial_id: student for student in front.students}
+    student_of = {student.trial_id: student for student in (*front.students, *front.once)}
+    is_of_means = front.basis != "search"
     settings = recorded_settings(records)
     short = short_names(settings)
     again = {
@@ -77,7 +99,7 @@ def page_data(records: StudyRecords, results: StudyResults, curves: Mapping[str,
             "testMean": each.test_mean,
             "testSpread": each.test_spread,
         }
-        for each in results.uncertainty.repeated
+        for each in results.confirmation.repeated
     }
     return {
         "study": printable(results.study),
@@ -89,12 +111,14 @@ def page_data(records: StudyRecords, results: StudyResults, curves: Mapping[str,
         if front.teacher is None
         else {
             "values": [front.teacher.values.get(each.name) for each in shown],
+            "search": _search_values(records.teacher, shown) if is_of_means else None,
             "history": records.teacher.history if records.teacher else (),
             "run": printable(front.teacher.run_id),
             "curve": curves.get(front.teacher.run_id, ()),
         },
         "trials": [
-            _trial(trial, student_of.get(trial.trial_id), shown, settings)
+            _trial(trial, student_of.get(trial.trial_id), front, shown, settings)
+            | {"search": _search_values(trial, shown) if is_of_means else None}
             | _certainty(trial, results)
             | {"again": again.get(trial.trial_id)}
             | {"curve": curves.get(trial.run_id, ())}
@@ -103,6 +127,8 @@ def page_data(records: StudyRecords, results: StudyResults, curves: Mapping[str,
         "pairs": [_pair(pair, shown, index_of) for pair in front.pairs],
         "chosen": index_of[results.recommendation.trial_id],
         "order": [index_of[student.trial_id] for student in front.students],
+        "once": [index_of[student.trial_id] for student in front.once],
+        "basis": front.basis,
         "limits": dict(results.recommendation.limits),
         "hypervolume": [
             {"trial": index_of[step.trial_id], "number": step.num_trials, "epochs": step.epochs, "value": step.value}
@@ -140,9 +166,12 @@ def _measure(objective: Objective) -> dict[str, Any]:
 
 
 def _trial(
-    trial: TrialRecord, student: Student | None, shown: Iterable[Objective], settings: Sequence[str]
+    trial: TrialRecord,
+    student: Student | None,
+    front: Front,
+    shown: Iterable[Objective],
+    settings: Sequence[str],
 ) -> dict[str, Any]:
-    values = trial.metrics if student is None else student.values
     return {
         "id": printable(trial.trial_id),
         "run": printable(trial.run_id),
@@ -153,11 +182,16 @@ def _trial(
         "reason": None if trial.is_counted else printable(trial.not_counted_because or ""),
         "isCounted": student is not None,
         "rank": student.rank if student else None,
-        "values": [values.get(each.name) for each in shown],
+        "values": page_values(trial, student, front, shown),
         "settings": [_setting(trial.params.get(key)) for key in settings],
         "history": trial.history,
         "seconds": trial.duration_seconds,
     }
+
+
+def _search_values(trial: TrialRecord | None, shown: Iterable[Objective]) -> list[float | None]:
+    """The values of the search, where the page compares by others."""
+    return [trial.metrics.get(each.name) if trial else None for each in shown]
 
 
 def _certainty(trial: TrialRecord, results: StudyResults) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from analysis.confirmation import Repeated
 from analysis.front import Front, Student
 from analysis.objectives import OBJECTIVES, Objective, listed_nouns, miss_rates
 from analysis.records.study_records import StudyRecords
 from analysis.report.tables import in_points, label
 from analysis.results import StudyResults
-from analysis.uncertainty import Difference, Repeated
+from analysis.uncertainty import Difference
 from hkd import metric_names as names
 
 
@@ -40,7 +41,31 @@ def headline(results: StudyResults) -> str:
     }
     costs = f": {_costs(front, student)}" if front.costs else ""
     larger = f" {_no_difference(results, found.larger)}" if found.larger else ""
-    return f"{ship[found.readiness]}{costs}, at {_miss_rates(front, student)}.{larger}"
+    return f"{ship[found.readiness]}{costs}, at {_miss_rates(front, student)}{_seeds(front, student)}.{larger}"
+
+
+def basis(results: StudyResults) -> str | None:
+    """What the miss rates by which students are chosen are, where some were trained again with other seeds."""
+    front, confirmation = results.front, results.confirmation
+    if front.basis != "search":
+        sentence = (
+            "Miss rates are means over trainings with other seeds than those of the search, on the "
+            f"{front.basis} images; choice, front and ranks follow them."
+        )
+        if not front.once:
+            return sentence
+        others = "student was" if len(front.once) == 1 else "students were"
+        return (
+            f"{sentence} {len(front.once)} {others} trained once: the miss rate by which a search selects is too low "
+            "beside means, so that they are shown, but neither ranked nor chosen."
+        )
+    if confirmation.missing:
+        return (
+            f"Choice, front and ranks follow the miss rates in the search: of the {len(front.members)} students on its "
+            f"front, {len(confirmation.missing)} have not been trained again with other seeds "
+            f"({', '.join(confirmation.missing)}); `python sweeps/run.py --confirm` trains them."
+        )
+    return None
 
 
 def reasons(results: StudyResults) -> tuple[str, ...]:
@@ -72,7 +97,7 @@ def reasons(results: StudyResults) -> tuple[str, ...]:
 
 def certainty(results: StudyResults) -> tuple[str, ...]:
     """How certain the chosen student's miss rate is, and what trainings with other seeds say of the search."""
-    uncertainty, front = results.uncertainty, results.front
+    uncertainty, front, confirmation = results.uncertainty, results.front, results.confirmation
     chosen, metric = results.recommendation.trial_id, front.miss_rate.name
     sentences = []
     interval = uncertainty.intervals.get(chosen, {}).get(metric)
@@ -80,15 +105,18 @@ def certainty(results: StudyResults) -> tuple[str, ...]:
         probability = uncertainty.front_probability.get(chosen)
         on_front = "" if probability is None else f"; it is on the front in {100 * probability:.0f} % of the resamples"
         miss_rate = f"The {front.miss_rate.noun} of {label(front.student(chosen))}"
+        if front.basis != "search":
+            own = results.searched.student(chosen).values[metric]
+            miss_rate += f" in the search, {front.miss_rate.shown(own)} %,"
         sentences.append(
             f"{miss_rate} has a {100 * uncertainty.confidence:.0f} % interval from "
             f"{front.miss_rate.shown(interval.low)} to {front.miss_rate.shown(interval.high)} % over "
             f"{uncertainty.num_images:,} validation images{on_front}."
         )
-    sentences += [_trained_again(results, again) for again in uncertainty.repeated if again.trial_id == chosen]
-    optimism, on_test = uncertainty.mean_optimism, uncertainty.mean_test_minus_validation
+    sentences += [_trained_again(results, again) for again in confirmation.repeated if again.trial_id == chosen]
+    optimism, on_test = confirmation.mean_optimism, confirmation.mean_test_minus_validation
     if optimism is not None:
-        number = len(uncertainty.repeated)
+        number = len(confirmation.repeated)
         text = f"Optimism of the search: with other seeds, the miss rate of {number} "
         text += f"{'student' if number == 1 else 'students'} is on average {in_points(optimism)} points from that in "
         text += "the search on the validation images"
@@ -107,8 +135,17 @@ def _trained_again(results: StudyResults, again: Repeated) -> str:
     if again.test_mean is not None:
         text += f", and {shown(again.test_mean, again.test_spread)} on the test images"
     on_front = "is on" if again.is_on_front else "is not on"
-    others = len(results.uncertainty.repeated) - 1
+    others = len(results.confirmation.repeated) - 1
     return text + (f"; it {on_front} the front of the means." if others else ".")
+
+
+def _seeds(front: Front, student: Student) -> str:
+    """After a miss rate that is a mean."""
+    if front.basis == "search":
+        return ""
+    number = round(student.measured[names.CONFIRMED_SEEDS])
+    mean = "one training with another seed" if number == 1 else f"mean of {number} other seeds"
+    return f" ({mean}, {front.basis} images)"
 
 
 def advice(results: StudyResults) -> tuple[str, ...]:

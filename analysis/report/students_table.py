@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from analysis.front import Student
 from analysis.objectives import ABSENT, Objective
 from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord
-from analysis.report.page_data import kind, measures
+from analysis.report.page_data import kind, measures, page_values
 from analysis.report.tables import as_ratio, in_points, setting_value, short_names
 from analysis.results import StudyResults
 
@@ -48,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True)
 class StudentsTable:
-    """The teacher, then counted trials by miss rate, then the others."""
+    """The teacher, then counted trials by miss rate, those without a mean after the others, then the others."""
 
     headings: tuple[Heading, ...]
     rows: tuple[Row, ...]
@@ -64,6 +64,8 @@ def students_table(records: StudyRecords, results: StudyResults) -> StudentsTabl
         headings.append(Heading(objective.column, objective.axis_label, is_number=True))
         if objective in front.objectives:
             headings.append(_comparison_heading(objective))
+        if objective == front.miss_rate and front.basis != "search":
+            headings.append(Heading("in the search %", "the miss rate by which the search selected", is_number=True))
         if objective == front.miss_rate and results.uncertainty.intervals:
             confidence = f"{100 * results.uncertainty.confidence:.0f} % interval"
             headings.append(Heading(confidence, "of the miss rate, over the validation images"))
@@ -73,7 +75,8 @@ def students_table(records: StudyRecords, results: StudyResults) -> StudentsTabl
     rows = [_row(None, records.teacher, None, results, shown, searched)] if records.teacher else []
     index_of = {trial.trial_id: index for index, trial in enumerate(records.trials)}
     by_id = {trial.trial_id: trial for trial in records.trials}
-    rows += [_row(index_of[s.trial_id], by_id[s.trial_id], s, results, shown, searched) for s in front.students]
+    students = (*front.students, *front.once)
+    rows += [_row(index_of[s.trial_id], by_id[s.trial_id], s, results, shown, searched) for s in students]
     rows += [_row(index_of[t.trial_id], t, None, results, shown, searched) for t in records.not_counted]
     return StudentsTable(tuple(headings), tuple(rows))
 
@@ -87,14 +90,16 @@ def _row(
     searched: tuple[str, ...],
 ) -> Row:
     front = results.front
-    values = student.values if student else trial.metrics
+    values = page_values(trial, student, front, shown)
     rank = student.rank if student else None
     cells = [Cell(kind(trial)), Cell(ABSENT if rank is None else str(rank), rank)]
-    for objective in shown:
-        value = values.get(objective.name)
+    for objective, value in zip(shown, values, strict=True):
         cells.append(Cell(objective.shown(value), value))
         if objective in front.objectives:
-            cells.append(_comparison(objective, student))
+            cells.append(_comparison(objective, None if value is None else student))
+        if objective == front.miss_rate and front.basis != "search":
+            own = trial.metrics.get(objective.name)
+            cells.append(Cell(objective.shown(own), own))
         if objective == front.miss_rate and results.uncertainty.intervals:
             cells += _certainty(trial, results)
     minutes = None if trial.duration_seconds is None else trial.duration_seconds / 60

@@ -22,7 +22,7 @@ from analysis.uncertainty import Difference, Uncertainty
 from hkd import metric_names as names
 from hkd.findings import READINESS_RULE
 
-SUMMARY_SCHEMA_VERSION = 2
+SUMMARY_SCHEMA_VERSION = 3
 _LIBRARIES = ("mlflow", "optuna", "numpy", "pandas", "matplotlib")
 
 
@@ -37,11 +37,13 @@ def summary(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
         "study": results.study,
         "tracking_uri": records.tracking_uri,
         "objectives": [objective.name for objective in front.objectives],
+        "basis": front.basis,
         "headline": headline(results),
         "recommendation": _recommendation(results.recommendation),
         "findings": [asdict(finding) for finding in results.findings],
         "teacher": {"run_id": front.teacher.run_id, **_values(front, front.teacher.values)} if front.teacher else None,
         "front": [_student(front, student) for student in front.members],
+        "searched": [_student(results.searched, student) for student in results.searched.members],
         **{f"{pair.key}_front": [student.trial_id for student in pair.students] for pair in front.pairs},
         "knee": {"rule": KNEE_RULE} | {pair.key: asdict(pair.knee) if pair.knee else None for pair in front.pairs},
         "hypervolume": {
@@ -70,6 +72,13 @@ def summary(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
         "compute": asdict(results.progress.compute) | {"saved_share": results.progress.compute.saved_share},
         "hypervolume_over_trials": _changes(results.progress.hypervolume),
         "uncertainty": _uncertainty(results.uncertainty),
+        "confirmation": {
+            "missing": list(results.confirmation.missing),
+            "repeated": [
+                asdict(each) | {"optimism": each.optimism, "test_minus_validation": each.test_minus_validation}
+                for each in results.confirmation.repeated
+            ],
+        },
         "count_by_status": dict(sorted(results.count_by_status.items())),
         "not_counted": [
             {"trial_id": trial.trial_id, "status": trial.status, "because": trial.not_counted_because}
@@ -110,10 +119,6 @@ def _uncertainty(uncertainty: Uncertainty) -> dict[str, Any]:
         "neighbours": differences(uncertainty.neighbours),
         "against_undistilled": differences(uncertainty.against_undistilled),
         "against_teacher": differences(uncertainty.against_teacher),
-        "repeated": [
-            asdict(each) | {"optimism": each.optimism, "test_minus_validation": each.test_minus_validation}
-            for each in uncertainty.repeated
-        ],
     }
 
 

@@ -154,37 +154,3 @@ def test_students_nearest_to_the_front_are_resampled(monkeypatch: pytest.MonkeyP
     assert [student.trial_id for student in resampled_students(front)] == ["best", "plain", "t1", "t2"]
     found = uncertainty_of(front, reader(best=found_in(finding(70))))
     assert any("4" in note and "7" in note for note in found.notes)
-
-
-def test_trainings_with_other_seeds_are_one_point_with_spread() -> None:
-    confirmed = {
-        "confirmed_seeds": 3.0,
-        "confirmed_mr2_reasonable": 0.33,
-        "confirmed_mr2_reasonable_std": 0.01,
-        "confirmed_test_mr2_reasonable": 0.36,
-        "confirmed_test_mr2_reasonable_std": 0.02,
-    }
-    front = front_of(record("a", 0.3, 1e6, 1e9, metrics=confirmed), record("b", 0.2, 2e6, 1e9))
-    found = uncertainty_of(front, lambda _: {})
-    (repeated,) = found.repeated
-    assert (repeated.trial_id, repeated.num_seeds, repeated.spread, repeated.test_spread) == ("a", 3, 0.01, 0.02)
-    assert repeated.optimism == pytest.approx(0.03)
-    assert found.mean_test_minus_validation == pytest.approx(0.06)
-
-
-def test_front_of_means_is_that_of_students_trained_again() -> None:
-    def again(name: str, searched: float, cost: float, mean: float, test: float | None = None) -> TrialRecord:
-        metrics = {"confirmed_seeds": 2.0, "confirmed_mr2_reasonable": mean}
-        metrics |= {} if test is None else {"confirmed_test_mr2_reasonable": test}
-        return record(name, searched, cost, cost, metrics=metrics)
-
-    def members(*trials: TrialRecord) -> set[str]:
-        return {each.trial_id for each in uncertainty_of(front_of(*trials), lambda _: {}).repeated if each.is_on_front}
-
-    # lucky is on the front of the search; with other seeds, small dominates it. once was not trained again.
-    small, once = again("small", 0.30, 1e6, 0.31), record("once", 0.25, 5e5, 5e5)
-    assert members(small, again("lucky", 0.28, 2e6, 0.33), once) == {"small"}
-    # On the test images, where all have them: lucky is better than small again.
-    tested = again("small", 0.30, 1e6, 0.31, test=0.35)
-    assert members(tested, again("lucky", 0.28, 2e6, 0.33, test=0.34)) == {"small", "lucky"}
-    assert members(tested, again("lucky", 0.28, 2e6, 0.33)) == {"small"}

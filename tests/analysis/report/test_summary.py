@@ -28,7 +28,7 @@ def test_summary_is_json_with_all_results() -> None:
     study = STUDY
     results = compute_results(study)
     read = json.loads(json.dumps(summary(study, results), allow_nan=False))
-    assert read["schema_version"] == 2
+    assert read["schema_version"] == 3
     assert [student["trial_id"] for student in read["front"]] == ["t1", "t0"]
     assert read["front"][0]["settings"] == {"a.name": "y"}
     assert "up to 5 points" in read["recommendation"].pop("readiness_rule")
@@ -88,10 +88,11 @@ def test_equal_records_give_equal_summaries() -> None:
 def test_keys_of_default_objectives() -> None:
     read = summary(STUDY, compute_results(STUDY))
     assert list(read) == [
-        *("schema_version", "study", "tracking_uri", "objectives", "headline", "recommendation", "findings"),
+        *("schema_version", "study", "tracking_uri", "objectives", "basis", "headline", "recommendation", "findings"),
         *(
             "teacher",
             "front",
+            "searched",
             "params_front",
             "flops_front",
             "knee",
@@ -103,6 +104,7 @@ def test_keys_of_default_objectives() -> None:
             "compute",
             "hypervolume_over_trials",
             "uncertainty",
+            "confirmation",
             "count_by_status",
         ),
         *("not_counted", "notes", "versions"),

@@ -114,7 +114,7 @@ function curvePath(history, x, y) {
 function curveAxes(width, height, histories, title, description, attributes = {}) {
   const box = { left: 42, right: width - 12, top: 30, bottom: height - 44 };
   const points = histories.flat();
-  const ofTeacher = teacher && teacher.values[MISS] !== null ? [100 * teacher.values[MISS]] : [];
+  const ofTeacher = teacher && searchValues(teacher)[MISS] !== null ? [100 * searchValues(teacher)[MISS]] : [];
   const x = makeScale(
     points.map(([epoch]) => epoch),
     box.left,
@@ -136,8 +136,8 @@ function curveAxes(width, height, histories, title, description, attributes = {}
 }
 
 function teacherLine(svg, box, y) {
-  if (!teacher || teacher.values[MISS] === null) return;
-  const at = y(100 * teacher.values[MISS]);
+  if (!teacher || searchValues(teacher)[MISS] === null) return;
+  const at = y(100 * searchValues(teacher)[MISS]);
   svg.append(
     svgElement("line", { class: "teacher-line", x1: box.left, x2: box.right, y1: at, y2: at }),
     svgElement("text", { class: "title-text", x: box.right, y: at - 5, "text-anchor": "end" }, "teacher"),

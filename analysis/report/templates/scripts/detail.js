@@ -72,7 +72,8 @@ function tagsOf(trial) {
   if (trial.rank !== null) tags.push(`rank ${trial.rank} on the front`);
   if (pairs.some((pair) => pair.knee === trial.index)) tags.push("knee");
   if (state.choice.chosen === trial) tags.push("choice");
-  if (trial.isCounted && !fits(trial, state.limits)) tags.push("beyond your budget");
+  if (once.includes(trial)) tags.push("trained once: not compared with means");
+  if (students.includes(trial) && !fits(trial, state.limits)) tags.push("beyond your budget");
   if (trial.isUndistilled) tags.push("trained without distillation");
   if (trial.reason) tags.push(`not counted: ${trial.reason}`);
   if (trial.seconds !== null) tags.push(`${(trial.seconds / 60).toFixed(1)} minutes`);
@@ -82,6 +83,7 @@ function tagsOf(trial) {
 function valuesTable(trial, chosen) {
   const columns = [
     ["this", trial.values],
+    ...(isOfMeans ? [["in the search", trial.search]] : []),
     ...(chosen ? [["choice", chosen.values]] : []),
     ...(teacher ? [["teacher", teacher.values]] : []),
   ];

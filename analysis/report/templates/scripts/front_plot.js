@@ -4,6 +4,7 @@ const SHAPES = {
   circle: (r) => `M${-r},0a${r},${r} 0 1 0 ${2 * r},0a${r},${r} 0 1 0 ${-2 * r},0Z`,
   square: (r) => `M${-r},${-r}H${r}V${r}H${-r}Z`,
   diamond: (r) => `M0,${-1.35 * r}L${1.35 * r},0L0,${1.35 * r}L${-1.35 * r},0Z`,
+  cross: (r) => `M${-r},${-r}L${r},${r}M${-r},${r}L${r},${-r}`,
   star: (r) =>
     polyline(
       [...Array(10).keys()].map((k) => {
@@ -16,6 +17,7 @@ const SHAPES = {
 /** Class, shape and radius of a student's or, for null, the teacher's mark. */
 function markOf(trial, isOnFront) {
   if (trial === null) return ["is-teacher", "star", 7];
+  if (once.includes(trial)) return ["is-once", "cross", 3.5];
   if (trial.isBaseline)
     return trial.isUndistilled ? ["is-undistilled", "square", 6.5] : ["is-baseline", "diamond", 6.5];
   return isOnFront ? ["is-front", "circle", 6.5] : ["", "circle", students.length > 300 ? 3 : 4];
@@ -40,22 +42,23 @@ function frontPlot(container, pair) {
   const title = `${miss.noun} against ${cost.noun}`;
   const onFront = new Set(pair.front);
   // A latency may be measured of some only.
-  const shownStudents = students.filter((trial) => trial.values[pair.cost] !== null);
-  const hasAgain = pair.miss === MISS && shownStudents.some((trial) => trial.again !== null);
+  const shownStudents = finished.filter((trial) => trial.values[pair.cost] !== null);
+  const rateOf = (each) => (once.includes(each) ? each.search : each.values)[pair.miss];
+  const hasAgain = !isOfMeans && pair.miss === MISS && shownStudents.some((trial) => trial.again !== null);
   const holder = element("div");
   const figure = element(
     "figure",
     {},
     element("figcaption", {}, capital(title)),
     holder,
-    dataTable(capital(title), ["trial", "kind", `${miss.column}`, cost.column, "on this front", ...(hasAgain ? ["with other seeds %"] : [])], () =>
+    dataTable(capital(title), ["trial", "kind", `${miss.column}`, cost.column, "on this front", ...(hasAgain ? ["with other seeds %"] : isOfMeans ? ["in the search %"] : [])], () =>
       shownStudents.map((trial) => [
         trial.id,
         trial.kind,
         shown(miss, trial.values[pair.miss]),
         shown(cost, trial.values[pair.cost]),
         onFront.has(trial.index) ? "yes" : "no",
-        ...(hasAgain ? [shown(miss, trial.again?.mean)] : []),
+        ...(hasAgain ? [shown(miss, trial.again?.mean)] : isOfMeans ? [shown(miss, trial.search[pair.miss])] : []),
       ]),
     ),
   );
@@ -75,20 +78,26 @@ function frontPlot(container, pair) {
     const points = [...shownStudents, ...(teacherPoint ? [teacherPoint] : [])];
     const xs = points.map((each) => inUnit(cost, each.values[pair.cost]));
     const withInterval =
-      pair.miss === MISS
+      pair.miss === MISS && !isOfMeans
         ? shownStudents.filter((trial) => trial.interval && markOf(trial, onFront.has(trial.index))[0] !== "")
         : [];
-    const again = pair.miss === MISS ? shownStudents.filter((trial) => trial.again !== null) : [];
+    const again = hasAgain ? shownStudents.filter((trial) => trial.again !== null) : [];
+    // Of means, the bar is their standard deviation.
+    const bars = new Map(withInterval.map((trial) => [trial, trial.interval]));
+    for (const trial of isOfMeans && pair.miss === MISS ? students : []) {
+      const spread = data.basis === "test" ? trial.again?.testSpread : trial.again?.spread;
+      if (spread && trial.values[pair.cost] !== null) bars.set(trial, [rateOf(trial) - spread, rateOf(trial) + spread]);
+    }
     const ys = [
-      ...points.map((each) => each.values[pair.miss]),
-      ...withInterval.flatMap((trial) => trial.interval),
+      ...points.map(rateOf),
+      ...[...bars.values()].flat(),
       ...again.flatMap((trial) => againEnds(trial)),
     ].map((rate) => inUnit(miss, rate));
     const x = makeScale(xs, box.left, box.right, { log: true, least: Math.log10(1.5) });
     const y = makeScale(ys, box.bottom, box.top, { least: 5, lowest: -2, highest: 102 });
     const best = pair.front.map((index) => trials[index]);
     const description =
-      `${shownStudents.length} students, ${pair.front.length} of them on the front, from ` +
+      `${shownStudents.length} students${isOfMeans ? `, ${once.length} of them trained once` : ""}, ${pair.front.length} of them on the front, from ` +
       `${valueRange(best, pair)}. Arrow keys move from point to point, Enter shows a trial's details.`;
     const svg = makeSvg(width, height, title, description);
     const hatch = `hatch-${pair.key}`;
@@ -121,7 +130,7 @@ function frontPlot(container, pair) {
     drawAgain(svg, again, (trial) => x(inUnit(cost, trial.values[pair.cost])), (rate) => y(inUnit(miss, rate)), box.right);
     const places = points.map((each) => ({
       x: x(inUnit(cost, each.values[pair.cost])),
-      y: y(inUnit(miss, each.values[pair.miss])),
+      y: y(inUnit(miss, rateOf(each))),
       index: each.index ?? "teacher",
     }));
     // Front, baselines and teacher last, so that they cover the others.
@@ -136,8 +145,8 @@ function frontPlot(container, pair) {
       group.setAttribute("aria-label", trial ? described(trial) : `teacher: ${valuesText(teacher.values)}`);
       group.setAttribute("data-index", place.index);
       if (place.index === pair.knee) group.prepend(svgElement("path", { class: "knee-ring", d: SHAPES.circle(15) }));
-      if (trial && withInterval.includes(trial)) {
-        const [low, high] = trial.interval.map((rate) => (y(inUnit(miss, rate)) - place.y).toFixed(1));
+      if (trial && bars.has(trial)) {
+        const [low, high] = bars.get(trial).map((rate) => (y(inUnit(miss, rate)) - place.y).toFixed(1));
         group.prepend(svgElement("path", { class: "interval", d: `M-4,${high}h8m-4,0V${low}m-4,0h8` }));
       }
       const text = group.querySelector(".rank");
@@ -370,11 +379,18 @@ function drawLegend(container) {
     const svg = svgElement("svg", { width: 16, height: 30, viewBox: "-8 -15 16 30", "aria-hidden": true }, drawn);
     container.append(element("span", {}, svg, text));
   };
-  if (students.some((trial) => trial.interval)) {
+  if (once.length > 0) example("trained once, with its miss rate in the search: neither ranked nor chosen", once[0]);
+  if (isOfMeans && students.some((trial) => trial.again?.spread)) {
+    bar(
+      `standard deviation over seeds, ${data.basis} images`,
+      svgElement("path", { class: "interval", d: "M-4,-11h8m-4,0V11m-4,0h8" }),
+    );
+  }
+  if (!isOfMeans && students.some((trial) => trial.interval)) {
     const text = `${Math.round(100 * data.confidence)} % interval over ${data.numImages} validation images`;
     bar(text, svgElement("path", { class: "interval", d: "M-4,-11h8m-4,0V11m-4,0h8" }));
   }
-  if (students.some((trial) => trial.again !== null)) {
+  if (!isOfMeans && students.some((trial) => trial.again !== null)) {
     const drawn = svgElement("path", { d: `${SHAPES.diamond(4)}M-3,-11h6m-3,0V11m-3,0h6` });
     bar(
       "trained again with other seeds: mean, standard deviation, and the front of the means (dashed)",

@@ -104,7 +104,7 @@ function answerView() {
     if (count)
       count.textContent =
         state.limits.size === 0
-          ? `${students.length} ${students.length === 1 ? "student" : "students"}, no budget.`
+          ? `${students.length} ${isOfMeans ? "confirmed " : ""}${students.length === 1 ? "student" : "students"}, no budget.`
           : `${choice.fitting.length} of ${students.length} students meet them.`;
     if (areGiven()) {
       parts.forEach((part, index) => part.replaceChildren(...original[index]));

@@ -5,7 +5,16 @@ const { measures, trials, pairs, settings, teacher, rule } = data;
 trials.forEach((trial, index) => {
   trial.index = index;
 });
-const students = data.order.map((index) => trials[index]); // by miss rate
+const students = data.order.map((index) => trials[index]); // by miss rate: those that can be chosen
+// Where miss rates are means over other seeds, students that were trained once have none.
+const once = data.once.map((index) => trials[index]);
+const finished = [...students, ...once];
+const isOfMeans = data.basis !== "search";
+
+/** The values in the search, by which all trials can be compared with each other. */
+function searchValues(each) {
+  return each.search ?? each.values;
+}
 
 const MISS = 0; // position of the first miss rate of the objectives
 
@@ -102,7 +111,13 @@ function comparedWithTeacher(position, value) {
 
 function described(trial) {
   const place = trial.rank === null ? trial.kind : `${trial.kind}, rank ${trial.rank} on the front`;
-  return `${short(trial.id)}, ${place}: ${valuesText(trial.values)}`;
+  return `${short(trial.id)}, ${place}: ${valuesText(trial.values)}${isOfMeans ? `, ${searchText(trial)}` : ""}`;
+}
+
+/** What a trial's first miss rate was in the search, where the page compares means over other seeds. */
+function searchText(trial) {
+  const own = `in the search ${withUnit(measures[MISS], trial.search[MISS])}`;
+  return once.includes(trial) ? `trained once: ${own}` : own;
 }
 
 function valuesText(values) {
@@ -166,7 +181,8 @@ function certaintyOf(trial) {
   const texts = [];
   if (trial.interval !== null) {
     const [low, high] = trial.interval.map((rate) => shown(measures[MISS], rate));
-    texts.push(`${Math.round(100 * data.confidence)} % interval: ${low} to ${high} %`);
+    const of = isOfMeans ? " in the search" : "";
+    texts.push(`${Math.round(100 * data.confidence)} % interval${of}: ${low} to ${high} %`);
     if (trial.onFront !== null) texts.push(`on the front in ${Math.round(100 * trial.onFront)} % of the resamples`);
   }
   if (trial.again !== null) texts.push(againText(trial.again));
@@ -184,10 +200,14 @@ function againText({ seeds, mean, spread, testMean, testSpread }) {
 function tipOf(index) {
   if (index === "teacher") return ["teacher", measures.map((m, i) => `${m.noun}: ${withUnit(m, teacher.values[i])}`)];
   const trial = trials[index];
-  const lines = measures.map((measure, position) => {
-    const compared = comparedWithTeacher(position, trial.values[position]);
-    return `${measure.noun}: ${withUnit(measure, trial.values[position])}${compared ? ` (${compared})` : ""}`;
-  });
+  const lines = [...measures.keys()]
+    .filter((position) => trial.values[position] !== null)
+    .map((position) => {
+      const compared = comparedWithTeacher(position, trial.values[position]);
+      const value = withUnit(measures[position], trial.values[position]);
+      return `${measures[position].noun}: ${value}${compared ? ` (${compared})` : ""}`;
+    });
+  if (isOfMeans) lines.push(capital(searchText(trial)));
   const place = trial.rank === null ? trial.kind : `${trial.kind}, rank ${trial.rank} on the front`;
   return [short(trial.id), [place, ...lines, ...certaintyOf(trial)]];
 }

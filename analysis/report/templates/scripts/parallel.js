@@ -7,7 +7,7 @@ const parallelAxes = [
 
 function settingAxis(setting, position) {
   const of = (trial) => trial.settings[position];
-  const values = students.map(of).filter((value) => value !== null);
+  const values = finished.map(of).filter((value) => value !== null);
   const axis = { key: `setting ${position}`, name: setting.name, label: setting.short };
   if (values.length > 0 && values.every((value) => typeof value === "number")) {
     return { ...axis, ...numericAxis(values, of) };
@@ -23,8 +23,8 @@ function settingAxis(setting, position) {
 }
 
 function measureAxis(measure, position) {
-  const of = (trial) => (trial.values[position] === null ? null : inUnit(measure, trial.values[position]));
-  const values = students.map(of).filter((value) => value !== null);
+  const of = (trial) => (searchValues(trial)[position] === null ? null : inUnit(measure, searchValues(trial)[position]));
+  const values = finished.map(of).filter((value) => value !== null);
   return { key: `measure ${position}`, name: measure.column, label: measure.column, ...numericAxis(values, of) };
 }
 
@@ -82,10 +82,10 @@ function parallelPlot(container) {
       scroller,
       controls,
       dataTable("Settings and objectives of each student", headings, () =>
-        students.map((trial) => [
+        finished.map((trial) => [
           trial.id,
           ...settings.slice(0, data.numSearched).map((_, position) => settingText(trial.settings[position])),
-          ...measures.map((measure, position) => shown(measure, trial.values[position])).reverse(),
+          ...measures.map((measure, position) => shown(measure, searchValues(trial)[position])).reverse(),
         ]),
       ),
     ),
@@ -102,10 +102,10 @@ function parallelPlot(container) {
       width,
       height,
       "Settings and objectives of each student",
-      `${students.length} students on ${parallelAxes.length} axes, each with two handles that set a range.`,
-      { class: students.length > 200 ? "many" : null },
+      `${finished.length} students on ${parallelAxes.length} axes, each with two handles that set a range.`,
+      { class: finished.length > 200 ? "many" : null },
     );
-    const lines = students.map((trial) => {
+    const lines = finished.map((trial) => {
       const points = parallelAxes
         .map((axis, position) => [position, axis.position(trial)])
         .filter(([, at]) => at !== null)
@@ -126,12 +126,12 @@ function parallelPlot(container) {
         );
       }
       drawn.forEach((each) => each());
-      const kept = students.filter(insideBrushes).length;
+      const kept = finished.filter(insideBrushes).length;
       controls.hidden = state.brushes.size === 0;
       summary.textContent =
         state.brushes.size === 0
           ? ""
-          : `${kept} of ${students.length} students are in all ranges: ${parallelAxes
+          : `${kept} of ${finished.length} students are in all ranges: ${parallelAxes
               .filter((axis) => state.brushes.has(axis.key))
               .map((axis) => {
                 const [low, high] = state.brushes.get(axis.key);

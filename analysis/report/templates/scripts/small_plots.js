@@ -4,7 +4,7 @@
 function slicePlot(container, position) {
   const setting = settings[position];
   const miss = measures[MISS];
-  const shownStudents = students.filter((trial) => trial.settings[position] !== null);
+  const shownStudents = finished.filter((trial) => trial.settings[position] !== null);
   const values = shownStudents.map((trial) => trial.settings[position]);
   const isNumeric = values.every((value) => typeof value === "number");
   const holder = element("div");
@@ -16,7 +16,7 @@ function slicePlot(container, position) {
     holder,
     announcement,
     dataTable(`${capital(miss.noun)} and ${short(setting.short)}`, ["trial", setting.short, miss.column], () =>
-      shownStudents.map((trial) => [trial.id, settingText(trial.settings[position]), shown(miss, trial.values[MISS])]),
+      shownStudents.map((trial) => [trial.id, settingText(trial.settings[position]), shown(miss, searchValues(trial)[MISS])]),
     ),
   );
   container.append(figure);
@@ -27,7 +27,7 @@ function slicePlot(container, position) {
     const choices = [...new Set(values.map(settingText))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
     const { x, options } = isNumeric ? numericScale(values, box) : choiceScale(choices, box);
     const y = makeScale(
-      students.map((trial) => inUnit(miss, trial.values[MISS])),
+      finished.map((trial) => inUnit(miss, searchValues(trial)[MISS])),
       box.bottom,
       box.top,
       { least: 5, lowest: -2, highest: 102 },
@@ -43,7 +43,7 @@ function slicePlot(container, position) {
     const places = shownStudents
       .map((trial) => ({
         x: x(isNumeric ? trial.settings[position] : settingText(trial.settings[position])),
-        y: y(inUnit(miss, trial.values[MISS])),
+        y: y(inUnit(miss, searchValues(trial)[MISS])),
         index: trial.index,
       }))
       .sort((a, b) => a.x - b.x || a.y - b.y);

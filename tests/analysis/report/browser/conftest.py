@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.analysis.report.browser.small_study import STUDY, html_of
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
@@ -21,9 +23,9 @@ TIMEOUT_MS = 30_000
 OpenPage = Callable[..., "Page"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    """One Chromium for the tests of a module."""
+    """One Chromium for the tests of this folder."""
     program = next((found for name in NAMES if (found := shutil.which(name))), None)
     if program is None:
         pytest.skip(f"no Chromium on PATH ({', '.join(NAMES)}); Debian and Ubuntu: apt install chromium")
@@ -63,3 +65,9 @@ def open_page(chromium: Browser, tmp_path: Path) -> Iterator[OpenPage]:
     for context in contexts:
         context.close()
     assert seen == []
+
+
+@pytest.fixture(scope="package")
+def html() -> str:
+    """The page of the small study."""
+    return html_of(STUDY)
