@@ -10,9 +10,9 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 REPOSITORY = Path(__file__).parents[2]
@@ -25,16 +25,21 @@ class Command:
     """A command in its own process group, whose output is collected line by line.
 
     Child processes inherit a mark in the environment, by which they are found and ended.
+
+    Args:
+        changes: Of environment variables.
     """
 
-    def __init__(self, arguments: Sequence[str], folder: Path) -> None:
+    def __init__(
+        self, arguments: Sequence[str], folder: Path, changes: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.lines: list[str] = []
         self._mark = uuid.uuid4().hex
         environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=folder,
-            env={**environment, MARK: self._mark, "COLUMNS": "200"},
+            env={**environment, MARK: self._mark, "COLUMNS": "200", **changes},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -32,9 +32,10 @@ _TUNE_HEADING = "Failure # "
 _NO_ERROR_TEXT = "Ray Tune reported no error message"
 _MAX_ERROR_BYTES = 2**20
 MAX_LOST_WORKERS = 3
-"""How often a session queues a trial again after its worker was lost (spot instance reclaimed, memory exhausted).
+"""How often in a row a trial is queued again after its worker was lost (spot instance reclaimed, memory exhausted).
 
-A resumed study counts from 0."""
+A checkpoint of another epoch, or a resumed study, counts from 0: a long trial may lose many spot instances, but one
+whose memory does not suffice loses its workers in the same epoch."""
 MAX_IDENTICAL_FAILURES = 5
 """After which a study stops, if none of its trials has finished."""
 
@@ -87,7 +88,8 @@ class Recorder(Callback):
         """Last lines of the errors of the last trials, while each of them fails."""
         self._stopping = stopping
         self._known: dict[str, LedgerTrial] = {}
-        self._lost_workers: dict[str, int] = {}
+        self._lost_workers: dict[str, tuple[int, int]] = {}
+        """By trial: epochs of its last checkpoint when its worker was lost, and how often in a row at that one."""
         self._on_workers: set[str] = set()
         self.max_concurrent = 0
         """The largest number of trials that were on workers at the same time."""
@@ -176,12 +178,13 @@ class Recorder(Callback):
         known = self._known[_spec(trial).trial_id]
         self._on_workers.discard(known.trial_id)
         lines = _error_text(trial).splitlines()
-        num_lost = self._lost_workers.get(known.trial_id, 0) + 1
+        epoch, num_lost = self._lost_workers.get(known.trial_id, (known.epoch, 0))
+        num_lost = num_lost + 1 if epoch == known.epoch else 1
         if RAISED_NOTE in lines or num_lost > MAX_LOST_WORKERS:
             text = "\n".join(line for line in lines if line != RAISED_NOTE)
             self._close(self._ledger.fail(known, text))
             return
-        self._lost_workers[known.trial_id] = num_lost
+        self._lost_workers[known.trial_id] = (known.epoch, num_lost)
         self._board.lose_worker(known.trial_id, lines[0].rstrip("."), num_lost, MAX_LOST_WORKERS)
         del self._known[known.trial_id]
         self._put_back(known)

@@ -186,6 +186,19 @@ def test_trial_is_queued_again_three_times_after_lost_worker(scene: Scene, tmp_p
     assert len(scene.put_back) == MAX_LOST_WORKERS
 
 
+def test_lost_workers_are_counted_from_the_last_checkpoint(scene: Scene, tmp_path: Path) -> None:
+    """A long trial on spot instances loses more workers than one that never finishes an epoch may."""
+    for epoch in range(1, MAX_LOST_WORKERS + 2):
+        scene.call("on_trial_start")
+        scene.epoch(epoch)
+        scene.checkpoint(scene.folder.path / f"baseline-b-attempt-{epoch}" / "checkpoint_000000")
+        scene.fail(tmp_path, "The node died")
+        assert scene.known.status == "running"
+        scene.hand_over(scene.ledger.restart(scene.put_back[-1]))
+    assert "(1 of 3)" in scene.out.getvalue()
+    assert "(2 of 3)" not in scene.out.getvalue()
+
+
 @pytest.mark.parametrize(
     "error",
     [
