@@ -11,11 +11,11 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.geometry import hypervolume, knee_index
+from analysis.geometry import knee_index
 from analysis.objectives import OBJECTIVES, Objective, costs, miss_rates
 from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord
 from hkd import metric_names as names
-from hkd.dominance import non_dominated
+from hkd.dominance import hypervolume, non_dominated
 
 Basis = Literal["search", "validation", "test"]
 """What the students' miss rates are: those by which the search selected them, or means over trainings with other seeds,

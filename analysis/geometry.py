@@ -1,49 +1,18 @@
-"""Geometry of fronts: hypervolume and knee. Arrays in, numbers out; all objectives are minimised."""
+"""The knee of a front. Arrays in, numbers out; all objectives are minimised."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hkd.dominance import non_dominated
-
-Points = NDArray[np.float64]
+from hkd.dominance import Points
 
 KNEE_RULE = (
     "the point of the front that lies furthest below the straight line between the front's two ends, with the miss "
     "rate and the logarithm of the cost both scaled to [0, 1] between those ends (Das 1999; Satopaa et al. 2011)"
 )
 _FLAT = 1e-9
-
-
-def hypervolume(points: Points, reference_point: Points) -> float:
-    """Exact volume that the points (N, M) dominate below the reference point (M,), all objectives minimised.
-
-    Sweeps the last objective and adds up slabs, each the hypervolume of the points so far in the others (While et al.,
-    "A Faster Algorithm for Calculating Hypervolume", 2006: "hypervolume by slicing objectives"). Duplicates add
-    nothing; a point that is no better than the reference in some objective, or has a NaN, adds nothing; no points: 0.
-
-    Raises:
-        ValueError: the reference point is not finite.
-    """
-    if not np.isfinite(reference_point).all():
-        raise ValueError(f"the reference point must be finite; found {reference_point.tolist()}")
-    inside = points[(points < reference_point).all(axis=1)]
-    if len(inside) == 0:
-        return 0.0
-    if inside.shape[1] == 1:
-        return float(reference_point[0] - inside.min())
-    front = inside[non_dominated(inside)]
-    front = front[np.argsort(front[:, -1], kind="stable")]
-    heights = np.diff(front[:, -1], append=reference_point[-1])
-    # Slabs of no height are those between points that are equal in the last objective.
-    return math.fsum(
-        height * hypervolume(front[: index + 1, :-1], reference_point[:-1])
-        for index, height in enumerate(heights.tolist())
-        if height > 0
-    )
 
 
 def knee_index(cost: Points, miss_rate: Points) -> tuple[int, float] | None:

@@ -6,6 +6,7 @@ from hkd import metric_names as names
 from hkd.config_files.parsing import flatten
 from hkd.config_files.yaml_format import dump_yaml
 from sweeps.console import messages
+from sweeps.console.description import describe_study
 from sweeps.console.display import Display, TrialBoard
 from sweeps.console.findings import PassedTeacher
 from sweeps.console.usage import describe_usage, summarise_usage
@@ -19,10 +20,12 @@ from sweeps.interruption import Interruption
 from sweeps.ready_teacher import ReadyTeacher
 from sweeps.settings.redaction import redacted
 from sweeps.settings.study import StudyConfig
+from sweeps.tracking.origin import Origin
 from sweeps.tracking.reconciliation import close_runs, write_missing_ends
 from sweeps.tracking.study_params import study_params
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.confirmation import Confirmation, confirmation_of
+from sweeps.trials.front import reference_point
 from sweeps.trials.queue import TrialQueue
 from sweeps.trials.records.teacher import read_teacher, write_teacher
 
@@ -44,8 +47,10 @@ class Session:
         tracker: Tracker,
         *,
         num_test_images: int | None = None,
+        origin: Origin | None = None,
     ) -> None:
         self._study = study
+        self._origin = origin
         self._folder = folder
         self._display = display
         self._ledger = queue.ledger
@@ -92,7 +97,8 @@ class Session:
         """Open the study's run in MLflow and bring it up to date."""
         study, tracker = self._study, self._tracker
         num_trials = {names.TAG_NUM_TRIALS: str(study.search.num_trials)}
-        tracker.start_study(study_params(study), num_trials, dump_yaml(redacted(study)))
+        tracker.start_study(study_params(study), num_trials, dump_yaml(redacted(study)), self._origin)
+        tracker.describe(describe_study(study, self._ledger.trials()))
         if ready is not None:
             teacher = ready.teacher
             of_labels = {} if ready.labels is None else ready.labels.summary.as_metrics()
@@ -104,6 +110,7 @@ class Session:
                 params, teacher.cost, teacher.epochs, metrics, teacher.weights_origin, teacher.detections
             )
         write_missing_ends(study, self._folder.path, self._ledger, tracker)
+        tracker.follow_front(study.objectives, reference_point(study), self._ledger.trials())
 
     def _finish(self, usage: str | None) -> int:
         """Close the study's run and print the results; returns the exit code.
@@ -116,6 +123,7 @@ class Session:
             teacher = read_teacher(self._folder.teacher_file)
             on_test = {} if teacher is None else teacher.on_test_images
             self._tracker.log_confirmation(confirmation, on_test)
+        self._tracker.describe(describe_study(self._study, self._ledger.trials()))
         self._tracker.end_study(
             names.STATUS_FINISHED,
             on_wait=lambda count: self._display.show_progress(f"MLflow: {count} writes pending"),

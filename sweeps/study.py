@@ -37,6 +37,7 @@ from sweeps.session import EXIT_CLUSTER_LOST, Session
 from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking import store
+from sweeps.tracking.origin import origin_of
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.queue import TrialQueue
 from sweeps.trials.records.ledger import open_ledger
@@ -105,7 +106,11 @@ def run_study(
                     display.print_line(warm_start.describe())
                 queue.ledger.enqueue(enqueued)
                 num_test_images = None if test is None else len(test.images)
-                session = Session(study, folder, display, queue, tracker, num_test_images=num_test_images)
+                images = {"training": data.train_annotations, "validation": data.validation_annotations, "test": test}
+                origin = origin_of(images)
+                session = Session(
+                    study, folder, display, queue, tracker, num_test_images=num_test_images, origin=origin
+                )
             return _run_session(session, teacher, inputs, interruption, resume_command, cluster, display)
 
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.geometry import hypervolume
 from analysis.records.study_records import StudyRecords, TrialRecord
 from hkd import metric_names as names
-from hkd.dominance import non_dominated
+from hkd.dominance import hypervolume, non_dominated
 
 
 @dataclass(frozen=True)

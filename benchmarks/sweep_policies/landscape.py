@@ -23,10 +23,9 @@ from scipy.stats import qmc
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.model_selection import KFold
 
-from analysis.geometry import hypervolume
 from benchmarks.sweep_policies.curves import Curve, by_configuration
 from benchmarks.sweep_policies.task import Costs
-from hkd.dominance import non_dominated
+from hkd.dominance import hypervolume, non_dominated
 from hkd.metric_names import FLOPS, NUM_PARAMS
 from sweeps.search.encoding import Space
 from sweeps.search.improvement import expected_improvement

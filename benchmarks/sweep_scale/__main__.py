@@ -26,6 +26,7 @@ from rich.console import Console
 
 from benchmarks.sweep_scale.slow_server import slow_mlflow_server
 from benchmarks.sweep_scale.trivial import SimulatedTune, TrivialTrial, trivial_study
+from hkd.coco.annotations import without_boxes
 from hkd.commands.parsing import positive_integer
 from hkd.text.output import tamed_libraries
 from sweeps.console.display import Display, TrialBoard
@@ -37,7 +38,9 @@ from sweeps.interruption import Interruption
 from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking import store
+from sweeps.tracking.origin import origin_of
 from sweeps.tracking.tracker import Tracker
+from sweeps.trials.front import reference_point
 from sweeps.trials.queue import TrialQueue
 from sweeps.trials.records.ledger import open_ledger
 
@@ -105,7 +108,8 @@ def measure(study: StudyConfig, *, is_simulated: bool) -> Cost:
     ledger = open_ledger(study, files.journal)
     queue = TrialQueue(study, ledger)
     tracker = Tracker(store.connect(study.tracking.uri), study.tracking.uri, study.name, None)
-    tracker.start_study({}, {}, "")
+    tracker.start_study({}, {}, "", origin_of({"training": without_boxes([], files.path)}))
+    tracker.follow_front(study.objectives, reference_point(study), [])
     total = study.search.num_trials + len(study.baselines)
     board = TrialBoard(display, objectives=study.objectives, total=total, ended=[], epochs_per_trial=1)
     clock.time_methods("ledger", ledger)

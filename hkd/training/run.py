@@ -26,6 +26,7 @@ from hkd.metric_names import (
     ARTIFACT_WEIGHTS,
     ARTIFACT_WEIGHTS_ORIGIN,
     MR2_REASONABLE,
+    SECONDS,
     TOTAL_LOSS,
 )
 from hkd.models.cost import Cost
@@ -43,7 +44,7 @@ from hkd.training.state import read_training_record
 from hkd.training.teacher.files import check_teacher_files
 from hkd.training.teacher.prepare import PreparedTeacher, load_teacher, prepare_teacher
 from hkd.training.teacher.pseudo_labels import PseudoLabels, prepare_labels
-from hkd.training.trainer import SECONDS, Trainer
+from hkd.training.trainer import Trainer
 
 ORIGIN_FILE = "origin.json"
 DETECTIONS_FILE = "detections.json"

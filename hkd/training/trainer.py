@@ -28,6 +28,7 @@ from hkd.inference.store_detection import (
     evaluate_on,
     try_detection,
 )
+from hkd.metric_names import SECONDS
 from hkd.models.build import build_detector
 from hkd.models.cost import Cost, detector_cost
 from hkd.models.detector import Detector
@@ -55,7 +56,6 @@ from hkd.training.step.optim import (
 LEARNING_RATE = "learning_rate"
 GRADIENT_NORM = "gradient_norm"
 """Norm of all gradients before clipping, mean over the epoch's steps."""
-SECONDS = "seconds"
 IMAGES_PER_SECOND = "images_per_second"
 
 OnStep = Callable[[int, int, Mapping[str, float]], None]

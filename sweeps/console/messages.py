@@ -19,6 +19,7 @@ from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.space import num_proposals
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking.tracker import Tracker
+from sweeps.tracking.view import runs_link
 from sweeps.trials.confirmation import Confirmation
 from sweeps.trials.ends import Ends, ends_of
 from sweeps.trials.front import front
@@ -153,6 +154,7 @@ def print_results(
         display.print_line(f"MLflow:  mlflow ui, with MLFLOW_BACKEND_STORE_URI set to {uri} with its credentials")
     else:
         display.print_line(f"MLflow:  mlflow ui --backend-store-uri {shlex.quote(uri)}")
+    display.print_line(f"Runs:    {runs_link(study.tracking.uri, tracker.experiment_id)}")
     if store and is_redacted(uri):
         display.print_line(f"Set {TRACKING_URI_VARIABLE} to the URI with its credentials (***) before the report")
 

@@ -12,7 +12,6 @@ that MLflow rejects is logged and dropped.
 from __future__ import annotations
 
 import json
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,27 +19,24 @@ from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
-from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import Experiment, Metric, Run
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from hkd import metric_names as names
 from hkd.config import TrialConfig
 from hkd.config_files.parsing import flatten
 from hkd.models.cost import Cost
 from sweeps.folder import ARTIFACTS
+from sweeps.tracking import runs
 from sweeps.tracking.background import BackgroundWriter
+from sweeps.tracking.front import FrontWriter, GrowingFront
+from sweeps.tracking.origin import Origin
 from sweeps.tracking.store import artifact_location, raising_tracking_errors
+from sweeps.tracking.view import experiment_tags
 from sweeps.trials.confirmation import Confirmation
 from sweeps.trials.records.trial import EpochRecord, LedgerTrial
 
-_MLFLOW_STATUS = {
-    names.STATUS_RUNNING: "RUNNING",
-    names.STATUS_FINISHED: "FINISHED",
-    names.STATUS_STOPPED: "KILLED",
-    names.STATUS_FAILED: "FAILED",
-}
-_PARAMS_PER_BATCH = 100  # MLflow's limits
 _METRICS_PER_BATCH = 1000
 _MAX_TAG_LENGTH = 5000
 _IS_PARENT = f"tags.`{names.TAG_ROLE}` = '{names.ROLE_STUDY}'"  # MLflow's filter syntax
@@ -77,14 +73,18 @@ class Tracker:
         self._requested: set[str] = set()
         """Trials of which this process has requested a run."""
         self._parent: Run | None = None
+        self._origin = Origin()
+        self._with_datasets: set[str] = set()
+        """Ids of runs whose data sets this process has logged."""
+        self._front: FrontWriter | None = None
         with raising_tracking_errors(uri):
             self._experiment_id = (
                 experiment.experiment_id
                 if experiment is not None
                 else client.create_experiment(study, artifact_location=artifact_location(uri, study, storage_path))
             )
-            runs = self._all_runs()
-        for run in runs:
+            found = runs.search(client, self._experiment_id)
+        for run in found:
             if run.data.tags.get(names.TAG_ROLE) == names.ROLE_STUDY:
                 self._parent = run
             elif names.TAG_TRIAL_ID in run.data.tags:
@@ -105,28 +105,41 @@ class Tracker:
         """Messages of the dropped writes, one each."""
         return self._writer.rejections
 
-    def start_study(self, params: Mapping[str, object], tags: Mapping[str, str], study_yaml: str) -> None:
-        """Create the parent run, or set it to running again."""
+    @property
+    def experiment_id(self) -> str:
+        """MLflow's id of the study's experiment."""
+        return self._experiment_id
+
+    def start_study(
+        self, params: Mapping[str, object], tags: Mapping[str, str], study_yaml: str, origin: Origin | None = None
+    ) -> None:
+        """Create the parent run, or set it to running again.
+
+        Args:
+            origin: Of the results that this process computes; None if it computes none.
+        """
+        self._origin = origin or Origin()
 
         def write() -> None:
-            tags_now = {names.TAG_STATUS: names.STATUS_RUNNING, **tags}
+            tags_now = {names.TAG_STATUS: names.STATUS_RUNNING, **tags, **self._origin.tags}
             # As in _run: the run may exist although the response to create_run was lost.
-            existing = [self._parent] if self._parent else self._all_runs(_IS_PARENT)
+            existing = [self._parent] if self._parent else runs.search(self._client, self._experiment_id, _IS_PARENT)
             if existing:
                 self._parent = existing[0]
                 self._client.update_run(self._parent.info.run_id, status="RUNNING")
-                self._set_tags(self._parent, tags_now)
+                runs.set_tags(self._client, self._parent, tags_now)
             else:
                 identity = {names.TAG_STUDY: self._study, names.TAG_ROLE: names.ROLE_STUDY}
                 self._parent = self._client.create_run(
                     self._experiment_id, run_name=self._study, tags={**identity, **tags_now}
                 )
             if len(self._parent.data.params) < len(params):
-                self._log_params(self._parent, params)
+                runs.log_params(self._client, self._parent, params)
+            self._log_datasets(self._parent)
 
         self._writer.add(write)
         # A separate write, because the artifact store can fail on its own.
-        self._writer.add(lambda: self._log_text(self._parent, study_yaml, "study.yaml"))
+        self._writer.add(lambda: runs.log_text(self._client, self._parent, study_yaml, "study.yaml"))
 
     def log_teacher(
         self,
@@ -146,22 +159,26 @@ class Tracker:
         if self.trial_status(names.TEACHER_TRIAL_ID) == names.STATUS_FINISHED:
             return
         now = _now_ms()
+        # The run is created after the training: it starts as long ago as the epochs took.
+        start_ms = now - round(1000 * sum(epoch.get(names.SECONDS, 0.0) for epoch in epochs))
 
         def write_files() -> None:
-            run = self._run(names.TEACHER_TRIAL_ID, names.ROLE_TEACHER, {})
+            run = self._run(names.TEACHER_TRIAL_ID, names.ROLE_TEACHER, {}, start_ms)
             if weights_origin:
-                self._log_text(run, "".join(f"{note}\n" for note in weights_origin), names.ARTIFACT_WEIGHTS_ORIGIN)
+                runs.log_text(
+                    self._client, run, "".join(f"{note}\n" for note in weights_origin), names.ARTIFACT_WEIGHTS_ORIGIN
+                )
             if detections is not None:
                 self._client.log_artifact(run.info.run_id, str(detections))
 
         def write() -> None:
-            run = self._run(names.TEACHER_TRIAL_ID, names.ROLE_TEACHER, {})
+            run = self._run(names.TEACHER_TRIAL_ID, names.ROLE_TEACHER, {}, start_ms)
             self._log_description(run, params, cost, now)
             num_logged = int(run.data.metrics.get(names.EPOCH, 0))
             for epoch, measured in list(enumerate(epochs, start=1))[num_logged:]:
-                self._log_metrics(run, {names.EPOCH: epoch, **measured}, step=epoch, time_ms=now)
+                runs.log_metrics(self._client, run, {names.EPOCH: epoch, **measured}, step=epoch, time_ms=now)
             last = max(1, len(epochs))
-            self._log_metrics(run, {**metrics, names.BUDGET_FRACTION: 1.0}, step=last, time_ms=now)
+            runs.log_metrics(self._client, run, {**metrics, names.BUDGET_FRACTION: 1.0}, step=last, time_ms=now)
             self._terminate(run, names.STATUS_FINISHED, {})
 
         if weights_origin or detections is not None:
@@ -179,7 +196,7 @@ class Tracker:
             # Tag and run status differ if an earlier process was killed between the two requests.
             if (run.data.tags.get(names.TAG_STATUS), run.info.status) != (names.STATUS_RUNNING, "RUNNING"):
                 self._client.update_run(run.info.run_id, status="RUNNING")
-                self._set_tags(run, {names.TAG_STATUS: names.STATUS_RUNNING})
+                runs.set_tags(self._client, run, {names.TAG_STATUS: names.STATUS_RUNNING})
             self._log_description(run, flatten(config), cost, now)
 
         self._writer.add(write)
@@ -213,12 +230,14 @@ class Tracker:
                 if run is not None and artifacts is not None and (artifacts / name).is_file():
                     self._client.log_artifact(run.info.run_id, str(artifacts / name))
             if trial.error is not None:
-                self._log_text(run, trial.error, "error.txt")
+                runs.log_text(self._client, run, trial.error, "error.txt")
 
         error_tag = {names.TAG_ERROR: trial.error.strip().splitlines()[-1][:_MAX_TAG_LENGTH]} if trial.error else {}
         tags = {**_end_tags(trial), **error_tag}
         self._writer.add(write_files)
         self._writer.add(lambda: self._terminate(self._runs.get(trial.trial_id), trial.status, tags))
+        if self._front is not None:
+            self._front.add([trial])
 
     def log_confirmation(self, confirmation: Confirmation, teacher: Mapping[str, float]) -> None:
         """Log means and spreads over seeds on the runs of the confirmed trials, and all of them on the parent run.
@@ -233,17 +252,49 @@ class Tracker:
         def write_run(trial_id: str, metrics: Mapping[str, float]) -> None:
             run = self._runs.get(trial_id)
             if run is not None and any(run.data.metrics.get(name) != value for name, value in metrics.items()):
-                self._log_metrics(run, metrics, step=int(run.data.metrics.get(names.EPOCH, 0)), time_ms=now)
+                runs.log_metrics(
+                    self._client, run, metrics, step=int(run.data.metrics.get(names.EPOCH, 0)), time_ms=now
+                )
 
         def write_parent() -> None:
             if self._parent is not None:
-                self._set_tags(self._parent, tags)
-                self._log_text(self._parent, text, names.ARTIFACT_CONFIRMATION)
+                runs.set_tags(self._client, self._parent, tags)
+                runs.log_text(self._client, self._parent, text, names.ARTIFACT_CONFIRMATION)
 
         for each in confirmation.trials:
             self._writer.add(partial(write_run, each.trial.trial_id, each.as_metrics()))
         self._writer.add(partial(write_run, names.TEACHER_TRIAL_ID, teacher))
         self._writer.add(write_parent)
+
+    def follow_front(
+        self, objectives: Sequence[str], reference: Mapping[str, float], trials: Sequence[LedgerTrial]
+    ) -> None:
+        """From now on, log the front as trials end, and what of it MLflow lacks.
+
+        Args:
+            reference: Reference point of the hypervolume by objective.
+            trials: All trials and baselines so far.
+        """
+        tags = experiment_tags(objectives)
+        self._writer.add(lambda: self._tag_experiment(tags))
+        front = GrowingFront(objectives, reference)
+        self._front = FrontWriter(self._client, self._writer, lambda: self._parent, self._runs.get, front)
+        self._front.add(trials)
+
+    def describe(self, text: str) -> None:
+        """Set the description of the study's run, unless a user wrote another one.
+
+        Args:
+            text: Markdown; its first line is that of earlier descriptions.
+        """
+
+        def write() -> None:
+            if self._parent is not None:
+                present = self._client.get_run(self._parent.info.run_id).data.tags.get(MLFLOW_RUN_NOTE, "")
+                if present == "" or present.startswith(text.partition("\n")[0]):
+                    runs.set_tags(self._client, self._parent, {MLFLOW_RUN_NOTE: text})
+
+        self._writer.add(write)
 
     def interrupt_trial(self, trial_id: str) -> None:
         """End the run of an interrupted trial; :meth:`start_trial` continues it when the study is resumed.
@@ -278,18 +329,18 @@ class Tracker:
 
     def _answers(self) -> bool:
         try:
-            self._all_runs(_IS_PARENT)
+            runs.search(self._client, self._experiment_id, _IS_PARENT)
         except Exception:  # noqa: BLE001 (as above)
             return False
         return True
 
-    def _run(self, trial_id: str, role: str, extra_tags: Mapping[str, str]) -> Run:
+    def _run(self, trial_id: str, role: str, extra_tags: Mapping[str, str], start_ms: int | None = None) -> Run:
         """The run of a trial, created if it does not exist."""
         if trial_id not in self._runs:
             found: list[Run] = []
             if trial_id in self._requested:
                 # The run may exist although the response to create_run was lost.
-                found = self._all_runs(f"tags.`{names.TAG_TRIAL_ID}` = '{trial_id}'")
+                found = runs.search(self._client, self._experiment_id, f"tags.`{names.TAG_TRIAL_ID}` = '{trial_id}'")
             if self._parent is None:
                 raise _NoParentError("the parent run of the study was rejected")
             self._requested.add(trial_id)
@@ -298,6 +349,7 @@ class Tracker:
                 if found
                 else self._client.create_run(
                     self._experiment_id,
+                    start_time=start_ms,
                     run_name=trial_id,
                     tags={
                         names.TAG_STUDY: self._study,
@@ -305,56 +357,39 @@ class Tracker:
                         names.TAG_TRIAL_ID: trial_id,
                         names.TAG_STATUS: names.STATUS_RUNNING,
                         MLFLOW_PARENT_RUN_ID: self._parent.info.run_id,
+                        **self._origin.tags,
                         **extra_tags,
                     },
                 )
             )
         return self._runs[trial_id]
 
-    def _all_runs(self, filter_string: str = "") -> list[Run]:
-        runs: list[Run] = []
-        token: str | None = None
-        while True:
-            page = self._client.search_runs(
-                [self._experiment_id],
-                filter_string,
-                run_view_type=ViewType.ACTIVE_ONLY,
-                max_results=500,
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            runs += page
-            token = page.token
-            if not token:
-                return runs
+    def _log_datasets(self, run: Run) -> None:
+        run_id, datasets = run.info.run_id, self._origin.datasets
+        is_logged = run_id in self._with_datasets or (run.inputs is not None and run.inputs.dataset_inputs)
+        if datasets and not is_logged:
+            self._client.log_inputs(run_id, datasets)
+            self._with_datasets.add(run_id)
+
+    def _terminate(self, run: Run | None, status: str, tags: Mapping[str, str]) -> None:
+        if run is not None:
+            runs.terminate(self._client, run, status, tags)
+
+    def _tag_experiment(self, tags: Mapping[str, str]) -> None:
+        present = self._client.get_experiment(self._experiment_id).tags
+        for name, value in tags.items():
+            if present.get(name) != value:
+                self._client.set_experiment_tag(self._experiment_id, name, value)
 
     def _log_description(self, run: Run, params: Mapping[str, object], cost: Cost, time_ms: int) -> None:
-        """Log parameters and costs, unless all of them are logged."""
+        """Log data sets, parameters and costs, unless they are logged."""
+        self._log_datasets(run)
         metrics = {} if names.GMACS in run.data.metrics else cost.as_metrics()
         missing = params if len(run.data.params) < len(params) else {}
-        self._log_params(run, missing, [Metric(name, value, time_ms, 0) for name, value in metrics.items()])
-        run.data.metrics.update(metrics)
-
-    def _log_params(self, run: Run, params: Mapping[str, object], metrics: Sequence[Metric] = ()) -> None:
-        """Log parameters, and metrics with the first of them."""
-        entries = [Param(name, str(value)) for name, value in params.items()]
-        if not entries and metrics:
-            self._client.log_batch(run.info.run_id, metrics=metrics)
-        for first in range(0, len(entries), _PARAMS_PER_BATCH):
-            batch = entries[first : first + _PARAMS_PER_BATCH]
-            self._client.log_batch(run.info.run_id, params=batch, metrics=metrics if first == 0 else ())
-        run.data.params.update({entry.key: entry.value for entry in entries})
-
-    def _log_text(self, run: Run | None, text: str, name: str) -> None:
-        if run is not None:
-            self._client.log_text(run.info.run_id, text, name)
-
-    def _log_metrics(self, run: Run, metrics: Mapping[str, float], *, step: int, time_ms: int) -> None:
-        finite = _finite(metrics)
-        self._client.log_batch(
-            run.info.run_id, metrics=[Metric(name, value, time_ms, step) for name, value in finite.items()]
+        runs.log_params(
+            self._client, run, missing, [Metric(name, value, time_ms, 0) for name, value in metrics.items()]
         )
-        run.data.metrics.update(finite)
+        run.data.metrics.update(metrics)
 
     def _log_epochs(self, trial_id: str, records: Mapping[int, EpochRecord]) -> None:
         run = self._runs.get(trial_id)
@@ -372,22 +407,11 @@ class Tracker:
                     # The time is that of the ledger: MLflow stores a metric of equal time, step and value once.
                     Metric(name, value, record.time_ms, epoch)
                     for epoch, record in batch
-                    for name, value in _finite(record.metrics).items()
+                    for name, value in runs.finite(record.metrics).items()
                 ],
             )
             for _, record in batch:
-                run.data.metrics.update(_finite(record.metrics))
-
-    def _set_tags(self, run: Run, tags: Mapping[str, str]) -> None:
-        self._client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-        run.data.tags.update(tags)
-
-    def _terminate(self, run: Run | None, status: str, tags: Mapping[str, str]) -> None:
-        if run is None:
-            return
-        # The tag last: a resumed study writes a run's end again unless its tag has the status.
-        self._client.set_terminated(run.info.run_id, _MLFLOW_STATUS[status])
-        self._set_tags(run, {names.TAG_STATUS: status, **tags})
+                run.data.metrics.update(runs.finite(record.metrics))
 
 
 def _end_tags(trial: LedgerTrial) -> dict[str, str]:
@@ -399,11 +423,6 @@ def _end_tags(trial: LedgerTrial) -> dict[str, str]:
 
 class _NoParentError(Exception):
     """The study has no parent run."""
-
-
-def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Without infinite values, which MLflow would store as the largest float, and NaN."""
-    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _now_ms() -> int:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.geometry import Points, hypervolume, knee_index
+from analysis.geometry import knee_index
+from hkd.dominance import Points, hypervolume
 
 # Few different values, so that ties and duplicates are common.
 COORDINATES = st.integers(min_value=0, max_value=4).map(float)

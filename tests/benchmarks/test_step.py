@@ -33,10 +33,11 @@ from benchmarks.step.workload import STUDENT, TEACHER, Workload
 from hkd.data.prepare import prepare_data
 from hkd.distillation.feature_losses import pearson_loss
 from hkd.distillation.logits import kl_distillation_loss
+from hkd.metric_names import SECONDS
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 from hkd.training.step.loss import GRADIENT_RATIO, forward_teacher_pyramid
-from hkd.training.trainer import IMAGES_PER_SECOND, LEARNING_RATE, SECONDS, Trainer
+from hkd.training.trainer import IMAGES_PER_SECOND, LEARNING_RATE, Trainer
 from tests.training.tiny import TEACHER_SHAPE, build, trial_config
 
 pytestmark = pytest.mark.thorough

@@ -12,7 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from mlflow.entities import Experiment, LifecycleStage, Metric, Param, Run, RunData, RunInfo, RunTag
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    Experiment,
+    ExperimentTag,
+    LifecycleStage,
+    Metric,
+    Param,
+    Run,
+    RunData,
+    RunInfo,
+    RunInputs,
+    RunTag,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 from mlflow.store.entities.paged_list import PagedList
@@ -30,6 +43,11 @@ class StoredRun:
     history: list[tuple[str, int, float]] = field(default_factory=list)
     """(metric, step, value) as logged."""
     artifacts: dict[str, str] = field(default_factory=dict)
+    datasets: list[tuple[str, str]] = field(default_factory=list)
+    """(name, digest) of each."""
+    start_time: int | None = None
+    times: set[int] = field(default_factory=set)
+    """Of its metrics."""
 
     def steps_of(self, metric: str) -> list[int]:
         return [step for name, step, _ in self.history if name == metric]
@@ -41,6 +59,8 @@ class MlflowDouble:
     def __init__(self) -> None:
         self.runs: dict[str, StoredRun] = {}
         self.artifact_location: str | None = None
+        self.tags: dict[str, str] = {}
+        """Of the experiment."""
         self.is_unreachable = False
         """Every request fails."""
         self.loses_responses = False
@@ -70,10 +90,29 @@ class MlflowDouble:
         ]
         return PagedList(found, token=None)
 
-    def create_run(self, experiment_id: str, run_name: str, tags: dict[str, str]) -> Run:
+    def get_experiment(self, experiment_id: str) -> Experiment:
+        self._respond()
+        return Experiment("1", "study", "", LifecycleStage.ACTIVE, [ExperimentTag(*tag) for tag in self.tags.items()])
+
+    def set_experiment_tag(self, experiment_id: str, key: str, value: str) -> None:
+        self._receive()
+        self.tags[key] = value
+        self._respond()
+
+    def get_run(self, run_id: str) -> Run:
+        self._respond()
+        return self._run(run_id)
+
+    def log_inputs(self, run_id: str, datasets: Sequence[DatasetInput]) -> None:
+        self._receive()
+        known = self.runs[run_id].datasets
+        known += [entry for each in datasets if (entry := (each.dataset.name, each.dataset.digest)) not in known]
+        self._respond()
+
+    def create_run(self, experiment_id: str, run_name: str, tags: dict[str, str], start_time: int | None = None) -> Run:
         self._receive()
         run_id = f"run{next(self._ids)}"
-        self.runs[run_id] = StoredRun(run_name, tags=dict(tags))
+        self.runs[run_id] = StoredRun(run_name, tags=dict(tags), start_time=start_time)
         self._respond()
         return self._run(run_id)
 
@@ -100,6 +139,7 @@ class MlflowDouble:
             identity = (run_id, *entry, metric.timestamp)
             if identity not in self._metrics or entry not in run.history:
                 self._metrics.add(identity)
+                run.times.add(metric.timestamp)
                 run.history.append(entry)
         self._respond()
 
@@ -136,7 +176,8 @@ class MlflowDouble:
             params=[Param(name, value) for name, value in run.params.items()],
             tags=[RunTag(name, value) for name, value in run.tags.items()],
         )
-        return Run(info, data)
+        inputs = [DatasetInput(Dataset(*each, "local", "{}")) for each in run.datasets]
+        return Run(info, data, RunInputs(inputs))
 
 
 def experiment(lifecycle_stage: str = LifecycleStage.ACTIVE) -> Experiment:

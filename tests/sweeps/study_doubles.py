@@ -25,6 +25,7 @@ from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.study import run_study
 from sweeps.tracking import store as mlflow_store
+from sweeps.tracking.origin import Origin
 from sweeps.trials.queue import TrialQueue
 from sweeps.trials.worker import METRICS, SPEC, TrialSpec, WorkerSettings
 from tests.sweeps.mlflow_double import MlflowDouble, experiment
@@ -93,6 +94,7 @@ class Place:
             "connected": connected,
             "prepare_data": lambda _: SimpleNamespace(train_annotations=empty, validation_annotations=empty),
             "check_objectives": lambda *_: None,
+            "origin_of": lambda _: Origin(),
             "head_address": lambda: "127.0.0.1:1",
         }.items():
             monkeypatch.setattr(study_module, name, stand_in)

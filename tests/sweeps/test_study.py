@@ -335,3 +335,17 @@ def test_warm_started_study_resumes_without_the_other_study(place: Place, monkey
         {},
         {"training.seed": 1},
     ]
+
+
+def test_study_describes_its_run_unless_a_user_did(place: Place) -> None:
+    place.trials = TuneDouble.finish_all
+    place.run()
+    parent = place.store.named("x")
+    note = parent.tags["mlflow.note.content"]
+    assert note.startswith("**Study x**")
+    assert "Trials and baselines: 3 finished" in note
+    assert "| trial-001 | 50.0 | 0.00 | 0.00 |" in note
+    assert parent.steps_of("best_mr2_reasonable") == [1, 2, 3]
+    parent.tags["mlflow.note.content"] = "The one that we shipped."
+    place.run(is_resumed=True, num_trials=2)
+    assert parent.tags["mlflow.note.content"] == "The one that we shipped."

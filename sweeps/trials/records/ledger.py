@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shlex
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,7 @@ from sweeps.trials.records.trial import (
     TRIAL_ID_ATTRIBUTE,
     GivenResult,
     LedgerTrial,
+    optuna_name,
     trial_of,
 )
 from sweeps.trials.samplers import EPOCH_ATTRIBUTE, sampler_of_proposal
@@ -82,6 +84,7 @@ class Ledger:
             alone, not on earlier calls, so that interruptions change nothing.
         fallback: Returns the sampler of the n-th proposal where the former repeats known trials.
         max_proposals: In a row that repeat a known trial, after which the space counts as exhausted.
+        name: Of the study, after which Optuna's studies are named.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class Ledger:
         sampler: Callable[[int], BaseSampler],
         fallback: Callable[[int], BaseSampler] = lambda number: RandomSampler(seed=number),
         max_proposals: int = MAX_PROPOSALS,
+        name: str = ROLE_TRIAL,
     ) -> None:
         # Optuna would log every study, and a warning that an optional package makes gp faster.
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -103,7 +107,9 @@ class Ledger:
         self._journal = Journal(journal)
         with _damage_located(journal, self._journal):
             self._storage = JournalStorage(self._journal)
-            self._studies = {role: self._open(role) for role in (ROLE_BASELINE, ROLE_TRIAL, ROLE_CONFIRMATION)}
+            # Baselines first: by their study's name, a reader knows that of the proposals.
+            roles = (ROLE_BASELINE, ROLE_TRIAL, ROLE_CONFIRMATION)
+            self._studies = {role: self._open(role, optuna_name(name, role)) for role in roles}
             self._fail_incomplete_proposals()
             # Kept up to date with each write: a study asks for them several times per trial.
             self._trials = {role: self._named_trials(role) for role in self._studies}
@@ -315,12 +321,20 @@ class Ledger:
     def _trials_of(self, *roles: str) -> list[LedgerTrial]:
         return [trial for role in roles for trial in self._trials[role].values()]
 
-    def _open(self, role: str) -> optuna.Study:
-        # Optuna's load_if_exists appends a record each time.
-        if role in {study.study_name for study in self._storage.get_all_studies()}:
-            return optuna.load_study(study_name=role, storage=self._storage)
-        directions = [optuna.study.StudyDirection.MINIMIZE] * len(self._objectives)
-        return optuna.create_study(study_name=role, storage=self._storage, directions=directions)
+    def _open(self, role: str, name: str) -> optuna.Study:
+        present = {study.study_name for study in self._storage.get_all_studies()}
+        with self._journal.batch(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            # Optuna's load_if_exists appends a record each time.
+            found = next((known for known in (name, role) if known in present), None)
+            if found is not None:
+                study = optuna.load_study(study_name=found, storage=self._storage)
+            else:
+                directions = [optuna.study.StudyDirection.MINIMIZE] * len(self._objectives)
+                study = optuna.create_study(study_name=name, storage=self._storage, directions=directions)
+            if study.metric_names is None:
+                study.set_metric_names(list(self._objectives))
+        return study
 
     def _fail_incomplete_proposals(self) -> None:
         """A process that was killed while proposing leaves a trial without an id and perhaps without all parameters."""
@@ -372,8 +386,9 @@ def open_ledger(study: StudyConfig, journal: Path) -> Ledger:
     space, count, sampler = distributions(study.space), num_configurations(study.space), sampler_of_proposal(study)
     # front repeats a trial only if it finds no other within the limits, which random sampling would exceed.
     if study.search.sampler == FRONT:
-        return Ledger(journal, study.objectives, space, count, sampler, sampler, _MAX_PROPOSALS_OF_FRONT)
-    return Ledger(journal, study.objectives, space, count, sampler)
+        most = _MAX_PROPOSALS_OF_FRONT
+        return Ledger(journal, study.objectives, space, count, sampler, sampler, most, name=study.name)
+    return Ledger(journal, study.objectives, space, count, sampler, name=study.name)
 
 
 @contextmanager

@@ -12,7 +12,15 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from hkd.metric_names import ROLE_TRIAL, STATUS_FAILED, STATUS_FINISHED, STATUS_RUNNING, STATUS_STOPPED
+from hkd.metric_names import (
+    ROLE_BASELINE,
+    ROLE_CONFIRMATION,
+    ROLE_TRIAL,
+    STATUS_FAILED,
+    STATUS_FINISHED,
+    STATUS_RUNNING,
+    STATUS_STOPPED,
+)
 from sweeps.trials.records.journal import LedgerError
 from sweeps.trials.samplers import EPOCH_ATTRIBUTE
 
@@ -23,6 +31,7 @@ _STATUS = {
     TrialState.PRUNED: STATUS_STOPPED,
     TrialState.FAIL: STATUS_FAILED,
 }
+_SUFFIXES = {ROLE_TRIAL: "", ROLE_BASELINE: " (baselines)", ROLE_CONFIRMATION: " (confirmations)"}
 # Names of Optuna's user attributes: part of the file format.
 TRIAL_ID_ATTRIBUTE, BASELINE_ATTRIBUTE, METRICS_ATTRIBUTE, ERROR_ATTRIBUTE = "trial_id", "baseline", "metrics", "error"
 PARAMS_ATTRIBUTE, CHECKPOINT_ATTRIBUTE, CHECKPOINT_EPOCH_ATTRIBUTE, ATTEMPTS_ATTRIBUTE = (
@@ -106,6 +115,20 @@ class GivenResult:
     """Of the objectives."""
 
 
+def optuna_name(study: str, role: str) -> str:
+    """Name of the study of Optuna that has a study's trials of one role. Names of studies have no parentheses.
+
+    Journals of earlier versions have the roles as names.
+    """
+    return f"{study}{_SUFFIXES[role]}"
+
+
+def _name_of_proposals(present: Sequence[str]) -> str:
+    """The name of the study of Optuna that has the proposed trials, of all in a journal."""
+    suffix = _SUFFIXES[ROLE_BASELINE]
+    return next((name.removesuffix(suffix) for name in present if name.endswith(suffix)), ROLE_TRIAL)
+
+
 def read_trials(journal: Path) -> list[LedgerTrial]:
     """The proposed trials of a study's journal, which is only read.
 
@@ -114,7 +137,8 @@ def read_trials(journal: Path) -> list[LedgerTrial]:
     """
     try:
         storage = JournalStorage(JournalFileBackend(str(journal)))
-        study = optuna.load_study(study_name=ROLE_TRIAL, storage=storage)
+        present = [study.study_name for study in storage.get_all_studies()]
+        study = optuna.load_study(study_name=_name_of_proposals(present), storage=storage)
         trials = study.get_trials(deepcopy=False)
         return [trial_of(ROLE_TRIAL, frozen) for frozen in trials if TRIAL_ID_ATTRIBUTE in frozen.user_attrs]
     except OSError as error:

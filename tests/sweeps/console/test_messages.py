@@ -125,8 +125,10 @@ def test_results_have_counts_front_and_next_commands(tmp_path: Path, monkeypatch
     of_front = lines[[line.strip() for line in lines].index("Front") :]
     assert sum(line.split()[:1] in (["baseline-undistilled"], ["trial-001"], ["trial-002"]) for line in of_front) == 2
     assert "usage of the trials" in lines
-    assert lines[-2].split(maxsplit=1) == ["Report:", "python analysis/pareto.py --study x"]
-    assert lines[-1].split(maxsplit=1) == ["MLflow:", "mlflow ui --backend-store-uri sqlite:///mlflow.db"]
+    assert lines[-3].split(maxsplit=1) == ["Report:", "python analysis/pareto.py --study x"]
+    assert lines[-2].split(maxsplit=1) == ["MLflow:", "mlflow ui --backend-store-uri sqlite:///mlflow.db"]
+    address = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=hkd"
+    assert lines[-1].split() == ["Runs:", address]
     assert not any("Cannot write to MLflow" in line or "rejected by MLflow" in line for line in lines)
 
 
@@ -155,23 +157,24 @@ def test_findings_are_printed_at_the_end(tmp_path: Path, of_teacher: float, fact
 
 def test_results_have_no_password_and_no_server_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = Results(tmp_path, uri="https://me:SECRET@host").lines()
-    assert lines[-2].split() == ["MLflow:", "https://***@host"]
-    assert lines[-3].endswith("--study x --tracking-uri 'https://***@host'")
+    assert lines[-3].split() == ["MLflow:", "https://***@host"]
+    assert lines[-2].split()[1].startswith("https://host/#/experiments/1/runs?")
+    assert lines[-4].endswith("--study x --tracking-uri 'https://***@host'")
     assert "MLFLOW_TRACKING_URI" in lines[-1]
     assert "SECRET" not in "".join(lines)
     # As an argument, a password would be in the list of processes.
     lines = Results(tmp_path / "database", uri="postgresql://me:SECRET@host/x").lines()
-    assert "MLFLOW_BACKEND_STORE_URI" in lines[-2]
+    assert "MLFLOW_BACKEND_STORE_URI" in lines[-3]
     assert "--backend-store-uri" not in "".join(lines)
     # The report uses the same default.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:SECRET@host")
-    assert Results(tmp_path / "same", uri="https://me:SECRET@host").lines()[-2].endswith("--study x")
+    assert Results(tmp_path / "same", uri="https://me:SECRET@host").lines()[-3].endswith("--study x")
 
 
 def test_commands_quote_uri_for_shell(tmp_path: Path) -> None:
     lines = Results(tmp_path, uri="sqlite:///my runs/mlflow.db").lines()
-    assert lines[-2].endswith("--tracking-uri 'sqlite:///my runs/mlflow.db'")
-    assert lines[-1].endswith("--backend-store-uri 'sqlite:///my runs/mlflow.db'")
+    assert lines[-3].endswith("--tracking-uri 'sqlite:///my runs/mlflow.db'")
+    assert lines[-2].endswith("--backend-store-uri 'sqlite:///my runs/mlflow.db'")
 
 
 def test_results_report_pending_and_rejected_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

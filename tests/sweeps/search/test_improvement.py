@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
-from analysis.geometry import hypervolume
+from hkd.dominance import hypervolume
 from sweeps.search.improvement import expected_improvement, expected_shortfall, remaining_areas
 
 

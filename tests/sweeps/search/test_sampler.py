@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import Trial
 
-from analysis.geometry import hypervolume
+from hkd.dominance import hypervolume
 from sweeps.search.candidates import NoCandidateError
 from sweeps.search.encoding import Prior, Space
 from sweeps.search.sampler import FrontSampler

@@ -92,7 +92,7 @@ def test_students_are_within_the_limits_also_where_the_space_is_nearly_exhausted
     assert ledger.start_proposed() is None
     # That is found out in three proposals, which Optuna's study keeps as failed ones.
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "trials.journal")))
-    states = [each.state for each in optuna.load_study(study_name="trial", storage=storage).get_trials(deepcopy=False)]
+    states = [each.state for each in optuna.load_study(study_name=study.name, storage=storage).get_trials(deepcopy=False)]
     assert states.count(optuna.trial.TrialState.FAIL) == 3
 
 
@@ -105,7 +105,7 @@ def test_front_learns_from_what_the_ledger_records_of_each_epoch(tmp_path: Path)
         trial = ledger.record_metrics(trial, metrics)
     ledger.stop(trial)
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "trials.journal")))
-    (stopped,) = optuna.load_study(study_name="trial", storage=storage).trials
+    (stopped,) = optuna.load_study(study_name=study.name, storage=storage).trials
     assert _measured("mr2_reasonable", stopped) == {0.125: 0.9, 0.25: 0.8}
 
 

@@ -143,7 +143,7 @@ def test_results_of_which_a_killed_process_wrote_some_are_completed(tmp_path: Pa
     resumed.add_results(results)
     assert open_ledger(config, journal).has_given_results
     backend = JournalFileBackend(str(journal))
-    trials = optuna.load_study(study_name="trial", storage=JournalStorage(backend)).trials
+    trials = optuna.load_study(study_name=config.name, storage=JournalStorage(backend)).trials
     assert sorted(each.params["student.head_channels"] for each in trials) == [16, 24, 32]
 
 

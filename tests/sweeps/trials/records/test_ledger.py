@@ -202,3 +202,26 @@ def test_error_of_failed_trial_is_recorded_without_credentials(tmp_path: Path) -
     failed = ledger.fail(proposed(ledger), "OSError: cannot reach postgresql://me:s3cret@db/x")
     assert failed.error == "OSError: cannot reach postgresql://***@db/x"
     assert not any(b"s3cret" in path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_optunas_studies_have_the_name_of_the_study_and_of_its_metrics(tmp_path: Path) -> None:
+    journal = tmp_path / JOURNAL
+    for _ in range(2):
+        Ledger(journal, OBJECTIVES, SPACE, None, lambda number: RandomSampler(seed=number), name="mine")
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    names = [study.study_name for study in storage.get_all_studies()]
+    assert names == ["mine (baselines)", "mine", "mine (confirmations)"]
+    for name in names:
+        assert optuna.load_study(study_name=name, storage=storage).metric_names == list(OBJECTIVES)
+
+
+def test_journal_of_an_earlier_version_is_continued(tmp_path: Path) -> None:
+    journal = tmp_path / JOURNAL
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    for role in ("baseline", "trial", "confirmation"):
+        optuna.create_study(study_name=role, storage=storage, directions=["minimize"] * len(OBJECTIVES))
+    # The name of a role, too, is one that a study may have.
+    for _ in range(2):
+        Ledger(journal, OBJECTIVES, SPACE, None, lambda number: RandomSampler(seed=number), name="baseline")
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    assert [study.study_name for study in storage.get_all_studies()] == ["baseline", "trial", "confirmation"]

@@ -1,0 +1,142 @@
+"""Writes to MLflow what a study has found so far: best values, hypervolume and front, as trials end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+from mlflow.entities import Metric, Run
+from mlflow.tracking import MlflowClient
+
+from hkd import metric_names as names
+from hkd.dominance import hypervolume
+from sweeps.tracking import runs
+from sweeps.tracking.background import BackgroundWriter
+from sweeps.trials.records.trial import LedgerTrial
+
+_METRICS_PER_BATCH = 1000  # MLflow's limit
+
+
+class GrowingFront:
+    """The front of the trials that were added, and its hypervolume.
+
+    Args:
+        objectives: Metrics that are minimised together.
+        reference: Reference point by objective; without one of them, there is no hypervolume.
+    """
+
+    def __init__(self, objectives: Sequence[str], reference: Mapping[str, float]) -> None:
+        self._objectives = tuple(objectives)
+        has_reference = all(name in reference for name in objectives)
+        self._reference = np.array([reference[name] for name in objectives]) if has_reference else None
+        self._points = np.empty((0, len(self._objectives)))
+        self._volume = 0.0
+        self._best: dict[str, float] = {}
+        self.members: list[str] = []
+        """Trial ids of the front. Of equal trials, each is one."""
+        self.num_added = 0
+
+    def add(self, trial: LedgerTrial) -> set[str]:
+        """Add a finished trial; returns the ids of those that entered or left the front."""
+        point = np.array([float(trial.metrics[name]) for name in self._objectives])
+        self.num_added += 1
+        for name, value in zip(self._objectives, point.tolist(), strict=True):
+            if name in names.MISS_RATES:
+                self._best[name] = min(value, self._best.get(name, value))
+        at_most, less = (self._points <= point).all(axis=1), (self._points < point).any(axis=1)
+        if (at_most & less).any():
+            return set()
+        worse = (self._points >= point).all(axis=1) & (self._points > point).any(axis=1)
+        left = {member for member, is_worse in zip(self.members, worse, strict=True) if is_worse}
+        self.members = [*(member for member in self.members if member not in left), trial.trial_id]
+        self._points = np.vstack([self._points[~worse], point])
+        if self._reference is not None:
+            # As a share of the box below the reference point, like the report's.
+            self._volume = hypervolume(self._points / self._reference, np.ones(len(self._reference)))
+        return {*left, trial.trial_id}
+
+    def metrics(self) -> dict[str, float]:
+        """Of the trials so far, by metric name."""
+        best = {f"{names.BEST_PREFIX}{name}": value for name, value in self._best.items()}
+        volume = {} if self._reference is None else {names.HYPERVOLUME: self._volume}
+        return {names.FINISHED_TRIALS: float(self.num_added), **best, **volume}
+
+
+class FrontWriter:
+    """Logs the front of a study on its run and as tags of its trials; the step is the number of finished trials.
+
+    Trials that end before a write is executed are written together.
+
+    Args:
+        parent: Returns the run of the study; None if MLflow rejected it.
+        run_of: Returns the run of a trial; None if MLflow rejected it.
+    """
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        writer: BackgroundWriter,
+        parent: Callable[[], Run | None],
+        run_of: Callable[[str], Run | None],
+        front: GrowingFront,
+    ) -> None:
+        self._client, self._writer = client, writer
+        self._parent, self._run_of = parent, run_of
+        self._front = front
+        self._lock = threading.Lock()
+        self._ended: list[LedgerTrial] = []
+        """Trials whose write is pending and was not attempted."""
+        self._metrics: list[tuple[int, int, dict[str, float]]] = []
+        """Step, time and metrics that MLflow lacks."""
+        self._changed: set[str] = set()
+        """Trials whose tag MLflow lacks."""
+
+    def add(self, trials: Iterable[LedgerTrial]) -> None:
+        """Add trials that ended; those that were not trained to their end, and confirmations, do not count."""
+        new = [
+            trial for trial in trials if trial.status == names.STATUS_FINISHED and trial.role != names.ROLE_CONFIRMATION
+        ]
+        with self._lock:
+            is_pending = bool(self._ended)
+            self._ended += sorted(new, key=_end_ms)
+        if new and not is_pending:
+            self._writer.add(self._write)
+
+    def _write(self) -> None:
+        with self._lock:
+            ended, self._ended = self._ended, []
+        for trial in ended:
+            self._changed |= {*self._front.add(trial), trial.trial_id}
+            self._metrics.append((self._front.num_added, _end_ms(trial), self._front.metrics()))
+        self._log_metrics()
+        members = set(self._front.members)
+        for trial_id in sorted(self._changed):
+            if (run := self._run_of(trial_id)) is not None:
+                runs.set_tags(self._client, run, {names.TAG_ON_FRONT: str(trial_id in members).lower()})
+            self._changed.discard(trial_id)
+
+    def _log_metrics(self) -> None:
+        parent = self._parent()
+        if parent is None:
+            return
+        logged = parent.data.metrics.get(names.FINISHED_TRIALS, 0)
+        self._metrics = [entry for entry in self._metrics if entry[0] > logged]
+        while self._metrics:
+            count = max(1, _METRICS_PER_BATCH // len(self._metrics[0][2]))
+            batch = self._metrics[:count]
+            self._client.log_batch(
+                parent.info.run_id,
+                metrics=[
+                    Metric(name, value, time_ms, step)
+                    for step, time_ms, metrics in batch
+                    for name, value in metrics.items()
+                ],
+            )
+            parent.data.metrics.update(batch[-1][2])
+            self._metrics = self._metrics[count:]
+
+
+def _end_ms(trial: LedgerTrial) -> int:
+    """When its last epoch was recorded; 0 for a trial that an earlier version recorded."""
+    return max((record.time_ms for record in trial.epochs.values()), default=0)

@@ -1,0 +1,82 @@
+"""Requests that write to one run of MLflow. Each also changes the run's copy here: a retry sends what is missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from mlflow.entities import Metric, Param, Run, RunTag, ViewType
+from mlflow.tracking import MlflowClient
+
+from hkd import metric_names as names
+
+MLFLOW_STATUS = {
+    names.STATUS_RUNNING: "RUNNING",
+    names.STATUS_FINISHED: "FINISHED",
+    names.STATUS_STOPPED: "KILLED",
+    names.STATUS_FAILED: "FAILED",
+}
+_PARAMS_PER_BATCH = 100  # MLflow's limit
+
+
+def search(client: MlflowClient, experiment_id: str, filter_string: str = "") -> list[Run]:
+    """All runs of an experiment that are not deleted, oldest first."""
+    runs: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            filter_string,
+            run_view_type=ViewType.ACTIVE_ONLY,
+            max_results=500,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def log_params(client: MlflowClient, run: Run, params: Mapping[str, object], metrics: Sequence[Metric] = ()) -> None:
+    """Log parameters, and metrics with the first of them."""
+    entries = [Param(name, str(value)) for name, value in params.items()]
+    if not entries and metrics:
+        client.log_batch(run.info.run_id, metrics=metrics)
+    for first in range(0, len(entries), _PARAMS_PER_BATCH):
+        batch = entries[first : first + _PARAMS_PER_BATCH]
+        client.log_batch(run.info.run_id, params=batch, metrics=metrics if first == 0 else ())
+    run.data.params.update({entry.key: entry.value for entry in entries})
+
+
+def log_metrics(client: MlflowClient, run: Run, metrics: Mapping[str, float], *, step: int, time_ms: int) -> None:
+    """Log the finite ones of the metrics."""
+    values = finite(metrics)
+    client.log_batch(run.info.run_id, metrics=[Metric(name, value, time_ms, step) for name, value in values.items()])
+    run.data.metrics.update(values)
+
+
+def set_tags(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> None:
+    """Set the tags that differ."""
+    new = {name: value for name, value in tags.items() if run.data.tags.get(name) != value}
+    if new:
+        client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in new.items()])
+        run.data.tags.update(new)
+
+
+def log_text(client: MlflowClient, run: Run | None, text: str, name: str) -> None:
+    """Log a text as a file of a run, if there is one."""
+    if run is not None:
+        client.log_text(run.info.run_id, text, name)
+
+
+def terminate(client: MlflowClient, run: Run, status: str, tags: Mapping[str, str]) -> None:
+    """End a run with a status of hkd."""
+    # The tag last: a resumed study writes a run's end again unless its tag has the status.
+    client.set_terminated(run.info.run_id, MLFLOW_STATUS[status])
+    set_tags(client, run, {names.TAG_STATUS: status, **tags})
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Without infinite values, which MLflow would store as the largest float, and NaN."""
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
