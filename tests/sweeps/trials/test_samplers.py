@@ -92,7 +92,8 @@ def test_students_are_within_the_limits_also_where_the_space_is_nearly_exhausted
     assert ledger.start_proposed() is None
     # That is found out in three proposals, which Optuna's study keeps as failed ones.
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "trials.journal")))
-    states = [each.state for each in optuna.load_study(study_name=study.name, storage=storage).get_trials(deepcopy=False)]
+    trials = optuna.load_study(study_name=study.name, storage=storage).get_trials(deepcopy=False)
+    states = [each.state for each in trials]
     assert states.count(optuna.trial.TrialState.FAIL) == 3
 
 
