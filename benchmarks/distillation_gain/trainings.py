@@ -41,7 +41,7 @@ from hkd.evaluation.bootstrap import resample_miss_rates
 from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.evaluation.matching import match
 from hkd.inference.store_detection import detect_validation, evaluate_detections
-from hkd.metric_names import MR2_PREFIX, MR2_REASONABLE
+from hkd.metric_names import MR2_PREFIX, MR2_REASONABLE, SECONDS
 from hkd.models.cost import config_cost, detector_cost
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.runtime.device import autocast_dtype, resolve_device
@@ -51,7 +51,7 @@ from hkd.training.progress import TrainingProgress
 from hkd.training.pyramid_cache.capacity import CacheBudget
 from hkd.training.teacher.prepare import PreparedTeacher, load_teacher
 from hkd.training.teacher.pseudo_labels import prepare_labels
-from hkd.training.trainer import IMAGES_PER_SECOND, SECONDS, Trainer
+from hkd.training.trainer import IMAGES_PER_SECOND, Trainer
 
 RECIPE = 2
 """Part of the key of every result: increment it when a change of hkd makes finished results stale."""

@@ -48,7 +48,7 @@ class GrowingFront:
         if (at_most & less).any():
             return set()
         worse = (self._points >= point).all(axis=1) & (self._points > point).any(axis=1)
-        left = {member for member, is_worse in zip(self.members, worse, strict=True) if is_worse}
+        left = {self.members[index] for index in np.flatnonzero(worse).tolist()}
         self.members = [*(member for member in self.members if member not in left), trial.trial_id]
         self._points = np.vstack([self._points[~worse], point])
         if self._reference is not None:

@@ -37,6 +37,6 @@ def reference_point(study: StudyConfig) -> dict[str, float]:
     else:
         of = [student_cost(trial_config(base, sizes)) for sizes in largest_sizes(study)]
     costs = [cost.as_metrics() for cost in of]
-    highest = {name: max(each[name] for each in costs) for name in COSTS} if costs else {}
-    known = {**dict.fromkeys(MISS_RATES, 1.0), **highest}
+    known: dict[str, float] = dict.fromkeys(MISS_RATES, 1.0)
+    known |= {name: max(each[name] for each in costs) for name in COSTS if costs}
     return {name: known[name] for name in study.objectives if name in known}

@@ -118,7 +118,7 @@ def test_growing_front_equals_front_of_all(points: list[tuple[int, int]]) -> Non
     front = GrowingFront(OBJECTIVES, {"mr2_reasonable": 5.0, "num_params": 5.0})
     on_front: dict[str, bool] = {}
     for number, point in enumerate(points):
-        changed = front.add(ended(number, *map(float, point)))
+        changed = front.add(ended(number, float(point[0]), float(point[1])))
         on_front |= {name: name in front.members for name in {*changed, f"trial-{number:03d}"}}
     array = np.array(points, dtype=np.float64)
     expected = non_dominated(array).tolist()
