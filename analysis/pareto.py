@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ from hkd.tracking_uri import (
 
 if TYPE_CHECKING:
     from analysis.budgets import Budgets
+    from analysis.pictures.samples import Samples
     from analysis.records.curves import Curve
     from analysis.records.study_records import StudyRecords
     from analysis.results import StudyResults
@@ -72,6 +73,24 @@ and running ones are listed with the reason. Exit code: 0, or 2 if there is no
 report; an older report is then unchanged."""
 
 
+@dataclass(frozen=True)
+class _Store:
+    """What is read."""
+
+    tracking_uri: str
+    with_images: bool
+    """Whether validation images are shown."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One study."""
+
+    records: StudyRecords
+    results: StudyResults
+    samples: Samples
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parser().parse_args(arguments)
@@ -92,14 +111,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_error(f"pareto: error: --tracking-uri: {problem}")
         return 2
     tracking_uri = default_tracking_uri() if options.tracking_uri is None else with_credentials(options.tracking_uri)
+    store = _Store(tracking_uri, with_images=not options.no_images)
     try:
         budgets = parse_budgets(vars(options))
         _check_out(out)
         with tamed_libraries(OWN_PACKAGES):
             if options.watch is None:
-                _report(studies, tracking_uri, out, budgets, markdown=options.markdown)
+                _report(studies, store, out, budgets, markdown=options.markdown)
             else:
-                _watch(studies, tracking_uri, out, budgets, options.watch)
+                _watch(studies, store, out, budgets, options.watch)
     except BudgetError as error:
         for problem in str(error).split("\n"):
             print_error(f"pareto: error: {printable(problem)}", tracking_uri)
@@ -146,6 +166,12 @@ def _parser() -> argparse.ArgumentParser:
         help="write the report again while a study runs, with at least this time between two (default: "
         f"{_WATCH_SECONDS}); an open page reloads itself",
     )
+    parser.add_argument(
+        "--no-images",
+        action="store_true",
+        help="leave the validation images out of report.html, which shows some with detections where this machine has "
+        "them; for reports that others may see",
+    )
     parser.add_argument("--markdown", action="store_true", help="print only the front, as a Markdown table")
     return parser
 
@@ -157,14 +183,14 @@ def _seconds(text: str) -> int:
     return int(text)
 
 
-def _watch(studies: Sequence[str], tracking_uri: str, out: Path, budgets: Budgets, seconds: int) -> None:
+def _watch(studies: Sequence[str], store: _Store, out: Path, budgets: Budgets, seconds: int) -> None:
     """Write the report again and again, until no study runs or the user interrupts."""
     from analysis.records.store import RecordsError
 
     try:
         while True:
             try:
-                is_running = _report(studies, tracking_uri, out, budgets, markdown=False, reload_seconds=seconds)
+                is_running = _report(studies, store, out, budgets, markdown=False, reload_seconds=seconds)
             except RecordsError as error:
                 # Perhaps no trial has finished yet.
                 print_lines("\n".join(printable(line) for line in str(error).split("\n")))
@@ -179,7 +205,7 @@ def _watch(studies: Sequence[str], tracking_uri: str, out: Path, budgets: Budget
 
 def _report(
     studies: Sequence[str],
-    tracking_uri: str,
+    store: _Store,
     out: Path,
     budgets: Budgets,
     *,
@@ -189,50 +215,54 @@ def _report(
     """Write and print a report; returns whether one of the studies is running."""
     from analysis.records.store import check_local_store
 
-    check_local_store(tracking_uri)
+    check_local_store(store.tracking_uri)
     from analysis import plots
+    from analysis.pictures.samples import summary_sentence
     from analysis.report import comparison
     from analysis.studies import compare_studies
     from hkd.files import write_all_atomically
 
-    found = [_read(study, tracking_uri, budgets) for study in studies]
-    is_running = any(records.is_running for records, _ in found)
+    found = [_read(study, store, budgets) for study in studies]
+    is_running = any(each.records.is_running for each in found)
     reload_seconds = reload_seconds if is_running else None
     if len(found) == 1:
-        ((records, results),) = found
-        contents = _files(records, results, tracking_uri, reload_seconds)
-        lines = _lines(records, results, markdown=markdown)
+        contents = _files(found[0], store.tracking_uri, reload_seconds)
+        lines = _lines(found[0].records, found[0].results, markdown=markdown)
     else:
-        compared = compare_studies([results for _, results in found])
+        compared = compare_studies([each.results for each in found])
         pictures: dict[str, bytes] = {}
         for pair in compared.pairs:
             pictures |= plots.draw_fronts(compared, pair).files(f"fronts_{pair.cost.key}")
         contents = dict(comparison.files(compared, pictures))
-        for number, (study, (records, results)) in enumerate(zip(studies, found, strict=True)):
+        for number, (study, one) in enumerate(zip(studies, found, strict=True)):
             folder = folder_name(study)
             if any(folder == folder_name(other) for other in studies[:number]):
                 folder += f"_{number + 1}"
-            files = _files(records, results, tracking_uri, reload_seconds)
+            files = _files(one, store.tracking_uri, reload_seconds)
             contents |= {f"{folder}/{name}": content for name, content in files.items()}
         lines = comparison.markdown(compared) if markdown else comparison.text(compared)
     write_all_atomically({out / name: content for name, content in contents.items()})
     print_lines(lines)
     if not markdown:
         print_lines("")
+        for one in found:
+            print_line(printable(summary_sentence(one.samples)))
         for name in contents:
             print_line(str(out / name))
     return is_running
 
 
-def _read(study: str, tracking_uri: str, budgets: Budgets) -> tuple[StudyRecords, StudyResults]:
+def _read(study: str, store: _Store, budgets: Budgets) -> _Found:
+    from analysis.pictures.samples import NO_SAMPLES, find_samples
     from analysis.records.detections import DetectionsReader
     from analysis.records.reader import read_study
     from analysis.results import compute_results
 
-    records = read_study(study, tracking_uri)
-    reader = DetectionsReader(tracking_uri)
+    records = read_study(study, store.tracking_uri)
+    reader = DetectionsReader(store.tracking_uri)
     results = compute_results(records, budgets, reader)
-    return replace(records, notes=(*records.notes, *reader.notes)), results
+    samples = find_samples(results, reader.found, store.tracking_uri) if store.with_images else NO_SAMPLES
+    return _Found(replace(records, notes=(*records.notes, *reader.notes)), results, samples)
 
 
 def _lines(records: StudyRecords, results: StudyResults, *, markdown: bool) -> str:
@@ -255,18 +285,16 @@ def _lines(records: StudyRecords, results: StudyResults, *, markdown: bool) -> s
     return "\n".join([*map(printable, before), "", table, "", *map(printable, after)])
 
 
-def _files(
-    records: StudyRecords, results: StudyResults, tracking_uri: str, reload_seconds: int | None
-) -> dict[str, str | bytes]:
+def _files(found: _Found, tracking_uri: str, reload_seconds: int | None) -> dict[str, str | bytes]:
     """Name and content of each file, with the curves of students on or near the front, baselines and the teacher."""
     from analysis.records.curves import read_curves
     from analysis.uncertainty import resampled_students
 
-    front = results.searched
+    front = found.results.searched
     run_ids = [student.run_id for student in resampled_students(front)]
     run_ids += [front.teacher.run_id] if front.teacher else []
     curves = read_curves(tracking_uri, run_ids, front.miss_rate.subset)
-    return dict(report_files(records, results, curves, reload_seconds))
+    return dict(report_files(found.records, found.results, curves, reload_seconds, found.samples))
 
 
 def report_files(
@@ -274,6 +302,7 @@ def report_files(
     results: StudyResults,
     curves: Mapping[str, Curve] | None = None,
     reload_seconds: int | None = None,
+    samples: Samples | None = None,
 ) -> Iterator[tuple[str, str | bytes]]:
     """Name and content of each file of a report, one after the other.
 
@@ -282,13 +311,14 @@ def report_files(
         results: Of the same study.
         curves: Miss rate against FPPI by run id.
         reload_seconds: After how much time an open page reloads itself; None: never.
+        samples: Validation images with detections; None: none.
     """
     from analysis import plots
     from analysis.report import page, tables
     from analysis.report.markdown import render_markdown
     from analysis.report.summary import summary
 
-    yield "report.html", page.render_html(records, results, curves, reload_seconds)
+    yield "report.html", page.render_html(records, results, curves, reload_seconds, samples)
     for pair in results.front.pairs:
         yield from plots.draw_front(results, pair).files(f"front_{pair.key}").items()
     yield "front.md", render_markdown(results)

@@ -33,6 +33,8 @@ class DetectionsReader:
     def __init__(self, tracking_uri: str) -> None:
         self._tracking_uri = tracking_uri
         self.notes: list[str] = []
+        self.found: dict[str, StoredDetections] = {}
+        """What was read so far, by run id."""
 
     def __call__(self, run_ids: Sequence[str]) -> dict[str, StoredDetections]:
         """Stored detections of the runs that have any.
@@ -57,6 +59,7 @@ class DetectionsReader:
         if problems:
             more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
             self.notes.append(f"Stored detections of runs cannot be read ({problems[0]}{more}).")
+        self.found |= found
         return found
 
 

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from analysis.front import REFERENCE_RULE, Front, Student
 from analysis.geometry import KNEE_RULE
 from analysis.objectives import listed_nouns, miss_rates
+from analysis.pictures.samples import NO_SAMPLES, Samples, summary_sentence
 from analysis.records.curves import Curve
 from analysis.records.study_records import StudyRecords
 from analysis.report import sentences, tables
@@ -48,6 +49,7 @@ SCRIPTS: Final = (
     "small_plots.js",
     "curves.js",
     "parallel.js",
+    "samples.js",
     "detail.js",
     "tables.js",
     "limits.js",
@@ -61,6 +63,7 @@ def render_html(
     results: StudyResults,
     curves: Mapping[str, Curve] | None = None,
     reload_seconds: int | None = None,
+    samples: Samples | None = None,
 ) -> str:
     """The report without external resources. All names and values are escaped, and its scripts read them as data.
 
@@ -69,7 +72,10 @@ def render_html(
         results: Of the same study.
         curves: Miss rate against FPPI by run id, of the runs that have it.
         reload_seconds: After how much time an open page reloads itself, if nobody reads a trial's details; None: never.
+        samples: Validation images with detections; None: none.
     """
+    samples = samples or NO_SAMPLES
+    data = {**page_data(records, results, curves or {}, samples), "reloadSeconds": reload_seconds}
     style, script = _style_and_script()
     return (
         _environment()
@@ -77,9 +83,11 @@ def render_html(
         .render(
             style=Markup(style),  # noqa: S704 - our own file
             script=Markup(script),  # noqa: S704 - our own files
-            data=Markup(as_script({**page_data(records, results, curves or {}), "reloadSeconds": reload_seconds})),  # noqa: S704 - has no character of HTML
+            data=Markup(as_script(data)),  # noqa: S704 - has no character of HTML
             content_security_policy=_content_security_policy(script, style),
             **_context(records, results),
+            samples=samples,
+            samples_sentence=summary_sentence(samples),
         )
     )
 

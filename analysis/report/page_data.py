@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from analysis.choice import smaller_alike
 from analysis.front import Front, PairFront, Student
 from analysis.objectives import OBJECTIVES, Objective
+from analysis.pictures.differences import DIFFERENCE_RULE
+from analysis.pictures.samples import NO_SAMPLES, Detections, Picture, Sample, Samples
 from analysis.records.curves import Curve
 from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord
 from analysis.report.tables import short_names
@@ -82,7 +85,9 @@ def page_values(
     return [values.get(each.name) for each in shown]
 
 
-def page_data(records: StudyRecords, results: StudyResults, curves: Mapping[str, Curve]) -> dict[str, Any]:
+def page_data(
+    records: StudyRecords, results: StudyResults, curves: Mapping[str, Curve], samples: Samples = NO_SAMPLES
+) -> dict[str, Any]:
     """Plain values. Trials are in the order of the records; other lists refer to them by their index."""
     front = results.front
     shown = measures(front)
@@ -122,6 +127,7 @@ def page_data(records: StudyRecords, results: StudyResults, curves: Mapping[str,
             | _certainty(trial, results)
             | {"again": again.get(trial.trial_id)}
             | {"curve": curves.get(trial.run_id, ())}
+            | {"samples": [_sample(each) for each in samples.by_trial.get(trial.trial_id, ())]}
             for trial in records.trials
         ],
         "pairs": [_pair(pair, shown, index_of) for pair in front.pairs],
@@ -135,6 +141,7 @@ def page_data(records: StudyRecords, results: StudyResults, curves: Mapping[str,
             for step in results.progress.hypervolume
         ],
         "alike": _alike(results, index_of),
+        "pictures": [_picture(each) for each in samples.pictures],
         "confidence": results.uncertainty.confidence,
         "numImages": results.uncertainty.num_images,
         "rule": {
@@ -143,7 +150,33 @@ def page_data(records: StudyRecords, results: StudyResults, curves: Mapping[str,
             "nearlyEveryone": NEARLY_EVERYONE,
             "lowestMeasured": LOWEST_MEASURED,
             "verdicts": VERDICTS,
+            "difference": DIFFERENCE_RULE,
         },
+    }
+
+
+def _picture(picture: Picture) -> dict[str, Any]:
+    return {
+        "name": printable(picture.name),
+        "width": picture.width,
+        "height": picture.height,
+        "uri": f"data:image/jpeg;base64,{base64.b64encode(picture.jpeg).decode()}",
+        "people": [[*person.box, int(person.counts)] for person in picture.people],
+    }
+
+
+def _sample(sample: Sample) -> dict[str, Any]:
+    def detections(found: Detections) -> dict[str, Any]:
+        return {
+            "boxes": [[*each.box, round(each.score, 2), each.outcome] for each in found.boxes],
+            "found": found.found,
+        }
+
+    return {
+        "picture": sample.picture,
+        "difference": sample.difference,
+        "student": detections(sample.student),
+        "teacher": None if sample.teacher is None else detections(sample.teacher),
     }
 
 

@@ -15,7 +15,7 @@ from hkd.coco.categories import CategoryNames
 from hkd.coco.images import ImageRecord
 from hkd.coco.parsing.errors import AnnotationError, collected_problems
 from hkd.config import DataConfig, SyntheticConfig
-from hkd.config_files.parsing import config_hash
+from hkd.data.generated import scenes_folder
 from hkd.data.loader import pack_targets
 from hkd.data.sources import synthetic
 from hkd.data.store import ImageStore, StoreError, open_store
@@ -170,22 +170,9 @@ def read_sets(
     return read
 
 
-def scenes_hash(config: SyntheticConfig) -> str:
-    """Hash of everything that determines the generated scenes.
-
-    It includes the drawing code, so that a change of the code invalidates everything computed from older pictures.
-    """
-    sources = Path(synthetic.__file__).parent
-    code = {
-        path.name: path.read_text(encoding="utf-8")
-        for path in [Path(synthetic.__file__), *(sources / "scene").glob("*.py")]
-    }
-    return config_hash(config, code)
-
-
 def _scenes(config: SyntheticConfig, cache_dir: Path, progress: bool) -> tuple[Path, Path]:
     """Annotation files of the generated scenes. One process draws, under a lock; a set is complete or absent."""
-    folder = cache_dir / f"scenes-{scenes_hash(config)}"
+    folder = scenes_folder(config, cache_dir)
     names = ("train.json", "validation.json")
     if not all((folder / name).is_file() for name in names):
         try:

@@ -130,7 +130,7 @@ def test_credentials_on_the_command_line_are_refused(tmp_path: Path, capsys: pyt
 def test_error_of_command_line_has_no_credentials(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         pareto.main(["--study", "demo", "http://anna:hunter2@host"])
-    assert "hunter2" not in error_of(capsys, lines=5)
+    assert "hunter2" not in error_of(capsys, lines=6)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from hkd.config import SyntheticConfig
-from hkd.data.prepare import scenes_hash
+from hkd.data.generated import scenes_hash
 from hkd.data.sources.scene.style import DEFAULT_STYLE, HARD_STYLE
 from hkd.data.sources.scene.weather import Weather, apply_weather, sample_weather
 from hkd.data.sources.synthetic import draw_scene

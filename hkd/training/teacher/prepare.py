@@ -13,7 +13,8 @@ from filelock import FileLock
 
 from hkd.config import DetectorConfig, DistillationConfig, StudentConfig, TeacherConfig, TrialConfig
 from hkd.config_files.parsing import config_hash
-from hkd.data.prepare import PreparedData, prepare_data, scenes_hash
+from hkd.data.generated import scenes_hash
+from hkd.data.prepare import PreparedData, prepare_data
 from hkd.files import file_hash, read_record, remove_irregular, write_atomically, write_json
 from hkd.inference.store_detection import detect_validation, encode_validation, evaluate_detections
 from hkd.metric_names import ARTIFACT_DETECTIONS, PEAK_MEMORY_BYTES, UTILISATION

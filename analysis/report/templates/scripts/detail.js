@@ -24,6 +24,7 @@ function showDetail(index, from) {
     ...(trial.curve.length > 1
       ? curveSection("Miss rate against false positives per image", trial.curve, "FPPI", trial, chosen, fppi)
       : []),
+    ...samplesSection(trial),
     element("h3", {}, "Settings"),
     settings.length > 0
       ? settingsTable(trial, chosen)
@@ -31,6 +32,7 @@ function showDetail(index, from) {
     element("h3", {}, "In MLflow"),
     element("p", { class: "mono" }, `run ${trial.run}`),
   );
+  detail.classList.toggle("has-pictures", trial.samples.length > 0);
   if (isNew) detail.show();
   detail.scrollTop = 0;
   if (trial.history.length > 1) drawCurve(curve, trial, chosen);
