@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final, Literal, get_args
 
 MissRateName = Literal["mr2_reasonable", "mr2_small", "mr2_heavy", "mr2_all"]
-CostName = Literal["num_params", "flops", "gmacs"]
+CostName = Literal["num_params", "flops", "gmacs", "latency_ms"]
 
 MR2_PREFIX: Final = "mr2_"
 """Followed by the name of a protocol's subset."""
@@ -24,8 +24,11 @@ NUM_PARAMS: Final[CostName] = "num_params"
 FLOPS: Final[CostName] = "flops"
 """Floating-point operations of the deployed student for one image, 2 per multiply-add."""
 GMACS: Final[CostName] = "gmacs"
-LATENCY_MS: Final = "latency_ms"
-"""Median time of the deployed student for one image, milliseconds; only where it was measured."""
+LATENCY_MS: Final[CostName] = "latency_ms"
+"""Median time of the deployed student's network for one image, milliseconds: measured on an untrained network of its
+shape, or predicted from measured ones; only where ``evaluation.latency`` asks for it."""
+INT8_PREFIX: Final = "int8_"
+"""Before the name of a metric that an exported INT8 file states of itself, on the validation images."""
 EPOCH: Final = "epoch"
 """Epochs trained, counted from 1."""
 TOTAL_LOSS: Final = "loss_total"
@@ -75,7 +78,7 @@ LABELS_EMPTY_IMAGES: Final = "pseudo_labels_empty_images"
 MISS_RATES: Final[tuple[MissRateName, ...]] = get_args(MissRateName)
 """Objectives that a training measures."""
 COSTS: Final[tuple[CostName, ...]] = get_args(CostName)
-"""Objectives that are exact before training."""
+"""Objectives that are known before training."""
 DEFAULT_OBJECTIVES: Final = (MR2_REASONABLE, NUM_PARAMS, FLOPS)
 """What a study minimises where its file names no objectives."""
 PARAM_OBJECTIVES: Final = "objectives"

@@ -143,6 +143,7 @@ def check_objectives(study: StudyConfig, annotations: Annotations, images: str =
 _LIMITED: dict[str, tuple[str, str]] = {
     names.NUM_PARAMS: ("parameters", "max_params"),
     names.FLOPS: ("FLOPs", "max_flops"),
+    names.LATENCY_MS: ("ms", "max_latency_ms"),
 }
 """Of each limited cost, its unit and its setting in ``search``."""
 
@@ -150,10 +151,12 @@ _LIMITED: dict[str, tuple[str, str]] = {
 def check_limits(study: StudyConfig) -> None:
     """Check that the smallest student is within the limits on costs, which the sampler then respects.
 
+    A limit on the latency is not checked before it is measured.
+
     Raises:
         StudyError: naming the nearest student.
     """
-    limits = study.search.limits
+    limits = _known_limits(study)
     if not limits:
         return
     nearest: dict[str, float] = {}
@@ -165,8 +168,8 @@ def check_limits(study: StudyConfig) -> None:
             return
         if excess < least:
             nearest, least = dict(costs), excess
-    found = " and ".join(f"{nearest[name]:,.0f} {_LIMITED[name][0]}" for name in limits)
-    allowed = " and ".join(f"at most {limit:,.0f} {_LIMITED[name][0]}" for name, limit in limits.items())
+    found = " and ".join(_amount(name, nearest[name]) for name in limits)
+    allowed = " and ".join(f"at most {_amount(name, limit)}" for name, limit in limits.items())
     settings = " and ".join(_LIMITED[name][1] for name in limits)
     count = num_combinations(study.space)
     subject = "no student of the space has"
@@ -181,13 +184,22 @@ def check_limits(study: StudyConfig) -> None:
     )
 
 
+def _known_limits(study: StudyConfig) -> dict[str, float]:
+    known = student_cost(study.base).as_metrics()
+    return {name: limit for name, limit in study.search.limits.items() if name in known}
+
+
+def _amount(name: str, value: float) -> str:
+    return f"{value:,.2f} ms" if name == names.LATENCY_MS else f"{value:,.0f} {_LIMITED[name][0]}"
+
+
 def check_enqueued_costs(study: StudyConfig, enqueued: Sequence[Mapping[str, object]]) -> None:
     """Check that settings to try first are within the limits on costs.
 
     Raises:
         StudyError: listing those that are not, or that do not name the shape of their student.
     """
-    limits = study.search.limits
+    limits = _known_limits(study)
     if not limits:
         return
     shape = {key for key in study.space if key.startswith("student.")}
@@ -197,7 +209,7 @@ def check_enqueued_costs(study: StudyConfig, enqueued: Sequence[Mapping[str, obj
         if missing := sorted(shape - values.keys()):
             problems.append(f"entry {number}: {', '.join(missing)}: missing, so that its costs are unknown")
         problems += [
-            f"entry {number}: has {costs[name]:,.0f} {_LIMITED[name][0]}; allowed: at most {limit:,.0f} "
+            f"entry {number}: has {_amount(name, costs[name])}; allowed: at most {_amount(name, limit)} "
             f"(search.{_LIMITED[name][1]})"
             for name, limit in limits.items()
             if not missing and costs[name] > limit

@@ -5,6 +5,7 @@ Files::
     study.yaml      resolved configuration of the study, without passwords; num_trials as last requested
     trials.journal  Optuna's storage: every trial and its state
     teacher.json    path and metrics of the teacher
+    latency.json    with evaluation.latency: measured latencies, by which those of all students are predicted
     <trial id>/...  Ray Tune's folder of a trial, with its checkpoint and artifacts
     lock            locked by the process that runs the study
 
@@ -67,6 +68,7 @@ class StudyFolder:
         self.config_file = self.path / "study.yaml"
         self.journal = self.path / "trials.journal"
         self.teacher_file = self.path / "teacher.json"
+        self.latency_file = self.path / "latency.json"
 
     @property
     def study_exists(self) -> bool:
@@ -171,8 +173,10 @@ class StudyFolder:
             lock.release()
 
     def _is_empty(self) -> bool:
-        # A process killed while it wrote the study's first file leaves a temporary one.
-        return all(entry.name == LOCK or is_leftover(entry, self.config_file) for entry in self.path.iterdir())
+        # A process killed while it wrote the study's first file leaves a temporary one. Latencies are measured before
+        # that file is written.
+        own = (LOCK, self.latency_file.name)
+        return all(entry.name in own or is_leftover(entry, self.config_file) for entry in self.path.iterdir())
 
     @contextmanager
     def _folder_errors(self) -> Iterator[None]:

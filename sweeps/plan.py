@@ -12,17 +12,20 @@ from rich.text import Text
 from hkd import metric_names as names
 from hkd.config import DetectorConfig, TrialConfig
 from hkd.config_files.yaml_format import dump_yaml
-from hkd.models.cost import Cost, config_cost
+from hkd.models.cost import Cost
 from hkd.text.escaping import printable
 from hkd.text.output import print_on
 from hkd.text.redaction import redacted_uri
 from sweeps.checks import check_files, check_first_weights_of_trials, check_limits, check_objectives
 from sweeps.console.messages import stopping
 from sweeps.folder import StudyFolder
+from sweeps.ready_latency import describe_latency, known_latency
 from sweeps.settings.redaction import redacted
 from sweeps.settings.space import num_proposals, smallest_students, trial_config
 from sweeps.settings.study import StudyConfig
+from sweeps.trials.cost import cost_in
 from sweeps.trials.largest import MOST_COMBINATIONS, largest_sizes
+from sweeps.trials.latency.shapes import detectors_to_measure
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def planned_detectors(study: StudyConfig) -> list[PlannedDetector]:
     base = study.base
 
     def planned(title: str, shape: DetectorConfig) -> PlannedDetector:
-        return PlannedDetector(title, config_cost(shape, base.data.image_height, base.data.image_width), shape)
+        return PlannedDetector(title, cost_in(base, shape), shape)
 
     detectors = [planned("teacher", base.teacher)] if base.teacher is not None else []
     for name, changes in study.baselines.items():
@@ -63,7 +66,9 @@ def print_plan(study: StudyConfig, console: Console) -> None:
         ValueError: (a class of hkd's or sweeps') files that the study names are missing, damaged or of another kind,
             another study has its name, or an objective cannot be measured on its validation images.
     """
-    study = StudyFolder(study).check(study)
+    folder = StudyFolder(study)
+    requested = folder.check(study)
+    study = known_latency(requested, folder)
     check_limits(study)  # needs no files
     notes: list[str] = []
     checked = check_files(study.base, check_images=True, print_line=notes.append)
@@ -72,7 +77,10 @@ def print_plan(study: StudyConfig, console: Console) -> None:
         check_objectives(study, checked.validation)
     if checked.test is not None:
         check_objectives(study, checked.test, "test")
-    for line in dump_yaml(redacted(study)).splitlines():
+    latency = study.base.evaluation.latency
+    if latency is not None and latency.table is not None:
+        notes.append(describe_latency(study))
+    for line in dump_yaml(redacted(requested)).splitlines():
         print_on(console, line)
     console.print(_cost_table(planned_detectors(study)))
     for line in (*notes, *_steps_of_start(study)):
@@ -85,7 +93,8 @@ def _cost_table(detectors: list[PlannedDetector]) -> Table:
     table.add_column("", overflow="fold")
     for heading in ("backbone", "width", "pyramid", "head"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("M params", "GFLOPs"):
+    is_timed = any(names.LATENCY_MS in detector.cost.as_metrics() for detector in detectors)
+    for heading in ("M params", "GFLOPs", *(["ms"] if is_timed else [])):
         table.add_column(heading, justify="right", no_wrap=True)
     for detector in detectors:
         shape = detector.shape
@@ -97,6 +106,7 @@ def _cost_table(detectors: list[PlannedDetector]) -> Table:
             str(shape.head_channels),
             f"{detector.cost.num_params / 1e6:.2f}",
             f"{detector.cost.flops / 1e9:.2f}",
+            *([f"{detector.cost.as_metrics()[names.LATENCY_MS]:.2f}"] if is_timed else []),
         )
     return table
 
@@ -113,6 +123,7 @@ def _steps_of_start(study: StudyConfig) -> list[str]:
         f"  read {data}, at {base.data.image_height} x {base.data.image_width} pixels",
         f"  {_teacher_origin(base)}",
         *_labelling(base),
+        *_latency(study),
         *_measurement(study),
         f"  train {len(study.baselines)} baselines ({', '.join(study.baselines) or 'none'})",
         f"  train {proposed} students proposed by {search.sampler}{_limits(study)}, {epochs} epochs each{early}",
@@ -124,7 +135,7 @@ def _steps_of_start(study: StudyConfig) -> list[str]:
 
 
 def _limits(study: StudyConfig) -> str:
-    return "".join(f", at most {limit:,.0f} {name}" for name, limit in study.search.limits.items())
+    return "".join(f", at most {limit:,.15g} {name}" for name, limit in study.search.limits.items())
 
 
 def _confirmation(study: StudyConfig) -> list[str]:
@@ -140,6 +151,20 @@ def _labelling(base: TrialConfig) -> list[str]:
     if base.data.unlabelled_images is None:
         return []
     return [f"  let the teacher label the images in {base.data.unlabelled_images}, unless its labels are cached"]
+
+
+def _latency(study: StudyConfig) -> list[str]:
+    latency = study.base.evaluation.latency
+    if latency is None:
+        return []
+    if latency.table is not None:
+        return [f"  predict latencies from {latency.table}"]
+    return [
+        (
+            f"  measure the latency of {len(detectors_to_measure(study))} untrained detectors on this machine, "
+            f"{latency.runs} calls each"
+        )
+    ]
 
 
 def _measurement(study: StudyConfig) -> list[str]:

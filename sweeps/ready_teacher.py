@@ -20,6 +20,7 @@ from sweeps.execution.teacher.task import Prepared, prepare_on_cluster
 from sweeps.folder import StudyFolder
 from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.study import StudyConfig
+from sweeps.trials.cost import with_latency
 from sweeps.trials.records.teacher import TeacherRecord, read_teacher, teacher_record
 from sweeps.trials.worker import WorkerSettings
 
@@ -93,6 +94,7 @@ def prepare_teacher(
         teacher = prepared.teacher
         if images is not None and prepared.labels is not None:
             labels = read_labels(prepared.labels, images.annotations.image_root)
+    teacher = replace(teacher, cost=with_latency(teacher.cost, base, base.teacher))
     display.print_line(messages.describe_teacher(teacher_record(teacher), study.objectives))
     metric = study.main_miss_rate
     weak = weak_teacher(metric, teacher.metrics[metric]) if metric in teacher.metrics else None

@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 if not __package__:
@@ -96,6 +97,11 @@ def _run(study: StudyConfig, options: argparse.Namespace, given: Sequence[str]) 
     enqueued = () if options.enqueue is None else read_enqueued(options.enqueue, study)
     console = Console()
     print_on(console, f"Study {study.name} ({options.config})")
+    if options.export_students is not None:
+        from sweeps.ready_latency import export_students
+
+        export_students(study, options.export_students, partial(print_on, console))
+        return 0
     if options.dry_run:
         from sweeps.plan import print_plan
 
@@ -160,6 +166,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="like --resume; then train the front and the baselines again with other seeds (search.confirm_seeds, if "
         "that is 0 or not set: 2), and evaluate them on base.data.test_annotations, if given",
+    )
+    parser.add_argument(
+        "--export-students",
+        type=Path,
+        metavar="DIR",
+        help="write untrained students of the space, the baselines and the teacher to a new folder, as ONNX files "
+        "whose latency hkd benchmark measures on your device (docs/latency.md); run nothing",
     )
     parser.add_argument(
         "--dry-run",

@@ -32,6 +32,7 @@ from sweeps.execution.gpu_share import share_gpus
 from sweeps.execution.tune.run import TrialInputs
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.interruption import Interruption
+from sweeps.ready_latency import known_latency, ready_latency
 from sweeps.ready_teacher import ReadyTeacher, files_of, ready_teacher
 from sweeps.session import EXIT_CLUSTER_LOST, Session
 from sweeps.settings.resources import Cluster, TrialResources
@@ -73,8 +74,11 @@ def run_study(
     folder.check(study)  # before the lock, which would write into a folder that is not a study's
     display = Display(console)
     with folder.locked():
-        study = _study_to_run(study, folder, display, is_resumed=is_resumed, resume_command=resume_command)
+        requested = _study_to_run(study, folder, display, is_resumed=is_resumed, resume_command=resume_command)
+        study = known_latency(requested, folder)
         test = _check_before_data(study, enqueued, display)
+        study = ready_latency(study, folder, display.print_line)
+        _check_costs(study, enqueued)
         test_images = None if test is None else test.content_hash()
         address = find_address()
         queue = _open_queue(study, folder, display, test_images) if folder.study_exists else None
@@ -100,7 +104,7 @@ def run_study(
                 check_same_teacher(warm_start, None if teacher is None else teacher.teacher.path)
             inputs = _trial_inputs(study, cluster, resources, teacher, len(data.train_annotations.images), display)
             with interruption.deferred():
-                folder.write_study(study)  # after every check: a study that cannot start leaves its name free
+                folder.write_study(requested)  # after every check: a study that cannot start leaves its name free
                 queue = queue or _open_queue(study, folder, display, test_images)
                 if warm_start is not None and queue.ledger.add_results(warm_start.results):
                     display.print_line(warm_start.describe())
@@ -142,13 +146,17 @@ def _check_before_data(
     study: StudyConfig, enqueued: Sequence[Mapping[str, object]], display: Display
 ) -> Annotations | None:
     """Check all that needs no images; returns the test annotations, if configured."""
-    check_limits(study)  # needs no files
-    check_enqueued_costs(study, enqueued)
+    _check_costs(study, enqueued)  # needs no files
     test = check_files(study.base, check_images=False, print_line=display.print_line).test
     if test is not None:
         check_objectives(study, test, "test")
     check_first_weights_of_trials(study, print_line=display.print_line)
     return test
+
+
+def _check_costs(study: StudyConfig, enqueued: Sequence[Mapping[str, object]]) -> None:
+    check_limits(study)
+    check_enqueued_costs(study, enqueued)
 
 
 def _study_to_run(

@@ -79,6 +79,7 @@ def summary(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
                 for each in results.confirmation.repeated
             ],
         },
+        "variants": [asdict(each) for each in results.variants],
         "count_by_status": dict(sorted(results.count_by_status.items())),
         "not_counted": [
             {"trial_id": trial.trial_id, "status": trial.status, "because": trial.not_counted_because}
@@ -149,6 +150,6 @@ def _student(front: Front, student: Student) -> dict[str, Any]:
 
 def _values(front: Front, values: Mapping[str, float]) -> dict[str, float | None]:
     """The objectives, then the other costs; a latency where it was measured."""
-    latency = [names.LATENCY_MS] if names.LATENCY_MS in values else []
-    keys = dict.fromkeys([*(objective.name for objective in front.objectives), *names.COSTS, *latency])
+    costs = [name for name in names.COSTS if name != names.LATENCY_MS or name in values]
+    keys = dict.fromkeys([*(objective.name for objective in front.objectives), *costs])
     return {key: values.get(key) for key in keys}

@@ -76,7 +76,7 @@ def measure(config: TrialConfig, weights: Path, sets: dict[str, Path], folder: P
             "annotations": annotations.content_hash(),
             "image_size": [config.data.image_height, config.data.image_width],
             "precision": str(dtype),
-            "evaluation": config.evaluation.model_dump(mode="json"),
+            "evaluation": config.evaluation.model_dump(mode="json", exclude={"latency"}),
         }
         if _is_of(found[name], origin):
             continue

@@ -58,8 +58,9 @@ class Recording:
 
     @property
     def name(self) -> str:
-        """Of its files: readable, with a key of all settings."""
-        key = config_hash(RECIPE, self.config, self.teacher_images)[:8]
+        """Of its files: readable, with a key of all settings that determine the result."""
+        settings = self.config.model_dump(mode="json", exclude={"evaluation": {"latency"}})
+        key = config_hash(RECIPE, settings, self.teacher_images)[:8]
         return f"{self.configuration.number:03d}-{self.seed}-{key}"
 
     @property

@@ -58,6 +58,11 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     benchmark.add_argument(
         "--image", type=Path, metavar="IMAGE", help="image file of the pipeline (default: a generated scene, 640 x 480)"
     )
+    benchmark.add_argument(
+        "--network-only",
+        action="store_true",
+        help="omit the whole pipeline and peak memory: less than half of the time",
+    )
     benchmark.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     benchmark.set_defaults(run=_run_benchmark, after_interrupt="Nothing was written.")
 
@@ -76,6 +81,7 @@ def _run_benchmark(options: argparse.Namespace) -> None:
         num_threads=options.threads,
         rounds=options.runs,
         picture=options.image,
+        network_only=options.network_only,
     )
     print_lines(format_latency(report))
     if options.json is not None:

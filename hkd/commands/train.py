@@ -56,4 +56,6 @@ def _run_train(options: argparse.Namespace) -> None:
     summary = train_into_folder(config, out, resume=options.resume)
     print_lines(format_result(summary.evaluation))
     print_line(f"student: {summary.cost.num_params / 1e6:.3f}M parameters, {summary.cost.gmacs:.3f} GMACs an image")
+    if config.evaluation.latency is not None:
+        print_line("latency: evaluation.latency is of studies; measure this student with hkd export and hkd benchmark")
     print_line(f"results: {summary.folder}")

@@ -16,7 +16,7 @@ from hkd.config.detector import (
 from hkd.config.distillation import ComparedCells, DistillationConfig, FeatureLoss, FeatureStageConfig, LogitStageConfig
 from hkd.config.section import Section, Seed
 from hkd.config.teacher import TeacherConfig
-from hkd.config.training import EvaluationConfig, TrainingConfig
+from hkd.config.training import EvaluationConfig, LatencyConfig, TrainingConfig
 from hkd.config.trial import TrialConfig
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "EvaluationConfig",
     "FeatureLoss",
     "FeatureStageConfig",
+    "LatencyConfig",
     "LogitStageConfig",
     "Section",
     "Seed",

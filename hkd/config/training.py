@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -51,6 +52,22 @@ class TrainingConfig(Section):
     """Epochs between evaluations; the last epoch is always evaluated."""
 
 
+class LatencyConfig(Section):
+    """Latency of a study's students on a CPU: of the exported fp32 network, one image a call (docs/latency.md)."""
+
+    table: Path | None = None
+    """Measurements on the device: a file of ``hkd benchmark --json``. null: the study measures untrained students on
+    the machine that starts it, before anything else."""
+    runtime: Literal["onnxruntime", "openvino"] = "onnxruntime"
+    """Of the measurements; others in ``table`` are ignored."""
+    num_threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    """CPU threads of the runtime; without ``table``."""
+    num_students: Annotated[int, Field(ge=8, le=256)] = 16
+    """Shapes of the space that are measured; the latency of others is predicted from these."""
+    runs: Annotated[int, Field(ge=100, le=100_000)] = 100
+    """Timed calls of each, in turn; without ``table``."""
+
+
 class EvaluationConfig(Section):
     """Detection and evaluation on the validation images."""
 
@@ -63,3 +80,5 @@ class EvaluationConfig(Section):
     max_detections_per_image: CountPerImage = 100
     batch_size: BatchSize = 16
     """Images per forward pass."""
+    latency: LatencyConfig | None = None
+    """Of studies: ``latency_ms`` of every student, a metric and an objective. null: none."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -84,14 +84,20 @@ class FileLatency:
     num_bytes: int
     network: Times
     """One call of the graph, from pixels of its input to detections."""
-    pipeline: Times
+    pipeline: Times | None
     """From the bytes of an image file to boxes in its pixels: decoding, resizing and the network."""
     ratio: float
     """Median, over the rounds, of the network's time over that of the first file in the same round."""
     ratio_quartiles: tuple[float, float]
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
     """Resident memory of a new process that loads the runtime and the file and detects in five inputs; Python's is
     included."""
+    detector: dict[str, Any]
+    """Its architecture: the fields of :class:`hkd.config.DetectorConfig`."""
+    metrics: dict[str, float]
+    """That the file states of itself."""
+    study: dict[str, str] | None
+    """Study and trial that it was exported from, where the file states them."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,9 @@ class _Contender:
     """Boxes (N, K, 4) and their number (N,) of images (N, 3, H, W)."""
     metadata: str
     """JSON of an exported file."""
+    detector: dict[str, Any]
+    metrics: dict[str, float]
+    study: dict[str, str] | None = None
 
 
 def measure_latency(
@@ -129,6 +138,7 @@ def measure_latency(
     num_threads: int = 1,
     rounds: int = 200,
     picture: Path | None = None,
+    network_only: bool = False,
 ) -> LatencyReport:
     """Time detectors in turn.
 
@@ -138,6 +148,7 @@ def measure_latency(
         num_threads: CPU threads of a runtime.
         rounds: timed calls of each.
         picture: image file of the pipeline; None: a generated scene of 480 x 640 pixels, as JPEG.
+        network_only: whether to omit whole pipeline and peak memory, which take more than half of the time.
 
     Raises:
         BenchmarkError: listing files that cannot be used, or that no runtime was given for, runtimes that are not
@@ -149,7 +160,7 @@ def measure_latency(
             picture = Path(folder) / "scene.jpg"
             Image.fromarray(draw_scene(0, 0, *_SCENE_SIZE).image).save(picture, quality=90)
         contenders, size = _loaded(files, tuple(runtimes), num_threads, picture)
-        network, pipeline = _timed(contenders, picture, rounds)
+        network, pipeline = _timed(contenders, picture, rounds, network_only=network_only)
     rows = []
     for index, one in enumerate(contenders):
         ratios = network[index] / network[0] * (contenders[0].batch / one.batch)
@@ -162,10 +173,13 @@ def measure_latency(
                 batch=one.batch,
                 num_bytes=one.path.stat().st_size,
                 network=_times(network[index] / one.batch),
-                pipeline=_times(pipeline[index] / one.batch),
+                pipeline=None if pipeline is None else _times(pipeline[index] / one.batch),
                 ratio=float(np.median(ratios)),
                 ratio_quartiles=(float(np.quantile(ratios, 0.25)), float(np.quantile(ratios, 0.75))),
-                peak_memory_bytes=_peak_memory(one, num_threads),
+                peak_memory_bytes=None if network_only else _peak_memory(one, num_threads),
+                detector=one.detector,
+                metrics=one.metrics,
+                study=one.study,
             )
         )
     return LatencyReport(
@@ -205,9 +219,9 @@ def format_latency(report: LatencyReport) -> str:
             row.runtime,
             row.precision,
             f"{row.network.median_ms:.2f} ({row.network.p90_ms:.2f})",
-            f"{row.pipeline.median_ms:.2f} ({row.pipeline.p90_ms:.2f})",
+            "-" if row.pipeline is None else f"{row.pipeline.median_ms:.2f} ({row.pipeline.p90_ms:.2f})",
             f"{row.ratio:.2f} ({low:.2f} to {high:.2f})",
-            f"{row.peak_memory_bytes / 2**20:.0f}",
+            "-" if row.peak_memory_bytes is None else f"{row.peak_memory_bytes / 2**20:.0f}",
             f"{row.num_bytes / 1e6:.2f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -279,6 +293,9 @@ def _load(path: Path, runtime: str, num_threads: int) -> _Contender:
         metadata.image_width,
         call,
         metadata.to_json(),
+        metadata.detector.model_dump(mode="json"),
+        metadata.metrics,
+        None if metadata.study is None else metadata.study.model_dump(),
     )
 
 
@@ -300,12 +317,13 @@ def _torch_contender(path: Path) -> _Contender:
         )
         return found.boxes_xyxy.numpy(), found.valid.sum(dim=1).numpy()
 
-    return _Contender(path, TORCH, "fp32", 1, height, width, call, "")
+    architecture = metadata.config.model_dump(mode="json")
+    return _Contender(path, TORCH, "fp32", 1, height, width, call, "", architecture, metadata.metrics)
 
 
 def _timed(
-    contenders: Sequence[_Contender], picture: Path, rounds: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    contenders: Sequence[_Contender], picture: Path, rounds: int, *, network_only: bool
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64] | None]:
     """Milliseconds of each call (contenders, rounds), of the networks alone and of the whole pipelines."""
     inputs = [_input_of(picture, one)[0] for one in contenders]
     network = np.zeros((len(contenders), WARM_UP_ROUNDS + rounds))
@@ -315,11 +333,11 @@ def _timed(
             start = time.perf_counter()
             one.call(inputs[index])
             network[index, round_] = time.perf_counter() - start
-        for index, one in enumerate(contenders):
+        for index, one in enumerate(() if network_only else contenders):
             start = time.perf_counter()
             _detect_file(picture, one)
             pipeline[index, round_] = time.perf_counter() - start
-    return 1e3 * network[:, WARM_UP_ROUNDS:], 1e3 * pipeline[:, WARM_UP_ROUNDS:]
+    return 1e3 * network[:, WARM_UP_ROUNDS:], None if network_only else 1e3 * pipeline[:, WARM_UP_ROUNDS:]
 
 
 def _detect_file(picture: Path, one: _Contender) -> list[npt.NDArray[np.float32]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -16,7 +17,18 @@ from hkd.models.components.layer_costs import Cost
 from hkd.models.components.regions import POOLED_SIZE
 from hkd.models.detector import Detector
 
-__all__ = ["Cost", "config_cost", "detector_cost"]
+__all__ = ["Cost", "PartCosts", "config_cost", "detector_cost", "part_costs"]
+
+
+class PartCosts(NamedTuple):
+    """Cost of each part of a detector for one image."""
+
+    backbone: Cost
+    """With the feature pyramid."""
+    proposals: Cost
+    """The RPN's head."""
+    regions: Cost
+    """The box head, on all proposals."""
 
 
 def config_cost(config: DetectorConfig, image_height: int, image_width: int) -> Cost:
@@ -24,6 +36,12 @@ def config_cost(config: DetectorConfig, image_height: int, image_width: int) -> 
 
     Computed from numbers only, in well under a millisecond: samplers ask for it for thousands of candidates.
     """
+    parts = part_costs(config, image_height, image_width)
+    return parts.backbone + parts.proposals + parts.regions
+
+
+def part_costs(config: DetectorConfig, image_height: int, image_width: int) -> PartCosts:
+    """The terms of :func:`config_cost`."""
     cells = [rows * columns for rows, columns in pyramid_grid_sizes(image_height, image_width)]
     backbone = backbone_cost(
         config.backbone, config.width_multiplier, config.pyramid_channels, config.norm, image_height, image_width
@@ -32,7 +50,7 @@ def config_cost(config: DetectorConfig, image_height: int, image_width: int) -> 
     regions = region_head_cost(
         config.pyramid_channels, config.head_channels, DEFAULT_NUM_CLASSES, config.proposals_per_image
     )
-    return backbone + proposals + regions
+    return PartCosts(backbone, proposals, regions)
 
 
 def detector_cost(detector: Detector, image_height: int, image_width: int) -> Cost:

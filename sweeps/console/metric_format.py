@@ -29,6 +29,7 @@ _FORMATS: dict[str, _Format] = {
     names.NUM_PARAMS: _Format("parameters (M)", "{} M parameters", 1e-6, 2),
     names.FLOPS: _Format("GFLOPs", "{} GFLOPs", 1e-9, 2),
     names.GMACS: _Format("GMACs", "{} GMACs", 1.0, 2),
+    names.LATENCY_MS: _Format("latency (ms)", "{} ms", 1.0, 2),
 }
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from hkd.config import Section, Seed
-from hkd.metric_names import COSTS, FLOPS, MISS_RATES, NUM_PARAMS
+from hkd.metric_names import COSTS, FLOPS, LATENCY_MS, MISS_RATES, NUM_PARAMS
 from sweeps.search.improvement import COST_SCALES, MOST_COSTS
 from sweeps.search.optuna_samplers import SHORT_NAMES, sampler_names, sampler_problems
 from sweeps.settings.space import Parameter, distributions
@@ -65,6 +65,8 @@ class SearchConfig(Section):
     """Most parameters of a proposed student; sampler ``front`` only. Baselines may have more."""
     max_flops: Annotated[int, Field(ge=1, le=10**18)] | None = None
     """Most floating-point operations of a proposed student for one image; sampler ``front`` only."""
+    max_latency_ms: Annotated[float, Field(gt=0.0, le=1e9)] | None = None
+    """Highest latency of a proposed student, milliseconds; sampler ``front`` only, with base.evaluation.latency."""
     confirm_seeds: Annotated[int, Field(ge=0, le=100)] | None = None
     """How often the members of the front, and the baselines, are trained again after the search, each time with another
     seed, and evaluated on base.data.test_annotations, or without these on the validation images. 0: not. null: 2 with
@@ -74,7 +76,7 @@ class SearchConfig(Section):
     @property
     def limits(self) -> dict[str, float]:
         """Highest allowed cost by metric name."""
-        limits = {NUM_PARAMS: self.max_params, FLOPS: self.max_flops}
+        limits = {NUM_PARAMS: self.max_params, FLOPS: self.max_flops, LATENCY_MS: self.max_latency_ms}
         return {name: float(limit) for name, limit in limits.items() if limit is not None}
 
 
@@ -84,7 +86,7 @@ def search_problems(search: SearchConfig, objectives: Sequence[str], space: Mapp
         return list(_front_problems(search, objectives))
     problems = [
         f"search.{name}: {search.sampler} may exceed it; set search.sampler to {FRONT}, or remove this"
-        for name in ("max_params", "max_flops")
+        for name in ("max_params", "max_flops", "max_latency_ms")
         if getattr(search, name) is not None
     ]
     problems += [

@@ -22,7 +22,15 @@ from hkd.config import SELECTED_FROM_TEACHER, Section, TrialConfig
 from hkd.config_files.parsing import parse_config
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import load_yaml, shortened
-from hkd.metric_names import BASELINE_UNDISTILLED, COSTS, DEFAULT_OBJECTIVES, MISS_RATES, CostName, MissRateName
+from hkd.metric_names import (
+    BASELINE_UNDISTILLED,
+    COSTS,
+    DEFAULT_OBJECTIVES,
+    LATENCY_MS,
+    MISS_RATES,
+    CostName,
+    MissRateName,
+)
 from hkd.text.redaction import redacted_text
 from hkd.tracking_uri import command_line_problem, default_tracking_uri, with_credentials
 from sweeps.settings.overrides import overridden
@@ -176,6 +184,7 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, name: str | None = 
         problems.extend(error.problems)
     checked = study or _valid_parts(raw)
     problems += space_problems(checked.space, checked.base) + baseline_problems(checked.baselines, checked.base)
+    problems += _latency_problems(checked, raw)
     # An invalid part is absent from those checked: the defaults in its place were not chosen.
     if all(part in checked.model_fields_set or part not in raw for part in ("search", "objectives")):
         problems += search_problems(checked.search, checked.objectives, checked.space)
@@ -184,6 +193,19 @@ def load_study(path: Path, overrides: Sequence[str] = (), *, name: str | None = 
     if problems or study is None:
         raise ConfigError(dict.fromkeys(map(redacted_text, problems)), redacted_text(source))
     return study
+
+
+def _latency_problems(study: StudyConfig, raw: Mapping[str, Any]) -> list[str]:
+    """Latency is used as objective or limit only where it is measured."""
+    if study.base.evaluation.latency is not None or ("base" in raw and "base" not in study.model_fields_set):
+        return []
+    users = ["objectives"] * (LATENCY_MS in study.objectives)
+    users += ["search.max_latency_ms"] * (study.search.max_latency_ms is not None)
+    return [
+        f"{user}: {LATENCY_MS} is not measured: base.evaluation.latency is null; add it ({{}} for its defaults), or "
+        "remove this"
+        for user in users
+    ]
 
 
 def _tracking_uri(raw: Mapping[str, Any]) -> str | None:

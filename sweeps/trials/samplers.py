@@ -13,12 +13,12 @@ from optuna.trial import FrozenTrial
 from hkd.config import DetectorConfig, StudentConfig
 from hkd.config_files.parsing import parse_config
 from hkd.metric_names import BUDGET_FRACTION, COSTS
-from hkd.models.cost import config_cost
 from sweeps.search.encoding import Prior
 from sweeps.search.optuna_samplers import make_sampler
 from sweeps.settings.search import FRONT
 from sweeps.settings.space import distributions
 from sweeps.settings.study import StudyConfig
+from sweeps.trials.cost import cost_in
 
 EPOCH_ATTRIBUTE = "epoch "
 """Of Optuna's trials, with the epoch's number: what the ledger records of an epoch. Journals of earlier versions have
@@ -68,7 +68,7 @@ def front_sampler(study: StudyConfig) -> BaseSampler:
     base = study.base
     reference: dict[str, float] = {study.main_miss_rate: 1.0}
     if base.teacher is not None and any(name in COSTS for name in study.objectives):
-        reference |= config_cost(base.teacher, base.data.image_height, base.data.image_width).as_metrics()
+        reference |= cost_in(base, base.teacher).as_metrics()
 
     # Of the student alone: a whole trial takes several times as long to validate, for thousands of candidates.
     student = base.student.model_dump(mode="json")
@@ -77,7 +77,7 @@ def front_sampler(study: StudyConfig) -> BaseSampler:
     def costs(params: Mapping[str, Any]) -> Mapping[str, float]:
         shape = {**student, **{key.removeprefix(_STUDENT): params[key] for key in sizes}}
         config = parse_config(StudentConfig, shape, source="the proposed student")
-        return config_cost(config, base.data.image_height, base.data.image_width).as_metrics()
+        return cost_in(base, config).as_metrics()
 
     return FrontSampler(
         distributions(study.space),

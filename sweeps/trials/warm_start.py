@@ -23,6 +23,8 @@ from sweeps.trials.records.trial import GivenResult, LedgerTrial, read_trials
 
 _FREE = FREE_SETTINGS | {"data.cache_dir", "data.test_annotations", "evaluation.batch_size"}
 """Settings of a trial that change neither its result nor its costs."""
+_LATENCY = "evaluation.latency"
+"""Settings of a cost, whose value is compared where it is an objective."""
 _MOST_REASONS = 3
 
 
@@ -128,13 +130,13 @@ def _params_here(study: StudyConfig, other: StudyConfig, trial: LedgerTrial) -> 
         if name not in trial.metrics:
             return f"{name} was not measured"
         if name in COSTS and trial.metrics[name] != costs[name]:
-            return f"{name} was counted in another way"
+            return f"{name} was counted or measured in another way"
     return params
 
 
 def _difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     for key in sorted(there.keys() | here.keys()):
-        if key not in _FREE and there.get(key) != here.get(key):
+        if key not in _FREE and not key.startswith(_LATENCY) and there.get(key) != here.get(key):
             return f"{key} is {there.get(key)}, and {here.get(key)} in this study"
     return None
 

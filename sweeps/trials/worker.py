@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,8 @@ class TrialSpec:
     """The checkpoint before it, used if that one cannot be read."""
     rungs: tuple[int, ...] = ()
     """Epochs after which to evaluate beside those of the schedule."""
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """Of the student by metric name, beside those that its trainer computes: the latency."""
 
     def __str__(self) -> str:
         return self.trial_id
@@ -110,6 +112,7 @@ class DistillationTrial(tune.Trainable):
     """The last value of everything measured so far."""
     _evaluation: Evaluation | None
     _is_tested = False
+    _costs: Mapping[str, float] = {}
     _note: str | None
     """Reported with the next epoch."""
 
@@ -152,6 +155,7 @@ class DistillationTrial(tune.Trainable):
             names.EPOCH: trainer.epoch,
             names.BUDGET_FRACTION: trainer.epoch / trainer.total_epochs,
             **trainer.cost.as_metrics(),
+            **self._costs,
         }
         reported = {key: self._metrics[key] for key in (*measured, names.EPOCH, names.BUDGET_FRACTION)}
         is_done = trainer.epoch >= trainer.total_epochs
@@ -196,7 +200,7 @@ class DistillationTrial(tune.Trainable):
         self._end()
         self._failure = None
         self._metrics, self._evaluation, self._note = {}, None, None
-        self._is_tested = spec.is_tested
+        self._is_tested, self._costs = spec.is_tested, spec.costs
         try:
             spec.worker.apply()
             device = resolve_device(spec.config.training.device)

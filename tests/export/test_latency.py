@@ -45,7 +45,7 @@ def test_every_file_is_timed_by_its_runtimes_in_turn(folder: Path, monkeypatch: 
 
 
 def test_ratio_is_the_median_of_the_rounds_ratios(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def timed(contenders: object, picture: object, rounds: object) -> tuple[np.ndarray, np.ndarray]:
+    def timed(contenders: object, picture: object, rounds: object, **_: object) -> tuple[np.ndarray, np.ndarray]:
         # In rounds 2 and 3 the machine is busy: the ratio of medians would be 30 / 10.
         network = np.array([[1.0, 10.0, 40.0], [2.0, 30.0, 80.0]])
         return network, network + 5

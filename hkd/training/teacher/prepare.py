@@ -195,7 +195,7 @@ def _key(config: TrialConfig, data: PreparedData) -> str:
             "data": config.data.model_dump(mode="json", include=data_settings),
             "train": [data.train_annotations.content_hash(), data.train_store.checksum],
             "validation": [data.validation_annotations.content_hash(), data.validation_store.checksum],
-            "evaluation": config.evaluation.model_dump(mode="json", exclude={"batch_size"}),
+            "evaluation": config.evaluation.model_dump(mode="json", exclude={"batch_size", "latency"}),
             **scenes,
             **imports,
         }

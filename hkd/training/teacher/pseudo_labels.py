@@ -157,7 +157,7 @@ def _key(config: TrialConfig, data: PreparedData, images: UnlabelledImages, teac
             "max_objects": settings.max_objects_per_image,
             "scores": scores,
             "validation": validation,
-            "evaluation": config.evaluation.model_dump(mode="json", exclude={"batch_size", "protocol"}),
+            "evaluation": config.evaluation.model_dump(mode="json", exclude={"batch_size", "latency", "protocol"}),
         }
     )
 

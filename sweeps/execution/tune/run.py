@@ -21,6 +21,7 @@ from sweeps.interruption import Interruption
 from sweeps.settings.resources import TrialResources
 from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
+from sweeps.trials.cost import student_cost
 from sweeps.trials.queue import TrialQueue
 from sweeps.trials.records.trial import LedgerTrial
 from sweeps.trials.worker import SPEC, DistillationTrial, TrialSpec, WorkerSettings
@@ -102,9 +103,10 @@ def run_trials(
 
 def _spec(study: StudyConfig, folder: StudyFolder, trial: LedgerTrial, inputs: TrialInputs) -> TrialSpec:
     resources = inputs.resources
+    config = trial_config(study.base, trial.params)
     return TrialSpec(
         trial_id=trial.trial_id,
-        config=trial_config(study.base, trial.params),
+        config=config,
         teacher=inputs.teacher_file,
         resume_from=None if trial.checkpoint is None else folder.path / trial.checkpoint,
         folder_name=folder.attempt_folder(trial.trial_id, trial.attempts).name,
@@ -114,6 +116,7 @@ def _spec(study: StudyConfig, folder: StudyFolder, trial: LedgerTrial, inputs: T
         is_tested=trial.test_images is not None,
         resume_otherwise_from=None if trial.earlier_checkpoint is None else folder.path / trial.earlier_checkpoint,
         rungs=() if trial.confirms is not None else study.rungs,
+        costs=student_cost(config).as_metrics(),
     )
 
 

@@ -1,0 +1,1 @@
+"""Latency of a study's students: measured of some shapes, predicted for the others."""
