@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from analysis.records.curves import Curve
     from analysis.records.study_records import StudyRecords
     from analysis.results import StudyResults
+    from hkd.inference.deployed.measurements import Measurements
 
 # Other modules are imported where they are used: MLflow and matplotlib take seconds, which --help should not cost.
 
@@ -80,6 +81,8 @@ class _Store:
     tracking_uri: str
     with_images: bool
     """Whether validation images are shown."""
+    devices: tuple[Measurements, ...] = ()
+    """Measurements of exported files."""
 
 
 @dataclass(frozen=True)
@@ -105,22 +108,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from analysis.budgets import BudgetError, parse_budgets
     from analysis.records.store import RecordsError
+    from analysis.variants import VariantsError, read_devices
 
     problem = None if options.tracking_uri is None else command_line_problem(options.tracking_uri)
     if problem is not None:
         print_error(f"pareto: error: --tracking-uri: {problem}")
         return 2
     tracking_uri = default_tracking_uri() if options.tracking_uri is None else with_credentials(options.tracking_uri)
-    store = _Store(tracking_uri, with_images=not options.no_images)
     try:
         budgets = parse_budgets(vars(options))
         _check_out(out)
+        devices = read_devices(options.variants, studies)
+        store = _Store(tracking_uri, with_images=not options.no_images, devices=devices)
         with tamed_libraries(OWN_PACKAGES):
             if options.watch is None:
                 _report(studies, store, out, budgets, markdown=options.markdown)
             else:
                 _watch(studies, store, out, budgets, options.watch)
-    except BudgetError as error:
+    except (BudgetError, VariantsError) as error:
         for problem in str(error).split("\n"):
             print_error(f"pareto: error: {printable(problem)}", tracking_uri)
         return 2
@@ -156,6 +161,15 @@ def _parser() -> argparse.ArgumentParser:
     limits.add_argument("--max-gflops", metavar="N", help="GFLOPs for one image (2 per multiply-add)")
     limits.add_argument("--max-latency-ms", metavar="N", help="milliseconds for one image, where they were measured")
     limits.add_argument("--max-miss-rate", metavar="N", help="first miss rate of the objectives, a fraction (0.2)")
+    parser.add_argument(
+        "--variants",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="measurements of exported files on a device, from hkd benchmark --json: fp32 and INT8 variants of trials; "
+        "repeatable",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the report (default: reports/NAME)")
     parser.add_argument(
         "--watch",
@@ -257,10 +271,11 @@ def _read(study: str, store: _Store, budgets: Budgets) -> _Found:
     from analysis.records.detections import DetectionsReader
     from analysis.records.reader import read_study
     from analysis.results import compute_results
+    from analysis.variants import with_measured_latencies
 
-    records = read_study(study, store.tracking_uri)
+    records = with_measured_latencies(read_study(study, store.tracking_uri), store.devices)
     reader = DetectionsReader(store.tracking_uri)
-    results = compute_results(records, budgets, reader)
+    results = compute_results(records, budgets, reader, store.devices)
     samples = find_samples(results, reader.found, store.tracking_uri) if store.with_images else NO_SAMPLES
     return _Found(replace(records, notes=(*records.notes, *reader.notes)), results, samples)
 

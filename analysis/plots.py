@@ -27,6 +27,8 @@ from analysis.front import PairFront, Student
 from analysis.objectives import ABSENT
 from analysis.results import StudyResults
 from analysis.studies import PairComparison, StudiesComparison
+from analysis.variants import INT8
+from hkd import metric_names as names
 from hkd.dominance import non_dominated
 from hkd.text.escaping import printable
 
@@ -116,6 +118,7 @@ def _set_up(axes: Axes, results: StudyResults, pair: PairFront) -> None:
     points = [_point(student.values, pair) for student in (*pair.candidates, *_once(results, pair))]
     teacher = _teacher_point(results, pair)
     points += [teacher] if teacher else []
+    points += _int8_points(results, pair)
     costs, rates = zip(*points, strict=True)
     axes.set_xscale("log")
     span = max(max(costs) / min(costs), 1.5)
@@ -167,6 +170,9 @@ def _draw_points(axes: Axes, results: StudyResults, pair: PairFront) -> None:
         marker, colour = _BASELINE_STYLES[index % len(_BASELINE_STYLES)]
         name = _as_text(f"{baseline.baseline} baseline", 28)
         scatter([baseline], s=62, marker=marker, color=colour, edgecolors="white", linewidths=0.8, zorder=5, label=name)
+    if int8 := _int8_points(results, pair):
+        axes.scatter(*zip(*int8, strict=True), s=40, marker="D", facecolors="none", edgecolors=_BLUE, linewidths=1.4,
+                     zorder=4.5, label="INT8 file")  # fmt: skip
     teacher = _teacher_point(results, pair)
     if teacher:
         axes.plot(
@@ -177,6 +183,19 @@ def _draw_points(axes: Axes, results: StudyResults, pair: PairFront) -> None:
         knee = results.front.student(pair.knee.trial_id)
         ring = {"s": 190, "facecolors": "none", "edgecolors": _ORANGE, "linewidths": 2.2, "zorder": 6}
         scatter([knee], label=f"knee (number {knee.rank})", **ring)
+
+
+def _int8_points(results: StudyResults, pair: PairFront) -> list[tuple[float, float]]:
+    """INT8 files in a plot of latencies that were measured on the same device, and not predicted by the study."""
+    if pair.cost.name != names.LATENCY_MS or pair.miss_rate.name != names.MR2_REASONABLE:
+        return []
+    times = {(student.trial_id, student.values[pair.cost.name]) for student in pair.candidates}
+    devices = {each.device for each in results.variants if (each.trial_id, each.latency_ms) in times}
+    return [
+        (each.latency_ms, 100 * each.miss_rate)
+        for each in results.variants
+        if each.precision == INT8 and each.device in devices and each.miss_rate is not None
+    ]
 
 
 def _once(results: StudyResults, pair: PairFront) -> list[Student]:

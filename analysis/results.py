@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.budgets import NO_BUDGETS, Budgets
@@ -21,8 +21,10 @@ from analysis.explain.progress import Progress, progress_of
 from analysis.front import Front, find_front
 from analysis.records.study_records import StudyRecords
 from analysis.uncertainty import ReadDetections, Uncertainty, uncertainty_of
+from analysis.variants import Variant, variants_of
 from hkd import metric_names as names
 from hkd.findings import Finding
+from hkd.inference.deployed.measurements import Measurements
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,15 @@ class StudyResults:
     """Intervals over images, and the front's probability, of the trainings in the search."""
     count_by_status: Mapping[str, int]
     """Of all trials and baselines; ``incomplete`` are finished ones that are not counted."""
+    variants: tuple[Variant, ...] = ()
+    """Exported files of trials, as measured on devices."""
 
 
 def compute_results(
     records: StudyRecords,
     budgets: Budgets = NO_BUDGETS,
     read_detections: ReadDetections = lambda _: {},
+    devices: Sequence[Measurements] = (),
 ) -> StudyResults:
     """Compute everything that a report shows.
 
@@ -67,6 +72,7 @@ def compute_results(
         budgets: Limits on the student to ship.
         read_detections: Reads stored detections by run id, as
             :func:`analysis.records.detections.read_detections`; by default there are none.
+        devices: Measurements of exported files, one of each device.
 
     Raises:
         BudgetError: no student has what a budget limits.
@@ -96,4 +102,5 @@ def compute_results(
         count_by_status=Counter(
             "incomplete" if t.status == names.STATUS_FINISHED and not t.is_counted else t.status for t in records.trials
         ),
+        variants=variants_of(searched, records.study, devices),
     )

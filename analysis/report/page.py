@@ -26,6 +26,7 @@ from analysis.report.page_data import VERDICTS, as_script, page_data, verdict_ke
 from analysis.report.students_table import students_table
 from analysis.report.summary import versions
 from analysis.report.tables import Column, Table, make_table
+from analysis.report.variants_table import variants_table
 from analysis.results import StudyResults
 from hkd import metric_names as names
 from hkd.findings import READINESS_RULE
@@ -163,6 +164,7 @@ def _context(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
         "uncertainty": results.uncertainty,
         "difference_tables": difference_tables(results),
         "repeated_table": repeated_table(results),
+        "variants_table": variants_table(results),
         "importances": results.importances,
         "importances_table": importances_table(results),
         "ablations_table": ablations_table(results),

@@ -34,7 +34,7 @@ from hkd.inference.deployed.onnx_file import DeployedFile
 from hkd.inference.deployed.packages import required_package
 from hkd.inference.deployed.runtimes import Pixels
 from hkd.inference.store_detection import detect_store
-from hkd.metric_names import MR2_REASONABLE
+from hkd.metric_names import INT8_PREFIX, MR2_REASONABLE
 
 DEFAULT_MAX_DROP: Final = 1.0
 """Points of MR^-2, in per cent."""
@@ -118,7 +118,7 @@ def quantise(
             "precision": "int8",
             "fp32_layers": tuple(left),
             "versions": {**metadata.versions, "onnxruntime": required_package("onnxruntime").__version__},
-            "metrics": {**metadata.metrics, "int8_" + MR2_REASONABLE: found, "fp32_" + MR2_REASONABLE: fp32},
+            "metrics": {**metadata.metrics, INT8_PREFIX + MR2_REASONABLE: found, "fp32_" + MR2_REASONABLE: fp32},
         }
     )
     onnx.helper.set_model_props(quantised, {PROPERTY: described.to_json()})

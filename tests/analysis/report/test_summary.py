@@ -105,6 +105,7 @@ def test_keys_of_default_objectives() -> None:
             "hypervolume_over_trials",
             "uncertainty",
             "confirmation",
+            "variants",
             "count_by_status",
         ),
         *("not_counted", "notes", "versions"),

@@ -1,0 +1,113 @@
+"""Exported files as variants of their trials."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis import plots
+from analysis.records.study_records import StudyRecords
+from analysis.report.markdown import render_markdown
+from analysis.report.page import render_html
+from analysis.results import StudyResults, compute_results
+from analysis.variants import VariantsError, read_devices, with_measured_latencies
+from hkd.config import DetectorConfig
+from tests.analysis.studies import TEACHER, record, records
+
+STUDY = records([record("small", 0.40, 1e6, 1e9), record("large", 0.30, 2e6, 4e9)], TEACHER, study="demo")
+
+
+def row(trial: str, precision: str, time: float, study: str | None = "demo", **changes: Any) -> dict[str, Any]:
+    return {
+        "file": f"exported/{trial}-{precision}.onnx",
+        "runtime": "onnxruntime",
+        "precision": precision,
+        "input_size": [64, 96],
+        "num_bytes": 2_500_000,
+        "network": {"median_ms": time},
+        "detector": DetectorConfig().model_dump(mode="json"),
+        "study": None if study is None else {"study": study, "trial": trial},
+        **changes,
+    }
+
+
+def write(path: Path, *rows: dict[str, Any]) -> Path:
+    path.write_text(json.dumps({"processor": "a <phone>", "rows": rows}))
+    return path
+
+
+def report_of(study: StudyRecords, *files: Path) -> tuple[StudyRecords, StudyResults]:
+    devices = read_devices(files, [study.study])
+    timed = with_measured_latencies(study, devices)
+    return timed, compute_results(timed, devices=devices)
+
+
+def measured(tmp_path: Path) -> Path:
+    return write(
+        tmp_path / "device.json",
+        row("large", "fp32", 20.0, ratio=1.0),
+        # The ratio to the first row counts: 10 ms.
+        row("small", "fp32", 70.0, ratio=0.5),
+        row("large", "int8", 8.0, ratio=0.4, metrics={"int8_mr2_reasonable": 0.31, "mr2_reasonable": 0.30}),
+        row("small", "int8", 9.0, ratio=0.45, metrics={"int8_mr2_reasonable": 0.45}),
+        row("teacher", "fp32", 90.0, study=None),
+    )
+
+
+def test_variants_have_their_own_miss_rate_and_front(tmp_path: Path) -> None:
+    timed, results = report_of(STUDY, measured(tmp_path))
+    # large in INT8 is better than both files of small, in miss rate (31 % against 40 and 45 %) and in latency.
+    assert [(v.trial_id, v.precision, v.latency_ms, v.miss_rate, v.is_on_front) for v in results.variants] == [
+        ("large", "int8", 8.0, 0.31, True),
+        ("small", "int8", 9.0, 0.45, False),
+        ("small", "fp32", 10.0, 0.40, False),
+        ("large", "fp32", 20.0, 0.30, True),
+    ]
+    assert any("1 rows" in note for note in timed.notes)
+
+
+def test_study_without_latencies_has_those_of_its_files(tmp_path: Path) -> None:
+    _, results = report_of(STUDY, measured(tmp_path))
+    values = {student.trial_id: student.values["latency_ms"] for student in results.front.students}
+    assert values == {"small": 10.0, "large": 20.0}
+    (pair,) = (pair for pair in results.front.pairs if pair.key == "latency")
+    assert plots.draw_front(results, pair).png
+    assert plots._int8_points(results, pair) == [(8.0, 31.0), (9.0, 45.0)]
+
+
+def test_latencies_of_the_study_itself_are_kept(tmp_path: Path) -> None:
+    predicted = [record("small", 0.40, 1e6, 1e9, metrics={"latency_ms": 3.0}), record("large", 0.30, 2e6, 4e9)]
+    timed, results = report_of(records(predicted, TEACHER, study="demo"), measured(tmp_path))
+    assert [trial.metrics.get("latency_ms") for trial in timed.trials] == [3.0, None]
+    assert len(results.variants) == 4
+    assert plots._int8_points(results, results.front.pairs[-1]) == []
+
+
+def test_page_and_markdown_list_exported_files(tmp_path: Path) -> None:
+    timed, results = report_of(STUDY, measured(tmp_path))
+    page = render_html(timed, results)
+    for text in ("Exported files", "large-int8.onnx", "31.0", "2.50", "a &lt;phone&gt;"):
+        assert text in page
+    assert "| large | int8 | onnxruntime | 31.0 | 8.00 | 2.50 | yes |" in render_markdown(results)
+    without = compute_results(STUDY)
+    assert "Exported files" not in render_html(STUDY, without)
+    assert "Exported files" not in render_markdown(without)
+
+
+def test_file_of_another_study_is_refused(tmp_path: Path) -> None:
+    other = write(tmp_path / "other.json", row("small", "fp32", 1.0, study="else"))
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(VariantsError) as caught:
+        read_devices([other, tmp_path / "broken.json"], ["demo"])
+    for fact in (f"{other}: has no file of demo", "--study NAME --trial ID", "broken.json", "not JSON"):
+        assert fact in str(caught.value)
+
+
+def test_unknown_trials_are_noted(tmp_path: Path) -> None:
+    file = write(tmp_path / "device.json", row("small", "fp32", 1.0), row("trial-099", "int8", 1.0))
+    timed, results = report_of(STUDY, file)
+    assert any("trial-099" in note for note in timed.notes)
+    assert [each.trial_id for each in results.variants] == ["small"]
