@@ -171,8 +171,9 @@ def _draw_points(axes: Axes, results: StudyResults, pair: PairFront) -> None:
         name = _as_text(f"{baseline.baseline} baseline", 28)
         scatter([baseline], s=62, marker=marker, color=colour, edgecolors="white", linewidths=0.8, zorder=5, label=name)
     if int8 := _int8_points(results, pair):
-        axes.scatter(*zip(*int8, strict=True), s=40, marker="D", facecolors="none", edgecolors=_BLUE, linewidths=1.4,
-                     zorder=4.5, label="INT8 file")  # fmt: skip
+        costs, rates = zip(*int8, strict=True)
+        style: dict[str, Any] = {"facecolors": "none", "edgecolors": _BLUE, "linewidths": 1.4, "zorder": 4.5}
+        axes.scatter(costs, rates, s=40, marker="D", label="INT8 file", **style)
     teacher = _teacher_point(results, pair)
     if teacher:
         axes.plot(

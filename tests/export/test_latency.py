@@ -11,7 +11,10 @@ import pytest
 
 from hkd.cli import main
 from hkd.export.latency import BenchmarkError, format_latency, measure_latency
+from hkd.files import write_json
+from hkd.inference.deployed.measurements import read_measurements
 from tests.export.exported import crowded_detector, export
+from tests.training.tiny import HEIGHT, STUDENT, WIDTH
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +38,12 @@ def test_every_file_is_timed_by_its_runtimes_in_turn(folder: Path, monkeypatch: 
     assert first.ratio == 1.0
     assert first.num_bytes == exported.stat().st_size
     for row in report.rows:
+        assert row.pipeline is not None
         assert 0 < row.network.median_ms <= row.network.p90_ms
         assert 0 < row.pipeline.median_ms <= row.pipeline.p90_ms
     # Python with NumPy alone takes tens of megabytes; the process of the exported file does not import torch.
+    assert first.peak_memory_bytes is not None
+    assert torch_row.peak_memory_bytes is not None
     assert 20 * 2**20 < first.peak_memory_bytes < torch_row.peak_memory_bytes
     assert set(report.versions) == {"onnxruntime", "openvino", "torch"}
     assert report.processor
@@ -55,6 +61,24 @@ def test_ratio_is_the_median_of_the_rounds_ratios(folder: Path, monkeypatch: pyt
     report = measure_latency([exported, exported], rounds=3)
     assert report.rows[1].ratio == pytest.approx(2.0)  # of 2, 3 and 2
     assert report.rows[1].ratio_quartiles == pytest.approx((2.0, 2.5))
+
+
+def test_written_file_of_the_network_alone_is_read_by_studies_and_reports(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hkd.export.latency._detect_file", lambda *_: pytest.fail("the pipeline was timed"))
+    monkeypatch.setattr("hkd.export.latency._peak_memory", lambda *_: pytest.fail("memory was measured"))
+    files = [folder / "student.onnx", folder / "student.safetensors"]
+    report = measure_latency(files, runtimes=["onnxruntime", "torch"], rounds=2, network_only=True)
+    assert "| - |" in format_latency(report)
+    write_json(tmp_path / "latency.json", report)
+    read = read_measurements(tmp_path / "latency.json")
+    assert [(row.runtime, row.precision, row.input_size, row.detector) for row in read.rows] == [
+        ("onnxruntime", "fp32", (HEIGHT, WIDTH), STUDENT),
+        ("torch", "fp32", (HEIGHT, WIDTH), STUDENT),
+    ]
+    assert [row.metrics["mr2_reasonable"] for row in read.rows] == [0.25, 0.25]
+    assert read.milliseconds(read.rows[1]) == report.rows[0].network.median_ms * report.rows[1].ratio
 
 
 def test_runtime_that_cannot_run_a_file_is_refused(folder: Path) -> None:
@@ -96,7 +120,7 @@ def test_modules_of_the_working_folder_are_not_imported(
         (tmp_path / f"{name}.py").write_text("raise SystemExit('code of a stranger')")
     monkeypatch.chdir(tmp_path)
     report = measure_latency([folder / "student.onnx"], rounds=1)
-    assert report.rows[0].peak_memory_bytes > 0
+    assert report.rows[0].peak_memory_bytes
 
 
 def test_memory_that_takes_too_long_to_measure_is_one_message(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

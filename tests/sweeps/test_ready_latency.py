@@ -9,7 +9,6 @@ from typing import Any
 import optuna
 import pytest
 
-from hkd.inference.deployed import packages
 from hkd.inference.deployed.packages import MissingPackageError
 from hkd.metric_names import LATENCY_MS
 from sweeps import ready_latency as module
@@ -127,7 +126,7 @@ def test_missing_runtime_is_reported_before_anything_is_measured(
     def missing(name: str) -> None:
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(packages.importlib, "import_module", missing)
+    monkeypatch.setattr("hkd.inference.deployed.packages.importlib.import_module", missing)
     with pytest.raises(MissingPackageError, match=r"hkd\[export\]"):
         known_latency(study_of(tmp_path), StudyFolder(study_of(tmp_path)))
 

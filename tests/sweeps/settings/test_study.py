@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hkd.config import TrialConfig
+from hkd.config import LatencyConfig, TrialConfig
 from hkd.config_files.parsing import parse_config
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import dump_yaml, load_yaml
@@ -92,6 +92,21 @@ def test_base_may_be_file_relative_to_study(tmp_path: Path) -> None:
     assert (study.base.training.total_epochs, study.base.training.batch_size) == (3, 2)
     (problem,) = problems_of(tmp_path, "name: x\nbase: nowhere.yaml")
     assert problem == f"base: {tmp_path / 'nowhere.yaml'}: no such file"
+
+
+def test_latency_is_used_only_where_it_is_measured(tmp_path: Path) -> None:
+    text = "name: x\nobjectives: [mr2_reasonable, latency_ms]\nsearch: {sampler: front, max_latency_ms: 5}"
+    problems = problems_of(tmp_path, text)
+    for user in ("objectives", "search.max_latency_ms"):
+        assert any(each.startswith(f"{user}: ") and "base.evaluation.latency" in each for each in problems)
+    study = read(tmp_path, f"{text}\nbase: {{evaluation: {{latency: {{}}}}}}")
+    assert study.base.evaluation.latency == LatencyConfig()
+    assert study.search.limits == {"latency_ms": 5.0}
+    study = read(tmp_path, text, "base.evaluation.latency.table=device.json")
+    assert study.base.evaluation.latency == LatencyConfig(table=Path("device.json"))
+    searched = "space: {evaluation.latency.num_threads: {type: int, low: 1, high: 2}}"
+    (problem,) = problems_of(tmp_path, f"name: x\n{searched}")
+    assert problem.startswith("space.evaluation.latency.num_threads: cannot be searched")
 
 
 def test_overrides(tmp_path: Path) -> None:
