@@ -22,14 +22,12 @@ from torch.utils.hooks import RemovableHandle
 
 from hkd.config import PYRAMID_LEVELS
 from hkd.models.detector import Detector
-from hkd.models.least_squares import LeastSquares, LinearFit
+from hkd.models.least_squares import EXACT, LeastSquares, LinearFit
 from hkd.models.weight_selection import selected_outputs
 from hkd.structures import Batch
 
 _MOST_ROWS: Final = 24_000
 """Cells of feature maps, over all images, on which a convolution is fitted."""
-_EXACT: Final = 1.0 - 1e-6
-"""Explained share of the variance from which on a layer is left as it is, so that an equal network stays equal."""
 _LEAST_VARIANCE: Final = 0.01
 """Of a norm's input, relative to that of the teacher's norm."""
 _BODY: Final = "backbone.body."
@@ -117,9 +115,10 @@ def _fit_backbone(
     def fit(name: str, layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         """Called with the student's inputs of a layer, before its outputs are computed."""
         assert isinstance(layer, nn.Conv2d)
-        squares = LeastSquares()
+        recorded = outputs.pop(name)
+        squares = LeastSquares(sum(rows.shape[0] * rows.shape[1] for rows in recorded))
         first = 0
-        for rows in outputs.pop(name):
+        for rows in recorded:
             maps = arguments[0][first : first + len(rows)]
             squares.add(_patches(maps, layer, cells[name]).flatten(0, 1), rows.flatten(0, 1))
             first += len(rows)
@@ -218,7 +217,7 @@ def _fit_box_head(
 
 
 def _fit_rows(name: str, layer: nn.Conv2d | nn.Linear, inputs: Tensor, outputs: Tensor) -> LayerFit:
-    squares = LeastSquares()
+    squares = LeastSquares(len(inputs))
     squares.add(inputs, outputs[:, selected_outputs(name, len(layer.weight), outputs.shape[1]).to(outputs.device)])
     return _fit(name, layer, squares, None)
 
@@ -226,7 +225,7 @@ def _fit_rows(name: str, layer: nn.Conv2d | nn.Linear, inputs: Tensor, outputs: 
 def _fit(name: str, layer: nn.Conv2d | nn.Linear, squares: LeastSquares, norm: nn.Module | None) -> LayerFit:
     """Fit a layer, and the norm that follows it."""
     solution = squares.solve(layer.weight.flatten(1))
-    if solution.explained_before >= _EXACT:
+    if solution.explained_before >= EXACT:
         return LayerFit(name, solution.explained_before, solution.explained_before)
     layer.weight.copy_(solution.weight.view_as(layer.weight))
     if norm is not None:

@@ -85,9 +85,12 @@ def test_network_within_a_network_is_found(backbone: str, norm: str) -> None:
     torch.testing.assert_close(pyramid(teacher)[:, ::2], pyramid(original), rtol=1e-3, atol=2e-3)
     error = (pyramid(student) - pyramid(original)).abs().mean()
     fits = _fit(student, teacher)
-    # The ridge of a thousandth keeps a small part of the first weights.
+    # Ridges keep a small part of the first weights.
     assert (pyramid(student) - pyramid(original)).abs().mean() < 0.2 * error
-    assert all(fit.after > 0.9 for fit in fits), fits
+    assert all(fit.after > fit.before or fit.before > 0.99 for fit in fits), fits
+    # Layers 3 and 4 have fewer rows (24 and 6 cells of 10 images) than inputs, which do not determine all weights.
+    exact = [fit for fit in fits if fit.name.startswith(("backbone.body.layer1", "backbone.body.layer2"))]
+    assert all(fit.after > 0.95 for fit in exact), exact
 
 
 def test_every_layer_follows_the_teacher_more_closely() -> None:
