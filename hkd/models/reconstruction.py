@@ -36,7 +36,10 @@ _PYRAMID: Final = "backbone.fpn."
 
 @dataclass(frozen=True)
 class LayerFit:
-    """How well a layer's outputs follow those of the teacher's: the explained share of their variance, at most 1."""
+    """How well a layer's outputs follow those of the teacher's: the explained share of their variance, at most 1.
+
+    Of rows on which the layer was not fitted, see :meth:`hkd.models.least_squares.LeastSquares.solve`.
+    """
 
     name: str
     before: float

@@ -31,8 +31,8 @@ from hkd.runtime.out_of_memory import allocation_failure, describe_device
 
 EXPLAINED_BEFORE = "first_weights_explained_before"
 EXPLAINED = "first_weights_explained"
-"""Share of the variance of the teacher's outputs that the student's selected layers explain before they are fitted, and
-after; medians over the layers."""
+"""Share of the variance of the teacher's outputs, of images on which they were not fitted, that the student's selected
+layers explain before they are fitted, and after; medians over the layers."""
 
 _MOST_PIXELS = 64 * 256 * 320
 """Of all images on which selected weights are fitted: their feature maps are in memory at once."""

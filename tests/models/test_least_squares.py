@@ -10,8 +10,9 @@ from hkd.models.least_squares import LeastSquares
 
 
 def centred(values: torch.Tensor) -> np.ndarray:
-    array = values.double().numpy()
-    return array - array.mean(axis=0)
+    array: np.ndarray = values.double().numpy()
+    deviations: np.ndarray = array - array.mean(axis=0)
+    return deviations
 
 
 def ridge_regression(inputs: torch.Tensor, outputs: torch.Tensor, start: torch.Tensor, ridge: float) -> np.ndarray:
@@ -21,7 +22,8 @@ def ridge_regression(inputs: torch.Tensor, outputs: torch.Tensor, start: torch.T
     a = ridge * (x**2).sum(axis=0).mean()
     extended_x = np.vstack([x, np.sqrt(a) * np.eye(x.shape[1])])
     extended_y = np.vstack([y, np.sqrt(a) * start.double().numpy().T])
-    return np.linalg.lstsq(extended_x, extended_y, rcond=None)[0]
+    solution: np.ndarray = np.linalg.lstsq(extended_x, extended_y, rcond=None)[0]
+    return solution
 
 
 def error_on_other_half(inputs: torch.Tensor, outputs: torch.Tensor, start: torch.Tensor, ridge: float | None) -> float:
