@@ -190,7 +190,11 @@ def _known_limits(study: StudyConfig) -> dict[str, float]:
 
 
 def _amount(name: str, value: float) -> str:
-    return f"{value:,.2f} ms" if name == names.LATENCY_MS else f"{value:,.0f} {_LIMITED[name][0]}"
+    return f"{_number(name, value)} {_LIMITED[name][0]}"
+
+
+def _number(name: str, value: float) -> str:
+    return f"{value:,.2f}" if name == names.LATENCY_MS else f"{value:,.0f}"
 
 
 def check_enqueued_costs(study: StudyConfig, enqueued: Sequence[Mapping[str, object]]) -> None:
@@ -209,7 +213,7 @@ def check_enqueued_costs(study: StudyConfig, enqueued: Sequence[Mapping[str, obj
         if missing := sorted(shape - values.keys()):
             problems.append(f"entry {number}: {', '.join(missing)}: missing, so that its costs are unknown")
         problems += [
-            f"entry {number}: has {_amount(name, costs[name])}; allowed: at most {_amount(name, limit)} "
+            f"entry {number}: has {_amount(name, costs[name])}; allowed: at most {_number(name, limit)} "
             f"(search.{_LIMITED[name][1]})"
             for name, limit in limits.items()
             if not missing and costs[name] > limit
