@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import shutil
 import signal
 import sys
@@ -31,6 +30,7 @@ from filelock import FileLock, Timeout
 
 from benchmarks.distillation_gain.conditions import trial_config
 from benchmarks.distillation_gain.results import Result
+from benchmarks.workers import end_with_parent
 from hkd import files
 from hkd.coco.annotations import Annotations
 from hkd.coco.detections import DetectedBoxes
@@ -114,14 +114,14 @@ class StoppedError(Exception):
     """The training was asked to stop; its state after the last epoch is kept."""
 
 
-_stop: Event | None = None
-_parent = 0
+_stop: list[Event] = []
+"""The event of :func:`initialize_worker`, in a worker."""
 
 
 def initialize_worker(stop: Event) -> None:
     """Prepare a worker process: the parent handles signals, and sets ``stop``."""
-    global _stop, _parent
-    _stop, _parent = stop, os.getppid()
+    _stop.append(stop)
+    end_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
@@ -269,9 +269,5 @@ def _prepared(config: DataConfig) -> PreparedData:
 
 
 def _stop_if_asked() -> None:
-    if _stop is None:
-        return
-    if os.getppid() != _parent:
-        os._exit(1)  # the parent was killed, and nothing would end this process
-    if _stop.is_set():
+    if any(event.is_set() for event in _stop):
         raise StoppedError

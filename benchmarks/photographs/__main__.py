@@ -58,6 +58,7 @@ from benchmarks.photographs.trainings import (
     train_student,
     train_teacher,
 )
+from benchmarks.workers import end_with_parent
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.commands.parsing import positive_integer
 from hkd.config import TrialConfig
@@ -105,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     # Spawned: a forked child of a process that has used OpenMP may hang.
-    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(options.workers, get_context("spawn"), end_with_parent) as pool:
         try:
             measured = _train_all(pool, configs, sets, options.out, options.workers)
         except BaseException:

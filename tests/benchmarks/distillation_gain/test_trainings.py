@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -64,13 +63,12 @@ def test_interrupted_training_resumes_to_the_same_result(
     parts = training_of(jobs, DISTILLED, tmp_path / "parts")
     state = parts.out / "running" / parts.name / "training_state.pt"
     # 8 scenes in batches of 4: two steps an epoch. The third step is lost.
-    monkeypatch.setattr(trainings, "_parent", os.getppid())
-    monkeypatch.setattr(trainings, "_stop", _StopAfter(2))
+    monkeypatch.setattr(trainings, "_stop", [_StopAfter(2)])
     assert run(parts) == "stopped"
     assert state.is_file()
     assert not parts.is_finished
     never = _StopAfter(1000)
-    monkeypatch.setattr(trainings, "_stop", never)
+    monkeypatch.setattr(trainings, "_stop", [never])
     assert run(parts) == "finished"
     # The second epoch alone.
     assert never.steps == 2
