@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from hkd.dominance import non_dominated
-from hkd.metric_names import COSTS, MISS_RATES, STATUS_FINISHED
-from hkd.models.cost import config_cost
+from hkd.metric_names import MISS_RATES, STATUS_FINISHED
 from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
-from sweeps.trials.cost import student_cost
+from sweeps.trials.cost import cost_in, student_cost
 from sweeps.trials.largest import largest_sizes
 from sweeps.trials.records.trial import LedgerTrial
 
@@ -33,10 +32,10 @@ def reference_point(study: StudyConfig) -> dict[str, float]:
     """
     base = study.base
     if base.teacher is not None:
-        of = [config_cost(base.teacher, base.data.image_height, base.data.image_width)]
+        of = [cost_in(base, base.teacher)]
     else:
         of = [student_cost(trial_config(base, sizes)) for sizes in largest_sizes(study)]
     costs = [cost.as_metrics() for cost in of]
     known: dict[str, float] = dict.fromkeys(MISS_RATES, 1.0)
-    known |= {name: max(each[name] for each in costs) for name in COSTS if costs}
+    known |= {name: max(each[name] for each in costs) for name in (costs[0] if costs else ())}
     return {name: known[name] for name in study.objectives if name in known}
