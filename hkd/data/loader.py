@@ -161,17 +161,30 @@ class BatchLoader:
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch: a pure function of the seed and the epoch."""
+        order, others = self._order(epoch)
+        for step in range(self.steps_per_epoch):
+            yield self._batch(*self._chosen(order, others, step), epoch, step)
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """One batch of :meth:`epoch`."""
+        return self._batch(*self._chosen(*self._order(epoch), step), epoch, step)
+
+    def _order(self, epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Positions of an epoch's images in the first and in the second set."""
         steps, mixed = self.steps_per_epoch, self._num_mixed_in
         own = self._batch_size - mixed
         if self._mixed_in is None:
             order = np.resize(self._images.permutation(epoch), steps * own)
-            others = order[:0]
-        else:
-            order = self._images.drawn(epoch * steps * own, steps * own)
-            others = self._mixed_in.drawn(epoch * steps * mixed, steps * mixed)
-        for step in range(steps):
-            chosen = order[step * own : (step + 1) * own]
-            yield self._batch(chosen, others[step * mixed : (step + 1) * mixed], epoch, step)
+            return order, order[:0]
+        order = self._images.drawn(epoch * steps * own, steps * own)
+        return order, self._mixed_in.drawn(epoch * steps * mixed, steps * mixed)
+
+    def _chosen(
+        self, order: npt.NDArray[np.int64], others: npt.NDArray[np.int64], step: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        mixed = self._num_mixed_in
+        own = self._batch_size - mixed
+        return order[step * own : (step + 1) * own], others[step * mixed : (step + 1) * mixed]
 
     def _set_batch_size(self, batch_size: int) -> None:
         num_images = len(self._images)

@@ -32,11 +32,11 @@ from hkd.metric_names import SECONDS
 from hkd.models.build import build_detector
 from hkd.models.cost import Cost, detector_cost
 from hkd.models.detector import Detector
-from hkd.models.fused import fuse_for_inference
 from hkd.models.weights import load_first_weights, save_detector
 from hkd.runtime.device import autocast_dtype, place, resolve_device
 from hkd.structures import Batch
 from hkd.training.first_weights import needs_reconstruction, reconstruct_first_weights, set_first_weights
+from hkd.training.fused_teacher import FusedTeacher
 from hkd.training.pyramid_cache.cache import TeacherCache, open_training_cache
 from hkd.training.pyramid_cache.capacity import CacheBudget
 from hkd.training.resume_settings import settings_to_resume
@@ -77,6 +77,7 @@ class Trainer:
             them in each step. On a CPU it does not change the result.
         pseudo_labels: From :func:`hkd.training.teacher.pseudo_labels.prepare_labels`, where the data has unlabelled
             images.
+        fused_teacher: ``teacher``, fused for this precision and device by an earlier training; None fuses it.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Trainer:
         device: torch.device | str | None = None,
         teacher_cache: CacheBudget | None = None,
         pseudo_labels: Annotations | None = None,
+        fused_teacher: FusedTeacher | None = None,
     ) -> None:
         training = config.training
         self.config = config
@@ -104,7 +106,9 @@ class Trainer:
         self._source = teacher if needs_reconstruction(config) else None
         self.student: Detector = place(student, self.device)
         """The detector that is trained; :attr:`deployed` is evaluated and saved."""
-        self._objective, self._teacher = self._distillation(teacher)
+        self._objective, fused = self._distillation(teacher, fused_teacher)
+        self._fused_teacher = fused
+        self._teacher = None if fused is None else fused.detector
         self._average = copy.deepcopy(self.student).requires_grad_(False) if training.ema_decay is not None else None
         self._optimizer = build_optimizer(
             self._trained_modules(),
@@ -295,7 +299,9 @@ class Trainer:
         if self.teacher_cache is not None:
             self.teacher_cache.close()
 
-    def _distillation(self, teacher: Detector | None) -> tuple[DistillationObjective | None, Detector | None]:
+    def _distillation(
+        self, teacher: Detector | None, fused: FusedTeacher | None
+    ) -> tuple[DistillationObjective | None, FusedTeacher | None]:
         config = self.config
         if config.teacher is None or not config.is_distilled:
             return None, None
@@ -311,8 +317,9 @@ class Trainer:
             config.training.seed,
             is_selected=config.student.init_from == SELECTED_FROM_TEACHER,
         )
-        # Fused before it is moved: the copy moves, the caller's teacher stays on its device.
-        fused = place(fuse_for_inference(teacher, self._autocast_dtype or torch.float32), self.device)
+        if fused is None:
+            fused = FusedTeacher(teacher, self._autocast_dtype, self.device)
+        assert fused.autocast_dtype == self._autocast_dtype, "the teacher is fused for another precision"
         return place(objective, self.device), fused
 
     def _reconstruct(self) -> dict[str, float]:
@@ -334,25 +341,31 @@ class Trainer:
         return self._trained_modules() + ([] if self._average is None else [self._average])
 
     def _open_cache(self, budget: CacheBudget | None) -> TeacherCache | None:
-        if self._teacher is None or budget is None:
+        if self._fused_teacher is None or budget is None:
             return None
         return open_training_cache(
             budget,
             self.config,
             self._data,
-            self._teacher,
+            self._fused_teacher.detector,
             steps_per_epoch=self._loader.steps_per_epoch,
             device=self.device,
             autocast_dtype=self._autocast_dtype,
             pseudo_labels=self._pseudo_labels,
+            weights_hash=self._fused_teacher.weights_hash,
         )
 
     def _cached_pyramid(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """The teacher's pyramid of the batch; None if the step has to compute it."""
         if self._teacher is None or self.teacher_cache is None:
             return None
-        compute = partial(forward_teacher_pyramid, self._teacher, batch, self._autocast_dtype)
-        return self.teacher_cache.pyramid(self.epoch, step, batch.images, compute)
+        forward = partial(forward_teacher_pyramid, self._teacher, autocast_dtype=self._autocast_dtype)
+
+        def later(other_step: int) -> tuple[Tensor, Callable[[], dict[str, Tensor]]]:
+            other = self._loader.batch(self.epoch, other_step)
+            return other.images, partial(forward, other)
+
+        return self.teacher_cache.pyramid(self.epoch, step, batch.images, partial(forward, batch), later)
 
     def _loss(self, batch: Batch, generator: torch.Generator, teacher_pyramid: Mapping[str, Tensor] | None) -> StepLoss:
         anchor_keys, region_keys = self.student.draw_sampling_keys(batch.images, batch.targets, generator)

@@ -5,6 +5,7 @@ Workers are reused: images and teacher stay in memory from one trial to the next
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -28,9 +29,10 @@ from hkd.files import write_atomically, write_json, write_lines
 from hkd.models.detector import Detector
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.runtime.allocator import release_memory
-from hkd.runtime.device import resolve_device
+from hkd.runtime.device import autocast_dtype, resolve_device
 from hkd.runtime.process import configure_process
 from hkd.training.fit import STATE_FILE, EpochResult, Evaluation, fit
+from hkd.training.fused_teacher import FusedTeacher
 from hkd.training.pyramid_cache.capacity import CacheBudget
 from hkd.training.state import read_training_record
 from hkd.training.teacher.prepare import load_teacher
@@ -46,6 +48,8 @@ NOTE = "note"
 """Key of a sentence for the console in Tune's results."""
 RAISED_NOTE = "hkd: raised by the trial"
 """Note of every exception that a trial raises, a line of its text. Ray's own errors, of a lost worker, lack it."""
+DISK_FULL_NOTE = "hkd: the disk of the checkpoint is full"
+"""Note of an exception that a trial raises while it saves, a line of its text as well."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,12 @@ class DistillationTrial(tune.Trainable):
     def save(self, checkpoint_dir: str | None = None) -> Any:
         """Called by Tune after each epoch."""
         with _exceptions_noted():
-            return super().save(checkpoint_dir)
+            try:
+                return super().save(checkpoint_dir)
+            except (OSError, RuntimeError) as error:
+                if _is_disk_full(error):
+                    error.add_note(DISK_FULL_NOTE)
+                raise
 
     def step(self) -> dict[str, Any]:
         """Train one epoch."""
@@ -244,6 +253,12 @@ def _exceptions_noted() -> Iterator[None]:
         raise
 
 
+def _is_disk_full(error: OSError | RuntimeError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "PytorchStreamWriter failed" in str(error)  # torch.save reports no cause
+
+
 def build_trainer(
     config: TrialConfig,
     teacher_file: Path | None,
@@ -267,7 +282,16 @@ def build_trainer(
     teacher = None
     if teacher_file is not None and config.teacher is not None and config.uses_teacher:
         teacher = _teacher(teacher_file, config.teacher, device)
-    return Trainer(config, data, teacher, device=device, teacher_cache=teacher_cache, pseudo_labels=labels)
+    dtype = autocast_dtype(config.training.precision, device)
+    return Trainer(
+        config,
+        data,
+        teacher,
+        device=device,
+        teacher_cache=teacher_cache,
+        pseudo_labels=labels,
+        fused_teacher=None if teacher is None or not config.is_distilled else _fused_teacher(teacher, dtype, device),
+    )
 
 
 def evaluate_on_test_images(trainer: Trainer) -> dict[str, float]:
@@ -300,6 +324,11 @@ def _labels(path: Path, image_root: Path) -> Annotations:
 @lru_cache(maxsize=1)
 def _teacher(path: Path, config: TeacherConfig, device: torch.device) -> Detector:
     return load_teacher(path, config, device)
+
+
+@lru_cache(maxsize=1)
+def _fused_teacher(teacher: Detector, dtype: torch.dtype | None, device: torch.device) -> FusedTeacher:
+    return FusedTeacher(teacher, dtype, device)
 
 
 def reported_metrics(result: Mapping[str, Any]) -> dict[str, float]:

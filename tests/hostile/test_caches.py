@@ -212,7 +212,7 @@ def test_replaced_file_of_labels(
 
 @pytest.mark.parametrize("substitute", SUBSTITUTES)
 @pytest.mark.parametrize(
-    "name", ["lock", f"{KEY}/plan.json", f"{KEY}/users/4711-00ff", f"{KEY}/0/0.pyramid", f"{KEY}/0/lock"]
+    "name", ["lock", f"{KEY}/plan.json", f"{KEY}/users/4711-00ff", f"{KEY}/0/0.pyramid", f"{KEY}/0/lock-0"]
 )
 def test_replaced_file_of_the_pyramids(tmp_path: Path, outside: Path, name: str, substitute: str) -> None:
     images = torch.zeros(2, 3, 32, 32)
@@ -228,7 +228,7 @@ def test_replaced_file_of_the_pyramids(tmp_path: Path, outside: Path, name: str,
 
     read()
     _replace(tmp_path / "cache" / name, substitute, outside)
-    if name.endswith("0/lock"):
+    if name.endswith("0/lock-0"):
         (tmp_path / "cache" / KEY / "0" / "0.pyramid").unlink()  # the lock is only acquired for what is not cached
     found: Any = _result(read)
     assert found is not None, "a training does not depend on its cache"

@@ -16,7 +16,10 @@ Laid out as::
     <folder>/<key>/plan.json            planned size in bytes; its modification time is that of the last use
     <folder>/<key>/users/<process>      each locked by a training that uses the cache
     <folder>/<key>/<epoch>/<step>.pyramid
-    <folder>/<key>/<epoch>/lock         held by the training that computes an entry
+    <folder>/<key>/<epoch>/lock-<n>     held by the training that computes the entry of a step, n = step modulo 16
+
+Trainings that start together are at the same step at the same time. One that finds its entry being computed by another
+computes that of a later step meanwhile, so that each of N trainings runs the teacher for about one step in N.
 
 All of it may be removed whenever no training uses it.
 """
@@ -63,6 +66,8 @@ UNWRITTEN_ENTRIES = "teacher_cache_unwritten"
 """Number of entries that could not be written in an epoch, as the disk is full or absent; omitted if 0."""
 
 Pyramid = dict[str, Tensor]
+LaterStep = Callable[[int], tuple[Tensor, Callable[[], Pyramid]]]
+"""Images of a step's batch, and the teacher's forward on them."""
 
 # Part of the key: increment it when a change of the code changes the teacher's pyramid or the batches.
 _RECIPE = 2
@@ -71,6 +76,8 @@ _RECIPE = 2
 _MAX_WAIT_SECONDS = 10.0
 _POLL_SECONDS = 0.002
 _LOCK = "lock"
+_NUM_LOCKS = 16
+"""Of an epoch: each later step within this number has another lock than the current one."""
 
 _verified: dict[Path, tuple[int, int]] = {}
 """(mtime_ns, size) of each entry when this process verified it."""
@@ -120,8 +127,12 @@ class TeacherCache:
         self._user = user  # a lock: the cache is not evicted while it is held
         self._can_write = True
         self._counts = {"read": 0, "computed": 0, "damaged": 0, "unwritten": 0}
+        self._computed_before: set[Path] = set()
+        """Entries that this training computed before it needs them."""
 
-    def pyramid(self, epoch: int, step: int, images: Tensor, compute: Callable[[], Pyramid]) -> Pyramid:
+    def pyramid(
+        self, epoch: int, step: int, images: Tensor, compute: Callable[[], Pyramid], later: LaterStep | None = None
+    ) -> Pyramid:
         """The teacher's pyramid of a step's batch: read if it is cached, else computed and written.
 
         An entry that is damaged or belongs to other images is recomputed and counted. A failure to write is counted and
@@ -130,6 +141,8 @@ class TeacherCache:
         Args:
             images: Of the batch; compared with an entry that this process reads for the first time.
             compute: The teacher's forward.
+            later: Returns images and forward of a later step of this epoch, whose entry is computed while another
+                training computes this one; None only waits.
 
         Returns:
             Level -> tensor, on the images' device.
@@ -139,19 +152,43 @@ class TeacherCache:
         if step == 0:
             with suppress(OSError):
                 os.utime(self._folder / PLAN_FILE)  # of the last use, for eviction
-        path = self._folder / str(epoch) / f"{step}.pyramid"
+        path = self._path(epoch, step)
         with suppress(OSError, PyramidFileError):
             return self._read(path, images)
-        lock = FileLock(path.with_name(_LOCK), timeout=_MAX_WAIT_SECONDS, thread_local=False)
+        lock = _lock_of(path, step)
         try:
             path.parent.mkdir(mode=NEW_FOLDER_MODE, parents=True, exist_ok=True)
-            lock.acquire(poll_interval=_POLL_SECONDS)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                if later is not None:
+                    self._compute_later_entry(epoch, step, later)
+                lock.acquire(timeout=_MAX_WAIT_SECONDS, poll_interval=_POLL_SECONDS)
         except (Timeout, OSError):
             return self._computed(compute)
         try:
             return self._build(path, images, compute)
         finally:
             lock.release()
+
+    def _compute_later_entry(self, epoch: int, step: int, later: LaterStep) -> None:
+        """Compute and write the first entry of the next steps that is absent and that no other training computes."""
+        if not self._can_write:
+            return
+        for ahead in range(step + 1, min(step + _NUM_LOCKS, self.plan.steps_per_epoch)):
+            path = self._path(epoch, ahead)
+            lock = _lock_of(path, ahead)
+            if path.exists():
+                continue
+            with suppress(Timeout):
+                lock.acquire(timeout=0)
+                try:
+                    if not path.exists():
+                        self._write(path, *later(ahead))
+                        self._computed_before.add(path)
+                        return
+                finally:
+                    lock.release()
 
     def take_counts(self) -> dict[str, float]:
         """Counts since the last call, by metric name."""
@@ -179,12 +216,17 @@ class TeacherCache:
             pass
         except (OSError, PyramidFileError):
             self._counts["damaged"] += 1
-        pyramid = self._computed(compute)
+        self._counts["computed"] += 1
+        return self._write(path, images, compute)
+
+    def _write(self, path: Path, images: Tensor, compute: Callable[[], Pyramid]) -> Pyramid:
+        """Compute and write an entry, whose lock the caller holds."""
+        pyramid = compute()
         size = file_bytes({name: level.nbytes for name, level in pyramid.items()})
         assert size <= self.plan.entry_bytes, f"an entry takes {size} bytes, {self.plan.entry_bytes} were planned"
         if self._can_write:
             try:
-                remove_leftovers(path)  # the caller holds the lock of this epoch's writers
+                remove_leftovers(path)
                 write_pyramid(path, pyramid, self._identity(path, images))
                 _verified[path] = _stamp(path)
             except OSError:
@@ -197,10 +239,14 @@ class TeacherCache:
         is_verified = _verified.get(path) == stamp
         pyramid = read_pyramid(path, None if is_verified else self._identity(path, images))
         _verified[path] = stamp
-        self._counts["read"] += 1
+        self._counts["computed" if path in self._computed_before else "read"] += 1
+        self._computed_before.discard(path)
         if isinstance(pyramid, TabledPyramid):
             return pyramid.to(images.device)
         return {name: level.to(images.device) for name, level in pyramid.items()}
+
+    def _path(self, epoch: int, step: int) -> Path:
+        return self._folder / str(epoch) / f"{step}.pyramid"
 
     def _computed(self, compute: Callable[[], Pyramid]) -> Pyramid:
         self._counts["computed"] += 1
@@ -255,11 +301,12 @@ def open_training_cache(
     device: torch.device,
     autocast_dtype: torch.dtype | None,
     pseudo_labels: Annotations | None = None,
+    weights_hash: str | None = None,
 ) -> TeacherCache:
     """Open the cache for a training's configuration and teacher."""
     return open_cache(
         budget,
-        cache_key(config, data, teacher, device, autocast_dtype, pseudo_labels),
+        cache_key(config, data, teacher, device, autocast_dtype, pseudo_labels, weights_hash),
         entry_bytes=planned_entry_bytes(config, teacher.pyramid_channels, autocast_dtype),
         steps_per_epoch=steps_per_epoch,
         total_epochs=config.training.total_epochs,
@@ -273,10 +320,14 @@ def cache_key(
     device: torch.device,
     autocast_dtype: torch.dtype | None,
     pseudo_labels: Annotations | None = None,
+    weights_hash: str | None = None,
 ) -> str:
     """Hash of all that determines the bits of the teacher's pyramids: its weights, the batches, and the processor.
 
     Student, distillation and schedule are not part of it.
+
+    Args:
+        weights_hash: :func:`state_hash` of the teacher; None computes it.
     """
     if device.type == "cuda":
         processor: list[object] = [torch.cuda.get_device_name(device)]
@@ -293,7 +344,7 @@ def cache_key(
     return config_hash(
         {
             "recipe": _RECIPE,
-            "teacher": _state_hash(teacher.state_dict()),
+            "teacher": weights_hash or state_hash(teacher.state_dict()),
             "layers": str(teacher.backbone),
             "train": [data.train_annotations.content_hash(), data.train_store.checksum],
             "image_size": [config.data.image_height, config.data.image_width],
@@ -332,12 +383,18 @@ def _matrix_instructions() -> list[str]:
     )
 
 
+def _lock_of(path: Path, step: int) -> FileLock:
+    """Held while an entry is computed."""
+    return FileLock(path.with_name(f"{_LOCK}-{step % _NUM_LOCKS}"), thread_local=False)
+
+
 def _stamp(path: Path) -> tuple[int, int]:
     state = path.stat()
     return state.st_mtime_ns, state.st_size
 
 
-def _state_hash(state: Mapping[str, Tensor]) -> str:
+def state_hash(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values of tensors, in hexadecimal."""
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()

@@ -25,7 +25,7 @@ from sweeps.tracking.tracker import Tracker
 from sweeps.trials.cost import student_cost
 from sweeps.trials.records.ledger import Ledger
 from sweeps.trials.records.trial import LedgerTrial
-from sweeps.trials.worker import NOTE, RAISED_NOTE, SPEC, TrialSpec, reported_metrics
+from sweeps.trials.worker import DISK_FULL_NOTE, NOTE, RAISED_NOTE, SPEC, TrialSpec, reported_metrics
 
 _TUNE_HEADING = "Failure # "
 """Of each error in Tune's file, with its number and time."""
@@ -178,6 +178,14 @@ class Recorder(Callback):
         known = self._known[_spec(trial).trial_id]
         self._on_workers.discard(known.trial_id)
         lines = _error_text(trial).splitlines()
+        if DISK_FULL_NOTE in lines:
+            # Not an end of the trial: it resumes from its last checkpoint once there is space.
+            del self._known[known.trial_id]
+            self._reason_to_stop = StudyError(
+                f"the disk of {self._folder.path} is full: trial {known.trial_id} could not write its checkpoint. Free "
+                "space, then run the same command with --resume: trials continue from their last checkpoint"
+            )
+            return
         epoch, num_lost = self._lost_workers.get(known.trial_id, (known.epoch, 0))
         num_lost = num_lost + 1 if epoch == known.epoch else 1
         if RAISED_NOTE in lines or num_lost > MAX_LOST_WORKERS:

@@ -51,12 +51,16 @@ def run_trials(
     interruption: Interruption,
     trainable: type[tune.Trainable] = DistillationTrial,
     stopping: StudyStopping | None = None,
+    *,
+    reuses_workers: bool = True,
 ) -> None:
     """Run trials until the queue is empty and the last one has ended.
 
     Args:
         trainable: Runs the specification of a trial, as :class:`DistillationTrial` does.
         stopping: Stops trials early; None stops none.
+        reuses_workers: Whether a worker runs one trial after the other, with images and teacher in memory; Tune
+            ends the worker of a trial that failed. False starts a worker for each trial, to measure what that costs.
 
     Raises:
         KeyboardInterrupt: the study was interrupted. Checkpoints and ledger are complete.
@@ -83,7 +87,7 @@ def run_trials(
             scheduler=None if stopping is None else stopping.scheduler,
             num_samples=-1,  # until the searcher is finished
             max_concurrent_trials=inputs.resources.max_concurrent,
-            reuse_actors=True,
+            reuse_actors=reuses_workers,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_folder_name,
         ),

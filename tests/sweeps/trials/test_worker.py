@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,38 @@ def test_cached_pyramids_do_not_change_results(spec: TrialSpec, tmp_path: Path) 
         shared = expected.keys() - {"seconds", "images_per_second", "utilisation", "peak_memory_bytes"}
         assert {name: metrics[name] for name in shared} == {name: expected[name] for name in shared}
     assert fractions == [None, 0, 1]
+
+
+def test_reused_worker_keeps_no_trainer_and_fuses_the_teacher_once(spec: TrialSpec, tmp_path: Path) -> None:
+    cached = replace(spec, teacher_cache=CacheBudget(tmp_path, 10**9))
+    trial = worker()
+    trial.setup({SPEC: cached})
+    fresh = reported_metrics(trial.step())
+    assert trial._trainer is not None
+    teacher, cache = trial._trainer._teacher, trial._trainer.teacher_cache
+    assert cache is not None
+    folder, previous = cache._folder, weakref.ref(trial._trainer)
+    trial.reset_config({SPEC: changed(cached, student__pyramid_channels=24)})
+    assert previous() is None
+    trial.step()
+    trial.reset_config({SPEC: cached})
+    assert trial._trainer is not None
+    assert trial._trainer._teacher is teacher
+    assert trial._trainer.teacher_cache is not None
+    assert trial._trainer.teacher_cache._folder == folder
+    again = reported_metrics(trial.step())
+    # The random state and the teacher that other trials left change no bit.
+    others = {"seconds", "images_per_second", "utilisation", "peak_memory_bytes", "teacher_cached_fraction"}
+    assert {name: again[name] for name in fresh.keys() - others} == {
+        name: fresh[name] for name in fresh.keys() - others
+    }
+    trial.reset_config({SPEC: changed(spec, training__precision="bf16")})
+    bf16 = trial._trainer
+    trial.reset_config({SPEC: changed(spec, training__precision="fp32")})
+    assert trial._trainer is not None
+    assert bf16 is not trial._trainer
+    assert trial._trainer._teacher is not None
+    assert {each.dtype for each in trial._trainer._teacher.buffers() if each.is_floating_point()} == {torch.float32}
 
 
 def test_worker_releases_cache_of_previous_trial(spec: TrialSpec, tmp_path: Path) -> None:

@@ -6,7 +6,10 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
 from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +77,7 @@ def test_wait_for_other_training_is_limited(tmp_path: Path, monkeypatch: pytest.
     cache = open_plain(tmp_path)
     (tmp_path / KEY / "0").mkdir()
     monkeypatch.setattr(teacher_cache, "_MAX_WAIT_SECONDS", 0.01)
-    with FileLock(tmp_path / KEY / "0" / "lock"):
+    with FileLock(tmp_path / KEY / "0" / "lock-0"):
         found = cache.pyramid(0, 0, images_of(0), lambda: pyramid_of(0, 0))
     assert torch.equal(found["p2"], pyramid_of(0, 0)["p2"])
     assert not list(tmp_path.glob("*/*/*.pyramid")), "it wrote what another one was writing"
@@ -97,6 +100,22 @@ def train_plainly(folder: Path, results: Queue[tuple[int, bool]]) -> None:
             found = cache.pyramid(epoch, step, images_of(step), lambda of=(epoch, step): compute(*of))  # type: ignore[misc]
             is_right &= torch.equal(found["p2"], pyramid_of(epoch, step)["p2"])
     results.put((computed, is_right))
+
+
+def train_in_step(folder: Path, results: Queue[int], together: Barrier) -> None:
+    """An epoch whose steps start at the same time in all processes."""
+    cache, computed = open_plain(folder), 0
+
+    def compute(step: int) -> dict[str, Tensor]:
+        nonlocal computed
+        computed += 1
+        time.sleep(0.02)
+        return pyramid_of(0, step)
+
+    for step in range(30):
+        together.wait(timeout=60)
+        cache.pyramid(0, step, images_of(step), partial(compute, step), lambda s: (images_of(s), partial(compute, s)))
+    results.put(computed)
 
 
 def be_killed_while_writing(folder: Path) -> None:
@@ -124,6 +143,47 @@ def test_concurrent_processes_compute_each_entry_once(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*/*/*.pyramid"))) == 60
 
 
+def test_training_that_waits_computes_the_next_free_entry(tmp_path: Path) -> None:
+    cache, folder = open_plain(tmp_path), tmp_path / KEY / "0"
+    folder.mkdir()
+    asked: list[int] = []
+
+    def later(step: int) -> tuple[Tensor, Callable[[], dict[str, Tensor]]]:
+        asked.append(step)
+        computing.release()  # the other training has written neither entry, but ends
+        return images_of(step), lambda: pyramid_of(0, step)
+
+    # Other trainings compute the entries of steps 0 and 1.
+    computing = FileLock(folder / "lock-0")
+    with FileLock(folder / "lock-1"), computing:
+        found = cache.pyramid(0, 0, images_of(0), lambda: pyramid_of(0, 0), later)
+    assert torch.equal(found["p2"], pyramid_of(0, 0)["p2"])
+    assert asked == [2]
+    assert sorted(path.name for path in folder.glob("*.pyramid")) == ["0.pyramid", "2.pyramid"]
+    assert cache.take_counts()[CACHED_FRACTION] == 0
+    # Its own work counts as computed when it is read, and only once.
+    found = cache.pyramid(0, 2, images_of(2), lambda: pytest.fail("computed twice"), later)
+    assert torch.equal(found["p2"], pyramid_of(0, 2)["p2"])
+    assert cache.take_counts()[CACHED_FRACTION] == 0
+    cache.pyramid(0, 2, images_of(2), lambda: pytest.fail("computed twice"), later)
+    assert cache.take_counts()[CACHED_FRACTION] == 1
+
+
+@FORKS
+def test_trainings_that_start_together_share_the_work(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    results, together = context.Queue(), context.Barrier(2)
+    processes = [context.Process(target=train_in_step, args=(tmp_path, results, together)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    found = [results.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join()
+    # Both are at the same step at any time: each entry is computed once, some by each.
+    assert sum(found) == 30
+    assert min(found) > 0
+
+
 @FORKS
 def test_process_killed_while_writing_blocks_no_other(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
@@ -140,7 +200,10 @@ def test_process_killed_while_writing_blocks_no_other(tmp_path: Path) -> None:
         found = cache.pyramid(0, step, images_of(step), lambda of=step: pyramid_of(0, of))  # type: ignore[misc]
         assert torch.equal(found["p2"], pyramid_of(0, step)["p2"])
     assert cache.take_counts() == {CACHED_FRACTION: 0.5, DAMAGED_ENTRIES: 0}
-    assert sorted(path.name for path in (folder / "0").iterdir() if path.name != "lock") == ["0.pyramid", "1.pyramid"]
+    assert sorted(path.name for path in (folder / "0").iterdir() if "lock" not in path.name) == [
+        "0.pyramid",
+        "1.pyramid",
+    ]
 
 
 def test_plan_changes_nothing(tmp_path: Path) -> None:

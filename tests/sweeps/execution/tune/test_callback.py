@@ -23,7 +23,7 @@ from sweeps.tracking.tracker import Tracker
 from sweeps.trials.records.journal import LedgerError
 from sweeps.trials.records.ledger import Ledger
 from sweeps.trials.records.trial import LedgerTrial
-from sweeps.trials.worker import METRICS, RAISED_NOTE, SPEC, TrialSpec, WorkerSettings
+from sweeps.trials.worker import DISK_FULL_NOTE, METRICS, RAISED_NOTE, SPEC, TrialSpec, WorkerSettings
 from tests.sweeps.console.test_display import plain_display
 from tests.sweeps.mlflow_double import MlflowDouble
 from tests.sweeps.tracking.test_tracker import flushed
@@ -301,6 +301,15 @@ def test_study_with_different_errors_or_a_finished_trial_continues(scene: Scene,
         scene.fail(tmp_path, f"OSError: same\n{RAISED_NOTE}")
         scene.hand_over(scene.ledger.start_baseline(f"c{index}", {}))
     scene.call("on_step_end")
+
+
+def test_full_disk_ends_the_study_and_not_the_trial(scene: Scene, tmp_path: Path) -> None:
+    scene.call("on_trial_start")
+    scene.fail(tmp_path, f"OSError: [Errno 28] No space left on device\n{DISK_FULL_NOTE}\n{RAISED_NOTE}")
+    with pytest.raises(StudyError, match=rf"{scene.folder.path} is full.*--resume"):
+        scene.call("on_step_end")
+    assert scene.known.status == "running"
+    assert scene.put_back == []
 
 
 def test_unwritable_journal_ends_the_study_between_two_steps(scene: Scene) -> None:
