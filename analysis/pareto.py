@@ -17,6 +17,8 @@ if not __package__:
     # Run as a script, from a checkout that is not installed: the packages are one folder up.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from analysis.publishing.command import NO_PUBLICATION, publication_of
+from analysis.publishing.command import add_arguments as add_publishing_options
 from hkd.text.escaping import printable
 from hkd.text.output import ArgumentParser, print_error, print_line, print_lines, tamed_libraries
 from hkd.tracking_uri import (
@@ -30,6 +32,7 @@ from hkd.tracking_uri import (
 if TYPE_CHECKING:
     from analysis.budgets import Budgets
     from analysis.pictures.samples import Samples
+    from analysis.publishing.command import Publication
     from analysis.records.curves import Curve
     from analysis.records.study_records import StudyRecords
     from analysis.results import StudyResults
@@ -53,6 +56,8 @@ examples:
   python analysis/pareto.py --study one --study other
   python analysis/pareto.py --study demo --watch
   python analysis/pareto.py --study demo --markdown >> README.md
+  python analysis/pareto.py --study demo --attach --model student.onnx \\
+      --register pedestrians
 
 files in the report's folder:
   report.html        one page for a browser, without network: which student to
@@ -107,8 +112,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Artifacts of a report are small and many: a progress bar each.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from analysis.budgets import BudgetError, parse_budgets
+    from analysis.publishing.models import PublishingError
     from analysis.records.store import RecordsError
     from analysis.variants import VariantsError, read_devices
+    from hkd.inference.deployed.packages import MissingPackageError
+    from hkd.models.weight_formats.errors import CheckpointError
 
     problem = None if options.tracking_uri is None else command_line_problem(options.tracking_uri)
     if problem is not None:
@@ -117,15 +125,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tracking_uri = default_tracking_uri() if options.tracking_uri is None else with_credentials(options.tracking_uri)
     try:
         budgets = parse_budgets(vars(options))
+        publication = publication_of(options)
         _check_out(out)
         devices = read_devices(options.variants, studies)
         store = _Store(tracking_uri, with_images=not options.no_images, devices=devices)
         with tamed_libraries(OWN_PACKAGES):
             if options.watch is None:
-                _report(studies, store, out, budgets, markdown=options.markdown)
+                _report(studies, store, out, budgets, markdown=options.markdown, publication=publication)
             else:
                 _watch(studies, store, out, budgets, options.watch)
-    except (BudgetError, VariantsError) as error:
+    except (BudgetError, VariantsError, PublishingError, CheckpointError, MissingPackageError) as error:
         for problem in str(error).split("\n"):
             print_error(f"pareto: error: {printable(problem)}", tracking_uri)
         return 2
@@ -186,6 +195,7 @@ def _parser() -> argparse.ArgumentParser:
         help="leave the validation images out of report.html, which shows some with detections where this machine has "
         "them; for reports that others may see",
     )
+    add_publishing_options(parser)
     parser.add_argument("--markdown", action="store_true", help="print only the front, as a Markdown table")
     return parser
 
@@ -225,6 +235,7 @@ def _report(
     *,
     markdown: bool,
     reload_seconds: int | None = None,
+    publication: Publication = NO_PUBLICATION,
 ) -> bool:
     """Write and print a report; returns whether one of the studies is running."""
     from analysis.records.store import check_local_store
@@ -237,6 +248,7 @@ def _report(
     from hkd.files import write_all_atomically
 
     found = [_read(study, store, budgets) for study in studies]
+    exported = publication.read(found[0].records)
     is_running = any(each.records.is_running for each in found)
     reload_seconds = reload_seconds if is_running else None
     if len(found) == 1:
@@ -263,6 +275,9 @@ def _report(
             print_line(printable(summary_sentence(one.samples)))
         for name in contents:
             print_line(str(out / name))
+    first, files = found[0], [out / name for name in contents]
+    published = publication.publish(exported, first.records, first.results, files, store.tracking_uri)
+    print_lines("\n".join(map(printable, published)))
     return is_running
 
 

@@ -103,6 +103,9 @@ line."""
 ARTIFACT_CONFIRMATION: Final = "confirmation.json"
 """Artifact of the parent run: the confirmed trials, each with its means, spreads and number of seeds."""
 
+ARTIFACT_REPORT: Final = "report"
+"""Folder of the parent run's artifacts: the files of a report."""
+
 TAG_STUDY: Final = "hkd.study"
 TAG_ROLE: Final = "hkd.role"
 """``study`` (the parent run), ``teacher``, ``baseline``, ``trial`` or ``confirmation``."""

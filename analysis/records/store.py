@@ -90,8 +90,8 @@ def fetch_histories(study: str, runs: Sequence[StoredRun], metric: str, tracking
 
 
 @contextmanager
-def reading_store(tracking_uri: str) -> Iterator[MlflowClient]:
-    """Yield a client of a store; what it raises becomes a RecordsError."""
+def reading_store(tracking_uri: str, *, what: str = "read") -> Iterator[MlflowClient]:
+    """Yield a client of a store; what it raises becomes a RecordsError, by which the store cannot be ``what``."""
     # Imported here: it takes seconds, which a wrong option or path should not cost.
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
@@ -113,7 +113,7 @@ def reading_store(tracking_uri: str) -> Iterator[MlflowClient]:
         # Messages of MLflow and SQLAlchemy have many lines; the first one states the cause.
         first_line = redacted_text((str(error).strip() or type(error).__name__).splitlines()[0], tracking_uri)
         raise RecordsError(
-            f"the MLflow store {redacted_uri(tracking_uri)} cannot be read: {first_line.rstrip('.')}. "
+            f"the MLflow store {redacted_uri(tracking_uri)} cannot be {what}: {first_line.rstrip('.')}. "
             "Check --tracking-uri, and that a server named there runs and can be reached from here."
         ) from error
 

@@ -20,7 +20,7 @@ def experiment_tags(objectives: Sequence[str]) -> dict[str, str]:
     runs in one table without the parent run, sorted by the first objective, with the objectives as columns.
     """
     columns = [f"metrics.`{name}`" for name in objectives]
-    columns += [f"tags.`{name}`" for name in (names.TAG_ON_FRONT, names.TAG_ROLE, names.TAG_STATUS)]
+    columns += [f"tags.`{name}`" for name in (names.TAG_ON_FRONT, names.TAG_ROLE)]
     view = {
         "searchFilter": f"tags.`{names.TAG_ROLE}` != '{names.ROLE_STUDY}'",
         "orderByKey": f"metrics.`{objectives[0]}`",

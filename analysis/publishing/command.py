@@ -1,0 +1,147 @@
+"""The options of a report that write to MLflow: ``--attach``, ``--model`` and ``--register``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.publishing.model_card import model_card
+from analysis.publishing.models import (
+    CHAMPION,
+    ExportedTrial,
+    PublishingError,
+    check_model_name,
+    choose,
+    log_models,
+    read_exported,
+    register,
+)
+from analysis.records.store import reading_store
+from hkd import metric_names as names
+
+if TYPE_CHECKING:
+    from analysis.records.study_records import StudyRecords
+    from analysis.results import StudyResults
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What to write to MLflow."""
+
+    attach: bool = False
+    """The files of the report, as artifacts of the study's run."""
+    models: tuple[Path, ...] = ()
+    """Files of ``hkd export``, as models of their trials' runs."""
+    register: str | None = None
+    """Name in the registry of one of them."""
+    trial: str | None = None
+    """Which one; None if there is only one."""
+
+    def read(self, records: StudyRecords) -> list[ExportedTrial]:
+        """Read the files, so that a wrong one is found before anything is written.
+
+        Raises:
+            ValueError: (a class of analysis or hkd) a file or a name cannot be published.
+        """
+        exported = read_exported(self.models, records)
+        if self.register is not None:
+            choose(exported, self.trial)
+        return exported
+
+    def publish(
+        self,
+        exported: Sequence[ExportedTrial],
+        records: StudyRecords,
+        results: StudyResults,
+        report: Iterable[Path],
+        tracking_uri: str,
+    ) -> list[str]:
+        """Write to MLflow; returns lines for the user.
+
+        Raises:
+            RecordsError: the store cannot be written.
+            PublishingError: the study has no run of its own.
+        """
+        lines = []
+        if self.attach:
+            attach_report(records.study, report, tracking_uri)
+            lines.append(f"In MLflow: {names.ARTIFACT_REPORT}/, artifacts of the run of the study {records.study}")
+        if not exported:
+            return lines
+        cards = [model_card(each, records, results) for each in exported]
+        ids = log_models(tracking_uri, list(zip(exported, cards, strict=True)))
+        lines += [f"Model {each.name}: models:/{model_id}" for each, model_id in zip(exported, ids, strict=True)]
+        if self.register is not None:
+            index = list(exported).index(choose(exported, self.trial))
+            made = register(tracking_uri, self.register, exported[index], ids[index], cards[index])
+            lines.append(f"Registered: {made.name}, version {made.version}, alias {CHAMPION}")
+            lines.append(f"Serve it:  mlflow models serve --env-manager local -m 'models:/{made.name}@{CHAMPION}'")
+        return lines
+
+
+NO_PUBLICATION = Publication()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options to a command line."""
+    group = parser.add_argument_group("MLflow: nothing is written there without these options")
+    group.add_argument("--attach", action="store_true", help="attach the report's files to the study's run")
+    group.add_argument(
+        "--model",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="files of  hkd export --study NAME --trial ID : log each as a model of its trial, with a model card",
+    )
+    group.add_argument(
+        "--register",
+        metavar="MODEL",
+        help=f"make one of them a version of this registered model, with the alias {CHAMPION}",
+    )
+    group.add_argument("--trial", metavar="ID", help="with --register: of which trial, if there are several files")
+
+
+def publication_of(options: argparse.Namespace) -> Publication:
+    """What the options ask for.
+
+    Raises:
+        PublishingError: they do not fit together.
+    """
+    problems = []
+    if options.watch is not None and (options.attach or options.model):
+        problems.append("--attach and --model are not used with --watch: publish the report when the study has ended")
+    if len(options.study) > 1 and (options.attach or options.model):
+        problems.append("--attach and --model are used with one --study only")
+    if options.register is not None and not options.model:
+        problems.append("--register needs --model FILE: export the trial first (hkd export --study NAME --trial ID)")
+    if options.trial is not None and options.register is None:
+        problems.append("--trial is used with --register only")
+    if options.register is not None:
+        try:
+            check_model_name(options.register)
+        except PublishingError as error:
+            problems.append(str(error))
+    if problems:
+        raise PublishingError("\n".join(problems))
+    return Publication(options.attach, tuple(options.model), options.register, options.trial)
+
+
+def attach_report(study: str, report: Iterable[Path], tracking_uri: str) -> None:
+    """Write files as artifacts of a study's run; those of an earlier report of the same names are replaced.
+
+    Raises:
+        RecordsError: the store cannot be written.
+        PublishingError: the study has no run of its own.
+    """
+    with reading_store(tracking_uri, what="written") as client:
+        experiment = client.get_experiment_by_name(study)
+        wanted = f"tags.`{names.TAG_ROLE}` = '{names.ROLE_STUDY}'"
+        found = [] if experiment is None else client.search_runs([experiment.experiment_id], wanted)
+        if not found:
+            raise PublishingError(f"--attach: study {study!r} has no run of its own in MLflow, to which files belong")
+        for file in report:
+            client.log_artifact(found[0].info.run_id, str(file), names.ARTIFACT_REPORT)

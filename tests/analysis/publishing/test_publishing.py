@@ -1,0 +1,150 @@
+"""What a report publishes: which files, under which names, with which card."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from analysis import pareto
+from analysis.publishing import models
+from analysis.publishing.command import publication_of
+from analysis.publishing.model_card import model_card
+from analysis.publishing.models import ExportedTrial, PublishingError, choose, read_exported
+from analysis.records.study_records import StudyRecords
+from analysis.results import compute_results
+from hkd.config import DetectorConfig
+from hkd.inference.deployed.metadata import DeployedMetadata, StudyIdentity
+from hkd.inference.deployed.onnx_file import DeployedFile
+from hkd.metric_names import CONFIRMED_SEEDS
+from tests.analysis.studies import TEACHER, record, records
+
+PARAMS: dict[str, bool | int | float | str | None] = {
+    "training.total_epochs": 4,
+    "data.train_annotations": "data/mine/train.json",
+}
+TRIAL = record("t1", 0.25, 1e6, 2e9, params=PARAMS)
+STOPPED = record("t3", 0.9, 1e5, 1e9, not_counted_because="stopped")
+STUDY = records([TRIAL, record("t2", 0.3, 5e5, 1e9), STOPPED], TEACHER)
+
+
+def metadata(study: str | None = "demo", trial: str = "t1", **changes: object) -> DeployedMetadata:
+    made = DeployedMetadata(
+        format="hkd.onnx.1",
+        hkd_version="0.1.0",
+        versions={},
+        opset=17,
+        precision="fp32",
+        fp32_layers=(),
+        classes=("person",),
+        batch=1,
+        image_height=64,
+        image_width=96,
+        resizing="",
+        max_detections=100,
+        score_threshold=0.01,
+        nms_iou=0.5,
+        detector=DetectorConfig(),
+        num_params=1_000_000,
+        flops=2_000_000_000,
+        metrics={},
+        weights_sha256="0" * 64,
+        study=None if study is None else StudyIdentity(study=study, trial=trial),
+    )
+    return made.model_copy(update=changes)
+
+
+def exported(trial_id: str = "t1", study: StudyRecords = STUDY, **changes: object) -> ExportedTrial:
+    (trial,) = (each for each in study.trials if each.trial_id == trial_id)
+    return ExportedTrial(DeployedFile(Path("student.onnx"), b"x" * 4_470_000, metadata(**changes)), trial)  # type: ignore[arg-type]
+
+
+def options(*given: str) -> list[str]:
+    """The problems of a command line."""
+    try:
+        publication_of(pareto._parser().parse_args(given))
+    except PublishingError as error:
+        return str(error).split("\n")
+    return []
+
+
+def test_options_that_do_not_fit_together_are_problems() -> None:
+    assert options("--study", "a", "--model", "x.onnx", "--register", "people", "--trial", "t1", "--attach") == []
+    assert options("--study", "a") == []
+    problems = options("--study", "a", "--study", "b", "--attach", "--watch", "--register", "a/b", "--trial", "t1")
+    facts = ("--watch", "one --study", "hkd export", "a/b")
+    assert len(problems) == len(facts)
+    for fact, problem in zip(facts, problems, strict=True):
+        assert fact in problem
+    assert len(options("--study", "a", "--model", "x.onnx", "--trial", "t1")) == 1
+
+
+def test_only_files_of_finished_trials_of_the_study_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"a": metadata(), "b": metadata(None), "c": metadata("other"), "d": metadata(trial="t3")}
+    monkeypatch.setattr(models, "read_onnx_file", lambda path: DeployedFile(path, b"", found[path.name]))
+    (only,) = read_exported([Path("a")], STUDY)
+    assert only.trial.trial_id == "t1"
+    with pytest.raises(PublishingError) as caught:
+        read_exported([Path(name) for name in "abcd"], STUDY)
+    for fact in ("b: was exported from no study", "c: ", "study other", "d: ", "t3", "hkd export --study demo"):
+        assert fact in str(caught.value)
+
+
+def test_one_file_is_registered() -> None:
+    first, second = exported("t1"), exported("t2")
+    assert choose([first], None) is first
+    assert choose([first, second], "t2") is second
+    for trial_id, fact in ((None, "--trial"), ("t3", "of t3")):
+        with pytest.raises(PublishingError, match=fact):
+            choose([first, second], trial_id)
+
+
+def test_card_states_purpose_data_numbers_training_and_limits() -> None:
+    card = model_card(exported(), STUDY, compute_results(STUDY))
+    assert [line for line in card.splitlines() if line.startswith("#")] == [
+        "# t1 of the study demo, fp32",
+        "## Purpose",
+        "## Data",
+        "## Accuracy",
+        "## Cost",
+        "## Training",
+        "## Limits",
+    ]
+    for fact in (
+        "96 x 64 pixels",
+        "training: data/mine/train.json",
+        "| validation, reasonable | 25.0 | - |",
+        "| params M | 1.00 |",
+        "| file MB | 4.47 |",
+        "total\\_epochs 4" if "total\\_epochs" in card else "total_epochs 4",
+        "Not tested",
+        "one seed",
+        "hkd benchmark",
+    ):
+        assert fact in card
+
+
+def test_card_of_a_confirmed_student_has_test_results_and_latency() -> None:
+    more = {CONFIRMED_SEEDS: 2.0, "confirmed_mr2_reasonable": 0.27, "confirmed_mr2_reasonable_std": 0.01}
+    more |= {"confirmed_test_mr2_reasonable": 0.31, "confirmed_test_mr2_reasonable_std": 0.02, "latency_ms": 12.5}
+    trial = dataclasses.replace(TRIAL, metrics={**TRIAL.metrics, **more})
+    study = records([trial, record("t2", 0.3, 5e5, 1e9)], TEACHER)
+    card = model_card(exported(study=study), study, compute_results(study))
+    for fact in (
+        "| validation, reasonable, mean of 2 other seeds | 27.0 ± 1.0 |",
+        "| test, reasonable, mean of 2 other seeds | 31.0 ± 2.0 |",
+        "| latency ms | 12.5 |",
+    ):
+        assert fact in card
+    assert "Not tested" not in card
+    assert "one seed" not in card
+
+
+def test_names_in_a_card_are_text() -> None:
+    trial = record("<b>[x](y)", 0.25, 1e6, 2e9, params={"data.train_annotations": "|<script>|"})
+    study = records([trial, record("t2", 0.3, 5e5, 1e9, params={"data.train_annotations": "b"})], TEACHER)
+    card = model_card(exported("<b>[x](y)", study), study, compute_results(study))
+    assert "<script>" not in card.replace("\\<", "")
+    assert "# \\<b\\>\\[x\\](y) of" in card
+    assert "\\|\\<script\\>\\|" in card

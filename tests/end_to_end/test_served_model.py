@@ -1,0 +1,150 @@
+"""From an exported student to a registered model that answers a picture with boxes."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow.tracking import MlflowClient
+from PIL import Image
+
+from hkd.inference.deployed.metadata import StudyIdentity
+from tests.analysis.studies import Written, make_empty_database, write_study
+from tests.end_to_end.processes import REPOSITORY, Command
+from tests.export.exported import SETTINGS, crowded_detector, export, noise
+
+PARETO = REPOSITORY / "analysis" / "pareto.py"
+PICTURE = (120, 80)
+"""Width and height: neither is that of the graph."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a study in mlflow.db, of which a trial was exported and registered, twice."""
+    from hkd.export.onnx_export import export_detector
+
+    folder = tmp_path_factory.mktemp("served")
+    make_empty_database(folder / "mlflow.db")
+    runs = [
+        Written("teacher", mr2=(0.2,), num_params=6e6, role="teacher"),
+        Written("t1"),
+        Written("t2", num_params=5e5),
+    ]
+    write_study(client_of(folder), "demo", runs)
+    export(crowded_detector(), folder)
+    identity = StudyIdentity(study="demo", trial="t1")
+    export_detector(folder / "student.safetensors", folder / "student.onnx", SETTINGS, study=identity)
+    rows = noise(1)[0].transpose(1, 2, 0)
+    Image.fromarray(rows).resize(PICTURE).save(folder / "picture.png")
+    for _ in range(2):
+        command = [str(PARETO), "--study", "demo", "--attach", "--model", "student.onnx", "--register", "people"]
+        done = subprocess.run(
+            [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=400, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "people, version 1, alias champion" in done.stdout
+    return folder
+
+
+def client_of(folder: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{folder}/mlflow.db")
+
+
+def expected(folder: Path) -> dict[str, Any]:
+    """What the example for devices detects."""
+    program = (
+        "import json, sys, runpy, onnxruntime\n"
+        f"detect = runpy.run_path({str(REPOSITORY / 'examples' / 'detect_onnx.py')!r})['detect']\n"
+        "session = onnxruntime.InferenceSession('student.onnx', providers=['CPUExecutionProvider'])\n"
+        "boxes, scores = detect(session, 'picture.png')\n"
+        "print(json.dumps({'boxes': boxes.tolist(), 'scores': scores.tolist()}))\n"
+    )
+    return json.loads(output_of(folder, program))  # type: ignore[no-any-return]
+
+
+def output_of(folder: Path, program: str) -> str:
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+def is_close(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    assert len(wanted["scores"]) > 3
+    return np.shape(found["boxes"]) == np.shape(wanted["boxes"]) and all(
+        np.allclose(found[key], wanted[key], atol=1e-3) for key in ("boxes", "scores")
+    )
+
+
+def test_model_has_signature_example_requirements_card_and_linked_metrics(folder: Path) -> None:
+    client = client_of(folder)
+    version = client.get_model_version_by_alias("people", "champion")
+    assert str(version.version) == "1"
+    assert (version.description or "").splitlines()[0] == "# t1 of the study demo, fp32"
+    experiment = client.get_experiment_by_name("demo")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id], "tags.`hkd.trial_id` = 't1'")
+    assert version.run_id == run.info.run_id
+    # Published twice, logged once.
+    (model,) = client.search_logged_models([run.info.experiment_id])
+    assert model.source_run_id == run.info.run_id
+    assert {metric.key: metric.value for metric in model.metrics or ()}["mr2_reasonable"] == 0.4
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "mr2_reasonable")] == [1, 2, 3, 4]
+    files = Path(model.artifact_location.removeprefix("file://"))
+    names = {file.name for file in files.rglob("*") if file.is_file()}
+    assert {"MLmodel", "student.onnx", "served_detector.py", "model_card.md", "requirements.txt"} <= names
+    assert not {file for file in names if file.endswith(".pkl")}
+    requirements = (files / "requirements.txt").read_text().split()
+    assert {line.partition("==")[0] for line in requirements} == {"mlflow", "numpy", "onnxruntime", "pandas", "pillow"}
+    assert "input_example.json" in names
+    (parent,) = client.search_runs([run.info.experiment_id], "tags.`hkd.role` = 'study'")
+    attached = {Path(entry.path).name for entry in client.list_artifacts(parent.info.run_id, "report")}
+    assert {"report.html", "front.md", "trials.csv", "summary.json"} <= attached
+
+
+def test_model_loads_without_torch_and_hkd(folder: Path) -> None:
+    program = (
+        "import sys, json, mlflow, pandas\n"
+        "mlflow.set_tracking_uri('sqlite:///mlflow.db')\n"
+        "model = mlflow.pyfunc.load_model('models:/people@champion')\n"
+        "table = pandas.DataFrame({'image': [open('picture.png', 'rb').read()]})\n"
+        "(found,) = model.predict(table, params={'score_threshold': 0.0})\n"
+        "found['loaded'] = sorted({'torch', 'torchvision', 'hkd'} & set(sys.modules))\n"
+        "print(json.dumps(found))\n"
+    )
+    found = json.loads(output_of(folder, program))
+    assert found["loaded"] == []
+    assert is_close(found, expected(folder))
+
+
+def test_served_model_answers_a_picture_with_boxes(folder: Path) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = str(listening.getsockname()[1])
+    command = "-m mlflow models serve --env-manager local --host 127.0.0.1 -w 1 -m models:/people@champion --port"
+    with Command([*command.split(), port], folder, {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}) as server:
+        server.wait_for("Uvicorn running on")
+        content = base64.b64encode((folder / "picture.png").read_bytes()).decode()
+        (found,) = ask(port, content, score_threshold=0.0)["predictions"]
+        assert is_close(found, expected(folder))
+        (some,) = ask(port, content, score_threshold=found["scores"][1])["predictions"]
+        assert len(some["scores"]) == 2
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            ask(port, base64.b64encode(b"%PDF-1.4").decode())
+
+
+def ask(port: str, content: str, **params: float) -> dict[str, Any]:
+    body = json.dumps({"dataframe_records": [{"image": content}], "params": params}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        return json.load(io.TextIOWrapper(answer))  # type: ignore[no-any-return]
