@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for _ in range(2):
         command = [str(PARETO), "--study", "demo", "--attach", "--model", "student.onnx", "--register", "people"]
         done = subprocess.run(
-            [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=400, check=False
+            [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=1000, check=False
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert "people, version 1, alias champion" in done.stdout
@@ -74,7 +74,7 @@ def expected(folder: Path) -> dict[str, Any]:
 
 def output_of(folder: Path, program: str) -> str:
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=400, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1000, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
 
