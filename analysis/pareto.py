@@ -275,8 +275,8 @@ def _report(
             print_line(printable(summary_sentence(one.samples)))
         for name in contents:
             print_line(str(out / name))
-    first, files = found[0], [out / name for name in contents]
-    published = publication.publish(exported, first.records, first.results, files, store.tracking_uri)
+    first, written = found[0], [out / name for name in contents]
+    published = publication.publish(exported, first.records, first.results, written, store.tracking_uri)
     print_lines("\n".join(map(printable, published)))
     return is_running
 

@@ -6,7 +6,8 @@ import hashlib
 import io
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -141,12 +142,27 @@ def register(tracking_uri: str, name: str, exported: ExportedTrial, model_id: st
             client.create_registered_model(name, description="Pedestrian detectors that were distilled with hkd.")
         versions = client.search_model_versions(f"name = '{name}'")
         known = next((each for each in versions if each.model_id == model_id), None)
-        found = known or client.create_model_version(
-            name, f"models:/{model_id}", exported.trial.run_id, description=card, model_id=model_id
-        )
-        client.update_model_version(name, found.version, card)
-        client.set_registered_model_alias(name, CHAMPION, found.version)
-        return RegisteredVersion(name, str(found.version))
+        if known is None:
+            with _as_default_store(client):
+                known = client.create_model_version(
+                    name, f"models:/{model_id}", exported.trial.run_id, description=card, model_id=model_id
+                )
+        client.update_model_version(name, known.version, card)
+        client.set_registered_model_alias(name, CHAMPION, known.version)
+        return RegisteredVersion(name, str(known.version))
+
+
+@contextmanager
+def _as_default_store(client: MlflowClient) -> Iterator[None]:
+    """MLflow looks a logged model up in the process's default store, whatever the client's is."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(client.tracking_uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
 
 
 def _log_model(client: MlflowClient, exported: ExportedTrial, card: str) -> str:

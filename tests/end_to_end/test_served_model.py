@@ -30,11 +30,11 @@ PICTURE = (120, 80)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a study in mlflow.db, of which a trial was exported and registered, twice."""
+    """A folder with a study in store.db, of which a trial was exported and registered, twice."""
     from hkd.export.onnx_export import export_detector
 
     folder = tmp_path_factory.mktemp("served")
-    make_empty_database(folder / "mlflow.db")
+    make_empty_database(folder / "store.db")
     runs = [
         Written("teacher", mr2=(0.2,), num_params=6e6, role="teacher"),
         Written("t1"),
@@ -48,6 +48,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.fromarray(rows).resize(PICTURE).save(folder / "picture.png")
     for _ in range(2):
         command = [str(PARETO), "--study", "demo", "--attach", "--model", "student.onnx", "--register", "people"]
+        # Another store than MLflow's default.
+        command += ["--tracking-uri", f"sqlite:///{folder}/store.db"]
         done = subprocess.run(
             [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=1000, check=False
         )
@@ -57,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def client_of(folder: Path) -> MlflowClient:
-    return MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    return MlflowClient(f"sqlite:///{folder}/store.db")
 
 
 def expected(folder: Path) -> dict[str, Any]:
@@ -115,7 +117,7 @@ def test_model_has_signature_example_requirements_card_and_linked_metrics(folder
 def test_model_loads_without_torch_and_hkd(folder: Path) -> None:
     program = (
         "import sys, json, mlflow, pandas\n"
-        "mlflow.set_tracking_uri('sqlite:///mlflow.db')\n"
+        "mlflow.set_tracking_uri('sqlite:///store.db')\n"
         "model = mlflow.pyfunc.load_model('models:/people@champion')\n"
         "table = pandas.DataFrame({'image': [open('picture.png', 'rb').read()]})\n"
         "(found,) = model.predict(table, params={'score_threshold': 0.0})\n"
@@ -132,7 +134,7 @@ def test_served_model_answers_a_picture_with_boxes(folder: Path) -> None:
         listening.bind(("127.0.0.1", 0))
         port = str(listening.getsockname()[1])
     command = "-m mlflow models serve --env-manager local --host 127.0.0.1 -w 1 -m models:/people@champion --port"
-    with Command([*command.split(), port], folder, {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}) as server:
+    with Command([*command.split(), port], folder, {"MLFLOW_TRACKING_URI": "sqlite:///store.db"}) as server:
         server.wait_for("Uvicorn running on")
         content = base64.b64encode((folder / "picture.png").read_bytes()).decode()
         (found,) = ask(port, content, score_threshold=0.0)["predictions"]
