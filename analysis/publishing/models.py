@@ -141,11 +141,12 @@ def register(tracking_uri: str, name: str, exported: ExportedTrial, model_id: st
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name, description="Pedestrian detectors that were distilled with hkd.")
         versions = client.search_model_versions(f"name = '{name}'")
-        known = next((each for each in versions if each.model_id == model_id), None)
+        source = f"models:/{model_id}"
+        known = next((each for each in versions if each.source == source), None)
         if known is None:
             with _as_default_store(client):
                 known = client.create_model_version(
-                    name, f"models:/{model_id}", exported.trial.run_id, description=card, model_id=model_id
+                    name, source, exported.trial.run_id, description=card, model_id=model_id
                 )
         client.update_model_version(name, known.version, card)
         client.set_registered_model_alias(name, CHAMPION, known.version)
