@@ -9,7 +9,9 @@ Files::
     <trial id>/...  Ray Tune's folder of a trial, with its checkpoint and artifacts
     lock            locked by the process that runs the study
 
-Teachers are stored in ``<storage_path>/teachers`` and shared between studies.
+Teachers are stored in ``<storage_path>/teachers`` and shared between studies. Where ``storage_path`` is a bucket, the
+folder is a copy on the driver's machine: ``study.yaml``, the journal, ``teacher.json`` and ``latency.json`` are
+mirrored to the bucket, and workers write checkpoints there (:mod:`sweeps.storage`).
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from hkd.text.escaping import LinesError
 from hkd.text.redaction import redacted_text
 from sweeps.settings.redaction import redacted
 from sweeps.settings.study import StudyConfig
+from sweeps.storage.mirror import OWNER, StudyMirror
+from sweeps.storage.objects import StorageAwayError, patiently
 
 FREE_SETTINGS = (
     "search.num_trials",
@@ -52,6 +56,8 @@ ARTIFACTS = (
 )
 """Files of a trial's checkpoint that are logged to MLflow; the others are only needed to resume."""
 
+ARTIFACTS_SECONDS = 60.0
+"""How long MLflow's writes wait for a trial's files in object storage, each time."""
 LOCK = "lock"
 MAX_DIFFERENCES_SHOWN = 12
 
@@ -64,11 +70,18 @@ class StudyFolder:
     """Paths of a study's files, and access to its folder."""
 
     def __init__(self, study: StudyConfig) -> None:
-        self.path = study.storage_path.absolute() / study.name
+        self.path = study.storage_folder / study.name
         self.config_file = self.path / "study.yaml"
         self.journal = self.path / "trials.journal"
         self.teacher_file = self.path / "teacher.json"
         self.latency_file = self.path / "latency.json"
+        self.storage = study.object_storage
+        self._mirror: StudyMirror | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the study is stored, for messages."""
+        return str(self.path) if self.storage is None else f"{self.storage}/{self.path.name}"
 
     @property
     def study_exists(self) -> bool:
@@ -85,6 +98,9 @@ class StudyFolder:
         Args:
             keep: Checkpoints that remain, relative to the study's folder.
         """
+        if self._mirror is not None:
+            folders = [self.attempt_folder(trial_id, number) for number in range(1, attempt + 1)]
+            self._mirror.remove_checkpoints(folders, keep)
         for number in range(1, attempt + 1):
             folder = self.attempt_folder(trial_id, number)
             if number < attempt and not any(path.parent.name == folder.name for path in keep):
@@ -92,6 +108,36 @@ class StudyFolder:
             for checkpoint in folder.glob("checkpoint_*"):
                 if checkpoint.relative_to(self.path) not in keep:
                     shutil.rmtree(checkpoint, ignore_errors=True)
+
+    def fetch_artifacts(self, checkpoint: Path) -> None:
+        """Copy the artifacts of a checkpoint to this machine, if they are in object storage.
+
+        Args:
+            checkpoint: Absolute path of its folder here.
+
+        Raises:
+            ConnectionError: the storage is away; a later call may succeed.
+        """
+        storage = self.storage
+        if storage is not None:
+            try:
+                patiently(lambda: storage.fetch_folder(checkpoint, ARTIFACTS), ARTIFACTS_SECONDS)
+            except StorageAwayError as error:
+                raise ConnectionError(str(error)) from error
+
+    def end_mirror(self) -> None:
+        """Upload the last records, and give up the study in object storage, before this process ends at once."""
+        if self._mirror is not None:
+            self._mirror.__exit__()
+
+    def raise_if_lost(self) -> None:
+        """Raise an error if another machine has resumed the study meanwhile.
+
+        Raises:
+            StorageError: naming it.
+        """
+        if self._mirror is not None:
+            self._mirror.raise_if_lost()
 
     def check(self, study: StudyConfig) -> StudyConfig:
         """Check that the folder is free or has this study.
@@ -145,8 +191,11 @@ class StudyFolder:
     def locked(self) -> Iterator[None]:
         """Lock the study against other processes. The operating system releases the lock of a killed process.
 
+        A study in object storage is also locked there, fetched from there, and mirrored until the end.
+
         Raises:
             StudyError: another process runs the study, or the folder cannot be created.
+            StorageError: the object storage cannot be used, or another machine runs the study.
             SharedFolderError: every user of the machine can write to the folder.
         """
         lock = FileLock(self.path / LOCK, timeout=0)
@@ -162,7 +211,8 @@ class StudyFolder:
                 f"{self.path}: another process is running this study; wait for it to end, or stop it (Ctrl-C)"
             ) from None
         try:
-            yield
+            with self._mirrored():
+                yield
         finally:
             if not self.study_exists:
                 # The study did not start: leave no empty folder behind.
@@ -172,10 +222,20 @@ class StudyFolder:
                         folder.rmdir()
             lock.release()
 
+    @contextmanager
+    def _mirrored(self) -> Iterator[None]:
+        if self.storage is None:
+            yield
+            return
+        config, journal = self.config_file.name, self.journal.name
+        others = (self.teacher_file.name, self.latency_file.name)
+        with StudyMirror(self.storage, self.path, config=config, journal=journal, others=others) as self._mirror:
+            yield
+
     def _is_empty(self) -> bool:
         # A process killed while it wrote the study's first file leaves a temporary one. Latencies are measured before
         # that file is written.
-        own = (LOCK, self.latency_file.name)
+        own = (LOCK, OWNER, self.latency_file.name)
         return all(entry.name in own or is_leftover(entry, self.config_file) for entry in self.path.iterdir())
 
     @contextmanager

@@ -66,6 +66,8 @@ def print_plan(study: StudyConfig, console: Console) -> None:
         ValueError: (a class of hkd's or sweeps') files that the study names are missing, damaged or of another kind,
             another study has its name, or an objective cannot be measured on its validation images.
     """
+    if study.object_storage is not None:
+        study.object_storage.check()
     folder = StudyFolder(study)
     requested = folder.check(study)
     study = known_latency(requested, folder)
@@ -117,7 +119,7 @@ def _steps_of_start(study: StudyConfig) -> list[str]:
     proposed = num_proposals(study.space, search.num_trials)
     epochs = "a searched number of" if names.PARAM_TOTAL_EPOCHS in study.space else str(base.training.total_epochs)
     early = stopping(study)
-    state = "exists; see --resume" if StudyFolder(study).study_exists else "is new"
+    state = "exists; see --resume" if _exists(study) else "is new"
     return [
         "Dry run: nothing was started. The study would",
         f"  read {data}, at {base.data.image_height} x {base.data.image_width} pixels",
@@ -129,9 +131,14 @@ def _steps_of_start(study: StudyConfig) -> list[str]:
         f"  train {proposed} students proposed by {search.sampler}{_limits(study)}, {epochs} epochs each{early}",
         f"  minimise {', '.join(study.objectives)}",
         *_confirmation(study),
-        f"  write to {StudyFolder(study).path} (which {state}) and {redacted_uri(study.tracking.uri)}",
+        f"  write to {StudyFolder(study).place} (which {state}) and {redacted_uri(study.tracking.uri)}",
         f"Checked: the study, {_checked_parts(base)}. Not checked: MLflow and the cluster.",
     ]
+
+
+def _exists(study: StudyConfig) -> bool:
+    folder = StudyFolder(study)
+    return folder.study_exists or (folder.storage is not None and folder.storage.read(folder.config_file) is not None)
 
 
 def _limits(study: StudyConfig) -> str:

@@ -9,13 +9,14 @@ from pathlib import Path
 from hkd.data.prepare import PreparedData
 from hkd.data.unlabelled import UnlabelledImages
 from hkd.findings import weak_teacher
-from hkd.training.teacher.prepare import PreparedTeacher, find_teacher
+from hkd.training.teacher.prepare import PreparedTeacher, find_teacher, teacher_folder
 from hkd.training.teacher.pseudo_labels import PseudoLabels, find_labels, read_labels
 from sweeps.console import messages
 from sweeps.console.display import Display, TeacherBoard
 from sweeps.execution.cluster.node_checks import check_nodes
 from sweeps.execution.cluster.waiting import Waiting
 from sweeps.execution.teacher.evaluation import teacher_on_test_images
+from sweeps.execution.teacher.shared import SharedTeacher
 from sweeps.execution.teacher.task import Prepared, prepare_on_cluster
 from sweeps.folder import StudyFolder
 from sweeps.settings.resources import Cluster, TrialResources
@@ -82,7 +83,12 @@ def prepare_teacher(
     if base.teacher is None:
         return None
     # Looked up here first: a worker that only finds the teacher in the cache takes ten seconds to start.
-    teacher = find_teacher(base, data, study.storage_path.absolute())
+    storage = study.object_storage
+    shared = None
+    if storage is not None:
+        shared = SharedTeacher(storage, teacher_folder(base, data, study.storage_folder))
+        shared.fetch(is_to_be_trained=False)
+    teacher = find_teacher(base, data, study.storage_folder)
     labels = None if teacher is None else find_labels(base, data, teacher)
     if teacher is None:
         checkpoint = base.teacher.trained_weights
@@ -92,8 +98,12 @@ def prepare_teacher(
     if teacher is None or (images is not None and labels is None):
         prepared = _make_teacher(study, images, cluster, resources, display)
         teacher = prepared.teacher
+        if shared is not None:
+            shared.fetch(is_to_be_trained=False)
         if images is not None and prepared.labels is not None:
             labels = read_labels(prepared.labels, images.annotations.image_root)
+    if shared is not None:
+        shared.upload()  # what this machine has of an earlier study, and the bucket not
     teacher = replace(teacher, cost=with_latency(teacher.cost, base, base.teacher))
     display.print_line(messages.describe_teacher(teacher_record(teacher), study.objectives))
     metric = study.main_miss_rate
@@ -137,8 +147,8 @@ def _make_teacher(
     num_gpus = float(resources.num_gpus > 0)
     return prepare_on_cluster(
         study.base,
-        study.storage_path.absolute(),
-        WorkerSettings(max(resources.num_threads, int(num_cpus)), num_gpus > 0, Path.cwd()),
+        study.storage_folder,
+        WorkerSettings(max(resources.num_threads, int(num_cpus)), num_gpus > 0, Path.cwd(), study.object_storage),
         unlabelled=None if images is None else images.annotations.images,
         num_cpus=num_cpus,
         num_gpus=num_gpus,

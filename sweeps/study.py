@@ -115,11 +115,12 @@ def run_study(
                 session = Session(
                     study, folder, display, queue, tracker, num_test_images=num_test_images, origin=origin
                 )
-            return _run_session(session, teacher, inputs, interruption, resume_command, cluster, display)
+            return _run_session(session, folder, teacher, inputs, interruption, resume_command, cluster, display)
 
 
 def _run_session(
     session: Session,
+    folder: StudyFolder,
     teacher: ReadyTeacher | None,
     inputs: TrialInputs,
     interruption: Interruption,
@@ -136,6 +137,7 @@ def _run_session(
         code = session.run(teacher, inputs, interruption, resume_command, watch, waiting)
     if code == EXIT_CLUSTER_LOST:
         # Ray would wait for the lost cluster for a minute, and then end this process itself.
+        folder.end_mirror()
         display.close()
         display.console.file.flush()
         os._exit(code)
@@ -180,7 +182,15 @@ def _check_tracking(study: StudyConfig, folder: StudyFolder) -> Callable[[], Tra
     uri = study.tracking.uri
     client = store.connect(uri)
     experiment = store.find_experiment(client, uri, study.name, study_exists=folder.study_exists)
-    return partial(Tracker, client, uri, study.name, experiment, storage_path=study.storage_path)
+    return partial(
+        Tracker,
+        client,
+        uri,
+        study.name,
+        experiment,
+        storage_path=study.storage_folder,
+        fetch_artifacts=folder.fetch_artifacts,
+    )
 
 
 def _open_queue(study: StudyConfig, folder: StudyFolder, display: Display, test_images: str | None) -> TrialQueue:

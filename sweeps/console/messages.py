@@ -92,7 +92,7 @@ def describe_existing_study(study: StudyConfig, folder: StudyFolder, ledger: Led
         remedy = "Its search space has no other configurations"
     elif is_finished:
         remedy = f"Add trials: {resume_command} --num-trials {2 * study.search.num_trials}"
-    return f'the study "{study.name}" {state}, in {folder.path}. {remedy}\nOr start another study: --name NAME'
+    return f'the study "{study.name}" {state}, in {folder.place}. {remedy}\nOr start another study: --name NAME'
 
 
 def num_planned_trials(study: StudyConfig) -> int:
@@ -120,7 +120,7 @@ def print_results(
     words = {names.STATUS_RUNNING: "interrupted"}
     counts = Counter(words.get(trial.status, trial.status) for trial in trials)
     by_status = ", ".join(f"{count} {status}" for status, count in counts.items())
-    display.print_line(f"Study {study.name}: {by_status}; in {folder.path}")
+    display.print_line(f"Study {study.name}: {by_status}; in {folder.place}")
     teacher = read_teacher(folder.teacher_file) if study.base.teacher is not None else None
     total_epochs = {trial.trial_id: _total_epochs(study, trial) for trial in trials}
     display.console.print(ended_table(trials, study.objectives, total_epochs))
@@ -138,12 +138,12 @@ def print_results(
     if tracker.num_pending:
         display.print_line(
             f"Cannot write to MLflow ({tracker.last_error}): {tracker.num_pending} writes are pending. All results are "
-            f"in {folder.path}; resuming the study (--resume) writes what MLflow lacks, each epoch included."
+            f"in {folder.place}; resuming the study (--resume) writes what MLflow lacks, each epoch included."
         )
     if tracker.rejections:
         display.print_line(
             f"Writes rejected by MLflow: {len(tracker.rejections)} ({tracker.rejections[0]}). "
-            f"All results are in {folder.path}."
+            f"All results are in {folder.place}."
         )
     uri = redacted_uri(study.tracking.uri)
     store = "" if study.tracking.uri == default_tracking_uri() else f" --tracking-uri {shlex.quote(uri)}"

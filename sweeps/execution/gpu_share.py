@@ -53,7 +53,7 @@ def share_gpus(
         return resources
     config = heaviest_trial(study)
     display.print_line("Memory: measuring the largest student on a GPU, in two steps and an evaluation")
-    worker = WorkerSettings(resources.num_threads, True, Path.cwd())
+    worker = WorkerSettings(resources.num_threads, True, Path.cwd(), study.object_storage)
     try:
         need = measure_on_cluster(config, teacher_file, worker, num_cpus=resources.num_cpus, labels_file=labels_file)
     except (BatchTooLargeError, FirstWeightsMemoryError) as error:
@@ -134,4 +134,4 @@ def _measure(
     """Runs on the worker."""
     worker.apply()
     configure_process(resolve_device(config.training.device), config.training.num_threads)
-    return measure_need(build_trainer(config, teacher_file, labels_file=labels_file))
+    return measure_need(build_trainer(config, worker.fetched(teacher_file), labels_file=worker.fetched(labels_file)))

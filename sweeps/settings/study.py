@@ -15,8 +15,9 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from hkd.config import SELECTED_FROM_TEACHER, Section, TrialConfig
 from hkd.config_files.parsing import parse_config
@@ -39,6 +40,7 @@ from sweeps.settings.scheduler import SchedulerConfig, scheduler_problems
 from sweeps.settings.search import DEFAULT_CONFIRM_SEEDS, SearchConfig, search_problems
 from sweeps.settings.space import RANGE_FIELDS, Choices, FloatRange, IntegerRange, Parameter
 from sweeps.settings.space_checks import baseline_problems, space_problems
+from sweeps.storage.objects import ObjectStorage, storage_of, uri_problem
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DEMO = CONFIGS / "demo.yaml"
@@ -70,9 +72,22 @@ def _check_objectives(objectives: tuple[ObjectiveName, ...]) -> tuple[ObjectiveN
     return objectives
 
 
-def _local_folder(path: Path) -> Path:
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
-        raise ValueError(f"found {path}; allowed: a folder of the file system; on a cluster, one that all nodes mount")
+def _storage_path(value: object) -> Path | str:
+    """A folder as a path, a URI of object storage as a text."""
+    if not isinstance(value, str | Path):
+        raise ValueError(f"found {value!r} ({type(value).__name__}); allowed: a path or s3://BUCKET/PATH")
+    text = str(value)
+    if text.startswith("file://"):
+        parts = urlsplit(text)
+        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/") or parts.query:
+            raise ValueError(f"found {text}; allowed: file:///PATH")
+        return Path(unquote(parts.path))
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
+        problem = uri_problem(text)
+        if problem is not None:
+            raise ValueError(f"found {redacted_text(text)}; {problem}")
+        return text
+    path = Path(text)
     try:
         return path.expanduser()
     except RuntimeError:
@@ -107,11 +122,24 @@ class StudyConfig(Section):
     scheduler: SchedulerConfig = SchedulerConfig()
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
-    storage_path: Annotated[Path, AfterValidator(_local_folder)] = Path("runs")
-    """Parent of the study's folder; on a cluster, on a file system that all nodes share."""
+    storage_path: Annotated[Path | str, PlainValidator(_storage_path)] = Path("runs")
+    """Parent of the study's folder: on a cluster, on a file system that all nodes share, or in object storage
+    (``s3://BUCKET/PATH`` or ``gs://BUCKET/PATH``), of which each node has copies in ``base.data.cache_dir``."""
     baselines: dict[str, dict[str, Any]] = Field(default_factory=dict, max_length=MOST_ENTRIES)
     """Trials that run first: name -> what differs from ``base``, by dotted name. Without this key: ``undistilled``
     (all distillation weights 0, and no first weights from the teacher) and ``default-weights`` (``base`` as it is)."""
+
+    @property
+    def object_storage(self) -> ObjectStorage | None:
+        """The bucket that ``storage_path`` names; None for a folder."""
+        return storage_of(self.storage_path, self.base.data.cache_dir) if isinstance(self.storage_path, str) else None
+
+    @property
+    def storage_folder(self) -> Path:
+        """Parent of the study's folder on this machine, absolute: of copies, where ``storage_path`` is a bucket."""
+        if isinstance(self.storage_path, Path):
+            return self.storage_path.absolute()
+        return storage_of(self.storage_path, self.base.data.cache_dir).copies
 
     @property
     def rungs(self) -> tuple[int, ...]:

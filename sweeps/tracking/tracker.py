@@ -49,6 +49,7 @@ class Tracker:
         uri: Tracking URI of ``client``.
         experiment: Result of :func:`sweeps.tracking.store.find_experiment`; None creates the experiment.
         storage_path: Of the study: where its artifacts go, if the store is a database other than SQLite.
+        fetch_artifacts: Called with the folder of a checkpoint before its files are logged.
 
     Raises:
         TrackingError: the experiment cannot be created or read.
@@ -62,7 +63,9 @@ class Tracker:
         experiment: Experiment | None,
         *,
         storage_path: Path = Path("runs"),
+        fetch_artifacts: Callable[[Path], None] = lambda _: None,
     ) -> None:
+        self._fetch_artifacts = fetch_artifacts
         self._client = client
         self._study = study
         self._writer = BackgroundWriter(uri, self._answers)
@@ -226,6 +229,8 @@ class Tracker:
 
         def write_files() -> None:
             run = self._runs.get(trial.trial_id)
+            if artifacts is not None:
+                self._fetch_artifacts(artifacts)
             for name in ARTIFACTS:
                 if run is not None and artifacts is not None and (artifacts / name).is_file():
                     self._client.log_artifact(run.info.run_id, str(artifacts / name))

@@ -61,7 +61,7 @@ def find_warm_start(study: StudyConfig) -> WarmStart | None:
     name = study.search.warm_start
     if name is None:
         return None
-    folder = Path(name) if "/" in name else study.storage_path.absolute() / name
+    folder = Path(name) if "/" in name else study.storage_folder / name
     config_file, journal = folder / "study.yaml", folder / "trials.journal"
     if folder.absolute() == StudyFolder(study).path:
         raise StudyError(f"search.warm_start: {name} is this study; it has its own trials already")

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from ray import tune
+from ray.train._internal.checkpoint_manager import _TrainingResult  # type: ignore[attr-defined]
 
 from hkd import metric_names as names
 from hkd.coco.annotations import Annotations
@@ -39,6 +40,7 @@ from hkd.training.teacher.prepare import load_teacher
 from hkd.training.teacher.pseudo_labels import read_labels
 from hkd.training.trainer import Trainer
 from sweeps.folder import StudyError
+from sweeps.storage.objects import ObjectStorage, StorageAwayError, patiently, scratch_folder
 
 SPEC = "spec"
 """Key of the :class:`TrialSpec` in Tune's config."""
@@ -60,6 +62,8 @@ class WorkerSettings:
     has_gpu: bool
     working_directory: Path
     """The driver's, to which relative paths of the configuration refer."""
+    storage: ObjectStorage | None = None
+    """The object storage of the study; None for a folder that all nodes share."""
 
     def apply(self) -> None:
         """Set up this process. Call it before the first computation."""
@@ -74,6 +78,13 @@ class WorkerSettings:
             # Ray does not hide the GPUs from a worker that reserves no GPU.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         torch.set_num_threads(self.num_threads)
+
+    def fetched(self, path: Path | None) -> Path | None:
+        """A file of the study's storage that this node can read: fetched unless it has a copy."""
+        storage = self.storage
+        if path is None or storage is None or not storage.holds(path):
+            return path
+        return patiently(lambda: storage.fetch(path))
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,9 @@ class TrialSpec:
     """Epochs after which to evaluate beside those of the schedule."""
     costs: Mapping[str, float] = field(default_factory=dict)
     """Of the student by metric name, beside those that its trainer computes: the latency."""
+    uploads_to: Path | None = None
+    """Path that the attempt's folder in object storage has on the driver's machine; None for a shared folder, to which
+    Tune writes."""
 
     def __str__(self) -> str:
         return self.trial_id
@@ -119,6 +133,8 @@ class DistillationTrial(tune.Trainable):
     _costs: Mapping[str, float] = {}
     _note: str | None
     """Reported with the next epoch."""
+    _uploads: tuple[Path, ObjectStorage] | None = None
+    """The attempt's folder in object storage, as a path on the driver's machine; None for a shared folder."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Called by Tune when the worker starts."""
@@ -139,11 +155,25 @@ class DistillationTrial(tune.Trainable):
         """Called by Tune after each epoch."""
         with _exceptions_noted():
             try:
-                return super().save(checkpoint_dir)
+                if self._uploads is None:
+                    return super().save(checkpoint_dir)
+                return self._uploaded_checkpoint(*self._uploads)
             except (OSError, RuntimeError) as error:
                 if _is_disk_full(error):
                     error.add_note(DISK_FULL_NOTE)
                 raise
+
+    def _uploaded_checkpoint(self, attempt: Path, storage: ObjectStorage) -> _TrainingResult:
+        """Write a checkpoint to object storage; what Tune's own method returns.
+
+        Tune would fail the trial if the storage is away for a few seconds.
+        """
+        assert self._trainer is not None
+        path = attempt / f"checkpoint_{self._trainer.epoch:06d}"
+        with scratch_folder() as folder:
+            self.save_checkpoint(folder)
+            patiently(lambda: storage.upload(path, Path(folder)))
+        return _TrainingResult(tune.Checkpoint.from_directory(str(path)), getattr(self, "_last_result", None) or {})
 
     def step(self) -> dict[str, Any]:
         """Train one epoch."""
@@ -208,6 +238,8 @@ class DistillationTrial(tune.Trainable):
     def _start(self, spec: TrialSpec) -> None:
         self._end()
         self._failure = None
+        storage = spec.worker.storage
+        self._uploads = None if storage is None or spec.uploads_to is None else (spec.uploads_to, storage)
         self._metrics, self._evaluation, self._note = {}, None, None
         self._is_tested, self._costs = spec.is_tested, spec.costs
         try:
@@ -223,7 +255,8 @@ class DistillationTrial(tune.Trainable):
             self._failure = error
 
     def _build_trainer(self, spec: TrialSpec) -> None:
-        self._trainer = build_trainer(spec.config, spec.teacher, spec.teacher_cache, spec.labels)
+        teacher, labels = spec.worker.fetched(spec.teacher), spec.worker.fetched(spec.labels)
+        self._trainer = build_trainer(spec.config, teacher, spec.teacher_cache, labels)
         self._epochs = fit(self._trainer, evaluate_after=spec.rungs)
 
     def _resume(self, spec: TrialSpec, newest: Path) -> None:
@@ -232,7 +265,7 @@ class DistillationTrial(tune.Trainable):
         for checkpoint in (newest, spec.resume_otherwise_from):
             if checkpoint is not None:
                 try:
-                    self.load_checkpoint(checkpoint)
+                    self._load(checkpoint, spec.worker.storage)
                     break
                 except (CheckpointError, OSError) as error:
                     unreadable.append(str(error))
@@ -243,11 +276,22 @@ class DistillationTrial(tune.Trainable):
             assert self._trainer is not None
             self._note = f"repeated from epoch {self._trainer.epoch + 1}, because of {'; '.join(unreadable)}"
 
+    def _load(self, checkpoint: Path, storage: ObjectStorage | None) -> None:
+        if storage is None:
+            self.load_checkpoint(checkpoint)
+            return
+        with scratch_folder() as folder:
+            files = (STATE_FILE, names.ARTIFACT_METRICS)
+            patiently(lambda: storage.download(checkpoint, Path(folder), files))
+            self.load_checkpoint(folder)
+
 
 @contextmanager
 def _exceptions_noted() -> Iterator[None]:
     try:
         yield
+    except StorageAwayError:
+        raise  # as a lost worker: the trial is queued again
     except Exception as error:
         error.add_note(RAISED_NOTE)
         raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,25 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
     # A short path, for sockets.
     with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
         monkeypatch.setenv("RAY_TMPDIR", folder)
-        started: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "node_ip_address": "127.0.0.1"})
+        head = {"num_cpus": 0, "node_ip_address": "127.0.0.1"}
+        started: Any = patiently_started(lambda: Cluster(initialize_head=True, head_node_args=head))
         yield started
         started.shutdown()
+
+
+def patiently_started(start: Callable[[], Any]) -> Any:
+    """Ray gives a node half a minute to start, which a busy machine may exceed."""
+    for _ in range(3):
+        try:
+            return start()
+        except Exception as error:
+            if "timed out during startup" not in str(error):
+                raise
+    return start()
+
+
+def add_machine(cluster: Any) -> Any:
+    return patiently_started(lambda: cluster.add_node(num_cpus=2, node_ip_address="127.0.0.1"))
 
 
 def trials_of(folder: Path) -> dict[str, LedgerTrial]:
@@ -52,7 +68,7 @@ def test_trials_of_a_lost_machine_resume_on_another_one(cluster: Any, tmp_path: 
     base = {**tiny_trial(tmp_path / "cache", total_epochs=EPOCHS), "teacher": None}
     space = {"student.pyramid_channels": {"type": "int", "low": 8, "high": 32, "step": 8}}
     write_tiny_study(tmp_path / "tiny.yaml", tmp_path / "cache", base=base, space=space, baselines={})
-    machine = cluster.add_node(num_cpus=2, node_ip_address="127.0.0.1")
+    machine = add_machine(cluster)
     arguments = [str(REPOSITORY / "sweeps" / "run.py"), "--config", "tiny.yaml"]
     with Command(arguments, tmp_path, {"RAY_ADDRESS": cluster.address}) as command:
         command.wait_until(lambda: {key for key, trial in trials_of(tmp_path).items() if trial.epoch} == TRIALS)
@@ -60,7 +76,7 @@ def test_trials_of_a_lost_machine_resume_on_another_one(cluster: Any, tmp_path: 
         for trial_id in TRIALS:
             command.wait_for(f"{trial_id}: worker lost")
         lost = trials_of(tmp_path)  # now no machine can run them
-        cluster.add_node(num_cpus=2, node_ip_address="127.0.0.1")
+        add_machine(cluster)
         assert command.end() == 0, command.output
     ended = trials_of(tmp_path)
     for trial_id in TRIALS:

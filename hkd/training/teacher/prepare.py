@@ -34,7 +34,8 @@ from hkd.training.trainer import Trainer
 
 _USAGE = (PEAK_MEMORY_BYTES, UTILISATION)
 _WEIGHTS_FILE = "teacher.safetensors"
-_SUMMARY_FILE = "teacher.json"
+SUMMARY_FILE = "teacher.json"
+"""Written last: it marks a folder as complete."""
 _CACHE_SETTING = "data.cache_dir; of a study: storage_path"
 # Part of the key: increment it when a change of the code makes cached teachers stale.
 _RECIPE = 1
@@ -94,12 +95,12 @@ def prepare_teacher(
     """
     teacher = _teacher_of(config)
     notes = check_teacher_files(config)
-    folder = _folder(config, data, cache_dir)
+    folder = teacher_folder(config, data, cache_dir)
     prepared = find_teacher(config, data, cache_dir)
     if prepared is not None:
         return prepared
     with _locked(folder):
-        for name in (_SUMMARY_FILE, _WEIGHTS_FILE, ARTIFACT_DETECTIONS, STATE_FILE, LOG_FILE):
+        for name in (SUMMARY_FILE, _WEIGHTS_FILE, ARTIFACT_DETECTIONS, STATE_FILE, LOG_FILE):
             remove_irregular(folder / name)
         # Another process may have trained it while this one waited for the lock.
         if _read_prepared(folder, teacher) is None:
@@ -119,7 +120,7 @@ def find_teacher(config: TrialConfig, data: PreparedData, cache_dir: Path) -> Pr
         TeacherError: ``config.teacher`` is null.
         SharedFolderError: every user of the machine can write to the cache.
     """
-    folder = _folder(config, data, cache_dir)
+    folder = teacher_folder(config, data, cache_dir)
     for path in (cache_dir, folder.parent, folder):
         check_own_folder(path, _CACHE_SETTING)
     return _read_prepared(folder, _teacher_of(config))
@@ -143,7 +144,8 @@ def _teacher_of(config: TrialConfig) -> TeacherConfig:
     return config.teacher
 
 
-def _folder(config: TrialConfig, data: PreparedData, cache_dir: Path) -> Path:
+def teacher_folder(config: TrialConfig, data: PreparedData, cache_dir: Path) -> Path:
+    """Folder of the configured teacher in a cache, named by the hash of all that determines it."""
     return cache_dir / "teachers" / _key(config, data)
 
 
@@ -293,7 +295,7 @@ def _write_summary(
 ) -> None:
     """Write the summary, last of the files: its presence marks the entry as complete."""
     write_json(
-        folder / _SUMMARY_FILE,
+        folder / SUMMARY_FILE,
         {
             "config": teacher.model_dump(mode="json"),
             "metrics": metrics,
@@ -306,10 +308,10 @@ def _write_summary(
 
 def _read_prepared(folder: Path, teacher: TeacherConfig) -> PreparedTeacher | None:
     """The teacher in a folder of the cache; None if it is incomplete or its summary is damaged."""
-    if not ((folder / _SUMMARY_FILE).is_file() and (folder / _WEIGHTS_FILE).is_file()):
+    if not ((folder / SUMMARY_FILE).is_file() and (folder / _WEIGHTS_FILE).is_file()):
         return None
     try:
-        summary = read_record(folder / _SUMMARY_FILE)
+        summary = read_record(folder / SUMMARY_FILE)
         detections = folder / ARTIFACT_DETECTIONS
         return PreparedTeacher(
             path=folder / _WEIGHTS_FILE,
@@ -321,7 +323,7 @@ def _read_prepared(folder: Path, teacher: TeacherConfig) -> PreparedTeacher | No
             detections=detections if detections.is_file() else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        warnings.warn(f"{folder / _SUMMARY_FILE}: damaged ({error}); preparing the teacher again", stacklevel=3)
+        warnings.warn(f"{folder / SUMMARY_FILE}: damaged ({error}); preparing the teacher again", stacklevel=3)
         return None
 
 

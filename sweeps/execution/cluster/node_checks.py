@@ -12,6 +12,7 @@ from typing import Any
 
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.study import StudyConfig
+from sweeps.storage.objects import ObjectStorage, StorageError
 
 SECONDS_TO_ANSWER = 120.0
 """A node starts a worker process first."""
@@ -28,6 +29,8 @@ class SharedFiles:
     """Path -> the setting that names it, and its fingerprint on the driver's machine."""
     folders: Mapping[Path, str]
     """Path -> the setting that names it."""
+    storage: ObjectStorage | None = None
+    """In which every node must be able to write and read."""
 
 
 def check_nodes(
@@ -54,7 +57,7 @@ def check_nodes(
     marker = folder.path.parent / f".node-check-{secrets.token_hex(8)}"
     marker.write_text(secrets.token_hex(16), encoding="ascii")
     try:
-        shared = _shared_files(study, marker, teacher, labels)
+        shared = _shared_files(study, folder.storage, marker, teacher, labels)
         task: Any = ray.remote(problems_here)
         nodes: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         tasks = {
@@ -91,6 +94,11 @@ def problems_here(shared: SharedFiles) -> list[str]:
     if not shared.working_directory.is_dir():
         return [f"there is no folder {shared.working_directory}, in which this command was started"]
     os.chdir(shared.working_directory)
+    if shared.storage is not None:
+        try:
+            shared.storage.check()
+        except StorageError as error:
+            problems.append(str(error))
     for path, setting in shared.folders.items():
         if not path.is_dir():
             problems.append(f"there is no folder {path} ({setting})")
@@ -116,7 +124,9 @@ def fingerprint(path: Path) -> str:
     return f"{size}-{digest.hexdigest()}"
 
 
-def _shared_files(study: StudyConfig, marker: Path, teacher: Path | None, labels: Path | None) -> SharedFiles:
+def _shared_files(
+    study: StudyConfig, storage: ObjectStorage | None, marker: Path, teacher: Path | None, labels: Path | None
+) -> SharedFiles:
     data, student = study.base.data, study.base.student
     named: Sequence[tuple[str, Path | None]] = (
         ("storage_path", marker),
@@ -134,8 +144,13 @@ def _shared_files(study: StudyConfig, marker: Path, teacher: Path | None, labels
     )
     return SharedFiles(
         Path.cwd(),
-        {path: (setting, fingerprint(path)) for setting, path in named if path is not None},
+        {
+            path: (setting, fingerprint(path))
+            for setting, path in named
+            if path is not None and not (storage is not None and storage.holds(path))  # each node fetches these
+        },
         {path: setting for setting, path in folders if path is not None},
+        storage,
     )
 
 

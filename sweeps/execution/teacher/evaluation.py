@@ -44,7 +44,7 @@ def teacher_on_test_images(
         metrics = _evaluate_on_cluster(
             study.base,
             teacher,
-            WorkerSettings(resources.num_threads, resources.num_gpus > 0, Path.cwd()),
+            WorkerSettings(resources.num_threads, resources.num_gpus > 0, Path.cwd(), study.object_storage),
             num_cpus=resources.num_cpus,
             num_gpus=resources.num_gpus,
         )
@@ -75,7 +75,7 @@ def _evaluate_on_test_images(config: TrialConfig, path: Path, worker: WorkerSett
     assert test is not None, "the study has test images"
     assert config.teacher is not None, "the study has a teacher"
     result = evaluate_on(
-        load_teacher(path, config.teacher, device),
+        load_teacher(worker.fetched(path) or path, config.teacher, device),
         test.store,
         test.annotations,
         config.evaluation,

@@ -16,9 +16,10 @@ from hkd.coco.images import ImageRecord
 from hkd.config import TrialConfig
 from hkd.data.prepare import prepare_data
 from hkd.training.progress import TrainingProgress
-from hkd.training.teacher.prepare import PreparedTeacher, prepare_teacher
+from hkd.training.teacher.prepare import PreparedTeacher, prepare_teacher, teacher_folder
 from hkd.training.teacher.pseudo_labels import prepare_labels
 from sweeps.execution.cluster.waiting import Waiting
+from sweeps.execution.teacher.shared import SharedTeacher
 from sweeps.trials.worker import WorkerSettings
 
 _SECONDS_BETWEEN_REPORTS = 0.5
@@ -48,7 +49,7 @@ def prepare_on_cluster(
     """Prepare the teacher on a worker, and let it label the unlabelled images.
 
     Args:
-        cache_dir: Absolute, on a file system that all nodes share.
+        cache_dir: Absolute, on a file system that all nodes share, or of a node's copies of object storage.
         unlabelled: The unlabelled images that the driver found and compared with the others; None without any.
         on_progress: Called here with the progress of the training.
         waiting: Reports that the task has not started.
@@ -86,19 +87,28 @@ def _prepare(
     # A generator cannot yield from inside a callback: the training runs in a thread.
     reports: queue.Queue[TrainingProgress | Prepared | Exception] = queue.Queue()
     reported_at = 0.0
+    shared: SharedTeacher | None = None
 
     def report(progress: TrainingProgress) -> None:
         nonlocal reported_at
+        if shared is not None:
+            shared.upload_state(progress.epoch)
         if time.monotonic() - reported_at >= _SECONDS_BETWEEN_REPORTS:
             reported_at = time.monotonic()
             reports.put(progress)
 
     def work() -> None:
+        nonlocal shared
         try:
             worker.apply()
             data = prepare_data(config.data, progress=False, unlabelled=unlabelled)
+            if worker.storage is not None:
+                shared = SharedTeacher(worker.storage, teacher_folder(config, data, cache_dir))
+                shared.fetch(is_to_be_trained=True)
             teacher = prepare_teacher(config, data, cache_dir, report)
             labels = prepare_labels(config, data, teacher, report)
+            if shared is not None:
+                shared.upload()
             reports.put(Prepared(teacher, None if labels is None else labels.path))
         except Exception as error:  # noqa: BLE001 (raised again below)
             reports.put(error)

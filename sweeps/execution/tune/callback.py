@@ -112,6 +112,7 @@ class Recorder(Callback):
         if self._watch is not None:
             self._watch.raise_if_lost()
         self._ledger.raise_if_unwritable()
+        self._folder.raise_if_lost()
         if self._reason_to_stop is not None:
             raise self._reason_to_stop
         if self._waiting is not None:

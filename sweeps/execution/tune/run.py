@@ -93,7 +93,7 @@ def run_trials(
         ),
         run_config=tune.RunConfig(
             name=study.name,
-            storage_path=str(study.storage_path.absolute()),
+            storage_path=str(study.storage_folder),
             callbacks=[recorder],
             # The recorder removes earlier checkpoints: with num_to_keep, Tune writes the state of all trials, which is
             # never read, after every epoch of every trial.
@@ -114,13 +114,14 @@ def _spec(study: StudyConfig, folder: StudyFolder, trial: LedgerTrial, inputs: T
         teacher=inputs.teacher_file,
         resume_from=None if trial.checkpoint is None else folder.path / trial.checkpoint,
         folder_name=folder.attempt_folder(trial.trial_id, trial.attempts).name,
-        worker=WorkerSettings(resources.num_threads, resources.num_gpus > 0, Path.cwd()),
+        worker=WorkerSettings(resources.num_threads, resources.num_gpus > 0, Path.cwd(), folder.storage),
         teacher_cache=inputs.teacher_cache,
         labels=inputs.labels_file,
         is_tested=trial.test_images is not None,
         resume_otherwise_from=None if trial.earlier_checkpoint is None else folder.path / trial.earlier_checkpoint,
         rungs=() if trial.confirms is not None else study.rungs,
         costs=student_cost(config).as_metrics(),
+        uploads_to=None if folder.storage is None else folder.attempt_folder(trial.trial_id, trial.attempts),
     )
 
 
@@ -128,7 +129,8 @@ def keep_credentials_from_tune() -> None:
     """Keep Tune from copying AWS credentials of this process to trials.
 
     Ray would write them to its log and, as a worker starts, have them in its arguments, which every user of the machine
-    can read. Trials write to folders alone; a local cluster's processes inherit the environment in any case.
+    can read. A local cluster's processes inherit the environment in any case; on another one, which stores a study in a
+    bucket, each node has credentials of its own.
     """
     class_cache.ENV_VARS_TO_PROPAGATE = {
         name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")

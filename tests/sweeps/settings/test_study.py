@@ -176,7 +176,7 @@ def test_trial_setting_outside_base_is_rejected(tmp_path: Path) -> None:
         ("name: x\nbaselines: {b: {data.unlabelled_images: other}}", "data.unlabelled_images: cannot differ from base"),
         ("name: x\nbaselines: {b: {data.image_height: 64}}", "data.image_height: cannot differ from base"),
         ("name: x\nbaselines: {b: {training.device: cuda}}", "training.device: cannot differ from base"),
-        ("name: x\nstorage_path: s3://bucket/runs", "storage_path: found s3:/bucket/runs; allowed: a folder of"),
+        ("name: x\nstorage_path: hdfs://host/runs", "storage_path: found hdfs://host/runs; allowed: a folder of"),
         ("name: x\nstorage_path: ~nobody-of-that-name/runs", "there is no user's folder ~nobody-of-that-name"),
         ("name: x\nspace: {training.seed: {type: categorical, choices: [1]}}", "choices must be two or more"),
         # One mistake, though the type also lacks its valid choices then.

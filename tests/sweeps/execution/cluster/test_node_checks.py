@@ -121,7 +121,7 @@ def test_every_file_that_trials_read_is_compared(tmp_path: Path) -> None:
     data = {**{f"{name}_annotations": path for name, path in files.items()}, "image_root": tmp_path}
     base = {"data": data, "student": {"backbone_from": weights}}
     study = StudyConfig.model_validate({"name": "x", "base": base, "storage_path": tmp_path})
-    shared = _shared_files(study, tmp_path / "train.json", None, None)
+    shared = _shared_files(study, None, tmp_path / "train.json", None, None)
     assert {setting for setting, _ in shared.files.values()} >= {
         "base.data.validation_annotations",
         "base.data.test_annotations",

@@ -1,0 +1,268 @@
+"""Objects of a bucket, through pyarrow's file systems, which Ray and MLflow install.
+
+A file of a study has the same relative path in the bucket and in the folder of copies, which every node has for itself.
+Credentials are never arguments: each process finds its own, as the providers' libraries do (environment, files of the
+user, role of the machine).
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+from filelock import FileLock
+
+from hkd.files import open_replacement
+from hkd.text.escaping import LinesError
+from hkd.text.redaction import redacted_text
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+SCHEMES = ("s3", "gs")
+OPTIONS = ("endpoint_override", "region", "scheme")
+"""Of pyarrow, after the path: ``s3://bucket/runs?endpoint_override=HOST:PORT&scheme=http``."""
+PATIENCE_SECONDS = 600.0
+"""How long a process waits for a storage that is away."""
+_LONGEST_PAUSE_SECONDS = 10.0
+_LONGEST_REASON = 300
+
+Result = TypeVar("Result")
+
+
+class StorageError(LinesError):
+    """A bucket cannot be used as configured."""
+
+
+class StorageAwayError(LinesError):
+    """A bucket could not be reached for a long time.
+
+    No OSError: what replaces an unreadable file must not replace one that cannot be fetched now.
+    """
+
+
+@dataclass(frozen=True)
+class ObjectStorage:
+    """A folder of a bucket."""
+
+    uri: str
+    """``s3://BUCKET/PATH`` or ``gs://BUCKET/PATH``, with pyarrow's options, without credentials."""
+    copies: Path
+    """Folder of copies, absolute: the same path on every node."""
+
+    def key(self, path: Path) -> str:
+        """The path in pyarrow's file system of a file whose copy has this path."""
+        return f"{_opened(self.uri)[1]}/{path.relative_to(self.copies).as_posix()}"
+
+    def holds(self, path: Path) -> bool:
+        """Whether a path is one of a copy."""
+        return path.is_relative_to(self.copies)
+
+    def read(self, path: Path) -> bytes | None:
+        """The object's content; None where there is none."""
+        try:
+            with self._files.open_input_stream(self.key(path)) as stream:
+                return bytes(stream.read())
+        except FileNotFoundError:
+            return None
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Create or replace an object."""
+        with self._files.open_output_stream(self.key(path)) as stream:
+            stream.write(content)
+
+    def modified_at(self, path: Path) -> float | None:
+        """When an object was written, in seconds since 1970 of the storage's clock; None where there is none."""
+        info = self._files.get_file_info(self.key(path))
+        return info.mtime_ns / 1e9 if info.is_file and info.mtime_ns is not None else None
+
+    def names(self, folder: Path) -> list[str]:
+        """Names of the files and folders in a folder; empty without it."""
+        from pyarrow.fs import FileSelector
+
+        return [each.base_name for each in self._files.get_file_info(FileSelector(self.key(folder), True))]
+
+    def upload(self, path: Path, source: Path | None = None, *, last: str | None = None) -> None:
+        """Upload the files of a folder, which has no sub-folders.
+
+        Args:
+            path: Of its copy.
+            source: The folder; by default ``path``.
+            last: Name of a file that is uploaded after the others, because it marks them as complete.
+        """
+        files = [file for file in (source or path).iterdir() if file.is_file()]
+        for file in sorted(files, key=lambda file: file.name == last):
+            self.upload_file(path / file.name, file)
+
+    def upload_file(self, path: Path, source: Path | None = None) -> None:
+        """Upload a file; an object is replaced at once, never in part."""
+        with (source or path).open("rb") as file, self._files.open_output_stream(self.key(path)) as stream:
+            while content := file.read(2**23):
+                stream.write(content)
+
+    def download(self, path: Path, target: Path, names: Iterable[str] | None = None) -> None:
+        """Copy the files of a folder to ``target``.
+
+        Args:
+            names: The files to copy, as far as they exist; by default all.
+
+        Raises:
+            FileNotFoundError: there is none of these files.
+        """
+        there = self.names(path)
+        wanted = there if names is None else [name for name in names if name in there]
+        if not wanted:
+            raise FileNotFoundError(2, "no such folder in the storage", f"{self}: {self.key(path)}")
+        for name in wanted:
+            self._fetch(path / name, target / name)
+
+    def fetch(self, path: Path) -> Path:
+        """Make the copy of a file, unless there is one; processes of a node share it.
+
+        Raises:
+            FileNotFoundError: there is neither a copy nor an object.
+        """
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{path}.lock"):
+                if not path.is_file():
+                    self._fetch(path, path)
+        return path
+
+    def fetch_folder(self, path: Path, names: Sequence[str] | None = None, *, last: str | None = None) -> None:
+        """Make the copies of a folder's files that are missing here; without a folder in the bucket, none."""
+        there = [name for name in self.names(path) if names is None or name in names]
+        for name in sorted(there, key=lambda name: name == last):
+            self.fetch(path / name)
+
+    def remove_folder(self, path: Path) -> None:
+        """Remove a folder, if there is one."""
+        if self.names(path):
+            self._files.delete_dir(self.key(path))
+
+    def remove(self, path: Path) -> None:
+        """Remove an object, if there is one."""
+        if self.modified_at(path) is not None:
+            self._files.delete_file(self.key(path))
+
+    def check(self) -> float:
+        """Write, read and remove an object.
+
+        Returns:
+            Its time, in seconds since 1970 of the storage's clock.
+
+        Raises:
+            StorageError: the bucket is missing, does not accept the credentials, or cannot be reached.
+        """
+        path, content = self.copies / f".check-{secrets.token_hex(8)}", secrets.token_bytes(16)
+        try:
+            self.write(path, content)
+            time_written = self.modified_at(path)
+            is_same = self.read(path) == content
+            self.remove(path)
+        except (OSError, ValueError) as error:
+            raise StorageError(f"{self} (storage_path): {_reason(error)}; {_remedy(self.uri, str(error))}") from error
+        if not is_same or time_written is None:
+            raise StorageError(f"{self} (storage_path): an object that was written was read with another content")
+        return time_written
+
+    def _fetch(self, path: Path, target: Path) -> None:
+        with self._files.open_input_stream(self.key(path)) as stream, open_replacement(target) as file:
+            while content := stream.read(2**23):
+                file.write(content)
+
+    @property
+    def _files(self) -> FileSystem:
+        return _opened(self.uri)[0]
+
+    def __str__(self) -> str:
+        return redacted_text(self.uri.partition("?")[0])
+
+
+@lru_cache(maxsize=4)
+def _opened(uri: str) -> tuple[FileSystem, str]:
+    from pyarrow.fs import FileSystem
+
+    files, path = FileSystem.from_uri(uri)
+    return files, path.rstrip("/")
+
+
+def patiently(action: Callable[[], Result], seconds: float | None = None) -> Result:
+    """Call an action again while the storage is away.
+
+    Args:
+        seconds: How long; by default :data:`PATIENCE_SECONDS`.
+
+    Raises:
+        StorageAwayError: it was away for that time.
+        OSError: of this machine, such as a full disk; or FileNotFoundError.
+    """
+    deadline = time.monotonic() + (PATIENCE_SECONDS if seconds is None else seconds)
+    pause = 0.5
+    while True:
+        try:
+            return action()
+        except OSError as error:
+            if error.errno is not None:  # pyarrow's errors of a request have none
+                raise
+            if time.monotonic() + pause > deadline:
+                raise StorageAwayError(f"the storage cannot be used: {_reason(error)}") from error
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def uri_problem(uri: str) -> str | None:
+    """Why a URI is none of a bucket's folder; None if it is one."""
+    parts = urlsplit(uri)
+    if parts.scheme not in SCHEMES:
+        return f"allowed: a folder of the file system, {', '.join(f'{each}://BUCKET/PATH' for each in SCHEMES)}"
+    if "@" in parts.netloc:
+        return (
+            "it has credentials, which would be written to files; remove them: they are read from the environment "
+            "(AWS_ACCESS_KEY_ID, ...), ~/.aws or the machine's role"
+        )
+    if not parts.netloc or parts.fragment:
+        return f"allowed: {parts.scheme}://BUCKET/PATH"
+    unknown = sorted(set(parse_qs(parts.query, keep_blank_values=True)) - set(OPTIONS))
+    if unknown:
+        return f"it has the options {', '.join(unknown)}; allowed: {', '.join(OPTIONS)}"
+    return None
+
+
+def storage_of(uri: str, cache_dir: Path) -> ObjectStorage:
+    """The storage of a URI, with its folder of copies in the cache of a node."""
+    return ObjectStorage(uri, cache_dir.absolute() / "storage" / re.sub(r"[^A-Za-z0-9._-]+", "-", uri).strip("-"))
+
+
+def scratch_folder() -> TemporaryDirectory[str]:
+    """A folder for files on their way to or from the storage."""
+    return TemporaryDirectory(prefix="hkd-", ignore_cleanup_errors=True)
+
+
+def _reason(error: Exception) -> str:
+    """The provider's text without its ids, in one line."""
+    line = " ".join(str(error).split())
+    return redacted_text(re.sub(r" \(Request ID: [^)]*\)| ?Details: .*", "", line)[:_LONGEST_REASON])
+
+
+def _remedy(uri: str, text: str) -> str:
+    if "NO_SUCH_BUCKET" in text or "NoSuchBucket" in text:
+        return "create the bucket, or name another one (--set storage_path=...)"
+    if re.search(
+        r"ACCESS_DENIED|ACCESS_KEY|SIGNATURE|CREDENTIAL|TOKEN|HTTP status: 40[13]|HTTP response code 40[13]", text
+    ):
+        return (
+            "check the credentials of this machine (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, or its role) "
+            "and their rights to list, read, write and delete objects of this bucket"
+        )
+    if uri.startswith("gs:"):
+        return "check the bucket, the credentials of this machine (GOOGLE_APPLICATION_CREDENTIALS) and the network"
+    return "check its address (AWS_ENDPOINT_URL or endpoint_override), its region (AWS_DEFAULT_REGION) and the network"

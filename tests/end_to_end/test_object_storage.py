@@ -1,0 +1,73 @@
+"""A study in a bucket: its server is away for a while, and another machine resumes it from the bucket alone."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from sweeps.trials.records.trial import LedgerTrial, read_trials
+from tests.end_to_end.processes import REPOSITORY, Command
+from tests.sweeps.storage.s3_server import BUCKET, S3Server
+from tests.sweeps.tiny import write_tiny_study
+
+SECRET = "hunter2-of-the-test"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_DEFAULT_REGION": "us-east-1"}
+EPOCHS = 6
+
+
+def machine(parent: Path, name: str, server: S3Server) -> Path:
+    """A folder with the study's configuration, and with a cache of its own."""
+    folder = parent / name
+    folder.mkdir()
+    write_tiny_study(
+        folder / "tiny.yaml",
+        Path("cache"),
+        total_epochs=EPOCHS,
+        baselines={},
+        resources={"cpus_per_trial": 1, "max_concurrent_trials": 1},
+        storage_path=server.uri,
+    )
+    return folder
+
+
+def trials_of(folder: Path) -> dict[str, LedgerTrial]:
+    journals = list(folder.glob("cache/storage/*/tiny/trials.journal"))
+    return {trial.trial_id: trial for trial in read_trials(journals[0])} if journals else {}
+
+
+def test_study_in_a_bucket_is_resumed_on_another_machine(tmp_path: Path) -> None:
+    arguments = [str(REPOSITORY / "sweeps" / "run.py"), "--config", "tiny.yaml"]
+    with S3Server() as server:
+        first, second = machine(tmp_path, "first", server), machine(tmp_path, "second", server)
+        with Command(arguments, first, CREDENTIALS) as command:
+            command.wait_until(lambda: any(trial.epoch for trial in trials_of(first).values()))
+            server.stop()
+            command.wait_for("cannot be used")
+            server.start()
+            command.wait_until(lambda: trials_of(first)["trial-001"].epoch >= 3)
+            command.send(signal.SIGINT, to_group=True)
+            assert command.end() == 130, command.output
+        interrupted = trials_of(first)["trial-001"]
+        with Command([*arguments, "--resume"], second, CREDENTIALS) as resumed:
+            assert resumed.end() == 0, resumed.output
+        ended = trials_of(second)
+        assert {trial_id: trial.status for trial_id, trial in ended.items()} == {
+            "trial-001": "finished",
+            "trial-002": "finished",
+        }
+        assert f"trial-001 resumes after epoch {interrupted.epoch} of {EPOCHS}" in resumed.output
+        assert "Teacher: training" not in resumed.output
+        assert f"in s3://{BUCKET}/runs/tiny" in resumed.output
+        # The bucket has the last checkpoint of each trial; this machine, its artifacts.
+        for trial in ended.values():
+            assert trial.checkpoint is not None
+            kept = {key for key in server.objects() if key.startswith(f"runs/tiny/{trial.trial_id}")}
+            assert f"runs/tiny/{trial.checkpoint.as_posix()}/student.safetensors" in kept
+            assert len({key.rpartition("/")[0] for key in kept}) == 1
+        assert len(list(second.glob("mlartifacts/tiny/*/artifacts/student.safetensors"))) == 2
+        assert SECRET.encode() not in server.content()
+    outputs = command.output + resumed.output
+    assert SECRET not in outputs
+    assert "Traceback" not in outputs
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    assert written == []

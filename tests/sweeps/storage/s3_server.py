@@ -1,0 +1,97 @@
+"""A real S3 server on the loopback interface, with moto's buckets in this process."""
+
+from __future__ import annotations
+
+import json
+import logging
+from types import TracebackType
+from typing import Self
+
+import boto3
+import pytest
+from moto import settings
+from moto.moto_api._internal.models import moto_api_backend
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+
+BUCKET = "study-bucket"
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "test-key",
+    "AWS_SECRET_ACCESS_KEY": "test-secret",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+class S3Server:
+    """Serves an empty bucket. It can be stopped and started again, at the same address and with the same objects."""
+
+    def __init__(self) -> None:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self._port = 0
+
+    def __enter__(self) -> Self:
+        moto_api_backend.reset()
+        self.start()
+        self.client("s3", "test-key", "test-secret").create_bucket(Bucket=BUCKET)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            self.stop()
+
+    def start(self) -> None:
+        self._server: ThreadedMotoServer | None = ThreadedMotoServer("127.0.0.1", self._port, verbose=False)
+        self._server.start()
+        self._port = self._server.get_host_and_port()[1]
+
+    def stop(self) -> None:
+        assert self._server is not None
+        self._server.stop()
+        self._server._server.server_close()  # type: ignore[union-attr]
+        self._server = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def uri(self) -> str:
+        """Of a folder in the bucket."""
+        return f"s3://{BUCKET}/runs?endpoint_override={self.address}&scheme=http"
+
+    def client(self, service: str, key: str, secret: str) -> boto3.client:
+        return boto3.client(
+            service,
+            endpoint_url=f"http://{self.address}",
+            region_name="us-east-1",
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+        )
+
+    def objects(self) -> set[str]:
+        """Keys of all objects, without the empty ones that stand for folders."""
+        pages = self.client("s3", "test-key", "test-secret").get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+        return {each["Key"] for page in pages for each in page.get("Contents", []) if not each["Key"].endswith("/")}
+
+    def empty(self) -> None:
+        """Remove all objects."""
+        client = self.client("s3", "test-key", "test-secret")
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
+            for each in page.get("Contents", []):
+                client.delete_object(Bucket=BUCKET, Key=each["Key"])
+
+    def content(self) -> bytes:
+        """Of all objects."""
+        client = self.client("s3", "test-key", "test-secret")
+        return b"".join(client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in self.objects())
+
+    def require_credentials_with(self, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+        """Create a user whose key, which is returned, is the only one that the server accepts from now on."""
+        iam = self.client("iam", "test-key", "test-secret")
+        iam.create_user(UserName="trainer")
+        allow = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+        iam.put_user_policy(UserName="trainer", PolicyName="all", PolicyDocument=json.dumps(allow))
+        key = iam.create_access_key(UserName="trainer")["AccessKey"]
+        monkeypatch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0.0)
+        return key["AccessKeyId"], key["SecretAccessKey"]
