@@ -11,7 +11,7 @@ from typing import Any
 from hkd.config_files.parsing import flatten, parse_config
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import load_yaml
-from hkd.metric_names import COSTS, STATUS_FINISHED
+from hkd.metric_names import COSTS, LATENCY_MS, STATUS_FINISHED
 from hkd.training.resume_settings import FREE_SETTINGS
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.enqueued import value_mistake
@@ -130,7 +130,7 @@ def _params_here(study: StudyConfig, other: StudyConfig, trial: LedgerTrial) -> 
         if name not in trial.metrics:
             return f"{name} was not measured"
         if name in COSTS and trial.metrics[name] != costs[name]:
-            return f"{name} was counted or measured in another way"
+            return f"{name} was {'measured' if name == LATENCY_MS else 'counted'} in another way"
     return params
 
 
