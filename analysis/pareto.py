@@ -71,8 +71,9 @@ files in the report's folder:
                      text that a spreadsheet would compute begins with '
   summary.json       the results for programs (docs/summary.schema.json)
 
-Of several studies, these files are in a folder for each, beside comparison.md,
-comparison.json and the fronts in one plot (PNG and SVG) for each cost.
+Of several studies, these files are in a folder for each, beside comparison.html
+(the fronts in one page), comparison.md, comparison.json and the fronts in one
+plot (PNG and SVG) for each cost.
 
 Only trials that were trained for all their epochs are counted; failed, stopped
 and running ones are listed with the reason. Exit code: 0, or 2 if there is no
@@ -244,6 +245,7 @@ def _report(
     from analysis import plots
     from analysis.pictures.samples import summary_sentence
     from analysis.report import comparison
+    from analysis.report.page.comparison import render_comparison
     from analysis.studies import compare_studies
     from hkd.files import write_all_atomically
 
@@ -259,11 +261,14 @@ def _report(
         pictures: dict[str, bytes] = {}
         for pair in compared.pairs:
             pictures |= plots.draw_fronts(compared, pair).files(f"fronts_{pair.cost.key}")
-        contents = dict(comparison.files(compared, pictures))
-        for number, (study, one) in enumerate(zip(studies, found, strict=True)):
-            folder = folder_name(study)
-            if any(folder == folder_name(other) for other in studies[:number]):
-                folder += f"_{number + 1}"
+        folders = _folders(studies)
+        contents = {
+            "comparison.html": render_comparison(
+                compared, dict(zip((each.study for each in compared.studies), folders, strict=True))
+            )
+        }
+        contents |= comparison.files(compared, pictures)
+        for folder, one in zip(folders, found, strict=True):
             files = _files(one, store.tracking_uri, reload_seconds)
             contents |= {f"{folder}/{name}": content for name, content in files.items()}
         lines = comparison.markdown(compared) if markdown else comparison.text(compared)
@@ -276,8 +281,8 @@ def _report(
         for name in contents:
             print_line(str(out / name))
     first, written = found[0], [out / name for name in contents]
-    published = publication.publish(exported, first.records, first.results, written, store.tracking_uri)
-    print_lines("\n".join(map(printable, published)))
+    for line in publication.publish(exported, first.records, first.results, written, store.tracking_uri):
+        print_line(printable(line))
     return is_running
 
 
@@ -344,17 +349,27 @@ def report_files(
         samples: Validation images with detections; None: none.
     """
     from analysis import plots
-    from analysis.report import page, tables
+    from analysis.report import tables
     from analysis.report.markdown import render_markdown
+    from analysis.report.page import study as study_page
     from analysis.report.summary import summary
 
-    yield "report.html", page.render_html(records, results, curves, reload_seconds, samples)
+    yield "report.html", study_page.render_html(records, results, curves, reload_seconds, samples)
     for pair in results.front.pairs:
         yield from plots.draw_front(results, pair).files(f"front_{pair.key}").items()
     yield "front.md", render_markdown(results)
     yield "trials.csv", tables.trials_table(records, results).to_csv(index=False)
     # JSON has neither NaN nor infinity, and records have only finite numbers.
     yield "summary.json", json.dumps(summary(records, results), indent=2, allow_nan=False) + "\n"
+
+
+def _folders(studies: Sequence[str]) -> list[str]:
+    """A folder for each study's report, all different."""
+    folders: list[str] = []
+    for number, study in enumerate(studies, start=1):
+        folder = folder_name(study)
+        folders.append(f"{folder}_{number}" if folder in map(folder_name, studies[: number - 1]) else folder)
+    return folders
 
 
 def folder_name(study: str) -> str:

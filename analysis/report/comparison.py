@@ -10,7 +10,7 @@ from typing import Any
 from analysis.objectives import ABSENT, listed_nouns
 from analysis.report.cells import markdown_cell
 from analysis.report.tables import Column, Table, make_table
-from analysis.studies import PairComparison, Segment, StudiesComparison, StudyFront
+from analysis.studies import Coverage, PairComparison, Segment, StudiesComparison, StudyFront
 from hkd.text.escaping import printable
 
 COMPARISON_SCHEMA_VERSION = 1
@@ -82,6 +82,16 @@ def studies_table(comparison: StudiesComparison) -> Table:
         columns.append(_volume_column(f"hypervolume ({nouns})", index))
     columns.append(Column("largest in resamples", lambda each: _percent(each.hypervolume_probability), is_number=True))
     return make_table(columns, comparison.studies)
+
+
+def coverage_table(comparison: StudiesComparison) -> Table:
+    """A row for each ordered pair of studies."""
+    columns: list[Column[Coverage]] = [
+        Column("study", lambda each: each.study),
+        Column("reaches of the front of", lambda each: each.of),
+        Column("share", lambda each: _percent(each.share), is_number=True),
+    ]
+    return make_table(columns, comparison.coverage)
 
 
 def segments_table(comparison: StudiesComparison, pair: PairComparison) -> Table:

@@ -56,8 +56,8 @@ def basis(results: StudyResults) -> str | None:
             return sentence
         others = "student was" if len(front.once) == 1 else "students were"
         return (
-            f"{sentence} {len(front.once)} {others} trained once: the miss rate by which a search selects is too low "
-            "beside means, so that they are shown, but neither ranked nor chosen."
+            f"{sentence} {len(front.once)} {others} trained once: the miss rate by which a search selects tends to be "
+            "too low beside means, so that they are shown, but neither ranked nor chosen."
         )
     if confirmation.missing:
         return (

@@ -11,7 +11,7 @@ import pytest
 from analysis import plots
 from analysis.records.study_records import StudyRecords
 from analysis.report.markdown import render_markdown
-from analysis.report.page import render_html
+from analysis.report.page.study import render_html
 from analysis.results import StudyResults, compute_results
 from analysis.variants import VariantsError, read_devices, with_measured_latencies
 from hkd.config import DetectorConfig

@@ -13,9 +13,10 @@ from markdown_it import MarkdownIt
 
 from analysis import plots
 from analysis.records.study_records import ParameterValue, StudyRecords
-from analysis.report import page, sentences, tables
+from analysis.report import sentences, tables
 from analysis.report.cells import markdown_cell, spreadsheet_cell
 from analysis.report.markdown import render_markdown
+from analysis.report.page import study as page
 from analysis.report.summary import summary
 from analysis.results import compute_results
 from hkd.text.escaping import printable

@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 from typing import Any
 
 from analysis.records.study_records import StudyRecords
-from analysis.report import page
-from analysis.report.page_data import as_script
+from analysis.report.page import study as page
+from analysis.report.page.html import as_script
 from analysis.results import compute_results
 from tests.analysis.report.large_studies import large_results, large_study
 from tests.analysis.studies import TEACHER, record, records

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from analysis.records.study_records import StudyRecords
-from analysis.report.page import render_html
+from analysis.report.page.study import render_html
 from analysis.results import compute_results
 from tests.analysis.studies import TEACHER, record, records
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from analysis.report.page import render_html
+from analysis.report.page.study import render_html
 from tests.analysis.report.browser.conftest import OpenPage
 from tests.analysis.report.browser.small_study import html_of
 from tests.analysis.report.large_studies import large_results, large_study

@@ -9,7 +9,7 @@ import pytest
 
 from analysis.budgets import NO_BUDGETS, Budgets
 from analysis.choice import recommend
-from analysis.report.page import render_html
+from analysis.report.page.study import render_html
 from analysis.results import compute_results
 from tests.analysis.report.browser.conftest import OpenPage
 from tests.analysis.report.browser.small_study import STUDY, point, verdict

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from analysis.pictures.samples import NO_SAMPLES, Samples, samples_of
-from analysis.report.page import render_html
+from analysis.report.page.study import render_html
 from analysis.results import compute_results
 from tests.analysis.pictures.street import STUDENT, TEACHER, detected, images_of, write_images
 from tests.analysis.report.browser.conftest import OpenPage

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -108,7 +107,7 @@ def page_data(
     }
     return {
         "study": printable(results.study),
-        "measures": [_measure(each) for each in shown],
+        "measures": [measure_data(each) for each in shown],
         "numObjectives": len(front.objectives),
         "settings": [{"name": printable(name), "short": printable(short[name])} for name in settings],
         "numSearched": len(records.searched_parameters()),
@@ -180,13 +179,8 @@ def _sample(sample: Sample) -> dict[str, Any]:
     }
 
 
-def as_script(value: object) -> str:
-    """JSON in ASCII, for the inside of a ``<script type="application/json">``, which nothing in it can end."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _measure(objective: Objective) -> dict[str, Any]:
+def measure_data(objective: Objective) -> dict[str, Any]:
+    """What scripts need to show values."""
     return {
         "name": objective.name,
         "noun": objective.noun,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from analysis.front import Student
 from analysis.objectives import ABSENT, Objective
 from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord
-from analysis.report.page_data import kind, measures, page_values
+from analysis.report.page.study_data import kind, measures, page_values
 from analysis.report.tables import as_ratio, in_points, setting_value, short_names
 from analysis.results import StudyResults
 

@@ -60,6 +60,11 @@ function curveSection(title, points, xName, trial, chosen, container) {
   ];
 }
 
+/** Show the trial at a place of a plot. */
+function selectTrial(place, svg) {
+  if (place.index !== "teacher") showDetail(place.index, place.group ?? svg);
+}
+
 function closeDetail() {
   detail.close();
   returnFocusTo?.focus?.();

@@ -1,19 +1,5 @@
 // The miss rate against a cost: all students, the front, baselines, the teacher, the knee and the limits.
 
-const SHAPES = {
-  circle: (r) => `M${-r},0a${r},${r} 0 1 0 ${2 * r},0a${r},${r} 0 1 0 ${-2 * r},0Z`,
-  square: (r) => `M${-r},${-r}H${r}V${r}H${-r}Z`,
-  diamond: (r) => `M0,${-1.35 * r}L${1.35 * r},0L0,${1.35 * r}L${-1.35 * r},0Z`,
-  cross: (r) => `M${-r},${-r}L${r},${r}M${-r},${r}L${r},${-r}`,
-  star: (r) =>
-    polyline(
-      [...Array(10).keys()].map((k) => {
-        const radius = k % 2 === 0 ? 1.6 * r : 0.7 * r;
-        return [radius * Math.sin((k * Math.PI) / 5), -radius * Math.cos((k * Math.PI) / 5)];
-      }),
-    ) + "Z",
-};
-
 /** Class, shape and radius of a student's or, for null, the teacher's mark. */
 function markOf(trial, isOnFront) {
   if (trial === null) return ["is-teacher", "star", 7];
@@ -154,52 +140,13 @@ function frontPlot(container, pair) {
       place.group = group;
       svg.append(group);
     }
-    connect(svg, places, order);
+    connectPoints(svg, places, { start: places.find((place) => place.index === data.chosen) });
     return { svg, box, x, y, limits, places, hatch };
   }
 
   function importance(index) {
     if (index === "teacher") return 3;
     return onFront.has(index) ? 2 : trials[index].isBaseline ? 1 : 0;
-  }
-
-  function connect(svg, places) {
-    const byCost = [...places].sort((a, b) => a.x - b.x || a.y - b.y);
-    const byMiss = [...places].sort((a, b) => b.y - a.y || a.x - b.x);
-    // One stop of the Tab key for the plot: the chosen student, then the point that was last focused.
-    const start = places.find((place) => place.index === data.chosen) ?? byCost[0];
-    if (start) start.group.setAttribute("tabindex", "0");
-    const focus = (place) => {
-      for (const each of places) each.group.setAttribute("tabindex", each === place ? "0" : "-1");
-      place.group.focus({ preventScroll: false });
-    };
-    svg.addEventListener("keydown", (event) => {
-      const place = places.find((each) => each.group === event.target);
-      if (!place) return;
-      const step = { ArrowRight: [byCost, 1], ArrowLeft: [byCost, -1], ArrowUp: [byMiss, 1], ArrowDown: [byMiss, -1] }[
-        event.key
-      ];
-      if (step) focus(step[0][Math.min(Math.max(step[0].indexOf(place) + step[1], 0), places.length - 1)]);
-      else if (event.key === "Home") focus(byCost[0]);
-      else if (event.key === "End") focus(byCost.at(-1));
-      else if (event.key === "Enter" || event.key === " ") {
-        if (place.index !== "teacher") showDetail(place.index, place.group);
-      } else if (event.key === "Escape") hideTip();
-      else return;
-      event.preventDefault();
-    });
-    svg.addEventListener("focusin", (event) => {
-      const place = places.find((each) => each.group === event.target);
-      if (!place) return;
-      setActive(place.index);
-      const corner = svg.getBoundingClientRect();
-      showTip(corner.left + place.x, corner.top + place.y, ...tipOf(place.index));
-    });
-    svg.addEventListener("focusout", () => {
-      hideTip();
-      setActive(null);
-    });
-    connectPointer(svg, places);
   }
 
   function update() {
@@ -287,10 +234,6 @@ function drawAgain(svg, again, x, y, right) {
   svg.append(group);
 }
 
-function capital(text) {
-  return text.charAt(0).toUpperCase() + text.slice(1);
-}
-
 /** Whether a student meets the limits and is inside all brushes. */
 function isKept(trial) {
   return fits(trial, state.limits) && insideBrushes(trial);
@@ -302,26 +245,6 @@ function valueRange(front, pair) {
   const at = (trial) =>
     `${withUnit(measures[pair.miss], trial.values[pair.miss])} at ${withUnit(measures[pair.cost], trial.values[pair.cost])}`;
   return front.length === 1 ? at(first) : `${at(first)} to ${at(last)}`;
-}
-
-/** Hover and click, by the nearest point, so that small points are easy to reach. */
-function connectPointer(svg, places) {
-  svg.addEventListener("pointermove", (event) => {
-    const place = nearest(places, svg, event);
-    svg.style.cursor = place ? "pointer" : "";
-    setActive(place ? place.index : null);
-    if (!place) return hideTip();
-    const corner = svg.getBoundingClientRect();
-    return showTip(corner.left + place.x, corner.top + place.y, ...tipOf(place.index));
-  });
-  svg.addEventListener("pointerleave", () => {
-    hideTip();
-    setActive(null);
-  });
-  svg.addEventListener("click", (event) => {
-    const place = nearest(places, svg, event);
-    if (place && place.index !== "teacher") showDetail(place.index, place.group ?? svg);
-  });
 }
 
 /** Put a rank beside its point, where it covers the fewest points and other ranks. */

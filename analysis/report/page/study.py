@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import shlex
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any, Final
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from analysis.front import REFERENCE_RULE, Front, Student
 from analysis.geometry import KNEE_RULE
@@ -22,15 +15,15 @@ from analysis.records.study_records import StudyRecords
 from analysis.report import sentences, tables
 from analysis.report.certainty_tables import difference_tables, repeated_table
 from analysis.report.explanation_tables import ablations_table, compute_sentence, importances_table
-from analysis.report.page_data import VERDICTS, as_script, page_data, verdict_key
-from analysis.report.students_table import students_table
+from analysis.report.page.html import render
+from analysis.report.page.students_table import students_table
+from analysis.report.page.study_data import VERDICTS, page_data, verdict_key
 from analysis.report.summary import versions
 from analysis.report.tables import Column, Table, make_table
 from analysis.report.variants_table import variants_table
 from analysis.results import StudyResults
 from hkd import metric_names as names
 from hkd.findings import READINESS_RULE
-from hkd.text.escaping import printable
 from hkd.text.redaction import REDACTED, is_redacted
 
 _CAUTION = (
@@ -41,11 +34,12 @@ _CAUTION_ON_MEANS = (
     "Miss rates are means of a few trainings with other seeds than those of the search: the section on certainty has "
     "their standard deviations. The students' settings were chosen on the validation images."
 )
-_TEMPLATES = Path(__file__).parent / "templates"
 SCRIPTS: Final = (
+    "elements.js",
     "page.js",
     "choice.js",
     "svg.js",
+    "points.js",
     "front_plot.js",
     "small_plots.js",
     "curves.js",
@@ -54,9 +48,10 @@ SCRIPTS: Final = (
     "detail.js",
     "tables.js",
     "limits.js",
+    "theme.js",
     "start.js",
 )
-"""In ``templates/scripts``, in the order in which the page runs them."""
+"""See :func:`analysis.report.page.html.render`."""
 
 
 def render_html(
@@ -77,62 +72,14 @@ def render_html(
     """
     samples = samples or NO_SAMPLES
     data = {**page_data(records, results, curves or {}, samples), "reloadSeconds": reload_seconds}
-    style, script = _style_and_script()
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            style=Markup(style),  # noqa: S704 - our own file
-            script=Markup(script),  # noqa: S704 - our own files
-            data=Markup(as_script(data)),  # noqa: S704 - has no character of HTML
-            content_security_policy=_content_security_policy(script, style),
-            **_context(records, results),
-            samples=samples,
-            samples_sentence=summary_sentence(samples),
-        )
+    return render(
+        "report.html.j2",
+        SCRIPTS,
+        data,
+        **_context(records, results),
+        samples=samples,
+        samples_sentence=summary_sentence(samples),
     )
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_shown,
-    )
-
-
-@cache
-def _style_and_script() -> tuple[str, str]:
-    style = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
-    # One function, so that the page's names are not global.
-    sources = [(_TEMPLATES / "scripts" / name).read_text(encoding="utf-8") for name in SCRIPTS]
-    return style, '"use strict";\n(() => {\n' + "\n".join(sources) + "})();\n"
-
-
-def _shown(value: object) -> object:
-    """What the template inserts: text without invisible characters, as those that reverse its direction."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _content_security_policy(script: str, style: str) -> str:
-    """Forbid every request, and every script and style but the page's own, by their hashes."""
-
-    def hashed(text: str) -> str:
-        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-    rules = {
-        "default-src": "'none'",
-        "script-src": hashed(script),
-        "style-src": hashed(style),
-        "img-src": "data:",
-        "base-uri": "'none'",
-        "form-action": "'none'",
-    }
-    return "; ".join(f"{name} {value}" for name, value in rules.items())
 
 
 def _context(records: StudyRecords, results: StudyResults) -> dict[str, Any]:

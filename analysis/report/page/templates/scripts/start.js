@@ -53,22 +53,6 @@ globalThis.hkdReport = {
     choose(new Map(limits.map(([name, highest]) => [measures.findIndex((each) => each.name === name), highest]))),
 };
 
-function themeButton(button) {
-  const system = window.matchMedia("(prefers-color-scheme: dark)");
-  const isDark = () => (document.documentElement.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
-  const update = () => {
-    button.textContent = isDark() ? "Light" : "Dark";
-    button.setAttribute("aria-label", isDark() ? "Light colours" : "Dark colours");
-  };
-  button.addEventListener("click", () => {
-    document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-    update();
-  });
-  button.removeAttribute("aria-pressed");
-  system.addEventListener("change", update);
-  update();
-}
-
 /** Limits are part of the page's address, so that a link to the page keeps them. */
 function limitsToAddress() {
   const parts = [...state.limits].map(

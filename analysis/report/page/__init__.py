@@ -1,0 +1,1 @@
+"""The interactive pages: of one study, and of several."""
