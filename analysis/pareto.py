@@ -303,6 +303,7 @@ def _read(study: str, store: _Store, budgets: Budgets) -> _Found:
 def _lines(records: StudyRecords, results: StudyResults, *, markdown: bool) -> str:
     """What is printed of one study."""
     from analysis.report import sentences, tables
+    from analysis.report.variants_table import variants_table
 
     if markdown:
         return tables.front_table(results).as_markdown()
@@ -310,6 +311,9 @@ def _lines(records: StudyRecords, results: StudyResults, *, markdown: bool) -> s
     notes = (*([unfinished] if unfinished else []), *records.notes, *results.uncertainty.notes)
     before = [f"Study {records.study}: {sentences.counts(results)}.", *(f"Note: {note}" for note in notes)]
     table = tables.front_table(results, with_settings=False).as_text()
+    exported = variants_table(results)
+    if exported is not None:
+        table += f"\n\nExported files:\n{exported.as_text()}"
     basis = sentences.basis(results)
     after = [
         sentences.headline(results),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from analysis import plots
+from analysis import pareto, plots
 from analysis.records.study_records import StudyRecords
 from analysis.report.markdown import render_markdown
 from analysis.report.page.study import render_html
@@ -86,12 +86,13 @@ def test_latencies_of_the_study_itself_are_kept(tmp_path: Path) -> None:
     assert plots._int8_points(results, results.front.pairs[-1]) == []
 
 
-def test_page_and_markdown_list_exported_files(tmp_path: Path) -> None:
+def test_page_terminal_and_markdown_list_exported_files(tmp_path: Path) -> None:
     timed, results = report_of(STUDY, measured(tmp_path))
     page = render_html(timed, results)
     for text in ("Exported files", "large-int8.onnx", "31.0", "2.50", "a &lt;phone&gt;"):
         assert text in page
     assert "| large | int8 | onnxruntime | 31.0 | 8.00 | 2.50 | yes |" in render_markdown(results)
+    assert "small-int8.onnx" in pareto._lines(timed, results, markdown=False)
     without = compute_results(STUDY)
     assert "Exported files" not in render_html(STUDY, without)
     assert "Exported files" not in render_markdown(without)
