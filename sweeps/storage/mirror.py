@@ -21,10 +21,9 @@ from hkd.text.escaping import printable
 from sweeps.storage.objects import ObjectStorage, StorageAwayError, StorageError, patiently
 
 SECONDS_BETWEEN_UPLOADS = 10.0
-SECONDS_BETWEEN_SIGNS = 60.0
-"""Of life, which the owner writes."""
+SECONDS_BETWEEN_HEARTBEATS = 60.0
 OWNER_LOST_SECONDS = 180.0
-"""Without a sign of life, after which another machine may resume the study."""
+"""Without a heartbeat, after which another machine may resume the study."""
 LAST_SECONDS = 60.0
 """For the last upload of a session."""
 OWNER = "owner.json"
@@ -53,7 +52,7 @@ class StudyMirror:
         self._changed = threading.Condition()
         self._is_changed, self._is_ending = False, False
         self._lost_to: str | None = None
-        self._signed_at = 0.0
+        self._heartbeat_time = 0.0
 
     def __enter__(self) -> StudyMirror:
         """Check the storage, become the study's owner and fetch its record, if it is newer than that of this machine.
@@ -123,22 +122,22 @@ class StudyMirror:
 
     def _become_owner(self, now: float) -> None:
         path = self._folder / OWNER
-        sign, signed_at = self._storage.read(path), self._storage.modified_at(path)
+        heartbeat, written_at = self._storage.read(path), self._storage.modified_at(path)
         # A process of this machine has ended: the lock of its folder is ours.
-        is_own = path.is_file() and sign is not None and _id_of(path.read_bytes()) == _id_of(sign)
-        if sign is not None and signed_at is not None and not is_own and now - signed_at < OWNER_LOST_SECONDS:
+        is_own = path.is_file() and heartbeat is not None and _id_of(path.read_bytes()) == _id_of(heartbeat)
+        if heartbeat is not None and written_at is not None and not is_own and now - written_at < OWNER_LOST_SECONDS:
             raise StorageError(
-                f"{self._storage}/{self._folder.name}: another process runs this study ({_host_of(sign)}; its last "
-                f"sign of life is {max(0.0, now - signed_at):.0f} s old); wait for it to end or, if it was killed, "
-                f"until this is {OWNER_LOST_SECONDS:.0f} s old"
+                f"{self._storage}/{self._folder.name}: another process runs this study ({_host_of(heartbeat)}; its "
+                f"last heartbeat is {max(0.0, now - written_at):.0f} s old); wait for it to end or, if it was killed, "
+                f"until that is {OWNER_LOST_SECONDS:.0f} s old"
             )
-        self._sign = json.dumps({"id": secrets.token_hex(8), "host": socket.gethostname()}).encode()
-        write_atomically(path, self._sign)
-        self._write_sign()
+        self._heartbeat = json.dumps({"id": secrets.token_hex(8), "host": socket.gethostname()}).encode()
+        write_atomically(path, self._heartbeat)
+        self._write_heartbeat()
 
-    def _write_sign(self) -> None:
-        self._storage.write(self._folder / OWNER, self._sign)
-        self._signed_at = time.monotonic()
+    def _write_heartbeat(self) -> None:
+        self._storage.write(self._folder / OWNER, self._heartbeat)
+        self._heartbeat_time = time.monotonic()
 
     def _fetch_record(self) -> None:
         storage = self._storage
@@ -166,7 +165,7 @@ class StudyMirror:
                 self._changed.wait_for(lambda: self._is_ending, SECONDS_BETWEEN_UPLOADS)
                 if self._is_ending:
                     return
-                is_due = self._is_changed or time.monotonic() - self._signed_at > SECONDS_BETWEEN_SIGNS
+                is_due = self._is_changed or time.monotonic() - self._heartbeat_time > SECONDS_BETWEEN_HEARTBEATS
             if not is_due:
                 continue
             try:
@@ -183,11 +182,11 @@ class StudyMirror:
                 is_away = False
 
     def _synchronize(self) -> None:
-        sign = self._storage.read(self._folder / OWNER)
-        if sign is not None and sign != self._sign:
-            self._lost_to = _host_of(sign)
+        heartbeat = self._storage.read(self._folder / OWNER)
+        if heartbeat is not None and heartbeat != self._heartbeat:
+            self._lost_to = _host_of(heartbeat)
             return
-        self._write_sign()
+        self._write_heartbeat()
         with self._changed:
             self._is_changed, to_keep = False, dict(self._to_keep)
         try:
@@ -220,17 +219,17 @@ def _whole_records(content: bytes) -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
-def _id_of(sign: bytes) -> object:
-    return _read_sign(sign).get("id")
+def _id_of(heartbeat: bytes) -> object:
+    return _parsed(heartbeat).get("id")
 
 
-def _host_of(sign: bytes) -> str:
-    return printable(str(_read_sign(sign).get("host", "another machine"))[:100])
+def _host_of(heartbeat: bytes) -> str:
+    return printable(str(_parsed(heartbeat).get("host", "another machine"))[:100])
 
 
-def _read_sign(sign: bytes) -> dict[str, object]:
+def _parsed(heartbeat: bytes) -> dict[str, object]:
     try:
-        content = json.loads(sign[:10_000])
+        content = json.loads(heartbeat[:10_000])
     except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
