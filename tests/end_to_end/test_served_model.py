@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -134,7 +135,10 @@ def test_served_model_answers_a_picture_with_boxes(folder: Path) -> None:
         listening.bind(("127.0.0.1", 0))
         port = str(listening.getsockname()[1])
     command = "-m mlflow models serve --env-manager local --host 127.0.0.1 -w 1 -m models:/people@champion --port"
-    with Command([*command.split(), port], folder, {"MLFLOW_TRACKING_URI": "sqlite:///store.db"}) as server:
+    # MLflow starts uvicorn by its name.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    changes = {"MLFLOW_TRACKING_URI": "sqlite:///store.db", "PATH": path}
+    with Command([*command.split(), port], folder, changes) as server:
         server.wait_for("Uvicorn running on")
         content = base64.b64encode((folder / "picture.png").read_bytes()).decode()
         (found,) = ask(port, content, score_threshold=0.0)["predictions"]
