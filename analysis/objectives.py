@@ -30,6 +30,8 @@ class Objective:
     is_cost: bool
     subset: str = ""
     """Of the pedestrians, for a miss rate."""
+    is_counted: bool = True
+    """Whether a cost is a number of things, of which there are fewer or more, instead of a time."""
 
     def in_unit(self, value: float) -> float:
         """The value as a number of shown units."""
@@ -44,6 +46,12 @@ class Objective:
         if not self.is_cost:
             return f"{number:.1f}"
         return f"{number:.0f}" if number >= 100 else f"{number:#.3g}"
+
+    def compared(self, times_fewer: float) -> str:
+        """How a cost compares, before what it is compared with: '3.0x fewer than', '1.2x as slow as'."""
+        if times_fewer >= 1:
+            return f"{times_fewer:.1f}x {'fewer' if self.is_counted else 'faster'} than"
+        return f"{1 / times_fewer:.1f}x as {'many' if self.is_counted else 'slow'} as"
 
     def in_sentence(self, value: float) -> str:
         """The value with its unit and what it counts: '1.00 M parameters', 'miss rate of 30.0 %'."""
@@ -116,6 +124,7 @@ OBJECTIVES = {
             unit_symbol="ms",
             phrase_unit="ms an image",
             is_cost=True,
+            is_counted=False,
         ),
     )
 }

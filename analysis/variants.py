@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.front import Front
-from analysis.records.study_records import StudyRecords, TrialRecord
 from hkd import metric_names as names
 from hkd.config_files.problems import ConfigError
 from hkd.dominance import non_dominated
 from hkd.inference.deployed.measurements import MeasuredFile, Measurements, MeasurementsError, read_measurements
 from hkd.text.escaping import LinesError
+
+if TYPE_CHECKING:
+    # They load pandas, which a mistake on the command line need not wait for.
+    from analysis.front import Front
+    from analysis.records.study_records import StudyRecords, TrialRecord
 
 FP32, INT8 = "fp32", "int8"
 

@@ -88,7 +88,7 @@ def reasons(results: StudyResults) -> tuple[str, ...]:
         best = min(front.members, key=lambda student: student.values[objective.name])
         if best.trial_id != found.trial_id:
             numbers = ", ".join(f"{each.shown(best.values[each.name])} {each.unit_symbol}" for each in front.objectives)
-            adjective = "Fewest" if objective.is_cost else "Lowest"
+            adjective = "Fewest" if objective.is_cost and objective.is_counted else "Lowest"
             sentences.append(f"{adjective} {objective.noun}: {label(best)} ({numbers}).")
             if not objective.is_cost and objective.shown(best.values[objective.name]) == objective.shown(0.0):
                 sentences.append("A miss rate of 0 is no proof that it is the best: validate on more images.")
@@ -237,11 +237,13 @@ def _costs(front: Front, student: Student) -> str:
     text = first.in_sentence(student.values[first.name])
     if front.teacher and first.name in student.times_fewer:
         of_teacher = f"{first.shown(front.teacher.values[first.name])} {first.unit_symbol}"
-        text += f", {_fewer(student.times_fewer[first.name])} the teacher's {of_teacher}" + ("," if others else "")
+        text += f", {first.compared(student.times_fewer[first.name])} the teacher's {of_teacher}" + (
+            "," if others else ""
+        )
     for cost in others:
         text += f" and {cost.in_sentence(student.values[cost.name])}"
         if cost.name in student.times_fewer:
-            text += f" ({_fewer(student.times_fewer[cost.name])} the teacher's)"
+            text += f" ({cost.compared(student.times_fewer[cost.name])} the teacher's)"
     return text
 
 
@@ -256,7 +258,3 @@ def _miss_rate(front: Front, student: Student, objective: Objective) -> str:
         side = f"{abs(gap):.1f} points {'worse' if gap > 0 else 'better'} than" if gap else "the same as"
         text += f", {side} the teacher's {objective.shown(front.teacher.values[objective.name])} %"
     return text
-
-
-def _fewer(ratio: float) -> str:
-    return f"{ratio:.1f}x fewer than" if ratio >= 1 else f"{1 / ratio:.1f}x as many as"

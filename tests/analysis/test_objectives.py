@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 
 from analysis.objectives import DEFAULT_OBJECTIVES, OBJECTIVES, listed_nouns, parse_objectives
+from hkd import metric_names as names
 from sweeps.settings.study import ObjectiveName
 
 
@@ -73,3 +74,10 @@ def test_listed_nouns() -> None:
     assert listed_nouns(DEFAULT_OBJECTIVES) == "miss rate, parameters and FLOPs"
     assert listed_nouns(DEFAULT_OBJECTIVES[:2]) == "miss rate and parameters"
     assert listed_nouns(DEFAULT_OBJECTIVES[:1]) == "miss rate"
+
+
+def test_costs_are_compared_in_words_that_fit_them() -> None:
+    # 3 times fewer; 0.8 times fewer is 1.25 times as many.
+    params, latency = OBJECTIVES[names.NUM_PARAMS], OBJECTIVES[names.LATENCY_MS]
+    assert (params.compared(3.0), params.compared(0.8)) == ("3.0x fewer than", "1.2x as many as")
+    assert (latency.compared(3.0), latency.compared(0.8)) == ("3.0x faster than", "1.2x as slow as")

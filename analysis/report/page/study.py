@@ -143,10 +143,7 @@ def _tiles(front: Front, student: Student) -> list[tuple[str, str, str, str]]:
     for objective in front.objectives:
         value, compared = student.values[objective.name], ""
         if objective.name in student.times_fewer:
-            ratio = student.times_fewer[objective.name]
-            compared = (
-                f"{ratio:.1f}x fewer than the teacher" if ratio >= 1 else f"{1 / ratio:.1f}x as many as the teacher"
-            )
+            compared = f"{objective.compared(student.times_fewer[objective.name])} the teacher"
         if objective.name in student.gaps:
             compared = f"{tables.in_points(student.gaps[objective.name])} points from the teacher"
         tiles.append((objective.noun, objective.shown(value), objective.unit_symbol, compared))

@@ -189,6 +189,7 @@ def measure_data(objective: Objective) -> dict[str, Any]:
         "unit": objective.unit,
         "symbol": objective.unit_symbol,
         "isCost": objective.is_cost,
+        "isCounted": objective.is_counted,
     }
 
 

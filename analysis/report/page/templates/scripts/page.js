@@ -45,7 +45,8 @@ function comparedWithTeacher(position, value) {
   if (ofTeacher === null || ofTeacher === undefined || value === null || value === undefined) return "";
   if (measures[position].isCost) {
     const ratio = ofTeacher / value;
-    return ratio >= 1 ? `${ratio.toFixed(1)}x fewer` : `${(1 / ratio).toFixed(1)}x as many`;
+    const [better, worse] = measures[position].isCounted ? ["fewer", "as many"] : ["faster", "as slow"];
+    return ratio >= 1 ? `${ratio.toFixed(1)}x ${better}` : `${(1 / ratio).toFixed(1)}x ${worse}`;
   }
   return `${signed(pointsAbove(value, ofTeacher))} points`;
 }
