@@ -30,7 +30,6 @@ CARD_FILE: Final = "model_card.md"
 _CODE = Path(__file__).with_name("served_detector.py")
 _PACKAGES = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_. -]{0,99}")
-_TAG_SHA256 = "hkd.onnx_sha256"
 _LINKED = (*names.MISS_RATES, names.AP, names.AP50, *names.COSTS, names.LATENCY_MS)
 _METRICS_PER_BATCH = 1000  # MLflow's limit
 
@@ -178,9 +177,9 @@ def _log_model(client: MlflowClient, exported: ExportedTrial, card: str) -> str:
             name=exported.name,
             source_run_id=run.info.run_id,
             tags={
-                _TAG_SHA256: exported.sha256,
+                names.TAG_ONNX_SHA256: exported.sha256,
                 names.TAG_TRIAL_ID: exported.trial.trial_id,
-                "hkd.precision": metadata.precision,
+                names.TAG_PRECISION: metadata.precision,
             },
             params={
                 "opset": str(metadata.opset),
@@ -205,7 +204,9 @@ def _log_model(client: MlflowClient, exported: ExportedTrial, card: str) -> str:
 def _known_model(client: MlflowClient, run: Run, exported: ExportedTrial) -> LoggedModel | None:
     from mlflow.entities import LoggedModelStatus
 
-    page = client.search_logged_models([run.info.experiment_id], f"tags.`{_TAG_SHA256}` = '{exported.sha256}'")
+    page = client.search_logged_models(
+        [run.info.experiment_id], f"tags.`{names.TAG_ONNX_SHA256}` = '{exported.sha256}'"
+    )
     return next(
         (model for model in page if model.source_run_id == run.info.run_id and model.status == LoggedModelStatus.READY),
         None,

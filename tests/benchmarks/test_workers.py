@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+REPOSITORY = Path(__file__).parents[2]
 PROGRAM = """
 import os, time
 from concurrent.futures import ProcessPoolExecutor
@@ -38,7 +39,8 @@ def is_running(pid: int) -> bool:
 def test_worker_ends_with_the_command(tmp_path: Path, number: signal.Signals) -> None:
     script = tmp_path / "program.py"
     script.write_text(PROGRAM, encoding="utf-8")
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as command:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment) as command:
         assert command.stdout is not None
         worker = int(command.stdout.readline())
         assert is_running(worker)

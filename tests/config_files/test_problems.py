@@ -90,7 +90,7 @@ def test_invalid_value_is_reported_with_path_and_allowed_values(
             STAGES,
         ),
         ({"studnet": {"backbone": "resnet18"}}, "studnet", "did you mean student?", SECTIONS),
-        ({"latency_ms": 5}, "latency_ms", None, SECTIONS),
+        ({"frames_per_second": 5}, "frames_per_second", None, SECTIONS),
         ({"training.seed": 5}, "training.seed", "write seed below training;", SECTIONS),
     ],
 )

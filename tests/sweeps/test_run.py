@@ -137,6 +137,7 @@ def test_existing_study_is_neither_restarted_nor_changed(folder: Path, capsys: p
         distributions(study.space),
         None,
         lambda number: make_sampler("random", seed=number, startup_trials=2),
+        name=study.name,
     )
     metrics = {"mr2_reasonable": 0.5, "num_params": 1, "flops": 1}
     for name in study.baselines:

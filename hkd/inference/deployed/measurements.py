@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from hkd.config import DetectorConfig
-from hkd.config.section import InputSide, Section
+from hkd.config.section import InputSide
 from hkd.config_files.parsing import parse_config
 from hkd.files import read_record
 from hkd.inference.deployed.metadata import LARGEST_BATCH, StudyIdentity
@@ -25,9 +25,10 @@ class MeasurementsError(LinesError):
     """A file of measurements cannot be used."""
 
 
-class _Read(Section):
-    # Later versions may write more.
-    model_config = ConfigDict(extra="ignore")
+class _Read(BaseModel):
+    """A part of the file. Unknown keys are ignored, as later versions may write more."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class MeasuredTimes(_Read):

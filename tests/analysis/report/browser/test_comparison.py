@@ -76,6 +76,8 @@ def test_page_links_the_reports_of_its_studies(open_page: OpenPage, html: str) -
     links = [each.get_attribute("href") for each in page.locator("#answer a").all()]
     assert links == ["one/report.html", "other%20folder/report.html"]
     page.click("#front-plots .data-table summary")
+    # The table is created when it is opened.
+    page.wait_for_selector("#front-plots .data-table tbody tr")
     assert page.locator("#front-plots .data-table tbody tr").count() == 5
     page.click("#theme")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
