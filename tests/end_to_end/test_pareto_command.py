@@ -36,10 +36,9 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 def test_report_from_any_folder(folder: Path) -> None:
     done = run(folder, str(PARETO), "--study", "demo")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-6:] == [
-        f"reports/demo/{name}"
-        for name in ("report.html", "front_params.png", "front_flops.png", "front.md", "trials.csv", "summary.json")
-    ]
+    plots = [f"front_{cost}.{suffix}" for cost in ("params", "flops") for suffix in ("png", "svg")]
+    files = ["report.html", *plots, "front.md", "trials.csv", "summary.json"]
+    assert done.stdout.splitlines()[-8:] == [f"reports/demo/{name}" for name in files]
     assert (folder / "reports" / "demo" / "report.html").is_file()
     # MLflow and Optuna are silenced.
     assert done.stderr == ""
