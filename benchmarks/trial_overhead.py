@@ -29,7 +29,7 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from benchmarks.step.workload import STUDENT, TEACHER
-from hkd.commands.parsing import positive_integer
+from hkd.commands.parsing import non_negative_integer
 from hkd.config import TeacherConfig
 from hkd.models.build import build_detector
 from hkd.models.weights import save_detector
@@ -172,8 +172,8 @@ def _resident_bytes() -> int:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=positive_integer, default=20, help="in a reused worker (default: 20)")
-    parser.add_argument("--new-trials", type=positive_integer, default=5, help="in a new worker each (default: 5)")
+    parser.add_argument("--trials", type=non_negative_integer, default=20, help="in a reused worker (default: 20)")
+    parser.add_argument("--new-trials", type=non_negative_integer, default=5, help="in a new worker each (default: 5)")
     options = parser.parse_args()
     print("\n".join(heading()), flush=True)
     with ExitStack() as stack:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hkd.files import write_atomically
 from hkd.text.escaping import printable
-from sweeps.storage.objects import ObjectStorage, StorageAwayError, StorageError, patiently
+from sweeps.storage.objects import ObjectStorage, StorageAwayError, StorageError, patiently, reason_of
 
 SECONDS_BETWEEN_UPLOADS = 10.0
 SECONDS_BETWEEN_HEARTBEATS = 60.0
@@ -47,6 +47,7 @@ class StudyMirror:
         # The study exists once its configuration does: last.
         self._record = [self._journal, *(folder / name for name in others), self._config]
         self._uploaded: dict[Path, bytes] = {}
+        self._uploaded_stamps: list[tuple[int, int] | None] = []
         self._to_keep: dict[tuple[Path, ...], frozenset[str]] = {}
         """Attempts' folders of a trial -> the checkpoints that stay, as ``<attempt>/<checkpoint>``."""
         self._changed = threading.Condition()
@@ -69,7 +70,7 @@ class StudyMirror:
                 self._storage.remove(self._folder / OWNER)
                 raise
         except OSError as error:
-            raise StorageError(f"{self._storage}/{self._folder.name}: cannot be read: {error}") from error
+            raise StorageError(f"{self._storage}/{self._folder.name}: cannot be read: {reason_of(error)}") from error
         self._thread = threading.Thread(target=self._work, name="study-mirror", daemon=True)
         self._thread.start()
         return self
@@ -83,12 +84,18 @@ class StudyMirror:
             return
         try:
             patiently(self._synchronize, LAST_SECONDS)
+            if self._lost_to is not None:
+                _log().warning(
+                    "%s lacks the last records of the study: another process resumed it meanwhile (%s); they are in %s",
+                    self._storage, self._lost_to, self._folder,
+                )  # fmt: skip
+                return
             patiently(lambda: self._storage.remove(self._folder / OWNER), LAST_SECONDS)
             (self._folder / OWNER).unlink(missing_ok=True)
         except (OSError, StorageAwayError) as error:
             _log().warning(
                 "%s lacks the last records of the study (%s); they are in %s: resume it on this machine",
-                self._storage, printable(str(error)), self._folder,
+                self._storage, reason_of(error), self._folder,
             )  # fmt: skip
 
     def raise_if_lost(self) -> None:
@@ -166,15 +173,14 @@ class StudyMirror:
                 if self._is_ending:
                     return
                 is_due = self._is_changed or time.monotonic() - self._heartbeat_time > SECONDS_BETWEEN_HEARTBEATS
-            if not is_due:
-                continue
             try:
+                if not is_due and self._stamps() == self._uploaded_stamps:
+                    continue
                 self._synchronize()
-            except OSError as error:
+            # Without this thread, another machine would take the study over.
+            except Exception as error:  # noqa: BLE001
                 if not is_away:
-                    _log().warning(
-                        "%s cannot be used (%s); it is tried again", self._storage, printable(str(error)[:300])
-                    )
+                    _log().warning("%s cannot be used (%s); it is tried again", self._storage, reason_of(error))
                 is_away = True
             else:
                 if is_away:
@@ -183,22 +189,34 @@ class StudyMirror:
 
     def _synchronize(self) -> None:
         heartbeat = self._storage.read(self._folder / OWNER)
-        if heartbeat is not None and heartbeat != self._heartbeat:
-            self._lost_to = _host_of(heartbeat)
+        if heartbeat != self._heartbeat and (heartbeat is not None or self._is_record_of_another()):
+            self._lost_to = "which has ended" if heartbeat is None else _host_of(heartbeat)
             return
         self._write_heartbeat()
         with self._changed:
             self._is_changed, to_keep = False, dict(self._to_keep)
+        stamps = self._stamps()
         try:
             self._upload_record()
+            self._uploaded_stamps = stamps
             for attempts, keep in to_keep.items():
                 self._remove_others(attempts, keep)
                 with self._changed:
                     if self._to_keep.get(attempts) == keep:
                         del self._to_keep[attempts]
-        except OSError:
+        except Exception:
             self.update()
             raise
+
+    def _is_record_of_another(self) -> bool:
+        """Whether the storage has records that this process did not write, of one that has ended since."""
+        there = _whole_records(self._storage.read(self._journal) or b"")
+        return not (self._journal.read_bytes() if self._journal.is_file() else b"").startswith(there)
+
+    def _stamps(self) -> list[tuple[int, int] | None]:
+        """Of each file of the record, which differ after a change."""
+        states = [path.stat() if path.is_file() else None for path in self._record]
+        return [None if state is None else (state.st_mtime_ns, state.st_size) for state in states]
 
     def _upload_record(self) -> None:
         for path in self._record:
@@ -209,8 +227,11 @@ class StudyMirror:
 
     def _remove_others(self, attempts: Sequence[Path], keep: frozenset[str]) -> None:
         for attempt in attempts:
+            kept = {path.partition("/")[2] for path in keep if path.startswith(f"{attempt.name}/")}
             for name in self._storage.names(attempt):
-                if f"{attempt.name}/{name}" not in keep:
+                # A worker may be writing a newer one to the last attempt, or have written it since.
+                is_newer = attempt == attempts[-1] and name > max(kept, default="")
+                if name not in kept and not is_newer:
                     self._storage.remove_folder(attempt / name)
 
 

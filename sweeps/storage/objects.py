@@ -11,17 +11,18 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from filelock import FileLock
 
 from hkd.files import open_replacement
-from hkd.text.escaping import LinesError
+from hkd.text.escaping import LinesError, printable
 from hkd.text.redaction import redacted_text
 
 if TYPE_CHECKING:
@@ -103,10 +104,18 @@ class ObjectStorage:
             self.upload_file(path / file.name, file)
 
     def upload_file(self, path: Path, source: Path | None = None) -> None:
-        """Upload a file; an object is replaced at once, never in part."""
-        with (source or path).open("rb") as file, self._files.open_output_stream(self.key(path)) as stream:
-            while content := file.read(2**23):
-                stream.write(content)
+        """Upload a file; an object is replaced at once, never in part, and removed if the upload is interrupted."""
+        with (source or path).open("rb") as file:
+            try:
+                with self._files.open_output_stream(self.key(path)) as stream:
+                    while content := file.read(2**23):
+                        stream.write(content)
+            except BaseException as error:
+                # pyarrow closes the stream, which completes the object with what was written, unless a request failed.
+                if not isinstance(error, OSError) or error.errno is not None:
+                    with suppress(OSError):
+                        self.remove(path)
+                raise
 
     def download(self, path: Path, target: Path, names: Iterable[str] | None = None) -> None:
         """Copy the files of a folder to ``target``.
@@ -169,7 +178,7 @@ class ObjectStorage:
             is_same = self.read(path) == content
             self.remove(path)
         except (OSError, ValueError) as error:
-            raise StorageError(f"{self} (storage_path): {_reason(error)}; {_remedy(self.uri, str(error))}") from error
+            raise StorageError(f"{self} (storage_path): {reason_of(error)}; {_remedy(self.uri, str(error))}") from error
         if not is_same or time_written is None:
             raise StorageError(f"{self} (storage_path): an object that was written was read with another content")
         return time_written
@@ -214,7 +223,7 @@ def patiently(action: Callable[[], Result], seconds: float | None = None) -> Res
             if error.errno is not None:  # pyarrow's errors of a request have none
                 raise
             if time.monotonic() + pause > deadline:
-                raise StorageAwayError(f"the storage cannot be used: {_reason(error)}") from error
+                raise StorageAwayError(f"the storage cannot be used: {reason_of(error)}") from error
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
@@ -229,6 +238,8 @@ def uri_problem(uri: str) -> str | None:
             "it has credentials, which would be written to files; remove them: they are read from the environment "
             "(AWS_ACCESS_KEY_ID, ...), ~/.aws or the machine's role"
         )
+    if "@" in unquote(parts.query):
+        return "its options have credentials, which would be written to files; remove them"
     if not parts.netloc or parts.fragment:
         return f"allowed: {parts.scheme}://BUCKET/PATH"
     unknown = sorted(set(parse_qs(parts.query, keep_blank_values=True)) - set(OPTIONS))
@@ -247,10 +258,10 @@ def scratch_folder() -> TemporaryDirectory[str]:
     return TemporaryDirectory(prefix="hkd-", ignore_cleanup_errors=True)
 
 
-def _reason(error: Exception) -> str:
-    """The provider's text without its ids, in one line."""
+def reason_of(error: Exception) -> str:
+    """The provider's text without its ids, in one printable line."""
     line = " ".join(str(error).split())
-    return redacted_text(re.sub(r" \(Request ID: [^)]*\)| ?Details: .*", "", line)[:_LONGEST_REASON])
+    return printable(redacted_text(re.sub(r" \(Request ID: [^)]*\)| ?Details: .*", "", line)[:_LONGEST_REASON]))
 
 
 def _remedy(uri: str, text: str) -> str:

@@ -66,6 +66,8 @@ class Tracker:
         fetch_artifacts: Callable[[Path], None] = lambda _: None,
     ) -> None:
         self._fetch_artifacts = fetch_artifacts
+        self._are_artifacts_away = False
+        """Whether the last files to log could not be fetched."""
         self._client = client
         self._study = study
         self._writer = BackgroundWriter(uri, self._answers)
@@ -230,7 +232,7 @@ class Tracker:
         def write_files() -> None:
             run = self._runs.get(trial.trial_id)
             if artifacts is not None:
-                self._fetch_artifacts(artifacts)
+                self._fetch(artifacts)
             for name in ARTIFACTS:
                 if run is not None and artifacts is not None and (artifacts / name).is_file():
                     self._client.log_artifact(run.info.run_id, str(artifacts / name))
@@ -332,7 +334,17 @@ class Tracker:
         run = self._runs.get(trial.trial_id)
         return run is not None and all(run.data.tags.get(tag) == value for tag, value in _end_tags(trial).items())
 
+    def _fetch(self, artifacts: Path) -> None:
+        self._are_artifacts_away = False
+        try:
+            self._fetch_artifacts(artifacts)
+        except ConnectionError:
+            self._are_artifacts_away = True
+            raise
+
     def _answers(self) -> bool:
+        if self._are_artifacts_away:
+            return False  # the write is not dropped: the object storage is away, whatever MLflow answers
         try:
             runs.search(self._client, self._experiment_id, _IS_PARENT)
         except Exception:  # noqa: BLE001 (as above)

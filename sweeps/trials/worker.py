@@ -52,6 +52,8 @@ RAISED_NOTE = "hkd: raised by the trial"
 """Note of every exception that a trial raises, a line of its text. Ray's own errors, of a lost worker, lack it."""
 DISK_FULL_NOTE = "hkd: the disk of the checkpoint is full"
 """Note of an exception that a trial raises while it saves, a line of its text as well."""
+STORAGE_AWAY_NOTE = "hkd: the object storage is away"
+"""Note of an exception that a trial raises while it waits for the storage, a line of its text as well."""
 
 
 @dataclass(frozen=True)
@@ -290,8 +292,9 @@ class DistillationTrial(tune.Trainable):
 def _exceptions_noted() -> Iterator[None]:
     try:
         yield
-    except StorageAwayError:
-        raise  # as a lost worker: the trial is queued again
+    except StorageAwayError as error:
+        error.add_note(STORAGE_AWAY_NOTE)  # no error of the trial, which is queued again
+        raise
     except Exception as error:
         error.add_note(RAISED_NOTE)
         raise

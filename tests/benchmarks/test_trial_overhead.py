@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from benchmarks import trial_overhead
 from benchmarks.trial_overhead import Overhead, heading, overhead_study, row
 
 
@@ -14,6 +17,15 @@ def test_row_has_medians_and_memory_after_first_tenth_and_last_trial() -> None:
     # Tune's part: 0.0, 0.1 and 0.7.
     assert line == "| reused | 12 | 1 | **0.20** | 0.90 | 0.10 | 0.07 | 0.10 | 1 | 10 | 12 |"
     assert all(each.count("|") == line.count("|") for each in heading())
+
+
+def test_either_kind_of_worker_can_be_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(trial_overhead, "write_teacher", lambda path: path)
+    monkeypatch.setattr("sys.argv", ["trial_overhead", "--trials", "0", "--new-trials", "0"])
+    trial_overhead.main()
+    assert capsys.readouterr().out.splitlines() == list(heading())
 
 
 def test_students_share_teacher_and_batches(tmp_path: Path) -> None:

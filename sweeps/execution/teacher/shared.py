@@ -37,9 +37,18 @@ class SharedTeacher:
             if SUMMARY_FILE in self.storage.names(self.folder):
                 self.storage.fetch_folder(self.folder, last=SUMMARY_FILE)
             elif is_to_be_trained and not (self.folder / SUMMARY_FILE).is_file():
-                self.storage.fetch_folder(self.folder, _STATE)
+                self._fetch_state()
 
         patiently(fetch)
+
+    def _fetch_state(self) -> None:
+        """Fetch the state of an interrupted training, unless this node has one of as many epochs."""
+        there = self.storage.read(self.folder / LOG_FILE)
+        here = self.folder / LOG_FILE
+        is_here = here.is_file() and (self.folder / STATE_FILE).is_file()
+        # The log grows with each epoch.
+        if there is not None and not (is_here and here.stat().st_size >= len(there)):
+            self.storage.download(self.folder, self.folder, _STATE)
 
     def upload_state(self, epoch: int) -> None:
         """Upload the state of a training that is in its ``epoch``-th epoch, once for each finished epoch."""

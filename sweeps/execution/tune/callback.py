@@ -25,7 +25,15 @@ from sweeps.tracking.tracker import Tracker
 from sweeps.trials.cost import student_cost
 from sweeps.trials.records.ledger import Ledger
 from sweeps.trials.records.trial import LedgerTrial
-from sweeps.trials.worker import DISK_FULL_NOTE, NOTE, RAISED_NOTE, SPEC, TrialSpec, reported_metrics
+from sweeps.trials.worker import (
+    DISK_FULL_NOTE,
+    NOTE,
+    RAISED_NOTE,
+    SPEC,
+    STORAGE_AWAY_NOTE,
+    TrialSpec,
+    reported_metrics,
+)
 
 _TUNE_HEADING = "Failure # "
 """Of each error in Tune's file, with its number and time."""
@@ -182,10 +190,18 @@ class Recorder(Callback):
         if DISK_FULL_NOTE in lines:
             # Not an end of the trial: it resumes from its last checkpoint once there is space.
             del self._known[known.trial_id]
+            is_local = self._folder.storage is None
+            place = str(self._folder.path) if is_local else "a node's temporary files"
             self._reason_to_stop = StudyError(
-                f"the disk of {self._folder.path} is full: trial {known.trial_id} could not write its checkpoint. Free "
+                f"the disk of {place} is full: trial {known.trial_id} could not write its checkpoint. Free "
                 "space, then run the same command with --resume: trials continue from their last checkpoint"
             )
+            return
+        if STORAGE_AWAY_NOTE in lines:
+            # Not counted: the storage may be away for longer than a trial may lose workers.
+            self._board.note(known.trial_id, "queued again: its worker could not use the object storage")
+            del self._known[known.trial_id]
+            self._put_back(known)
             return
         epoch, num_lost = self._lost_workers.get(known.trial_id, (known.epoch, 0))
         num_lost = num_lost + 1 if epoch == known.epoch else 1

@@ -82,7 +82,9 @@ def test_study_runs_on_one_machine_at_a_time(
     with mirrored(storage) as first:
         write_record(storage, FIRST)
         first.update()
-        wait_until(lambda: storage.read(storage.copies / "tiny" / "study.yaml") is not None)
+        # Its next heartbeat is a minute later.
+        wait_until(lambda: not first._is_changed and first._uploaded_stamps == first._stamps())
+        assert storage.read(storage.copies / "tiny" / "study.yaml") is not None
         with pytest.raises(StorageError, match="another process runs this study"), mirrored(other_machine):
             pass
         # As if the first one had not reached the bucket for minutes.
@@ -132,6 +134,63 @@ def test_checkpoints_are_removed_after_the_record_that_names_others(storage: Obj
         "runs/tiny/trial-001/checkpoint_3/state",
         "runs/tiny/trial-001-seed-3/checkpoint_1/state",
     }
+
+
+def test_checkpoint_that_is_newer_than_the_kept_ones_is_not_removed(storage: ObjectStorage, server: S3Server) -> None:
+    """A worker uploads it before the driver records it, and before an earlier request to remove checkpoints is done."""
+    first, last = (storage.copies / "tiny" / name for name in ("trial-001", "trial-001-attempt-2"))
+    for attempt in (first, last):
+        for number in (1, 2, 3):
+            storage.write(attempt / f"checkpoint_{number}" / "state", b"x")
+    with mirrored(storage) as study:
+        write_record(storage, FIRST)
+        study.remove_checkpoints([first, last], [Path("trial-001-attempt-2/checkpoint_2")])
+    assert {key for key in server.objects() if "checkpoint" in key} == {
+        f"runs/tiny/trial-001-attempt-2/checkpoint_{number}/state" for number in (2, 3)
+    }
+
+
+def test_record_is_uploaded_after_a_change_that_nobody_reports(storage: ObjectStorage) -> None:
+    journal = storage.copies / "tiny" / "trials.journal"
+    with mirrored(storage):
+        write_record(storage, FIRST)
+        wait_until(lambda: storage.read(journal) == FIRST)
+        write_record(storage, FIRST + SECOND)
+        wait_until(lambda: storage.read(journal) == FIRST + SECOND)
+
+
+def test_process_that_was_stopped_while_another_ran_the_study_writes_nothing(
+    storage: ObjectStorage,
+    other_machine: ObjectStorage,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A notebook sleeps; meanwhile another machine resumes the study to its end, and gives it up."""
+    journal, owner = (storage.copies / "tiny" / name for name in ("trials.journal", mirror.OWNER))
+    monkeypatch.setattr(mirror, "SECONDS_BETWEEN_UPLOADS", 60.0)  # it sleeps
+    with mirrored(storage):
+        write_record(storage, FIRST)
+        monkeypatch.setattr(mirror, "OWNER_LOST_SECONDS", -1.0)
+        with mirrored(other_machine):
+            write_record(other_machine, FIRST + SECOND)
+        assert storage.read(owner) is None
+        write_record(storage, FIRST + FIRST)
+    assert storage.read(journal) == FIRST + SECOND
+    assert "another process resumed it" in caplog.text
+
+
+def test_process_that_ends_leaves_the_study_to_its_new_owner(
+    storage: ObjectStorage, other_machine: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = storage.copies / "tiny" / mirror.OWNER
+    monkeypatch.setattr(mirror, "SECONDS_BETWEEN_UPLOADS", 60.0)
+    with mirrored(storage):
+        write_record(storage, FIRST)
+        monkeypatch.setattr(mirror, "OWNER_LOST_SECONDS", -1.0)
+        second = mirrored(other_machine)
+        second.__enter__()
+    assert storage.read(owner) == (other_machine.copies / "tiny" / mirror.OWNER).read_bytes()
+    second.__exit__()
 
 
 def test_last_records_of_a_session_that_cannot_be_uploaded_are_reported(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from moto import settings
@@ -43,6 +46,19 @@ def test_file_is_fetched_once_per_node(storage: ObjectStorage, other_machine: Ob
     assert other_machine.fetch(there).read_bytes() == b"weights"
     storage.write(file, b"others")
     assert other_machine.fetch(there).read_bytes() == b"weights"
+
+
+def test_interrupted_upload_leaves_no_part_of_a_file(storage: ObjectStorage, server: S3Server) -> None:
+    class Interrupted(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell():
+                raise KeyboardInterrupt
+            return super().read(min(3, size or 3))
+
+    source: Any = SimpleNamespace(open=lambda _: Interrupted(b"weights"))
+    with pytest.raises(KeyboardInterrupt):
+        storage.upload_file(storage.copies / "teachers" / "key" / "teacher.safetensors", source)
+    assert server.objects() == set()
 
 
 def test_storage_that_can_be_used_passes_the_check_and_keeps_nothing(storage: ObjectStorage, server: S3Server) -> None:
@@ -113,6 +129,7 @@ def test_error_of_this_machine_is_not_repeated(storage: ObjectStorage, tmp_path:
     [
         ("s3://key:secret@bucket/runs", "credentials"),
         ("s3://bucket/runs?access_key=key", "access_key"),
+        ("s3://bucket/runs?endpoint_override=key:secret%40host:9000", "credentials"),
         ("s3:///runs", "s3://BUCKET/PATH"),
         ("hdfs://host/runs", "s3://BUCKET/PATH"),
     ],

@@ -17,8 +17,17 @@ from hkd.data.prepare import prepare_data
 from hkd.training.fit import LOG_FILE, STATE_FILE
 from hkd.training.teacher.prepare import find_teacher, prepare_teacher, teacher_folder
 from sweeps.execution.teacher.shared import SharedTeacher
-from sweeps.storage.objects import ObjectStorage
-from sweeps.trials.worker import NOTE, SPEC, DistillationTrial, TrialSpec, WorkerSettings, reported_metrics
+from sweeps.storage import objects
+from sweeps.storage.objects import ObjectStorage, StorageAwayError
+from sweeps.trials.worker import (
+    NOTE,
+    SPEC,
+    STORAGE_AWAY_NOTE,
+    DistillationTrial,
+    TrialSpec,
+    WorkerSettings,
+    reported_metrics,
+)
 from tests.sweeps.storage.s3_server import S3Server
 from tests.sweeps.tiny import tiny_trial
 
@@ -39,7 +48,11 @@ def worker() -> DistillationTrial:
 
 
 def test_trial_resumes_on_another_node_from_the_bucket(
-    storage: ObjectStorage, other_machine: ObjectStorage, server: S3Server, tmp_path: Path
+    storage: ObjectStorage,
+    other_machine: ObjectStorage,
+    server: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = parse_config(TrialConfig, tiny_trial(tmp_path / "images"), source="tiny")
     data = prepare_data(config.data, progress=False)
@@ -54,6 +67,15 @@ def test_trial_resumes_on_another_node_from_the_bucket(
     trial = worker()
     trial.setup({SPEC: spec})
     trial.step()
+    server.stop()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(objects, "PATIENCE_SECONDS", 0.0)
+            with pytest.raises(StorageAwayError) as away:
+                trial.save()
+    finally:
+        server.start()
+    assert away.value.__notes__ == [STORAGE_AWAY_NOTE]
     server.stop()
     timer = threading.Timer(0.5, server.start)
     timer.start()
@@ -99,6 +121,13 @@ def test_interrupted_training_of_a_teacher_is_fetched_until_it_is_complete(
     assert not other.folder.exists()
     other.fetch(is_to_be_trained=True)
     assert (other.folder / STATE_FILE).read_bytes() == b"first epoch"
+
+    # The state of a node is replaced by one of more epochs, not by one of fewer.
+    for epochs in (b"first epoch, second epoch", b"first epoch"):
+        for name in (STATE_FILE, LOG_FILE):
+            storage.write(shared.folder / name, epochs)
+        other.fetch(is_to_be_trained=True)
+        assert (other.folder / STATE_FILE).read_bytes() == b"first epoch, second epoch"
 
     for name in (STATE_FILE, LOG_FILE):
         (shared.folder / name).unlink()

@@ -438,6 +438,27 @@ def test_write_that_always_fails_is_dropped(
     assert store.named("trial-001").status == "FINISHED"
 
 
+def test_files_wait_for_an_object_storage_that_is_away(
+    store: MlflowDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "RETRY_SECONDS", 0.0)
+    # More failures than any other write may have while MLflow answers, which it does here.
+    failures = [ConnectionError("no answer")] * (2 * background.MAX_ATTEMPTS)
+
+    def fetch(folder: Path) -> None:
+        if failures:
+            raise failures.pop()
+        (folder / "metrics.json").write_text("{}", encoding="utf-8")
+
+    tracker = Tracker(store.client(), "sqlite:///mlflow.db", "study", None, fetch_artifacts=fetch)
+    tracker.start_study({}, {}, "")
+    tracker.start_trial(TRIAL, TrialConfig(), COST)
+    tracker.end_trial(replace(TRIAL, status="finished"), tmp_path)
+    wait_until(lambda: not tracker.num_pending)
+    assert tracker.rejections == []
+    assert store.named("trial-001").artifacts == {"metrics.json": "{}"}
+
+
 def test_trial_without_run_is_skipped(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     tracker = started_tracker(store)
 

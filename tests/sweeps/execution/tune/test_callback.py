@@ -23,7 +23,15 @@ from sweeps.tracking.tracker import Tracker
 from sweeps.trials.records.journal import LedgerError
 from sweeps.trials.records.ledger import Ledger
 from sweeps.trials.records.trial import LedgerTrial
-from sweeps.trials.worker import DISK_FULL_NOTE, METRICS, RAISED_NOTE, SPEC, TrialSpec, WorkerSettings
+from sweeps.trials.worker import (
+    DISK_FULL_NOTE,
+    METRICS,
+    RAISED_NOTE,
+    SPEC,
+    STORAGE_AWAY_NOTE,
+    TrialSpec,
+    WorkerSettings,
+)
 from tests.sweeps.console.test_display import plain_display
 from tests.sweeps.mlflow_double import MlflowDouble
 from tests.sweeps.tracking.test_tracker import flushed
@@ -197,6 +205,16 @@ def test_lost_workers_are_counted_from_the_last_checkpoint(scene: Scene, tmp_pat
         scene.hand_over(scene.ledger.restart(scene.put_back[-1]))
     assert "(1 of 3)" in scene.out.getvalue()
     assert "(2 of 3)" not in scene.out.getvalue()
+
+
+def test_trial_survives_a_storage_that_is_away_for_any_time(scene: Scene, tmp_path: Path) -> None:
+    for _ in range(MAX_LOST_WORKERS + 2):
+        scene.call("on_trial_start")
+        scene.fail(tmp_path, f"Traceback ...\nStorageAwayError: no answer\n{STORAGE_AWAY_NOTE}")
+        assert scene.known.status == "running"
+        assert scene.recorder.num_running == 0
+        scene.hand_over(scene.ledger.restart(scene.put_back[-1]))
+    assert "baseline-b: queued again" in scene.out.getvalue()
 
 
 @pytest.mark.parametrize(
