@@ -83,8 +83,7 @@ class StudyMirror:
         if self._lost_to is not None:
             return
         try:
-            patiently(self._synchronize, LAST_SECONDS)
-            if self._lost_to is not None:
+            if not patiently(self._synchronize, LAST_SECONDS):
                 _log().warning(
                     "%s lacks the last records of the study: another process resumed it meanwhile (%s); they are in %s",
                     self._storage, self._lost_to, self._folder,
@@ -187,11 +186,12 @@ class StudyMirror:
                     _log().warning("%s can be used again", self._storage)
                 is_away = False
 
-    def _synchronize(self) -> None:
+    def _synchronize(self) -> bool:
+        """Upload what changed; returns whether this process still owns the study."""
         heartbeat = self._storage.read(self._folder / OWNER)
         if heartbeat != self._heartbeat and (heartbeat is not None or self._is_record_of_another()):
             self._lost_to = "which has ended" if heartbeat is None else _host_of(heartbeat)
-            return
+            return False
         self._write_heartbeat()
         with self._changed:
             self._is_changed, to_keep = False, dict(self._to_keep)
@@ -207,6 +207,7 @@ class StudyMirror:
         except Exception:
             self.update()
             raise
+        return True
 
     def _is_record_of_another(self) -> bool:
         """Whether the storage has records that this process did not write, of one that has ended since."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ray.cluster_utils import Cluster
 
+from sweeps.trials.records.journal import LedgerError
 from sweeps.trials.records.trial import LedgerTrial, read_trials
 from tests.end_to_end.processes import REPOSITORY, Command
 from tests.sweeps.tiny import tiny_trial, write_tiny_study
@@ -54,7 +55,10 @@ def add_machine(cluster: Any) -> Any:
 
 def trials_of(folder: Path) -> dict[str, LedgerTrial]:
     journal = folder / "runs" / "tiny" / "trials.journal"
-    return {trial.trial_id: trial for trial in read_trials(journal)} if journal.exists() else {}
+    try:
+        return {trial.trial_id: trial for trial in read_trials(journal)} if journal.exists() else {}
+    except LedgerError:  # the study writes its first records
+        return {}
 
 
 def kill_machine(node: Any) -> None:
