@@ -190,6 +190,8 @@ def _int8_points(results: StudyResults, pair: PairFront) -> list[tuple[float, fl
     """INT8 files in a plot of latencies that were measured on the same device, and not predicted by the study."""
     if pair.cost.name != names.LATENCY_MS or pair.miss_rate.name != names.MR2_REASONABLE:
         return []
+    if results.front.basis != "search":
+        return []  # those of single trainings, on the validation images, are not comparable with means
     times = {(student.trial_id, student.values[pair.cost.name]) for student in pair.candidates}
     devices = {each.device for each in results.variants if (each.trial_id, each.latency_ms) in times}
     return [

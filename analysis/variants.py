@@ -85,6 +85,8 @@ def with_measured_latencies(records: StudyRecords, devices: Sequence[Measurement
     others = sum(row.study is None or row.study.study != records.study for device in devices for row in device.rows)
     unknown = sorted({trial_id for _, _, trial_id in _rows(records.study, devices)} - known)
     notes = [f"{others} rows of the measured files name no trial of this study."] if others else []
+    batched = sum(row.batch > 1 for device in devices for row in device.rows)
+    notes += [f"{batched} rows of the measured files have several images a call: no latency."] if batched else []
     notes += [f"Measured files of trials that this study does not have: {', '.join(unknown)}."] if unknown else []
     records = replace(records, notes=(*records.notes, *notes))
     if any(names.LATENCY_MS in trial.metrics for trial in records.trials):
@@ -137,8 +139,8 @@ def variants_of(front: Front, study: str, devices: Sequence[Measurements]) -> tu
 
 
 def _rows(study: str, devices: Sequence[Measurements]) -> Iterator[tuple[Measurements, MeasuredFile, str]]:
-    """The rows of a study's trials."""
+    """The rows of a study's trials, with one image a call: of several, the time of an image is no latency."""
     for device in devices:
         for row in device.rows:
-            if row.study is not None and row.study.study == study:
+            if row.study is not None and row.study.study == study and row.batch == 1:
                 yield device, row, row.study.trial

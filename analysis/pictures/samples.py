@@ -134,7 +134,7 @@ def samples_of(
     stored = {student.trial_id: detections[student.run_id] for student in students}
     usable = {trial_id: each for trial_id, each in stored.items() if builder.fits(each)}
     if not usable:
-        raise ImagesError(f"the images and people of {images.annotations.path} are not those of the stored detections")
+        raise ImagesError(f"the images and people of {images.source} are not those of the stored detections")
     teacher = of_teacher if of_teacher is not None and builder.fits(of_teacher) else None
     by_trial = {trial_id: builder.samples(each, teacher) for trial_id, each in usable.items()}
     if not builder.pictures:
@@ -154,7 +154,7 @@ def samples_of(
     ]
     return Samples(
         absent_because=None,
-        source=str(images.annotations.path),
+        source=images.source,
         pictures=tuple(builder.pictures),
         by_trial={trial_id: found for trial_id, found in by_trial.items() if found},
         notes=tuple(notes),

@@ -49,6 +49,12 @@ class ValidationImages:
     """People of all images, these by ascending id."""
     protocol: Protocol
 
+    @property
+    def source(self) -> str:
+        """The annotation file, as a report names it."""
+        assert self.annotations.path is not None, "they were read from a file"
+        return _shown(self.annotations.path)
+
     def record(self, image_id: int) -> ImageRecord:
         """The image of that id."""
         return next(image for image in self.annotations.images if image.image_id == image_id)
@@ -86,7 +92,8 @@ def read_validation_images(tracking_uri: str, run_id: str) -> ValidationImages:
         path = scenes_folder(data.synthetic, data.cache_dir) / "validation.json"
     if not _is_file(path):
         raise ImagesError(
-            f"there is no file {str(path)[:200]} here; make the report on the machine, and in the folder, of the study"
+            f"there is no file {_shown(path)[:200]} here; make the report on the machine, and in the folder, of the "
+            "study"
         )
     try:
         annotations = read_annotations(
@@ -96,8 +103,14 @@ def read_validation_images(tracking_uri: str, run_id: str) -> ValidationImages:
             check_images=False,
         )
     except (AnnotationError, OSError) as error:
-        raise ImagesError(f"{path} cannot be read: {str(error).splitlines()[0][:200]}") from error
+        cause = str(error).splitlines()[0].replace(str(path), _shown(path))
+        raise ImagesError(f"{_shown(path)} cannot be read: {cause[:200]}") from error
     return ValidationImages(annotations, prepare_ground_truth(annotations.ground_truth(), protocol), protocol)
+
+
+def _shown(path: Path) -> str:
+    """A path in a report, which others read: of an absolute one, the file and its folder."""
+    return "/".join(("...", *path.parts[-2:])) if path.is_absolute() else str(path)
 
 
 def _is_file(path: Path) -> bool:
@@ -110,7 +123,13 @@ def _is_file(path: Path) -> bool:
 def _config(tracking_uri: str, run_id: str) -> TrialConfig:
     try:
         with reading_store(tracking_uri) as client, tempfile.TemporaryDirectory() as folder:
-            path = Path(client.download_artifacts(run_id, names.ARTIFACT_CONFIG, folder))
+            entries = {entry.path: entry for entry in client.list_artifacts(run_id)}
+            entry = entries.get(names.ARTIFACT_CONFIG)
+            if entry is None or entry.is_dir:
+                raise RecordsError(f"it has no {names.ARTIFACT_CONFIG}")
+            if (entry.file_size or 0) > _LARGEST_CONFIG_BYTES:
+                raise RecordsError(f"{entry.path} is larger than {_LARGEST_CONFIG_BYTES >> 20} MiB")
+            path = Path(client.download_artifacts(run_id, entry.path, folder))
             content = read_bounded(path, _LARGEST_CONFIG_BYTES)
         return parse_config(TrialConfig, parse_yaml(content, names.ARTIFACT_CONFIG), source=names.ARTIFACT_CONFIG)
     # Artifact stores are plug-ins and can raise anything, ImportError included.

@@ -53,7 +53,7 @@ def _data(params: Mapping[str, object]) -> Iterator[str]:
         if params.get(key) is not None:
             yield f"- {context}: {markdown_cell(str(params[key]))}"
     if params.get("data.train_annotations") is None:
-        yield (
+        yield markdown_cell(
             f"- generated street scenes: {params.get('data.synthetic.train_images', 'unknown')} for training, "
             f"{params.get('data.synthetic.validation_images', 'unknown')} for validation; no photographs"
         )
@@ -103,7 +103,8 @@ def _other_seeds(metrics: Mapping[str, float]) -> Iterator[str]:
 def _cost(exported: ExportedTrial, results: StudyResults) -> Iterator[str]:
     metadata, teacher = exported.file.metadata, results.front.teacher
     values: dict[str, float] = {names.NUM_PARAMS: float(metadata.num_params), names.FLOPS: float(metadata.flops)}
-    if names.LATENCY_MS in exported.trial.metrics:
+    # Studies predict that of fp32 files.
+    if names.LATENCY_MS in exported.trial.metrics and metadata.precision == "fp32":
         values[names.LATENCY_MS] = exported.trial.metrics[names.LATENCY_MS]
     yield "| cost | this student | teacher |"
     yield "| --- | ---: | ---: |"
@@ -114,7 +115,7 @@ def _cost(exported: ExportedTrial, results: StudyResults) -> Iterator[str]:
     yield f"| file MB | {len(exported.file.content) / 1e6:.2f} | - |"
     if names.LATENCY_MS not in values:
         yield ""
-        yield "Latency: not measured by the study; `hkd benchmark` measures it on your device."
+        yield "Latency of this file: not measured by the study; `hkd benchmark` measures it on your device."
 
 
 def _training(exported: ExportedTrial, records: StudyRecords) -> Iterator[str]:

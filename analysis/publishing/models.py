@@ -30,7 +30,7 @@ CARD_FILE: Final = "model_card.md"
 _CODE = Path(__file__).with_name("served_detector.py")
 _PACKAGES = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_. -]{0,99}")
-_LINKED = (*names.MISS_RATES, names.AP, names.AP50, *names.COSTS, names.LATENCY_MS)
+_LINKED = (*names.MISS_RATES, names.AP, names.AP50, *names.COSTS)
 _METRICS_PER_BATCH = 1000  # MLflow's limit
 
 
@@ -214,9 +214,10 @@ def _known_model(client: MlflowClient, run: Run, exported: ExportedTrial) -> Log
 
 
 def _metrics(client: MlflowClient, run: Run, exported: ExportedTrial, model_id: str) -> list[Metric]:
-    """The run's metrics, and those of INT8, linked to the model and to the images that they were measured on.
+    """The run's metrics, linked to the model and to the images that they were measured on.
 
-    With time, step and value of the run's own, which MLflow then stores once.
+    With time, step and value of the run's own, which MLflow then stores once. Of an INT8 file, only what is counted:
+    miss rates and latency are those of the fp32 network.
     """
     from mlflow.entities import Metric
 
@@ -224,12 +225,12 @@ def _metrics(client: MlflowClient, run: Run, exported: ExportedTrial, model_id: 
     linked = []
     for key in run.data.metrics:
         plain = key.removeprefix(names.CONFIRMED_PREFIX).removeprefix(names.TEST_PREFIX).removesuffix(names.STD_SUFFIX)
-        is_measured = plain not in names.COSTS
-        if plain not in _LINKED or (is_measured and exported.file.metadata.precision != "fp32"):
+        is_counted = plain in names.COSTS and plain != names.LATENCY_MS
+        if plain not in _LINKED or not (is_counted or exported.file.metadata.precision == "fp32"):
             continue
         last = client.get_metric_history(run.info.run_id, key)[-1]
         context = "test" if names.TEST_PREFIX in key else "validation"
-        name, digest = datasets.get(context, (None, None)) if is_measured else (None, None)
+        name, digest = (None, None) if plain in names.COSTS else datasets.get(context, (None, None))
         linked.append(Metric(key, last.value, last.timestamp, last.step, model_id, name, digest))
     return linked
 

@@ -151,12 +151,16 @@ def _fit_rpn(
     inputs, hidden = [], []
     for batch, teacher_pyramid in zip(batches, teacher_pyramids, strict=True):
         pyramid = student.forward_pyramid(batch.images, batch.valid_sizes)
+        inputs_of_levels, hidden_of_levels = [], []
         for level in PYRAMID_LEVELS:
             maps = teacher_convolution(teacher_pyramid[level])
             if level not in cells:
                 cells[level] = _draw_cells(maps, most, generator)
-            inputs.append(_patches(pyramid[level], convolution, cells[level]).flatten(0, 1))
-            hidden.append(_at_cells(maps, cells[level]).flatten(0, 1))
+            inputs_of_levels.append(_patches(pyramid[level], convolution, cells[level]))
+            hidden_of_levels.append(_at_cells(maps, cells[level]))
+        # Image by image: the ridge is chosen by halves of the images, not of the levels.
+        inputs.append(torch.cat(inputs_of_levels, dim=1).flatten(0, 1))
+        hidden.append(torch.cat(hidden_of_levels, dim=1).flatten(0, 1))
     rows, wanted = torch.cat(inputs), torch.cat(hidden)
     name = "rpn.head"
     fits = [_fit_rows(f"{name}.conv", convolution, rows, wanted)]

@@ -120,12 +120,14 @@ def _params_here(study: StudyConfig, other: StudyConfig, trial: LedgerTrial) -> 
         for key, value in params.items():
             if mistake := value_mistake(key, value, space):
                 return mistake
-        here = flatten(trial_config(study.base, params))
+        config_here = trial_config(study.base, params)
+        here = flatten(config_here)
     except ConfigError as error:
         return error.problems[0]
     if difference := _difference(settings, here):
         return difference
-    costs = student_cost(config).as_metrics()
+    # Of this study: the other one's configuration does not name the latencies that it measured itself.
+    costs = student_cost(config_here).as_metrics()
     for name in study.objectives:
         if name not in trial.metrics:
             return f"{name} was not measured"

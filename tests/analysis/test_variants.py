@@ -98,6 +98,24 @@ def test_page_terminal_and_markdown_list_exported_files(tmp_path: Path) -> None:
     assert "Exported files" not in render_markdown(without)
 
 
+def test_time_of_one_of_several_images_is_no_latency(tmp_path: Path) -> None:
+    file = write(tmp_path / "device.json", row("small", "fp32", 10.0), row("small", "fp32", 4.0, batch=8))
+    timed, results = report_of(STUDY, file)
+    assert [each.latency_ms for each in results.variants] == [10.0]
+    assert results.front.student("small").values["latency_ms"] == 10.0
+    assert any("1 rows" in note and "several images" in note for note in timed.notes)
+
+
+def test_int8_files_of_the_search_are_not_drawn_beside_means_over_seeds(tmp_path: Path) -> None:
+    again = {"confirmed_seeds": 2.0, "confirmed_mr2_reasonable": 0.5}
+    trials = [record("small", 0.40, 1e6, 1e9, metrics=again), record("large", 0.30, 2e6, 4e9, metrics=again)]
+    _, results = report_of(records(trials, TEACHER, study="demo"), measured(tmp_path))
+    assert results.front.basis == "validation"
+    (pair,) = (pair for pair in results.front.pairs if pair.key == "latency")
+    assert len(results.variants) == 4
+    assert plots._int8_points(results, pair) == []
+
+
 def test_file_of_another_study_is_refused(tmp_path: Path) -> None:
     other = write(tmp_path / "other.json", row("small", "fp32", 1.0, study="else"))
     (tmp_path / "broken.json").write_text("{")

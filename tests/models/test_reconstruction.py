@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from hkd.config import DetectorConfig
+from hkd.models import reconstruction
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 from hkd.models.reconstruction import LayerFit, reconstruct
@@ -143,6 +144,30 @@ def test_teacher_runs_once_on_each_batch() -> None:
     teacher.backbone.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     _fit(_selected(NARROW, teacher), teacher)
     assert len(seen) == len(BATCHES)
+
+
+def test_ridge_of_the_rpn_is_chosen_by_halves_of_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One batch of two images, of which the second differs: so does the second half of the rows, and it alone.
+    teacher = _detector(WIDE, 1)
+    rows: list[Tensor] = []
+
+    def keep(name: str, layer: nn.Conv2d, inputs: Tensor, outputs: Tensor) -> LayerFit:
+        rows.append(torch.cat([inputs, outputs], dim=1))
+        return LayerFit(name, 0.0, 0.0)
+
+    monkeypatch.setattr(reconstruction, "_fit_rows", keep)
+    first, second = BATCHES[0].images.clone(), BATCHES[0].images.clone()
+    second[1] = 1 - second[1]
+    for images in (first, second):
+        batch = replace(BATCHES[0], images=images)
+        with torch.no_grad():
+            pyramids = [teacher.forward_pyramid(batch.images, batch.valid_sizes)]
+            generator = torch.Generator().manual_seed(0)
+            student = _selected(NARROW, teacher)
+            reconstruction._fit_rpn(student, teacher, [batch], pyramids, generator, with_outputs=False)
+    half = len(rows[0]) // 2
+    assert torch.equal(rows[0][:half], rows[1][:half])
+    assert not torch.equal(rows[0][half:], rows[1][half:])
 
 
 def test_equal_network_is_left_as_it_is() -> None:

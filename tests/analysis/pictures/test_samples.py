@@ -13,7 +13,7 @@ from PIL import Image
 from analysis.pictures import samples as module
 from analysis.pictures.differences import shown_detections
 from analysis.pictures.samples import Samples, find_samples, samples_of, summary_sentence
-from analysis.pictures.validation_images import ImagesError
+from analysis.pictures.validation_images import ImagesError, read_validation_images
 from analysis.records.store import fetch_runs
 from analysis.results import StudyResults, compute_results
 from hkd.evaluation.formats.stored_detections import StoredDetections
@@ -143,6 +143,16 @@ def test_images_of_other_people_are_not_shown(tmp_path: Path) -> None:
         found_on(path, study("s"), s=stored)
 
 
+def test_report_does_not_name_the_folders_above_that_of_the_images(tmp_path: Path) -> None:
+    folder = tmp_path / "customer" / "mine"
+    folder.mkdir(parents=True)
+    path = write_images(folder)
+    truth = images_of(path).annotations.ground_truth()
+    text = summary_sentence(found_on(path, study("s"), s=detected(truth, STUDENT)))
+    assert f" .../mine/{path.name} " in text
+    assert "customer" not in text
+
+
 @pytest.fixture
 def store(client: MlflowClient, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)  # of the artifacts
@@ -155,7 +165,7 @@ def store(client: MlflowClient, database: Path, tmp_path: Path, monkeypatch: pyt
     [
         (CONFIG.format("there/validation.json"), None),
         (CONFIG.format("elsewhere.json"), "no file elsewhere.json here"),
-        (CONFIG.format("/dev/zero"), "no file /dev/zero here"),
+        (CONFIG.format("/dev/zero"), "no file .../dev/zero here"),
         (CONFIG.format("x" * 5000), "no file xxxx"),
         ("data: {validation_annotations: [1]}", "configuration of run"),
         ("a: &a [*a, *a]", "configuration of run"),
@@ -182,3 +192,21 @@ def test_images_are_those_of_the_stored_configuration(
     else:
         assert found.pictures == ()
         assert because in summary_sentence(found)
+
+
+def test_large_configuration_is_not_downloaded(
+    client: MlflowClient, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run,) = fetch_runs("demo", store)
+    (tmp_path / "config.yaml").write_text("#" * (2 << 20))
+    client.log_artifact(run.run_id, str(tmp_path / "config.yaml"))
+    downloaded: list[str] = []
+
+    def download(_: MlflowClient, run_id: str, path: str, folder: str) -> str:
+        downloaded.append(path)
+        return str(tmp_path / path)
+
+    monkeypatch.setattr(MlflowClient, "download_artifacts", download)
+    with pytest.raises(ImagesError, match="larger than 1 MiB"):
+        read_validation_images(store, run.run_id)
+    assert downloaded == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -141,6 +142,20 @@ def test_card_of_a_confirmed_student_has_test_results_and_latency() -> None:
     assert "one seed" not in card
 
 
+def test_int8_file_has_no_latency_of_the_fp32_network() -> None:
+    trial = dataclasses.replace(TRIAL, metrics={**TRIAL.metrics, "latency_ms": 12.5, "ap": 0.5})
+    study = records([trial, record("t2", 0.3, 5e5, 1e9)], TEACHER)
+    fp32, int8 = exported(study=study), exported(study=study, precision="int8")
+    card = model_card(int8, study, compute_results(study))
+    assert "latency ms" not in card
+    assert "hkd benchmark" in card
+    point = SimpleNamespace(value=1.0, timestamp=0, step=0)
+    client = SimpleNamespace(get_metric_history=lambda *_: [point])
+    run = SimpleNamespace(data=SimpleNamespace(metrics=trial.metrics), info=SimpleNamespace(run_id="r"), inputs=None)
+    linked = [{each.key for each in models._metrics(client, run, file, "m")} for file in (fp32, int8)]  # type: ignore[arg-type]
+    assert linked == [set(trial.metrics), {"num_params", "flops"}]
+
+
 def test_names_in_a_card_are_text() -> None:
     trial = record("<b>[x](y)", 0.25, 1e6, 2e9, params={"data.train_annotations": "|<script>|"})
     study = records([trial, record("t2", 0.3, 5e5, 1e9, params={"data.train_annotations": "b"})], TEACHER)
@@ -148,3 +163,7 @@ def test_names_in_a_card_are_text() -> None:
     assert "<script>" not in card.replace("\\<", "")
     assert "# \\<b\\>\\[x\\](y) of" in card
     assert "\\|\\<script\\>\\|" in card
+    generated = {"data.synthetic.train_images": "<img src=x>"}
+    study = records([record("t1", 0.25, 1e6, 2e9, params=generated), record("t2", 0.3, 5e5, 1e9)], TEACHER)
+    card = model_card(exported(study=study), study, compute_results(study))
+    assert "\\<img src=x\\>" in card

@@ -12,19 +12,21 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from hkd.config import TrialConfig
+from hkd.config import LatencyConfig, TrialConfig
 from hkd.models.cost import Cost
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.trials import warm_start as warm_start_module
 from sweeps.trials.cost import student_cost
+from sweeps.trials.latency.shapes import detectors_to_measure
 from sweeps.trials.records import trial as record_module
 from sweeps.trials.records.journal import LedgerError
 from sweeps.trials.records.ledger import open_ledger
 from sweeps.trials.records.trial import read_trials
 from sweeps.trials.warm_start import WarmStart, check_same_teacher, find_warm_start
 from tests.sweeps.tiny import tiny_trial
+from tests.sweeps.trials.latency.measured import write_table
 
 OBJECTIVES = ("mr2_reasonable", "num_params")
 HEADS = {"student.head_channels": {"type": "categorical", "choices": [16, 24, 32]}}
@@ -119,6 +121,30 @@ def test_costs_of_another_definition_are_left_out(
     warm_start = found(study(tmp_path, "mine", HEADS, warm_start=other.name))
     assert len(warm_start.results) == 2
     assert warm_start.left_out == {"num_params was counted in another way": 1}
+
+
+def _timed(config: StudyConfig, table: Path | None) -> StudyConfig:
+    evaluation = config.base.evaluation.model_copy(update={"latency": LatencyConfig(table=table)})
+    base = config.base.model_copy(update={"evaluation": evaluation})
+    return config.model_copy(update={"base": base, "objectives": ("mr2_reasonable", "latency_ms")})
+
+
+def test_latencies_of_the_other_study_are_shared_by_naming_its_file(tmp_path: Path) -> None:
+    other = _timed(study(tmp_path, "other", HEADS), None)  # as study.yaml has it: measured by the study itself
+    folder = StudyFolder(other)
+    folder.write_study(other)
+    size = other.base.data.image_height, other.base.data.image_width
+    shapes = detectors_to_measure(other)
+    table = write_table(folder.latency_file, shapes, *size)
+    ledger = open_ledger(other, folder.journal)
+    while (trial := ledger.start_proposed()) is not None:
+        costs = student_cost(trial_config(_timed(other, table).base, trial.params)).as_metrics()
+        ledger.finish(ledger.record_metrics(trial, {"mr2_reasonable": 0.5, **costs}))
+    new = study(tmp_path, "new", HEADS, warm_start="other")
+    assert len(found(_timed(new, table)).results) == 3
+    slower = write_table(tmp_path / "slower.json", shapes, *size, factor=2.0)
+    with pytest.raises(StudyError, match="latency_ms was measured in another way"):
+        find_warm_start(_timed(new, slower))
 
 
 def test_teacher_of_other_images_is_refused(tmp_path: Path) -> None:
