@@ -1,8 +1,8 @@
 """Trainings of students with other seeds: what they measured, and the front of their means.
 
 A trial's own miss rate is the one by which the search selected it: the lowest of many noisy ones is too low, and the
-means over new trainings are not. The two are no equals. The choice is therefore made among students that have a mean,
-once every member of the search's front has one; before, it is made by the search (:func:`deciding_front`).
+means over new trainings are not, so the two are not comparable. The choice is therefore made among students that have
+a mean, once every member of the search's front has one; before, it is made by the search (:func:`deciding_front`).
 """
 
 from __future__ import annotations
