@@ -7,6 +7,7 @@ user, role of the machine).
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import time
@@ -250,7 +251,10 @@ def uri_problem(uri: str) -> str | None:
 
 def storage_of(uri: str, cache_dir: Path) -> ObjectStorage:
     """The storage of a URI, with its folder of copies in the cache of a node."""
-    return ObjectStorage(uri, cache_dir.absolute() / "storage" / re.sub(r"[^A-Za-z0-9._-]+", "-", uri).strip("-"))
+    # A readable name may be that of another URI too: s3://b/a/b and s3://b/a-b.
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", uri).strip("-")[:80]
+    key = hashlib.sha256(uri.encode()).hexdigest()[:8]
+    return ObjectStorage(uri, cache_dir.absolute() / "storage" / f"{readable}-{key}")
 
 
 def scratch_folder() -> TemporaryDirectory[str]:

@@ -144,4 +144,8 @@ def test_uri_that_is_no_folder_of_a_bucket_is_refused(uri: str, fact: str) -> No
 def test_uris_of_buckets_are_accepted(tmp_path: Path) -> None:
     for uri in ("s3://bucket", "gs://bucket/a/b", "s3://bucket/runs?endpoint_override=127.0.0.1:9&scheme=http"):
         assert uri_problem(uri) is None
-    assert storage_of("s3://bucket/runs", tmp_path).copies == tmp_path / "storage" / "s3-bucket-runs"
+    folders = [storage_of(uri, tmp_path).copies for uri in ("s3://bucket/a/runs", "s3://bucket/a-runs")]
+    # Each has copies of its own, although both have the same readable name.
+    assert folders[0] != folders[1]
+    assert all(folder.parent == tmp_path / "storage" for folder in folders)
+    assert all(folder.name.startswith("s3-bucket-a-runs-") for folder in folders)
