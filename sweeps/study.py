@@ -77,8 +77,6 @@ def run_study(
         requested = _study_to_run(study, folder, display, is_resumed=is_resumed, resume_command=resume_command)
         study = known_latency(requested, folder)
         test = _check_before_data(study, enqueued, display)
-        study = ready_latency(study, folder, display.print_line)
-        _check_costs(study, enqueued)
         test_images = None if test is None else test.content_hash()
         address = find_address()
         queue = _open_queue(study, folder, display, test_images) if folder.study_exists else None
@@ -98,7 +96,9 @@ def run_study(
             display.print_line(messages.describe_cluster(cluster))
             resources = trial_resources(study.resources, cluster)
             check_device(study, resources)
-            tracker = open_tracker()  # before the teacher: an unusable MLflow would waste hours of training
+            tracker = open_tracker()  # before latencies and teacher: an unusable MLflow would waste minutes or hours
+            study = ready_latency(study, folder, display.print_line)
+            _check_costs(study, enqueued)  # again: with latencies that were measured now
             teacher = ready_teacher(study, folder, data, cluster, resources, display, test_images)
             if warm_start is not None:
                 check_same_teacher(warm_start, None if teacher is None else teacher.teacher.path)

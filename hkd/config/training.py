@@ -57,7 +57,7 @@ class LatencyConfig(Section):
 
     table: Path | None = None
     """Measurements on the device: a file of ``hkd benchmark --json``. null: the study measures untrained students on
-    the machine that starts it, before anything else."""
+    the machine that starts it, before the teacher is trained."""
     runtime: Literal["onnxruntime", "openvino"] = "onnxruntime"
     """Of the measurements; others in ``table`` are ignored."""
     num_threads: Annotated[int, Field(ge=1, le=1024)] = 1

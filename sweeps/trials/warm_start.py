@@ -75,6 +75,12 @@ def find_warm_start(study: StudyConfig) -> WarmStart | None:
         raise StudyError(
             *str(error).split("\n"), "search.warm_start: another version of hkd wrote this file, or it was edited"
         ) from error
+    if LATENCY_MS in study.objectives and LATENCY_MS not in student_cost(study.base).as_metrics():
+        raise StudyError(
+            f"search.warm_start: {LATENCY_MS} is an objective, and this study would measure its own; give it those of "
+            f"the other study (--set base.evaluation.latency.table=FILE, such as {folder / 'latency.json'}), or remove "
+            "the setting"
+        )
     results, left_out = [], Counter[str]()
     for trial in read_trials(journal):
         if trial.status == STATUS_FINISHED:

@@ -16,11 +16,15 @@ from typing import Any
 
 import pytest
 
+from hkd.config import LatencyConfig
+from sweeps import ready_latency as latency_module
 from sweeps import session as session_module
 from sweeps import study as study_module
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.study import StudyConfig, TrackingConfig
 from sweeps.tracking import store as mlflow_store
+from sweeps.tracking.store import TrackingError, connect
+from sweeps.trials.latency.shapes import detectors_to_measure
 from sweeps.trials.records import ledger as ledger_module
 from sweeps.trials.records.journal import Journal
 from sweeps.trials.records.ledger import open_ledger
@@ -28,6 +32,7 @@ from sweeps.trials.records.trial import GivenResult
 from sweeps.trials.warm_start import WarmStart
 from sweeps.trials.worker import METRICS
 from tests.sweeps.study_doubles import EPOCH, Place, TuneDouble
+from tests.sweeps.trials.latency.measured import write_table
 
 
 def interrupt() -> None:
@@ -113,6 +118,42 @@ def test_study_that_fails_a_check_leaves_its_name_free(place: Place, monkeypatch
             with pytest.raises(StudyError, match="refused"):
                 place.run()
         assert not place.folder.path.exists(), check
+
+
+def test_mistakes_are_reported_before_latencies_are_measured(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(study: StudyConfig, out: Path) -> None:
+        place.order.append("latency")
+        data = study.base.data
+        write_table(out, detectors_to_measure(study), data.image_height, data.image_width)
+
+    def refuse(*_: object) -> None:
+        raise StudyError("refused")
+
+    monkeypatch.setattr(latency_module, "measure_detectors", measure)
+    evaluation = place.study.base.evaluation.model_copy(update={"latency": LatencyConfig()})
+    base = place.study.base.model_copy(update={"evaluation": evaluation})
+    place.study = place.study.model_copy(update={"base": base})
+    with pytest.raises(StudyError, match="there is no study"):
+        place.run(warm_start="absent")
+    with pytest.raises(StudyError, match="--num-trials 2"):
+        place.run(num_trials=1, enqueued=[{"training.seed": 1}, {"training.seed": 2}])
+    for check in ("find_address", "check_objectives", "check_test_images", "connected", "check_device"):
+        with monkeypatch.context() as patched:
+            patched.setattr(study_module, check, refuse)
+            with pytest.raises(StudyError, match="refused"):
+                place.run()
+    usable = place.study
+    with monkeypatch.context() as patched:
+        patched.setattr(mlflow_store, "connect", connect)
+        place.study = usable.model_copy(update={"tracking": TrackingConfig(uri="sqlite:////proc/absent.db")})
+        with pytest.raises(TrackingError, match=r"/proc/absent\.db"):
+            place.run()
+    assert place.order == []
+    assert not place.folder.path.exists()
+    place.study = usable
+    place.trials = TuneDouble.finish_all
+    assert place.run() == 0
+    assert place.order == ["latency", "teacher"]
 
 
 def test_end_that_mlflow_lacks_is_written_on_resume(place: Place) -> None:

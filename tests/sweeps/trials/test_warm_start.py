@@ -145,6 +145,9 @@ def test_latencies_of_the_other_study_are_shared_by_naming_its_file(tmp_path: Pa
     slower = write_table(tmp_path / "slower.json", shapes, *size, factor=2.0)
     with pytest.raises(StudyError, match="latency_ms was measured in another way"):
         find_warm_start(_timed(new, slower))
+    # Known before this study measures its own.
+    with pytest.raises(StudyError, match=r"latency\.table.*other/latency\.json"):
+        find_warm_start(_timed(new, None))
 
 
 def test_teacher_of_other_images_is_refused(tmp_path: Path) -> None:
