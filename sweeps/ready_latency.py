@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def export_students(study: StudyConfig, folder: Path, print_line: Callable[[str]
     latency = study.base.evaluation.latency or LatencyConfig()
     files = export_detectors(_with_latency(study, latency), folder)
     print_line(f"{len(files)} untrained detectors are in {folder}. On the device, with hkd installed:")
-    print_line(f"  hkd benchmark {folder}/*.onnx --network-only --runtime {latency.runtime} --json device.json")
+    files_there = f"{shlex.quote(str(folder))}/*.onnx"
+    print_line(f"  hkd benchmark {files_there} --network-only --runtime {latency.runtime} --json device.json")
     print_line("Then run the study with:")
     print_line("  --set base.evaluation.latency.table=device.json")
 
