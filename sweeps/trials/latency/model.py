@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,6 @@ from hkd.config import PYRAMID_LEVELS, DetectorConfig
 from hkd.models.cost import part_costs
 
 Floats = NDArray[np.float64]
-ShapeKey = tuple[object, ...]
 
 LEAST_MEASURED = 6
 """Shapes from which others are predicted."""
@@ -27,6 +27,25 @@ class PredictionError:
     largest: float
 
 
+class ShapeKey(NamedTuple):
+    """What the latency of a detector is predicted from; equal for detectors of the same exported network."""
+
+    backbone: str
+    operations: tuple[int, ...]
+    """Of each part; equal for widths that round to the same channels."""
+    pre_nms_proposals_per_level: int
+    proposals_per_image: int
+
+    @property
+    def terms(self) -> Floats:
+        """Terms (T,), none of which falls as a number of the shape grows.
+
+        The operations of each part, and the pairs of boxes that suppression compares.
+        """
+        pairs = len(PYRAMID_LEVELS) * self.pre_nms_proposals_per_level**2 + self.proposals_per_image**2
+        return np.array([1.0, *self.operations, pairs])
+
+
 class LatencyModel:
     """Latency of detectors at one size of images.
 
@@ -34,14 +53,14 @@ class LatencyModel:
     are not negative, so that a prediction never falls as channels grow. They minimise the squares of relative errors.
 
     Args:
-        measured: Milliseconds of measured detectors.
+        measured: Milliseconds of measured detectors; of a shape that was measured twice, the last ones count.
     """
 
     def __init__(self, measured: Sequence[tuple[DetectorConfig, float]], image_height: int, image_width: int) -> None:
         self._size = image_height, image_width
         self._measured = {shape_key(detector, *self._size): time for detector, time in measured}
-        self._terms = np.array([_terms(detector, *self._size) for detector, _ in measured])
-        self._times = np.array([time for _, time in measured])
+        self._terms = np.array([key.terms for key in self._measured])
+        self._times = np.array(list(self._measured.values()))
         self._coefficients = _fitted(self._terms, self._times)
 
     @property
@@ -60,36 +79,26 @@ class LatencyModel:
 
     def milliseconds(self, detector: DetectorConfig) -> float:
         """The latency of a detector."""
-        found = self._measured.get(shape_key(detector, *self._size))
-        return float(_terms(detector, *self._size) @ self._coefficients) if found is None else found
+        key = shape_key(detector, *self._size)
+        found = self._measured.get(key)
+        return float(key.terms @ self._coefficients) if found is None else found
 
     def error(self) -> PredictionError | None:
         """The error of predictions; None where too few shapes were measured."""
         if self.num_shapes < LEAST_MEASURED:
             return None
         predicted = []
-        for index in range(len(self._times)):
-            others = np.arange(len(self._times)) != index
+        for index in range(self.num_shapes):
+            others = np.arange(self.num_shapes) != index
             predicted.append(self._terms[index] @ _fitted(self._terms[others], self._times[others]))
         relative = np.abs(np.array(predicted) / self._times - 1.0)
         return PredictionError(float(np.median(relative)), float(relative.max()))
 
 
 def shape_key(detector: DetectorConfig, image_height: int, image_width: int) -> ShapeKey:
-    """Equal for detectors of the same exported network, such as those whose widths round to the same channels."""
-    operations = [part.flops for part in part_costs(detector, image_height, image_width)]
-    return detector.backbone, *operations, detector.pre_nms_proposals_per_level, detector.proposals_per_image
-
-
-def _terms(detector: DetectorConfig, image_height: int, image_width: int) -> Floats:
-    """Terms (T,), none of which falls as a number of the shape grows.
-
-    The operations of each part, and the pairs of boxes that suppression compares.
-    """
-    operations = [part.flops for part in part_costs(detector, image_height, image_width)]
-    per_level, proposals = detector.pre_nms_proposals_per_level, detector.proposals_per_image
-    pairs = len(PYRAMID_LEVELS) * per_level**2 + proposals**2
-    return np.array([1.0, *operations, pairs])
+    """The shape of a detector for images of a size."""
+    operations = tuple(part.flops for part in part_costs(detector, image_height, image_width))
+    return ShapeKey(detector.backbone, operations, detector.pre_nms_proposals_per_level, detector.proposals_per_image)
 
 
 def _fitted(terms: Floats, times: Floats) -> Floats:

@@ -65,7 +65,9 @@ def _sizes(study: StudyConfig) -> Iterator[Mapping[str, Any]]:
         yield high
     space = Space(distributions(searched), {})
     sequence = qmc.Sobol(len(searched), scramble=True, rng=np.random.default_rng(study.search.seed))
-    yield from space.configurations(space.snapped(sequence.random(_POINTS)))
+    points = space.configurations(space.snapped(sequence.random(_POINTS)))
+    # Each once: a space of few sizes has many points of the same ones.
+    yield from {tuple(sizes.values()): sizes for sizes in points}.values()
 
 
 def _architecture(detector: DetectorConfig) -> DetectorConfig:

@@ -52,6 +52,18 @@ def test_measured_shape_has_its_measured_time() -> None:
     assert error.largest == pytest.approx(0.5, rel=1e-3)
 
 
+def test_shape_that_was_measured_twice_is_not_predicted_from_itself() -> None:
+    times = [(shape, invented_ms(shape)) for shape in SHAPES]
+    slow = (SHAPES[3], 2 * times[3][1])
+    model = LatencyModel([*times, slow, slow], *SIZE)
+    assert model.num_shapes == len(SHAPES)
+    assert model.milliseconds(SHAPES[3]) == slow[1]
+    error = model.error()
+    assert error is not None
+    # As if it were measured once: of the doubled time, the prediction from the others is half.
+    assert error.largest == pytest.approx(0.5, rel=1e-3)
+
+
 def test_predictions_never_fall_as_channels_grow() -> None:
     # By chance, the wider the faster.
     times = 10.0 - np.arange(len(SHAPES))
