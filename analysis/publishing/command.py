@@ -44,8 +44,15 @@ class Publication:
         """Read the files, so that a wrong one is found before anything is written.
 
         Raises:
-            ValueError: (a class of analysis or hkd) a file or a name cannot be published.
+            CheckpointError: a file is unreadable, or was not written by ``hkd export``.
+            MissingPackageError: onnx is not installed.
+            PublishingError: the study has no run of its own, or a file or name cannot be published.
         """
+        if self.attach and records.run_id is None:
+            raise PublishingError(
+                f"--attach: study {records.study!r} has no run of its own in MLflow, to which the files belong; "
+                "leave --attach out"
+            )
         exported = read_exported(self.models, records)
         if self.register is not None:
             choose(exported, self.trial)
@@ -63,11 +70,11 @@ class Publication:
 
         Raises:
             RecordsError: the store cannot be written.
-            PublishingError: the study has no run of its own.
         """
         lines = []
         if self.attach:
-            attach_report(records.study, report, tracking_uri)
+            assert records.run_id is not None, "read() refuses a study without a run"
+            attach_report(records.run_id, report, tracking_uri)
             lines.append(f"In MLflow: {names.ARTIFACT_REPORT}/, artifacts of the run of the study {records.study}")
         if not exported:
             return lines
@@ -130,18 +137,12 @@ def publication_of(options: argparse.Namespace) -> Publication:
     return Publication(options.attach, tuple(options.model), options.register, options.trial)
 
 
-def attach_report(study: str, report: Iterable[Path], tracking_uri: str) -> None:
+def attach_report(run_id: str, report: Iterable[Path], tracking_uri: str) -> None:
     """Write files as artifacts of a study's run; those of an earlier report of the same names are replaced.
 
     Raises:
         RecordsError: the store cannot be written.
-        PublishingError: the study has no run of its own.
     """
     with reading_store(tracking_uri, what="written") as client:
-        experiment = client.get_experiment_by_name(study)
-        wanted = f"tags.`{names.TAG_ROLE}` = '{names.ROLE_STUDY}'"
-        found = [] if experiment is None else client.search_runs([experiment.experiment_id], wanted)
-        if not found:
-            raise PublishingError(f"--attach: study {study!r} has no run of its own in MLflow, to which files belong")
         for file in report:
-            client.log_artifact(found[0].info.run_id, str(file), names.ARTIFACT_REPORT)
+            client.log_artifact(run_id, str(file), names.ARTIFACT_REPORT)

@@ -77,6 +77,7 @@ def read_study(study: str, tracking_uri: str) -> StudyRecords:
         settings=settings,
         tags=_readable_tags(parents[-1].tags) if parents else {},
         notes=tuple(notes),
+        run_id=parents[-1].run_id if parents else None,
     )
 
 

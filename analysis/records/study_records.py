@@ -77,6 +77,8 @@ class StudyRecords:
     """Tags of the parent run; of MLflow's own, only the commit."""
     notes: tuple[str, ...]
     """Peculiarities of the records that a reader of the report should know: duplicate runs, a missing parent run."""
+    run_id: str | None = None
+    """Of the parent run; None if it is missing."""
 
     @property
     def counted(self) -> tuple[TrialRecord, ...]:

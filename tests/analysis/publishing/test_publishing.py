@@ -5,21 +5,24 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, Literal
 
 import pytest
+from mlflow.tracking import MlflowClient
 
-from analysis import pareto
+from analysis import pareto, plots
 from analysis.publishing import models
 from analysis.publishing.command import publication_of
 from analysis.publishing.model_card import model_card
 from analysis.publishing.models import ExportedTrial, PublishingError, choose, read_exported
+from analysis.records.store import fetch_runs
 from analysis.records.study_records import StudyRecords
 from analysis.results import compute_results
 from hkd.config import DetectorConfig
 from hkd.inference.deployed.metadata import DeployedMetadata, StudyIdentity
 from hkd.inference.deployed.onnx_file import DeployedFile
-from hkd.metric_names import CONFIRMED_SEEDS
-from tests.analysis.studies import TEACHER, record, records
+from hkd.metric_names import ARTIFACT_REPORT, CONFIRMED_SEEDS, ROLE_STUDY, TAG_ROLE
+from tests.analysis.studies import TEACHER, Written, record, records, write_study
 
 PARAMS: dict[str, bool | int | float | str | None] = {
     "training.total_epochs": 4,
@@ -30,13 +33,15 @@ STOPPED = record("t3", 0.9, 1e5, 1e9, not_counted_because="stopped")
 STUDY = records([TRIAL, record("t2", 0.3, 5e5, 1e9), STOPPED], TEACHER)
 
 
-def metadata(study: str | None = "demo", trial: str = "t1", **changes: object) -> DeployedMetadata:
-    made = DeployedMetadata(
+def metadata(
+    study: str | None = "demo", trial: str = "t1", precision: Literal["fp32", "int8"] = "fp32"
+) -> DeployedMetadata:
+    return DeployedMetadata(
         format="hkd.onnx.1",
         hkd_version="0.1.0",
         versions={},
         opset=17,
-        precision="fp32",
+        precision=precision,
         fp32_layers=(),
         classes=("person",),
         batch=1,
@@ -53,12 +58,13 @@ def metadata(study: str | None = "demo", trial: str = "t1", **changes: object) -
         weights_sha256="0" * 64,
         study=None if study is None else StudyIdentity(study=study, trial=trial),
     )
-    return made.model_copy(update=changes)
 
 
-def exported(trial_id: str = "t1", study: StudyRecords = STUDY, **changes: object) -> ExportedTrial:
+def exported(
+    trial_id: str = "t1", study: StudyRecords = STUDY, precision: Literal["fp32", "int8"] = "fp32"
+) -> ExportedTrial:
     (trial,) = (each for each in study.trials if each.trial_id == trial_id)
-    return ExportedTrial(DeployedFile(Path("student.onnx"), b"x" * 4_470_000, metadata(**changes)), trial)  # type: ignore[arg-type]
+    return ExportedTrial(DeployedFile(Path("student.onnx"), b"x" * 4_470_000, metadata(precision=precision)), trial)
 
 
 def options(*given: str) -> list[str]:
@@ -79,6 +85,32 @@ def test_options_that_do_not_fit_together_are_problems() -> None:
     for fact, problem in zip(facts, problems, strict=True):
         assert fact in problem
     assert len(options("--study", "a", "--model", "x.onnx", "--trial", "t1")) == 1
+
+
+def test_report_is_attached_to_the_run_of_its_study(
+    client: MlflowClient,
+    database: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)  # of the artifacts
+    monkeypatch.setattr(plots, "draw_front", lambda *_: plots.Picture(b"", b""))
+    arguments = ["--tracking-uri", f"sqlite:///{database}", "--attach", "--study"]
+    write_study(client, "demo", [Written("t0")])
+    assert pareto.main([*arguments, "demo"]) == 0
+    (run,) = (run for run in fetch_runs("demo", f"sqlite:///{database}") if run.tags[TAG_ROLE] == ROLE_STUDY)
+    attached = {entry.path for entry in client.list_artifacts(run.run_id, ARTIFACT_REPORT)}
+    assert attached == {f"{ARTIFACT_REPORT}/{file.name}" for file in Path("reports/demo").iterdir()}
+    capsys.readouterr()
+    # A study without a run of its own: an error before anything is written.
+    write_study(client, "parentless", [Written("t0")], parent=False)
+    assert pareto.main([*arguments, "parentless"]) == 2
+    error = capsys.readouterr().err
+    assert "--attach" in error
+    assert "'parentless'" in error
+    assert "--tracking-uri" not in error
+    assert not Path("reports/parentless").exists()
 
 
 def test_only_files_of_finished_trials_of_the_study_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +150,7 @@ def test_card_states_purpose_data_numbers_training_and_limits() -> None:
         "| validation, reasonable | 25.0 | - |",
         "| params M | 1.00 |",
         "| file MB | 4.47 |",
-        "total\\_epochs 4" if "total\\_epochs" in card else "total_epochs 4",
+        "total_epochs 4",
         "Not tested",
         "one seed",
         "hkd benchmark",
@@ -150,9 +182,11 @@ def test_int8_file_has_no_latency_of_the_fp32_network() -> None:
     assert "latency ms" not in card
     assert "hkd benchmark" in card
     point = SimpleNamespace(value=1.0, timestamp=0, step=0)
-    client = SimpleNamespace(get_metric_history=lambda *_: [point])
-    run = SimpleNamespace(data=SimpleNamespace(metrics=trial.metrics), info=SimpleNamespace(run_id="r"), inputs=None)
-    linked = [{each.key for each in models._metrics(client, run, file, "m")} for file in (fp32, int8)]  # type: ignore[arg-type]
+    client: Any = SimpleNamespace(get_metric_history=lambda *_: [point])
+    run: Any = SimpleNamespace(
+        data=SimpleNamespace(metrics=trial.metrics), info=SimpleNamespace(run_id="r"), inputs=None
+    )
+    linked = [{each.key for each in models._metrics(client, run, file, "m")} for file in (fp32, int8)]
     assert linked == [set(trial.metrics), {"num_params", "flops"}]
 
 
