@@ -130,10 +130,10 @@ def variants_of(front: Front, study: str, devices: Sequence[Measurements]) -> tu
             for device, row, trial_id in _rows(study, [device])
             if trial_id in miss_rates
         ]
-        rated = [each for each in variants if each.miss_rate is not None]
-        best = non_dominated(np.array([[each.miss_rate, each.latency_ms] for each in rated]).reshape(-1, 2))
-        on_front = {id(each) for each, is_best in zip(rated, best, strict=True) if is_best}
-        marked = [replace(each, is_on_front=id(each) in on_front) for each in variants]
+        # An unknown miss rate becomes NaN, which is never on the front.
+        points = np.array([[each.miss_rate, each.latency_ms] for each in variants], dtype=float).reshape(-1, 2)
+        best = non_dominated(points).tolist()
+        marked = [replace(each, is_on_front=is_best) for each, is_best in zip(variants, best, strict=True)]
         found += sorted(marked, key=lambda each: (each.latency_ms, each.file))
     return tuple(found)
 

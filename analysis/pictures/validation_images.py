@@ -18,7 +18,6 @@ from hkd.coco.categories import CategoryNames
 from hkd.coco.parsing.errors import AnnotationError
 from hkd.config import TrialConfig
 from hkd.config_files.parsing import parse_config
-from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import parse_yaml
 from hkd.data.generated import scenes_folder
 from hkd.evaluation.preparation import PreparedTruth, prepare_ground_truth
@@ -133,6 +132,6 @@ def _config(tracking_uri: str, run_id: str) -> TrialConfig:
             content = read_bounded(path, _LARGEST_CONFIG_BYTES)
         return parse_config(TrialConfig, parse_yaml(content, names.ARTIFACT_CONFIG), source=names.ARTIFACT_CONFIG)
     # Artifact stores are plug-ins and can raise anything, ImportError included.
-    except (ConfigError, RecordsError, Exception) as error:
+    except Exception as error:
         cause = redacted_text((str(error).strip() or type(error).__name__).splitlines()[0][:200], tracking_uri)
         raise ImagesError(f"the configuration of run {run_id} cannot be read ({cause})") from error

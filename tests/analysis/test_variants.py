@@ -69,6 +69,13 @@ def test_variants_have_their_own_miss_rate_and_front(tmp_path: Path) -> None:
     assert any("1 rows" in note for note in timed.notes)
 
 
+def test_file_without_a_miss_rate_is_on_no_front(tmp_path: Path) -> None:
+    file = write(tmp_path / "device.json", row("large", "fp32", 20.0), row("large", "int8", 8.0))
+    _, results = report_of(STUDY, file)
+    found = [(each.precision, each.miss_rate, each.is_on_front) for each in results.variants]
+    assert found == [("int8", None, False), ("fp32", 0.30, True)]
+
+
 def test_study_without_latencies_has_those_of_its_files(tmp_path: Path) -> None:
     _, results = report_of(STUDY, measured(tmp_path))
     values = {student.trial_id: student.values["latency_ms"] for student in results.front.students}
