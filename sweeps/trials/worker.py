@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from ray import tune
-from ray.train._internal.checkpoint_manager import _TrainingResult  # type: ignore[attr-defined]
+from ray.train._internal.session import _TrainingResult
 
 from hkd import metric_names as names
 from hkd.coco.annotations import Annotations

@@ -1,10 +1,13 @@
-"""A study to run, for the tests of this folder."""
+"""A study to run, and a process in which a worker runs, for the tests of this folder."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.sweeps.study_doubles import Place
 
@@ -12,3 +15,13 @@ from tests.sweeps.study_doubles import Place
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     return Place(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def restored_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A worker changes settings of its process, which is pytest's here."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    folder, threads = Path.cwd(), torch.get_num_threads()
+    yield
+    os.chdir(folder)
+    torch.set_num_threads(threads)

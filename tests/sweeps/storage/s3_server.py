@@ -27,11 +27,12 @@ class S3Server:
     def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._port = 0
+        self._server: ThreadedMotoServer | None = None
 
     def __enter__(self) -> Self:
         moto_api_backend.reset()
         self.start()
-        self.client("s3", "test-key", "test-secret").create_bucket(Bucket=BUCKET)
+        self._client("s3").create_bucket(Bucket=BUCKET)
         return self
 
     def __exit__(
@@ -41,14 +42,16 @@ class S3Server:
             self.stop()
 
     def start(self) -> None:
-        self._server: ThreadedMotoServer | None = ThreadedMotoServer("127.0.0.1", self._port, verbose=False)
+        self._server = ThreadedMotoServer("127.0.0.1", self._port, verbose=False)
         self._server.start()
         self._port = self._server.get_host_and_port()[1]
 
     def stop(self) -> None:
         assert self._server is not None
         self._server.stop()
-        self._server._server.server_close()  # type: ignore[union-attr]
+        listening = self._server._server
+        assert listening is not None
+        listening.server_close()  # which moto leaves open
         self._server = None
 
     @property
@@ -60,35 +63,35 @@ class S3Server:
         """Of a folder in the bucket."""
         return f"s3://{BUCKET}/runs?endpoint_override={self.address}&scheme=http"
 
-    def client(self, service: str, key: str, secret: str) -> boto3.client:
+    def _client(self, service: str) -> boto3.client:
         return boto3.client(
             service,
             endpoint_url=f"http://{self.address}",
-            region_name="us-east-1",
-            aws_access_key_id=key,
-            aws_secret_access_key=secret,
+            region_name=CREDENTIALS["AWS_DEFAULT_REGION"],
+            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
         )
 
     def objects(self) -> set[str]:
         """Keys of all objects, without the empty ones that stand for folders."""
-        pages = self.client("s3", "test-key", "test-secret").get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+        pages = self._client("s3").get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
         return {each["Key"] for page in pages for each in page.get("Contents", []) if not each["Key"].endswith("/")}
 
     def empty(self) -> None:
         """Remove all objects."""
-        client = self.client("s3", "test-key", "test-secret")
+        client = self._client("s3")
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
             for each in page.get("Contents", []):
                 client.delete_object(Bucket=BUCKET, Key=each["Key"])
 
     def content(self) -> bytes:
         """Of all objects."""
-        client = self.client("s3", "test-key", "test-secret")
+        client = self._client("s3")
         return b"".join(client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in self.objects())
 
     def require_credentials_with(self, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
         """Create a user whose key, which is returned, is the only one that the server accepts from now on."""
-        iam = self.client("iam", "test-key", "test-secret")
+        iam = self._client("iam")
         iam.create_user(UserName="trainer")
         allow = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
         iam.put_user_policy(UserName="trainer", PolicyName="all", PolicyDocument=json.dumps(allow))

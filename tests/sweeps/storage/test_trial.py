@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from hkd.config import TrialConfig
 from hkd.config_files.parsing import parse_config
@@ -23,28 +20,15 @@ from sweeps.trials.worker import (
     NOTE,
     SPEC,
     STORAGE_AWAY_NOTE,
-    DistillationTrial,
     TrialSpec,
     WorkerSettings,
     reported_metrics,
 )
+from tests.sweeps.in_process_worker import worker
 from tests.sweeps.storage.s3_server import S3Server
 from tests.sweeps.tiny import tiny_trial
 
-
-@pytest.fixture(autouse=True)
-def _restored_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A worker changes settings of its process, which is pytest's here."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
-    folder, threads = Path.cwd(), torch.get_num_threads()
-    yield
-    os.chdir(folder)
-    torch.set_num_threads(threads)
-
-
-def worker() -> DistillationTrial:
-    # Tune's constructor creates folders in the home directory.
-    return DistillationTrial.__new__(DistillationTrial)
+pytestmark = pytest.mark.usefixtures("restored_process")
 
 
 def test_trial_resumes_on_another_node_from_the_bucket(

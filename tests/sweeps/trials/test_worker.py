@@ -31,10 +31,13 @@ from hkd.training.teacher.pseudo_labels import prepare_labels
 from sweeps.folder import ARTIFACTS
 from sweeps.settings.space import trial_config
 from sweeps.trials import worker as trial_module
-from sweeps.trials.worker import METRICS, NOTE, SPEC, DistillationTrial, TrialSpec, WorkerSettings, reported_metrics
+from sweeps.trials.worker import METRICS, NOTE, SPEC, TrialSpec, WorkerSettings, reported_metrics
 from tests.process_configuration import TrainerBuiltError, record_configuration
+from tests.sweeps.in_process_worker import worker
 from tests.sweeps.tiny import tiny_trial, with_unlabelled_images
 from tests.training.limited import limited_teacher
+
+pytestmark = pytest.mark.usefixtures("restored_process")
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +46,6 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> TrialSpec:
     config = parse_config(TrialConfig, tiny_trial(folder / "cache"), source="tiny")
     teacher = prepare_teacher(config, prepare_data(config.data, progress=False), folder)
     return TrialSpec("trial-001", config, teacher.path, None, "trial-001", WorkerSettings(1, False, folder))
-
-
-@pytest.fixture(autouse=True)
-def restore_process(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A worker changes settings of its process, which is pytest's here."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
-    folder, threads = Path.cwd(), torch.get_num_threads()
-    yield
-    os.chdir(folder)
-    torch.set_num_threads(threads)
-
-
-def worker() -> DistillationTrial:
-    # Tune's constructor creates folders in the home directory.
-    return DistillationTrial.__new__(DistillationTrial)
 
 
 def changed(spec: TrialSpec, **changes: object) -> TrialSpec:
