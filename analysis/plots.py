@@ -24,6 +24,7 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from analysis.front import PairFront, Student
+from analysis.marks import STUDIES, Hue, Shape, baseline_mark
 from analysis.objectives import ABSENT
 from analysis.results import StudyResults
 from analysis.studies import PairComparison, StudiesComparison
@@ -34,7 +35,8 @@ from hkd.text.escaping import printable
 
 # Okabe and Ito's palette, distinguishable with any colour vision; markers differ as well.
 _GREY, _BLUE, _ORANGE, _GREEN, _PURPLE, _BLACK = "#8a8a8a", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000"
-_BASELINE_STYLES = (("s", _GREEN), ("D", _PURPLE), ("^", "#56b4e9"), ("v", "#e69f00"))
+_COLOURS: Mapping[Hue, str] = {"blue": _BLUE, "green": _GREEN, "purple": _PURPLE, "orange": _ORANGE, "black": _BLACK}
+_MARKERS: Mapping[Shape, str] = {"circle": "o", "square": "s", "diamond": "D", "triangle": "^", "triangleDown": "v"}
 _DOTS_PER_INCH = 150
 _SIZE_INCHES = (6.9, 5.2)
 _LABEL_DIRECTIONS = 12
@@ -78,8 +80,8 @@ def draw_fronts(comparison: StudiesComparison, pair: PairComparison) -> Picture:
     axes = figure.add_subplot()
     axes.set_xscale("log")
     cost, miss_rate = pair.cost, pair.miss_rate
-    styles = itertools.cycle([("o", _BLUE), *_BASELINE_STYLES])
-    for each, (marker, colour) in zip(comparison.studies, styles, strict=False):
+    for each, mark in zip(comparison.studies, itertools.cycle(STUDIES), strict=False):
+        marker, colour = _MARKERS[mark.shape], _COLOURS[mark.hue]
         points = np.array(
             [[s.values[cost.name] / cost.unit, 100 * s.values[miss_rate.name]] for s in each.front.students]
         )
@@ -166,8 +168,9 @@ def _draw_points(axes: Axes, results: StudyResults, pair: PairFront) -> None:
         label=f"front of means over seeds, {results.front.basis} images" if is_of_means else "front (numbers: ranks)",
     )
     baselines = [student for student in pair.candidates if student.baseline is not None]
-    for index, baseline in enumerate(baselines):
-        marker, colour = _BASELINE_STYLES[index % len(_BASELINE_STYLES)]
+    for baseline in baselines:
+        mark = baseline_mark(is_distilled=baseline.is_distilled)
+        marker, colour = _MARKERS[mark.shape], _COLOURS[mark.hue]
         name = _as_text(f"{baseline.baseline} baseline", 28)
         scatter([baseline], s=62, marker=marker, color=colour, edgecolors="white", linewidths=0.8, zorder=5, label=name)
     if int8 := _int8_points(results, pair):

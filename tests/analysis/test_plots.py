@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import io
 import re
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.image import imread
 from matplotlib.transforms import Bbox
 
 from analysis import plots
 from analysis.records.study_records import TrialRecord
+from analysis.report.page.study_data import page_data
 from analysis.results import compute_results
-from tests.analysis.studies import TEACHER, record, records
+from tests.analysis.studies import DISTILLED, TEACHER, record, records
 
 TRIALS = [record(f"t{index}", 0.8 / (index + 1), 1e5 * 2**index, 1e8 * 3**index) for index in range(8)]
 BASELINE = record("b0", 0.5, 1e6, 1e9, role="baseline", baseline="undistilled")
@@ -78,6 +81,27 @@ def test_points_are_in_units_of_axes() -> None:
     assert plots._point(values, params) == (1.0, 40.0)
     assert plots._point(values, flops) == (3.0, 40.0)
     assert (plots._teacher_point(results, params), plots._teacher_point(results, flops)) == ((6.0, 20.0), (10.0, 20.0))
+
+
+def test_baselines_look_the_same_in_page_and_files_whatever_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = record("b1", 0.6, 1e6, 1e9, role="baseline", baseline="default-weights", params=DISTILLED)
+    study = records([*TRIALS, other, BASELINE], TEACHER)
+    results = compute_results(study)
+    drawn: dict[str, tuple[str, str]] = {}
+    scatter = Axes.scatter
+
+    def recorded(self: Axes, *arguments: Any, **style: Any) -> Any:
+        drawn[str(style["label"])] = str(style.get("marker")), str(style.get("color"))
+        return scatter(self, *arguments, **style)
+
+    monkeypatch.setattr(Axes, "scatter", recorded)
+    plots.draw_front(results, results.front.pairs[0])
+    assert drawn["undistilled baseline"] == ("D", "#cc79a7")
+    assert drawn["default-weights baseline"] == ("s", "#009e73")
+    marks = {trial["id"]: trial["mark"] for trial in page_data(study, results, {})["trials"]}
+    assert marks["b0"] == {"shape": "diamond", "hue": "purple"}
+    assert marks["b1"] == {"shape": "square", "hue": "green"}
+    assert marks["t0"] is None
 
 
 def test_label_is_put_at_nearest_free_place() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
 
 from analysis.front import Student
+from analysis.marks import STUDIES
 from analysis.report import comparison as texts
 from analysis.report.page.html import render
 from analysis.report.page.study_data import measure_data
@@ -54,7 +57,8 @@ def _data(comparison: StudiesComparison) -> dict[str, Any]:
     return {
         "measures": [measure_data(each) for each in objectives],
         "studies": [
-            {"name": printable(each.study), "numOnFront": len(each.front.members)} for each in comparison.studies
+            {"name": printable(each.study), "numOnFront": len(each.front.members), "mark": asdict(mark)}
+            for each, mark in zip(comparison.studies, itertools.cycle(STUDIES), strict=False)
         ],
         "students": [
             {

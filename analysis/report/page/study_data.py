@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from analysis.choice import smaller_alike
 from analysis.front import Front, PairFront, Student
+from analysis.marks import baseline_mark
 from analysis.objectives import OBJECTIVES, Objective
 from analysis.pictures.differences import DIFFERENCE_RULE
 from analysis.pictures.samples import NO_SAMPLES, Detections, Picture, Sample, Samples
@@ -206,6 +208,7 @@ def _trial(
         "kind": printable(kind(trial)),
         "isBaseline": trial.role == names.ROLE_BASELINE,
         "isUndistilled": not trial.is_distilled,
+        "mark": asdict(baseline_mark(is_distilled=trial.is_distilled)) if trial.role == names.ROLE_BASELINE else None,
         "status": printable(trial.status),
         "reason": None if trial.is_counted else printable(trial.not_counted_because or ""),
         "isCounted": student is not None,

@@ -2,7 +2,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const { measures, studies, pairs, students } = data;
-const STUDY_SHAPES = ["circle", "square", "diamond", "triangle", "triangleDown"];
+const LINE_STYLES = 5; // of style.css
 const BAR_HEIGHT = 22;
 
 document.documentElement.classList.add("js");
@@ -11,12 +11,17 @@ comparisonLegend(document.getElementById("legend"));
 for (const table of document.querySelectorAll("table.sortable")) makeSortable(table);
 themeButton(document.getElementById("theme"));
 
+/** Classes of what shows a study: of its line's dashes, and of its colour. */
+function studyClass(study) {
+  return `study-${study % LINE_STYLES} hue-${studies[study].mark.hue}`;
+}
+
 function studyMark(study, isOnFront) {
-  const shape = SHAPES[STUDY_SHAPES[study % STUDY_SHAPES.length]];
+  const shape = SHAPES[studies[study].mark.shape];
   const radius = isOnFront ? 6 : 3.5;
   return svgElement(
     "g",
-    { class: `point study-${study % STUDY_SHAPES.length} ${isOnFront ? "is-study-front" : ""}` },
+    { class: `point ${studyClass(study)} ${isOnFront ? "is-study-front" : ""}` },
     svgElement("path", { class: "halo", d: SHAPES.circle(radius + 8) }),
     svgElement("path", { class: "mark", d: shape(radius) }),
   );
@@ -81,7 +86,7 @@ function comparisonPlot(container, pair) {
       if (line.length > 0)
         svg.append(
           svgElement("path", {
-            class: `study-line study-${study % STUDY_SHAPES.length}`,
+            class: `study-line ${studyClass(study)}`,
             d: polyline([...line, [box.right, line.at(-1)[1]]]),
           }),
         );
@@ -139,7 +144,7 @@ function leaderBar(pair, cost, x, box) {
         "g",
         { role: "img", "aria-label": `${range}: ${name}${share === "" ? "" : `,${share} of the resamples`}`, class: "leader" },
         svgElement("rect", {
-          class: best === null ? "leader-none" : `study-${best % STUDY_SHAPES.length}`,
+          class: best === null ? "leader-none" : studyClass(best),
           x: left,
           y: 22,
           width: Math.max(right - left, 1),
@@ -149,8 +154,8 @@ function leaderBar(pair, cost, x, box) {
         // Too narrow for words: the study's shape.
         fitting === "" && best !== null && right - left > 12
           ? svgElement("path", {
-              class: `leader-mark study-${best % STUDY_SHAPES.length}`,
-              d: SHAPES[STUDY_SHAPES[best % STUDY_SHAPES.length]](4),
+              class: `leader-mark ${studyClass(best)}`,
+              d: SHAPES[studies[best].mark.shape](4),
               transform: `translate(${(left + right) / 2},${22 + BAR_HEIGHT / 2})`,
             })
           : null,
@@ -182,7 +187,7 @@ function comparisonLegend(container) {
     const svg = svgElement(
       "svg",
       { width: 44, height: 24, viewBox: "-22 -12 44 24", "aria-hidden": true },
-      svgElement("path", { class: `study-line study-${study % STUDY_SHAPES.length}`, d: "M-22,0H22" }),
+      svgElement("path", { class: `study-line ${studyClass(study)}`, d: "M-22,0H22" }),
       studyMark(study, true),
     );
     container.append(element("span", {}, svg, `${short(name)} (${numOnFront} on its front)`));

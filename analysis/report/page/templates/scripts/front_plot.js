@@ -5,7 +5,7 @@ function markOf(trial, isOnFront) {
   if (trial === null) return ["is-teacher", "star", 7];
   if (once.includes(trial)) return ["is-once", "cross", 3.5];
   if (trial.isBaseline)
-    return trial.isUndistilled ? ["is-undistilled", "square", 6.5] : ["is-baseline", "diamond", 6.5];
+    return [`is-${trial.isUndistilled ? "undistilled" : "baseline"} hue-${trial.mark.hue}`, trial.mark.shape, 6.5];
   return isOnFront ? ["is-front", "circle", 6.5] : ["", "circle", students.length > 300 ? 3 : 4];
 }
 
