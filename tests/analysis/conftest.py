@@ -26,6 +26,8 @@ def database(empty_database: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def client(database: Path) -> MlflowClient:
-    """A client of that store."""
-    return MlflowClient(f"sqlite:///{database}")
+def client(database: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """A client of that store, with its artifacts beside it: MLflow writes them to the working folder of this moment."""
+    with monkeypatch.context() as patch:
+        patch.chdir(database.parent)
+        return MlflowClient(f"sqlite:///{database}")
