@@ -9,7 +9,7 @@ import torch
 from hkd.models.detector import Detector
 from hkd.models.fused import fuse_for_inference
 from hkd.runtime.device import place
-from hkd.training.pyramid_cache.cache import state_hash
+from hkd.training.pyramid_cache.key import state_hash
 
 
 class FusedTeacher:

@@ -26,13 +26,11 @@ All of it may be removed whenever no training uses it.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -40,7 +38,6 @@ from torch import Tensor
 
 from hkd.coco.annotations import Annotations
 from hkd.config import PYRAMID_LEVELS, TrialConfig
-from hkd.config_files.parsing import config_hash
 from hkd.data.prepare import PreparedData
 from hkd.files import remove_leftovers
 from hkd.models.components.anchors import pyramid_grid_sizes
@@ -57,6 +54,7 @@ from hkd.training.pyramid_cache.capacity import (
     start_use,
 )
 from hkd.training.pyramid_cache.entry_file import PyramidFileError, checksum, file_bytes, read_pyramid, write_pyramid
+from hkd.training.pyramid_cache.key import cache_key
 
 CACHED_FRACTION = "teacher_cached_fraction"
 """Fraction of an epoch's steps whose pyramid was read from the cache."""
@@ -69,8 +67,6 @@ Pyramid = dict[str, Tensor]
 LaterStep = Callable[[int], tuple[Tensor, Callable[[], Pyramid]]]
 """Images of a step's batch, and the teacher's forward on them."""
 
-# Part of the key: increment it when a change of the code changes the teacher's pyramid or the batches.
-_RECIPE = 2
 # Wait for an entry that another training computes: it started earlier, and leaving it the machine takes no longer than
 # computing the entry again. The limit is for a training that was stopped or is far slower.
 _MAX_WAIT_SECONDS = 10.0
@@ -266,7 +262,7 @@ def open_cache(
     cached, or none. Errors of the disk are not raised: the plan then states why nothing is cached.
 
     Args:
-        key: See :func:`cache_key`.
+        key: See :func:`hkd.training.pyramid_cache.key.cache_key`.
         entry_bytes: Of one step; see :func:`planned_entry_bytes`.
     """
     budget = replace(budget, folder=budget.folder.absolute())
@@ -313,53 +309,6 @@ def open_training_cache(
     )
 
 
-def cache_key(
-    config: TrialConfig,
-    data: PreparedData,
-    teacher: Detector,
-    device: torch.device,
-    autocast_dtype: torch.dtype | None,
-    pseudo_labels: Annotations | None = None,
-    weights_hash: str | None = None,
-) -> str:
-    """Hash of all that determines the bits of the teacher's pyramids: its weights, the batches, and the processor.
-
-    Student, distillation and schedule are not part of it.
-
-    Args:
-        weights_hash: :func:`state_hash` of the teacher; None computes it.
-    """
-    if device.type == "cuda":
-        processor: list[object] = [torch.cuda.get_device_name(device)]
-    else:
-        # The number of threads determines the order of sums, and with it the last bits.
-        processor = [torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), _matrix_instructions()]
-    mixed_in: dict[str, object] = {}
-    if data.unlabelled is not None and pseudo_labels is not None:
-        mixed_in["unlabelled"] = [
-            pseudo_labels.content_hash(),
-            data.unlabelled.store.checksum,
-            config.data.unlabelled_fraction,
-        ]
-    return config_hash(
-        {
-            "recipe": _RECIPE,
-            "teacher": weights_hash or state_hash(teacher.state_dict()),
-            "layers": str(teacher.backbone),
-            "train": [data.train_annotations.content_hash(), data.train_store.checksum],
-            "image_size": [config.data.image_height, config.data.image_width],
-            "max_objects": config.data.max_objects_per_image,
-            "augmentation": config.data.augmentation.model_dump(mode="json"),
-            "seed": config.training.seed,
-            "batch_size": config.training.batch_size,
-            "autocast": str(autocast_dtype),
-            "torch": torch.__version__,
-            "processor": [device.type, *processor],
-            **mixed_in,
-        }
-    )
-
-
 def planned_entry_bytes(config: TrialConfig, pyramid_channels: int, autocast_dtype: torch.dtype | None) -> int:
     """Size of the file of one step's pyramid: batch x channels x cells of p2..p6, in the type of the forward."""
     itemsize = (autocast_dtype or torch.float32).itemsize
@@ -367,20 +316,6 @@ def planned_entry_bytes(config: TrialConfig, pyramid_channels: int, autocast_dty
     cells = [rows * columns for rows, columns in grids]
     bytes_a_cell = config.training.batch_size * pyramid_channels * itemsize
     return file_bytes({name: bytes_a_cell * count for name, count in zip(PYRAMID_LEVELS, cells, strict=True)})
-
-
-def _matrix_instructions() -> list[str]:
-    """This CPU's instructions by which oneDNN selects kernels, and with them the order of sums, by torch's names.
-
-    torch's own capability does not distinguish AMX from AVX-512.
-    """
-    # Absent from the oldest torch that is supported.
-    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return sorted(
-        name
-        for name, is_present in capabilities.items()
-        if is_present is True and (name.startswith("amx") or "bf16" in name or "fp16" in name)
-    )
 
 
 def _lock_of(path: Path, step: int) -> FileLock:
@@ -391,13 +326,3 @@ def _lock_of(path: Path, step: int) -> FileLock:
 def _stamp(path: Path) -> tuple[int, int]:
     state = path.stat()
     return state.st_mtime_ns, state.st_size
-
-
-def state_hash(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and values of tensors, in hexadecimal."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()

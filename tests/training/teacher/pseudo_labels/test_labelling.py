@@ -19,7 +19,7 @@ from hkd.data.prepare import PreparedData, prepare_data
 from hkd.data.unlabelled import UnlabelledImages
 from hkd.inference.store_detection import detect_store
 from hkd.training.progress import TrainingProgress
-from hkd.training.pyramid_cache.cache import cache_key
+from hkd.training.pyramid_cache.key import cache_key
 from hkd.training.teacher import pseudo_labels
 from hkd.training.teacher.prepare import PreparedTeacher, load_teacher, prepare_teacher
 from hkd.training.teacher.pseudo_labels import PseudoLabels, prepare_labels
