@@ -1,4 +1,4 @@
-"""A study to run, and a process in which a worker runs, for the tests of this folder."""
+"""Studies to run, and a process in which a worker runs, for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.sweeps.study_doubles import Place
+from tests.sweeps.tiny import write_tiny_study
 
 
 @pytest.fixture
@@ -25,3 +26,13 @@ def restored_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     os.chdir(folder)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Working directory with tiny.yaml, without a running cluster."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "ray"))
+    write_tiny_study(tmp_path / "tiny.yaml", tmp_path / "cache")
+    return tmp_path
