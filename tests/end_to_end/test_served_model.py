@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import os
 import socket
@@ -72,7 +71,8 @@ def expected(folder: Path) -> dict[str, Any]:
         "boxes, scores = detect(session, 'picture.png')\n"
         "print(json.dumps({'boxes': boxes.tolist(), 'scores': scores.tolist()}))\n"
     )
-    return json.loads(output_of(folder, program))  # type: ignore[no-any-return]
+    found: dict[str, Any] = json.loads(output_of(folder, program))
+    return found
 
 
 def output_of(folder: Path, program: str) -> str:
@@ -153,4 +153,5 @@ def ask(port: str, content: str, **params: float) -> dict[str, Any]:
     body = json.dumps({"dataframe_records": [{"image": content}], "params": params}).encode()
     request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=120) as answer:
-        return json.load(io.TextIOWrapper(answer))  # type: ignore[no-any-return]
+        found: dict[str, Any] = json.load(answer)
+    return found

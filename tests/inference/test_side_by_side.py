@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from hkd import cli
@@ -18,23 +17,12 @@ from hkd.coco.writing import annotation_document
 from hkd.image_files import contact_sheet
 from hkd.inference import side_by_side
 from hkd.inference.side_by_side import NamedDetector, draw_side_by_side, read_drawing_inputs
-from hkd.models.build import build_detector
-from hkd.models.weights import save_detector
-from tests.training.tiny import HEIGHT, STUDENT, WIDTH
 
 SIZE = (360, 300)
 """Of the images and of a tile, so that nothing is scaled."""
 PERSON = [40, 60, 60, 150]
 IGNORED = [150, 60, 60, 150]
 NOWHERE = [260, 60, 60, 150]
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "student.safetensors"
-    save_detector(path, build_detector(STUDENT), STUDENT, image_height=HEIGHT, image_width=WIDTH)
-    return path
 
 
 @pytest.fixture
