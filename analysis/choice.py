@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from analysis.budgets import NO_BUDGETS, BudgetError, Budgets
+from analysis.certainty.uncertainty import NO_UNCERTAINTY, Difference, Uncertainty
 from analysis.front import Front, Student
 from analysis.objectives import Objective
-from analysis.uncertainty import NO_UNCERTAINTY, Difference, Uncertainty
 from hkd import metric_names as names
 from hkd.findings import (
     NEAR_POINTS,

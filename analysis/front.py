@@ -5,25 +5,30 @@ All objectives are minimised. Nothing here draws or prints.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from analysis.geometry import knee_index
 from analysis.objectives import OBJECTIVES, Objective, costs, miss_rates
 from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord
 from hkd import metric_names as names
-from hkd.dominance import hypervolume, non_dominated
+from hkd.dominance import Points, hypervolume, non_dominated
 
 Basis = Literal["search", "validation", "test"]
 """What the students' miss rates are: those by which the search selected them, or means over trainings with other seeds,
-on the validation or on the test images (:mod:`analysis.confirmation`)."""
+on the validation or on the test images (:mod:`analysis.certainty.confirmation`)."""
+KNEE_RULE = (
+    "the point of the front that lies furthest below the straight line between the front's two ends, with the miss "
+    "rate and the logarithm of the cost both scaled to [0, 1] between those ends (Das 1999; Satopaa et al. 2011)"
+)
 REFERENCE_RULE = (
     "a miss rate of 1 (every pedestrian missed) and the teacher's costs; without a teacher, the highest cost among the "
     "students that were trained for all their epochs"
 )
+_FLAT = 1e-9
 
 
 @dataclass(frozen=True)
@@ -254,6 +259,30 @@ def _pair_front(
         students=tuple(sorted(on_front, key=lambda student: student.values[cost.name])),
         knee=None if found is None else Knee(trial_id=on_front[found[0]].trial_id, distance=found[1]),
     )
+
+
+def knee_index(cost: Points, miss_rate: Points) -> tuple[int, float] | None:
+    """The knee of a front and its distance to the line between the front's ends, by ``KNEE_RULE``.
+
+    Args:
+        cost: (N,) positive: parameters or FLOPs of the points of a front.
+        miss_rate: (N,).
+
+    Returns:
+        (index, distance), of equal distances the cheaper point; None with fewer than three different points, or if no
+        point lies below the line: such a front does not bend towards the origin.
+    """
+    cheapest, best = int(np.argmin(cost)), int(np.argmin(miss_rate))
+    if len(np.unique(np.stack([cost, miss_rate], axis=1), axis=0)) < 3:
+        return None
+    log_cost = np.log10(cost)
+    x = (log_cost - log_cost[cheapest]) / (log_cost[best] - log_cost[cheapest])
+    y = (miss_rate - miss_rate[best]) / (miss_rate[cheapest] - miss_rate[best])
+    # The line is x + y = 1.
+    distance = (1 - x - y) / math.sqrt(2)
+    furthest = np.flatnonzero(distance >= distance.max() - _FLAT)
+    index = int(furthest[np.argmin(cost[furthest])])
+    return (index, float(distance[index])) if distance[index] > _FLAT else None
 
 
 def hypervolume_of(

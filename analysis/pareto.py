@@ -326,8 +326,8 @@ def _lines(records: StudyRecords, results: StudyResults, *, markdown: bool) -> s
 
 def _files(found: _Found, tracking_uri: str, reload_seconds: int | None) -> dict[str, str | bytes]:
     """Name and content of each file, with the curves of students on or near the front, baselines and the teacher."""
+    from analysis.certainty.uncertainty import resampled_students
     from analysis.records.curves import read_curves
-    from analysis.uncertainty import resampled_students
 
     front = found.results.searched
     run_ids = [student.run_id for student in resampled_students(front)]

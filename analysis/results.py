@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.budgets import NO_BUDGETS, Budgets
+from analysis.certainty.confirmation import Confirmation, confirmation_of, deciding_front, front_of_means
+from analysis.certainty.uncertainty import ReadDetections, Uncertainty, uncertainty_of
 from analysis.choice import (
     BaselineComparison,
     Recommendation,
@@ -14,13 +16,11 @@ from analysis.choice import (
     find,
     recommend,
 )
-from analysis.confirmation import Confirmation, confirmation_of, deciding_front, front_of_means
 from analysis.explain.effects import Slice, StageAblation, ablations_of, slices_of
 from analysis.explain.importances import Importances, TargetImportances, all_importances, first_miss_rate
 from analysis.explain.progress import Progress, progress_of
 from analysis.front import Front, find_front
 from analysis.records.study_records import StudyRecords
-from analysis.uncertainty import ReadDetections, Uncertainty, uncertainty_of
 from analysis.variants import Variant, variants_of
 from hkd import metric_names as names
 from hkd.findings import Finding

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.confirmation import Repeated
+from analysis.certainty.confirmation import Repeated
+from analysis.certainty.uncertainty import Difference
 from analysis.objectives import ABSENT
 from analysis.report.tables import Column, Table, in_points, label, make_table
 from analysis.results import StudyResults
-from analysis.uncertainty import Difference
 from hkd import metric_names as names
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from analysis.confirmation import Repeated
+from analysis.certainty.confirmation import Repeated
+from analysis.certainty.uncertainty import Difference
 from analysis.front import Front, Student
 from analysis.objectives import OBJECTIVES, Objective, listed_nouns, miss_rates
 from analysis.records.study_records import StudyRecords
 from analysis.report.tables import in_points, label
 from analysis.results import StudyResults
-from analysis.uncertainty import Difference
 from hkd import metric_names as names
 
 

@@ -10,15 +10,14 @@ from dataclasses import asdict
 from typing import Any
 
 import hkd
+from analysis.certainty.uncertainty import Difference, Uncertainty
 from analysis.choice import Recommendation
 from analysis.explain.progress import HypervolumeStep
-from analysis.front import REFERENCE_RULE, Front, Student
-from analysis.geometry import KNEE_RULE
+from analysis.front import KNEE_RULE, REFERENCE_RULE, Front, Student
 from analysis.objectives import miss_rates
 from analysis.records.study_records import StudyRecords
 from analysis.report.sentences import headline
 from analysis.results import StudyResults
-from analysis.uncertainty import Difference, Uncertainty
 from hkd import metric_names as names
 from hkd.findings import READINESS_RULE
 

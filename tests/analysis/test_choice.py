@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import pytest
 
 from analysis.budgets import BudgetError, Budgets
+from analysis.certainty.uncertainty import Uncertainty, uncertainty_of
 from analysis.choice import Recommendation, compare_baselines, find, recommend, smaller_alike
 from analysis.front import Front, find_front
 from analysis.records.study_records import TrialRecord
-from analysis.uncertainty import Uncertainty, uncertainty_of
 from tests.analysis.studies import TEACHER, found_in, record, records
 
 # By (miss rate, parameters, FLOPs); the teacher has (0.2, 6e6, 10e9).

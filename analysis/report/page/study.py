@@ -6,8 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any, Final
 
-from analysis.front import REFERENCE_RULE, Front, Student
-from analysis.geometry import KNEE_RULE
+from analysis.front import KNEE_RULE, REFERENCE_RULE, Front, Student
 from analysis.objectives import listed_nouns, miss_rates
 from analysis.pictures.samples import NO_SAMPLES, Samples, summary_sentence
 from analysis.records.curves import Curve

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from analysis import results, uncertainty
+from analysis import results
+from analysis.certainty import uncertainty
 from analysis.explain.importances import Importances
 from analysis.front import find_front
 from analysis.records.curves import Curve

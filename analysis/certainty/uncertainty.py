@@ -2,7 +2,7 @@
 
 All detectors are resampled on the same images, so that the difficulty of an image cancels out in differences (see
 :mod:`hkd.evaluation.bootstrap`). Resamples describe the choice of images, not that of a training's seed
-(:mod:`analysis.confirmation`).
+(:mod:`analysis.certainty.confirmation`).
 """
 
 from __future__ import annotations

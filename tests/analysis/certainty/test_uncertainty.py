@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis import uncertainty as module
+from analysis.certainty import uncertainty as module
+from analysis.certainty.uncertainty import ReadDetections, on_front, resampled_students, uncertainty_of
 from analysis.front import Front, find_front
 from analysis.records.study_records import TrialRecord
-from analysis.uncertainty import ReadDetections, on_front, resampled_students, uncertainty_of
 from hkd.dominance import non_dominated
 from hkd.evaluation.bootstrap import intervals, resample_outcomes
 from hkd.evaluation.formats.stored_detections import StoredDetections
