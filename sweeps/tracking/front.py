@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from mlflow.entities import Metric, Run
 from mlflow.tracking import MlflowClient
 
 from hkd import metric_names as names
 from hkd.dominance import hypervolume
 from sweeps.tracking import runs
 from sweeps.tracking.background import BackgroundWriter
+from sweeps.tracking.study_runs import StudyRuns
 from sweeps.trials.records.trial import LedgerTrial
-
-_METRICS_PER_BATCH = 1000  # MLflow's limit
 
 
 class GrowingFront:
@@ -69,26 +67,20 @@ class FrontWriter:
     Trials that end before a write is executed are written together.
 
     Args:
-        parent: Returns the run of the study; None if MLflow rejected it.
-        run_of: Returns the run of a trial; None if MLflow rejected it.
+        study_runs: The runs of the study.
+        front: Of the trials that were added before.
     """
 
     def __init__(
-        self,
-        client: MlflowClient,
-        writer: BackgroundWriter,
-        parent: Callable[[], Run | None],
-        run_of: Callable[[str], Run | None],
-        front: GrowingFront,
+        self, client: MlflowClient, writer: BackgroundWriter, study_runs: StudyRuns, front: GrowingFront
     ) -> None:
         self._client, self._writer = client, writer
-        self._parent, self._run_of = parent, run_of
-        self._front = front
+        self._study_runs, self._front = study_runs, front
         self._lock = threading.Lock()
         self._ended: list[LedgerTrial] = []
         """Trials whose write is pending and was not attempted."""
-        self._metrics: list[tuple[int, int, dict[str, float]]] = []
-        """Step, time and metrics that MLflow lacks."""
+        self._steps: list[runs.Step] = []
+        """That MLflow lacks."""
         self._changed: set[str] = set()
         """Trials whose tag MLflow lacks."""
 
@@ -108,33 +100,15 @@ class FrontWriter:
             ended, self._ended = self._ended, []
         for trial in ended:
             self._changed |= {*self._front.add(trial), trial.trial_id}
-            self._metrics.append((self._front.num_added, _end_ms(trial), self._front.metrics()))
-        self._log_metrics()
+            self._steps.append(runs.Step(self._front.num_added, _end_ms(trial), self._front.metrics()))
+        if (parent := self._study_runs.parent) is not None:
+            runs.log_steps(self._client, parent, self._steps, names.FINISHED_TRIALS)
+            self._steps = []
         members = set(self._front.members)
         for trial_id in sorted(self._changed):
-            if (run := self._run_of(trial_id)) is not None:
+            if (run := self._study_runs.of(trial_id)) is not None:
                 runs.set_tags(self._client, run, {names.TAG_ON_FRONT: str(trial_id in members).lower()})
             self._changed.discard(trial_id)
-
-    def _log_metrics(self) -> None:
-        parent = self._parent()
-        if parent is None:
-            return
-        logged = parent.data.metrics.get(names.FINISHED_TRIALS, 0)
-        self._metrics = [entry for entry in self._metrics if entry[0] > logged]
-        while self._metrics:
-            count = max(1, _METRICS_PER_BATCH // len(self._metrics[0][2]))
-            batch = self._metrics[:count]
-            self._client.log_batch(
-                parent.info.run_id,
-                metrics=[
-                    Metric(name, value, time_ms, step)
-                    for step, time_ms, metrics in batch
-                    for name, value in metrics.items()
-                ],
-            )
-            parent.data.metrics.update(batch[-1][2])
-            self._metrics = self._metrics[count:]
 
 
 def _end_ms(trial: LedgerTrial) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.tracking import MlflowClient
@@ -16,7 +18,18 @@ MLFLOW_STATUS = {
     names.STATUS_STOPPED: "KILLED",
     names.STATUS_FAILED: "FAILED",
 }
-_PARAMS_PER_BATCH = 100  # MLflow's limit
+_PARAMS_PER_BATCH, _METRICS_PER_BATCH = 100, 1000  # MLflow's limits
+
+
+class Step(NamedTuple):
+    """Metrics of one step, and when they were recorded, in milliseconds since 1970.
+
+    The time is that of the record: MLflow stores a metric of equal time, step and value once.
+    """
+
+    number: int
+    time_ms: int
+    metrics: Mapping[str, float]
 
 
 def search(client: MlflowClient, experiment_id: str, filter_string: str = "") -> list[Run]:
@@ -54,6 +67,28 @@ def log_metrics(client: MlflowClient, run: Run, metrics: Mapping[str, float], *,
     values = finite(metrics)
     client.log_batch(run.info.run_id, metrics=[Metric(name, value, time_ms, step) for name, value in values.items()])
     run.data.metrics.update(values)
+
+
+def log_steps(client: MlflowClient, run: Run, steps: Sequence[Step], counter: str) -> None:
+    """Log the finite metrics of steps that the run lacks, in order.
+
+    Args:
+        counter: Metric of every step whose value is its number: where it ends in the run, a retry continues.
+    """
+    logged = run.data.metrics.get(counter, 0)
+    new = [step._replace(metrics=finite(step.metrics)) for step in steps if step.number > logged]
+    while new:
+        # Whole steps.
+        count = max(1, sum(total <= _METRICS_PER_BATCH for total in accumulate(len(step.metrics) for step in new)))
+        batch, new = new[:count], new[count:]
+        client.log_batch(
+            run.info.run_id,
+            metrics=[
+                Metric(name, value, step.time_ms, step.number) for step in batch for name, value in step.metrics.items()
+            ],
+        )
+        for step in batch:
+            run.data.metrics.update(step.metrics)
 
 
 def set_tags(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> None:

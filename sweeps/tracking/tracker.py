@@ -1,7 +1,6 @@
 """Writes a study to MLflow, from the driver only.
 
-An experiment is a study. It has one parent run, and one child run for the teacher and for each trial. Child runs are
-identified by the tag ``hkd.trial_id``, so that a resumed study continues them. Parameters are the dotted names of the
+An experiment is a study, with the runs of :mod:`sweeps.tracking.study_runs`. Parameters are the dotted names of the
 trial's configuration; the step of a metric is its epoch.
 
 The methods return at once: a thread writes, in order. If the server cannot be reached, writes stay pending and the
@@ -16,12 +15,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 
-from mlflow.entities import Experiment, Metric, Run
+from mlflow.entities import Experiment, Run
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from hkd import metric_names as names
 from hkd.config import TrialConfig
@@ -33,13 +31,12 @@ from sweeps.tracking.background import BackgroundWriter
 from sweeps.tracking.front import FrontWriter, GrowingFront
 from sweeps.tracking.origin import Origin
 from sweeps.tracking.store import artifact_location, raising_tracking_errors
+from sweeps.tracking.study_runs import StudyRuns
 from sweeps.tracking.view import experiment_tags
 from sweeps.trials.confirmation import Confirmation
 from sweeps.trials.records.trial import EpochRecord, LedgerTrial
 
-_METRICS_PER_BATCH = 1000
 _MAX_TAG_LENGTH = 5000
-_IS_PARENT = f"tags.`{names.TAG_ROLE}` = '{names.ROLE_STUDY}'"  # MLflow's filter syntax
 
 
 class Tracker:
@@ -69,18 +66,10 @@ class Tracker:
         self._are_artifacts_away = False
         """Whether the last files to log could not be fetched."""
         self._client = client
-        self._study = study
         self._writer = BackgroundWriter(uri, self._answers)
         self._lock = threading.Lock()
         self._collecting: dict[str, dict[int, EpochRecord]] = {}
         """Trial id -> epochs whose write is pending and was not attempted: later epochs join it."""
-        self._runs: dict[str, Run] = {}
-        self._requested: set[str] = set()
-        """Trials of which this process has requested a run."""
-        self._parent: Run | None = None
-        self._origin = Origin()
-        self._with_datasets: set[str] = set()
-        """Ids of runs whose data sets this process has logged."""
         self._front: FrontWriter | None = None
         with raising_tracking_errors(uri):
             self._experiment_id = (
@@ -88,12 +77,7 @@ class Tracker:
                 if experiment is not None
                 else client.create_experiment(study, artifact_location=artifact_location(uri, study, storage_path))
             )
-            found = runs.search(client, self._experiment_id)
-        for run in found:
-            if run.data.tags.get(names.TAG_ROLE) == names.ROLE_STUDY:
-                self._parent = run
-            elif names.TAG_TRIAL_ID in run.data.tags:
-                self._runs[run.data.tags[names.TAG_TRIAL_ID]] = run
+            self._runs = StudyRuns(client, self._experiment_id, study)
 
     @property
     def num_pending(self) -> int:
@@ -123,28 +107,10 @@ class Tracker:
         Args:
             origin: Of the results that this process computes; None if it computes none.
         """
-        self._origin = origin or Origin()
-
-        def write() -> None:
-            tags_now = {names.TAG_STATUS: names.STATUS_RUNNING, **tags, **self._origin.tags}
-            # As in _run: the run may exist although the response to create_run was lost.
-            existing = [self._parent] if self._parent else runs.search(self._client, self._experiment_id, _IS_PARENT)
-            if existing:
-                self._parent = existing[0]
-                self._client.update_run(self._parent.info.run_id, status="RUNNING")
-                runs.set_tags(self._client, self._parent, tags_now)
-            else:
-                identity = {names.TAG_STUDY: self._study, names.TAG_ROLE: names.ROLE_STUDY}
-                self._parent = self._client.create_run(
-                    self._experiment_id, run_name=self._study, tags={**identity, **tags_now}
-                )
-            if len(self._parent.data.params) < len(params):
-                runs.log_params(self._client, self._parent, params)
-            self._log_datasets(self._parent)
-
-        self._writer.add(write)
+        self._runs.origin = origin or Origin()
+        self._writer.add(lambda: self._runs.start(params, tags))
         # A separate write, because the artifact store can fail on its own.
-        self._writer.add(lambda: runs.log_text(self._client, self._parent, study_yaml, "study.yaml"))
+        self._writer.add(lambda: runs.log_text(self._client, self._runs.parent, study_yaml, "study.yaml"))
 
     def log_teacher(
         self,
@@ -168,7 +134,7 @@ class Tracker:
         start_ms = now - round(1000 * sum(epoch.get(names.SECONDS, 0.0) for epoch in epochs))
 
         def write_files() -> None:
-            run = self._run(names.TEACHER_TRIAL_ID, names.ROLE_TEACHER, {}, start_ms)
+            run = self._runs.get_or_create(names.TEACHER_TRIAL_ID, names.ROLE_TEACHER, {}, start_ms)
             if weights_origin:
                 runs.log_text(
                     self._client, run, "".join(f"{note}\n" for note in weights_origin), names.ARTIFACT_WEIGHTS_ORIGIN
@@ -177,8 +143,8 @@ class Tracker:
                 self._client.log_artifact(run.info.run_id, str(detections))
 
         def write() -> None:
-            run = self._run(names.TEACHER_TRIAL_ID, names.ROLE_TEACHER, {}, start_ms)
-            self._log_description(run, params, cost, now)
+            run = self._runs.get_or_create(names.TEACHER_TRIAL_ID, names.ROLE_TEACHER, {}, start_ms)
+            self._runs.log_description(run, params, cost, now)
             num_logged = int(run.data.metrics.get(names.EPOCH, 0))
             for epoch, measured in list(enumerate(epochs, start=1))[num_logged:]:
                 runs.log_metrics(self._client, run, {names.EPOCH: epoch, **measured}, step=epoch, time_ms=now)
@@ -197,12 +163,12 @@ class Tracker:
         def write() -> None:
             extra = {names.TAG_BASELINE: trial.baseline} if trial.baseline else {}
             extra |= {names.TAG_CONFIRMS: trial.confirms} if trial.confirms else {}
-            run = self._run(trial.trial_id, trial.role, extra)
+            run = self._runs.get_or_create(trial.trial_id, trial.role, extra)
             # Tag and run status differ if an earlier process was killed between the two requests.
             if (run.data.tags.get(names.TAG_STATUS), run.info.status) != (names.STATUS_RUNNING, "RUNNING"):
                 self._client.update_run(run.info.run_id, status="RUNNING")
                 runs.set_tags(self._client, run, {names.TAG_STATUS: names.STATUS_RUNNING})
-            self._log_description(run, flatten(config), cost, now)
+            self._runs.log_description(run, flatten(config), cost, now)
 
         self._writer.add(write)
         for epoch, record in trial.epochs.items():
@@ -220,7 +186,9 @@ class Tracker:
             with self._lock:
                 if self._collecting.get(trial_id) is records:
                     del self._collecting[trial_id]
-            self._log_epochs(trial_id, records)
+            if (run := self._runs.of(trial_id)) is not None:  # else MLflow rejected it
+                steps = [runs.Step(epoch, each.time_ms, each.metrics) for epoch, each in sorted(records.items())]
+                runs.log_steps(self._client, run, steps, names.EPOCH)
 
         self._writer.add(write)
 
@@ -230,7 +198,7 @@ class Tracker:
             self._collecting.pop(trial.trial_id, None)
 
         def write_files() -> None:
-            run = self._runs.get(trial.trial_id)
+            run = self._runs.of(trial.trial_id)
             if artifacts is not None:
                 self._fetch(artifacts)
             for name in ARTIFACTS:
@@ -242,7 +210,7 @@ class Tracker:
         error_tag = {names.TAG_ERROR: trial.error.strip().splitlines()[-1][:_MAX_TAG_LENGTH]} if trial.error else {}
         tags = {**_end_tags(trial), **error_tag}
         self._writer.add(write_files)
-        self._writer.add(lambda: self._terminate(self._runs.get(trial.trial_id), trial.status, tags))
+        self._writer.add(lambda: self._terminate(self._runs.of(trial.trial_id), trial.status, tags))
         if self._front is not None:
             self._front.add([trial])
 
@@ -257,16 +225,16 @@ class Tracker:
         tags = {names.TAG_CONFIRMED_ON: "test" if confirmation.is_on_test else "validation"}
 
         def write_run(trial_id: str, metrics: Mapping[str, float]) -> None:
-            run = self._runs.get(trial_id)
+            run = self._runs.of(trial_id)
             if run is not None and any(run.data.metrics.get(name) != value for name, value in metrics.items()):
                 runs.log_metrics(
                     self._client, run, metrics, step=int(run.data.metrics.get(names.EPOCH, 0)), time_ms=now
                 )
 
         def write_parent() -> None:
-            if self._parent is not None:
-                runs.set_tags(self._client, self._parent, tags)
-                runs.log_text(self._client, self._parent, text, names.ARTIFACT_CONFIRMATION)
+            if (parent := self._runs.parent) is not None:
+                runs.set_tags(self._client, parent, tags)
+                runs.log_text(self._client, parent, text, names.ARTIFACT_CONFIRMATION)
 
         for each in confirmation.trials:
             self._writer.add(partial(write_run, each.trial.trial_id, each.as_metrics()))
@@ -285,7 +253,7 @@ class Tracker:
         tags = experiment_tags(objectives)
         self._writer.add(lambda: self._tag_experiment(tags))
         front = GrowingFront(objectives, reference)
-        self._front = FrontWriter(self._client, self._writer, lambda: self._parent, self._runs.get, front)
+        self._front = FrontWriter(self._client, self._writer, self._runs, front)
         self._front.add(trials)
 
     def describe(self, text: str) -> None:
@@ -296,10 +264,10 @@ class Tracker:
         """
 
         def write() -> None:
-            if self._parent is not None:
-                present = self._client.get_run(self._parent.info.run_id).data.tags.get(MLFLOW_RUN_NOTE, "")
+            if (parent := self._runs.parent) is not None:
+                present = self._client.get_run(parent.info.run_id).data.tags.get(MLFLOW_RUN_NOTE, "")
                 if present == "" or present.startswith(text.partition("\n")[0]):
-                    runs.set_tags(self._client, self._parent, {MLFLOW_RUN_NOTE: text})
+                    runs.set_tags(self._client, parent, {MLFLOW_RUN_NOTE: text})
 
         self._writer.add(write)
 
@@ -309,7 +277,7 @@ class Tracker:
         Its tag stays ``running``: ``stopped`` is the end of a trial that was stopped early.
         """
         interrupted = {names.TAG_STATUS: names.STATUS_RUNNING}
-        self._writer.add(lambda: self._terminate(self._runs.get(trial_id), names.STATUS_STOPPED, interrupted))
+        self._writer.add(lambda: self._terminate(self._runs.of(trial_id), names.STATUS_STOPPED, interrupted))
 
     def end_study(self, status: str, on_wait: Callable[[int], None] = lambda _: None) -> None:
         """End the parent run and wait for pending writes, after another attempt if the server could not be reached.
@@ -317,7 +285,7 @@ class Tracker:
         Args:
             on_wait: Called several times a second with the number of pending writes.
         """
-        self._writer.add(lambda: self._terminate(self._parent, status, {}))
+        self._writer.add(lambda: self._terminate(self._runs.parent, status, {}))
         self._writer.flush(is_retried=True, on_wait=on_wait)
 
     def flush(self) -> None:
@@ -326,12 +294,12 @@ class Tracker:
 
     def trial_status(self, trial_id: str) -> str | None:
         """The trial's ``hkd.status`` in MLflow; None if it has no run."""
-        run = self._runs.get(trial_id)
+        run = self._runs.of(trial_id)
         return None if run is None else run.data.tags.get(names.TAG_STATUS)
 
     def has_end(self, trial: LedgerTrial) -> bool:
         """Whether MLflow has the end of a trial: its status, and why it was stopped."""
-        run = self._runs.get(trial.trial_id)
+        run = self._runs.of(trial.trial_id)
         return run is not None and all(run.data.tags.get(tag) == value for tag, value in _end_tags(trial).items())
 
     def _fetch(self, artifacts: Path) -> None:
@@ -346,47 +314,10 @@ class Tracker:
         if self._are_artifacts_away:
             return False  # the write is not dropped: the object storage is away, whatever MLflow answers
         try:
-            runs.search(self._client, self._experiment_id, _IS_PARENT)
+            self._runs.search_parent()
         except Exception:  # noqa: BLE001 (as above)
             return False
         return True
-
-    def _run(self, trial_id: str, role: str, extra_tags: Mapping[str, str], start_ms: int | None = None) -> Run:
-        """The run of a trial, created if it does not exist."""
-        if trial_id not in self._runs:
-            found: list[Run] = []
-            if trial_id in self._requested:
-                # The run may exist although the response to create_run was lost.
-                found = runs.search(self._client, self._experiment_id, f"tags.`{names.TAG_TRIAL_ID}` = '{trial_id}'")
-            if self._parent is None:
-                raise _NoParentError("the parent run of the study was rejected")
-            self._requested.add(trial_id)
-            self._runs[trial_id] = (
-                found[0]
-                if found
-                else self._client.create_run(
-                    self._experiment_id,
-                    start_time=start_ms,
-                    run_name=trial_id,
-                    tags={
-                        names.TAG_STUDY: self._study,
-                        names.TAG_ROLE: role,
-                        names.TAG_TRIAL_ID: trial_id,
-                        names.TAG_STATUS: names.STATUS_RUNNING,
-                        MLFLOW_PARENT_RUN_ID: self._parent.info.run_id,
-                        **self._origin.tags,
-                        **extra_tags,
-                    },
-                )
-            )
-        return self._runs[trial_id]
-
-    def _log_datasets(self, run: Run) -> None:
-        run_id, datasets = run.info.run_id, self._origin.datasets
-        is_logged = run_id in self._with_datasets or (run.inputs is not None and run.inputs.dataset_inputs)
-        if datasets and not is_logged:
-            self._client.log_inputs(run_id, datasets)
-            self._with_datasets.add(run_id)
 
     def _terminate(self, run: Run | None, status: str, tags: Mapping[str, str]) -> None:
         if run is not None:
@@ -398,48 +329,12 @@ class Tracker:
             if present.get(name) != value:
                 self._client.set_experiment_tag(self._experiment_id, name, value)
 
-    def _log_description(self, run: Run, params: Mapping[str, object], cost: Cost, time_ms: int) -> None:
-        """Log data sets, parameters and costs, unless they are logged."""
-        self._log_datasets(run)
-        metrics = {} if names.GMACS in run.data.metrics else cost.as_metrics()
-        missing = params if len(run.data.params) < len(params) else {}
-        runs.log_params(
-            self._client, run, missing, [Metric(name, value, time_ms, 0) for name, value in metrics.items()]
-        )
-        run.data.metrics.update(metrics)
-
-    def _log_epochs(self, trial_id: str, records: Mapping[int, EpochRecord]) -> None:
-        run = self._runs.get(trial_id)
-        if run is None:  # MLflow rejected it
-            return
-        logged = run.data.metrics.get(names.EPOCH, 0)
-        new = [(epoch, record) for epoch, record in sorted(records.items()) if epoch > logged]
-        while new:
-            # Whole epochs: the last one that MLflow has is where a retry continues.
-            count = max(1, sum(total <= _METRICS_PER_BATCH for total in accumulate(len(r.metrics) for _, r in new)))
-            batch, new = new[:count], new[count:]
-            self._client.log_batch(
-                run.info.run_id,
-                metrics=[
-                    # The time is that of the ledger: MLflow stores a metric of equal time, step and value once.
-                    Metric(name, value, record.time_ms, epoch)
-                    for epoch, record in batch
-                    for name, value in runs.finite(record.metrics).items()
-                ],
-            )
-            for _, record in batch:
-                run.data.metrics.update(runs.finite(record.metrics))
-
 
 def _end_tags(trial: LedgerTrial) -> dict[str, str]:
     """How a trial ended."""
     is_stopped = trial.status == names.STATUS_STOPPED and trial.dominators
     reason = {names.TAG_STOPPED_BECAUSE_OF: ", ".join(trial.dominators)} if is_stopped else {}
     return {names.TAG_STATUS: trial.status, **reason}
-
-
-class _NoParentError(Exception):
-    """The study has no parent run."""
 
 
 def _now_ms() -> int:

@@ -14,7 +14,7 @@ from sweeps.trials.records.ledger import Ledger, open_ledger
 from sweeps.trials.records.trial import LedgerTrial
 from tests.sweeps.mlflow_double import MlflowDouble
 from tests.sweeps.tiny import tiny_trial
-from tests.sweeps.tracking.test_tracker import flushed
+from tests.sweeps.tracking.tracked import flushed
 
 METRICS = {"mr2_reasonable": 0.5, "num_params": 10.0, "flops": 100.0, "epoch": 2.0, "budget_fraction": 1.0}
 

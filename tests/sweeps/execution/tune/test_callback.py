@@ -34,7 +34,7 @@ from sweeps.trials.worker import (
 )
 from tests.sweeps.console.test_display import plain_display
 from tests.sweeps.mlflow_double import MlflowDouble
-from tests.sweeps.tracking.test_tracker import flushed
+from tests.sweeps.tracking.tracked import flushed
 
 OBJECTIVES = ("mr2_reasonable", "flops")
 RAISED = f"Traceback ...\nValueError: boom\n{RAISED_NOTE}"
