@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,9 @@ from optuna.storages.journal import BaseJournalBackend
 
 from hkd.text.escaping import printable
 
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError)
+"""What Optuna raises for damaged records, which it does not check: whatever their use raises."""
+REMEDY = "restore it from a backup, or give the study another name (--name NAME)"
 _LONGEST_EXCERPT = 60
 
 
@@ -30,7 +34,7 @@ class Journal(BaseJournalBackend):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.line: int | None = None
+        self._line: int | None = None
         """Number of the line that is being read; None afterwards."""
         self._end = _remove_partial_record(path)
         """Size of the file up to its last complete record."""
@@ -93,10 +97,29 @@ class Journal(BaseJournalBackend):
                 "complete. Free space on the disk or restore access to it, then resume the study (--resume)"
             )
 
+    @contextmanager
+    def damage_located(self) -> Iterator[None]:
+        """Report a damaged record with its line, and how to resume from the records before it.
+
+        Raises:
+            LedgerError: naming both.
+        """
+        try:
+            yield
+        except DAMAGE as error:
+            reason = str(error) if isinstance(error, LedgerError) else f"{type(error).__name__}: {str(error)[:200]}"
+            if self._line is None:
+                raise LedgerError(f"{self._path}: the journal of the study is damaged ({reason}); {REMEDY}") from error
+            source, copy = shlex.quote(str(self._path)), shlex.quote(f"{self._path}.damaged")
+            raise LedgerError(
+                f"{self._path}, line {self._line}: the journal of the study is damaged: {reason}; {REMEDY}, or resume "
+                f"from the records before this line: cp {source} {copy} && head -n {self._line - 1} {copy} > {source}"
+            ) from error
+
     def _file_records(self) -> Iterator[dict[str, Any]]:
         with self._path.open("rb") as file:
             for number, content in enumerate(file, start=1):
-                self.line = self._num_before = number
+                self._line = self._num_before = number
                 try:
                     record = json.loads(content)
                 except (ValueError, RecursionError):
@@ -105,7 +128,7 @@ class Journal(BaseJournalBackend):
                     shown = printable(content[:_LONGEST_EXCERPT].decode("utf-8", errors="replace").strip())
                     raise LedgerError(f"is not a record of the study, but: {shown}")
                 yield record
-        self.line = None
+        self._line = None
 
     def _write(self, records: Sequence[dict[str, Any]]) -> None:
         self.raise_earlier_failure()

@@ -11,11 +11,9 @@ Confirmations, trials that are trained again with other seeds, are a third one: 
 
 from __future__ import annotations
 
-import shlex
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +35,7 @@ from hkd.text.redaction import redacted_text
 from sweeps.settings.search import FRONT
 from sweeps.settings.space import distributions, num_configurations
 from sweeps.settings.study import StudyConfig
-from sweeps.trials.records.journal import Journal, LedgerError
+from sweeps.trials.records.journal import REMEDY, Journal, LedgerError
 from sweeps.trials.records.trial import (
     ATTEMPTS_ATTRIBUTE,
     BASELINE_ATTRIBUTE,
@@ -68,7 +66,6 @@ _SOURCE = "warm_start"
 """Name of Optuna's user attribute of a result of another study: part of the file format."""
 _FIXED = "fixed_params"
 """Optuna's system attribute of a trial whose settings were queued."""
-_REMEDY = "restore it from a backup, or give the study another name (--name NAME)"
 _MOST_DOMINATORS = 10
 
 
@@ -105,7 +102,7 @@ class Ledger:
         self._num_configurations = num_configurations
         self._sampler, self._fallback, self._max_proposals = sampler, fallback, max_proposals
         self._journal = Journal(journal)
-        with _damage_located(journal, self._journal):
+        with self._journal.damage_located():
             self._storage = JournalStorage(self._journal)
             # Baselines first: by their study's name, a reader knows that of the proposals.
             roles = (ROLE_BASELINE, ROLE_TRIAL, ROLE_CONFIRMATION)
@@ -382,30 +379,13 @@ def open_ledger(study: StudyConfig, journal: Path) -> Ledger:
         LedgerError: the journal is not a regular file, or has records that neither Optuna nor hkd wrote.
     """
     if journal.exists() and not journal.is_file():  # reading a pipe would block
-        raise LedgerError(f"{journal}: is not a regular file; {_REMEDY}")
+        raise LedgerError(f"{journal}: is not a regular file; {REMEDY}")
     space, count, sampler = distributions(study.space), num_configurations(study.space), sampler_of_proposal(study)
     # front repeats a trial only if it finds no other within the limits, which random sampling would exceed.
     if study.search.sampler == FRONT:
         most = _MAX_PROPOSALS_OF_FRONT
         return Ledger(journal, study.objectives, space, count, sampler, sampler, most, name=study.name)
     return Ledger(journal, study.objectives, space, count, sampler, name=study.name)
-
-
-@contextmanager
-def _damage_located(path: Path, journal: Journal) -> Iterator[None]:
-    """Report a damaged record with its line, and how to resume from the records before it."""
-    try:
-        yield
-    # Optuna does not check the records: a damaged one raises whatever its use raises.
-    except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
-        reason = str(error) if isinstance(error, LedgerError) else f"{type(error).__name__}: {str(error)[:200]}"
-        if journal.line is None:
-            raise LedgerError(f"{path}: the journal of the study is damaged ({reason}); {_REMEDY}") from error
-        source, copy = shlex.quote(str(path)), shlex.quote(f"{path}.damaged")
-        raise LedgerError(
-            f"{path}, line {journal.line}: the journal of the study is damaged: {reason}; {_REMEDY}, or resume from "
-            f"the records before this line: cp {source} {copy} && head -n {journal.line - 1} {copy} > {source}"
-        ) from error
 
 
 def _key(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -21,7 +21,7 @@ from hkd.metric_names import (
     STATUS_RUNNING,
     STATUS_STOPPED,
 )
-from sweeps.trials.records.journal import LedgerError
+from sweeps.trials.records.journal import DAMAGE, LedgerError
 from sweeps.trials.samplers import EPOCH_ATTRIBUTE
 
 _STATUS = {
@@ -143,7 +143,7 @@ def read_trials(journal: Path) -> list[LedgerTrial]:
         return [trial_of(ROLE_TRIAL, frozen) for frozen in trials if TRIAL_ID_ATTRIBUTE in frozen.user_attrs]
     except OSError as error:
         raise LedgerError(f"{journal}: the journal of the study cannot be read ({error.strerror})") from error
-    except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
+    except DAMAGE as error:
         reason = f"{type(error).__name__}: {str(error)[:200]}"
         raise LedgerError(f"{journal}: the journal of the study is damaged ({reason})") from error
 
