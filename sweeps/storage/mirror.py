@@ -46,12 +46,12 @@ class StudyMirror:
         self._config, self._journal = folder / config, folder / journal
         # The study exists once its configuration does: last.
         self._record = [self._journal, *(folder / name for name in others), self._config]
-        self._uploaded: dict[Path, bytes] = {}
-        self._uploaded_stamps: list[tuple[int, int] | None] = []
+        self._uploaded: dict[Path, tuple[int, int]] = {}
+        """Stamp of each file of the record when it was uploaded."""
         self._to_keep: dict[tuple[Path, ...], frozenset[str]] = {}
         """Attempts' folders of a trial -> the checkpoints that stay, as ``<attempt>/<checkpoint>``."""
         self._changed = threading.Condition()
-        self._is_changed, self._is_ending = False, False
+        self._is_ending = False
         self._lost_to: str | None = None
         self._heartbeat_time = 0.0
 
@@ -109,12 +109,6 @@ class StudyMirror:
                 f"this one did not reach the storage for {OWNER_LOST_SECONDS:.0f} s; this one ends"
             )
 
-    def update(self) -> None:
-        """Upload the record soon: it has changed."""
-        with self._changed:
-            self._is_changed = True
-            self._changed.notify_all()
-
     def remove_checkpoints(self, attempts: Sequence[Path], keep: Sequence[Path]) -> None:
         """Remove a trial's checkpoints, once a record that does not name them is in the storage.
 
@@ -124,7 +118,6 @@ class StudyMirror:
         """
         with self._changed:
             self._to_keep[tuple(attempts)] = frozenset(path.as_posix() for path in keep)
-        self.update()
 
     def _become_owner(self, now: float) -> None:
         path = self._folder / OWNER
@@ -171,9 +164,9 @@ class StudyMirror:
                 self._changed.wait_for(lambda: self._is_ending, SECONDS_BETWEEN_UPLOADS)
                 if self._is_ending:
                     return
-                is_due = self._is_changed or time.monotonic() - self._heartbeat_time > SECONDS_BETWEEN_HEARTBEATS
+            is_due = self._to_keep or time.monotonic() - self._heartbeat_time > SECONDS_BETWEEN_HEARTBEATS
             try:
-                if not is_due and self._stamps() == self._uploaded_stamps:
+                if not is_due and self._is_uploaded():
                     continue
                 self._synchronize()
             # Without this thread, another machine would take the study over.
@@ -194,19 +187,13 @@ class StudyMirror:
             return False
         self._write_heartbeat()
         with self._changed:
-            self._is_changed, to_keep = False, dict(self._to_keep)
-        stamps = self._stamps()
-        try:
-            self._upload_record()
-            self._uploaded_stamps = stamps
-            for attempts, keep in to_keep.items():
-                self._remove_others(attempts, keep)
-                with self._changed:
-                    if self._to_keep.get(attempts) == keep:
-                        del self._to_keep[attempts]
-        except Exception:
-            self.update()
-            raise
+            to_keep = dict(self._to_keep)
+        self._upload_record()
+        for attempts, keep in to_keep.items():
+            self._remove_others(attempts, keep)
+            with self._changed:
+                if self._to_keep.get(attempts) == keep:
+                    del self._to_keep[attempts]
         return True
 
     def _is_record_of_another(self) -> bool:
@@ -214,17 +201,16 @@ class StudyMirror:
         there = _whole_records(self._storage.read(self._journal) or b"")
         return not (self._journal.read_bytes() if self._journal.is_file() else b"").startswith(there)
 
-    def _stamps(self) -> list[tuple[int, int] | None]:
-        """Of each file of the record, which differ after a change."""
-        states = [path.stat() if path.is_file() else None for path in self._record]
-        return [None if state is None else (state.st_mtime_ns, state.st_size) for state in states]
+    def _is_uploaded(self) -> bool:
+        """Whether the storage has the record as it is now."""
+        return all(self._uploaded.get(path) == _stamp(path) for path in self._record)
 
     def _upload_record(self) -> None:
         for path in self._record:
-            content = path.read_bytes() if path.is_file() else None
-            if content is not None and self._uploaded.get(path) != content:
-                self._storage.write(path, content)
-                self._uploaded[path] = content
+            stamp = _stamp(path)
+            if stamp is not None and self._uploaded.get(path) != stamp:
+                self._storage.write(path, path.read_bytes())
+                self._uploaded[path] = stamp
 
     def _remove_others(self, attempts: Sequence[Path], keep: frozenset[str]) -> None:
         for attempt in attempts:
@@ -234,6 +220,12 @@ class StudyMirror:
                 is_newer = attempt == attempts[-1] and name > max(kept, default="")
                 if name not in kept and not is_newer:
                     self._storage.remove_folder(attempt / name)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Differs after a change of a file; None without it."""
+    state = path.stat() if path.is_file() else None
+    return None if state is None else (state.st_mtime_ns, state.st_size)
 
 
 def _whole_records(content: bytes) -> bytes:

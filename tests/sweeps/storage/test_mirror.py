@@ -81,9 +81,8 @@ def test_study_runs_on_one_machine_at_a_time(
 ) -> None:
     with mirrored(storage) as first:
         write_record(storage, FIRST)
-        first.update()
         # Its next heartbeat is a minute later.
-        wait_until(lambda: not first._is_changed and first._uploaded_stamps == first._stamps())
+        wait_until(first._is_uploaded)
         assert storage.read(storage.copies / "tiny" / "study.yaml") is not None
         with pytest.raises(StorageError, match="another process runs this study"), mirrored(other_machine):
             pass
@@ -92,7 +91,6 @@ def test_study_runs_on_one_machine_at_a_time(
         with mirrored(other_machine):
             assert journal_of(other_machine) == FIRST
             write_record(storage, FIRST + SECOND)
-            first.update()
 
             def is_lost() -> bool:
                 try:
