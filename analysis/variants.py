@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hkd import metric_names as names
+from hkd.coco.notes import counted
 from hkd.config_files.problems import ConfigError
 from hkd.dominance import non_dominated
 from hkd.inference.deployed.measurements import MeasuredFile, Measurements, MeasurementsError, read_measurements
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from analysis.records.study_records import StudyRecords, TrialRecord
 
 FP32, INT8 = "fp32", "int8"
+_FP32_MISS_RATE, _INT8_MISS_RATE = (prefix + names.MR2_REASONABLE for prefix in (names.FP32_PREFIX, names.INT8_PREFIX))
+"""Stated by INT8 files, on the same images."""
+_SAME_IMAGES = 0.01
+"""Largest difference of the miss rates of one network on the same images: a training may evaluate in bf16."""
 
 
 class VariantsError(LinesError):
@@ -35,6 +40,7 @@ class Variant:
     file: str
     """Name without folder."""
     device: str
+    """Processor and number of threads; with the file of measurements, where several name the same."""
     runtime: str
     precision: str
     """``fp32`` or ``int8``."""
@@ -43,7 +49,7 @@ class Variant:
     """Of the file."""
     miss_rate: float | None
     """MR^-2 reasonable on the validation images, a fraction: of fp32 files the trial's, of INT8 files the one measured
-    by their export; None where it is unknown."""
+    by their export; None where it is unknown, or was measured on other images than the trial's."""
     is_on_front: bool
     """Whether no other file on this device is better in miss rate and latency."""
 
@@ -57,7 +63,7 @@ def read_devices(paths: Sequence[Path], studies: Sequence[str]) -> tuple[Measure
     Raises:
         VariantsError: a file cannot be read, or names no trial of these studies.
     """
-    found: list[Measurements] = []
+    found: dict[Path, Measurements] = {}
     problems: list[str] = []
     for path in paths:
         try:
@@ -65,7 +71,7 @@ def read_devices(paths: Sequence[Path], studies: Sequence[str]) -> tuple[Measure
         except (ConfigError, MeasurementsError) as error:
             problems += str(error).split("\n")
             continue
-        found.append(measurements)
+        found[path] = measurements
         if not any(row.study is not None and row.study.study in studies for row in measurements.rows):
             problems.append(
                 f"{path}: has no file of {', '.join(studies)}; export with hkd export --study NAME --trial ID, which "
@@ -73,7 +79,19 @@ def read_devices(paths: Sequence[Path], studies: Sequence[str]) -> tuple[Measure
             )
     if problems:
         raise VariantsError(*problems)
-    return tuple(found)
+    return _named(found)
+
+
+def _named(found: Mapping[Path, Measurements]) -> tuple[Measurements, ...]:
+    """The measurements, with a name of their own in place of that of the processor, which devices share."""
+    devices = [
+        each.processor + ("" if each.num_threads is None else f", {counted(each.num_threads, 'thread')}")
+        for each in found.values()
+    ]
+    return tuple(
+        each.model_copy(update={"processor": f"{device} ({path.name})" if devices.count(device) > 1 else device})
+        for (path, each), device in zip(found.items(), devices, strict=True)
+    )
 
 
 def with_measured_latencies(records: StudyRecords, devices: Sequence[Measurements]) -> StudyRecords:
@@ -88,6 +106,7 @@ def with_measured_latencies(records: StudyRecords, devices: Sequence[Measurement
     batched = sum(row.batch > 1 for device in devices for row in device.rows)
     notes += [f"{batched} rows of the measured files have several images a call: no latency."] if batched else []
     notes += [f"Measured files of trials that this study does not have: {', '.join(unknown)}."] if unknown else []
+    notes += _notes_on_other_images(records, devices)
     records = replace(records, notes=(*records.notes, *notes))
     if any(names.LATENCY_MS in trial.metrics for trial in records.trials):
         return records
@@ -122,9 +141,7 @@ def variants_of(front: Front, study: str, devices: Sequence[Measurements]) -> tu
                 precision=row.precision,
                 latency_ms=device.milliseconds(row),
                 num_bytes=row.num_bytes,
-                miss_rate=miss_rates[trial_id]
-                if row.precision == FP32
-                else row.metrics.get(names.INT8_PREFIX + names.MR2_REASONABLE),
+                miss_rate=_miss_rate(row, miss_rates[trial_id]),
                 is_on_front=False,
             )
             for device, row, trial_id in _rows(study, [device])
@@ -136,6 +153,34 @@ def variants_of(front: Front, study: str, devices: Sequence[Measurements]) -> tu
         marked = [replace(each, is_on_front=is_best) for each, is_best in zip(variants, best, strict=True)]
         found += sorted(marked, key=lambda each: (each.latency_ms, each.file))
     return tuple(found)
+
+
+def _notes_on_other_images(records: StudyRecords, devices: Sequence[Measurements]) -> list[str]:
+    miss_rates = {trial.trial_id: trial.metrics.get(names.MR2_REASONABLE) for trial in records.trials}
+    found = set()
+    for _, row, trial_id in _rows(records.study, devices):
+        of_trial = miss_rates.get(trial_id)
+        if of_trial is not None and _is_on_other_images(row, of_trial):
+            found.add(
+                f"{Path(row.file).name}: the fp32 network misses {100 * row.metrics[_FP32_MISS_RATE]:.1f} % on the "
+                f"validation images of this export, and {100 * of_trial:.1f} % on those of the study. These are other "
+                "images, so the miss rate of the INT8 file is left out."
+            )
+    return sorted(found)
+
+
+def _miss_rate(row: MeasuredFile, of_trial: float | None) -> float | None:
+    if row.precision == FP32:
+        return of_trial
+    return None if _is_on_other_images(row, of_trial) else row.metrics.get(_INT8_MISS_RATE)
+
+
+def _is_on_other_images(row: MeasuredFile, of_trial: float | None) -> bool:
+    """Whether the miss rate of an INT8 file was measured on other images than the trial's."""
+    in_fp32 = row.metrics.get(_FP32_MISS_RATE)
+    if row.precision == FP32 or in_fp32 is None or of_trial is None:
+        return False
+    return abs(in_fp32 - of_trial) > _SAME_IMAGES
 
 
 def _rows(study: str, devices: Sequence[Measurements]) -> Iterator[tuple[Measurements, MeasuredFile, str]]:

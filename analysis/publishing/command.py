@@ -84,7 +84,8 @@ class Publication:
         if self.register is not None:
             index = list(exported).index(choose(exported, self.trial))
             made = register(tracking_uri, self.register, exported[index], ids[index], cards[index])
-            lines.append(f"Registered: {made.name}, version {made.version}, alias {CHAMPION}")
+            kept = "; its description was edited in the registry, and stays" if made.is_edited else ""
+            lines.append(f"Registered: {made.name}, version {made.version}, alias {CHAMPION}{kept}")
             lines.append(f"Serve it:  mlflow models serve --env-manager local -m 'models:/{made.name}@{CHAMPION}'")
         return lines
 

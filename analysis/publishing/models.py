@@ -62,6 +62,8 @@ class RegisteredVersion:
 
     name: str
     version: str
+    is_edited: bool
+    """Whether a user wrote another description of it, which stays."""
 
 
 def check_model_name(name: str) -> None:
@@ -133,6 +135,8 @@ def log_models(tracking_uri: str, exported: Sequence[tuple[ExportedTrial, str]])
 def register(tracking_uri: str, name: str, exported: ExportedTrial, model_id: str, card: str) -> RegisteredVersion:
     """Make a logged model the champion of a registered model; a version of it is created unless there is one.
 
+    Its description is the card, unless a user edited it.
+
     Raises:
         RecordsError: the registry cannot be written.
     """
@@ -144,12 +148,18 @@ def register(tracking_uri: str, name: str, exported: ExportedTrial, model_id: st
         known = next((each for each in versions if each.source == source), None)
         if known is None:
             with _as_default_store(client):
-                known = client.create_model_version(
-                    name, source, exported.trial.run_id, description=card, model_id=model_id
-                )
-        client.update_model_version(name, known.version, card)
+                known = client.create_model_version(name, source, exported.trial.run_id, model_id=model_id)
+        present = known.description or ""
+        is_edited = present != "" and known.tags.get(names.TAG_CARD_SHA256) != _text_hash(present)
+        if not is_edited:
+            client.set_model_version_tag(name, known.version, names.TAG_CARD_SHA256, _text_hash(card))
+            client.update_model_version(name, known.version, card)
         client.set_registered_model_alias(name, CHAMPION, known.version)
-        return RegisteredVersion(name, str(known.version))
+        return RegisteredVersion(name, str(known.version), is_edited)
+
+
+def _text_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextmanager

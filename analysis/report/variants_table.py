@@ -17,7 +17,7 @@ def variants_table(results: StudyResults) -> Table | None:
         Column("miss rate %", _miss_rate, is_number=True),
         Column("latency ms", lambda each: f"{each.latency_ms:.2f}", is_number=True),
         Column("file MB", _megabytes, is_number=True),
-        Column("on their front", lambda each: "yes" if each.is_on_front else "no"),
+        Column("on the front", lambda each: "yes" if each.is_on_front else "no"),
         Column("file", lambda each: each.file),
         Column("device", lambda each: each.device),
     ]

@@ -24,7 +24,7 @@ from hkd.text.output import print_line
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from hkd.config import EvaluationConfig
+    from hkd.config import TrialConfig
     from hkd.inference.deployed.metadata import DeployedMetadata
 
 LARGEST_BATCH = 256
@@ -49,6 +49,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         hkd export --weights student.safetensors --out student-int8.onnx --int8 \\
             --calibration train.json --validation val.json
         hkd export --study inria --trial trial-012 --out student.onnx
+        hkd export --study inria --trial trial-012 --out student-int8.onnx --int8
         hkd detect street.jpg --weights student.onnx --out drawn""",
     )
     export.add_argument(
@@ -104,10 +105,22 @@ def _add_int8(export: argparse.ArgumentParser) -> None:
         "network that cost more stay in fp32",
     )
     export.add_argument(
-        "--calibration", type=Path, metavar="GT", help="with --int8: annotation file of the training images"
+        "--calibration",
+        type=Path,
+        metavar="GT",
+        help="with --int8: annotation file of the training images (default: those of --trial or --config)",
     )
     export.add_argument(
-        "--validation", type=Path, metavar="GT", help="with --int8: annotation file of the validation images"
+        "--validation",
+        type=Path,
+        metavar="GT",
+        help="with --int8: annotation file of the validation images (default: those of --trial or --config)",
+    )
+    export.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder of the images of --calibration and --validation (default: as these files state)",
     )
     export.add_argument(
         "--max-drop",
@@ -135,15 +148,33 @@ def _check(options: argparse.Namespace) -> None:
         problems.append("--config is used with --weights only: a trial has its own configuration")
     if options.out.suffix != ".onnx":
         problems.append(f"{options.out}: must end in .onnx; runtimes and hkd detect recognise the format by it")
-    of_int8 = {"--calibration": options.calibration, "--validation": options.validation}
-    missing = [name for name, path in of_int8.items() if path is None]
-    if options.int8 and missing:
-        problems.append(f"--int8 needs {' and '.join(missing)}: annotation files of training and validation images")
-    unused = [name for name, value in {**of_int8, "--max-drop": options.max_drop}.items() if value is not None]
-    if not options.int8 and unused:
-        problems.append(f"{', '.join(unused)}: used with --int8 only; give it, or leave them out")
+    problems += _int8_problems(options)
     if problems:
         raise CommandError(*problems)
+
+
+def _int8_problems(options: argparse.Namespace) -> list[str]:
+    files = {"--calibration": options.calibration, "--validation": options.validation}
+    of_files = {"--images": options.images, "--person": options.person, "--ignore-category": options.ignore_category}
+    used = {**files, **of_files, "--max-drop": options.max_drop}
+    unused = [name for name, value in used.items() if value not in (None, [])]
+    if not options.int8:
+        return [f"{', '.join(unused)}: used with --int8 only; give it, or leave them out"] if unused else []
+    missing = [name for name, path in files.items() if path is None]
+    if len(missing) == 1:
+        return [f"--int8: {missing[0]} is missing; give annotation files of training and validation images"]
+    if not missing:
+        return []
+    problems = []
+    if options.trial is None and options.config is None:
+        problems.append(
+            "--int8 needs images: give --calibration and --validation, annotation files of training and validation "
+            "images, or --study and --trial, or --config, which name those of the training"
+        )
+    unused = [name for name, value in of_files.items() if value]
+    if unused:
+        problems.append(f"{', '.join(unused)}: used with --calibration and --validation only")
+    return problems
 
 
 def _run_export(options: argparse.Namespace) -> None:
@@ -160,12 +191,12 @@ def _run_export(options: argparse.Namespace) -> None:
     from hkd.metric_names import ARTIFACT_CONFIG
 
     config = None if options.config is None else load_config(options.config)
-    evaluation = EvaluationConfig() if config is None else config.evaluation
-    weights, study = options.weights, None
+    training, weights, study = config, options.weights, None
     if options.trial is not None:
         weights = trial_weights(options.storage or Path("runs"), options.study, options.trial)
         study = StudyIdentity(study=options.study, trial=options.trial)
-        evaluation = load_config(weights.with_name(ARTIFACT_CONFIG)).evaluation
+        training = load_config(weights.with_name(ARTIFACT_CONFIG))
+    evaluation = EvaluationConfig() if training is None else training.evaluation
     settings = ExportSettings.of_evaluation(
         evaluation,
         batch=options.batch,
@@ -176,26 +207,49 @@ def _run_export(options: argparse.Namespace) -> None:
     model, metadata = detector_model(weights, settings, config=config, study=study)
     costs = ""
     if options.int8:
-        model, metadata, costs = _quantised(options, model, metadata, evaluation)
+        model, metadata, costs = _quantised(options, model, metadata, training)
     exported = write_model(model, metadata, options.out)
     print_line(f"{exported.path}: {exported.num_bytes / 1e6:.2f} MB, {exported.metadata.precision}{costs}")
 
 
 def _quantised(
-    options: argparse.Namespace, model: ModelProto, metadata: DeployedMetadata, evaluation: EvaluationConfig
+    options: argparse.Namespace, model: ModelProto, metadata: DeployedMetadata, training: TrialConfig | None
 ) -> tuple[ModelProto, DeployedMetadata, str]:
-    """The INT8 graph, its metadata, and what it costs, for the user."""
-    from hkd.export.quantisation import quantise_for_files
+    """The INT8 graph, its metadata, and what it costs, for the user.
 
-    found = quantise_for_files(
+    Args:
+        training: configuration of the training, where it is known.
+    """
+    from hkd.coco.notes import counted
+    from hkd.export.quantisation import DEFAULT_MAX_DROP, quantise
+    from hkd.export.quantisation_images import read_given, read_of_training
+    from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
+
+    max_megapixels = DEFAULT_MAX_MEGAPIXELS if options.max_megapixels is None else options.max_megapixels
+    if options.calibration is None:
+        assert training is not None, "checked with the options"
+        if options.max_megapixels is None:
+            max_megapixels = training.data.max_megapixels
+        images = read_of_training(training.data.model_copy(update={"max_megapixels": max_megapixels}))
+    else:
+        images = read_given(
+            options.calibration,
+            options.validation,
+            options.images,
+            people=options.person,
+            ignored=options.ignore_category,
+            max_megapixels=max_megapixels,
+        )
+    for purpose, used in zip(("Calibration", "Validation"), images, strict=True):
+        print_line(f"{purpose}: {used.path}, {counted(len(used.images), 'image')}")
+    found = quantise(
         model,
         metadata,
-        options.calibration,
-        options.validation,
-        max_drop=options.max_drop,
-        evaluation=evaluation,
-        names=(options.person, options.ignore_category),
-        max_megapixels=options.max_megapixels,
+        *images,
+        max_drop=DEFAULT_MAX_DROP if options.max_drop is None else options.max_drop,
+        evaluation=None if training is None else training.evaluation,
+        max_megapixels=max_megapixels,
+        progress=True,
     )
     left = ", ".join(found.metadata.fp32_layers)
     costs = (

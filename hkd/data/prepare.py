@@ -73,14 +73,7 @@ def prepare_data(
             images = find_images(config.unlabelled_images, config.max_megapixels)
         else:
             images = found_before(unlabelled, config.unlabelled_images)
-    if config.train_annotations is None or config.validation_annotations is None:
-        paths = _scenes(config.synthetic, config.cache_dir, progress)
-        image_root = None
-    else:
-        paths = (config.train_annotations, config.validation_annotations)
-        image_root = config.image_root
-    named = None if config.train_annotations is None else named_categories(config)
-    train, validation = read_both(paths, image_root, named=named, max_megapixels=config.max_megapixels)
+    train, validation = read_training_images(config, progress)
     if train.ignore.all():
         raise AnnotationError([_nothing_to_learn(train)], str(train.path))
     if images is not None and unlabelled is None:
@@ -103,6 +96,25 @@ def prepare_data(
     if stored is not None and unlabelled is None:
         check_pixels(stored, validation, validation_store)
     return PreparedData(train, validation, train_store, validation_store, config, stored)
+
+
+def read_training_images(config: DataConfig, progress: bool) -> tuple[Annotations, Annotations]:
+    """Training and validation annotations of a configuration. Missing generated scenes are drawn.
+
+    Raises:
+        AnnotationError: with the problems of both.
+        StoreError: if ``cache_dir`` cannot be written.
+        SharedFolderError: if every user of the machine can write to ``cache_dir``.
+    """
+    if config.train_annotations is None or config.validation_annotations is None:
+        paths = _scenes(config.synthetic, config.cache_dir, progress)
+        return read_both(paths, None, max_megapixels=config.max_megapixels)
+    return read_both(
+        (config.train_annotations, config.validation_annotations),
+        config.image_root,
+        named=named_categories(config),
+        max_megapixels=config.max_megapixels,
+    )
 
 
 def named_categories(config: DataConfig) -> CategoryNames:

@@ -17,8 +17,7 @@ import numpy as np
 import onnx
 import torch
 
-from hkd.coco.annotations import Annotations, read_annotations, without_boxes
-from hkd.coco.categories import CategoryNames
+from hkd.coco.annotations import Annotations, without_boxes
 from hkd.coco.notes import counted
 from hkd.config import EvaluationConfig
 from hkd.data.conversion.progress import track_progress
@@ -34,7 +33,7 @@ from hkd.inference.deployed.onnx_file import DeployedFile
 from hkd.inference.deployed.packages import required_package
 from hkd.inference.deployed.runtimes import Pixels
 from hkd.inference.store_detection import detect_store
-from hkd.metric_names import INT8_PREFIX, MR2_REASONABLE
+from hkd.metric_names import FP32_PREFIX, INT8_PREFIX, MR2_REASONABLE
 
 DEFAULT_MAX_DROP: Final = 1.0
 """Points of MR^-2, in per cent."""
@@ -118,41 +117,11 @@ def quantise(
             "precision": "int8",
             "fp32_layers": tuple(left),
             "versions": {**metadata.versions, "onnxruntime": required_package("onnxruntime").__version__},
-            "metrics": {**metadata.metrics, INT8_PREFIX + MR2_REASONABLE: found, "fp32_" + MR2_REASONABLE: fp32},
+            "metrics": {**metadata.metrics, INT8_PREFIX + MR2_REASONABLE: found, FP32_PREFIX + MR2_REASONABLE: fp32},
         }
     )
     onnx.helper.set_model_props(quantised, {PROPERTY: described.to_json()})
     return QuantisedModel(quantised, described, found, fp32)
-
-
-def quantise_for_files(
-    model: onnx.ModelProto,
-    metadata: DeployedMetadata,
-    calibration: Path,
-    validation: Path,
-    *,
-    max_drop: float | None,
-    evaluation: EvaluationConfig,
-    names: tuple[Sequence[str], Sequence[str]],
-    max_megapixels: float | None,
-) -> QuantisedModel:
-    """:func:`quantise` with annotation files and progress; ``names``: the user's, of people and ignore regions.
-
-    Raises:
-        AnnotationError: an annotation file cannot be read, or has no images.
-    """
-    named = CategoryNames(*map(tuple, names))
-    limit = DEFAULT_MAX_MEGAPIXELS if max_megapixels is None else max_megapixels
-    read = [read_annotations(path, named=named, max_megapixels=limit) for path in (calibration, validation)]
-    return quantise(
-        model,
-        metadata,
-        *read,
-        max_drop=DEFAULT_MAX_DROP if max_drop is None else max_drop,
-        evaluation=evaluation,
-        max_megapixels=limit,
-        progress=True,
-    )
 
 
 def _require_other_images(calibration: Annotations, validation: Annotations) -> None:

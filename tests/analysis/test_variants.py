@@ -34,8 +34,8 @@ def row(trial: str, precision: str, time: float, study: str | None = "demo", **c
     }
 
 
-def write(path: Path, *rows: dict[str, Any]) -> Path:
-    path.write_text(json.dumps({"processor": "a <phone>", "rows": rows}))
+def write(path: Path, *rows: dict[str, Any], num_threads: int = 1) -> Path:
+    path.write_text(json.dumps({"processor": "a <phone>", "num_threads": num_threads, "rows": rows}))
     return path
 
 
@@ -69,6 +69,24 @@ def test_variants_have_their_own_miss_rate_and_front(tmp_path: Path) -> None:
     assert any("1 rows" in note for note in timed.notes)
 
 
+def test_miss_rate_on_other_images_is_left_out(tmp_path: Path) -> None:
+    def metrics(fp32: float) -> dict[str, float]:
+        return {"int8_mr2_reasonable": 0.35, "fp32_mr2_reasonable": fp32}
+
+    file = write(
+        tmp_path / "device.json",
+        # The study has 30.0 %: a bf16 evaluation may differ by less than a point, other images by more.
+        row("large", "int8", 8.0, metrics=metrics(0.306)),
+        row("large", "int8", 9.0, metrics=metrics(0.33), file="elsewhere.onnx"),
+    )
+    timed, results = report_of(STUDY, file)
+    assert [each.miss_rate for each in results.variants] == [0.35, None]
+    (note,) = (note for note in timed.notes if "elsewhere.onnx" in note)
+    assert "33.0 %" in note
+    assert "30.0 %" in note
+    assert not any("large-int8" in note for note in timed.notes)
+
+
 def test_file_without_a_miss_rate_is_on_no_front(tmp_path: Path) -> None:
     file = write(tmp_path / "device.json", row("large", "fp32", 20.0), row("large", "int8", 8.0))
     _, results = report_of(STUDY, file)
@@ -96,7 +114,7 @@ def test_latencies_of_the_study_itself_are_kept(tmp_path: Path) -> None:
 def test_page_terminal_and_markdown_list_exported_files(tmp_path: Path) -> None:
     timed, results = report_of(STUDY, measured(tmp_path))
     page = render_html(timed, results)
-    for text in ("Exported files", "large-int8.onnx", "31.0", "2.50", "a &lt;phone&gt;"):
+    for text in ("Exported files", "large-int8.onnx", "31.0", "2.50", "a &lt;phone&gt;, 1 thread"):
         assert text in page
     assert "| large | int8 | onnxruntime | 31.0 | 8.00 | 2.50 | yes |" in render_markdown(results)
     assert "small-int8.onnx" in pareto._lines(timed, results, markdown=False)
@@ -121,6 +139,17 @@ def test_int8_files_of_the_search_are_not_drawn_beside_means_over_seeds(tmp_path
     (pair,) = (pair for pair in results.front.pairs if pair.key == "latency")
     assert len(results.variants) == 4
     assert plots._int8_points(results, pair) == []
+
+
+def test_devices_of_the_same_processor_are_distinguished(tmp_path: Path) -> None:
+    one = write(tmp_path / "one.json", row("small", "fp32", 10.0))
+    other = write(tmp_path / "other.json", row("small", "int8", 7.0, metrics={"int8_mr2_reasonable": 0.41}))
+    four = write(tmp_path / "four.json", row("small", "fp32", 4.0), num_threads=4)
+    _, results = report_of(STUDY, one, other, four)
+    devices = [each.device for each in results.variants]
+    assert devices == ["a <phone>, 1 thread (one.json)", "a <phone>, 1 thread (other.json)", "a <phone>, 4 threads"]
+    # The plot's latencies are those of the first device, which has no INT8 file.
+    assert plots._int8_points(results, results.front.pairs[-1]) == []
 
 
 def test_file_of_another_study_is_refused(tmp_path: Path) -> None:

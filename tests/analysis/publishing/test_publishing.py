@@ -201,3 +201,20 @@ def test_names_in_a_card_are_text() -> None:
     study = records([record("t1", 0.25, 1e6, 2e9, params=generated), record("t2", 0.3, 5e5, 1e9)], TEACHER)
     card = model_card(exported(study=study), study, compute_results(study))
     assert "\\<img src=x\\>" in card
+
+
+def test_description_is_renewed_unless_a_user_edited_it(client: MlflowClient) -> None:
+    experiment = write_study(client, "demo", [Written("t1")])
+    (run,) = client.search_runs([experiment], "tags.`hkd.trial_id` = 't1'")
+    model = client.create_logged_model(experiment, name="t1", source_run_id=run.info.run_id)
+    file = exported()
+    file = dataclasses.replace(file, trial=dataclasses.replace(file.trial, run_id=run.info.run_id))
+
+    def registered(card: str) -> tuple[bool, str | None]:
+        made = models.register(client.tracking_uri, "people", file, model.model_id, card)
+        return made.is_edited, client.get_model_version("people", made.version).description
+
+    assert registered("first card") == (False, "first card")
+    assert registered("second card") == (False, "second card")
+    client.update_model_version("people", "1", "approved by Ada")
+    assert registered("third card") == (True, "approved by Ada")
