@@ -29,9 +29,10 @@ def test_files_of_a_trial_are_variants_on_the_page(
     fp32, int8 = (rows[1]["metrics"][name] for name in ("fp32_mr2_reasonable", "int8_mr2_reasonable"))
     # As the study would have it: the miss rate of the same network on the same images.
     runs = [Written("teacher", mr2=(0.2,), num_params=6e6, role="teacher"), Written("t1", mr2=(0.9, 0.9, 0.9, fp32))]
-    write_study(MlflowClient(f"sqlite:///{tmp_path}/mlflow.db"), "demo", runs)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    write_study(MlflowClient(uri), "demo", runs)
 
-    assert pareto.main(["--study", "demo", "--variants", "device.json", "--out", "report"]) == 0
+    assert pareto.main(["--study", "demo", "--tracking-uri", uri, "--variants", "device.json", "--out", "report"]) == 0
 
     variants = json.loads((tmp_path / "report" / "summary.json").read_text())["variants"]
     found = {each["file"]: each for each in variants}
