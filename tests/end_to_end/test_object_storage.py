@@ -49,7 +49,7 @@ def test_study_in_a_bucket_is_resumed_on_another_machine(tmp_path: Path) -> None
             command.wait_for("cannot be used")
             server.start()
             command.wait_until(lambda: trials_of(first)["trial-001"].epoch >= 3)
-            command.send(signal.SIGINT, to_group=True)
+            command.send(signal.SIGTERM, to_group=False)  # as a scheduler stops a job
             assert command.end() == 130, command.output
         interrupted = trials_of(first)["trial-001"]
         with Command([*arguments, "--resume"], second, CREDENTIALS) as resumed:
