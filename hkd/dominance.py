@@ -11,6 +11,7 @@ Points = NDArray[np.float64]
 
 MOST_COMPARED_IN_PAIRS = 256
 """Up to so many points, comparing all pairs at once is faster."""
+_NUM_LOWEST = 64
 
 
 def non_dominated(points: Points) -> NDArray[np.bool_]:
@@ -46,6 +47,8 @@ def hypervolume(points: Points, reference_point: Points) -> float:
         return 0.0
     if inside.shape[1] == 1:
         return float(reference_point[0] - inside.min())
+    if inside.shape[1] == 2:
+        return _area(inside, reference_point)
     front = inside[non_dominated(inside)]
     front = front[np.argsort(front[:, -1], kind="stable")]
     heights = np.diff(front[:, -1], append=reference_point[-1])
@@ -57,11 +60,25 @@ def hypervolume(points: Points, reference_point: Points) -> float:
     )
 
 
+def _area(inside: Points, reference_point: Points) -> float:
+    """The hypervolume of points in two objectives, which are better than the reference point in both."""
+    inside = inside[np.lexsort(inside.T)]
+    lowest_before = np.minimum.accumulate(np.append(np.inf, inside[:-1, 0]))
+    front = inside[inside[:, 0] < lowest_before]
+    heights = np.diff(front[:, 1], append=reference_point[1])
+    return math.fsum((heights * (reference_point[0] - front[:, 0])).tolist())
+
+
 def _swept(points: Points) -> NDArray[np.bool_]:
     """As above, in time and memory that grow with the number of points times that on the front."""
     number, objectives = points.shape
     kept = np.zeros(number, dtype=np.bool_)
     valid = np.flatnonzero(~np.isnan(points).any(axis=1))
+    # Most points are dominated by one of the few that are low in all objectives.
+    ranks = points[valid].argsort(axis=0).argsort(axis=0).sum(axis=1)
+    for point in points[valid[np.argsort(ranks)[:_NUM_LOWEST]]]:
+        others = points[valid]
+        valid = valid[~((point <= others).all(axis=1) & (point < others).any(axis=1))]
     # In lexicographic order, a point can only be dominated by an earlier one, and then also by one of the front.
     order = valid[np.lexsort(points[valid].T[::-1])]
     front = np.empty((len(order), objectives))
