@@ -1,4 +1,4 @@
-"""TPE in studies that stop trials early: good trials are finished ones."""
+"""TPE in studies that stop trials early, or have many: good trials are finished ones, and few enter a proposal."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
+from sweeps.search import stopped_trials
 from sweeps.search.optuna_samplers import make_sampler
 from sweeps.search.stopped_trials import FinishedTPESampler
 
@@ -84,3 +85,39 @@ def test_user_chooses_the_arguments() -> None:
     study = a_study(8, 8)
     study.sampler = sampler
     assert np.isfinite(study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}).params["x"])
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_of_many_trials_the_front_and_evenly_spaced_ones_are_used(
+    monkeypatch: pytest.MonkeyPatch, direction: str
+) -> None:
+    monkeypatch.setattr(stopped_trials, "MOST_ENDED", 10)
+    study = optuna.create_study(directions=[direction] * 2)
+    sign = 1.0 if direction == "minimize" else -1.0
+    for number in range(40):
+        trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+        # (0, 3), (3, 0) and (1, 1) dominate all others.
+        values = {7: (0.0, 3.0), 20: (3.0, 0.0), 33: (1.0, 1.0)}.get(number, (4.0, 4.0 + number))
+        study.tell(trial, [sign * value for value in values])
+    study.ask()  # runs
+    good, bad = groups(study)
+    # A tenth of ten is good: one of the front. Of the 37 others, seven, the first and the last included.
+    assert set(good) < {7, 20, 33}
+    assert len(good) == 1
+    assert {7, 20, 33} < {*good, *bad}
+    assert {0, 39} < set(bad)
+    assert len(good) + len([number for number in bad if number < 40]) == 10
+
+
+def test_of_a_long_front_half_of_the_used_trials_are_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopped_trials, "MOST_ENDED", 10)
+    study = optuna.create_study(directions=["minimize"] * 2)
+    for number in range(60):
+        trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+        study.tell(trial, [float(number), -float(number)] if number < 30 else [100.0, 100.0])
+    good, bad = groups(study)
+    used = {*good, *bad} - {60}
+    assert len(used) == 10
+    assert {0, 29, 59} <= used
+    # The front is evenly spaced, and so are the others, which include members that are not used as such.
+    assert len([number for number in used if number < 30]) >= 5
