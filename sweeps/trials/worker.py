@@ -6,6 +6,7 @@ Workers are reused: images and teacher stay in memory from one trial to the next
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -238,6 +239,7 @@ class DistillationTrial(tune.Trainable):
             self._trainer, self._epochs = None, iter(())
 
     def _start(self, spec: TrialSpec) -> None:
+        is_reused = self._trainer is not None
         self._end()
         self._failure = None
         storage = spec.worker.storage
@@ -248,6 +250,9 @@ class DistillationTrial(tune.Trainable):
             spec.worker.apply()
             device = resolve_device(spec.config.training.device)
             release_memory(device)  # of the previous trial: other processes may share the GPU
+            if is_reused and not gc.get_freeze_count():
+                # What is left are libraries, images and teacher. To search them between trials takes 0.25 s each time.
+                gc.freeze()
             configure_process(device, spec.config.training.num_threads)
             self._build_trainer(spec)
             if spec.resume_from is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ def restored_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     os.chdir(folder)
     torch.set_num_threads(threads)
+    gc.unfreeze()
 
 
 @pytest.fixture

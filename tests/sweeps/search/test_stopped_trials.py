@@ -9,6 +9,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.samplers import TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from sweeps.search import stopped_trials
@@ -87,13 +88,13 @@ def test_user_chooses_the_arguments() -> None:
     assert np.isfinite(study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}).params["x"])
 
 
-@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+@pytest.mark.parametrize("direction", [StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE])
 def test_of_many_trials_the_front_and_evenly_spaced_ones_are_used(
-    monkeypatch: pytest.MonkeyPatch, direction: str
+    monkeypatch: pytest.MonkeyPatch, direction: StudyDirection
 ) -> None:
     monkeypatch.setattr(stopped_trials, "MOST_ENDED", 10)
     study = optuna.create_study(directions=[direction] * 2)
-    sign = 1.0 if direction == "minimize" else -1.0
+    sign = 1.0 if direction == StudyDirection.MINIMIZE else -1.0
     for number in range(40):
         trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
         # (0, 3), (3, 0) and (1, 1) dominate all others.

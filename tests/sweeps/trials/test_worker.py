@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -242,8 +243,12 @@ def test_reused_worker_keeps_no_trainer_and_fuses_the_teacher_once(spec: TrialSp
     folder, previous = cache._folder, weakref.ref(trial._trainer)
     trial.reset_config({SPEC: changed(cached, student__pyramid_channels=24)})
     assert previous() is None
+    # Later collections leave libraries and teacher out, but no trial.
+    assert not any(each is teacher for each in gc.get_objects())
     trial.step()
+    previous = weakref.ref(trial._trainer)
     trial.reset_config({SPEC: cached})
+    assert previous() is None
     assert trial._trainer is not None
     assert trial._trainer._teacher is teacher
     assert trial._trainer.teacher_cache is not None
