@@ -28,8 +28,7 @@ from analysis.marks import STUDIES, Hue, Shape, baseline_mark
 from analysis.objectives import ABSENT
 from analysis.results import StudyResults
 from analysis.studies import PairComparison, StudiesComparison
-from analysis.variants import INT8
-from hkd import metric_names as names
+from analysis.variants import int8_beside
 from hkd.dominance import non_dominated
 from hkd.text.escaping import printable
 
@@ -190,17 +189,10 @@ def _draw_points(axes: Axes, results: StudyResults, pair: PairFront) -> None:
 
 
 def _int8_points(results: StudyResults, pair: PairFront) -> list[tuple[float, float]]:
-    """INT8 files in a plot of latencies that were measured on the same device, and not predicted by the study."""
-    if pair.cost.name != names.LATENCY_MS or pair.miss_rate.name != names.MR2_REASONABLE:
-        return []
-    if results.front.basis != "search":
-        return []  # those of single trainings, on the validation images, are not comparable with means
-    times = {(student.trial_id, student.values[pair.cost.name]) for student in pair.candidates}
-    devices = {each.device for each in results.variants if (each.trial_id, each.latency_ms) in times}
     return [
         (each.latency_ms, 100 * each.miss_rate)
-        for each in results.variants
-        if each.precision == INT8 and each.device in devices and each.miss_rate is not None
+        for each in int8_beside(results.variants, results.front, pair)
+        if each.miss_rate is not None
     ]
 
 

@@ -18,7 +18,7 @@ from hkd.text.escaping import LinesError
 
 if TYPE_CHECKING:
     # They load pandas, which a mistake on the command line need not wait for.
-    from analysis.front import Front
+    from analysis.front import Front, PairFront
     from analysis.records.study_records import StudyRecords, TrialRecord
 
 FP32, INT8 = "fp32", "int8"
@@ -181,6 +181,19 @@ def _is_on_other_images(row: MeasuredFile, of_trial: float | None) -> bool:
     if row.precision == FP32 or in_fp32 is None or of_trial is None:
         return False
     return abs(in_fp32 - of_trial) > _SAME_IMAGES
+
+
+def int8_beside(variants: Sequence[Variant], front: Front, pair: PairFront) -> tuple[Variant, ...]:
+    """INT8 files in a plot of latencies that were measured on the same device, and not predicted by the study."""
+    if pair.cost.name != names.LATENCY_MS or pair.miss_rate.name != names.MR2_REASONABLE:
+        return ()
+    if front.basis != "search":
+        return ()  # those of single trainings, on the validation images, are not comparable with means
+    times = {(student.trial_id, student.values[pair.cost.name]) for student in pair.candidates}
+    devices = {each.device for each in variants if (each.trial_id, each.latency_ms) in times}
+    return tuple(
+        each for each in variants if each.precision == INT8 and each.device in devices and each.miss_rate is not None
+    )
 
 
 def _rows(study: str, devices: Sequence[Measurements]) -> Iterator[tuple[Measurements, MeasuredFile, str]]:

@@ -117,11 +117,15 @@ def certainty(results: StudyResults) -> tuple[str, ...]:
     optimism, on_test = confirmation.mean_optimism, confirmation.mean_test_minus_validation
     if optimism is not None:
         number = len(confirmation.repeated)
-        text = f"Optimism of the search: with other seeds, the miss rate of {number} "
-        text += f"{'student' if number == 1 else 'students'} is on average {in_points(optimism)} points from that in "
-        text += "the search on the validation images"
-        sentences.append(text + (f", and {in_points(on_test)} on the test images." if on_test is not None else "."))
+        students = "1 student is" if number == 1 else f"{number} students is on average"
+        text = f"Optimism of the search: with other seeds, the miss rate of {students} {_compared(optimism)} "
+        text += "on the validation images than in the search"
+        sentences.append(text + (f", and {_compared(on_test)} on the test images." if on_test is not None else "."))
     return tuple(sentences)
+
+
+def _compared(difference: float) -> str:
+    return f"{100 * abs(difference):.1f} points {'higher' if difference >= 0 else 'lower'}"
 
 
 def _trained_again(results: StudyResults, again: Repeated) -> str:

@@ -154,7 +154,8 @@ def _commands(records: StudyRecords, results: StudyResults) -> list[str]:
     uri, study = shlex.quote(records.tracking_uri), shlex.quote(results.study)
     is_shipped = verdict_key(results) in ("near", "with loss", "no teacher")
     chosen = "the student to ship" if is_shipped else "the best student"
-    run_id = results.front.student(results.recommendation.trial_id).run_id
+    trial_id = results.recommendation.trial_id
+    run_id = results.front.student(trial_id).run_id
     download = f"mlflow artifacts download --run-id {run_id} --dst-path chosen"
     is_server = records.tracking_uri.startswith(("http://", "https://"))
     return [
@@ -164,6 +165,8 @@ def _commands(records: StudyRecords, results: StudyResults) -> list[str]:
         f"{download} --artifact-path {names.ARTIFACT_WEIGHTS}",
         f"{download} --artifact-path {names.ARTIFACT_CONFIG}",
         f"hkd train chosen/{names.ARTIFACT_CONFIG}",
+        "# its file for a device, in the folder in which the study ran",
+        f"hkd export --study {study} --trial {shlex.quote(trial_id)} --out student.onnx",
         "# this report",
         f"python analysis/pareto.py --study {study}",
         "# all runs",

@@ -17,6 +17,7 @@ from analysis.records.curves import Curve
 from analysis.records.study_records import ParameterValue, StudyRecords, TrialRecord
 from analysis.report.tables import short_names
 from analysis.results import StudyResults
+from analysis.variants import int8_beside
 from hkd import metric_names as names
 from hkd.findings import LOWEST_MEASURED, NEAR_POINTS, NEARLY_EVERYONE, SHIPPABLE_POINTS
 from hkd.text.escaping import printable
@@ -131,7 +132,7 @@ def page_data(
             | {"samples": [_sample(each) for each in samples.by_trial.get(trial.trial_id, ())]}
             for trial in records.trials
         ],
-        "pairs": [_pair(pair, shown, index_of) for pair in front.pairs],
+        "pairs": [_pair(pair, shown, index_of, results) for pair in front.pairs],
         "chosen": index_of[results.recommendation.trial_id],
         "order": [index_of[student.trial_id] for student in front.students],
         "once": [index_of[student.trial_id] for student in front.once],
@@ -246,7 +247,9 @@ def _alike(results: StudyResults, index_of: Mapping[str, int]) -> dict[int, list
     return {best: alike for best, alike in found.items() if alike}
 
 
-def _pair(pair: PairFront, shown: Sequence[Objective], index_of: Mapping[str, int]) -> dict[str, Any]:
+def _pair(
+    pair: PairFront, shown: Sequence[Objective], index_of: Mapping[str, int], results: StudyResults
+) -> dict[str, Any]:
     objectives = list(shown)
     return {
         "key": pair.key,
@@ -254,6 +257,15 @@ def _pair(pair: PairFront, shown: Sequence[Objective], index_of: Mapping[str, in
         "cost": objectives.index(pair.cost),
         "front": [index_of[student.trial_id] for student in pair.students],
         "knee": index_of[pair.knee.trial_id] if pair.knee else None,
+        "int8": [
+            {
+                "trial": index_of[each.trial_id],
+                "file": printable(each.file),
+                "missRate": each.miss_rate,
+                "cost": each.latency_ms,
+            }
+            for each in int8_beside(results.variants, results.front, pair)
+        ],
     }
 
 

@@ -183,7 +183,9 @@ def test_page_of_study_with_single_trial() -> None:
 
 def test_commands_are_quoted_for_shell() -> None:
     parsed, _ = render(study_with(name="two words; rm -r x"))
-    assert "--study 'two words; rm -r x'" in parsed.words()
+    words = parsed.words()
+    for command in ("pareto.py", "hkd export"):
+        assert f"{command} --study 'two words; rm -r x'" in words
 
 
 def test_page_follows_objectives_of_study() -> None:

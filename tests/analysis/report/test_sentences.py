@@ -178,7 +178,7 @@ def test_optimism_of_the_search_is_stated() -> None:
     confirmed = {"confirmed_seeds": 2.0, "confirmed_mr2_reasonable": 0.33, "confirmed_test_mr2_reasonable": 0.36}
     of_student, said = certainty(compute_results(records([record("t0", 0.3, 1e6, 1e9, metrics=confirmed)], TEACHER)))
     assert all(fact in of_student for fact in ("t0", "33.0 %", "36.0 %"))
-    assert all(fact in said for fact in ("1 student ", "+3.0", "+6.0"))
+    assert all(fact in said for fact in ("1 student ", "3.0 points higher", "6.0 points higher"))
 
 
 def test_choice_that_was_trained_again_states_its_mean_and_the_optimism_of_the_search() -> None:
@@ -198,4 +198,4 @@ def test_choice_that_was_trained_again_states_its_mean_and_the_optimism_of_the_s
     assert all(fact in of_choice for fact in ("2 other seeds", "25.0 \N{PLUS-MINUS SIGN} 1.2 %", "27.0 %", "is on"))
     # (7 + 1) / 2 = 4 points on validation images, two more on test images.
     of_search = next(text for text in texts if "ptimism" in text)
-    assert all(fact in of_search for fact in ("2 students", "+4.0", "+6.0"))
+    assert all(fact in of_search for fact in ("2 students", "4.0 points higher", "6.0 points higher"))

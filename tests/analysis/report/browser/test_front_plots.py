@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+from pathlib import Path
 
 import pytest
 
 from analysis.records.study_records import StudyRecords, TrialRecord
+from analysis.report.page.study import render_html
+from analysis.results import compute_results
+from analysis.variants import read_devices, with_measured_latencies
+from hkd.config import DetectorConfig
 from tests.analysis.report.browser.conftest import OpenPage
 from tests.analysis.report.browser.small_study import STUDY, html_of, point, verdict
 from tests.analysis.studies import TEACHER, record, records
@@ -157,3 +163,32 @@ def test_students_trained_again_are_shown_at_their_means(open_page: OpenPage) ->
     assert "27.0" in page.inner_text("#front-plots figure:nth-child(1) .data-table table")
     bullet = "getComputedStyle(document.querySelector('#explanation li'), '::before').content"
     assert page.evaluate(bullet) not in ("none", "normal")
+
+
+def test_int8_files_are_points_of_the_plot_of_latency(open_page: OpenPage, tmp_path: Path) -> None:
+    def row(trial: str, precision: str, time: float, **metrics: float) -> dict[str, object]:
+        file, identity = f"{trial}-{precision}.onnx", {"study": "demo", "trial": trial}
+        times, detector = {"median_ms": time}, DetectorConfig().model_dump(mode="json")
+        return {"file": file, "runtime": "onnxruntime", "precision": precision, "input_size": [64, 96],
+                "network": times, "detector": detector, "study": identity, "metrics": metrics}  # fmt: skip
+
+    path = tmp_path / "device.json"
+    rows = [row("big", "fp32", 43.298), row("big", "int8", 30.0, int8_mr2_reasonable=0.23)]
+    path.write_text(json.dumps({"processor": "phone", "rows": rows}))
+    study = dataclasses.replace(STUDY, study="demo")
+    devices = read_devices([path], ["demo"])
+    timed = with_measured_latencies(study, devices)
+    page = open_page(render_html(timed, compute_results(timed, devices=devices)))
+    marks = page.locator("#front-plots .int8")
+    assert marks.count() == 1
+    label = marks.get_attribute("aria-label") or ""
+    for fact in ("big", "big-int8.onnx", "23.0 %", "30.0 ms"):
+        assert fact in label
+    assert page.locator("#front-plots figure:nth-child(3) .int8").count() == 1
+    assert "INT8 file" in page.inner_text("#legend")
+    figure = page.locator("#front-plots figure:nth-child(3)")
+    figure.locator("summary").click()
+    assert figure.locator("tbody tr", has_text="big-int8.onnx").count() == 1
+    # The axis of a cost that one student has: its value, rounded.
+    ticks = page.locator("#parallel text").all_inner_texts()
+    assert "43.298" in ticks

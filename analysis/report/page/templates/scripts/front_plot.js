@@ -37,8 +37,8 @@ function frontPlot(container, pair) {
     {},
     element("figcaption", {}, capital(title)),
     holder,
-    dataTable(capital(title), ["trial", "kind", `${miss.column}`, cost.column, "on this front", ...(hasAgain ? ["with other seeds %"] : isOfMeans ? ["in the search %"] : [])], () =>
-      shownStudents.map((trial) => [
+    dataTable(capital(title), ["trial", "kind", `${miss.column}`, cost.column, "on this front", ...(hasAgain ? ["with other seeds %"] : isOfMeans ? ["in the search %"] : [])], () => [
+      ...shownStudents.map((trial) => [
         trial.id,
         trial.kind,
         shown(miss, trial.values[pair.miss]),
@@ -46,7 +46,15 @@ function frontPlot(container, pair) {
         onFront.has(trial.index) ? "yes" : "no",
         ...(hasAgain ? [shown(miss, trial.again?.mean)] : isOfMeans ? [shown(miss, trial.search[pair.miss])] : []),
       ]),
-    ),
+      ...pair.int8.map((file) => [
+        trials[file.trial].id,
+        `INT8 file ${file.file}`,
+        shown(miss, file.missRate),
+        shown(cost, file.cost),
+        "-",
+        ...(hasAgain ? ["-"] : []),
+      ]),
+    ]),
   );
   container.append(figure);
   const teacherPoint = teacher && teacher.values[pair.cost] > 0 && teacher.values[pair.miss] !== null ? teacher : null;
@@ -62,7 +70,9 @@ function frontPlot(container, pair) {
     const height = Math.round(Math.min(460, Math.max(300, width * 0.72)));
     const box = { left: 42, right: width - 14, top: 30, bottom: height - 48 };
     const points = [...shownStudents, ...(teacherPoint ? [teacherPoint] : [])];
-    const xs = points.map((each) => inUnit(cost, each.values[pair.cost]));
+    const xs = [...points.map((each) => each.values[pair.cost]), ...pair.int8.map((file) => file.cost)].map((value) =>
+      inUnit(cost, value),
+    );
     const withInterval =
       pair.miss === MISS && !isOfMeans
         ? shownStudents.filter((trial) => trial.interval && markOf(trial, onFront.has(trial.index))[0] !== "")
@@ -78,13 +88,14 @@ function frontPlot(container, pair) {
       ...points.map(rateOf),
       ...[...bars.values()].flat(),
       ...again.flatMap((trial) => againEnds(trial)),
+      ...pair.int8.map((file) => file.missRate),
     ].map((rate) => inUnit(miss, rate));
     const x = makeScale(xs, box.left, box.right, { log: true, least: Math.log10(1.5) });
     const y = makeScale(ys, box.bottom, box.top, { least: 5, lowest: -2, highest: 102 });
     const best = pair.front.map((index) => trials[index]);
     const description =
       `${shownStudents.length} students${isOfMeans ? `, ${once.length} of them trained once` : ""}, ${pair.front.length} of them on the front, from ` +
-      `${valueRange(best, pair)}. Arrow keys move from point to point, Enter shows a trial's details.`;
+      `${valueRange(best, pair)}${pair.int8.length > 0 ? `; and ${pair.int8.length} INT8 files` : ""}. Arrow keys move from point to point, Enter shows a trial's details.`;
     const svg = makeSvg(width, height, title, description);
     const hatch = `hatch-${pair.key}`;
     svg.append(
@@ -114,6 +125,11 @@ function frontPlot(container, pair) {
     if (line.length > 0)
       svg.append(svgElement("path", { class: "front-line", d: polyline([...line, [box.right, line.at(-1)[1]]]) }));
     drawAgain(svg, again, (trial) => x(inUnit(cost, trial.values[pair.cost])), (rate) => y(inUnit(miss, rate)), box.right);
+    for (const file of pair.int8) {
+      const at = [x(inUnit(cost, file.cost)), y(inUnit(miss, file.missRate))].map((value) => value.toFixed(1));
+      const text = `${short(trials[file.trial].id)}, INT8 file ${short(file.file)}: ${withUnit(miss, file.missRate)}, ${withUnit(cost, file.cost)}`;
+      svg.append(int8Mark({ transform: `translate(${at})`, role: "img", "aria-label": text }, svgElement("title", {}, text)));
+    }
     const places = points.map((each) => ({
       x: x(inUnit(cost, each.values[pair.cost])),
       y: y(inUnit(miss, rateOf(each))),
@@ -202,6 +218,11 @@ function frontPlot(container, pair) {
       );
     }
   }
+}
+
+/** An exported INT8 file of a trial. */
+function int8Mark(attributes, ...children) {
+  return svgElement("g", { class: "int8", ...attributes }, ...children, svgElement("path", { d: SHAPES.diamond(5) }));
 }
 
 /** Lower and upper end of the mean over other seeds and its standard deviation. */
@@ -302,6 +323,7 @@ function drawLegend(container) {
     const svg = svgElement("svg", { width: 16, height: 30, viewBox: "-8 -15 16 30", "aria-hidden": true }, drawn);
     container.append(element("span", {}, svg, text));
   };
+  if (pairs.some((pair) => pair.int8.length > 0)) bar("INT8 file of a trial, beside its fp32 file", int8Mark({}));
   if (once.length > 0) example("trained once, with its miss rate in the search: neither ranked nor chosen", once[0]);
   if (isOfMeans && students.some((trial) => trial.again?.spread)) {
     bar(

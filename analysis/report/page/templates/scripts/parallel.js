@@ -43,7 +43,7 @@ function numericAxis(values, of) {
   return {
     position: (trial) => (of(trial) === null ? null : position(of(trial))),
     value: (at) => (at < start ? 0 : Number(back(to(low) + ((at - start) / (1 - start)) * span).toPrecision(3))),
-    ticks: ticks.map((tick) => [position(tick), String(tick)]),
+    ticks: ticks.map((tick) => [position(tick), String(Number(tick.toPrecision(6)))]),
   };
 }
 
