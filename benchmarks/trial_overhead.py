@@ -7,7 +7,8 @@ A study of one worker, whose trials train one epoch of two batches each: a ResNe
 several widths, images of 192 x 256 pixels, with the teacher's cache, ledger and MLflow of any study. The time between
 two trials is that from the end of the last checkpoint of one to the first step of the next. Of it, "worker" is spent
 in the worker to build the trial or, in a new one, to load images and teacher as well; "Tune" is the rest, which
-includes the start of a new worker's process. Memory is the worker's resident memory after a trial's last checkpoint.
+includes the start of a new worker's process. Memory is the worker's resident memory after a trial's last checkpoint, as
+means over ten trials, because it depends on the size of the student.
 Prints a Markdown table to stdout.
 """
 
@@ -197,9 +198,9 @@ def heading() -> tuple[str, str]:
         "worker, s",
         "its CPU, s",
         "Tune, s",
-        "memory after the first, MiB",
-        "tenth",
-        "last",
+        "memory over the first ten trials, MiB",
+        "last ten",
+        "largest",
     )
     return "| " + " | ".join(titles) + " |", "| --- " + "| ---: " * (len(titles) - 1) + "|"
 
@@ -208,7 +209,7 @@ def row(name: str, overhead: Overhead) -> str:
     """One line of the table; "worker" and "Tune" are medians as well."""
     seconds, in_worker, resident = overhead.seconds, overhead.in_worker, overhead.resident_bytes
     in_tune = [total - part for total, part in zip(seconds, in_worker, strict=True)]
-    memory = [resident[0], resident[min(9, len(resident) - 1)], resident[-1]]
+    memory = [statistics.mean(resident[:10]), statistics.mean(resident[-10:]), max(resident)]
     medians = [statistics.median(each) for each in (in_worker, overhead.cpu_in_worker, in_tune)]
     return (
         f"| {name} | {len(resident)} | {overhead.num_processes} | **{statistics.median(seconds):.2f}** "

@@ -74,9 +74,11 @@ def _swept(points: Points) -> NDArray[np.bool_]:
     number, objectives = points.shape
     kept = np.zeros(number, dtype=np.bool_)
     valid = np.flatnonzero(~np.isnan(points).any(axis=1))
-    # Most points are dominated by one of the few that are low in all objectives.
-    ranks = points[valid].argsort(axis=0).argsort(axis=0).sum(axis=1)
-    for point in points[valid[np.argsort(ranks)[:_NUM_LOWEST]]]:
+    # Most points are dominated by a few: of points that are about equal in the first objective, one low in all.
+    ranks = points[valid].argsort(axis=0).argsort(axis=0)
+    similar = np.array_split(np.argsort(ranks[:, 0]), min(_NUM_LOWEST, len(valid)))
+    lowest = [indices[ranks[indices].sum(axis=1).argmin()] for indices in similar if len(indices)]
+    for point in points[valid[lowest]]:
         others = points[valid]
         valid = valid[~((point <= others).all(axis=1) & (point < others).any(axis=1))]
     # In lexicographic order, a point can only be dominated by an earlier one, and then also by one of the front.

@@ -40,17 +40,31 @@ class FinishedTPESampler(TPESampler):
         self._num_good: Callable[[int], int] | None = self._gamma
         self._gamma = self._good_of
 
-    def _sample(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Optuna's."""
+        return super().sample_relative(self._informative(study, trial), trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Optuna's."""
+        return super().sample_independent(self._informative(study, trial), trial, param_name, param_distribution)
+
+    def _informative(self, study: Study, trial: FrozenTrial) -> Study:
+        """The study with the trials that the proposal of a trial is computed from."""
         if self._selected[0] != trial.number:  # else this is another setting of the same trial
             states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
             known = study.get_trials(deepcopy=False, states=states)
-            self._selected = (trial.number, informative_trials(known, study.directions))
+            most = max(MOST_ENDED, self._n_startup_trials)  # Optuna compares that number with those that it is given
+            self._selected = (trial.number, informative_trials(known, study.directions, most))
         selected = self._selected[1]
         self._num_finished = sum(each.state == TrialState.COMPLETE for each in selected)
         if self._num_good is None:
             several = getattr(optuna_tpe, "default_gamma_multiobjective", optuna_tpe.default_gamma)
             self._num_good = several if len(study.directions) > 1 else optuna_tpe.default_gamma
-        return super()._sample(cast("Study", _StudyOf(selected, study)), trial, search_space)
+        return cast("Study", _StudyOf(selected, study))
 
     def _good_of(self, num_ended: int) -> int:  # noqa: ARG002
         assert self._num_good is not None, "called while proposing"
@@ -70,21 +84,23 @@ class _StudyOf:
         return getattr(self._study, name)
 
 
-def informative_trials(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> list[FrozenTrial]:
-    """All running trials and at most ``MOST_ENDED`` ended ones, in their order.
+def informative_trials(
+    trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], most: int
+) -> list[FrozenTrial]:
+    """All running trials and at most ``most`` ended ones, in their order.
 
     The front of the finished ones, from which TPE selects its good trials; of a front of more than half of that number,
     evenly spaced ones. The others are evenly spaced in time, so that the sampler keeps its view of the whole space.
     """
     ended = [trial for trial in trials if trial.state != TrialState.RUNNING]
-    if len(ended) <= MOST_ENDED:
+    if len(ended) <= most:
         return list(trials)
     finished = [trial for trial in ended if trial.state == TrialState.COMPLETE]
     signs = [-1.0 if each == StudyDirection.MAXIMIZE else 1.0 for each in directions]
     values = np.array([trial.values for trial in finished]).reshape(len(finished), len(signs)) * signs
     front = [trial.number for trial, keep in zip(finished, non_dominated(values), strict=True) if keep]
-    kept = set(_evenly_spaced(front, MOST_ENDED // 2))
-    kept |= set(_evenly_spaced([trial.number for trial in ended if trial.number not in kept], MOST_ENDED - len(kept)))
+    kept = set(_evenly_spaced(front, most // 2))
+    kept |= set(_evenly_spaced([trial.number for trial in ended if trial.number not in kept], most - len(kept)))
     return [trial for trial in trials if trial.state == TrialState.RUNNING or trial.number in kept]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.sweep_scale.__main__ import _heading, _row, measure
+from benchmarks.sweep_scale.proposals import seconds_of_proposals
 from benchmarks.sweep_scale.trivial import trivial_study
 from sweeps.tracking import store
 from sweeps.trials.records.ledger import open_ledger
@@ -27,3 +28,9 @@ def test_all_trials_are_run_recorded_and_timed(tmp_path: Path, monkeypatch: pyte
     assert 0 < cost.tracking_share < 1
     heading, line = _heading()
     assert heading.count("|") == line.count("|") == _row(cost).count("|")
+
+
+def test_proposals_are_timed_after_the_trials() -> None:
+    taken = seconds_of_proposals("tpe", num_trials=12, num_proposals=3)
+    assert len(taken) == 3
+    assert min(taken) > 0
