@@ -10,7 +10,8 @@ from hkd import metric_names as names
 from hkd.coco.annotations import Annotations
 from hkd.coco.detections import no_detections
 from hkd.config import TrialConfig
-from hkd.data.prepare import PreparedData, named_categories, read_sets
+from hkd.data.locations import annotation_files, copies_of, images_folder, named_categories, with_versions
+from hkd.data.prepare import PreparedData, read_sets
 from hkd.data.test_images import check_test_files, check_test_pixels, open_test_images
 from hkd.data.unlabelled import check_copies, check_generated, find_images, without_training_files
 from hkd.evaluation.evaluator import evaluate_boxes
@@ -40,30 +41,44 @@ class CheckedAnnotations:
     """None without test images."""
 
 
+def with_data_versions(study: StudyConfig) -> StudyConfig:
+    """The study with the version of each data set in a bucket, of which every node then uses no other.
+
+    Raises:
+        BucketDataError: a bucket cannot be read, or lacks images.
+        AnnotationError: listing the mistakes in annotations that are in buckets.
+    """
+    data = with_versions(study.base.data)
+    if data is study.base.data:
+        return study
+    return study.model_copy(update={"base": study.base.model_copy(update={"data": data})})
+
+
 def check_files(base: TrialConfig, *, check_images: bool, print_line: Callable[[str], None]) -> CheckedAnnotations:
     """Check the files that a trial names.
 
     Args:
         check_images: Whether to open every image, compare its size with the annotations, and compare unlabelled images
             with the others: by their files, or their pixels where validation scenes are generated. (All pixels are
-            compared when the study starts.)
+            compared when the study starts.) Images in buckets are fetched only when the study starts.
         print_line: Called with each sentence on what was read from a foreign file of weights.
 
     Raises:
         AnnotationError: listing the mistakes in the annotations of all sets.
         TestImagesError: a test image has the file of another image.
+        BucketDataError: a bucket cannot be read, lacks images, or has changed.
         UnlabelledImagesError: the folder of unlabelled images cannot be used.
         CheckpointError: weights of the teacher are missing or of another architecture.
     """
     data, checked = base.data, CheckedAnnotations()
+    check_images = all(copy.is_complete for copy in copies_of(data).values()) and check_images
     footage = None
     if check_images and data.unlabelled_images is not None:
-        footage = find_images(data.unlabelled_images, data.max_megapixels)
+        footage = find_images(images_folder(data.unlabelled_images, data), data.max_megapixels)
     if data.train_annotations is not None and data.validation_annotations is not None:  # both or neither
-        named_files = [data.train_annotations, data.validation_annotations]
+        locations = (data.train_annotations, data.validation_annotations, data.test_annotations)
         train, validation, *test = read_sets(
-            named_files if data.test_annotations is None else [*named_files, data.test_annotations],
-            data.image_root,
+            [annotation_files(each, data, is_fetched=False) for each in locations if each is not None],
             named=named_categories(data),
             check_images=check_images,
             max_megapixels=data.max_megapixels,

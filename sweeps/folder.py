@@ -24,9 +24,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from hkd import metric_names as names
+from hkd.buckets import StorageAwayError, patiently
 from hkd.config_files.parsing import flatten, parse_config
 from hkd.config_files.problems import ConfigError
 from hkd.config_files.yaml_format import dump_yaml, load_yaml
+from hkd.data.locations import with_versions_of
 from hkd.files import is_leftover, remove_leftovers, write_atomically
 from hkd.own_folders import create_own_folder
 from hkd.text.escaping import LinesError
@@ -34,7 +36,6 @@ from hkd.text.redaction import redacted_text
 from sweeps.settings.redaction import redacted
 from sweeps.settings.study import StudyConfig
 from sweeps.storage.mirror import OWNER, StudyMirror
-from sweeps.storage.objects import StorageAwayError, patiently
 
 FREE_SETTINGS = (
     "search.num_trials",
@@ -144,7 +145,8 @@ class StudyFolder:
 
         Returns:
             The study to run. If it exists, ``num_trials`` is at least the number last requested, and settings of its
-            confirmation that are not given are those last requested.
+            confirmation that are not given are those last requested. Of data sets in buckets, it has the versions with
+            which it was started.
 
         Raises:
             StudyError: the folder has other files or a study with another configuration, or cannot be read.
@@ -160,6 +162,8 @@ class StudyFolder:
         if not study_exists:
             return study
         existing = self._read_study()
+        data = with_versions_of(existing.base.data, study.base.data)
+        study = study.model_copy(update={"base": study.base.model_copy(update={"data": data})})
         differences = identity_differences(existing, study)
         if differences:
             shown = differences[:MAX_DIFFERENCES_SHOWN]
@@ -171,7 +175,7 @@ class StudyFolder:
                 "Give this study another name (--name NAME), or resume the existing one with its configuration "
                 f"(--config {self.config_file} --resume). Its results are unchanged.",
             )
-        search, data = study.search, study.base.data
+        search = study.search
         seeds = existing.search.confirm_seeds if search.confirm_seeds is None else search.confirm_seeds
         num_trials = max(search.num_trials, existing.search.num_trials)
         test_annotations = data.test_annotations or existing.base.data.test_annotations

@@ -12,11 +12,18 @@ from rich.text import Text
 from hkd import metric_names as names
 from hkd.config import DetectorConfig, TrialConfig
 from hkd.config_files.yaml_format import dump_yaml
+from hkd.data.locations import copies_of, planned_fetches
 from hkd.models.cost import Cost
 from hkd.text.escaping import printable
 from hkd.text.output import print_on
 from hkd.text.redaction import redacted_uri
-from sweeps.checks import check_files, check_first_weights_of_trials, check_limits, check_objectives
+from sweeps.checks import (
+    check_files,
+    check_first_weights_of_trials,
+    check_limits,
+    check_objectives,
+    with_data_versions,
+)
 from sweeps.console.messages import stopping
 from sweeps.folder import StudyFolder
 from sweeps.ready_latency import describe_latency, known_latency
@@ -69,7 +76,7 @@ def print_plan(study: StudyConfig, console: Console) -> None:
     if study.object_storage is not None:
         study.object_storage.check()
     folder = StudyFolder(study)
-    requested = folder.check(study)
+    requested = with_data_versions(folder.check(study))
     study = known_latency(requested, folder)
     check_limits(study)  # needs no files
     notes: list[str] = []
@@ -122,6 +129,7 @@ def _steps_of_start(study: StudyConfig) -> list[str]:
     state = "exists; see --resume" if _exists(study) else "is new"
     return [
         "Dry run: nothing was started. The study would",
+        *(f"  {line}" for line in planned_fetches(base.data)),
         f"  read {data}, at {base.data.image_height} x {base.data.image_width} pixels",
         f"  {_teacher_origin(base)}",
         *_labelling(base),
@@ -181,8 +189,10 @@ def _measurement(study: StudyConfig) -> list[str]:
 
 
 def _checked_parts(base: TrialConfig) -> str:
-    files = [] if base.data.train_annotations is None else ["annotations", "images"]
-    if base.data.unlabelled_images is not None:
+    is_fetched = all(copy.is_complete for copy in copies_of(base.data).values())
+    images = "images" if is_fetched else "that the bucket has their images"
+    files = [] if base.data.train_annotations is None else ["annotations", images]
+    if base.data.unlabelled_images is not None and is_fetched:
         files.append("unlabelled images")
     if base.teacher is not None and (base.teacher.trained_weights or base.teacher.init_from):
         files.append("the teacher's weights")

@@ -20,6 +20,7 @@ from sweeps.checks import (
     check_objectives,
     check_room,
     check_test_images,
+    with_data_versions,
 )
 from sweeps.console import messages
 from sweeps.console.display import Display
@@ -75,6 +76,7 @@ def run_study(
     display = Display(console)
     with folder.locked():
         requested = _study_to_run(study, folder, display, is_resumed=is_resumed, resume_command=resume_command)
+        requested = with_data_versions(requested)
         study = known_latency(requested, folder)
         test = _check_before_data(study, enqueued, display)
         test_images = None if test is None else test.content_hash()
@@ -111,11 +113,22 @@ def run_study(
                 queue.ledger.enqueue(enqueued)
                 num_test_images = None if test is None else len(test.images)
                 images = {"training": data.train_annotations, "validation": data.validation_annotations, "test": test}
-                origin = origin_of(images)
+                origin = origin_of(images, _buckets(study))
                 session = Session(
                     study, folder, display, queue, tracker, num_test_images=num_test_images, origin=origin
                 )
             return _run_session(session, folder, teacher, inputs, interruption, resume_command, cluster, display)
+
+
+def _buckets(study: StudyConfig) -> dict[str, str]:
+    """URIs of the data sets that are in buckets, by the name of their images."""
+    data = study.base.data
+    locations = {
+        "training": data.train_annotations,
+        "validation": data.validation_annotations,
+        "test": data.test_annotations,
+    }
+    return {name: location for name, location in locations.items() if isinstance(location, str)}
 
 
 def _run_session(

@@ -13,6 +13,7 @@ from PIL import Image
 from analysis.records.store import RecordsError, reading_store
 from hkd import metric_names as names
 from hkd.bounded_files import read_bounded
+from hkd.bucket_uri import place_of
 from hkd.coco.annotations import Annotations, read_annotations
 from hkd.coco.categories import CategoryNames
 from hkd.coco.parsing.errors import AnnotationError
@@ -20,6 +21,7 @@ from hkd.config import TrialConfig
 from hkd.config_files.parsing import parse_config
 from hkd.config_files.yaml_format import parse_yaml
 from hkd.data.generated import scenes_folder
+from hkd.data.locations import AnnotationFiles, known_files
 from hkd.evaluation.preparation import PreparedTruth, prepare_ground_truth
 from hkd.evaluation.protocols import PROTOCOLS, Protocol
 from hkd.image_files.contact_sheet import read_scaled
@@ -86,9 +88,15 @@ def read_validation_images(tracking_uri: str, run_id: str) -> ValidationImages:
     config = _config(tracking_uri, run_id)
     data = config.data
     protocol = PROTOCOLS[config.evaluation.protocol]
-    path = data.validation_annotations
-    if path is None:
-        path = scenes_folder(data.synthetic, data.cache_dir) / "validation.json"
+    if data.validation_annotations is None:
+        files = AnnotationFiles(scenes_folder(data.synthetic, data.cache_dir) / "validation.json")
+    else:
+        known = known_files(data.validation_annotations, data)
+        if known is None:
+            place = place_of(str(data.validation_annotations))
+            raise ImagesError(f"there is no copy of {place[:200]} here; make the report on the machine of the study")
+        files = known
+    path = files.annotations
     if not _is_file(path):
         raise ImagesError(
             f"there is no file {_shown(path)[:200]} here; make the report on the machine, and in the folder, of the "
@@ -97,7 +105,7 @@ def read_validation_images(tracking_uri: str, run_id: str) -> ValidationImages:
     try:
         annotations = read_annotations(
             path,
-            data.image_root if data.validation_annotations is not None else None,
+            files.image_root,
             named=CategoryNames(data.person_categories, data.ignored_categories),
             check_images=False,
         )

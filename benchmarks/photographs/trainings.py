@@ -13,7 +13,8 @@ from rich.console import Console
 from hkd.coco.annotations import Annotations, read_annotations
 from hkd.coco.detections import DetectedBoxes
 from hkd.config import TrialConfig
-from hkd.data.prepare import named_categories, prepare_data
+from hkd.data.locations import annotation_files, named_categories
+from hkd.data.prepare import prepare_data
 from hkd.data.store import open_store
 from hkd.files import file_hash, write_atomically, write_json
 from hkd.inference.store_detection import detect_store
@@ -100,11 +101,12 @@ def measure(config: TrialConfig, weights: Path, sets: dict[str, Path], folder: P
     return Measured(detector_cost(detector, config.data.image_height, config.data.image_width), found)
 
 
-def photographs(config: TrialConfig, path: Path) -> Annotations:
+def photographs(config: TrialConfig, location: str | Path) -> Annotations:
     """The annotations of a set of photographs, read as those of the validation."""
+    files = annotation_files(location, config.data)
     return read_annotations(
-        path,
-        config.data.image_root,
+        files.annotations,
+        files.image_root,
         named=named_categories(config.data),
         max_megapixels=config.data.max_megapixels,
     )

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from hkd.bucket_uri import DATA_SCHEMES, OPTIONS, VERSION, uri_problem
 from hkd.config.section import Fraction, InputSide, OpenFraction, ScaleFactor, SceneSide, Section, Seed
 
 Score = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+def _location(value: str | Path) -> str | Path:
+    """A path, or the URI of an object or folder in a bucket as a text."""
+    if isinstance(value, Path) or not re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", value):
+        return Path(value)
+    problem = uri_problem(value, DATA_SCHEMES, (*OPTIONS, VERSION))
+    if problem is not None:
+        raise ValueError(f"a URI that cannot be used; {problem}")
+    return value
+
+
+DataLocation = Annotated[str | Path, AfterValidator(_location)]
+"""Of a file or folder: a path, or a URI (``s3://``, ``gs://``, ``file://``) of what is copied to each node."""
 
 
 class SyntheticConfig(Section):
@@ -57,15 +73,16 @@ class AugmentationConfig(Section):
 class DataConfig(Section):
     """Images, and the size at which the network sees them."""
 
-    train_annotations: Path | None = None
-    """COCO-style JSON of the training images (see ``hkd data --help``); null: generated scenes."""
-    validation_annotations: Path | None = None
+    train_annotations: DataLocation | None = None
+    """COCO-style JSON of the training images (see ``hkd data --help``); null: generated scenes. The files and folders
+    of images may be in a bucket, ``s3://BUCKET/PATH``: each node copies what it uses to ``cache_dir``."""
+    validation_annotations: DataLocation | None = None
     """COCO-style JSON of the validation images; null: generated scenes."""
-    test_annotations: Path | None = None
+    test_annotations: DataLocation | None = None
     """COCO-style JSON of images that no search sees: a study evaluates its confirmed students on them. None of them may
     be a training, validation or unlabelled image. null: none."""
-    image_root: Path | None = None
-    """Folder of the images; null: as stated in the annotation file."""
+    image_root: DataLocation | None = None
+    """Folder of the images; null: as stated in the annotation file. In a bucket, if the annotations are."""
     person_categories: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Names of the categories of people, in any case; empty: ``pedestrian`` or ``person``. Boxes of other categories
     are not read."""
@@ -80,7 +97,7 @@ class DataConfig(Section):
     """Ground-truth boxes per image (G); a data set that exceeds it is an error, which states the number needed."""
     max_megapixels: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] = 100.0
     """Largest number of pixels of an image file, in millions; as RGB, an image takes 3 MB of memory per megapixel."""
-    unlabelled_images: Path | None = None
+    unlabelled_images: DataLocation | None = None
     """Folder of images without annotations, such as frames of videos, at any depth: the teacher labels them, and
     students train on them beside the training images. null: none."""
     unlabelled_fraction: OpenFraction = 0.5
@@ -115,6 +132,19 @@ class DataConfig(Section):
             raise ValueError(
                 "test_annotations is set without train_annotations; name files of all three sets, or no test images "
                 "(students of generated scenes are confirmed on their validation scenes)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _annotations_beside_images(self) -> Self:
+        names = ("train_annotations", "validation_annotations", "test_annotations", "image_root")
+        kinds = {name: type(getattr(self, name)) for name in names if getattr(self, name) is not None}
+        in_bucket = [name for name, kind in kinds.items() if kind is str]
+        if 0 < len(in_bucket) < len(kinds):
+            others = ", ".join(name for name in kinds if name not in in_bucket)
+            raise ValueError(
+                f"{', '.join(in_bucket)} in a bucket, but {others} not; name URIs for all of them, or paths for all "
+                "(a path as a URI: file:///PATH)"
             )
         return self
 

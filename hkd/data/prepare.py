@@ -17,6 +17,7 @@ from hkd.coco.parsing.errors import AnnotationError, collected_problems
 from hkd.config import DataConfig, SyntheticConfig
 from hkd.data.generated import scenes_folder
 from hkd.data.loader import pack_targets
+from hkd.data.locations import AnnotationFiles, annotation_files, images_folder, named_categories, with_versions
 from hkd.data.sources import synthetic
 from hkd.data.store import ImageStore, StoreError, open_store
 from hkd.data.unlabelled import (
@@ -51,7 +52,7 @@ def prepare_data(
     """Read and check the annotations, and open the image stores, building missing ones.
 
     Without annotation files, street scenes are generated once, in ``cache_dir``. The folder of unlabelled images is
-    listed, and no file but its images is read.
+    listed, and no file but its images is read. Data sets in buckets are copied to ``cache_dir`` first.
 
     Args:
         config: images and the network's input size.
@@ -63,17 +64,18 @@ def prepare_data(
         AnnotationError: listing what is wrong with the annotations or images of both sets, or that a training image
             holds more boxes than ``max_objects_per_image``.
         UnlabelledImagesError: the folder of unlabelled images cannot be used, or has validation images.
+        BucketDataError: a bucket cannot be read, lacks images, or has changed.
         StoreError: if ``cache_dir`` cannot be written.
         SharedFolderError: if every user of the machine can write to ``cache_dir``.
     """
+    # All sets in buckets are listed before images of the first are fetched.
+    located = with_versions(config, ("train_annotations", "validation_annotations", "unlabelled_images"))
     # First, because it may fail, and scenes take long to draw.
     images = None
-    if config.unlabelled_images is not None:
-        if unlabelled is None:
-            images = find_images(config.unlabelled_images, config.max_megapixels)
-        else:
-            images = found_before(unlabelled, config.unlabelled_images)
-    train, validation = read_training_images(config, progress)
+    if located.unlabelled_images is not None:
+        folder = images_folder(located.unlabelled_images, located, progress=progress)
+        images = find_images(folder, config.max_megapixels) if unlabelled is None else found_before(unlabelled, folder)
+    train, validation = read_training_images(located, progress)
     if train.ignore.all():
         raise AnnotationError([_nothing_to_learn(train)], str(train.path))
     if images is not None and unlabelled is None:
@@ -103,23 +105,19 @@ def read_training_images(config: DataConfig, progress: bool) -> tuple[Annotation
 
     Raises:
         AnnotationError: with the problems of both.
+        BucketDataError: a bucket cannot be read, lacks images, or has changed.
         StoreError: if ``cache_dir`` cannot be written.
         SharedFolderError: if every user of the machine can write to ``cache_dir``.
     """
     if config.train_annotations is None or config.validation_annotations is None:
-        paths = _scenes(config.synthetic, config.cache_dir, progress)
-        return read_both(paths, None, max_megapixels=config.max_megapixels)
-    return read_both(
-        (config.train_annotations, config.validation_annotations),
-        config.image_root,
-        named=named_categories(config),
-        max_megapixels=config.max_megapixels,
-    )
-
-
-def named_categories(config: DataConfig) -> CategoryNames:
-    """The categories that a configuration names."""
-    return CategoryNames(config.person_categories, config.ignored_categories)
+        named = None
+        files = [AnnotationFiles(path) for path in _scenes(config.synthetic, config.cache_dir, progress)]
+    else:
+        named = named_categories(config)
+        both = (config.train_annotations, config.validation_annotations)
+        files = [annotation_files(location, config, progress=progress) for location in both]
+    train, validation = read_sets(files, named=named, max_megapixels=config.max_megapixels)
+    return train, validation
 
 
 def _nothing_to_learn(train: Annotations) -> str:
@@ -131,28 +129,8 @@ def _nothing_to_learn(train: Annotations) -> str:
     return f"{problem}: there is nothing to learn from{''.join(f'; {sentence}' for sentence in left_out)}"
 
 
-def read_both(
-    paths: tuple[Path, Path],
-    image_root: Path | None,
-    *,
-    named: CategoryNames | None = None,
-    check_images: bool = True,
-    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
-) -> tuple[Annotations, Annotations]:
-    """Training and validation annotations, as :func:`hkd.coco.annotations.read_annotations` reads each.
-
-    Raises:
-        AnnotationError: with the problems of both.
-    """
-    train, validation = read_sets(
-        paths, image_root, named=named, check_images=check_images, max_megapixels=max_megapixels
-    )
-    return train, validation
-
-
 def read_sets(
-    paths: Sequence[Path],
-    image_root: Path | None,
+    files: Sequence[AnnotationFiles],
     *,
     named: CategoryNames | None = None,
     check_images: bool = True,
@@ -168,14 +146,14 @@ def read_sets(
             collect(
                 partial(
                     read_annotations,
-                    path,
-                    image_root,
+                    each.annotations,
+                    each.image_root,
                     named=named,
                     check_images=check_images,
                     max_megapixels=max_megapixels,
                 )
             )
-            for path in paths
+            for each in files
         ]
     read = [annotations for annotations in found if annotations is not None]
     assert len(read) == len(found), "otherwise the problems were raised"

@@ -10,7 +10,8 @@ from hkd.coco.notes import counted
 from hkd.coco.parsing.errors import InputError
 from hkd.config import DataConfig
 from hkd.data.copies import describe_copies, equal_files, equal_pixels, image_paths
-from hkd.data.prepare import PreparedData, named_categories
+from hkd.data.locations import annotation_files, named_categories
+from hkd.data.prepare import PreparedData
 from hkd.data.store import ImageStore, open_store
 
 SETTING: Final = "data.test_annotations"
@@ -39,14 +40,16 @@ def open_test_images(config: DataConfig, *, progress: bool = True) -> PreparedTe
 
     Raises:
         AnnotationError: listing what is wrong with the annotations or images.
+        BucketDataError: a bucket cannot be read, lacks images, or has changed.
         StoreError: if ``cache_dir`` cannot be written.
         SharedFolderError: if every user of the machine can write to ``cache_dir``.
     """
     if config.test_annotations is None:
         return None
+    files = annotation_files(config.test_annotations, config, progress=progress)
     annotations = read_annotations(
-        config.test_annotations,
-        config.image_root,
+        files.annotations,
+        files.image_root,
         named=named_categories(config),
         max_megapixels=config.max_megapixels,
     )

@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
+from hkd.bucket_uri import uri_problem
 from hkd.config import SELECTED_FROM_TEACHER, Section, TrialConfig
 from hkd.config_files.parsing import parse_config
 from hkd.config_files.problems import ConfigError
@@ -40,7 +41,7 @@ from sweeps.settings.scheduler import SchedulerConfig, scheduler_problems
 from sweeps.settings.search import DEFAULT_CONFIRM_SEEDS, SearchConfig, search_problems
 from sweeps.settings.space import RANGE_FIELDS, Choices, FloatRange, IntegerRange, Parameter
 from sweeps.settings.space_checks import baseline_problems, space_problems
-from sweeps.storage.objects import ObjectStorage, storage_of, uri_problem
+from sweeps.storage.objects import ObjectStorage, storage_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DEMO = CONFIGS / "demo.yaml"

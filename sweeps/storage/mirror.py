@@ -16,9 +16,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from hkd.buckets import StorageAwayError, StorageError, patiently, reason_of
 from hkd.files import write_atomically
 from hkd.text.escaping import printable
-from sweeps.storage.objects import ObjectStorage, StorageAwayError, StorageError, patiently, reason_of
+from sweeps.storage.objects import ObjectStorage
 
 SECONDS_BETWEEN_UPLOADS = 10.0
 SECONDS_BETWEEN_HEARTBEATS = 60.0

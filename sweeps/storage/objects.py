@@ -1,54 +1,27 @@
-"""Objects of a bucket, through pyarrow's file systems, which Ray and MLflow install.
+"""Objects of a study in a bucket.
 
 A file of a study has the same relative path in the bucket and in the folder of copies, which every node has for itself.
-Credentials are never arguments: each process finds its own, as the providers' libraries do (environment, files of the
-user, role of the machine).
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
 import secrets
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from hkd.bucket_uri import folder_name, place_of
+from hkd.buckets import StorageError, opened, reason_of, remedy_of
 from hkd.files import open_replacement
-from hkd.text.escaping import LinesError, printable
 from hkd.text.redaction import redacted_text
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
-
-SCHEMES = ("s3", "gs")
-OPTIONS = ("endpoint_override", "region", "scheme")
-"""Of pyarrow, after the path: ``s3://bucket/runs?endpoint_override=HOST:PORT&scheme=http``."""
-PATIENCE_SECONDS = 600.0
-"""How long a process waits for a storage that is away."""
-_LONGEST_PAUSE_SECONDS = 10.0
-_LONGEST_REASON = 300
-
-Result = TypeVar("Result")
-
-
-class StorageError(LinesError):
-    """A bucket cannot be used as configured."""
-
-
-class StorageAwayError(LinesError):
-    """A bucket could not be reached for a long time.
-
-    No OSError: what replaces an unreadable file must not replace one that cannot be fetched now.
-    """
 
 
 @dataclass(frozen=True)
@@ -62,7 +35,7 @@ class ObjectStorage:
 
     def key(self, path: Path) -> str:
         """The path in pyarrow's file system of a file whose copy has this path."""
-        return f"{_opened(self.uri)[1]}/{path.relative_to(self.copies).as_posix()}"
+        return f"{opened(self.uri)[1]}/{path.relative_to(self.copies).as_posix()}"
 
     def holds(self, path: Path) -> bool:
         """Whether a path is one of a copy."""
@@ -179,7 +152,8 @@ class ObjectStorage:
             is_same = self.read(path) == content
             self.remove(path)
         except (OSError, ValueError) as error:
-            raise StorageError(f"{self} (storage_path): {reason_of(error)}; {_remedy(self.uri, str(error))}") from error
+            remedy = remedy_of(self.uri, error, "--set storage_path=...", "list, read, write and delete")
+            raise StorageError(f"{self} (storage_path): {reason_of(error)}; {remedy}") from error
         if not is_same or time_written is None:
             raise StorageError(f"{self} (storage_path): an object that was written was read with another content")
         return time_written
@@ -191,93 +165,17 @@ class ObjectStorage:
 
     @property
     def _files(self) -> FileSystem:
-        return _opened(self.uri)[0]
+        return opened(self.uri)[0]
 
     def __str__(self) -> str:
-        return redacted_text(self.uri.partition("?")[0])
-
-
-@lru_cache(maxsize=4)
-def _opened(uri: str) -> tuple[FileSystem, str]:
-    from pyarrow.fs import FileSystem
-
-    files, path = FileSystem.from_uri(uri)
-    return files, path.rstrip("/")
-
-
-def patiently(action: Callable[[], Result], seconds: float | None = None) -> Result:
-    """Call an action again while the storage is away.
-
-    Args:
-        seconds: How long; by default :data:`PATIENCE_SECONDS`.
-
-    Raises:
-        StorageAwayError: it was away for that time.
-        OSError: of this machine, such as a full disk; or FileNotFoundError.
-    """
-    deadline = time.monotonic() + (PATIENCE_SECONDS if seconds is None else seconds)
-    pause = 0.5
-    while True:
-        try:
-            return action()
-        except OSError as error:
-            if error.errno is not None:  # pyarrow's errors of a request have none
-                raise
-            if time.monotonic() + pause > deadline:
-                raise StorageAwayError(f"the storage cannot be used: {reason_of(error)}") from error
-        time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-
-
-def uri_problem(uri: str) -> str | None:
-    """Why a URI is none of a bucket's folder; None if it is one."""
-    parts = urlsplit(uri)
-    if parts.scheme not in SCHEMES:
-        return f"allowed: a folder of the file system, {', '.join(f'{each}://BUCKET/PATH' for each in SCHEMES)}"
-    if "@" in parts.netloc:
-        return (
-            "it has credentials, which would be written to files; remove them: they are read from the environment "
-            "(AWS_ACCESS_KEY_ID, ...), ~/.aws or the machine's role"
-        )
-    if "@" in unquote(parts.query):
-        return "its options have credentials, which would be written to files; remove them"
-    if not parts.netloc or parts.fragment:
-        return f"allowed: {parts.scheme}://BUCKET/PATH"
-    unknown = sorted(set(parse_qs(parts.query, keep_blank_values=True)) - set(OPTIONS))
-    if unknown:
-        return f"it has the options {', '.join(unknown)}; allowed: {', '.join(OPTIONS)}"
-    return None
+        return redacted_text(place_of(self.uri))
 
 
 def storage_of(uri: str, cache_dir: Path) -> ObjectStorage:
     """The storage of a URI, with its folder of copies in the cache of a node."""
-    # A readable name may be that of another URI too: s3://b/a/b and s3://b/a-b.
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", uri).strip("-")[:80]
-    key = hashlib.sha256(uri.encode()).hexdigest()[:8]
-    return ObjectStorage(uri, cache_dir.absolute() / "storage" / f"{readable}-{key}")
+    return ObjectStorage(uri, cache_dir.absolute() / "storage" / folder_name(uri))
 
 
 def scratch_folder() -> TemporaryDirectory[str]:
     """A folder for files on their way to or from the storage."""
     return TemporaryDirectory(prefix="hkd-", ignore_cleanup_errors=True)
-
-
-def reason_of(error: Exception) -> str:
-    """The provider's text without its ids, in one printable line."""
-    line = " ".join(str(error).split())
-    return printable(redacted_text(re.sub(r" \(Request ID: [^)]*\)| ?Details: .*", "", line)[:_LONGEST_REASON]))
-
-
-def _remedy(uri: str, text: str) -> str:
-    if "NO_SUCH_BUCKET" in text or "NoSuchBucket" in text:
-        return "create the bucket, or name another one (--set storage_path=...)"
-    if re.search(
-        r"ACCESS_DENIED|ACCESS_KEY|SIGNATURE|CREDENTIAL|TOKEN|HTTP status: 40[13]|HTTP response code 40[13]", text
-    ):
-        return (
-            "check the credentials of this machine (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, or its role) "
-            "and their rights to list, read, write and delete objects of this bucket"
-        )
-    if uri.startswith("gs:"):
-        return "check the bucket, the credentials of this machine (GOOGLE_APPLICATION_CREDENTIALS) and the network"
-    return "check its address (AWS_ENDPOINT_URL or endpoint_override), its region (AWS_DEFAULT_REGION) and the network"

@@ -21,10 +21,12 @@ from ray import tune
 from ray.train._internal.session import _TrainingResult
 
 from hkd import metric_names as names
+from hkd.buckets import StorageAwayError, patiently
 from hkd.coco.annotations import Annotations
 from hkd.coco.images import ImageRecord
 from hkd.config import DataConfig, TeacherConfig, TrialConfig
 from hkd.config_files.yaml_format import dump_yaml
+from hkd.data.locations import images_folder
 from hkd.data.prepare import PreparedData, prepare_data
 from hkd.data.test_images import PreparedTestImages, open_test_images
 from hkd.files import write_atomically, write_json, write_lines
@@ -41,7 +43,7 @@ from hkd.training.teacher.prepare import load_teacher
 from hkd.training.teacher.pseudo_labels import read_labels
 from hkd.training.trainer import Trainer
 from sweeps.folder import StudyError
-from sweeps.storage.objects import ObjectStorage, StorageAwayError, patiently, scratch_folder
+from sweeps.storage.objects import ObjectStorage, scratch_folder
 
 SPEC = "spec"
 """Key of the :class:`TrialSpec` in Tune's config."""
@@ -329,7 +331,7 @@ def build_trainer(
     settings = config.data.model_copy(update={"augmentation": DataConfig().augmentation})
     labels = None
     if labels_file is not None and settings.unlabelled_images is not None:  # which a baseline may do without
-        labels = _labels(labels_file, settings.unlabelled_images)
+        labels = _labels(labels_file, images_folder(settings.unlabelled_images, settings))
     data = _data(settings, None if labels is None else labels.images)
     teacher = None
     if teacher_file is not None and config.teacher is not None and config.uses_teacher:

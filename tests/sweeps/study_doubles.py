@@ -94,7 +94,7 @@ class Place:
             "connected": connected,
             "prepare_data": lambda _: SimpleNamespace(train_annotations=empty, validation_annotations=empty),
             "check_objectives": lambda *_: None,
-            "origin_of": lambda _: Origin(),
+            "origin_of": lambda *_: Origin(),
             "head_address": lambda: "127.0.0.1:1",
         }.items():
             monkeypatch.setattr(study_module, name, stand_in)

@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hkd.buckets import StorageError
+from hkd.coco.parsing.errors import InputError
+from hkd.config import DataConfig
+from hkd.data.locations import copies_of
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.study import StudyConfig
-from sweeps.storage.objects import ObjectStorage, StorageError
+from sweeps.storage.objects import ObjectStorage
 
 SECONDS_TO_ANSWER = 120.0
 """A node starts a worker process first."""
@@ -31,6 +35,8 @@ class SharedFiles:
     """Path -> the setting that names it."""
     storage: ObjectStorage | None = None
     """In which every node must be able to write and read."""
+    data: DataConfig | None = None
+    """Whose data sets in buckets every node must be able to list, in their versions."""
 
 
 def check_nodes(
@@ -99,6 +105,11 @@ def problems_here(shared: SharedFiles) -> list[str]:
             shared.storage.check()
         except StorageError as error:
             problems.append(str(error))
+    if shared.data is not None:
+        try:
+            copies_of(shared.data)
+        except InputError as error:
+            problems += error.located_problems
     for path, setting in shared.folders.items():
         if not path.is_dir():
             problems.append(f"there is no folder {path} ({setting})")
@@ -128,7 +139,7 @@ def _shared_files(
     study: StudyConfig, storage: ObjectStorage | None, marker: Path, teacher: Path | None, labels: Path | None
 ) -> SharedFiles:
     data, student = study.base.data, study.base.student
-    named: Sequence[tuple[str, Path | None]] = (
+    named: Sequence[tuple[str, Path | str | None]] = (
         ("storage_path", marker),
         ("the teacher, in storage_path or base.teacher.trained_weights", teacher),
         ("labels of the unlabelled images, in storage_path", labels),
@@ -138,7 +149,7 @@ def _shared_files(
         ("base.student.init_from", student.init_from if isinstance(student.init_from, Path) else None),
         ("base.student.backbone_from", student.backbone_from),
     )
-    folders: Sequence[tuple[str, Path | None]] = (
+    folders: Sequence[tuple[str, Path | str | None]] = (
         ("base.data.image_root", data.image_root if data.train_annotations is not None else None),
         ("base.data.unlabelled_images", data.unlabelled_images),
     )
@@ -147,10 +158,11 @@ def _shared_files(
         {
             path: (setting, fingerprint(path))
             for setting, path in named
-            if path is not None and not (storage is not None and storage.holds(path))  # each node fetches these
+            if isinstance(path, Path) and not (storage is not None and storage.holds(path))  # each node fetches these
         },
-        {path: setting for setting, path in folders if path is not None},
+        {path: setting for setting, path in folders if isinstance(path, Path)},
         storage,
+        data,
     )
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from hkd.buckets import patiently
 from hkd.training.fit import LOG_FILE, STATE_FILE
 from hkd.training.teacher.prepare import SUMMARY_FILE
-from sweeps.storage.objects import ObjectStorage, patiently
+from sweeps.storage.objects import ObjectStorage
 
 _STATE = (LOG_FILE, STATE_FILE)
 """Of a training that is not finished."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -61,7 +62,19 @@ class S3Server:
     @property
     def uri(self) -> str:
         """Of a folder in the bucket."""
-        return f"s3://{BUCKET}/runs?endpoint_override={self.address}&scheme=http"
+        return self.uri_of("runs")
+
+    def uri_of(self, path: str) -> str:
+        return f"s3://{BUCKET}/{path}?endpoint_override={self.address}&scheme=http"
+
+    def put(self, key: str, content: bytes) -> None:
+        self._client("s3").put_object(Bucket=BUCKET, Key=key, Body=content)
+
+    def put_folder(self, key: str, folder: Path) -> None:
+        """Upload the files of a folder, at any depth."""
+        for path in folder.rglob("*"):
+            if path.is_file():
+                self.put(f"{key}/{path.relative_to(folder).as_posix()}", path.read_bytes())
 
     def _client(self, service: str) -> boto3.client:
         return boto3.client(

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from hkd.buckets import StorageError
 from sweeps.storage import mirror
 from sweeps.storage.mirror import StudyMirror
-from sweeps.storage.objects import ObjectStorage, StorageError
+from sweeps.storage.objects import ObjectStorage
 from tests.sweeps.storage.s3_server import S3Server
 
 FIRST, SECOND = b'{"number": 1}\n', b'{"number": 2}\n'

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from moto import settings
 
-from sweeps.storage.objects import ObjectStorage, StorageAwayError, StorageError, patiently, storage_of, uri_problem
+from hkd.bucket_uri import uri_problem
+from hkd.buckets import StorageAwayError, StorageError, patiently
+from sweeps.storage.objects import ObjectStorage, storage_of
 from tests.sweeps.storage.s3_server import BUCKET, S3Server
 
 

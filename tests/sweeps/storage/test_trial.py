@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hkd.buckets import StorageAwayError
 from hkd.config import TrialConfig
 from hkd.config_files.parsing import parse_config
 from hkd.data.prepare import prepare_data
@@ -15,7 +16,7 @@ from hkd.training.fit import LOG_FILE, STATE_FILE
 from hkd.training.teacher.prepare import find_teacher, prepare_teacher, teacher_folder
 from sweeps.execution.teacher.shared import SharedTeacher
 from sweeps.storage import objects
-from sweeps.storage.objects import ObjectStorage, StorageAwayError
+from sweeps.storage.objects import ObjectStorage
 from sweeps.trials.worker import (
     NOTE,
     SPEC,
