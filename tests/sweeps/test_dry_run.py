@@ -15,6 +15,7 @@ from sweeps import run
 from sweeps.folder import StudyFolder
 from sweeps.settings.space import trial_config
 from sweeps.settings.study import load_study
+from tests.data.test_unlabelled import write_set
 from tests.sweeps.command import files_in, input_error
 
 
@@ -55,6 +56,19 @@ def test_dry_run_checks_objectives_on_annotations(folder: Path, capsys: pytest.C
     flags = [word for setting in given for word in ("--set", setting)]
     # The only pedestrian is smaller than reasonable ones.
     assert "objectives: mr2_reasonable " in input_error(capsys, *flags, "--dry-run")
+
+
+def test_dry_run_fetches_no_image_from_a_bucket(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sets = {"train": range(1, 4), "validation": range(4, 6)}
+    uris = {name: write_set(folder / "bucket", name, seeds).as_uri() for name, seeds in sets.items()}
+    flags = [word for name, uri in uris.items() for word in ("--set", f"base.data.{name}_annotations={uri}")]
+    assert run.main(["--config", "tiny.yaml", "--dry-run", *flags]) == 0
+    out = capsys.readouterr().out
+    assert f"fetch 3 images (0.1 MiB) of {uris['train']}, once per node; 3 (0.1 MiB) are missing here" in out
+    assert f"fetch 2 images (0.0 MiB) of {uris['validation']}" in out
+    assert f"train_annotations: {uris['train']}?version=" in out
+    assert "that the bucket has their images" in out
+    assert not list(folder.glob("cache/**/*.png"))
 
 
 def test_dry_run_prints_no_password(

@@ -57,6 +57,19 @@ def test_other_study_of_same_name_is_rejected(tmp_path: Path, changes: dict[str,
     assert folder.config_file.read_bytes() == before
 
 
+def test_resumed_study_has_the_versions_of_its_data_sets(tmp_path: Path) -> None:
+    def on(option: str) -> StudyConfig:
+        names = ("train_annotations", "validation_annotations")
+        return study(tmp_path, base={"data": {name: f"s3://bucket/{name}.json{option}" for name in names}})
+
+    started = on("?version=1a")
+    folder = StudyFolder(started)
+    folder.write_study(started)
+    assert folder.check(on("")) == started
+    with pytest.raises(StudyError, match=r"train_annotations: was .*version=1a.*version=2b"):
+        folder.check(on("?version=2b"))
+
+
 def test_number_of_trials_and_resources_may_change(tmp_path: Path) -> None:
     existing = study(tmp_path)
     folder = StudyFolder(existing)

@@ -40,6 +40,14 @@ def test_origin_has_versions_commit_and_data_sets() -> None:
     assert [(tag.key, tag.value) for tag in first.tags] == [("mlflow.data.context", "training")]
 
 
+def test_data_set_of_a_bucket_has_its_uri() -> None:
+    copy = without_boxes([], Path("/copy/images"), Path("/copy/annotations/train.json"))
+    uri = "s3://bucket/mine/train.json?version=1a"
+    (found,) = origin_of({"training": copy}, {"training": uri}).datasets
+    assert (found.dataset.name, found.dataset.source_type) == ("mine/train", "s3")
+    assert json.loads(found.dataset.source) == {"uri": uri}
+
+
 def test_every_run_has_its_origin_once() -> None:
     store, origin = MlflowDouble(), origin_of({"training": without_boxes([], Path("/data"))})
     for _ in range(2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import ray
 import ray.util.scheduling_strategies
 
+from hkd.data.locations import with_versions
 from sweeps.execution.cluster.node_checks import (
     SharedFiles,
     _shared_files,
@@ -18,6 +20,7 @@ from sweeps.execution.cluster.node_checks import (
 )
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.study import StudyConfig
+from tests.data.test_unlabelled import write_set
 
 
 def test_missing_and_different_files_are_reported_with_their_setting(
@@ -40,6 +43,20 @@ def test_missing_and_different_files_are_reported_with_their_setting(
         assert setting in problem
     (problem,) = problems_here(SharedFiles(tmp_path / "elsewhere", files, folders))
     assert str(tmp_path / "elsewhere") in problem
+
+
+def test_data_set_of_another_version_is_reported(tmp_path: Path) -> None:
+    sets = {f"{name}_annotations": write_set(tmp_path, name, range(1, 2)) for name in ("train", "validation")}
+    data = {**{name: f"{path.as_uri()}?version=1a" for name, path in sets.items()}, "cache_dir": tmp_path / "cache"}
+    base = {"data": data}
+    study = StudyConfig.model_validate({"name": "x", "base": base, "storage_path": tmp_path})
+    shared = _shared_files(study, None, sets["train_annotations"], None, None)
+    problems = problems_here(shared)
+    assert len(problems) == 2
+    for path, problem in zip(sets.values(), problems, strict=True):
+        assert problem.startswith(f"{path.as_uri()}: has changed")
+    versions = with_versions(study.base.data.model_copy(update={name: path.as_uri() for name, path in sets.items()}))
+    assert problems_here(replace(shared, data=versions)) == []
 
 
 @pytest.mark.parametrize("changed", [0, 2**21, 3 * 2**20 - 1])
