@@ -40,6 +40,9 @@ def uri_problem(uri: str, schemes: Sequence[str] = SCHEMES, options: Sequence[st
     unknown = sorted(set(parse_qs(parts.query, keep_blank_values=True)) - set(allowed))
     if unknown:
         return f"it has the options {', '.join(unknown)}; allowed: {', '.join(allowed)}"
+    # It becomes the name of a folder.
+    if re.fullmatch(r"[0-9a-f]{1,64}", version_of(uri) or "0") is None:
+        return "its version is not one of hkd, which is of the digits 0-9 and a-f; remove it"
     return None
 
 
@@ -63,7 +66,7 @@ def joined(uri: str, path: str) -> str:
 
 def version_of(uri: str) -> str | None:
     """The version that a URI names."""
-    return parse_qs(urlsplit(uri).query).get(VERSION, [None])[0]
+    return parse_qs(urlsplit(uri).query, keep_blank_values=True).get(VERSION, [None])[-1]
 
 
 def without_version(uri: str) -> str:

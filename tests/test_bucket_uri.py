@@ -43,6 +43,7 @@ def test_configuration_keeps_uris_as_they_are(tmp_path: Path) -> None:
     [
         ({"train_annotations": "s3://key:hunter2@b/x.json"}, ["data.train_annotations", "credentials"]),
         ({"train_annotations": "s3://b/x.json?secret_key=hunter2"}, ["secret_key", "region, scheme, version"]),
+        ({"train_annotations": "s3://b/x.json?version=../../x"}, ["train_annotations", "version"]),
         ({"train_annotations": "https://b/x.json"}, ["s3://BUCKET/PATH", "file://"]),
         ({"unlabelled_images": "file://host/x"}, ["data.unlabelled_images", "file:///PATH"]),
         ({"validation_annotations": "val.json"}, ["train_annotations in a bucket", "validation_annotations"]),

@@ -29,6 +29,7 @@ from hkd.data.buckets.listing import (
     BucketDataError,
     ListedImage,
     Listing,
+    Waiting,
     change_time,
     is_safe_name,
     list_all,
@@ -212,7 +213,7 @@ def _read_object(uri: str) -> bytes:
         return None if len(content) > LARGEST_FILE_BYTES else content
 
     try:
-        content = requested(uri, read, seconds=_patience(uri))
+        content = requested(uri, read, Waiting(uri), seconds=_patience(uri))
     except FileNotFoundError:
         bucket = urlsplit(uri).netloc
         no_bucket = f", or no bucket '{bucket}'" if bucket else ""

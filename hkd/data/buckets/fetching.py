@@ -115,7 +115,7 @@ def _download_image(copy: DataCopy, image: ListedImage, waiting: Waiting) -> Non
                 file.write(content)
 
     try:
-        requested(copy.listing.folder, download, waiting=waiting)
+        requested(copy.listing.folder, download, waiting)
     except FileNotFoundError:
         raise _changed_error(copy, {image.name: "removed"}) from None
     # Of the object, so that another version finds the same file.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
@@ -75,9 +76,13 @@ def list_named(folder: str, names: Iterable[str], source: str, *, seconds: float
     wanted = {PurePosixPath(name).as_posix() for name in names}
     parents = sorted({str(PurePosixPath(name).parent) for name in wanted})
     found: dict[str, ListedImage] = {}
+    waiting = Waiting(folder)
     with ThreadPoolExecutor(CONNECTIONS) as threads:
-        for images in threads.map(lambda parent: _listed(folder, parent, recursive=False, seconds=seconds), parents):
-            found |= {image.name: image for image in images if image.name in wanted}
+        try:
+            for images in threads.map(partial(_listed, folder, seconds=seconds, waiting=waiting), parents):
+                found |= {image.name: image for image in images if image.name in wanted}
+        finally:
+            waiting.stop()
     missing = [f"'{name}'" for name in sorted(wanted - found.keys())]
     if missing:
         problem = (
@@ -97,7 +102,7 @@ def list_all(folder: str, *, seconds: float | None = None) -> Listing:
     """
     images = [
         image
-        for image in _listed(folder, ".", recursive=True, seconds=seconds)
+        for image in _listed(folder, ".", recursive=True, seconds=seconds, waiting=Waiting(folder))
         if PurePosixPath(image.name).suffix.lower() in IMAGE_SUFFIXES
     ]
     if not images:
@@ -139,19 +144,12 @@ class Waiting:
         self._is_stopped = True
 
 
-def requested(
-    uri: str,
-    action: Callable[[FileSystem, str], T],
-    *,
-    seconds: float | None = None,
-    waiting: Waiting | None = None,
-) -> T:
+def requested(uri: str, action: Callable[[FileSystem, str], T], waiting: Waiting, *, seconds: float | None = None) -> T:
     """The result of requests to the bucket of a URI, tried again while it is away.
 
     Args:
         action: Called with the file system, and the URI's path in it.
         seconds: How long; by default ten minutes.
-        waiting: Of several threads.
 
     Raises:
         BucketDataError: with the remedy.
@@ -170,7 +168,7 @@ def requested(
             raise _failure(uri, error) from error
 
     try:
-        return patiently(attempt, seconds, waiting or Waiting(uri))
+        return patiently(attempt, seconds, waiting)
     except StorageAwayError as error:
         cause = error.__cause__
         assert isinstance(cause, Exception)
@@ -182,7 +180,9 @@ def _failure(uri: str, error: Exception) -> BucketDataError:
     return BucketDataError([f"{reason_of(error)}; {remedy}"], place_of(uri))
 
 
-def _listed(folder: str, below: str, *, recursive: bool, seconds: float | None) -> list[ListedImage]:
+def _listed(
+    folder: str, below: str, *, recursive: bool = False, seconds: float | None, waiting: Waiting
+) -> list[ListedImage]:
     from pyarrow.fs import FileSelector
 
     def listed(files: FileSystem, root: str) -> list[ListedImage]:
@@ -196,7 +196,7 @@ def _listed(folder: str, below: str, *, recursive: bool, seconds: float | None) 
         ]
 
     try:
-        return requested(folder, listed, seconds=seconds)
+        return requested(folder, listed, waiting, seconds=seconds)
     except OSError as error:
         raise BucketDataError([f"cannot be listed ({error.strerror or error})"], place_of(folder)) from error
 
