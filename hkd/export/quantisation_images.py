@@ -8,7 +8,8 @@ from pathlib import Path
 from hkd.coco.annotations import Annotations
 from hkd.coco.categories import CategoryNames
 from hkd.config import DataConfig
-from hkd.data.prepare import read_both, read_training_images
+from hkd.data.locations import AnnotationFiles
+from hkd.data.prepare import read_sets, read_training_images
 from hkd.export.quantisation import QuantisationError
 
 
@@ -32,12 +33,12 @@ def read_given(
     Raises:
         AnnotationError: an annotation file cannot be read, or has no images.
     """
-    return read_both(
-        (calibration, validation),
-        image_root,
+    images, validation_images = read_sets(
+        [AnnotationFiles(calibration, image_root), AnnotationFiles(validation, image_root)],
         named=CategoryNames(tuple(people), tuple(ignored)),
         max_megapixels=max_megapixels,
     )
+    return images, validation_images
 
 
 def read_of_training(data: DataConfig) -> tuple[Annotations, Annotations]:
@@ -48,13 +49,14 @@ def read_of_training(data: DataConfig) -> tuple[Annotations, Annotations]:
     Raises:
         QuantisationError: the files of the configuration are not there.
         AnnotationError: an annotation file cannot be read, or has no images.
+        BucketDataError: a bucket cannot be read, or has changed since the training.
     """
     named = {
         "data.train_annotations": data.train_annotations,
         "data.validation_annotations": data.validation_annotations,
         "data.image_root": data.image_root if data.train_annotations is not None else None,
     }
-    missing = [f"{path} ({key})" for key, path in named.items() if path is not None and not path.exists()]
+    missing = [f"{path} ({key})" for key, path in named.items() if isinstance(path, Path) and not path.exists()]
     if missing:
         raise QuantisationError(
             f"the configuration of the training names {', '.join(missing)}, which is not there; run the command in the "
