@@ -71,7 +71,7 @@ def check_files(base: TrialConfig, *, check_images: bool, print_line: Callable[[
         CheckpointError: weights of the teacher are missing or of another architecture.
     """
     data, checked = base.data, CheckedAnnotations()
-    check_images = all(copy.is_complete for copy in copies_of(data).values()) and check_images
+    check_images = all(copy.is_complete() for copy in copies_of(data).values()) and check_images
     footage = None
     if check_images and data.unlabelled_images is not None:
         footage = find_images(images_folder(data.unlabelled_images, data), data.max_megapixels)

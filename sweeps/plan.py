@@ -189,7 +189,7 @@ def _measurement(study: StudyConfig) -> list[str]:
 
 
 def _checked_parts(base: TrialConfig) -> str:
-    is_fetched = all(copy.is_complete for copy in copies_of(base.data).values())
+    is_fetched = all(copy.is_complete() for copy in copies_of(base.data).values())
     images = "images" if is_fetched else "that the bucket has their images"
     files = [] if base.data.train_annotations is None else ["annotations", images]
     if base.data.unlabelled_images is not None and is_fetched:

@@ -199,8 +199,8 @@ def test_documented_study_finds_uploaded_data() -> None:
     ]
     study = load_study(REPOSITORY / study_file, re.findall(r"--set ([^\s']+)", command))
     data = study.base.data
-    assert data.train_annotations is not None
-    assert data.validation_annotations is not None
+    assert isinstance(data.train_annotations, Path)
+    assert isinstance(data.validation_annotations, Path)
     # node.sh makes data/ of the nodes' checkout a link to /shared/data.
     # `hkd data pennfudan --root downloads/PennFudanPed --out data/pennfudan` writes annotations and copies no images.
     assert sent == [

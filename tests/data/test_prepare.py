@@ -68,7 +68,7 @@ def test_image_root_applies_to_both_sets(config: DataConfig, tmp_path: Path) -> 
 
 def test_problems_of_both_sets_are_reported_together(config: DataConfig, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "train")
-    assert config.validation_annotations is not None
+    assert isinstance(config.validation_annotations, Path)
     config.validation_annotations.write_text("{}")
     with pytest.raises(AnnotationError) as caught:
         prepare_data(config, progress=False)
@@ -96,9 +96,9 @@ def test_training_set_without_pedestrians_is_rejected(config: DataConfig, tmp_pa
         prepare_data(config.model_copy(update={"train_annotations": path}), progress=False)
 
 
-def _of_categories(path: Path | None, names: list[str]) -> None:
+def _of_categories(path: str | Path | None, names: list[str]) -> None:
     """Give the boxes of a file these categories, one after the other."""
-    assert path is not None
+    assert isinstance(path, Path)
     document = json.loads(path.read_text())
     document["categories"] = [{"id": i, "name": name} for i, name in enumerate(names)]
     for i, annotation in enumerate(document["annotations"]):

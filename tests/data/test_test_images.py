@@ -73,8 +73,8 @@ def test_pixels_of_another_set_are_refused(config: DataConfig, tmp_path: Path, o
     # The same pixels in another file.
     Image.open(folder / f"{original}.png").save(folder / "test5.png", compress_level=1)
     assert (folder / "test5.png").read_bytes() != (folder / f"{original}.png").read_bytes()
-    assert config.test_annotations is not None
-    assert config.train_annotations is not None
+    assert isinstance(config.test_annotations, Path)
+    assert isinstance(config.train_annotations, Path)
     check_test_files(read_annotations(config.test_annotations), training=read_annotations(config.train_annotations))
     test = open_test_images(config, progress=False)
     assert test is not None
@@ -84,7 +84,7 @@ def test_pixels_of_another_set_are_refused(config: DataConfig, tmp_path: Path, o
 
 def test_problems_of_test_annotations_are_reported_with_those_of_others(config: DataConfig) -> None:
     for path in (config.train_annotations, config.test_annotations):
-        assert path is not None
+        assert isinstance(path, Path)
         path.write_text("{}")
     with pytest.raises(ValueError, match=r"(?s)train\.json.*test\.json"):
         check(config)

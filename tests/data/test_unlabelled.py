@@ -56,7 +56,7 @@ def config(tmp_path: Path) -> DataConfig:
 
 
 def footage(config: DataConfig) -> Path:
-    assert config.unlabelled_images is not None
+    assert isinstance(config.unlabelled_images, Path)
     return config.unlabelled_images
 
 

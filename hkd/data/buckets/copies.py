@@ -75,7 +75,6 @@ class DataCopy:
         """Images that were not fetched yet."""
         return [image for image in self.listing.images if not _has_size(self.images / image.name, image.size)]
 
-    @property
     def is_complete(self) -> bool:
         """Whether all images are here, and the bucket had not changed when the last one was fetched."""
         return (self.folder / _COMPLETE_FILE).is_file() and not self.missing()

@@ -35,11 +35,11 @@ def fetch(copy: DataCopy, *, progress: bool = True) -> None:
     Raises:
         BucketDataError: the bucket changed meanwhile, cannot be read, or the disk is full.
     """
-    if copy.is_complete:
+    if copy.is_complete():
         return
     try:
         with FileLock(copy.folder.parent / "lock"):
-            if copy.is_complete:
+            if copy.is_complete():
                 return
             _remove_others(copy)
             _link_from_other_versions(copy)

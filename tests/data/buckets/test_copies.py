@@ -144,7 +144,7 @@ def test_processes_of_a_node_fetch_together(config: DataConfig, fetched: list[st
     for thread in threads:
         thread.join()
     assert sorted(fetched) == NAMES
-    assert copy.is_complete
+    assert copy.is_complete()
 
 
 def test_other_node_refuses_data_that_has_changed(bucket: Path, config: DataConfig, tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_data_that_changes_while_it_is_fetched_is_refused(
     monkeypatch.setattr(fetching, "_download", changed_meanwhile)
     with pytest.raises(BucketDataError, match=r"train2\.png"):
         fetching.fetch(copy, progress=False)
-    assert not copy.is_complete
+    assert not copy.is_complete()
     assert not (copy.images / "train2.png").exists()
 
 

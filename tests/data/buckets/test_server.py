@@ -63,7 +63,7 @@ def test_fetch_waits_for_a_server_that_is_away(
     with caplog.at_level(logging.WARNING):
         fetch(copy, progress=False)
     timer.join()
-    assert copy.is_complete
+    assert copy.is_complete()
     # The requests are repeated by pyarrow first, so that there may be no warning.
     assert len(caplog.messages) <= 1
 

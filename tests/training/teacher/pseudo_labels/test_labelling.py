@@ -101,7 +101,7 @@ def test_key_of_labels_covers_what_determines_them(
     def key(
         *, of: PreparedData = data, by: PreparedTeacher = teacher, on: UnlabelledImages = images, **changes: Any
     ) -> str:
-        return pseudo_labels._key(changed(scenes_dir, config.data.unlabelled_images or Path(), **changes), of, on, by)
+        return pseudo_labels._key(changed(scenes_dir, Path(config.data.unlabelled_images or ""), **changes), of, on, by)
 
     other_weights = tmp_path / "other.safetensors"
     save_file({name: tensor + 1 for name, tensor in load_file(teacher.path).items()}, other_weights)
