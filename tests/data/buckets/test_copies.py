@@ -223,7 +223,7 @@ def test_mistakes_of_annotations_are_reported_with_their_uri(bucket: Path, confi
 def test_full_disk_is_reported_before_anything_is_fetched(
     config: DataConfig, fetched: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(BucketDataError, match=r"MiB.*data\.cache_dir"):
         prepare_data(config, progress=False)
     assert fetched == []
