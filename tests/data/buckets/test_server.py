@@ -72,7 +72,7 @@ def test_new_node_refuses_objects_that_have_changed(server: S3Server, config: Da
     pinned = with_versions(config)
     server.put("set/train2.png", b"another size")
     other_node = pinned.model_copy(update={"cache_dir": tmp_path / "other_node"})
-    with pytest.raises(BucketDataError, match=rf"s3://{BUCKET}/set/train\.json: has changed.*'train2\.png'"):
+    with pytest.raises(BucketDataError, match=rf"s3://{BUCKET}/set/train\.json: has changed: it is version"):
         prepare_data(other_node, progress=False)
     # The copy of this node was listed before, and not fetched.
     with pytest.raises(BucketDataError, match=r"has changed since it was listed: 'train2\.png'"):
