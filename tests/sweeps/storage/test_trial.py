@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hkd import buckets
 from hkd.buckets import StorageAwayError
 from hkd.config import TrialConfig
 from hkd.config_files.parsing import parse_config
@@ -15,7 +16,6 @@ from hkd.data.prepare import prepare_data
 from hkd.training.fit import LOG_FILE, STATE_FILE
 from hkd.training.teacher.prepare import find_teacher, prepare_teacher, teacher_folder
 from sweeps.execution.teacher.shared import SharedTeacher
-from sweeps.storage import objects
 from sweeps.storage.objects import ObjectStorage
 from sweeps.trials.worker import (
     NOTE,
@@ -55,7 +55,7 @@ def test_trial_resumes_on_another_node_from_the_bucket(
     server.stop()
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(objects, "PATIENCE_SECONDS", 0.0)
+            patch.setattr(buckets, "PATIENCE_SECONDS", 0.0)
             with pytest.raises(StorageAwayError) as away:
                 trial.save()
     finally:
