@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from analysis.records.store import reading_store
 from hkd import metric_names as names
 from hkd.inference.deployed.onnx_file import DeployedFile, read_onnx_file
 from hkd.text.output import log_as_we_do
+from hkd.tracking_uri import TRACKING_URI_VARIABLE
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Metric, Run
@@ -167,12 +169,15 @@ def _as_default_store(client: MlflowClient) -> Iterator[None]:
     """MLflow looks a logged model up in the process's default store, whatever the client's is."""
     import mlflow
 
-    before = mlflow.get_tracking_uri()
+    before, in_environment = mlflow.get_tracking_uri(), os.environ.get(TRACKING_URI_VARIABLE)
     mlflow.set_tracking_uri(client.tracking_uri)
     try:
         yield
     finally:
         mlflow.set_tracking_uri(before)
+        if in_environment is None:
+            # MLflow sets it for child processes.
+            os.environ.pop(TRACKING_URI_VARIABLE, None)
 
 
 def _log_model(client: MlflowClient, exported: ExportedTrial, card: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from hkd.config import DetectorConfig
 from hkd.inference.deployed.metadata import DeployedMetadata, StudyIdentity
 from hkd.inference.deployed.onnx_file import DeployedFile
 from hkd.metric_names import ARTIFACT_REPORT, CONFIRMED_SEEDS, ROLE_STUDY, TAG_ROLE
+from hkd.tracking_uri import TRACKING_URI_VARIABLE
 from tests.analysis.studies import TEACHER, Written, record, records, write_study
 
 PARAMS: dict[str, bool | int | float | str | None] = {
@@ -218,3 +220,5 @@ def test_description_is_renewed_unless_a_user_edited_it(client: MlflowClient) ->
     assert registered("second card") == (False, "second card")
     client.update_model_version("people", "1", "approved by Ada")
     assert registered("third card") == (True, "approved by Ada")
+    # Child processes and later studies of this process use the store that they did before.
+    assert TRACKING_URI_VARIABLE not in os.environ

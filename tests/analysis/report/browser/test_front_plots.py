@@ -188,7 +188,8 @@ def test_int8_files_are_points_of_the_plot_of_latency(open_page: OpenPage, tmp_p
     assert "INT8 file" in page.inner_text("#legend")
     figure = page.locator("#front-plots figure:nth-child(3)")
     figure.locator("summary").click()
-    assert figure.locator("tbody tr", has_text="big-int8.onnx").count() == 1
+    # The table is written after the click.
+    figure.locator("tbody tr", has_text="big-int8.onnx").wait_for()
     # The axis of a cost that one student has: its value, rounded.
     page.locator("#parallel").scroll_into_view_if_needed()
     tick = page.locator("#parallel text", has_text="43.298").first
