@@ -165,9 +165,7 @@ class HkdTrainer:
     def update(self, learner: Learner) -> Tensor:
         """Clip gradients and run the optimiser; returns the gradient norm () before clipping."""
         parameters = trainable_parameters(learner.modules)
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        step_clipped(learner.optimizer, norm, self.config.training.gradient_clip_norm)
-        return norm
+        return step_clipped(learner.optimizer, parameters, self.config.training.gradient_clip_norm)
 
     def _learner(self, config: TrialConfig, device: torch.device, seed: int) -> Learner:
         training = config.training

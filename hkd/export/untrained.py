@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from hkd.config import DetectorConfig, EvaluationConfig
 from hkd.export.onnx_export import ExportSettings, export_detector
 from hkd.models.build import build_detector
 from hkd.models.weights import DETECTOR_SUFFIX, save_detector
+from hkd.runtime.seeding import seeded
 
 
 def export_untrained(
@@ -21,8 +20,7 @@ def export_untrained(
     Raises:
         ExportError: it has more proposals than can be exported.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         detector = build_detector(architecture)
     with TemporaryDirectory(prefix="hkd-untrained-") as folder:
         weights = Path(folder) / f"{out.stem}{DETECTOR_SUFFIX}"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,10 +15,9 @@ from torch import Tensor, nn
 
 from hkd.coco.annotations import Annotations
 from hkd.coco.detections import DetectedBoxes
-from hkd.config import SELECTED_FROM_TEACHER, TrialConfig
+from hkd.config import TrialConfig
 from hkd.data.prepare import PreparedData
 from hkd.data.store import ImageStore
-from hkd.distillation.objective import DistillationObjective, build_objective
 from hkd.evaluation.evaluator import EvaluationResult
 from hkd.inference.store_detection import (
     detect_validation,
@@ -34,9 +32,10 @@ from hkd.models.cost import Cost, detector_cost
 from hkd.models.detector import Detector
 from hkd.models.weights import load_first_weights, save_detector
 from hkd.runtime.device import autocast_dtype, place, resolve_device
+from hkd.runtime.seeding import seeded
 from hkd.structures import Batch
 from hkd.training.first_weights import needs_reconstruction, reconstruct_first_weights, set_first_weights
-from hkd.training.fused_teacher import FusedTeacher
+from hkd.training.fused_teacher import FusedTeacher, prepare_distillation
 from hkd.training.pyramid_cache.cache import TeacherCache, open_training_cache
 from hkd.training.pyramid_cache.capacity import CacheBudget
 from hkd.training.resume_settings import settings_to_resume
@@ -98,7 +97,7 @@ class Trainer:
         self.device = torch.device(device) if device is not None else resolve_device(training.device)
         self._data, self._pseudo_labels = data, pseudo_labels
         self._autocast_dtype = autocast_dtype(training.precision, self.device)
-        with _seeded(training.seed):
+        with seeded(training.seed):
             student = build_detector(config.student)
         self.first_weights = set_first_weights(student, config, teacher)
         """What the student's first weights are read or selected from, a sentence each."""
@@ -106,9 +105,10 @@ class Trainer:
         self._source = teacher if needs_reconstruction(config) else None
         self.student: Detector = place(student, self.device)
         """The detector that is trained; :attr:`deployed` is evaluated and saved."""
-        self._objective, fused = self._distillation(teacher, fused_teacher)
-        self._fused_teacher = fused
-        self._teacher = None if fused is None else fused.detector
+        self._objective, self._fused_teacher = prepare_distillation(
+            config, teacher, fused_teacher, self._autocast_dtype, self.device
+        )
+        self._teacher = None if self._fused_teacher is None else self._fused_teacher.detector
         self._average = copy.deepcopy(self.student).requires_grad_(False) if training.ema_decay is not None else None
         self._optimizer = build_optimizer(
             self._trained_modules(),
@@ -299,29 +299,6 @@ class Trainer:
         if self.teacher_cache is not None:
             self.teacher_cache.close()
 
-    def _distillation(
-        self, teacher: Detector | None, fused: FusedTeacher | None
-    ) -> tuple[DistillationObjective | None, FusedTeacher | None]:
-        config = self.config
-        if config.teacher is None or not config.is_distilled:
-            return None, None
-        if teacher is None:
-            raise ValueError(
-                "the distillation has weights and a teacher is configured, but Trainer got no teacher; "
-                "pass load_teacher(...), or set teacher to null or all weights under distillation to 0"
-            )
-        objective = build_objective(
-            config.distillation,
-            config.student,
-            config.teacher,
-            config.training.seed,
-            is_selected=config.student.init_from == SELECTED_FROM_TEACHER,
-        )
-        if fused is None:
-            fused = FusedTeacher(teacher, self._autocast_dtype, self.device)
-        assert fused.autocast_dtype == self._autocast_dtype, "the teacher is fused for another precision"
-        return place(objective, self.device), fused
-
     def _reconstruct(self) -> dict[str, float]:
         """Fit the student's selected weights to the teacher's outputs; what that measured, by metric name."""
         if self._source is None:
@@ -396,20 +373,11 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss.total)
         parameters = trainable_parameters(self._trained_modules())
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = step_clipped(self._optimizer, parameters, training.gradient_clip_norm)
         record.add(step, {**loss.parts, GRADIENT_NORM: norm})
-        step_clipped(self._optimizer, norm, training.gradient_clip_norm)
         if self._average is not None and training.ema_decay is not None:
             update_average(self._average, self.student, step=steps_before, decay=training.ema_decay)
         return learning_rate
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch's global CPU generator, which initialises weights, and restore it afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

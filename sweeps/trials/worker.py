@@ -331,7 +331,7 @@ def build_trainer(
     settings = config.data.model_copy(update={"augmentation": DataConfig().augmentation})
     labels = None
     if labels_file is not None and settings.unlabelled_images is not None:  # which a baseline may do without
-        labels = _labels(labels_file, images_folder(settings.unlabelled_images, settings))
+        labels = _labels(labels_file, settings)
     data = _data(settings, None if labels is None else labels.images)
     teacher = None
     if teacher_file is not None and config.teacher is not None and config.uses_teacher:
@@ -371,8 +371,9 @@ def _test_images(config: DataConfig) -> PreparedTestImages:
 
 
 @lru_cache(maxsize=1)
-def _labels(path: Path, image_root: Path) -> Annotations:
-    return read_labels(path, image_root).annotations
+def _labels(path: Path, config: DataConfig) -> Annotations:
+    assert config.unlabelled_images is not None, "they are the labels of these"
+    return read_labels(path, images_folder(config.unlabelled_images, config)).annotations
 
 
 @lru_cache(maxsize=1)

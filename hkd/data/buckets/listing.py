@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 16
 """Requests at a time."""
-SETTING = "data.train_annotations"
+_SETTING = "the setting of data that names it"
 
 T = TypeVar("T")
 
@@ -176,7 +176,7 @@ def requested(uri: str, action: Callable[[FileSystem, str], T], waiting: Waiting
 
 
 def _failure(uri: str, error: Exception) -> BucketDataError:
-    remedy = remedy_of(uri, error, SETTING, "list and read")
+    remedy = remedy_of(uri, error, _SETTING, "list and read")
     return BucketDataError([f"{reason_of(error)}; {remedy}"], place_of(uri))
 
 

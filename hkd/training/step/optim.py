@@ -45,20 +45,22 @@ def build_optimizer(
     return AdamW(groups, lr=learning_rate, betas=(0.9, 0.999), fused=True)
 
 
-def step_clipped(optimizer: Optimizer, norm: Tensor, largest_norm: float | None) -> None:
-    """One step of a fused optimiser with gradients clipped to a norm.
+def step_clipped(optimizer: Optimizer, parameters: Iterable[nn.Parameter], largest_norm: float | None) -> Tensor:
+    """One step of a fused optimiser with gradients clipped to a norm; returns the norm () before clipping.
 
-    Equals ``torch.nn.utils.clip_grads_with_norm_`` followed by a step, but in one pass: the fused kernels divide the
+    Equals ``torch.nn.utils.clip_grad_norm_`` followed by a step, but in one pass: the fused kernels divide the
     gradients by ``grad_scale``, an attribute meant for gradient scalers.
 
     Args:
-        norm: (), of all gradients together.
-        largest_norm: Gradients with a larger norm are scaled to it; None does not clip.
+        parameters: All of the optimiser.
+        largest_norm: Gradients with a larger norm, of all together, are scaled to it; None does not clip.
     """
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
     if largest_norm is not None:
         scaled: Any = optimizer
         scaled.grad_scale = (norm / largest_norm).clamp(min=1.0)
     optimizer.step()
+    return norm
 
 
 def learning_rate_at(

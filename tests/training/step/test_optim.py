@@ -127,10 +127,10 @@ def test_clipped_step_equals_clipping_and_step(name: Literal["sgd", "adamw"], la
             norm = nn.utils.get_total_norm([p.grad for p in layer.parameters() if p.grad is not None])
             assert 0.5 < norm < 1e3
             if is_ours:
-                step_clipped(optimizer, norm, largest_norm)
+                assert step_clipped(optimizer, layer.parameters(), largest_norm) == norm
             else:
                 if largest_norm is not None:
-                    nn.utils.clip_grads_with_norm_(layer.parameters(), largest_norm, norm)
+                    nn.utils.clip_grad_norm_(layer.parameters(), largest_norm)
                 optimizer.step()
         results.append(torch.cat([parameter.detach().flatten() for parameter in layer.parameters()]))
     # torch's own clipping adds 1e-6 to the norm.
