@@ -28,8 +28,12 @@ def detect(session, path):
 
 if __name__ == "__main__":
     session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-    metadata = json.loads(session.get_modelmeta().custom_metadata_map["hkd"])
-    print(f"{metadata['classes'][0]}, MR^-2 {metadata['metrics'].get('mr2_reasonable', 'unknown')}")
+    properties = session.get_modelmeta().custom_metadata_map
+    if "hkd" not in properties:
+        sys.exit(f"{sys.argv[1]}: has no metadata 'hkd'; name a file that hkd export wrote")
+    metadata = json.loads(properties["hkd"])
+    miss_rate = {"fp32": "mr2_reasonable", "int8": "int8_mr2_reasonable"}[metadata["precision"]]
+    print(f"{metadata['classes'][0]}, {metadata['precision']}, MR^-2 {metadata['metrics'].get(miss_rate, 'unknown')}")
     for path in sys.argv[2:]:
         for box, score in zip(*detect(session, path), strict=True):
             if score >= 0.5:

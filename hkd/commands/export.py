@@ -222,10 +222,11 @@ def _quantised(
     """
     from hkd.coco.notes import counted
     from hkd.export.quantisation import DEFAULT_MAX_DROP, quantise
-    from hkd.export.quantisation_images import read_given, read_of_training
+    from hkd.export.quantisation_images import compare_with_training, read_given, read_of_training
     from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 
     max_megapixels = DEFAULT_MAX_MEGAPIXELS if options.max_megapixels is None else options.max_megapixels
+    not_compared = None
     if options.calibration is None:
         assert training is not None, "checked with the options"
         if options.max_megapixels is None:
@@ -240,8 +241,11 @@ def _quantised(
             ignored=options.ignore_category,
             max_megapixels=max_megapixels,
         )
+        not_compared = compare_with_training(*images, None if training is None else training.data)
     for purpose, used in zip(("Calibration", "Validation"), images, strict=True):
         print_line(f"{purpose}: {used.path}, {counted(len(used.images), 'image')}")
+    if not_compared is not None:
+        print_line(f"Not compared with the images of the training: {not_compared}")
     found = quantise(
         model,
         metadata,
@@ -249,6 +253,7 @@ def _quantised(
         max_drop=DEFAULT_MAX_DROP if options.max_drop is None else options.max_drop,
         evaluation=None if training is None else training.evaluation,
         max_megapixels=max_megapixels,
+        compared_with_training=not_compared is None,
         progress=True,
     )
     left = ", ".join(found.metadata.fp32_layers)

@@ -27,7 +27,7 @@ from hkd.data.sources.synthetic import draw_scene
 from hkd.image_files.fitting import fitted_sizes, resized
 from hkd.image_files.headers import ImageFileError
 from hkd.image_files.pixels import read_rgb
-from hkd.inference.deployed.onnx_file import ONNX_SUFFIX, read_onnx_file
+from hkd.inference.deployed.onnx_file import ONNX_SUFFIX, is_exported, read_onnx_file
 from hkd.inference.deployed.packages import MissingPackageError, required_package
 from hkd.inference.deployed.runtimes import RUNTIMES, Pixels
 from hkd.models.fused import fuse_for_inference
@@ -256,7 +256,7 @@ def _version(runtime: str) -> str:
 
 
 def _runtimes_of(path: Path, requested: tuple[str, ...]) -> list[str]:
-    if path.suffix == ONNX_SUFFIX:
+    if is_exported(path):
         found = [name for name in requested or (DEFAULT_RUNTIME,) if name in RUNTIMES]
         known = " or ".join(RUNTIMES)
     elif path.suffix != DETECTOR_SUFFIX:

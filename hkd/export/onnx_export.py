@@ -25,18 +25,21 @@ from hkd.inference.deployed.metadata import (
     RESIZING,
     DeployedMetadata,
     StudyIdentity,
+    input_size_problem,
 )
 from hkd.inference.deployed.onnx_file import graph_problems
 from hkd.inference.detector_files import read_detector
 from hkd.models.cost import detector_cost
 from hkd.models.detector import Detector
-from hkd.models.weights import read_metadata
+from hkd.models.weight_formats.errors import CheckpointError
+from hkd.models.weights import DETECTOR_SUFFIX, read_metadata
+from hkd.text.escaping import LinesError
 
 CLASSES = ("pedestrian",)
 
 
-class ExportError(ValueError):
-    """A detector cannot be exported as asked."""
+class ExportError(LinesError):
+    """A detector cannot be exported as asked. Each problem is a line."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,9 @@ def detector_model(
 ) -> tuple[onnx.ModelProto, DeployedMetadata]:
     """The graph of a detector with its metadata; arguments and errors as of :func:`export_detector`."""
     detector, height, width = read_detector(weights, config)
-    metrics = read_metadata(weights).metrics if config is None else {}
-    _check_numbers(detector, settings, weights)
+    architecture = _architecture(weights, config)
+    metrics = _metrics(weights, architecture, height, width)
+    _check_numbers(detector, settings, weights, (height, width))
     if unknown := [name for name, value in metrics.items() if not math.isfinite(value)]:
         raise ExportError(
             f"{weights}: its metrics {', '.join(unknown)} are not finite: the training diverged, or the file is "
@@ -131,7 +135,7 @@ def detector_model(
         max_detections=settings.max_detections,
         score_threshold=settings.score_threshold,
         nms_iou=settings.nms_iou,
-        detector=_architecture(weights, config),
+        detector=architecture,
         num_params=cost.num_params,
         flops=cost.flops,
         metrics=metrics,
@@ -198,15 +202,42 @@ def _architecture(weights: Path, config: TrialConfig | None) -> DetectorConfig:
     return DetectorConfig(**{name: getattr(config.student, name) for name in DetectorConfig.model_fields})
 
 
-def _check_numbers(detector: Detector, settings: ExportSettings, weights: Path) -> None:
-    numbers = {
+def _metrics(weights: Path, architecture: DetectorConfig, height: int, width: int) -> dict[str, float]:
+    """Those that the file of weights states, unless they are of another detector than the exported one.
+
+    A state dict states none, and ``--config`` may name another input size or other numbers of proposals.
+    """
+    if weights.suffix != DETECTOR_SUFFIX:
+        return {}
+    try:
+        stated = read_metadata(weights)
+    except CheckpointError:
+        return {}
+    is_same = (stated.config, stated.image_height, stated.image_width) == (architecture, height, width)
+    return stated.metrics if is_same else {}
+
+
+def _check_numbers(detector: Detector, settings: ExportSettings, weights: Path, size: tuple[int, int]) -> None:
+    of_student = {
         "proposals_per_image": detector.proposals_per_image,
         "pre_nms_proposals_per_level": detector.pre_nms_proposals_per_level,
-        "max_detections": settings.max_detections,
     }
-    problems = [f"{name} {number}" for name, number in numbers.items() if number > MOST_DETECTIONS]
-    if problems:
-        raise ExportError(
-            f"{weights}: {' and '.join(problems)}; allowed: at most {MOST_DETECTIONS}, because suppression compares "
-            "all pairs in fixed shapes. Give --config with fewer, or a smaller --max-detections"
+    limit = f"allowed: at most {MOST_DETECTIONS}, because suppression compares all pairs in fixed shapes"
+    with_config = f"export them with --weights {weights} and a --config (YAML) in which"
+    problems = [
+        f"{weights}: {name} {number}; {limit}; {with_config} student.{name} is smaller"
+        for name, number in of_student.items()
+        if number > MOST_DETECTIONS
+    ]
+    if settings.max_detections > MOST_DETECTIONS:
+        problems.append(
+            f"{weights}: evaluation.max_detections_per_image {settings.max_detections}; {limit}; give a smaller "
+            "--max-detections"
         )
+    if problem := input_size_problem(*size):
+        problems.append(
+            f"{weights}: {problem}; {with_config} data.image_height and data.image_width are smaller, and evaluate it "
+            "again"
+        )
+    if problems:
+        raise ExportError(*problems)

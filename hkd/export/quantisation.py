@@ -18,6 +18,7 @@ import onnx
 import torch
 
 from hkd.coco.annotations import Annotations, without_boxes
+from hkd.coco.images import ImageRecord
 from hkd.coco.notes import counted
 from hkd.config import EvaluationConfig
 from hkd.data.conversion.progress import track_progress
@@ -28,12 +29,13 @@ from hkd.evaluation.formats.protocol_files import load_protocol
 from hkd.export.layers import LAYERS
 from hkd.image_files.headers import DEFAULT_MAX_MEGAPIXELS
 from hkd.inference.deployed.detector import DeployedDetector, mark_black_borders
-from hkd.inference.deployed.metadata import INPUT, PROPERTY, DeployedMetadata
+from hkd.inference.deployed.metadata import INPUT, PROPERTY, DeployedMetadata, ImageSet, Int8Images
 from hkd.inference.deployed.onnx_file import DeployedFile
 from hkd.inference.deployed.packages import required_package
 from hkd.inference.deployed.runtimes import Pixels
 from hkd.inference.store_detection import detect_store
 from hkd.metric_names import FP32_PREFIX, INT8_PREFIX, MR2_REASONABLE
+from hkd.text.escaping import LinesError
 
 DEFAULT_MAX_DROP: Final = 1.0
 """Points of MR^-2, in per cent."""
@@ -41,8 +43,8 @@ CALIBRATION_IMAGES: Final = 128
 _OPERATORS: Final = ("Conv", "Gemm", "Add", "MaxPool", "Relu", "Resize")
 
 
-class QuantisationError(ValueError):
-    """The images do not fit, or no INT8 detector keeps the miss rate within the limit."""
+class QuantisationError(LinesError):
+    """The images do not fit, or no INT8 detector keeps the miss rate within the limit. Each problem is a line."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def quantise(
     max_drop: float = DEFAULT_MAX_DROP,
     evaluation: EvaluationConfig | None = None,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    compared_with_training: bool = False,
     progress: bool = False,
 ) -> QuantisedModel:
     """Quantise a graph of :func:`hkd.export.onnx_export.detector_model`.
@@ -80,6 +83,8 @@ def quantise(
         max_drop: largest rise of MR^-2 reasonable, in points of per cent.
         evaluation: protocol and batch size.
         max_megapixels: largest number of pixels of an image, in millions.
+        compared_with_training: whether calibration images are known to be training images, and validation images not;
+            the metadata states it.
         progress: show progress bars on stderr.
 
     Raises:
@@ -117,11 +122,28 @@ def quantise(
             "precision": "int8",
             "fp32_layers": tuple(left),
             "versions": {**metadata.versions, "onnxruntime": required_package("onnxruntime").__version__},
+            "int8_images": Int8Images(
+                calibration=_described(calibration),
+                num_calibrated=len(_spaced(calibration)),
+                validation=_described(validation),
+                compared_with_training=compared_with_training,
+            ),
             "metrics": {**metadata.metrics, INT8_PREFIX + MR2_REASONABLE: found, FP32_PREFIX + MR2_REASONABLE: fp32},
         }
     )
     onnx.helper.set_model_props(quantised, {PROPERTY: described.to_json()})
     return QuantisedModel(quantised, described, found, fp32)
+
+
+def _described(images: Annotations) -> ImageSet:
+    name = "unnamed" if images.path is None else images.path.name
+    return ImageSet(annotations=name, num_images=len(images.images), content_hash=images.content_hash())
+
+
+def _spaced(calibration: Annotations) -> list[ImageRecord]:
+    """The evenly spaced images that calibrate."""
+    count = min(CALIBRATION_IMAGES, len(calibration.images))
+    return [calibration.images[index * len(calibration.images) // count] for index in range(count)]
 
 
 def _require_other_images(calibration: Annotations, validation: Annotations) -> None:
@@ -224,9 +246,8 @@ def _quantised(
 
 
 def _inputs(calibration: Annotations, metadata: DeployedMetadata, folder: Path, max_megapixels: float) -> list[Pixels]:
-    """Batches (N, 3, H, W) of evenly spaced calibration images, which alone are decoded."""
-    count = min(CALIBRATION_IMAGES, len(calibration.images))
-    spaced = [calibration.images[index * len(calibration.images) // count] for index in range(count)]
+    """Batches (N, 3, H, W) of the images that calibrate, which alone are decoded."""
+    spaced = _spaced(calibration)
     store = open_store(
         without_boxes(spaced, calibration.image_root, calibration.path),
         metadata.image_height,
@@ -236,7 +257,7 @@ def _inputs(calibration: Annotations, metadata: DeployedMetadata, folder: Path, 
         max_megapixels=max_megapixels,
     )
     # A batch is filled by repetition: no image of zeros is among the ranges.
-    chosen = np.resize(np.arange(count), -(-count // metadata.batch) * metadata.batch)
+    chosen = np.resize(np.arange(len(spaced)), -(-len(spaced) // metadata.batch) * metadata.batch)
     pixels = np.ascontiguousarray(store.images[chosen].transpose(0, 3, 1, 2))
     marked = mark_black_borders(pixels, store.valid_sizes[chosen])
     return np.split(marked, len(chosen) // metadata.batch)

@@ -7,8 +7,11 @@ from pathlib import Path
 
 from hkd.coco.annotations import Annotations
 from hkd.coco.categories import CategoryNames
+from hkd.coco.notes import counted
 from hkd.config import DataConfig
-from hkd.data.locations import AnnotationFiles
+from hkd.data.buckets.listing import BucketDataError
+from hkd.data.copies import describe_copies, equal_files, image_paths, some
+from hkd.data.locations import AnnotationFiles, annotation_files, named_categories
 from hkd.data.prepare import read_sets, read_training_images
 from hkd.export.quantisation import QuantisationError
 
@@ -51,15 +54,74 @@ def read_of_training(data: DataConfig) -> tuple[Annotations, Annotations]:
         AnnotationError: an annotation file cannot be read, or has no images.
         BucketDataError: a bucket cannot be read, or has changed since the training.
     """
-    named = {
-        "data.train_annotations": data.train_annotations,
-        "data.validation_annotations": data.validation_annotations,
-        "data.image_root": data.image_root if data.train_annotations is not None else None,
-    }
-    missing = [f"{path} ({key})" for key, path in named.items() if isinstance(path, Path) and not path.exists()]
+    missing = _missing(data, "train_annotations", "validation_annotations")
     if missing:
         raise QuantisationError(
-            f"the configuration of the training names {', '.join(missing)}, which is not there; run the command in the "
-            "folder in which the training ran, or give --calibration and --validation"
+            f"the configuration of the training names {missing}, which is not there; run the command in the folder in "
+            "which the training ran, or give --calibration and --validation"
         )
     return read_training_images(data, progress=True)
+
+
+def compare_with_training(calibration: Annotations, validation: Annotations, data: DataConfig | None) -> str | None:
+    """Check given images against those of the training, by the bytes of their files.
+
+    Args:
+        calibration: each must be a training image.
+        validation: none may be one.
+        data: of the training; None where it is unknown.
+
+    Returns:
+        Why they could not be compared; None if they were.
+
+    Raises:
+        QuantisationError: listing images of both sets that are not allowed.
+        AnnotationError: the training's annotation file cannot be read, or has no images.
+        StoreError: missing generated scenes cannot be written.
+        SharedFolderError: if every user of the machine can write to ``data.cache_dir``.
+    """
+    if data is None:
+        return "weights do not state the images of their training; give --trial, or --config with --weights"
+    missing = _missing(data, "train_annotations")
+    if missing:
+        return f"the configuration of the training names {missing}, which is not there"
+    try:
+        training = image_paths(_training_images(data))
+    except BucketDataError as error:
+        return "; ".join(str(error).split("\n"))
+    problems = []
+    known = equal_files(image_paths(calibration), training)
+    others = [f"'{path}'" for path in image_paths(calibration) if path not in known]
+    if others:
+        problems.append(
+            f"--calibration {calibration.path}: {counted(len(others), 'image')} of {len(calibration.images):,} with "
+            f"the file of no training image: {', '.join(some(others))}; allowed: images of the training "
+            f"({data.train_annotations or 'generated scenes'})"
+        )
+    copies = equal_files(image_paths(validation), training)
+    if copies:
+        problems.append(
+            f"--validation {validation.path}: {counted(len(copies), 'image')} of {len(validation.images):,} with the "
+            f"file of a training image: {describe_copies(copies)}; allowed: other images, because miss rates on "
+            "training images are too low"
+        )
+    if problems:
+        raise QuantisationError(*problems, "Without --calibration and --validation, those of the training are used.")
+    return None
+
+
+def _training_images(data: DataConfig) -> Annotations:
+    if data.train_annotations is None:
+        return read_training_images(data, progress=True)[0]
+    files = annotation_files(data.train_annotations, data, progress=True)
+    (training,) = read_sets([files], named=named_categories(data), max_megapixels=data.max_megapixels)
+    return training
+
+
+def _missing(data: DataConfig, *settings: str) -> str:
+    """The paths of the configuration that are not on this machine, each with its key."""
+    # Without annotations, scenes are generated.
+    paths = {} if data.train_annotations is None else {key: getattr(data, key) for key in (*settings, "image_root")}
+    return ", ".join(
+        f"{path} (data.{key})" for key, path in paths.items() if isinstance(path, Path) and not path.exists()
+    )

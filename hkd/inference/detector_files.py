@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hkd.config import TrialConfig
-from hkd.inference.deployed.onnx_file import ONNX_SUFFIX
+from hkd.inference.deployed.onnx_file import is_exported
 from hkd.models.build import build_detector
 from hkd.models.detector import Detector
 from hkd.models.weight_formats.errors import CheckpointError
@@ -22,7 +22,7 @@ def read_detector(weights: Path, config: TrialConfig | None, *, is_teacher: bool
     Raises:
         CheckpointError: the weights cannot be used, or a state dict is given without ``config``.
     """
-    if weights.suffix == ONNX_SUFFIX:
+    if is_exported(weights):
         raise CheckpointError(
             f"{weights}: an exported detector, which hkd detect and hkd benchmark read; name the .safetensors "
             "file that it was exported from"

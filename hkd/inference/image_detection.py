@@ -16,7 +16,7 @@ from hkd.config import EvaluationConfig, TrainingConfig, TrialConfig
 from hkd.data.conversion.progress import track_progress
 from hkd.data.store import open_store
 from hkd.inference.deployed.detector import DeployedDetector
-from hkd.inference.deployed.onnx_file import ONNX_SUFFIX, read_onnx_file
+from hkd.inference.deployed.onnx_file import is_exported, read_onnx_file
 from hkd.inference.detector_files import read_detector
 from hkd.inference.store_detection import detect_store
 from hkd.models.detector import Detector
@@ -56,7 +56,7 @@ class ImageDetection:
         self._detector: Detector | DeployedDetector
         self.lowest_score = evaluation.score_threshold
         """Of the detections that are found."""
-        if weights.suffix == ONNX_SUFFIX:
+        if is_exported(weights):
             if config is not None:
                 raise CheckpointError(
                     f"{weights}: an exported detector states its own sizes and thresholds; leave --config out"

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from hkd.cli import main
+from hkd.config_files.yaml_format import dump_yaml
 from hkd.inference.deployed.onnx_file import read_onnx_file
 from hkd.models.weights import save_detector
 from tests.export.exported import crowded_detector
-from tests.training.tiny import HEIGHT, STUDENT, WIDTH
+from tests.training.tiny import HEIGHT, STUDENT, WIDTH, trial_config
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +89,78 @@ def test_too_many_proposals_are_refused(tmp_path: Path, capsys: pytest.CaptureFi
     save_detector(path, crowded_detector(config), config, image_height=HEIGHT, image_width=WIDTH)
     assert main(["export", "--weights", str(path), "--out", str(tmp_path / "a.onnx")]) == 2
     error = capsys.readouterr().err
-    assert "proposals_per_image 5000" in error
-    assert "2000" in error
+    for fact in ("proposals_per_image 5000", "2000", f"--weights {path}", "student.proposals_per_image", "--config"):
+        assert fact in error
+    # It is the number of detections, which are not too many.
+    assert "--max-detections" not in error
     assert not (tmp_path / "a.onnx").exists()
+
+
+def test_input_of_more_pixels_than_a_reader_accepts_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "student.safetensors"
+    save_detector(path, crowded_detector(), STUDENT, image_height=16384, image_width=16384)
+    assert main(["export", "--weights", str(path), "--out", str(tmp_path / "a.onnx")]) == 2
+    error = capsys.readouterr().err
+    for fact in (str(path), "image_height 16384", "16,777,216 pixels", "data.image_height"):
+        assert fact in error
+    assert not (tmp_path / "a.onnx").exists()
+
+
+@pytest.mark.parametrize(("side", "fact"), [(100, "image_height"), (0, "image_height")])
+def test_input_sides_are_multiples_of_32(
+    side: int, fact: str, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "student.safetensors"
+    metadata = changed_metadata(weights, path, image_height=side)
+    assert metadata["image_height"] == side
+    assert main(["export", "--weights", str(path), "--out", str(tmp_path / "a.onnx")]) == 2
+    error = capsys.readouterr().err
+    assert fact in error
+    assert str(path) in error
+    assert "Traceback" not in error
+    # The same by a configuration.
+    config = tmp_path / "config.yaml"
+    config.write_text(f"data: {{image_height: {side}}}\n")
+    options = ["--weights", str(weights), "--config", str(config)]
+    assert main(["export", *options, "--out", str(tmp_path / "a.onnx")]) == 2
+    assert "data.image_height" in capsys.readouterr().err
+    assert not (tmp_path / "a.onnx").exists()
+
+
+def test_unknown_backbone_is_refused(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "student.safetensors"
+    architecture = STUDENT.model_dump(mode="json") | {"backbone": "vgg16"}
+    changed_metadata(weights, path, config=architecture)
+    assert main(["export", "--weights", str(path), "--out", str(tmp_path / "a.onnx")]) == 2
+    error = capsys.readouterr().err
+    for fact in (str(path), "backbone", "vgg16", "resnet18"):
+        assert fact in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "a.onnx").exists()
+
+
+def changed_metadata(weights: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    """Write weights with other metadata, which are returned."""
+    with safe_open(weights, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        ((key, value),) = file.metadata().items()
+    metadata: dict[str, Any] = json.loads(value) | changes
+    save_file(tensors, out, metadata={key: json.dumps(metadata)})
+    return metadata
+
+
+@pytest.mark.parametrize(
+    ("height", "metrics"), [(HEIGHT, {"mr2_reasonable": 0.25}), (2 * HEIGHT, {})], ids=["same", "other size"]
+)
+def test_metrics_are_stated_where_the_configuration_is_that_of_the_weights(
+    height: int, metrics: dict[str, float], tmp_path: Path
+) -> None:
+    path, config = tmp_path / "student.safetensors", tmp_path / "config.yaml"
+    stated = {"mr2_reasonable": 0.25}
+    save_detector(path, crowded_detector(), STUDENT, image_height=HEIGHT, image_width=WIDTH, metrics=stated)
+    config.write_text(dump_yaml(trial_config(tmp_path / "cache", data__image_height=height)))
+    out = tmp_path / "a.onnx"
+    assert main(["export", "--weights", str(path), "--config", str(config), "--out", str(out)]) == 0
+    assert read_onnx_file(out).metadata.metrics == metrics

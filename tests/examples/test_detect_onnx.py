@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from PIL import Image
@@ -14,6 +18,35 @@ from tests.export.exported import crowded_detector, export
 from tests.training.tiny import HEIGHT, WIDTH
 
 EXAMPLE = REPOSITORY / "examples" / "detect_onnx.py"
+
+
+def run_example(file: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, EXAMPLE, file], capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.parametrize(("precision", "miss_rate"), [("fp32", "0.25"), ("int8", "0.375")])
+def test_example_prints_the_miss_rate_of_the_file(
+    precision: Literal["fp32", "int8"], miss_rate: str, tmp_path: Path
+) -> None:
+    file = export(crowded_detector(), tmp_path)
+    metrics = {"mr2_reasonable": 0.25, "fp32_mr2_reasonable": 0.26, "int8_mr2_reasonable": 0.375}
+    metadata = file.metadata.model_copy(update={"precision": precision, "metrics": metrics})
+    model = onnx.load_model_from_string(file.content)
+    onnx.helper.set_model_props(model, {"hkd": metadata.to_json()})
+    file.path.write_bytes(model.SerializeToString())
+    assert run_example(file.path).stdout == f"pedestrian, {precision}, MR^-2 {miss_rate}\n"
+
+
+def test_example_refuses_a_file_of_another_program(tmp_path: Path) -> None:
+    file = export(crowded_detector(), tmp_path)
+    model = onnx.load_model_from_string(file.content)
+    del model.metadata_props[:]
+    file.path.write_bytes(model.SerializeToString())
+    done = run_example(file.path)
+    assert done.returncode != 0
+    assert f"{file.path}: " in done.stderr
+    assert "hkd export" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("black_rows", [0, 40])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hkd.config import DetectorConfig
 from hkd.config.section import InputSide, OpenFraction, Section
@@ -20,6 +20,8 @@ OUTPUTS: Final = ("boxes", "scores", "count")
 LARGEST_BATCH: Final = 256
 MOST_DETECTIONS: Final = 2_000
 """Of an image; suppression compares all pairs of as many boxes."""
+MOST_INPUT_PIXELS: Final = 4096 * 4096
+"""H x W, twice that of a 4K frame: the graph has constants for each cell of the pyramid."""
 RESIZING: Final = (
     "Pictures are upright (EXIF) and RGB. Both sides are scaled by min(image_height / height, image_width / width), "
     "rounded down, by Pillow's BILINEAR filter, which averages as it reduces. The picture is at the top left; the rest "
@@ -28,11 +30,40 @@ RESIZING: Final = (
 )
 
 
+def input_size_problem(height: int, width: int) -> str | None:
+    """Why no graph has an input of this size; None if one may."""
+    if height * width <= MOST_INPUT_PIXELS:
+        return None
+    return f"image_height {height} x image_width {width}: allowed are at most {MOST_INPUT_PIXELS:,} pixels"
+
+
 class StudyIdentity(Section):
     """The trial from which a detector was exported."""
 
     study: str
     trial: str
+
+
+class ImageSet(Section):
+    """An annotation file and its images."""
+
+    annotations: str
+    """Name of the annotation file, without its folder."""
+    num_images: Annotated[int, Field(ge=1)]
+    content_hash: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    """Of image records and boxes: the digest of the data set in MLflow."""
+
+
+class Int8Images(Section):
+    """Images by which a detector was quantised."""
+
+    calibration: ImageSet
+    num_calibrated: Annotated[int, Field(ge=1)]
+    """How many of them the ranges of activations are from."""
+    validation: ImageSet
+    compared_with_training: bool
+    """Whether their files were compared with those of the training: calibration images are training images, validation
+    images are not."""
 
 
 class DeployedMetadata(Section):
@@ -66,6 +97,14 @@ class DeployedMetadata(Section):
     """Of the file of weights."""
     study: StudyIdentity | None
     """null: exported from a file of weights."""
+    int8_images: Int8Images | None = None
+    """null: fp32, or not recorded."""
+
+    @model_validator(mode="after")
+    def _check_pixels(self) -> DeployedMetadata:
+        if problem := input_size_problem(self.image_height, self.image_width):
+            raise ValueError(problem)
+        return self
 
     def to_json(self) -> str:
         """The value of the property."""

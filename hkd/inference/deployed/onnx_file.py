@@ -46,6 +46,11 @@ class DeployedFile:
     metadata: DeployedMetadata
 
 
+def is_exported(path: Path) -> bool:
+    """Whether a path names an exported detector, by its suffix in any case."""
+    return path.suffix.lower() == ONNX_SUFFIX
+
+
 def read_onnx_file(path: Path) -> DeployedFile:
     """Read and check an exported detector.
 

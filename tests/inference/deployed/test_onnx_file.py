@@ -48,6 +48,14 @@ def remove_key(model: onnx.ModelProto) -> None:
     model.metadata_props[0].value = model.metadata_props[0].value.replace('"resizing"', '"size"')
 
 
+def state_a_huge_input(model: onnx.ModelProto) -> None:
+    value = model.metadata_props[0].value
+    for key, side in (("image_height", 64), ("image_width", 96)):
+        assert f'"{key}": {side}' in value
+        value = value.replace(f'"{key}": {side}', f'"{key}": 16384')
+    model.metadata_props[0].value = value
+
+
 def add_foreign_operator(model: onnx.ModelProto) -> None:
     model.graph.node.append(onnx.helper.make_node("Loop", [], [], body=model.graph))
 
@@ -99,6 +107,7 @@ def add_function(model: onnx.ModelProto) -> None:
     [
         (remove_metadata, "names"),
         (remove_key, "resizing: missing"),
+        (state_a_huge_input, "16384 x image_width 16384.* 16,777,216 pixels"),
         (add_foreign_operator, "Loop"),
         (use_external_data, "other files"),
         (change_input, "4096"),
