@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from analysis.objectives import OBJECTIVES
+from analysis.objectives import ABSENT, OBJECTIVES
 from analysis.report.cells import markdown_cell
+from analysis.variants import FP32
 from hkd import metric_names as names
+from hkd.coco.notes import counted
 
 if TYPE_CHECKING:
     from analysis.publishing.models import ExportedTrial
@@ -28,9 +30,10 @@ def model_card(exported: ExportedTrial, records: StudyRecords, results: StudyRes
     metadata = exported.file.metadata
     sections = {
         "Purpose": _purpose(exported),
-        "Data": _data(exported.trial.params),
+        "Data": _data(exported),
         "Accuracy": _accuracy(exported, results),
         "Cost": _cost(exported, results),
+        "Latency": _latency(exported, results),
         "Training": _training(exported, records),
         "Limits": _limits(exported, results),
     }
@@ -48,7 +51,8 @@ def _purpose(exported: ExportedTrial) -> Iterator[str]:
     )
 
 
-def _data(params: Mapping[str, object]) -> Iterator[str]:
+def _data(exported: ExportedTrial) -> Iterator[str]:
+    params = exported.trial.params
     for context, key in _DATA.items():
         if params.get(key) is not None:
             yield f"- {context}: {markdown_cell(str(params[key]))}"
@@ -56,6 +60,14 @@ def _data(params: Mapping[str, object]) -> Iterator[str]:
         yield markdown_cell(
             f"- generated street scenes: {params.get('data.synthetic.train_images', 'unknown')} for training, "
             f"{params.get('data.synthetic.validation_images', 'unknown')} for validation; no photographs"
+        )
+    used = exported.file.metadata.int8_images
+    if used is not None:
+        how = "compared" if used.compared_with_training else "not compared"
+        yield markdown_cell(
+            f"- INT8: {used.num_calibrated} of {counted(used.calibration.num_images, 'image')} of "
+            f"{used.calibration.annotations} for calibration, {used.validation.num_images} of "
+            f"{used.validation.annotations} for the limit on the miss rate; {how} with those of the training"
         )
 
 
@@ -103,9 +115,6 @@ def _other_seeds(metrics: Mapping[str, float]) -> Iterator[str]:
 def _cost(exported: ExportedTrial, results: StudyResults) -> Iterator[str]:
     metadata, teacher = exported.file.metadata, results.front.teacher
     values: dict[str, float] = {names.NUM_PARAMS: float(metadata.num_params), names.FLOPS: float(metadata.flops)}
-    # Studies predict that of fp32 files.
-    if names.LATENCY_MS in exported.trial.metrics and metadata.precision == "fp32":
-        values[names.LATENCY_MS] = exported.trial.metrics[names.LATENCY_MS]
     yield "| cost | this student | teacher |"
     yield "| --- | ---: | ---: |"
     for name, value in values.items():
@@ -113,9 +122,31 @@ def _cost(exported: ExportedTrial, results: StudyResults) -> Iterator[str]:
         of_teacher = objective.shown(teacher.values.get(name) if teacher else None)
         yield f"| {objective.column} | {objective.shown(value)} | {of_teacher} |"
     yield f"| file MB | {len(exported.file.content) / 1e6:.2f} | - |"
-    if names.LATENCY_MS not in values:
+
+
+def _latency(exported: ExportedTrial, results: StudyResults) -> Iterator[str]:
+    """Of all measured files of the trial, or the study's prediction, which is of fp32 files."""
+    trial, precision = exported.trial, exported.file.metadata.precision
+    measured = [each for each in results.variants if each.trial_id == trial.trial_id]
+    if measured:
+        yield "Median time of the network for one image, measured by `hkd benchmark`:"
         yield ""
-        yield "Latency of this file: not measured by the study; `hkd benchmark` measures it on your device."
+        yield "| precision | runtime | device | latency ms | file MB | MR^-2 reasonable, validation, % |"
+        yield "| --- | --- | --- | ---: | ---: | ---: |"
+        for each in measured:
+            size = ABSENT if each.num_bytes is None else f"{each.num_bytes / 1e6:.2f}"
+            miss_rate = OBJECTIVES[names.MR2_REASONABLE].shown(each.miss_rate)
+            where = f"{markdown_cell(each.runtime)} | {markdown_cell(each.device)}"
+            yield f"| {each.precision} | {where} | {each.latency_ms:.2f} | {size} | {miss_rate} |"
+    elif names.LATENCY_MS in trial.metrics and precision == FP32:
+        runtime = trial.params.get("evaluation.latency.runtime", "unknown runtime")
+        threads = trial.params.get("evaluation.latency.num_threads", "unknown")
+        shown = OBJECTIVES[names.LATENCY_MS].shown(trial.metrics[names.LATENCY_MS])
+        yield markdown_cell(f"{shown} ms, predicted by the study (runtime {runtime}, threads {threads}).")
+    if all(each.precision != precision for each in measured):
+        if measured:
+            yield ""
+        yield f"This file ({precision}) was not measured: `hkd benchmark` does so, and `--variants` adds its rows here."
 
 
 def _training(exported: ExportedTrial, records: StudyRecords) -> Iterator[str]:

@@ -15,7 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow.entities import Dataset, DatasetInput, InputTag
+from mlflow.models import Model
 from mlflow.tracking import MlflowClient
+from mlflow.types import DataType
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from PIL import Image
 
 from hkd.inference.deployed.metadata import StudyIdentity
@@ -24,6 +28,8 @@ from tests.end_to_end.processes import REPOSITORY, Command
 from tests.export.exported import SETTINGS, crowded_detector, export, noise
 
 PARETO = REPOSITORY / "analysis" / "pareto.py"
+DRAWING = REPOSITORY / "examples" / "draw_served.py"
+VALIDATION = Dataset("photos/val", "0123456789abcdef", "local", "{}")
 PICTURE = (120, 80)
 """Width and height: neither is that of the graph."""
 
@@ -40,7 +46,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Written("t1"),
         Written("t2", num_params=5e5),
     ]
-    write_study(client_of(folder), "demo", runs)
+    client = client_of(folder)
+    experiment = write_study(client, "demo", runs)
+    (run,) = client.search_runs([experiment], "tags.`hkd.trial_id` = 't1'")
+    client.log_inputs(run.info.run_id, [DatasetInput(VALIDATION, [InputTag(MLFLOW_DATASET_CONTEXT, "validation")])])
     export(crowded_detector(), folder)
     identity = StudyIdentity(study="demo", trial="t1")
     export_detector(folder / "student.safetensors", folder / "student.onnx", SETTINGS, study=identity)
@@ -101,7 +110,13 @@ def test_model_has_signature_example_requirements_card_and_linked_metrics(folder
     # Published twice, logged once.
     (model,) = client.search_logged_models([run.info.experiment_id])
     assert model.source_run_id == run.info.run_id
-    assert {metric.key: metric.value for metric in model.metrics or ()}["mr2_reasonable"] == 0.4
+    linked = {metric.key: metric for metric in model.metrics or ()}
+    assert linked["mr2_reasonable"].value == 0.4
+    of_images = (linked["mr2_reasonable"].dataset_name, linked["mr2_reasonable"].dataset_digest)
+    assert of_images == (VALIDATION.name, VALIDATION.digest)
+    assert linked["mr2_reasonable"].run_id == run.info.run_id
+    # Costs are of no images.
+    assert linked["num_params"].dataset_name is None
     assert [point.step for point in client.get_metric_history(run.info.run_id, "mr2_reasonable")] == [1, 2, 3, 4]
     files = Path(model.artifact_location.removeprefix("file://"))
     names = {file.name for file in files.rglob("*") if file.is_file()}
@@ -110,6 +125,10 @@ def test_model_has_signature_example_requirements_card_and_linked_metrics(folder
     requirements = (files / "requirements.txt").read_text().split()
     assert {line.partition("==")[0] for line in requirements} == {"mlflow", "numpy", "onnxruntime", "pandas", "pillow"}
     assert "input_example.json" in names
+    signature = Model.load(str(files)).signature
+    assert [(column.name, column.type) for column in signature.inputs.inputs] == [("image", DataType.binary)]
+    assert signature.outputs.input_names() == ["boxes", "scores"]
+    assert [(each.name, each.default) for each in signature.params] == [("score_threshold", 0.5)]
     (parent,) = client.search_runs([run.info.experiment_id], "tags.`hkd.role` = 'study'")
     attached = {Path(entry.path).name for entry in client.list_artifacts(parent.info.run_id, "report")}
     assert {"report.html", "front.md", "trials.csv", "summary.json"} <= attached
@@ -145,8 +164,22 @@ def test_served_model_answers_a_picture_with_boxes(folder: Path) -> None:
         assert is_close(found, expected(folder))
         (some,) = ask(port, content, score_threshold=found["scores"][1])["predictions"]
         assert len(some["scores"]) == 2
+        assert_example_draws(folder, port, found)
         with pytest.raises(urllib.error.HTTPError, match="400"):
             ask(port, base64.b64encode(b"%PDF-1.4").decode())
+
+
+def assert_example_draws(folder: Path, port: str, found: dict[str, Any]) -> None:
+    """That the example draws the boxes of scores from 0.5 on."""
+    command = [sys.executable, str(DRAWING), "picture.png", "drawn.png", f"http://127.0.0.1:{port}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    boxes = [box for box, score in zip(found["boxes"], found["scores"], strict=True) if score >= 0.5]
+    assert len(done.stdout.splitlines()) == len(boxes) > 0
+    drawn = Image.open(folder / "drawn.png")
+    assert drawn.size == PICTURE
+    orange = (255, 64, 0)
+    assert all(drawn.getpixel((round(box[0]), round(box[1]))) == orange for box in boxes if max(box[:2]) < 79)
 
 
 def ask(port: str, content: str, **params: float) -> dict[str, Any]:

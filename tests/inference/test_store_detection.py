@@ -15,15 +15,40 @@ from torch import Tensor
 from hkd.coco.annotations import Annotations, read_annotations
 from hkd.coco.writing import annotation_document, write_documents
 from hkd.config import EvaluationConfig
+from hkd.data.copies import image_paths
 from hkd.data.loader import evaluation_batches
 from hkd.data.prepare import PreparedData
 from hkd.data.store import ImageStore
 from hkd.evaluation.evaluator import evaluate_files
+from hkd.inference.picture_detection import CocoResults, detect_command
 from hkd.inference.store_detection import detect_store, detect_validation, evaluate_detections
 from hkd.models.build import build_detector
 from hkd.models.fused import fuse_for_inference
 from hkd.structures import Detections
+from tests.export.exported import crowded_detector, export
 from tests.training.tiny import STUDENT
+
+
+def test_exported_file_has_the_detections_and_miss_rates_of_a_trainings_evaluation(
+    data: PreparedData, tmp_path: Path
+) -> None:
+    detector, evaluation = crowded_detector(), EvaluationConfig(batch_size=2)
+    expected = detect_validation(detector, data, evaluation, device=torch.device("cpu"))
+    exported = export(detector, tmp_path)
+    annotations = data.validation_annotations
+    results = CocoResults(tmp_path / "found.json", annotations.path)
+    detect_command(image_paths(annotations), exported.path, None, results=results)
+    found, wanted = (
+        sorted(each, key=lambda one: (one["image_id"], -one["score"]))
+        for each in (json.loads(results.path.read_text()), expected.coco_results(np.sort(annotations.image_ids())))
+    )
+    assert len(found) > 20
+    assert [one["image_id"] for one in found] == [one["image_id"] for one in wanted]
+    np.testing.assert_allclose([one["bbox"] for one in found], [one["bbox"] for one in wanted], atol=1e-3)
+    np.testing.assert_allclose([one["score"] for one in found], [one["score"] for one in wanted], atol=1e-4)
+    assert annotations.path is not None
+    evaluated = evaluate_files(annotations.path, results.path, evaluation.protocol).as_metrics()
+    assert evaluated == pytest.approx(evaluate_detections(expected, data, evaluation).as_metrics(), abs=1e-4)
 
 
 class FixedDetector(torch.nn.Module):
