@@ -108,13 +108,15 @@ def _add_int8(export: argparse.ArgumentParser) -> None:
         "--calibration",
         type=Path,
         metavar="GT",
-        help="with --int8: annotation file of the training images (default: those of --trial or --config)",
+        help="with --int8: annotation file of training images, which are compared with those of --trial or --config "
+        "(default: these)",
     )
     export.add_argument(
         "--validation",
         type=Path,
         metavar="GT",
-        help="with --int8: annotation file of the validation images (default: those of --trial or --config)",
+        help="with --int8: annotation file of validation images, none of which is a training image (default: those of "
+        "--trial or --config)",
     )
     export.add_argument(
         "--images",
