@@ -23,7 +23,8 @@ def kept_of(boxes: npt.NDArray[np.float32]) -> list[bool]:
     """Which boxes, by descending score, the graph keeps at an IoU of 0.5."""
     count = boxes.shape[1]
     graph = GraphBuilder()
-    kept = _suppressed(graph, "boxes", np.ones((1, count, 1), dtype=np.float32), count, 0.5, rank=3)
+    valid = graph.add("Identity", np.ones((1, count, 1), dtype=np.float32))
+    kept = _suppressed(graph, "boxes", valid, count, 0.5, rank=3)
     model = graph.model({"boxes": (np.float32, [1, count, 4])}, {"kept": (kept, np.float32, [1, count, 1])}, {})
     (found,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"boxes": boxes})
     return [bool(value) for value in found.ravel() == 1]

@@ -81,6 +81,14 @@ def test_written_file_of_the_network_alone_is_read_by_studies_and_reports(
     assert read.milliseconds(read.rows[1]) == report.rows[0].network.median_ms * report.rows[1].ratio
 
 
+def test_suffix_may_have_capitals(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hkd.export.latency.WARM_UP_ROUNDS", 1)
+    copy = tmp_path / "student.ONNX"
+    copy.write_bytes((folder / "student.onnx").read_bytes())
+    (row,) = measure_latency([copy], rounds=1, network_only=True).rows
+    assert row.runtime == "onnxruntime"
+
+
 def test_runtime_that_cannot_run_a_file_is_refused(folder: Path) -> None:
     with pytest.raises(BenchmarkError, match=r"student\.onnx.*onnxruntime or openvino"):
         measure_latency([folder / "student.onnx"], runtimes=["torch"])
