@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from analysis.records.store import reading_store
 from hkd import metric_names as names
@@ -56,11 +57,35 @@ class DetectionsReader:
                     continue
                 if stored is not None:
                     found[run_id] = stored
+            absent = None if found or problems else _absent_folder(client, run_ids)
         if problems:
             more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
             self.notes.append(f"Stored detections of runs cannot be read ({problems[0]}{more}).")
+        if absent is not None:
+            self.notes.append(
+                f"The artifacts of the runs are not on this machine: there is no folder {absent}. Make the report where "
+                "the study ran, or move the artifacts there."
+            )
         self.found |= found
         return found
+
+
+def _absent_folder(client: MlflowClient, run_ids: Sequence[str]) -> Path | None:
+    """The first run's folder of artifacts, if the artifacts are local files and no run has such a folder.
+
+    MLflow lists no artifacts then, as of a run that has none; runs of studies have at least their configuration.
+    """
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    folders = []
+    for run_id in run_ids:
+        uri = client.get_run(run_id).info.artifact_uri or ""
+        if urlsplit(uri).scheme not in ("", "file"):
+            return None
+        folders.append(Path(local_file_uri_to_path(uri)))
+        if folders[-1].exists():
+            return None
+    return folders[0] if folders else None
 
 
 def _read(client: MlflowClient, run_id: str, folder: Path) -> StoredDetections | None:

@@ -128,7 +128,8 @@ def _record(run: StoredRun, history: History, objectives: Sequence[Objective]) -
         duration_seconds=(run.end_ms - run.start_ms) / 1000 if run.end_ms else None,
         metrics=metrics,
         params=params,
-        history=history,
+        # A diverged epoch has no miss rate: its NaN is no point of a curve, and JSON has none.
+        history=tuple(point for point in history if _is_finite(point[1])),
         ended_at=run.end_ms / 1000 if run.end_ms else None,
     )
 

@@ -43,7 +43,7 @@ class TrialRecord:
     params: Mapping[str, ParameterValue]
     """The resolved configuration by dotted name."""
     history: tuple[tuple[int, float], ...]
-    """(epoch, first miss rate of the study's objectives) of every evaluation, oldest first."""
+    """(epoch, first miss rate of the study's objectives) of every evaluation with a finite one, oldest first."""
     ended_at: float | None = None
     """Time at which the run ended, seconds since 1970; None while it runs."""
 

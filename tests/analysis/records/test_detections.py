@@ -33,6 +33,21 @@ def test_detections_of_runs_that_have_any_are_read(
     assert reader.notes == []
 
 
+def test_artifacts_that_are_not_on_this_machine_are_noted(
+    client: MlflowClient, database: Path, run_ids: list[str], tmp_path: Path
+) -> None:
+    reader = DetectionsReader(f"sqlite:///{database}")
+    assert reader(run_ids) == {}
+    (note,) = reader.notes
+    assert f"{run_ids[0]}/artifacts" in note
+    # The folder of one run is there, and has no detections.
+    (tmp_path / "config.yaml").write_text("{}")
+    client.log_artifact(run_ids[3], str(tmp_path / "config.yaml"))
+    reader = DetectionsReader(f"sqlite:///{database}")
+    assert reader(run_ids) == {}
+    assert reader.notes == []
+
+
 def test_damaged_detections_are_noted_and_others_read(
     client: MlflowClient, database: Path, run_ids: list[str], tmp_path: Path
 ) -> None:

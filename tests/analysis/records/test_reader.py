@@ -125,6 +125,21 @@ def test_trial_without_valid_objectives_is_not_counted(read_back: ReadBack) -> N
     }
 
 
+def test_evaluation_that_is_not_a_number_is_no_point_of_the_curve(read_back: ReadBack) -> None:
+    nan = math.nan
+    study = read_back(
+        Written("good", mr2=(nan, 0.6, math.inf, 0.4)),
+        Written("bad", mr2=(0.9, 0.6, nan, nan)),
+        Written("teacher", mr2=(nan, 0.3), num_params=6e6, flops=10e9, role="teacher"),
+    )
+    assert [(trial.history, trial.epoch, trial.is_counted) for trial in study.trials] == [
+        (((2, 0.6), (4, 0.4)), 4, True),
+        (((1, 0.9), (2, 0.6)), 4, False),
+    ]
+    assert study.teacher is not None
+    assert study.teacher.history == ((2, 0.3),)
+
+
 def test_miss_rate_of_zero_or_one_is_valid(read_back: ReadBack) -> None:
     study = read_back(Written("all-found", mr2=(1.0, 0.5, 0.2, 0.0)), Written("all-missed", mr2=(1.0, 1.0, 1.0, 1.0)))
     assert [trial.metrics["mr2_reasonable"] for trial in study.counted] == [0.0, 1.0]
