@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -17,9 +17,9 @@ from analysis.records.study_records import ParameterValue, StudyRecords, TrialRe
 from hkd import metric_names as names
 from hkd.dominance import Points, hypervolume, non_dominated
 
-Basis = Literal["search", "validation", "test"]
-"""What the students' miss rates are: those by which the search selected them, or means over trainings with other seeds,
-on the validation or on the test images (:mod:`analysis.certainty.confirmation`)."""
+Basis = Literal["search", "means"]
+"""What the students' miss rates are, all on the validation images: those by which the search selected them, or means
+over trainings with other seeds (:mod:`analysis.certainty.confirmation`)."""
 KNEE_RULE = (
     "the point of the front that lies furthest below the straight line between the front's two ends, with the miss "
     "rate and the logarithm of the cost both scaled to [0, 1] between those ends (Das 1999; Satopaa et al. 2011)"
@@ -72,6 +72,11 @@ class Hypervolume:
     reference_point: tuple[float, ...]
     beyond_reference: int
     """Points of the front that are not better than the reference point in every objective, and add no volume."""
+    num_students: int
+    """Students that have all the objectives: a latency may be known of some only."""
+    is_defined: bool = True
+    """False where the reference point is that of the students themselves, as the teacher's cost is unknown, and none of
+    them is below it: of one student, the box would be the student's own."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +143,7 @@ class Front:
         """Sample standard deviation over the trainings of which the miss rate is the mean; None for a single one."""
         if self.basis == "search":
             return None
-        test = names.TEST_PREFIX if self.basis == "test" else ""
-        return student.measured.get(f"{names.CONFIRMED_PREFIX}{test}{miss_rate.name}{names.STD_SUFFIX}")
+        return student.measured.get(f"{names.CONFIRMED_PREFIX}{miss_rate.name}{names.STD_SUFFIX}")
 
     @property
     def knee(self) -> Knee | None:
@@ -175,7 +179,7 @@ def find_front(records: StudyRecords) -> Front:
         for cost in (*costs(objectives), *measured_costs(students, objectives))
     )
     sets = list(dict.fromkeys([*((pair.miss_rate, pair.cost) for pair in pairs), objectives]))
-    hypervolumes = tuple(hypervolume_of(each, students, reference_point(each, students, teacher)) for each in sets)
+    hypervolumes = tuple(_own_hypervolume(each, students, teacher) for each in sets)
     return Front(objectives, teacher, students, pairs, hypervolumes)
 
 
@@ -285,6 +289,14 @@ def knee_index(cost: Points, miss_rate: Points) -> tuple[int, float] | None:
     return (index, float(distance[index])) if distance[index] > _FLAT else None
 
 
+def _own_hypervolume(
+    objectives: Sequence[Objective], students: Sequence[Student], teacher: Teacher | None
+) -> Hypervolume:
+    found = hypervolume_of(objectives, students, reference_point(objectives, students, teacher))
+    is_of_teacher = teacher is not None and all(teacher.values.get(cost.name) for cost in costs(objectives))
+    return replace(found, is_defined=found.value > 0 or is_of_teacher)
+
+
 def hypervolume_of(
     objectives: Sequence[Objective], students: Sequence[Student], reference: Sequence[float]
 ) -> Hypervolume:
@@ -303,6 +315,7 @@ def hypervolume_of(
         value=hypervolume(front / np.array(reference), np.ones(len(objectives))),
         reference_point=tuple(map(float, reference)),
         beyond_reference=int((~(front < np.array(reference)).all(axis=1)).sum()),
+        num_students=len(points),
     )
 
 

@@ -164,7 +164,7 @@ def _draw_points(axes: Axes, results: StudyResults, pair: PairFront) -> None:
         markersize=6.5,
         markevery=range(len(pair.students)),
         zorder=4,
-        label=f"front of means over seeds, {results.front.basis} images" if is_of_means else "front (numbers: ranks)",
+        label="front of means over seeds (validation images)" if is_of_means else "front (numbers: ranks)",
     )
     baselines = [student for student in pair.candidates if student.baseline is not None]
     for baseline in baselines:

@@ -89,7 +89,7 @@ def compute_results(
         study=records.study,
         front=front,
         searched=searched,
-        confirmation=confirmation_of(searched, means),
+        confirmation=confirmation_of(searched, means, records.teacher),
         recommendation=recommend(front, budgets, uncertainty),
         findings=find(front),
         baselines=compare_baselines(front),

@@ -264,13 +264,11 @@ def _probability(
 
 def _notes(results: Sequence[StudyResults], objectives: Sequence[Objective], *, is_resampled: bool) -> tuple[str, ...]:
     notes = []
-    basis = results[0].front.basis
-    if basis != "search":
-        notes.append(f"Miss rates are means over trainings with other seeds, on the {basis} images.")
+    if results[0].front.basis != "search":
+        notes.append("Miss rates are means over trainings with other seeds, on the validation images.")
     elif any(each.confirmation.repeated for each in results):
         notes.append(
-            "Miss rates are those of the searches: not all studies have trained the whole front again with other "
-            "seeds and evaluated it on images of the same kind."
+            "Miss rates are those of the searches: not all studies have trained the whole front again with other seeds."
         )
     left_out = sorted({each.name for result in results for each in result.front.objectives if each not in objectives})
     if left_out:

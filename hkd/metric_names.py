@@ -117,7 +117,8 @@ TAG_BASELINE: Final = "hkd.baseline"
 TAG_CONFIRMS: Final = "hkd.confirms"
 """Trial id of the trial or baseline that a confirmation trains again with another seed; absent on other runs."""
 TAG_CONFIRMED_ON: Final = "hkd.confirmed_on"
-"""On the parent run of a confirmed study: ``test`` or ``validation``, the images of the confirmed front."""
+"""On the parent run of a confirmed study: ``test`` where the trainings with other seeds were evaluated on test images
+as well, else ``validation``. The confirmed front is that of the validation images."""
 TAG_STATUS: Final = "hkd.status"
 """Of a trial: ``running`` (or interrupted), ``finished``, ``stopped`` (before its planned epochs) or ``failed``. Of the
 parent run, ``stopped`` is an interruption."""

@@ -3,14 +3,16 @@
 A trial's own miss rate is the one by which the search selected it: the lowest of many noisy ones is too low, and the
 means over new trainings are not, so the two are not comparable. The choice is therefore made among students that have
 a mean, once every member of the search's front has one; before, it is made by the search (:func:`deciding_front`).
+
+The means that decide are those on the validation images. Test images decide nothing: the lowest of several test results
+would be selected as well, and again too low. As they are, the test results of the choice check it without selection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from analysis.front import Basis, Front, find_front
+from analysis.front import Front, find_front
 from analysis.objectives import miss_rates
 from analysis.records.study_records import StudyRecords, TrialRecord
 from hkd import metric_names as names
@@ -44,6 +46,10 @@ class Repeated:
         """
         return self.mean - self.searched
 
+    def test_gap(self, of_teacher: float | None) -> float | None:
+        """Mean on test images minus the teacher's miss rate on them; None where either is unknown."""
+        return None if self.test_mean is None or of_teacher is None else self.test_mean - of_teacher
+
     @property
     def test_minus_validation(self) -> float | None:
         """Mean on test images minus the trial's miss rate in the search; None without test images."""
@@ -58,6 +64,17 @@ class Confirmation:
     """In the first miss rate of the objectives, lowest mean first."""
     missing: tuple[str, ...] = ()
     """Trial ids on the search's front that have no mean, where other students have one."""
+    teacher_on_test: float | None = None
+    """The teacher's miss rate on the test images; None without either."""
+
+    def of(self, trial_id: str) -> Repeated | None:
+        """The trainings of a student with other seeds; None without any."""
+        return next((each for each in self.repeated if each.trial_id == trial_id), None)
+
+    @property
+    def has_test(self) -> bool:
+        """Whether a student was evaluated on test images."""
+        return any(each.test_mean is not None for each in self.repeated)
 
     @property
     def mean_optimism(self) -> float | None:
@@ -73,12 +90,13 @@ class Confirmation:
         return sum(known) / len(known) if known else None
 
 
-def confirmation_of(searched: Front, means: Front | None) -> Confirmation:
+def confirmation_of(searched: Front, means: Front | None, teacher: TrialRecord | None = None) -> Confirmation:
     """What was measured with other seeds.
 
     Args:
         searched: The front of the search.
         means: That of the means; None if no student was trained again.
+        teacher: Of the study.
     """
     if means is None:
         return Confirmation()
@@ -102,6 +120,7 @@ def confirmation_of(searched: Front, means: Front | None) -> Confirmation:
     return Confirmation(
         repeated=tuple(sorted(repeated, key=lambda each: (each.mean, each.trial_id))),
         missing=tuple(member.trial_id for member in searched.members if member.trial_id not in known),
+        teacher_on_test=teacher.metrics.get(names.TEST_PREFIX + metric) if teacher else None,
     )
 
 
@@ -112,10 +131,9 @@ def deciding_front(searched: Front, means: Front | None) -> Front:
 
 
 def front_of_means(records: StudyRecords, searched: Front) -> Front | None:
-    """The front of the students that were trained again, with the means in place of their miss rates.
+    """The front of the students that were trained again, with the means on the validation images as their miss rates.
 
-    The means are those on the test images if all these students and the teacher were evaluated on them, as new
-    trainings are not selected by any images; else those on the validation images. Costs are the same.
+    Costs are the same.
 
     Args:
         records: Of the study.
@@ -131,26 +149,12 @@ def front_of_means(records: StudyRecords, searched: Front) -> Front | None:
     ]
     if not confirmed:
         return None
-    on_test = {name: f"{names.CONFIRMED_PREFIX}{names.TEST_PREFIX}{name}" for name in rates}
-    of_teacher = {name: names.TEST_PREFIX + name for name in rates}
-    teacher = records.teacher
-    has_test = all(set(on_test.values()) <= trial.metrics.keys() for trial in confirmed) and (
-        teacher is None or set(of_teacher.values()) <= teacher.metrics.keys()
-    )
-    basis: Basis = "test" if has_test else "validation"
-    if teacher is not None and has_test:
-        teacher = _with_values(teacher, of_teacher)
     known = {trial.trial_id for trial in confirmed}
     trials = [
-        _with_values(trial, on_test if has_test else on_validation)
+        replace(trial, metrics={**trial.metrics, **{name: trial.metrics[key] for name, key in on_validation.items()}})
         if trial.trial_id in known
         else replace(trial, not_counted_because=trial.not_counted_because or "trained once")
         for trial in records.trials
     ]
-    found = find_front(replace(records, trials=tuple(trials), teacher=teacher))
-    return replace(found, basis=basis, once=tuple(s for s in searched.students if s.trial_id not in known))
-
-
-def _with_values(record: TrialRecord, source: Mapping[str, str]) -> TrialRecord:
-    """The record with the values of other metrics under the names of the objectives."""
-    return replace(record, metrics={**record.metrics, **{name: record.metrics[key] for name, key in source.items()}})
+    found = find_front(replace(records, trials=tuple(trials)))
+    return replace(found, basis="means", once=tuple(s for s in searched.students if s.trial_id not in known))

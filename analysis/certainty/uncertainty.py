@@ -130,7 +130,7 @@ def uncertainty_of(front: Front, read_detections: ReadDetections, *, seed: int =
     stored = read_detections(list(run_ids.values()))
     detections = {trial_id: stored[run_id] for trial_id, run_id in run_ids.items() if run_id in stored}
     if not detections:
-        reason = "no stored validation detections of the study's students were found; studies of early versions have none"
+        reason = "no stored validation detections of the study's students were found (early versions stored none)"
         return Uncertainty(absent_because=reason)
     known = {student.trial_id: student.values for student in students}
     if front.teacher is not None:

@@ -87,7 +87,7 @@ def _accuracy(exported: ExportedTrial, results: StudyResults) -> Iterator[str]:
         ends = f"{objective.shown(interval.low)} to {objective.shown(interval.high)}" if interval and has_ends else "-"
         of_teacher = objective.shown(teacher.values.get(name) if teacher else None)
         yield f"| validation, {objective.subset} | {objective.shown(metrics[name])} | {ends} | {of_teacher} |"
-    yield from _other_seeds(metrics)
+    yield from _other_seeds(metrics, results)
     int8 = exported.file.metadata.metrics.get(f"int8_{names.MR2_REASONABLE}")
     fp32 = exported.file.metadata.metrics.get(f"fp32_{names.MR2_REASONABLE}")
     if int8 is not None and fp32 is not None:
@@ -96,7 +96,7 @@ def _accuracy(exported: ExportedTrial, results: StudyResults) -> Iterator[str]:
         yield f"This file, in INT8: {shown(int8)} % on the validation images, {shown(fp32)} % before quantisation."
 
 
-def _other_seeds(metrics: Mapping[str, float]) -> Iterator[str]:
+def _other_seeds(metrics: Mapping[str, float], results: StudyResults) -> Iterator[str]:
     """Means over trainings with other seeds, and results on test images."""
     num_seeds = metrics.get(names.CONFIRMED_SEEDS)
     for prefix, images in (
@@ -109,7 +109,9 @@ def _other_seeds(metrics: Mapping[str, float]) -> Iterator[str]:
                 of = OBJECTIVES[name]
                 around = "" if spread is None else f" ± {of.shown(spread)}"
                 row = f"{images}, {of.subset}, mean of {num_seeds:.0f} other seeds"
-                yield f"| {row} | {of.shown(mean)}{around} | - | - |"
+                is_known = images == "test" and name == results.front.miss_rate.name
+                of_teacher = of.shown(results.confirmation.teacher_on_test if is_known else None)
+                yield f"| {row} | {of.shown(mean)}{around} | - | {of_teacher} |"
 
 
 def _cost(exported: ExportedTrial, results: StudyResults) -> Iterator[str]:
@@ -173,6 +175,8 @@ def _limits(exported: ExportedTrial, results: StudyResults) -> Iterator[str]:
     yield "- Evaluated on images like those above only: other cameras, heights, weather and countries are unknown."
     if not any(name.startswith(names.CONFIRMED_PREFIX + names.TEST_PREFIX) for name in metrics):
         yield "- Not tested: the search chose it by the validation images, so that its miss rate there is too low."
+    else:
+        yield "- Chosen by validation images. Test images decided nothing: the results on them are not selected."
     if names.CONFIRMED_SEEDS not in metrics:
         yield "- Trained with one seed."
     if exported.trial.trial_id not in results.uncertainty.intervals:

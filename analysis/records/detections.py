@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from analysis.records.store import reading_store
 from hkd import metric_names as names
@@ -63,8 +64,8 @@ class DetectionsReader:
             self.notes.append(f"Stored detections of runs cannot be read ({problems[0]}{more}).")
         if absent is not None:
             self.notes.append(
-                f"The artifacts of the runs are not on this machine: there is no folder {absent}. Make the report where "
-                "the study ran, or move the artifacts there."
+                f"The artifacts of the runs are not on this machine: there is no folder {absent}. Make the report "
+                "where the study ran, or move the artifacts there."
             )
         self.found |= found
         return found
@@ -75,14 +76,12 @@ def _absent_folder(client: MlflowClient, run_ids: Sequence[str]) -> Path | None:
 
     MLflow lists no artifacts then, as of a run that has none; runs of studies have at least their configuration.
     """
-    from mlflow.utils.file_utils import local_file_uri_to_path
-
     folders = []
     for run_id in run_ids:
-        uri = client.get_run(run_id).info.artifact_uri or ""
-        if urlsplit(uri).scheme not in ("", "file"):
+        location = urlsplit(client.get_run(run_id).info.artifact_uri or "")
+        if location.scheme not in ("", "file"):
             return None
-        folders.append(Path(local_file_uri_to_path(uri)))
+        folders.append(Path(url2pathname(location.path)))
         if folders[-1].exists():
             return None
     return folders[0] if folders else None

@@ -26,7 +26,11 @@ def difference_tables(results: StudyResults) -> tuple[tuple[str, Table], ...]:
 
 def repeated_table(results: StudyResults) -> Table | None:
     """Students that were trained again with other seeds; None without any."""
-    repeated = results.confirmation.repeated
+    repeated, of_teacher = results.confirmation.repeated, results.confirmation.teacher_on_test
+
+    def to_teacher(each: Repeated) -> str:
+        return in_points(each.test_gap(of_teacher))
+
     columns: list[Column[Repeated]] = [
         Column("trial", lambda each: _name(results, each.trial_id)),
         Column("seeds", lambda each: str(each.num_seeds), is_number=True),
@@ -35,6 +39,7 @@ def repeated_table(results: StudyResults) -> Table | None:
         Column("optimism", lambda each: in_points(each.optimism), is_number=True),
         Column("on test images %", _test, is_number=True),
         Column("test minus search", lambda each: in_points(each.test_minus_validation), is_number=True),
+        *([Column("test minus teacher", to_teacher, is_number=True)] if of_teacher is not None else []),
         Column("on their front", lambda each: "yes" if each.is_on_front else "no"),
     ]
     return make_table(columns, repeated) if repeated else None

@@ -10,6 +10,7 @@ from analysis.records.study_records import StudyRecords
 from analysis.report.tables import in_points, label
 from analysis.results import StudyResults
 from hkd import metric_names as names
+from hkd.findings import readiness
 
 
 def headline(results: StudyResults) -> str:
@@ -41,7 +42,35 @@ def headline(results: StudyResults) -> str:
     }
     costs = f": {_costs(front, student)}" if front.costs else ""
     larger = f" {_no_difference(results, found.larger)}" if found.larger else ""
-    return f"{ship[found.readiness]}{costs}, at {_miss_rates(front, student)}{_seeds(front, student)}.{larger}"
+    tested = on_test(results)
+    return (
+        f"{ship[found.readiness]}{costs}, at {_miss_rates(front, student)}{_seeds(front, student)}."
+        f"{f' {tested}' if tested else ''}{larger}"
+    )
+
+
+def on_test(results: StudyResults) -> str | None:
+    """The test result of a choice by means, which selected nothing; None where there is none, or nothing to ship.
+
+    Where the student is so far from its teacher there that it would be less ready to ship, this is stated.
+    """
+    found, confirmation = results.recommendation, results.confirmation
+    again = confirmation.of(found.trial_id)
+    is_shipped = found.verdict in ("near", "with loss", "no teacher", "indistinguishable")
+    if results.front.basis == "search" or not is_shipped or again is None or again.test_mean is None:
+        return None
+    mean, of_teacher = again.test_mean, confirmation.teacher_on_test
+    text = f"On the test images, by which nothing was chosen, its {results.front.miss_rate.noun} is "
+    text += _mean_and_spread(mean, again.test_spread)
+    if of_teacher is None:
+        return f"{text}."
+    text += f", {_beside_teacher(results.front.miss_rate, mean - of_teacher, of_teacher)}"
+    worse = {"near": ("with loss", "not ready"), "with loss": ("not ready",)}.get(found.readiness, ())
+    tested = readiness(mean, of_teacher)
+    if tested not in worse:
+        return f"{text}."
+    ready = "would be shipped with loss" if tested == "with loss" else "is not ready to ship"
+    return f"{text}: by these, it {ready}."
 
 
 def basis(results: StudyResults) -> str | None:
@@ -49,9 +78,11 @@ def basis(results: StudyResults) -> str | None:
     front, confirmation = results.front, results.confirmation
     if front.basis != "search":
         sentence = (
-            "Miss rates are means over trainings with other seeds than those of the search, on the "
-            f"{front.basis} images; choice, front and ranks follow them."
+            "Miss rates are means over trainings with other seeds than those of the search, on the validation images; "
+            "choice, front and ranks follow them."
         )
+        if confirmation.has_test:
+            sentence += " Test images decide nothing, so that results on them are a check."
         if not front.once:
             return sentence
         others = "student was" if len(front.once) == 1 else "students were"
@@ -130,17 +161,17 @@ def _compared(difference: float) -> str:
 
 def _trained_again(results: StudyResults, again: Repeated) -> str:
     """The chosen student's mean over other seeds, and whether it is still on the front with that."""
-
-    def shown(mean: float, spread: float | None) -> str:
-        return f"{100 * mean:.1f}" + ("" if spread is None else f" \N{PLUS-MINUS SIGN} {100 * spread:.1f}") + " %"
-
     seeds = "1 other seed" if again.num_seeds == 1 else f"{again.num_seeds} other seeds"
-    text = f"{again.trial_id} trained again with {seeds}: a miss rate of {shown(again.mean, again.spread)}"
-    if again.test_mean is not None:
-        text += f", and {shown(again.test_mean, again.test_spread)} on the test images"
+    text = f"{again.trial_id} trained again with {seeds}: a miss rate of {_mean_and_spread(again.mean, again.spread)}"
+    if again.test_mean is not None and on_test(results) is None:
+        text += f", and {_mean_and_spread(again.test_mean, again.test_spread)} on the test images"
     on_front = "is on" if again.is_on_front else "is not on"
     others = len(results.confirmation.repeated) - 1
     return text + (f"; it {on_front} the front of the means." if others else ".")
+
+
+def _mean_and_spread(mean: float, spread: float | None) -> str:
+    return f"{100 * mean:.1f}" + ("" if spread is None else f" \N{PLUS-MINUS SIGN} {100 * spread:.1f}") + " %"
 
 
 def _seeds(front: Front, student: Student) -> str:
@@ -149,7 +180,7 @@ def _seeds(front: Front, student: Student) -> str:
         return ""
     number = round(student.measured[names.CONFIRMED_SEEDS])
     mean = "one training with another seed" if number == 1 else f"mean of {number} other seeds"
-    return f" ({mean}, {front.basis} images)"
+    return f" ({mean}, validation images)"
 
 
 def advice(results: StudyResults) -> tuple[str, ...]:
@@ -258,7 +289,11 @@ def _miss_rates(front: Front, student: Student) -> str:
 def _miss_rate(front: Front, student: Student, objective: Objective) -> str:
     text = f"a {objective.in_sentence(student.values[objective.name])}"
     if front.teacher and objective.name in student.gaps:
-        gap = round(100 * student.gaps[objective.name], 1)
-        side = f"{abs(gap):.1f} points {'worse' if gap > 0 else 'better'} than" if gap else "the same as"
-        text += f", {side} the teacher's {objective.shown(front.teacher.values[objective.name])} %"
+        text += f", {_beside_teacher(objective, student.gaps[objective.name], front.teacher.values[objective.name])}"
     return text
+
+
+def _beside_teacher(objective: Objective, difference: float, of_teacher: float) -> str:
+    gap = round(100 * difference, 1)
+    side = f"{abs(gap):.1f} points {'worse' if gap > 0 else 'better'} than" if gap else "the same as"
+    return f"{side} the teacher's {objective.shown(of_teacher)} %"

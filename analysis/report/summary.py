@@ -21,7 +21,7 @@ from analysis.results import StudyResults
 from hkd import metric_names as names
 from hkd.findings import READINESS_RULE
 
-SUMMARY_SCHEMA_VERSION = 3
+SUMMARY_SCHEMA_VERSION = 4
 _LIBRARIES = ("mlflow", "optuna", "numpy", "pandas", "matplotlib")
 
 
@@ -50,12 +50,13 @@ def summary(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
             "fronts": [
                 {
                     "objectives": [objective.name for objective in each.objectives],
-                    "value": each.value,
+                    "value": each.value if each.is_defined else None,
                     "reference_point": {
                         objective.name: value
                         for objective, value in zip(each.objectives, each.reference_point, strict=True)
                     },
                     "beyond_reference": each.beyond_reference,
+                    "num_students": each.num_students,
                 }
                 for each in front.hypervolumes
             ],
@@ -73,6 +74,7 @@ def summary(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
         "uncertainty": _uncertainty(results.uncertainty),
         "confirmation": {
             "missing": list(results.confirmation.missing),
+            "teacher_on_test": results.confirmation.teacher_on_test,
             "repeated": [
                 asdict(each) | {"optimism": each.optimism, "test_minus_validation": each.test_minus_validation}
                 for each in results.confirmation.repeated

@@ -183,7 +183,8 @@ def hypervolume_table(results: StudyResults) -> Table:
 
     columns: list[Column[Hypervolume]] = [
         Column("front in", lambda each: ", ".join(objective.noun for objective in each.objectives)),
-        Column("hypervolume", lambda each: f"{each.value:.4f}", is_number=True),
+        Column("hypervolume", lambda each: f"{each.value:.4f}" if each.is_defined else ABSENT, is_number=True),
+        Column("students", lambda each: str(each.num_students), is_number=True),
         Column("reference point", reference_point),
         Column("points beyond it", lambda each: str(each.beyond_reference), is_number=True),
     ]

@@ -2,6 +2,9 @@
 
 After the search, the members of the front and the baselines are trained again with other seeds. The mean over these
 trainings is an estimate without that selection; the trial's own result, by which it was selected, is not part of it.
+
+The confirmed front is that of the means on the validation images. Test images choose nothing, so that results on them
+stay a check without selection.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ class ConfirmedTrial:
     spreads: Mapping[str, float]
     """Sample standard deviations, by the same names; empty for one training."""
     values: Mapping[str, float]
-    """The objectives of the confirmed front: means on the test images, if there are any, and exact costs."""
+    """The objectives of the confirmed front: means on the validation images, and exact costs."""
 
     def as_metrics(self) -> dict[str, float]:
         """For MLflow; see :mod:`hkd.metric_names`."""
@@ -49,7 +52,7 @@ class Confirmation:
     """The confirmed trials of a study."""
 
     is_on_test: bool
-    """Whether the front is that of the test images."""
+    """Whether the trainings were evaluated on test images as well."""
     trials: tuple[ConfirmedTrial, ...]
     """Sorted by the objectives."""
     front: frozenset[str]
@@ -132,7 +135,6 @@ def confirmation_of(
     Args:
         test_images: Hash of their annotations: trainings that were evaluated on others do not count.
     """
-    is_on_test = test_images is not None
     confirmed = []
     for trial in trials:
         finished = [
@@ -143,33 +145,29 @@ def confirmation_of(
             and other.test_images == test_images
         ]
         if finished:
-            confirmed.append(_confirmed(trial, finished, objectives, is_on_test=is_on_test))
+            confirmed.append(_confirmed(trial, finished, objectives, is_on_test=test_images is not None))
     if not confirmed:
         return None
     points = np.array([[each.values[name] for name in objectives] for each in confirmed], dtype=np.float64)
     kept = {each.trial.trial_id for each, keep in zip(confirmed, non_dominated(points), strict=True) if keep}
     order = sorted(confirmed, key=lambda each: [each.values[name] for name in objectives])
-    return Confirmation(is_on_test, tuple(order), frozenset(kept))
+    return Confirmation(test_images is not None, tuple(order), frozenset(kept))
 
 
 def _confirmed(
     trial: LedgerTrial, finished: Sequence[Mapping[str, float]], objectives: Sequence[str], *, is_on_test: bool
 ) -> ConfirmedTrial:
     measured = [name for name in objectives if name in names.MISS_RATES]
-    prefix = names.TEST_PREFIX if is_on_test else ""
-    wanted = [*measured, *(f"{prefix}{name}" for name in measured if prefix)]
-    values = {
-        name: fmean(metrics[f"{prefix}{name}"] for metrics in finished) if name in measured else trial.metrics[name]
-        for name in objectives
-    }
+    wanted = [*measured, *(f"{names.TEST_PREFIX}{name}" for name in measured if is_on_test)]
 
     def over_seeds(statistic: Callable[[list[float]], float]) -> dict[str, float]:
         return {name: statistic([metrics[name] for metrics in finished]) for name in wanted}
 
+    means = over_seeds(fmean)
     return ConfirmedTrial(
         trial=trial,
         num_seeds=len(finished),
-        means=over_seeds(fmean),
+        means=means,
         spreads=over_seeds(stdev) if len(finished) > 1 else {},
-        values=values,
+        values={name: means[name] if name in measured else trial.metrics[name] for name in objectives},
     )

@@ -90,6 +90,24 @@ def test_student_larger_than_teacher_lies_beyond_reference() -> None:
     assert params.beyond_reference == 1
 
 
+def test_hypervolume_of_a_single_known_latency_is_not_defined() -> None:
+    students = [record("timed", 0.3, 1e6, 1e9, metrics={"latency_ms": 5.0}), record("other", 0.2, 2e6, 2e9)]
+    by_cost = {each.objectives[-1].name: each for each in find_front(records(students, TEACHER)).hypervolumes[:3]}
+    # The teacher's latency is unknown, so that the reference point is the only student's own.
+    assert (by_cost["latency_ms"].is_defined, by_cost["latency_ms"].num_students) == (False, 1)
+    assert (by_cost["num_params"].is_defined, by_cost["num_params"].num_students) == (True, 2)
+    # Of the teacher's, a student that is slower reaches nothing: 0 is its hypervolume.
+    timed = record("teacher", 0.2, 6e6, 10e9, role="teacher", metrics={"latency_ms": 4.0})
+    (of_teacher,) = (each for each in find_front(records(students, timed)).hypervolumes if len(each.objectives) == 2
+                     and each.objectives[1].name == "latency_ms")  # fmt: skip
+    assert (of_teacher.is_defined, of_teacher.value) == (True, 0.0)
+    # Two latencies: (1 - 0.3) x (8 - 5) / 8 = 0.2625.
+    students[1] = record("other", 0.2, 2e6, 2e9, metrics={"latency_ms": 8.0})
+    both = {each.objectives[-1].name: each for each in find_front(records(students, TEACHER)).hypervolumes[:3]}
+    assert both["latency_ms"].is_defined
+    assert both["latency_ms"].value == pytest.approx(0.2625, rel=1e-12)
+
+
 def test_without_teacher_largest_student_is_reference() -> None:
     front = find_front(records([record("large", 0.2, 4e6, 8e9), record("light", 0.6, 1e6, 2e9)]))
     params = front.hypervolumes[0]

@@ -135,7 +135,7 @@ def test_int8_files_of_the_search_are_not_drawn_beside_means_over_seeds(tmp_path
     again = {"confirmed_seeds": 2.0, "confirmed_mr2_reasonable": 0.5}
     trials = [record("small", 0.40, 1e6, 1e9, metrics=again), record("large", 0.30, 2e6, 4e9, metrics=again)]
     _, results = report_of(records(trials, TEACHER, study="demo"), measured(tmp_path))
-    assert results.front.basis == "validation"
+    assert results.front.basis == "means"
     (pair,) = (pair for pair in results.front.pairs if pair.key == "latency")
     assert len(results.variants) == 4
     assert plots._int8_points(results, pair) == []

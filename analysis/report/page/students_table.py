@@ -11,6 +11,7 @@ from analysis.records.study_records import ParameterValue, StudyRecords, TrialRe
 from analysis.report.page.study_data import kind, measures, page_values
 from analysis.report.tables import as_ratio, in_points, setting_value, short_names
 from analysis.results import StudyResults
+from hkd import metric_names as names
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ def students_table(records: StudyRecords, results: StudyResults) -> StudentsTabl
             headings.append(_comparison_heading(objective))
         if objective == front.miss_rate and front.basis != "search":
             headings.append(Heading("in the search %", "the miss rate by which the search selected", is_number=True))
+        if objective == front.miss_rate and results.confirmation.has_test:
+            headings.append(Heading("on test %", "mean on the test images, which decide nothing", is_number=True))
         if objective == front.miss_rate and results.uncertainty.intervals:
             confidence = f"{100 * results.uncertainty.confidence:.0f} % interval"
             headings.append(Heading(confidence, "of the miss rate, over the validation images"))
@@ -100,6 +103,9 @@ def _row(
         if objective == front.miss_rate and front.basis != "search":
             own = trial.metrics.get(objective.name)
             cells.append(Cell(objective.shown(own), own))
+        if objective == front.miss_rate and results.confirmation.has_test:
+            on_test = _on_test(trial, results)
+            cells.append(Cell(objective.shown(on_test), on_test))
         if objective == front.miss_rate and results.uncertainty.intervals:
             cells += _certainty(trial, results)
     minutes = None if trial.duration_seconds is None else trial.duration_seconds / 60
@@ -117,6 +123,13 @@ def _row(
         is_chosen=student is not None and student.trial_id == results.recommendation.trial_id,
         cells=tuple(cells),
     )
+
+
+def _on_test(trial: TrialRecord, results: StudyResults) -> float | None:
+    if trial.role == names.ROLE_TEACHER:
+        return results.confirmation.teacher_on_test
+    again = results.confirmation.of(trial.trial_id)
+    return again.test_mean if again else None
 
 
 def _certainty(trial: TrialRecord, results: StudyResults) -> tuple[Cell, Cell]:

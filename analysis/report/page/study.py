@@ -31,7 +31,8 @@ _CAUTION = (
 )
 _CAUTION_ON_MEANS = (
     "Miss rates are means of a few trainings with other seeds than those of the search: the section on certainty has "
-    "their standard deviations. The students' settings were chosen on the validation images."
+    "their standard deviations. The students' settings were chosen on the same validation images, so that the means "
+    "may still be a little too low; results on test images, where there are any, are not selected by anything."
 )
 SCRIPTS: Final = (
     "elements.js",
@@ -91,6 +92,7 @@ def _context(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
         "unfinished": sentences.unfinished(records),
         "verdict": _verdict(results),
         "headline": sentences.headline(results),
+        "on_test": sentences.on_test(results),
         "headline_repeats_tiles": verdict_key(results) in ("near", "with loss", "no teacher")
         and not results.recommendation.larger,
         "reasons": sentences.reasons(results),
@@ -108,6 +110,7 @@ def _context(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
         "subsets": ", ".join(each.subset for each in miss_rates(front.objectives)),
         "students": students_table(records, results),
         "uncertainty": results.uncertainty,
+        "confirmation": results.confirmation,
         "difference_tables": difference_tables(results),
         "repeated_table": repeated_table(results),
         "variants_table": variants_table(results),

@@ -137,6 +137,7 @@ def page_data(
         "order": [index_of[student.trial_id] for student in front.students],
         "once": [index_of[student.trial_id] for student in front.once],
         "basis": front.basis,
+        "teacherOnTest": results.confirmation.teacher_on_test,
         "limits": dict(results.recommendation.limits),
         "hypervolume": [
             {"trial": index_of[step.trial_id], "number": step.num_trials, "epochs": step.epochs, "value": step.value}

@@ -168,11 +168,13 @@ def test_card_of_a_confirmed_student_has_test_results_and_latency() -> None:
     more |= {"confirmed_test_mr2_reasonable": 0.31, "confirmed_test_mr2_reasonable_std": 0.02, "latency_ms": 12.5}
     params = {**PARAMS, "evaluation.latency.runtime": "openvino", "evaluation.latency.num_threads": 2}
     trial = dataclasses.replace(TRIAL, params=params, metrics={**TRIAL.metrics, **more})
-    study = records([trial, record("t2", 0.3, 5e5, 1e9)], TEACHER)
+    teacher = dataclasses.replace(TEACHER, metrics={**TEACHER.metrics, "test_mr2_reasonable": 0.26})
+    study = records([trial, record("t2", 0.3, 5e5, 1e9)], teacher)
     card = model_card(exported(study=study), study, compute_results(study))
     for fact in (
         "| validation, reasonable, mean of 2 other seeds | 27.0 ± 1.0 |",
-        "| test, reasonable, mean of 2 other seeds | 31.0 ± 2.0 |",
+        "| test, reasonable, mean of 2 other seeds | 31.0 ± 2.0 | - | 26.0 |",
+        "Test images decided nothing",
         "12.5 ms, predicted by the study (runtime openvino, threads 2)",
     ):
         assert fact in card

@@ -59,6 +59,12 @@ def test_differences_have_intervals() -> None:
 def test_students_that_were_trained_again() -> None:
     metrics = {"confirmed_seeds": 2, "confirmed_mr2_reasonable": 0.33, "confirmed_mr2_reasonable_std": 0.01}
     metrics |= {"confirmed_test_mr2_reasonable": 0.35}
-    table = repeated_table(compute_results(records([record("a", 0.3, 1e6, 1e9, metrics=metrics)], TEACHER)))
+    trial = record("a", 0.3, 1e6, 1e9, metrics=metrics)
+    table = repeated_table(compute_results(records([trial], TEACHER)))
     assert table is not None
     assert table.rows == (("a", "2", "30.0", "33.0 \N{PLUS-MINUS SIGN} 1.0", "+3.0", "35.0", "+5.0", "yes"),)
+    # With the teacher's 25 % on the test images, a is 10 points above it.
+    teacher = record("teacher", 0.2, 6e6, 10e9, role="teacher", metrics={"test_mr2_reasonable": 0.25})
+    table = repeated_table(compute_results(records([trial], teacher)))
+    assert table is not None
+    assert table.rows[0][table.header.index("test minus teacher")] == "+10.0"

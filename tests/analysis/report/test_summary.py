@@ -28,7 +28,7 @@ def test_summary_is_json_with_all_results() -> None:
     study = STUDY
     results = compute_results(study)
     read = json.loads(json.dumps(summary(study, results), allow_nan=False))
-    assert read["schema_version"] == 3
+    assert read["schema_version"] == 4
     assert [student["trial_id"] for student in read["front"]] == ["t1", "t0"]
     assert read["front"][0]["settings"] == {"a.name": "y"}
     assert "up to 5 points" in read["recommendation"].pop("readiness_rule")

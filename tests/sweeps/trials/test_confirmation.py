@@ -84,11 +84,11 @@ def test_other_test_images_need_trainings_with_unused_seeds() -> None:
     ]
 
 
-def test_confirmed_front_is_that_of_the_means_on_test_images() -> None:
+def test_confirmed_front_is_that_of_the_means_on_validation_images() -> None:
     confirmations = [
-        # Lucky in the search: 0.3, but 0.5 on average on the test images.
-        again(LARGE, 4, 0.35, 0.45),
-        again(LARGE, 5, 0.45, 0.55),
+        # Lucky in the search: 0.3, but 0.44 on average. Its lower test results decide nothing.
+        again(LARGE, 4, 0.39, 0.35),
+        again(LARGE, 5, 0.49, 0.45),
         again(SMALL, 4, 0.42, 0.43),
         # Neither another one's nor a failed training counts.
         again(SMALL, 5, 0.9, status="failed"),
@@ -101,14 +101,14 @@ def test_confirmed_front_is_that_of_the_means_on_test_images() -> None:
     assert found.front == {"trial-001"}
     assert small.num_seeds == 1
     assert small.spreads == {}
-    assert small.values == {"mr2_reasonable": 0.43, "num_params": 10}
-    assert large.means == {"mr2_reasonable": pytest.approx(0.4), "test_mr2_reasonable": pytest.approx(0.5)}
+    assert small.values == {"mr2_reasonable": 0.42, "num_params": 10}
+    assert large.means == {"mr2_reasonable": pytest.approx(0.44), "test_mr2_reasonable": pytest.approx(0.4)}
     # Of two values, the sample standard deviation is their distance over the root of 2.
     assert large.spreads["test_mr2_reasonable"] == pytest.approx(0.1 / math.sqrt(2))
     assert large.as_metrics() == {
-        "confirmed_mr2_reasonable": pytest.approx(0.4),
+        "confirmed_mr2_reasonable": pytest.approx(0.44),
         "confirmed_mr2_reasonable_std": pytest.approx(0.1 / math.sqrt(2)),
-        "confirmed_test_mr2_reasonable": pytest.approx(0.5),
+        "confirmed_test_mr2_reasonable": pytest.approx(0.4),
         "confirmed_test_mr2_reasonable_std": pytest.approx(0.1 / math.sqrt(2)),
         "confirmed_seeds": 2,
     }

@@ -108,16 +108,35 @@ def test_front_in_latency_marks_its_own_members(open_page: OpenPage) -> None:
     assert verdict(page) == "Ship fast if its loss is acceptable"
 
 
-def trained_again(**means: float) -> StudyRecords:
-    """The study, in which these students have a mean over other seeds."""
+def trained_again(*, on_test: bool = False, **means: float) -> StudyRecords:
+    """The study, in which these students have a mean over other seeds, and on test images one of 3 points more."""
 
     def again(trial: TrialRecord) -> TrialRecord:
         mean = means[trial.trial_id]
         metrics = {"confirmed_seeds": 2.0, "confirmed_mr2_reasonable": mean, "confirmed_mr2_reasonable_std": 0.01}
+        if on_test:
+            metrics |= {"confirmed_test_mr2_reasonable": mean + 0.03, "confirmed_test_mr2_reasonable_std": 0.02}
         return dataclasses.replace(trial, metrics={**trial.metrics, **metrics})
 
+    assert STUDY.teacher is not None
+    teacher = dataclasses.replace(STUDY.teacher, metrics={**STUDY.teacher.metrics, "test_mr2_reasonable": 0.21})
     trials = tuple(again(trial) if trial.trial_id in means else trial for trial in STUDY.trials)
-    return dataclasses.replace(STUDY, trials=trials)
+    return dataclasses.replace(STUDY, trials=trials, teacher=teacher if on_test else STUDY.teacher)
+
+
+def test_test_results_are_shown_and_decide_nothing(open_page: OpenPage) -> None:
+    page = open_page(html_of(trained_again(on_test=True, big=0.23, bent=0.27, small=0.36)))
+    assert verdict(page) == "Ship big"
+    assert "23.0" in page.inner_text("#tiles")
+    # 26 % on the test images is 5 points above the teacher's 21 %.
+    said = page.inner_text("#explanation")
+    assert "26.0 \N{PLUS-MINUS SIGN} 2.0 %, 5.0 points worse than the teacher's 21.0 %" in said
+    headings = [text.split(" ")[0:3] for text in page.locator("#students-table thead th").all_inner_texts()]
+    column = headings.index(["on", "test", "%"])
+    row = page.locator("#students-table tbody tr", has_text="big").first
+    assert row.locator("th, td").nth(column).inner_text() == "26.0"
+    page.hover(point(page, "bent"))
+    assert "30.0 \N{PLUS-MINUS SIGN} 2.0 % on the test images (+9.0 points from the teacher)" in page.inner_text("#tip")
 
 
 def test_means_decide_once_the_whole_front_was_trained_again(open_page: OpenPage) -> None:

@@ -81,7 +81,7 @@ function frontPlot(container, pair) {
     // Of means, the bar is their standard deviation.
     const bars = new Map(withInterval.map((trial) => [trial, trial.interval]));
     for (const trial of isOfMeans && pair.miss === MISS ? students : []) {
-      const spread = data.basis === "test" ? trial.again?.testSpread : trial.again?.spread;
+      const spread = trial.again?.spread;
       if (spread && trial.values[pair.cost] !== null) bars.set(trial, [rateOf(trial) - spread, rateOf(trial) + spread]);
     }
     const ys = [
@@ -327,7 +327,7 @@ function drawLegend(container) {
   if (once.length > 0) example("trained once, with its miss rate in the search: neither ranked nor chosen", once[0]);
   if (isOfMeans && students.some((trial) => trial.again?.spread)) {
     bar(
-      `standard deviation over seeds, ${data.basis} images`,
+      "standard deviation over seeds, validation images",
       svgElement("path", { class: "interval", d: "M-4,-11h8m-4,0V11m-4,0h8" }),
     );
   }

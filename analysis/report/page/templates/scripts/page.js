@@ -88,7 +88,8 @@ function certaintyOf(trial) {
 function againText({ seeds, mean, spread, testMean, testSpread }) {
   const on = (rate, deviation) =>
     shown(measures[MISS], rate) + (deviation === null ? " %" : ` \u00b1 ${shown(measures[MISS], deviation)} %`);
-  const test = testMean === null ? "" : `, ${on(testMean, testSpread)} on the test images`;
+  const ofTeacher = data.teacherOnTest === null ? "" : ` (${signed(pointsAbove(testMean, data.teacherOnTest))} points from the teacher)`;
+  const test = testMean === null ? "" : `, ${on(testMean, testSpread)} on the test images${ofTeacher}`;
   return `trained again with ${seeds} other ${seeds === 1 ? "seed" : "seeds"}: ${on(mean, spread)}${test}`;
 }
 
