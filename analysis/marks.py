@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 Shape = Literal["circle", "square", "diamond", "triangle", "triangleDown"]
 Hue = Literal["blue", "green", "purple", "orange", "black"]
-"""Pages have a lighter and a darker colour of each; see ``style.css``."""
+COLOURS: Final[Mapping[Hue, str]] = {
+    "blue": "#0069a8",
+    "green": "#00734f",
+    "purple": "#93457a",
+    "orange": "#b84a00",
+    "black": "#1a1d21",
+}
+"""On white, as of the page in light mode (``style.css``, which has lighter ones for dark mode): Okabe and Ito's hues,
+distinguishable with any colour vision, at a contrast of 5:1 and more."""
+GREY: Final = "#6a737d"
+"""Of points off the front, and of intervals."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from analysis.front import PairFront, Student
-from analysis.marks import STUDIES, Hue, Shape, baseline_mark
+from analysis.marks import COLOURS, GREY, STUDIES, Shape, baseline_mark
 from analysis.objectives import ABSENT
 from analysis.results import StudyResults
 from analysis.studies import PairComparison, StudiesComparison
@@ -32,9 +32,7 @@ from analysis.variants import int8_beside
 from hkd.dominance import non_dominated
 from hkd.text.escaping import printable
 
-# Okabe and Ito's palette, distinguishable with any colour vision; markers differ as well.
-_GREY, _BLUE, _ORANGE, _GREEN, _PURPLE, _BLACK = "#8a8a8a", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000"
-_COLOURS: Mapping[Hue, str] = {"blue": _BLUE, "green": _GREEN, "purple": _PURPLE, "orange": _ORANGE, "black": _BLACK}
+_BLUE, _ORANGE, _BLACK = COLOURS["blue"], COLOURS["orange"], COLOURS["black"]
 _MARKERS: Mapping[Shape, str] = {"circle": "o", "square": "s", "diamond": "D", "triangle": "^", "triangleDown": "v"}
 _DOTS_PER_INCH = 150
 _SIZE_INCHES = (6.9, 5.2)
@@ -57,16 +55,15 @@ class Picture:
 
 
 def draw_front(results: StudyResults, pair: PairFront) -> Picture:
-    """Miss rate against cost: all students, the front with its ranks, baselines, teacher and knee."""
+    """Miss rate against cost: all students, the front with its ranks, baselines, teacher, knee and choice."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
     figure = Figure(figsize=_SIZE_INCHES, dpi=_DOTS_PER_INCH, layout=layout)
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     _set_up(axes, results, pair)
     _draw_points(axes, results, pair)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     # The layout must be final before labels are placed by their size on it.
-    canvas.draw()  # type: ignore[no-untyped-call]
+    _add_legend(figure, canvas, most_columns=3)
     figure.set_layout_engine("none")
     _label_front(axes, canvas.get_renderer(), results, pair)  # type: ignore[no-untyped-call]
     return _saved(figure)
@@ -75,12 +72,12 @@ def draw_front(results: StudyResults, pair: PairFront) -> Picture:
 def draw_fronts(comparison: StudiesComparison, pair: PairComparison) -> Picture:
     """The fronts of several studies: miss rate against cost, with the other students."""
     figure = Figure(figsize=_SIZE_INCHES, dpi=_DOTS_PER_INCH, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
-    FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_xscale("log")
     cost, miss_rate = pair.cost, pair.miss_rate
     for each, mark in zip(comparison.studies, itertools.cycle(STUDIES), strict=False):
-        marker, colour = _MARKERS[mark.shape], _COLOURS[mark.hue]
+        marker, colour = _MARKERS[mark.shape], COLOURS[mark.hue]
         points = np.array(
             [[s.values[cost.name] / cost.unit, 100 * s.values[miss_rate.name]] for s in each.front.students]
         )
@@ -102,8 +99,20 @@ def draw_fronts(comparison: StudiesComparison, pair: PairComparison) -> Picture:
     axes.grid(visible=True, which="major", color="#e3e3e3", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    _add_legend(figure, canvas, most_columns=2)
     return _saved(figure)
+
+
+def _add_legend(figure: Figure, canvas: FigureCanvasAgg, *, most_columns: int) -> None:
+    """Below the axes, in as many columns as fit, and draw: names of baselines and studies may be long."""
+    for columns in range(most_columns, 0, -1):
+        legend = figure.legend(
+            loc="outside lower center", ncols=columns, fontsize=9, frameon=False, markerscale=0.75, labelspacing=0.7
+        )
+        canvas.draw()  # type: ignore[no-untyped-call]
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _saved(figure: Figure) -> Picture:
@@ -120,7 +129,8 @@ def _set_up(axes: Axes, results: StudyResults, pair: PairFront) -> None:
     teacher = _teacher_point(results, pair)
     points += [teacher] if teacher else []
     points += _int8_points(results, pair)
-    costs, rates = zip(*points, strict=True)
+    costs, rates = map(list, zip(*points, strict=True))
+    rates += [100 * end for student in pair.candidates for end in _bar(results, pair, student) or ()]
     axes.set_xscale("log")
     span = max(max(costs) / min(costs), 1.5)
     axes.set_xlim(min(costs) / span**0.08, max(costs) * span**0.08)
@@ -147,10 +157,10 @@ def _draw_points(axes: Axes, results: StudyResults, pair: PairFront) -> None:
     members = {student.trial_id for student in pair.students}
     off_front = [student for student in trials if student.trial_id not in members]
     if off_front:
-        scatter(off_front, s=26, color=_GREY, alpha=0.75, linewidths=0, zorder=3, label="trial off the front")
+        scatter(off_front, s=26, facecolors="white", edgecolors=GREY, linewidths=1.1, zorder=3, label="off the front")
     if once := _once(results, pair):
-        scatter(once, s=22, marker="x", color=_GREY, linewidths=1.2, zorder=3, label="trained once (in the search)")
-    _draw_spreads(axes, results, pair)
+        scatter(once, s=22, marker="x", color=GREY, linewidths=1.2, zorder=3, label="trained once (in the search)")
+    _draw_bars(axes, results, pair)
     costs, rates = zip(*(_point(s.values, pair) for s in pair.students), strict=True)
     is_of_means = results.front.basis != "search"
     # The front is constant to the right of its costliest point: no costlier student is better.
@@ -164,12 +174,12 @@ def _draw_points(axes: Axes, results: StudyResults, pair: PairFront) -> None:
         markersize=6.5,
         markevery=range(len(pair.students)),
         zorder=4,
-        label="front of means over seeds (validation images)" if is_of_means else "front (numbers: ranks)",
+        label="front of means (numbers: ranks)" if is_of_means else "front (numbers: ranks)",
     )
     baselines = [student for student in pair.candidates if student.baseline is not None]
     for baseline in baselines:
         mark = baseline_mark(is_distilled=baseline.is_distilled)
-        marker, colour = _MARKERS[mark.shape], _COLOURS[mark.hue]
+        marker, colour = _MARKERS[mark.shape], COLOURS[mark.hue]
         name = _as_text(f"{baseline.baseline} baseline", 28)
         scatter([baseline], s=62, marker=marker, color=colour, edgecolors="white", linewidths=0.8, zorder=5, label=name)
     if int8 := _int8_points(results, pair):
@@ -182,10 +192,14 @@ def _draw_points(axes: Axes, results: StudyResults, pair: PairFront) -> None:
             *teacher, "*", color=_BLACK, markersize=16, zorder=5, linestyle="none",
             label=f"teacher ({teacher[1]:.1f} %)",
         )  # fmt: skip
+    ring: dict[str, Any] = {"facecolors": "none", "zorder": 6}
     if pair.knee is not None:
         knee = results.front.student(pair.knee.trial_id)
-        ring = {"s": 190, "facecolors": "none", "edgecolors": _ORANGE, "linewidths": 2.2, "zorder": 6}
-        scatter([knee], label=f"knee (number {knee.rank})", **ring)
+        style = ring | {"s": 330, "edgecolors": _BLUE, "linewidths": 1.4, "linestyles": "dotted"}
+        scatter([knee], label=f"knee (number {knee.rank})", **style)
+    chosen = results.front.student(results.recommendation.trial_id)
+    if chosen in pair.candidates:
+        scatter([chosen], label="choice", **ring | {"s": 190, "edgecolors": _ORANGE, "linewidths": 2.2})
 
 
 def _int8_points(results: StudyResults, pair: PairFront) -> list[tuple[float, float]]:
@@ -201,13 +215,30 @@ def _once(results: StudyResults, pair: PairFront) -> list[Student]:
     return [student for student in results.front.once if pair.cost.name in student.values]
 
 
-def _draw_spreads(axes: Axes, results: StudyResults, pair: PairFront) -> None:
-    """The standard deviations of means over seeds."""
-    for student in pair.candidates:
-        spread = results.front.spread(student, pair.miss_rate)
-        if spread is not None:
-            at, rate = _point(student.values, pair)
-            axes.errorbar(at, rate, 100 * spread, color=_GREY, capsize=3, elinewidth=1.2, zorder=3.5)
+def _draw_bars(axes: Axes, results: StudyResults, pair: PairFront) -> None:
+    """Standard deviations of means over seeds; in the search, the intervals of the front and of baselines."""
+    bars = [(student, ends) for student in pair.candidates if (ends := _bar(results, pair, student))]
+    if not bars:
+        return
+    costs, rates = np.array([_point(student.values, pair) for student, _ in bars]).T
+    lengths = np.abs(100 * np.array([ends for _, ends in bars]).T - rates)
+    confidence = f"{100 * results.uncertainty.confidence:.0f} % interval"
+    label = confidence if results.front.basis == "search" else "standard deviation"
+    axes.errorbar(
+        costs, rates, lengths, color=GREY, capsize=3, elinewidth=1.2, zorder=3.5, linestyle="none", label=label
+    )  # fmt: skip
+
+
+def _bar(results: StudyResults, pair: PairFront, student: Student) -> tuple[float, float] | None:
+    if results.front.basis != "search":
+        spread, mean = results.front.spread(student, pair.miss_rate), student.values[pair.miss_rate.name]
+        return None if spread is None else (mean - spread, mean + spread)
+    if student.baseline is None and student not in pair.students:
+        return None
+    interval = results.uncertainty.intervals.get(student.trial_id, {}).get(pair.miss_rate.name)
+    if interval is None or interval.low is None or interval.high is None:
+        return None
+    return interval.low, interval.high
 
 
 def _point(values: Mapping[str, float], pair: PairFront) -> tuple[float, float]:
@@ -231,9 +262,9 @@ def _label_front(axes: Axes, renderer: RendererAgg, results: StudyResults, pair:
     front_px = _pixels(axes, [_point(s.values, pair) for s in pair.students])
     obstacles = [_square(point, 6.0 * _DOTS_PER_INCH / 72) for point in points_px]
     obstacles += _step_boxes([*front_px, (float(axes.bbox.x1), front_px[-1][1])])
-    if pair.knee is not None:
-        ring = [anchor for s, anchor in zip(pair.students, front_px, strict=True) if s.trial_id == pair.knee.trial_id]
-        obstacles += [_square(anchor, 8.5 * _DOTS_PER_INCH / 72) for anchor in ring]
+    ringed = {results.recommendation.trial_id, *([pair.knee.trial_id] if pair.knee else [])}
+    rings = [anchor for s, anchor in zip(pair.students, front_px, strict=True) if s.trial_id in ringed]
+    obstacles += [_square(anchor, 10.0 * _DOTS_PER_INCH / 72) for anchor in rings]
     for student, anchor in zip(pair.students, front_px, strict=True):
         text = axes.annotate(
             ABSENT if student.rank is None else str(student.rank),

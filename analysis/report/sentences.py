@@ -81,8 +81,6 @@ def basis(results: StudyResults) -> str | None:
             "Miss rates are means over trainings with other seeds than those of the search, on the validation images; "
             "choice, front and ranks follow them."
         )
-        if confirmation.has_test:
-            sentence += " Test images decide nothing, so that results on them are a check."
         if not front.once:
             return sentence
         others = "student was" if len(front.once) == 1 else "students were"

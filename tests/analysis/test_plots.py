@@ -7,14 +7,17 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.transforms import Bbox
 
 from analysis import plots
+from analysis.marks import COLOURS, GREY
 from analysis.records.study_records import TrialRecord
+from analysis.report.page.html import style
 from analysis.report.page.study_data import page_data
 from analysis.results import compute_results
-from tests.analysis.studies import DISTILLED, TEACHER, record, records
+from tests.analysis.studies import DISTILLED, TEACHER, found_in, record, records
 
 TRIALS = [record(f"t{index}", 0.8 / (index + 1), 1e5 * 2**index, 1e8 * 3**index) for index in range(8)]
 BASELINE = record("b0", 0.5, 1e6, 1e9, role="baseline", baseline="undistilled")
@@ -96,12 +99,53 @@ def test_baselines_look_the_same_in_page_and_files_whatever_their_order(monkeypa
 
     monkeypatch.setattr(Axes, "scatter", recorded)
     plots.draw_front(results, results.front.pairs[0])
-    assert drawn["undistilled baseline"] == ("D", "#cc79a7")
-    assert drawn["default-weights baseline"] == ("s", "#009e73")
+    assert drawn["undistilled baseline"] == ("D", "#93457a")
+    assert drawn["default-weights baseline"] == ("s", "#00734f")
     marks = {trial["id"]: trial["mark"] for trial in page_data(study, results, {})["trials"]}
     assert marks["b0"] == {"shape": "diamond", "hue": "purple"}
     assert marks["b1"] == {"shape": "square", "hue": "green"}
     assert marks["t0"] is None
+
+
+def test_colours_are_those_of_the_page_in_light_mode() -> None:
+    light = style().partition("@media")[0]
+    names = {"blue": "front", "green": "green", "purple": "purple", "orange": "chosen", "black": "teacher"}
+    assert {hue: re.search(rf"--{name}: (#\w+)", light)[1] for hue, name in names.items()} == COLOURS  # type: ignore[index]
+    assert f"--points: {GREY}" in light
+
+
+def test_intervals_of_front_and_baselines_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = [record("small", 0.3, 1e6, 1e9), record("large", 0.2, 4e6, 4e9), record("off", 0.4, 4e6, 4e9)]
+    stored = {f"run-of-{name}": found_in([index >= missed for index in range(100)])
+              for name, missed in (("small", 30), ("large", 20), ("off", 40))}  # fmt: skip
+    results = compute_results(records(trials), read_detections=lambda _: stored)
+    drawn: list[tuple[list[float], list[list[float]]]] = []
+
+    def recorded(self: Axes, x: Any, y: Any, lengths: Any, **style: Any) -> None:
+        drawn.append((list(y), lengths.tolist()))
+
+    monkeypatch.setattr(Axes, "errorbar", recorded)
+    plots.draw_front(results, results.front.pairs[0])
+    ((rates, (below, above)),) = drawn
+    assert rates == [20.0, 30.0]
+    large = results.uncertainty.intervals["large"]["mr2_reasonable"]
+    assert large.low is not None
+    assert large.high is not None
+    assert [below[0], above[0]] == pytest.approx([20 - 100 * large.low, 100 * large.high - 20])
+
+
+def test_legend_of_long_names_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = [record(f"b{index}", 0.5, 1e6, 1e9, role="baseline", baseline=f"{index}" * 40) for index in range(3)]
+    results = compute_results(records([*TRIALS, *long], TEACHER))
+    widths: list[float] = []
+
+    def saved(figure: Figure) -> None:
+        (legend,) = figure.legends
+        widths.append(legend.get_window_extent().width / figure.bbox.width)
+
+    monkeypatch.setattr(plots, "_saved", saved)
+    plots.draw_front(results, results.front.pairs[0])
+    assert widths[0] <= 1
 
 
 def test_label_is_put_at_nearest_free_place() -> None:
