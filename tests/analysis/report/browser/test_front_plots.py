@@ -126,11 +126,11 @@ def trained_again(*, on_test: bool = False, **means: float) -> StudyRecords:
 
 def test_test_results_are_shown_and_decide_nothing(open_page: OpenPage) -> None:
     page = open_page(html_of(trained_again(on_test=True, big=0.23, bent=0.27, small=0.36)))
-    assert verdict(page) == "Ship big"
-    assert "23.0" in page.inner_text("#tiles")
-    # 26 % on the test images is 5 points above the teacher's 21 %.
+    assert verdict(page) == "Ship bent if its loss is acceptable"
+    assert "27.0" in page.inner_text("#tiles")
+    # 30 % on the test images is 9 points above the teacher's 21 %.
     said = page.inner_text("#explanation")
-    assert "26.0 \N{PLUS-MINUS SIGN} 2.0 %, 5.0 points worse than the teacher's 21.0 %" in said
+    assert "30.0 \N{PLUS-MINUS SIGN} 2.0 %, 9.0 points worse than the teacher's 21.0 %" in said
     headings = [text.split(" ")[0:3] for text in page.locator("#students-table thead th").all_inner_texts()]
     column = headings.index(["on", "test", "%"])
     row = page.locator("#students-table tbody tr", has_text="big").first
