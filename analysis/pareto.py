@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Artifacts of a report are small and many: a progress bar each.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from analysis.budgets import BudgetError, parse_budgets
-    from analysis.publishing.models import PublishingError
+    from analysis.publishing.exported import PublishingError
     from analysis.records.store import RecordsError
     from analysis.variants import VariantsError, read_devices
     from hkd.inference.deployed.packages import MissingPackageError
@@ -250,7 +250,7 @@ def _report(
     from hkd.files import write_all_atomically
 
     found = [_read(study, store, budgets) for study in studies]
-    exported = publication.read(found[0].records)
+    exported = publication.read(found[0].records, store.tracking_uri)
     is_running = any(each.records.is_running for each in found)
     reload_seconds = reload_seconds if is_running else None
     if len(found) == 1:

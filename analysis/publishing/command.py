@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.publishing.model_card import model_card
-from analysis.publishing.models import (
-    CHAMPION,
+from analysis.publishing.exported import (
     ExportedTrial,
     PublishingError,
-    check_model_name,
     choose,
-    log_models,
+    compare_weights,
+    find_exported,
     read_exported,
-    register,
 )
+from analysis.publishing.model_card import model_card
+from analysis.publishing.models import CHAMPION, check_model_name, log_models, register
 from analysis.records.store import reading_store
 from hkd import metric_names as names
 
@@ -36,27 +35,31 @@ class Publication:
     models: tuple[Path, ...] = ()
     """Files of ``hkd export``, as models of their trials' runs."""
     register: str | None = None
-    """Name in the registry of one of them."""
+    """Name in the registry of one of them; without ``models``, of the one in the working folder."""
     trial: str | None = None
     """Which one; None if there is only one."""
 
-    def read(self, records: StudyRecords) -> list[ExportedTrial]:
+    def read(self, records: StudyRecords, tracking_uri: str) -> list[ExportedTrial]:
         """Read the files, so that a wrong one is found before anything is written.
 
         Raises:
             CheckpointError: a file is unreadable, or was not written by ``hkd export``.
             MissingPackageError: onnx is not installed.
             PublishingError: the study has no run of its own, or a file or name cannot be published.
+            RecordsError: the store cannot be read.
         """
         if self.attach and records.run_id is None:
             raise PublishingError(
                 f"--attach: study {records.study!r} has no run of its own in MLflow, to which the files belong; "
                 "leave --attach out"
             )
-        exported = read_exported(self.models, records)
+        paths = self.models
+        if self.register is not None and not paths:
+            paths = (find_exported(Path(), records, self.trial),)
+        exported = read_exported(paths, records)
         if self.register is not None:
             choose(exported, self.trial)
-        return exported
+        return compare_weights(tracking_uri, exported) if exported else []
 
     def publish(
         self,
@@ -78,9 +81,13 @@ class Publication:
             lines.append(f"In MLflow: {names.ARTIFACT_REPORT}/, artifacts of the run of the study {records.study}")
         if not exported:
             return lines
+        lines += [f"Note: {each.note}" for each in exported if each.note is not None]
         cards = [model_card(each, records, results) for each in exported]
         ids = log_models(tracking_uri, list(zip(exported, cards, strict=True)))
-        lines += [f"Model {each.name}: models:/{model_id}" for each, model_id in zip(exported, ids, strict=True)]
+        lines += [
+            f"Model {each.name} of {each.file.path}: models:/{model_id}"
+            for each, model_id in zip(exported, ids, strict=True)
+        ]
         if self.register is not None:
             index = list(exported).index(choose(exported, self.trial))
             made = register(tracking_uri, self.register, exported[index], ids[index], cards[index])
@@ -108,7 +115,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--register",
         metavar="MODEL",
-        help=f"make one of them a version of this registered model, with the alias {CHAMPION}",
+        help=f"make one of them, or without --model the only one in the working folder, a version of this registered "
+        f"model, with the alias {CHAMPION}",
     )
     group.add_argument("--trial", metavar="ID", help="with --register: of which trial, if there are several files")
 
@@ -120,12 +128,12 @@ def publication_of(options: argparse.Namespace) -> Publication:
         PublishingError: they do not fit together.
     """
     problems = []
-    if options.watch is not None and (options.attach or options.model):
-        problems.append("--attach and --model are not used with --watch: publish the report when the study has ended")
-    if len(options.study) > 1 and (options.attach or options.model):
-        problems.append("--attach and --model are used with one --study only")
-    if options.register is not None and not options.model:
-        problems.append("--register needs --model FILE: export the trial first (hkd export --study NAME --trial ID)")
+    given = {"--attach": options.attach, "--model": options.model, "--register": options.register}
+    used = " and ".join(name for name, value in given.items() if value)
+    if options.watch is not None and used:
+        problems.append(f"{used}: not used with --watch; publish the report when the study has ended")
+    if len(options.study) > 1 and used:
+        problems.append(f"{used}: used with one --study only")
     if options.trial is not None and options.register is None:
         problems.append("--trial is used with --register only")
     if options.register is not None:

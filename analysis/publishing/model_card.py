@@ -12,7 +12,7 @@ from hkd import metric_names as names
 from hkd.coco.notes import counted
 
 if TYPE_CHECKING:
-    from analysis.publishing.models import ExportedTrial
+    from analysis.publishing.exported import ExportedTrial
     from analysis.records.study_records import StudyRecords
     from analysis.results import StudyResults
 

@@ -14,17 +14,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from analysis.publishing.exported import ExportedTrial, PublishingError
 from analysis.records.store import reading_store
 from hkd import metric_names as names
-from hkd.inference.deployed.onnx_file import DeployedFile, read_onnx_file
 from hkd.text.output import log_as_we_do
 from hkd.tracking_uri import TRACKING_URI_VARIABLE
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Metric, Run
     from mlflow.tracking import MlflowClient
-
-    from analysis.records.study_records import StudyRecords, TrialRecord
 
 CHAMPION: Final = "champion"
 """Alias of the registered version."""
@@ -34,28 +32,6 @@ _PACKAGES = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_. -]{0,99}")
 _LINKED = (*names.MISS_RATES, names.AP, names.AP50, *names.COSTS)
 _METRICS_PER_BATCH = 1000  # MLflow's limit
-
-
-class PublishingError(ValueError):
-    """A file or name that cannot be published."""
-
-
-@dataclass(frozen=True)
-class ExportedTrial:
-    """An exported detector and the trial that it was exported from."""
-
-    file: DeployedFile
-    trial: TrialRecord
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the file."""
-        return hashlib.sha256(self.file.content).hexdigest()
-
-    @property
-    def name(self) -> str:
-        """Name of its logged model."""
-        return f"{self.trial.trial_id}-{self.file.metadata.precision}"
 
 
 @dataclass(frozen=True)
@@ -78,47 +54,6 @@ def check_model_name(name: str) -> None:
         raise PublishingError(
             f"--register {name[:40]!r}: allowed are up to 100 letters, digits, spaces, _ . -, first a letter or digit"
         )
-
-
-def read_exported(paths: Sequence[Path], records: StudyRecords) -> list[ExportedTrial]:
-    """Read files of ``hkd export`` of a study's trials.
-
-    Raises:
-        CheckpointError: a file is unreadable, or was not written by ``hkd export``.
-        MissingPackageError: onnx is not installed.
-        PublishingError: listing the files that are of no finished trial of this study.
-    """
-    finished = {trial.trial_id: trial for trial in records.counted}
-    found, problems = [], []
-    for path in paths:
-        file = read_onnx_file(path)
-        identity = file.metadata.study
-        if identity is None or identity.study != records.study or identity.trial not in finished:
-            of = "no study" if identity is None else f"trial {identity.trial} of study {identity.study}"
-            problems.append(f"{path}: was exported from {of}")
-        else:
-            found.append(ExportedTrial(file, finished[identity.trial]))
-    if problems:
-        raise PublishingError(
-            f"{'; '.join(problems)}. Export a finished trial of this study: hkd export --study {records.study} "
-            "--trial ID --out student.onnx"
-        )
-    return found
-
-
-def choose(exported: Sequence[ExportedTrial], trial_id: str | None) -> ExportedTrial:
-    """The one to register.
-
-    Raises:
-        PublishingError: none or several are of this trial; or, without an id, there are several.
-    """
-    chosen = [each for each in exported if trial_id in (None, each.trial.trial_id)]
-    if len(chosen) != 1:
-        present = ", ".join(each.name for each in exported)
-        of = "" if trial_id is None else f" of {trial_id}"
-        remedy = "name one trial with --trial" if trial_id is None else "give one file of it with --model"
-        raise PublishingError(f"--register: {len(chosen)} of the files are{of or ' given'} ({present}); {remedy}")
-    return chosen[0]
 
 
 def log_models(tracking_uri: str, exported: Sequence[tuple[ExportedTrial, str]]) -> list[str]:

@@ -55,14 +55,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     export_detector(folder / "student.safetensors", folder / "student.onnx", SETTINGS, study=identity)
     rows = noise(1)[0].transpose(1, 2, 0)
     Image.fromarray(rows).resize(PICTURE).save(folder / "picture.png")
-    for _ in range(2):
-        command = [str(PARETO), "--study", "demo", "--attach", "--model", "student.onnx", "--register", "people"]
+    # The second time, the file is found in the working folder.
+    for which in (["--model", "student.onnx"], ["--trial", "t1"]):
+        command = [str(PARETO), "--study", "demo", "--attach", *which, "--register", "people"]
         # Another store than MLflow's default.
         command += ["--tracking-uri", f"sqlite:///{folder}/store.db"]
         done = subprocess.run(
             [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=1000, check=False
         )
         assert (done.returncode, done.stderr) == (0, "")
+        assert "of student.onnx: models:/" in done.stdout
         assert "people, version 1, alias champion" in done.stdout
     return folder
 

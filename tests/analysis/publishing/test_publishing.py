@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -13,10 +14,18 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from analysis import pareto, plots
+from analysis.publishing import exported as exported_module
 from analysis.publishing import models
 from analysis.publishing.command import publication_of
+from analysis.publishing.exported import (
+    ExportedTrial,
+    PublishingError,
+    choose,
+    compare_weights,
+    find_exported,
+    read_exported,
+)
 from analysis.publishing.model_card import model_card
-from analysis.publishing.models import ExportedTrial, PublishingError, choose, read_exported
 from analysis.records.store import fetch_runs
 from analysis.records.study_records import StudyRecords
 from analysis.results import compute_results
@@ -25,6 +34,7 @@ from hkd.config import DetectorConfig
 from hkd.inference.deployed.metadata import DeployedMetadata, ImageSet, Int8Images, StudyIdentity
 from hkd.inference.deployed.onnx_file import DeployedFile
 from hkd.metric_names import ARTIFACT_REPORT, CONFIRMED_SEEDS, ROLE_STUDY, TAG_ROLE
+from hkd.models.weight_formats.errors import CheckpointError
 from hkd.tracking_uri import TRACKING_URI_VARIABLE
 from tests.analysis.studies import TEACHER, Written, found_in, record, records, write_study
 
@@ -83,8 +93,9 @@ def options(*given: str) -> list[str]:
 def test_options_that_do_not_fit_together_are_problems() -> None:
     assert options("--study", "a", "--model", "x.onnx", "--register", "people", "--trial", "t1", "--attach") == []
     assert options("--study", "a") == []
+    assert options("--study", "a", "--register", "people", "--trial", "t1") == []
     problems = options("--study", "a", "--study", "b", "--attach", "--watch", "--register", "a/b", "--trial", "t1")
-    facts = ("--watch", "one --study", "hkd export", "a/b")
+    facts = ("--attach and --register: not used with --watch", "one --study", "a/b")
     assert len(problems) == len(facts)
     for fact, problem in zip(facts, problems, strict=True):
         assert fact in problem
@@ -119,13 +130,71 @@ def test_report_is_attached_to_the_run_of_its_study(
 
 def test_only_files_of_finished_trials_of_the_study_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"a": metadata(), "b": metadata(None), "c": metadata("other"), "d": metadata(trial="t3")}
-    monkeypatch.setattr(models, "read_onnx_file", lambda path: DeployedFile(path, b"", found[path.name]))
+    monkeypatch.setattr(exported_module, "read_onnx_file", lambda path: DeployedFile(path, b"", found[path.name]))
     (only,) = read_exported([Path("a")], STUDY)
     assert only.trial.trial_id == "t1"
     with pytest.raises(PublishingError) as caught:
         read_exported([Path(name) for name in "abcd"], STUDY)
     for fact in ("b: was exported from no study", "c: ", "study other", "d: ", "t3", "hkd export --study demo"):
         assert fact in str(caught.value)
+
+
+def test_only_file_of_a_trial_in_the_working_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stated = {
+        "one.onnx": metadata(trial="t1"),
+        "two.onnx": metadata(trial="t2"),
+        "two-int8.onnx": metadata(trial="t2", precision="int8"),
+        "other.onnx": metadata("other", trial="t1"),
+        "weights.onnx": metadata(None),
+    }
+    for name in (*stated, "yolo.onnx", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "one.onnx").touch()
+
+    def read(path: Path) -> DeployedFile:
+        if path.name == "yolo.onnx":
+            raise CheckpointError("of another program")
+        return DeployedFile(path, b"", stated[path.name])
+
+    monkeypatch.setattr(exported_module, "read_onnx_file", read)
+    assert find_exported(tmp_path, STUDY, "t1") == tmp_path / "one.onnx"
+    for trial_id, facts in (
+        ("t2", ["2 files", "two.onnx (t2, fp32)", "two-int8.onnx (t2, int8)", "--model"]),
+        (None, ["3 files", "one.onnx (t1, fp32)"]),
+        ("t4", ["0 files", str(tmp_path), "hkd export --study demo --trial t4"]),
+    ):
+        with pytest.raises(PublishingError) as caught:
+            find_exported(tmp_path, STUDY, trial_id)
+        for fact in facts:
+            assert fact in str(caught.value)
+
+
+def test_file_of_other_weights_than_the_trials_is_refused(
+    client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # of the artifacts
+    experiment = write_study(client, "demo", [Written("t1"), Written("t2")])
+    runs = {
+        run.data.tags["hkd.trial_id"]: run.info.run_id
+        for run in client.search_runs([experiment], "tags.`hkd.role` = 'trial'")
+    }
+    weights = tmp_path / "student.safetensors"
+    weights.write_bytes(b"weights of t1")
+    client.log_artifact(runs["t1"], str(weights))
+
+    def file_of(trial_id: str, content: bytes) -> ExportedTrial:
+        described = metadata(trial=trial_id).model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
+        trial = dataclasses.replace(record(trial_id, 0.25, 1e6, 2e9), run_id=runs[trial_id])
+        return ExportedTrial(DeployedFile(Path(f"{trial_id}.onnx"), b"", described), trial)
+
+    same, without = file_of("t1", b"weights of t1"), file_of("t2", b"any")
+    found = compare_weights(client.tracking_uri, [same, without])
+    assert found[0] == same
+    # The run of t2 has no weights.
+    assert "t2.onnx" in (found[1].note or "")
+    with pytest.raises(PublishingError, match=r"t1\.onnx: .*other weights.*t1.*hkd export"):
+        compare_weights(client.tracking_uri, [file_of("t1", b"weights of an earlier study"), without])
 
 
 def test_one_file_is_registered() -> None:

@@ -1,0 +1,143 @@
+"""Files of ``hkd export``: which are of a study's trials, and exported from the weights of these."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.records.store import reading_store
+from hkd import metric_names as names
+from hkd.files import file_hash
+from hkd.inference.deployed.onnx_file import DeployedFile, is_exported, read_onnx_file
+from hkd.models.weight_formats.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from analysis.records.study_records import StudyRecords, TrialRecord
+
+
+class PublishingError(ValueError):
+    """A file or name that cannot be published."""
+
+
+@dataclass(frozen=True)
+class ExportedTrial:
+    """An exported detector and the trial that it was exported from."""
+
+    file: DeployedFile
+    trial: TrialRecord
+    note: str | None = None
+    """Why its weights were not compared with those of the trial; None if they were."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the file."""
+        return hashlib.sha256(self.file.content).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """Name of its logged model."""
+        return f"{self.trial.trial_id}-{self.file.metadata.precision}"
+
+
+def find_exported(folder: Path, records: StudyRecords, trial_id: str | None) -> Path:
+    """The file of ``hkd export`` in a folder that was exported from a trial of this study.
+
+    Args:
+        folder: Its sub-folders are not searched.
+        trial_id: None: any trial of the study.
+
+    Raises:
+        PublishingError: there is none, or there are several.
+        MissingPackageError: onnx is not installed.
+    """
+    found = []
+    for path in sorted(filter(is_exported, folder.iterdir())):
+        try:
+            metadata = read_onnx_file(path).metadata
+        except CheckpointError:
+            continue  # of another program
+        identity = metadata.study
+        if identity is not None and identity.study == records.study and trial_id in (None, identity.trial):
+            found.append((path, f"{path} ({identity.trial}, {metadata.precision})"))
+    if len(found) != 1:
+        of = f"{trial_id or 'a trial'} of study {records.study}"
+        those = f" ({', '.join(text for _, text in found)})" if found else ""
+        raise PublishingError(
+            f"--register: {len(found)} files in {folder.absolute()} were exported from {of}{those}; name one with "
+            f"--model, or export it: hkd export --study {records.study} --trial {trial_id or 'ID'} --out student.onnx"
+        )
+    return found[0][0]
+
+
+def read_exported(paths: Sequence[Path], records: StudyRecords) -> list[ExportedTrial]:
+    """Read files of ``hkd export`` of a study's trials.
+
+    Raises:
+        CheckpointError: a file is unreadable, or was not written by ``hkd export``.
+        MissingPackageError: onnx is not installed.
+        PublishingError: listing the files that are of no finished trial of this study.
+    """
+    finished = {trial.trial_id: trial for trial in records.counted}
+    found, problems = [], []
+    for path in paths:
+        file = read_onnx_file(path)
+        identity = file.metadata.study
+        if identity is None or identity.study != records.study or identity.trial not in finished:
+            of = "no study" if identity is None else f"trial {identity.trial} of study {identity.study}"
+            problems.append(f"{path}: was exported from {of}")
+        else:
+            found.append(ExportedTrial(file, finished[identity.trial]))
+    if problems:
+        raise PublishingError(
+            f"{'; '.join(problems)}. Export a finished trial of this study: hkd export --study {records.study} "
+            "--trial ID --out student.onnx"
+        )
+    return found
+
+
+def choose(exported: Sequence[ExportedTrial], trial_id: str | None) -> ExportedTrial:
+    """The one to register.
+
+    Raises:
+        PublishingError: none or several are of this trial; or, without an id, there are several.
+    """
+    chosen = [each for each in exported if trial_id in (None, each.trial.trial_id)]
+    if len(chosen) != 1:
+        present = ", ".join(each.name for each in exported)
+        of = "" if trial_id is None else f" of {trial_id}"
+        remedy = "name one trial with --trial" if trial_id is None else "give one file of it with --model"
+        raise PublishingError(f"--register: {len(chosen)} of the files are{of or ' given'} ({present}); {remedy}")
+    return chosen[0]
+
+
+def compare_weights(tracking_uri: str, exported: Sequence[ExportedTrial]) -> list[ExportedTrial]:
+    """Check that files were exported from the weights of their trials' runs; a note where a run has none.
+
+    A file may be older than its study: of an earlier one of the same name, whose trials have the same ids.
+
+    Raises:
+        PublishingError: listing files that were exported from other weights.
+        RecordsError: the store cannot be read.
+    """
+    compared, problems = [], []
+    with reading_store(tracking_uri) as client, tempfile.TemporaryDirectory() as folder:
+        for each in exported:
+            of = f"run {each.trial.run_id} of {each.trial.trial_id}"
+            path, run_id = each.file.path, each.trial.run_id
+            if names.ARTIFACT_WEIGHTS not in {entry.path for entry in client.list_artifacts(run_id)}:
+                note = f"{path}: its weights were not compared: the {of} has no {names.ARTIFACT_WEIGHTS}"
+                compared.append(replace(each, note=note))
+                continue
+            weights = client.download_artifacts(run_id, names.ARTIFACT_WEIGHTS, folder)
+            if file_hash(Path(weights)) != each.file.metadata.weights_sha256:
+                problems.append(f"{path}: was exported from other weights than {names.ARTIFACT_WEIGHTS} of the {of}")
+            compared.append(each)
+    if problems:
+        raise PublishingError(
+            f"{'; '.join(problems)}. Export this trial again: hkd export --study NAME --trial ID --out student.onnx"
+        )
+    return compared
