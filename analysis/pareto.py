@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from analysis.publishing.command import NO_PUBLICATION, publication_of
 from analysis.publishing.command import add_arguments as add_publishing_options
 from hkd.text.escaping import printable
 from hkd.text.output import ArgumentParser, print_error, print_line, print_lines, tamed_libraries
+from hkd.text.redaction import redacted_text
 from hkd.tracking_uri import (
     DEFAULT_TRACKING_URI,
     TRACKING_URI_VARIABLE,
@@ -87,6 +89,8 @@ class _Store:
     tracking_uri: str
     with_images: bool
     """Whether validation images are shown."""
+    command: str
+    """That makes this report again."""
     devices: tuple[Measurements, ...] = ()
     """Measurements of exported files."""
 
@@ -129,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         publication = publication_of(options)
         _check_out(out)
         devices = read_devices(options.variants, studies)
-        store = _Store(tracking_uri, with_images=not options.no_images, devices=devices)
+        store = _Store(tracking_uri, with_images=not options.no_images, command=_command(options), devices=devices)
         with tamed_libraries(OWN_PACKAGES):
             if options.watch is None:
                 _report(studies, store, out, budgets, markdown=options.markdown, publication=publication)
@@ -201,6 +205,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _command(options: argparse.Namespace) -> str:
+    """What makes the same report again, for a shell in which MLFLOW_TRACKING_URI is set.
+
+    Without what is done besides: printing Markdown, watching, and writing to MLflow.
+    """
+    words = [word for study in options.study for word in ("--study", study)]
+    for name in ("max_params", "max_gflops", "max_latency_ms", "max_miss_rate", "out"):
+        value = getattr(options, name)
+        words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    words += [word for path in options.variants for word in ("--variants", str(path))]
+    words += ["--no-images"] if options.no_images else []
+    return redacted_text(f"python analysis/pareto.py {shlex.join(words)}")
+
+
 def _seconds(text: str) -> int:
     allowed = range(_LEAST_WATCH_SECONDS, 86_401)
     if not (text.isdecimal() and len(text) < 6 and int(text) in allowed):
@@ -254,7 +272,7 @@ def _report(
     is_running = any(each.records.is_running for each in found)
     reload_seconds = reload_seconds if is_running else None
     if len(found) == 1:
-        contents = _files(found[0], store.tracking_uri, reload_seconds)
+        contents = _files(found[0], store, reload_seconds)
         lines = _lines(found[0].records, found[0].results, markdown=markdown)
     else:
         compared = compare_studies([each.results for each in found])
@@ -269,7 +287,7 @@ def _report(
         }
         contents |= comparison.files(compared, pictures)
         for folder, one in zip(folders, found, strict=True):
-            files = _files(one, store.tracking_uri, reload_seconds)
+            files = _files(one, store, reload_seconds)
             contents |= {f"{folder}/{name}": content for name, content in files.items()}
         lines = comparison.markdown(compared) if markdown else comparison.text(compared)
     write_all_atomically({out / name: content for name, content in contents.items()})
@@ -324,7 +342,7 @@ def _lines(records: StudyRecords, results: StudyResults, *, markdown: bool) -> s
     return "\n".join([*map(printable, before), "", table, "", *map(printable, after)])
 
 
-def _files(found: _Found, tracking_uri: str, reload_seconds: int | None) -> dict[str, str | bytes]:
+def _files(found: _Found, store: _Store, reload_seconds: int | None) -> dict[str, str | bytes]:
     """Name and content of each file, with the curves of students on or near the front, baselines and the teacher."""
     from analysis.certainty.uncertainty import resampled_students
     from analysis.records.curves import read_curves
@@ -332,8 +350,10 @@ def _files(found: _Found, tracking_uri: str, reload_seconds: int | None) -> dict
     front = found.results.searched
     run_ids = [student.run_id for student in resampled_students(front)]
     run_ids += [front.teacher.run_id] if front.teacher else []
-    curves = read_curves(tracking_uri, run_ids, front.miss_rate.subset)
-    return dict(report_files(found.records, found.results, curves, reload_seconds, found.samples))
+    curves = read_curves(store.tracking_uri, run_ids, front.miss_rate.subset)
+    return dict(
+        report_files(found.records, found.results, curves, reload_seconds, found.samples, command=store.command)
+    )
 
 
 def report_files(
@@ -342,6 +362,8 @@ def report_files(
     curves: Mapping[str, Curve] | None = None,
     reload_seconds: int | None = None,
     samples: Samples | None = None,
+    *,
+    command: str | None = None,
 ) -> Iterator[tuple[str, str | bytes]]:
     """Name and content of each file of a report, one after the other.
 
@@ -351,6 +373,7 @@ def report_files(
         curves: Miss rate against FPPI by run id.
         reload_seconds: After how much time an open page reloads itself; None: never.
         samples: Validation images with detections; None: none.
+        command: That makes this report; None: the one without options.
     """
     from analysis import plots
     from analysis.report import tables
@@ -358,7 +381,7 @@ def report_files(
     from analysis.report.page import study as study_page
     from analysis.report.summary import summary
 
-    yield "report.html", study_page.render_html(records, results, curves, reload_seconds, samples)
+    yield "report.html", study_page.render_html(records, results, curves, reload_seconds, samples, command=command)
     for pair in results.front.pairs:
         yield from plots.draw_front(results, pair).files(f"front_{pair.key}").items()
     yield "front.md", render_markdown(results)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 from typing import IO, Any
@@ -11,6 +12,7 @@ from mlflow.tracking import MlflowClient
 from analysis import pareto, plots
 from analysis.report.page import study as page
 from tests.analysis.studies import Written, write_study
+from tests.analysis.test_variants import row, write
 
 PLOTS = {f"front_{cost}.{kind}" for cost in ("params", "flops") for kind in ("png", "svg")}
 FILES = {"report.html", "front.md", "trials.csv", "summary.json", *PLOTS}
@@ -249,6 +251,14 @@ def test_budgets_decide_the_headline(study: str, capsys: pytest.CaptureFixture[s
     assert "1.50x" in said
     read = json.loads(Path("reports/demo/summary.json").read_text())["recommendation"]
     assert (read["verdict"], read["limits"]) == ("over budget", {"mr2_reasonable": 0.2})
+
+
+def test_page_repeats_the_command_with_its_options(study: str, tmp_path: Path) -> None:
+    write(tmp_path / "phone.json", row("00001", "fp32", 20.0))
+    options = ["--study", study, "--max-latency-ms", "30", "--out", "a b", "--variants", "phone.json", "--no-images"]
+    assert pareto.main([*options, "--attach"]) == 0
+    command = f"--study {study} --max-latency-ms 30 --out 'a b' --variants phone.json --no-images"
+    assert command in html.unescape(Path("a b/report.html").read_text())
 
 
 def test_all_invalid_budgets_are_refused_before_the_store_is_read(

@@ -60,7 +60,8 @@ def students_table(records: StudyRecords, results: StudyResults) -> StudentsTabl
     front, shown = results.front, measures(results.front)
     searched = records.searched_parameters()
     short = short_names(searched)
-    headings = [Heading("trial"), Heading("kind"), Heading("rank", "place on the front by miss rate", is_number=True)]
+    # First what is compared: of a wide table, a phone shows the first columns.
+    headings = [Heading("trial"), Heading("rank", "place on the front by miss rate", is_number=True)]
     for objective in shown:
         headings.append(Heading(objective.column, objective.axis_label, is_number=True))
         if objective in front.objectives:
@@ -73,7 +74,8 @@ def students_table(records: StudyRecords, results: StudyResults) -> StudentsTabl
             confidence = f"{100 * results.uncertainty.confidence:.0f} % interval"
             headings.append(Heading(confidence, "of the miss rate, over the validation images"))
             headings.append(Heading("on front %", "share of the resamples in which it is on the front", is_number=True))
-    headings += [Heading("status"), Heading("epochs", is_number=True), Heading("minutes", "wall-clock", is_number=True)]
+    headings += [Heading("kind"), Heading("status")]
+    headings += [Heading("epochs", is_number=True), Heading("minutes", "wall-clock", is_number=True)]
     headings += [Heading(short[name], name, _is_number(records, name), is_setting=True) for name in searched]
     rows = [_row(None, records.teacher, None, results, shown, searched)] if records.teacher else []
     index_of = {trial.trial_id: index for index, trial in enumerate(records.trials)}
@@ -95,7 +97,7 @@ def _row(
     front = results.front
     values = page_values(trial, student, front, shown)
     rank = student.rank if student else None
-    cells = [Cell(kind(trial)), Cell(ABSENT if rank is None else str(rank), rank)]
+    cells = [Cell(ABSENT if rank is None else str(rank), rank)]
     for objective, value in zip(shown, values, strict=True):
         cells.append(Cell(objective.shown(value), value))
         if objective in front.objectives:
@@ -110,6 +112,7 @@ def _row(
             cells += _certainty(trial, results)
     minutes = None if trial.duration_seconds is None else trial.duration_seconds / 60
     cells += [
+        Cell(kind(trial)),
         Cell(trial.status if student or index is None else f"{trial.status}: {trial.not_counted_because}"),
         Cell(ABSENT if trial.epoch is None else str(trial.epoch), trial.epoch),
         Cell(ABSENT if minutes is None else f"{minutes:.1f}", minutes),

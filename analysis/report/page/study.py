@@ -60,6 +60,8 @@ def render_html(
     curves: Mapping[str, Curve] | None = None,
     reload_seconds: int | None = None,
     samples: Samples | None = None,
+    *,
+    command: str | None = None,
 ) -> str:
     """The report without external resources. All names and values are escaped, and its scripts read them as data.
 
@@ -69,6 +71,7 @@ def render_html(
         curves: Miss rate against FPPI by run id, of the runs that have it.
         reload_seconds: After how much time an open page reloads itself, if nobody reads a trial's details; None: never.
         samples: Validation images with detections; None: none.
+        command: That makes this report; None: the one without options.
     """
     samples = samples or NO_SAMPLES
     data = {**page_data(records, results, curves or {}, samples), "reloadSeconds": reload_seconds}
@@ -77,6 +80,7 @@ def render_html(
         SCRIPTS,
         data,
         **_context(records, results),
+        commands=_commands(records, results, command),
         samples=samples,
         samples_sentence=summary_sentence(samples),
     )
@@ -128,7 +132,6 @@ def _context(records: StudyRecords, results: StudyResults) -> dict[str, Any]:
         "notes": records.notes,
         "study_table": _two_columns("study setting", {**records.settings, **records.tags}),
         "common_table": _two_columns("setting", _common_parameters(records)),
-        "commands": _commands(records, results),
         "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
     }
 
@@ -152,7 +155,7 @@ def _tiles(front: Front, student: Student) -> list[tuple[str, str, str, str]]:
     return tiles
 
 
-def _commands(records: StudyRecords, results: StudyResults) -> list[str]:
+def _commands(records: StudyRecords, results: StudyResults, of_report: str | None) -> list[str]:
     """How to obtain the chosen student's files, this report and all runs."""
     uri, study = shlex.quote(records.tracking_uri), shlex.quote(results.study)
     is_shipped = verdict_key(results) in ("near", "with loss", "no teacher")
@@ -171,7 +174,7 @@ def _commands(records: StudyRecords, results: StudyResults) -> list[str]:
         "# its file for a device, in the folder in which the study ran",
         f"hkd export --study {study} --trial {shlex.quote(trial_id)} --out student.onnx",
         "# this report",
-        f"python analysis/pareto.py --study {study}",
+        of_report or f"python analysis/pareto.py --study {study}",
         "# all runs",
         # As an argument, credentials would be in the list of processes.
         f"open {uri} in a browser" if is_server else 'MLFLOW_BACKEND_STORE_URI="$MLFLOW_TRACKING_URI" mlflow ui',

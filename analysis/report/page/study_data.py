@@ -143,6 +143,7 @@ def page_data(
             {"trial": index_of[step.trial_id], "number": step.num_trials, "epochs": step.epochs, "value": step.value}
             for step in results.progress.hypervolume
         ],
+        "stops": results.progress.compute.stops,
         "alike": _alike(results, index_of),
         "pictures": [_picture(each) for each in samples.pictures],
         "confidence": results.uncertainty.confidence,

@@ -139,7 +139,7 @@ def test_table_has_all_trials_with_the_one_to_ship_marked() -> None:
         ("3", "0", "0", None),
     ]
     cells = [re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", rows[1])]
-    assert cells == ["t1", "trial", "1", "25.0", "+5.0", "2.00", "3.0x", "2.00", "5.0x", "finished", "4", "0.5", "y"]
+    assert cells == ["t1", "1", "25.0", "+5.0", "2.00", "3.0x", "2.00", "5.0x", "trial", "finished", "4", "0.5", "y"]
     # Sorting uses the numbers, not their rounded texts.
     assert 'data-value="2000000"' in rows[1]
 

@@ -60,6 +60,11 @@ def test_phone_has_no_horizontal_scroll(open_page: OpenPage) -> None:
     rights = "nodes => nodes.map(node => node.getBoundingClientRect().right - node.ownerSVGElement.clientWidth)"
     left = page.locator("#front-plots svg").first.evaluate("node => node.getBoundingClientRect().left")
     assert max(page.locator("#front-plots svg text").evaluate_all(rights)) <= left
+    # What is compared is in view, without scrolling the table.
+    heading = page.locator("#students-table thead th", has_text="miss rate %").first
+    assert heading.evaluate("node => node.getBoundingClientRect().right") <= 360
+    caption = page.locator("#certain caption > span").first
+    assert caption.evaluate("node => node.getBoundingClientRect().right") <= 360
     page.locator("#front-plots .point").last.tap()
     page.locator("#front-plots .is-front").first.tap()
     assert page.is_visible("#detail")
@@ -78,6 +83,9 @@ def test_printing_clips_no_table(open_page: OpenPage) -> None:
         return int(page.evaluate(f"[...document.querySelectorAll('{selector}')].filter((node) => {condition}).length"))
 
     assert count("table, svg, pre", "node.getBoundingClientRect().right > 1032") == 0
+    # Plots fill their figures, although they were drawn for another width.
+    narrow = "node.clientWidth < 0.9 * node.closest('figure').clientWidth"
+    assert count("#front-plots svg, #hypervolume svg", narrow) == 0
     assert count(".wide", "getComputedStyle(node).overflowX !== 'visible'") == 0
     assert luminance(str(page.evaluate("getComputedStyle(document.body).backgroundColor"))) == 1
     # Drawn although nobody scrolled there.

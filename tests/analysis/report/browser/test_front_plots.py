@@ -85,6 +85,20 @@ def test_data_of_each_plot_is_a_table(open_page: OpenPage, html: str) -> None:
     assert page.locator("figure").count() == page.locator("figure > .data-table").count()
 
 
+def test_learning_curves_mark_the_rungs_at_which_trials_were_stopped(open_page: OpenPage) -> None:
+    curve = ((1, 0.9), (2, 0.8))
+    stopped = [
+        dataclasses.replace(record(name, 0.8, 1e6, 1e9, status="stopped", not_counted_because="stopped"), history=curve,
+                            epoch=2)
+        for name in ("s0", "s1")
+    ]  # fmt: skip
+    page = open_page(html_of(dataclasses.replace(STUDY, trials=(*STUDY.trials, *stopped))))
+    page.locator("#curves").scroll_into_view_if_needed()
+    page.wait_for_selector("#curves svg")
+    assert page.locator("#curves .rung").count() == 1
+    assert "epoch 2 (2)" in page.inner_text("#curves")
+
+
 def test_front_in_latency_marks_its_own_members(open_page: OpenPage) -> None:
     # In miss rate and parameters, fast is dominated by light; in latency it is not; slow has no latency.
     trials = [
@@ -162,8 +176,8 @@ def test_means_decide_once_the_whole_front_was_trained_again(open_page: OpenPage
     page.click("text=Students (")
     row = page.locator("#students-table tbody tr", has_text="beaten")
     cells = [cell.strip() for cell in row.locator("td").all_inner_texts()]
-    # kind, rank, miss rate, gap, in the search.
-    assert cells[:5] == ["trial", "-", "-", "-", "30.0"]
+    # Rank, miss rate, gap, in the search.
+    assert cells[:4] == ["-", "-", "-", "30.0"]
 
 
 def test_students_trained_again_are_shown_at_their_means(open_page: OpenPage) -> None:

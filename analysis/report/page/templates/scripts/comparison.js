@@ -6,7 +6,9 @@ const LINE_STYLES = 5; // of style.css
 const BAR_HEIGHT = 22;
 
 document.documentElement.classList.add("js");
-for (const pair of pairs) comparisonPlot(document.getElementById("front-plots"), pair);
+// Once all figures are there: one alone would have the whole width.
+const drawFronts = pairs.map((pair) => comparisonPlot(document.getElementById("front-plots"), pair));
+for (const draw of drawFronts) draw();
 comparisonLegend(document.getElementById("legend"));
 for (const table of document.querySelectorAll("table.sortable")) makeSortable(table);
 themeButton(document.getElementById("theme"));
@@ -27,6 +29,7 @@ function studyMark(study, isOnFront) {
   );
 }
 
+/** Append a figure, and return what draws it. */
 function comparisonPlot(container, pair) {
   const [miss, cost] = [measures[pair.miss], measures[pair.cost]];
   const title = `${miss.noun} against ${cost.noun}`;
@@ -49,7 +52,7 @@ function comparisonPlot(container, pair) {
       ),
     ),
   );
-  drawToWidth(holder, (width) => {
+  return () => drawToWidth(holder, (width) => {
     const height = Math.round(Math.min(480, Math.max(320, width * 0.72)));
     const box = { left: 42, right: width - 14, top: 30 + BAR_HEIGHT + 8, bottom: height - 48 };
     const x = makeScale(

@@ -8,6 +8,7 @@ function learningCurves(container) {
     container.append(element("p", { class: "note" }, "No trial has more than one recorded evaluation."));
     return;
   }
+  const rungs = data.stops.map(([epoch, number]) => `epoch ${epoch} (${number})`);
   const holder = element("div");
   const announcement = element("p", { class: "hidden-text", "aria-live": "polite" });
   container.append(
@@ -21,7 +22,7 @@ function learningCurves(container) {
         "p",
         { class: "note" },
         "Thick: on the front. Thickest: the choice. Thin: off the front. Crossed: ended before its " +
-          `last epoch.${teacher ? " Dotted: the teacher." : ""}`,
+          `last epoch.${teacher ? " Dotted: the teacher." : ""}${rungs.length > 0 ? ` Rungs, where trials were stopped: ${rungs.join(", ")}.` : ""}`,
       ),
       dataTable(
         `${capital(miss.noun)} over epochs`,
@@ -53,6 +54,8 @@ function learningCurves(container) {
       `${withCurve.length} trials. Arrow keys move from trial to trial, Enter shows details.`,
       { tabindex: 0, role: "application", class: withCurve.length > 200 ? "many" : null },
     );
+    for (const [epoch] of data.stops)
+      svg.append(svgElement("line", { class: "rung", x1: x(epoch), x2: x(epoch), y1: box.top, y2: box.bottom }));
     const lines = new Map();
     const weight = (trial) => (trial.rank !== null ? 1 : 0);
     for (const trial of [...withCurve].sort((a, b) => weight(a) - weight(b))) {
@@ -140,17 +143,23 @@ function teacherLine(svg, box, y) {
   const at = y(100 * searchValues(teacher)[MISS]);
   svg.append(
     svgElement("line", { class: "teacher-line", x1: box.left, x2: box.right, y1: at, y2: at }),
-    svgElement("text", { class: "title-text", x: box.right, y: at - 5, "text-anchor": "end" }, "teacher"),
+    // On the left, where curves are high.
+    svgElement("text", { class: "title-text haloed", x: box.left + 4, y: at - 5 }, "teacher"),
   );
 }
 
 /** The hypervolume of all objectives over trials, and over the epochs that were trained. */
 function hypervolumePlots(container) {
   if (data.hypervolume.length === 0) return;
-  hypervolumePlot(container, "trials that finished", (step) => step.number);
-  hypervolumePlot(container, "epochs trained by all trials", (step) => step.epochs);
+  const draw = [
+    hypervolumePlot(container, "trials that finished", (step) => step.number),
+    hypervolumePlot(container, "epochs trained by all trials", (step) => step.epochs),
+  ];
+  // Once both are there: a figure alone would have the whole width.
+  for (const each of draw) each();
 }
 
+/** Append a figure, and return what draws it. */
 function hypervolumePlot(container, xName, xOf) {
   const title = `Hypervolume over ${xName}`;
   const holder = element("div");
@@ -166,7 +175,7 @@ function hypervolumePlot(container, xName, xOf) {
       dataTable(title, ["trial", xName, "hypervolume"], rows),
     ),
   );
-  drawToWidth(holder, (width) => {
+  return () => drawToWidth(holder, (width) => {
     const box = { left: 42, right: width - 12, top: 30, bottom: 212 };
     const last = data.hypervolume.at(-1);
     const description = `From ${data.hypervolume[0].value.toFixed(3)} to ${last.value.toFixed(3)}; higher is better.`;

@@ -20,6 +20,7 @@ function showDetail(index, from) {
     element("h2", { id: "detail-title" }, trial.id),
     element("div", { class: "tags" }, ...tagsOf(trial).map((text) => element("span", { class: "tag" }, text))),
     valuesTable(trial, chosen),
+    ...certaintyOf(trial).map((text) => element("p", { class: "note" }, `${capital(text)}.`)),
     ...curveSection("Learning curve", trial.history, "epoch", trial, chosen, curve),
     ...(trial.curve.length > 1
       ? curveSection("Miss rate against false positives per image", trial.curve, "FPPI", trial, chosen, fppi)
@@ -90,6 +91,7 @@ function tagsOf(trial) {
 function valuesTable(trial, chosen) {
   const columns = [
     ["this", trial.values],
+    ["to the teacher", null],
     ...(isOfMeans ? [["in the search", trial.search]] : []),
     ...(chosen ? [["choice", chosen.values]] : []),
     ...(teacher ? [["teacher", teacher.values]] : []),
@@ -108,7 +110,6 @@ function valuesTable(trial, chosen) {
           {},
           element("th", { scope: "col" }, ""),
           ...columns.map(([name]) => element("th", { scope: "col", class: "number" }, name)),
-          element("th", { scope: "col" }, "to the teacher"),
         ),
       ),
       element(
@@ -119,8 +120,13 @@ function valuesTable(trial, chosen) {
             "tr",
             {},
             element("th", { scope: "row" }, measure.column),
-            ...columns.map(([, values]) => element("td", { class: "number" }, shown(measure, values[position]))),
-            element("td", {}, comparedWithTeacher(position, trial.values[position])),
+            ...columns.map(([, values]) =>
+              element(
+                "td",
+                { class: "number" },
+                values === null ? comparedWithTeacher(position, trial.values[position]) : shown(measure, values[position]),
+              ),
+            ),
           ),
         ),
       ),
@@ -146,7 +152,7 @@ function settingsTable(trial, chosen) {
     element(
       "table",
       {},
-      chosen ? element("caption", {}, "Settings with a dot differ from those of the choice.") : null,
+      chosen ? element("caption", {}, element("span", {}, "Settings with a dot differ from those of the choice.")) : null,
       element(
         "thead",
         {},

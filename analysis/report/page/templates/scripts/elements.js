@@ -80,7 +80,7 @@ function dataTable(caption, headings, rows) {
     const table = element(
       "table",
       {},
-      element("caption", {}, caption),
+      element("caption", {}, element("span", {}, caption)),
       element("thead", {}, head),
       element("tbody", {}, ...body),
     );

@@ -23,6 +23,7 @@ function drawMark(trial, isOnFront) {
   );
 }
 
+/** Append a figure, and return what draws it. */
 function frontPlot(container, pair) {
   const [miss, cost] = [measures[pair.miss], measures[pair.cost]];
   const title = `${miss.noun} against ${cost.noun}`;
@@ -59,12 +60,13 @@ function frontPlot(container, pair) {
   container.append(figure);
   const teacherPoint = teacher && teacher.values[pair.cost] > 0 && teacher.values[pair.miss] !== null ? teacher : null;
   let plot = null;
-  drawToWidth(holder, (width) => {
-    plot = draw(width);
-    holder.replaceChildren(plot.svg);
-    update();
-  });
   onChange(() => update());
+  return () =>
+    drawToWidth(holder, (width) => {
+      plot = draw(width);
+      holder.replaceChildren(plot.svg);
+      update();
+    });
 
   function draw(width) {
     const height = Math.round(Math.min(460, Math.max(300, width * 0.72)));

@@ -105,7 +105,7 @@ function answerView() {
       count.textContent =
         state.limits.size === 0
           ? `${students.length} ${isOfMeans ? "confirmed " : ""}${students.length === 1 ? "student" : "students"}, no budget.`
-          : `${choice.fitting.length} of ${students.length} students meet them.`;
+          : `${choice.fitting.length} of ${students.length} students meet the budget.`;
     if (areGiven()) {
       parts.forEach((part, index) => part.replaceChildren(...original[index]));
       scope.textContent = scopeText;

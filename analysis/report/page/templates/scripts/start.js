@@ -9,7 +9,9 @@ onChange((what) => {
 answerView();
 const limitsForm = document.getElementById("limits");
 if (limitsForm) limitRows(limitsForm);
-for (const pair of pairs) frontPlot(document.getElementById("front-plots"), pair);
+// Once all figures are there: one alone would have the whole width.
+const drawFronts = pairs.map((pair) => frontPlot(document.getElementById("front-plots"), pair));
+for (const draw of drawFronts) draw();
 drawLegend(document.getElementById("legend"));
 for (const table of document.querySelectorAll("table.sortable")) makeSortable(table);
 studentsControls(document.getElementById("students-table"), document.getElementById("table-controls"));

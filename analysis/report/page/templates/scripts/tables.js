@@ -61,7 +61,7 @@ function studentsControls(table, container) {
   const search = element("input", {
     type: "search",
     size: 24,
-    placeholder: "words, or width_multiplier<0.5",
+    placeholder: "words, or rank<=3",
     "aria-describedby": "search-help",
   });
   const fitting = element("input", { type: "checkbox" });
