@@ -78,8 +78,12 @@ Of several studies, these files are in a folder for each, beside comparison.html
 plot (PNG and SVG) for each cost.
 
 Only trials that were trained for all their epochs are counted; failed, stopped
-and running ones are listed with the reason. Exit code: 0, or 2 if there is no
-report; an older report is then unchanged."""
+and running ones are listed with the reason. Once the whole front was trained
+again with other seeds (python sweeps/run.py --confirm), the means on the
+validation images decide. Test images decide nothing: the test result of the
+choice is a check that nothing has selected (docs/report.md).
+
+Exit code: 0, or 2 if there is no report; an older report is then unchanged."""
 
 
 @dataclass(frozen=True)

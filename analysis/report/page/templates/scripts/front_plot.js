@@ -139,7 +139,15 @@ function frontPlot(container, pair) {
     }));
     // Front, baselines and teacher last, so that they cover the others.
     const order = [...places].sort((a, b) => importance(a.index) - importance(b.index));
-    const taken = places.map((place) => ({ x: place.x - 6, y: place.y - 6, w: 12, h: 12 }));
+    // Ranks stay off points, the rings of choice and knee, and bars.
+    const taken = places.map((place) => {
+      const radius = place.index === data.chosen || place.index === pair.knee ? 15 : 6;
+      return { x: place.x - radius, y: place.y - radius, w: 2 * radius, h: 2 * radius };
+    });
+    for (const [trial, ends] of bars) {
+      const [low, high] = ends.map((rate) => y(inUnit(miss, rate)));
+      taken.push({ x: x(inUnit(cost, trial.values[pair.cost])) - 4, y: high, w: 8, h: low - high });
+    }
     for (const place of order) {
       const trial = place.index === "teacher" ? null : trials[place.index];
       const group = drawMark(trial, onFront.has(place.index));
@@ -274,7 +282,7 @@ function valueRange(front, pair) {
 function placeLabel(text, place, taken, box) {
   const width = 8 * text.textContent.length + 2;
   let [least, found] = [Infinity, null];
-  for (const distance of [16, 22]) {
+  for (const distance of [16, 22, 28]) {
     for (let turn = 0; turn < 12; turn += 1) {
       const angle = -Math.PI / 4 + (turn * Math.PI) / 6;
       const [x, y] = [place.x + distance * Math.cos(angle), place.y + distance * Math.sin(angle)];
