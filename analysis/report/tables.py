@@ -155,7 +155,22 @@ def baseline_table(results: StudyResults) -> Table:
         Column(f"its {miss_rate.column}", rival_miss_rate, is_number=True),
         Column("difference", lambda each: in_points(each.difference), is_number=True),
     ]
+    intervals = {each.trial_id: _interval(results, each) for each in results.baselines}
+    if any(text != ABSENT for text in intervals.values()):
+        confidence = f"{100 * results.uncertainty.confidence:.0f} % interval"
+        columns.append(Column(confidence, lambda each: intervals[each.trial_id]))
     return make_table(columns, results.baselines)
+
+
+def _interval(results: StudyResults, comparison: BaselineComparison) -> str:
+    """Of the difference between a baseline and its best distilled rival, over the validation images."""
+    if comparison.best_distilled is None or comparison.difference is None:
+        return ABSENT
+    metric = results.front.miss_rate.name
+    found = results.uncertainty.compare(comparison.trial_id, comparison.best_distilled, metric)
+    if found is not None and results.front.basis != "search":
+        found = found.around(comparison.difference)
+    return ABSENT if found is None or found.low is None else f"{in_points(found.low)} to {in_points(found.high)}"
 
 
 def not_counted_table(records: StudyRecords) -> Table:

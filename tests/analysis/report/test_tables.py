@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pytest
+
 from analysis.front import find_front
 from analysis.report import tables
 from analysis.report.tables import Table
 from analysis.results import compute_results
-from tests.analysis.studies import TEACHER, record, records
+from tests.analysis.studies import DISTILLED, TEACHER, found_in, record, records
 
 GOOD = record("good", 0.25, 3e6, 5e9, params={"student.width_multiplier": 1.0, "distillation.logits.weight": 1.0})
 BENT = record("bent", 0.30, 1e6, 1e9, params={"student.width_multiplier": 0.5, "distillation.logits.weight": 0.123456})
@@ -43,6 +45,20 @@ def test_baseline_table() -> None:
     assert table.rows == (("undistilled", "50.0", "+30.0", "1.00", "1.00", "bent", "30.0", "-20.0"),)
     alone = tables.baseline_table(compute_results(records([PLAIN], TEACHER)))
     assert alone.rows == (("undistilled", "50.0", "+30.0", "1.00", "1.00", "none is as small", "-", "-"),)
+
+
+def test_difference_from_baseline_has_an_interval() -> None:
+    # Of 100 people, b0 misses 50, and t0 the last 40 of them: they differ by 10 points. The interval of a share of 10 %
+    # of 100 images is 10 +- 1.96 x 3, about 4 to 16 points.
+    study = records([record("b0", 0.5, 1e6, 1e9, role="baseline", baseline="undistilled"),
+                     record("t0", 0.4, 1e6, 1e9, params=DISTILLED)], TEACHER)  # fmt: skip
+    stored = {f"run-of-{name}": found_in([index >= missed for index in range(100)])
+              for name, missed in (("b0", 50), ("t0", 40))}  # fmt: skip
+    table = tables.baseline_table(compute_results(study, read_detections=lambda _: stored))
+    assert table.header[-1] == "95 % interval"
+    low, high = map(float, table.rows[0][-1].split(" to "))
+    assert low == pytest.approx(-16, abs=1.5)
+    assert high == pytest.approx(-4, abs=1.5)
 
 
 def test_numbers_of_each_table_are_aligned() -> None:
