@@ -59,6 +59,7 @@ function makeScale(
 /** Grid, ticks and labels of a plot. Box: {left, top, right, bottom} in pixels. */
 function axes(svg, box, x, y, { xLabel, yLabel, xCount = 7, yCount = 6, xTicks = null, xText = String }) {
   for (const tick of y.ticks(yCount)) {
+    if (yLabel?.includes("%") && tick > 100) continue; // the margin above 100 % has no values
     svg.append(
       svgElement("line", { class: "grid-line", x1: box.left, x2: box.right, y1: y(tick), y2: y(tick) }),
       svgElement("text", { x: box.left - 8, y: y(tick) + 4, "text-anchor": "end" }, String(tick)),
