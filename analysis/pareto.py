@@ -143,12 +143,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _report(studies, store, out, budgets, markdown=options.markdown, publication=publication)
             else:
                 _watch(studies, store, out, budgets, options.watch)
-    except (BudgetError, VariantsError, PublishingError, CheckpointError, MissingPackageError) as error:
+    except (BudgetError, VariantsError, PublishingError) as error:
         for problem in str(error).split("\n"):
             print_error(f"pareto: error: {printable(problem)}", tracking_uri)
         return 2
-    except (RecordsError, OSError) as error:
-        # Names in the store may have line breaks.
+    except (CheckpointError, MissingPackageError, RecordsError, OSError) as error:
+        # Names of files and in the store may have line breaks.
         print_error(f"pareto: error: {printable(str(error))}", tracking_uri)
         return 2
     return 0

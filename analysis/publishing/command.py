@@ -142,7 +142,7 @@ def publication_of(options: argparse.Namespace) -> Publication:
         except PublishingError as error:
             problems.append(str(error))
     if problems:
-        raise PublishingError("\n".join(problems))
+        raise PublishingError(*problems)
     return Publication(options.attach, tuple(options.model), options.register, options.trial)
 
 

@@ -7,20 +7,23 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from analysis.records.store import reading_store
 from hkd import metric_names as names
 from hkd.files import file_hash
 from hkd.inference.deployed.onnx_file import DeployedFile, is_exported, read_onnx_file
 from hkd.models.weight_formats.errors import CheckpointError
+from hkd.text.escaping import LinesError
 
 if TYPE_CHECKING:
     from analysis.records.study_records import StudyRecords, TrialRecord
 
+_SHOWN: Final = 5
 
-class PublishingError(ValueError):
-    """A file or name that cannot be published."""
+
+class PublishingError(LinesError):
+    """A file or name that cannot be published. Each problem is a line."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,13 @@ def find_exported(folder: Path, records: StudyRecords, trial_id: str | None) -> 
         PublishingError: there is none, or there are several.
         MissingPackageError: onnx is not installed.
     """
-    found = []
+    found, unreadable = [], []
     for path in sorted(filter(is_exported, folder.iterdir())):
         try:
             metadata = read_onnx_file(path).metadata
-        except CheckpointError:
-            continue  # of another program
+        except CheckpointError as error:
+            unreadable.append(str(error))  # of another program, or damaged
+            continue
         identity = metadata.study
         if identity is not None and identity.study == records.study and trial_id in (None, identity.trial):
             found.append((path, f"{path} ({identity.trial}, {metadata.precision})"))
@@ -68,7 +72,9 @@ def find_exported(folder: Path, records: StudyRecords, trial_id: str | None) -> 
         those = f" ({', '.join(text for _, text in found)})" if found else ""
         raise PublishingError(
             f"--register: {len(found)} files in {folder.absolute()} were exported from {of}{those}; name one with "
-            f"--model, or export it: hkd export --study {records.study} --trial {trial_id or 'ID'} --out student.onnx"
+            f"--model, or export it: hkd export --study {records.study} --trial {trial_id or 'ID'} --out student.onnx",
+            *(f"Not read: {problem}" for problem in unreadable[:_SHOWN]),
+            *([f"and {len(unreadable) - _SHOWN} other files"] if len(unreadable) > _SHOWN else []),
         )
     return found[0][0]
 
@@ -93,8 +99,8 @@ def read_exported(paths: Sequence[Path], records: StudyRecords) -> list[Exported
             found.append(ExportedTrial(file, finished[identity.trial]))
     if problems:
         raise PublishingError(
-            f"{'; '.join(problems)}. Export a finished trial of this study: hkd export --study {records.study} "
-            "--trial ID --out student.onnx"
+            *problems,
+            f"Export a finished trial of this study: hkd export --study {records.study} --trial ID --out student.onnx",
         )
     return found
 
@@ -126,18 +132,22 @@ def compare_weights(tracking_uri: str, exported: Sequence[ExportedTrial]) -> lis
     compared, problems = [], []
     with reading_store(tracking_uri) as client, tempfile.TemporaryDirectory() as folder:
         for each in exported:
-            of = f"run {each.trial.run_id} of {each.trial.trial_id}"
-            path, run_id = each.file.path, each.trial.run_id
+            trial, identity = each.trial, each.file.metadata.study
+            assert identity is not None, "read_exported() refuses other files"
+            of = f"run {trial.run_id} of {trial.trial_id}"
+            path, run_id = each.file.path, trial.run_id
+            int8 = " --int8" if each.file.metadata.precision == "int8" else ""
             if names.ARTIFACT_WEIGHTS not in {entry.path for entry in client.list_artifacts(run_id)}:
                 note = f"{path}: its weights were not compared: the {of} has no {names.ARTIFACT_WEIGHTS}"
                 compared.append(replace(each, note=note))
                 continue
             weights = client.download_artifacts(run_id, names.ARTIFACT_WEIGHTS, folder)
             if file_hash(Path(weights)) != each.file.metadata.weights_sha256:
-                problems.append(f"{path}: was exported from other weights than {names.ARTIFACT_WEIGHTS} of the {of}")
+                problems.append(
+                    f"{path}: was exported from other weights than {names.ARTIFACT_WEIGHTS} of the {of}; export this "
+                    f"trial again: hkd export --study {identity.study} --trial {trial.trial_id} --out {path}{int8}"
+                )
             compared.append(each)
     if problems:
-        raise PublishingError(
-            f"{'; '.join(problems)}. Export this trial again: hkd export --study NAME --trial ID --out student.onnx"
-        )
+        raise PublishingError(*problems)
     return compared

@@ -137,6 +137,11 @@ def test_only_files_of_finished_trials_of_the_study_are_read(monkeypatch: pytest
         read_exported([Path(name) for name in "abcd"], STUDY)
     for fact in ("b: was exported from no study", "c: ", "study other", "d: ", "t3", "hkd export --study demo"):
         assert fact in str(caught.value)
+    found["e"] = metadata(trial="t9\nall is well")
+    with pytest.raises(PublishingError) as caught:
+        read_exported([Path("e")], STUDY)
+    # The name does not add a line to the problem and the remedy.
+    assert len(str(caught.value).splitlines()) == 2
 
 
 def test_only_file_of_a_trial_in_the_working_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +151,7 @@ def test_only_file_of_a_trial_in_the_working_folder_is_found(tmp_path: Path, mon
         "two-int8.onnx": metadata(trial="t2", precision="int8"),
         "other.onnx": metadata("other", trial="t1"),
         "weights.onnx": metadata(None),
+        "CAPITALS.ONNX": metadata(trial="t5"),
     }
     for name in (*stated, "yolo.onnx", "notes.txt"):
         (tmp_path / name).touch()
@@ -154,15 +160,16 @@ def test_only_file_of_a_trial_in_the_working_folder_is_found(tmp_path: Path, mon
 
     def read(path: Path) -> DeployedFile:
         if path.name == "yolo.onnx":
-            raise CheckpointError("of another program")
+            raise CheckpointError(f"{path}: of another program")
         return DeployedFile(path, b"", stated[path.name])
 
     monkeypatch.setattr(exported_module, "read_onnx_file", read)
     assert find_exported(tmp_path, STUDY, "t1") == tmp_path / "one.onnx"
+    assert find_exported(tmp_path, STUDY, "t5") == tmp_path / "CAPITALS.ONNX"
     for trial_id, facts in (
         ("t2", ["2 files", "two.onnx (t2, fp32)", "two-int8.onnx (t2, int8)", "--model"]),
-        (None, ["3 files", "one.onnx (t1, fp32)"]),
-        ("t4", ["0 files", str(tmp_path), "hkd export --study demo --trial t4"]),
+        (None, ["4 files", "one.onnx (t1, fp32)"]),
+        ("t4", ["0 files", str(tmp_path), "hkd export --study demo --trial t4", "yolo.onnx: of another program"]),
     ):
         with pytest.raises(PublishingError) as caught:
             find_exported(tmp_path, STUDY, trial_id)
@@ -195,6 +202,32 @@ def test_file_of_other_weights_than_the_trials_is_refused(
     assert "t2.onnx" in (found[1].note or "")
     with pytest.raises(PublishingError, match=r"t1\.onnx: .*other weights.*t1.*hkd export"):
         compare_weights(client.tracking_uri, [file_of("t1", b"weights of an earlier study"), without])
+
+
+def test_unusable_files_are_refused_before_anything_is_written(
+    client: MlflowClient,
+    database: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)  # of the artifacts
+    experiment = write_study(client, "demo", [Written("t1"), Written("t2")])
+    (run,) = client.search_runs([experiment], "tags.`hkd.trial_id` = 't1'")
+    (tmp_path / "student.safetensors").write_bytes(b"weights of t1")
+    client.log_artifact(run.info.run_id, str(tmp_path / "student.safetensors"))
+    arguments = ["--study", "demo", "--tracking-uri", f"sqlite:///{database}", "--register", "people", "--model"]
+    assert pareto.main([*arguments, "absent\nstudent.onnx"]) == 2
+    # The name does not add a line.
+    (absent,) = capsys.readouterr().err.splitlines()
+    assert "absent\\nstudent.onnx: no such file" in absent
+    monkeypatch.setattr(exported_module, "read_onnx_file", lambda path: DeployedFile(path, b"", metadata()))
+    assert pareto.main([*arguments, "student.onnx"]) == 2
+    error = capsys.readouterr().err
+    for fact in ("student.onnx: ", "other weights", "hkd export --study demo --trial t1 --out student.onnx"):
+        assert fact in error
+    assert not Path("reports").exists()
+    assert client.search_logged_models([experiment]) == []
 
 
 def test_one_file_is_registered() -> None:
