@@ -35,7 +35,7 @@ from hkd.inference.deployed.packages import required_package
 from hkd.inference.deployed.runtimes import Pixels
 from hkd.inference.store_detection import detect_store
 from hkd.metric_names import FP32_PREFIX, INT8_PREFIX, MR2_REASONABLE
-from hkd.text.escaping import LinesError
+from hkd.text.escaping import LinesError, printable
 
 DEFAULT_MAX_DROP: Final = 1.0
 """Points of MR^-2, in per cent."""
@@ -136,7 +136,8 @@ def quantise(
 
 
 def _described(images: Annotations) -> ImageSet:
-    name = "unnamed" if images.path is None else images.path.name
+    # Escaped, because names of files that are not Unicode cannot be read from JSON.
+    name = "unnamed" if images.path is None else printable(images.path.name)
     return ImageSet(annotations=name, num_images=len(images.images), content_hash=images.content_hash())
 
 

@@ -152,15 +152,21 @@ def changed_metadata(weights: Path, out: Path, **changes: Any) -> dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    ("height", "metrics"), [(HEIGHT, {"mr2_reasonable": 0.25}), (2 * HEIGHT, {})], ids=["same", "other size"]
+    ("changes", "metrics"),
+    [
+        ({}, {"mr2_reasonable": 0.25}),
+        ({"data__image_height": 2 * HEIGHT}, {}),
+        ({"student__proposals_per_image": 7}, {}),
+    ],
+    ids=["same", "other size", "fewer proposals"],
 )
 def test_metrics_are_stated_where_the_configuration_is_that_of_the_weights(
-    height: int, metrics: dict[str, float], tmp_path: Path
+    changes: dict[str, int], metrics: dict[str, float], tmp_path: Path
 ) -> None:
     path, config = tmp_path / "student.safetensors", tmp_path / "config.yaml"
     stated = {"mr2_reasonable": 0.25}
     save_detector(path, crowded_detector(), STUDENT, image_height=HEIGHT, image_width=WIDTH, metrics=stated)
-    config.write_text(dump_yaml(trial_config(tmp_path / "cache", data__image_height=height)))
+    config.write_text(dump_yaml(trial_config(tmp_path / "cache", **changes)))
     out = tmp_path / "a.onnx"
     assert main(["export", "--weights", str(path), "--config", str(config), "--out", str(out)]) == 0
     assert read_onnx_file(out).metadata.metrics == metrics

@@ -15,7 +15,7 @@ from hkd.data.store import ImageStore, open_store
 from hkd.export import quantisation
 from hkd.export.onnx_export import detector_model, write_model
 from hkd.export.quantisation import QuantisationError, quantise
-from hkd.inference.deployed.metadata import DeployedMetadata
+from hkd.inference.deployed.metadata import DeployedMetadata, parse_metadata
 from hkd.inference.deployed.onnx_file import DeployedFile, read_onnx_file
 from hkd.inference.deployed.runtimes import OnnxRuntime
 from tests.export.exported import SETTINGS, crowded_detector, export, noise
@@ -126,10 +126,25 @@ def test_calibration_images_alone_are_decoded(
 
     monkeypatch.setattr(quantisation, "open_store", opened)
     monkeypatch.setattr(quantisation, "CALIBRATION_IMAGES", 2)
-    quantise(*model, *scenes, max_drop=100.0, max_megapixels=0.5)
+    quantised = quantise(*model, *scenes, max_drop=100.0, max_megapixels=0.5)
     # Of five images, the two at 0 and 5 // 2.
     assert ("train_000000", "train_000002") in decoded
     assert len(decoded) == 2
+    used = quantised.metadata.int8_images
+    assert used is not None
+    assert (used.num_calibrated, used.calibration.num_images) == (2, 5)
+
+
+def test_metadata_can_be_read_where_the_name_of_an_annotation_file_is_not_unicode(
+    model: Model, scenes: tuple[Annotations, Annotations]
+) -> None:
+    train, validation = scenes
+    # As Python reads the byte 0xff of a file's name.
+    renamed = dataclasses.replace(train, path=Path("train\udcff.json"))
+    metadata = quantise(*model, renamed, validation, max_drop=100.0).metadata
+    used = parse_metadata(metadata.to_json()).int8_images
+    assert used is not None
+    assert used.calibration.annotations == "train\\udcff.json"
 
 
 def test_versions_name_the_package_that_quantised(model: Model, scenes: tuple[Annotations, Annotations]) -> None:

@@ -29,6 +29,9 @@ RESIZING: Final = (
     "the lower and right border count as padding."
 )
 
+_Name = Annotated[str, Field(max_length=255)]
+"""Of a folder."""
+
 
 def input_size_problem(height: int, width: int) -> str | None:
     """Why no graph has an input of this size; None if one may."""
@@ -40,8 +43,8 @@ def input_size_problem(height: int, width: int) -> str | None:
 class StudyIdentity(Section):
     """The trial from which a detector was exported."""
 
-    study: str
-    trial: str
+    study: _Name
+    trial: _Name
 
 
 class ImageSet(Section):
