@@ -8,11 +8,12 @@ from pathlib import Path
 from hkd.coco.annotations import Annotations
 from hkd.coco.categories import CategoryNames
 from hkd.coco.notes import counted
+from hkd.coco.parsing.errors import InputError
 from hkd.config import DataConfig
-from hkd.data.buckets.listing import BucketDataError
 from hkd.data.copies import describe_copies, equal_files, image_paths, some
-from hkd.data.locations import AnnotationFiles, annotation_files, named_categories
+from hkd.data.locations import UNLABELLED, AnnotationFiles, annotation_files, images_folder, named_categories
 from hkd.data.prepare import read_sets, read_training_images
+from hkd.data.unlabelled import find_images
 from hkd.export.quantisation import QuantisationError
 
 
@@ -76,18 +77,17 @@ def compare_with_training(calibration: Annotations, validation: Annotations, dat
 
     Raises:
         QuantisationError: listing images of both sets that are not allowed.
-        AnnotationError: the training's annotation file cannot be read, or has no images.
         StoreError: missing generated scenes cannot be written.
         SharedFolderError: if every user of the machine can write to ``data.cache_dir``.
     """
     if data is None:
         return "weights do not state the images of their training; give --trial, or --config with --weights"
-    missing = _missing(data, "train_annotations")
+    missing = _missing(data, "train_annotations", UNLABELLED)
     if missing:
         return f"the configuration of the training names {missing}, which is not there"
     try:
-        training = image_paths(_training_images(data))
-    except BucketDataError as error:
+        training = _training_images(data)
+    except InputError as error:
         return "; ".join(str(error).split("\n"))
     problems = []
     known = equal_files(image_paths(calibration), training)
@@ -96,7 +96,8 @@ def compare_with_training(calibration: Annotations, validation: Annotations, dat
         problems.append(
             f"--calibration {calibration.path}: {counted(len(others), 'image')} of {len(calibration.images):,} with "
             f"the file of no training image: {', '.join(some(others))}; allowed: images of the training "
-            f"({data.train_annotations or 'generated scenes'})"
+            f"({data.train_annotations or 'generated scenes'}"
+            f"{'' if data.unlabelled_images is None else f', {data.unlabelled_images}'})"
         )
     copies = equal_files(image_paths(validation), training)
     if copies:
@@ -110,18 +111,24 @@ def compare_with_training(calibration: Annotations, validation: Annotations, dat
     return None
 
 
-def _training_images(data: DataConfig) -> Annotations:
+def _training_images(data: DataConfig) -> list[Path]:
+    """Files of all images that the training learned from."""
     if data.train_annotations is None:
-        return read_training_images(data, progress=True)[0]
-    files = annotation_files(data.train_annotations, data, progress=True)
-    (training,) = read_sets([files], named=named_categories(data), max_megapixels=data.max_megapixels)
-    return training
+        training = read_training_images(data, progress=True)[0]
+    else:
+        files = annotation_files(data.train_annotations, data, progress=True)
+        (training,) = read_sets([files], named=named_categories(data), max_megapixels=data.max_megapixels)
+    if data.unlabelled_images is None:
+        return image_paths(training)
+    folder = images_folder(data.unlabelled_images, data, progress=True)
+    return [*image_paths(training), *image_paths(find_images(folder, data.max_megapixels))]
 
 
 def _missing(data: DataConfig, *settings: str) -> str:
     """The paths of the configuration that are not on this machine, each with its key."""
     # Without annotations, scenes are generated.
-    paths = {} if data.train_annotations is None else {key: getattr(data, key) for key in (*settings, "image_root")}
+    keys = settings if data.train_annotations is None else (*settings, "image_root")
+    paths = {key: getattr(data, key) for key in keys}
     return ", ".join(
         f"{path} (data.{key})" for key, path in paths.items() if isinstance(path, Path) and not path.exists()
     )

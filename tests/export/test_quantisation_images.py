@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hkd.cli import main
 from hkd.coco.annotations import read_annotations
 from hkd.config import DataConfig
 from hkd.config_files.parsing import load_config
+from hkd.data.copies import image_paths
 from hkd.data.sources.synthetic import write_scenes
 from hkd.export.quantisation import QuantisationError
 from hkd.export.quantisation_images import compare_with_training, read_given, read_of_training
@@ -130,6 +132,28 @@ def test_comparison_with_an_unknown_training_is_reported_as_not_done(other_image
     assert "--trial" in (compare_with_training(images, images, None) or "")
     moved = DataConfig(train_annotations=tmp_path / "gone.json", validation_annotations=other_images)
     assert "gone.json (data.train_annotations)" in (compare_with_training(images, images, moved) or "")
+    # Its annotation file is there, one of its images is not.
+    data = DataConfig(train_annotations=other_images, validation_annotations=other_images)
+    first, *_ = image_paths(images)
+    first.unlink()
+    assert str(first) in (compare_with_training(images, images, data) or "")
+
+
+def test_unlabelled_images_are_training_images(other_images: Path, tmp_path: Path) -> None:
+    files = write_scenes(
+        tmp_path / "scenes", train_images=2, validation_images=1, height=HEIGHT, width=WIDTH, progress=False
+    )
+    train, validation, other = map(read_annotations, (*files, other_images))
+    data = DataConfig(train_annotations=files[0], validation_annotations=files[1])
+    frames = tmp_path / "frames"
+    data = data.model_copy(update={"unlabelled_images": frames})
+    assert "frames (data.unlabelled_images)" in (compare_with_training(train, validation, data) or "")
+    frames.mkdir()
+    for path in image_paths(other):
+        shutil.copy(path, frames)
+    assert compare_with_training(other, validation, data) is None
+    with pytest.raises(QuantisationError, match=r"--validation .*2 images of 2.*frames"):
+        compare_with_training(train, other, data)
 
 
 def test_weights_alone_cannot_be_compared(
