@@ -7,6 +7,7 @@ python draw_served.py street.jpg drawn.png http://127.0.0.1:5000
 import base64
 import json
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -25,7 +26,12 @@ def ask(server, content, score_threshold=0.5):
 
 if __name__ == "__main__":
     path, out, server = sys.argv[1:]
-    found = ask(server, Path(path).read_bytes())
+    try:
+        found = ask(server.rstrip("/"), Path(path).read_bytes())
+    except urllib.error.HTTPError as error:
+        sys.exit(f"{path}: {server} answers with status {error.code}: {error.read(2000).decode(errors='replace')}")
+    except urllib.error.URLError as error:
+        sys.exit(f"{server}: {error.reason}; start it with mlflow models serve, and wait for 'startup complete'")
     picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     canvas = ImageDraw.Draw(picture)
     for box, score in zip(found["boxes"], found["scores"], strict=True):
