@@ -220,12 +220,14 @@ def _draw_bars(axes: Axes, results: StudyResults, pair: PairFront) -> None:
     bars = [(student, ends) for student in pair.candidates if (ends := _bar(results, pair, student))]
     if not bars:
         return
-    costs, rates = np.array([_point(student.values, pair) for student, _ in bars]).T
-    lengths = np.abs(100 * np.array([ends for _, ends in bars]).T - rates)
+    costs = [pair.cost.in_unit(student.values[pair.cost.name]) for student, _ in bars]
+    # Around the middle of each: an interval of resamples need not contain the measured miss rate.
+    low, high = 100 * np.array([ends for _, ends in bars]).T
     confidence = f"{100 * results.uncertainty.confidence:.0f} % interval"
     label = confidence if results.front.basis == "search" else "standard deviation"
     axes.errorbar(
-        costs, rates, lengths, color=GREY, capsize=3, elinewidth=1.2, zorder=3.5, linestyle="none", label=label
+        costs, (low + high) / 2, (high - low) / 2, color=GREY, capsize=3, elinewidth=1.2, zorder=3.5, linestyle="none",
+        label=label,
     )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ would be selected as well, and again too low. As they are, the test results of t
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from analysis.front import Front, find_front
@@ -72,9 +74,9 @@ class Confirmation:
         return next((each for each in self.repeated if each.trial_id == trial_id), None)
 
     @property
-    def has_test(self) -> bool:
-        """Whether a student was evaluated on test images."""
-        return any(each.test_mean is not None for each in self.repeated)
+    def num_tested(self) -> int:
+        """Students that were evaluated on test images."""
+        return sum(each.test_mean is not None for each in self.repeated)
 
     @property
     def mean_optimism(self) -> float | None:
@@ -84,7 +86,7 @@ class Confirmation:
 
     @property
     def mean_test_minus_validation(self) -> float | None:
-        """Mean of test minus validation of the confirmed students; None without test images."""
+        """Mean of test minus validation of the students that were evaluated on test images; None without any."""
         values = [each.test_minus_validation for each in self.repeated]
         known = [value for value in values if value is not None]
         return sum(known) / len(known) if known else None
@@ -144,9 +146,7 @@ def front_of_means(records: StudyRecords, searched: Front) -> Front | None:
     """
     rates = [objective.name for objective in miss_rates(records.objectives)]
     on_validation = {name: names.CONFIRMED_PREFIX + name for name in rates}
-    confirmed = [
-        trial for trial in records.counted if {names.CONFIRMED_SEEDS, *on_validation.values()} <= trial.metrics.keys()
-    ]
+    confirmed = [trial for trial in records.counted if _has_means(trial, tuple(on_validation.values()))]
     if not confirmed:
         return None
     known = {trial.trial_id for trial in confirmed}
@@ -158,3 +158,9 @@ def front_of_means(records: StudyRecords, searched: Front) -> Front | None:
     ]
     found = find_front(replace(records, trials=tuple(trials)))
     return replace(found, basis="means", once=tuple(s for s in searched.students if s.trial_id not in known))
+
+
+def _has_means(trial: TrialRecord, means: Sequence[str]) -> bool:
+    """Whether all means were measured; a store may have values that no training gives."""
+    has_seeds = trial.metrics.get(names.CONFIRMED_SEEDS, 0.0) >= 1
+    return has_seeds and all(0 <= trial.metrics.get(mean, math.inf) <= 1 for mean in means)

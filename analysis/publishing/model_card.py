@@ -176,7 +176,12 @@ def _limits(exported: ExportedTrial, results: StudyResults) -> Iterator[str]:
     if not any(name.startswith(names.CONFIRMED_PREFIX + names.TEST_PREFIX) for name in metrics):
         yield "- Not tested: the search chose it by the validation images, so that its miss rate there is too low."
     else:
-        yield "- Chosen by validation images. Test images decided nothing: the results on them are not selected."
+        yield (
+            "- Chosen by validation images. Test images decided nothing: the results on them are not selected."
+            if exported.trial.trial_id == results.recommendation.trial_id
+            else f"- Not the choice of the report, which is {markdown_cell(results.recommendation.trial_id)}, by "
+            "validation images. If it was chosen by its result on test images, that result is too low."
+        )
     if names.CONFIRMED_SEEDS not in metrics:
         yield "- Trained with one seed."
     if exported.trial.trial_id not in results.uncertainty.intervals:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from analysis.certainty.confirmation import Repeated
 from analysis.certainty.uncertainty import Difference
 from analysis.front import Front, Student
@@ -12,6 +14,8 @@ from analysis.results import StudyResults
 from hkd import metric_names as names
 from hkd.findings import readiness
 
+_MOST_NAMED = 5
+
 
 def headline(results: StudyResults) -> str:
     """Which student to ship and what it costs, or that none is ready, in one sentence."""
@@ -20,7 +24,8 @@ def headline(results: StudyResults) -> str:
     miss_rate = front.miss_rate
     if found.verdict == "over budget":
         return (
-            f"No student meets the budget of {_budget(results)}; the nearest is {label(student)}: {_excess(results)}."
+            f"No {'confirmed ' if front.once else ''}student meets the budget of {_budget(results)}; the nearest is "
+            f"{label(student)}: {_excess(results)}.{_once_within(results)}"
         )
     for finding in results.findings:
         if finding.kind == "nothing ready":
@@ -89,9 +94,10 @@ def basis(results: StudyResults) -> str | None:
             "too low beside means, so that they are shown, but neither ranked nor chosen."
         )
     if confirmation.missing:
+        have = "has" if len(confirmation.missing) == 1 else "have"
         return (
             f"Choice, front and ranks follow the miss rates in the search: of the {len(front.members)} students on its "
-            f"front, {len(confirmation.missing)} have not been trained again with other seeds "
+            f"front, {len(confirmation.missing)} {have} not been trained again with other seeds "
             f"({', '.join(confirmation.missing)}); `python sweeps/run.py --confirm` trains them."
         )
     return None
@@ -149,7 +155,11 @@ def certainty(results: StudyResults) -> tuple[str, ...]:
         students = "1 student is" if number == 1 else f"{number} students is on average"
         text = f"Optimism of the search: with other seeds, the miss rate of {students} {_compared(optimism)} "
         text += "on the validation images than in the search"
-        sentences.append(text + (f", and {_compared(on_test)} on the test images." if on_test is not None else "."))
+        if on_test is not None:
+            tested = confirmation.num_tested
+            of = "" if tested == number else f", on which {tested} of them {'was' if tested == 1 else 'were'} evaluated"
+            text += f", and {_compared(on_test)} on the test images{of}"
+        sentences.append(f"{text}.")
     return tuple(sentences)
 
 
@@ -246,6 +256,20 @@ def _excess(results: StudyResults) -> str:
         elif name in found.exceeded:
             texts.append(f"its {objective.noun} is not measured")
     return "; ".join(texts)
+
+
+def _once_within(results: StudyResults) -> str:
+    """The students that were trained once and meet the budget: of a latency, say, by which none was trained again."""
+    limits = results.recommendation.limits
+    within = [
+        label(student)
+        for student in results.front.once
+        if all(student.values.get(name, math.inf) <= limit for name, limit in limits.items())
+    ]
+    shown = ", ".join(within[:_MOST_NAMED]) + (
+        f" and {len(within) - _MOST_NAMED} more" if len(within) > _MOST_NAMED else ""
+    )
+    return f" Trained once, and within it by the search: {shown}." if within else ""
 
 
 def _limited(results: StudyResults) -> list[tuple[str, Objective]]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -119,19 +120,26 @@ def test_intervals_of_front_and_baselines_are_drawn(monkeypatch: pytest.MonkeyPa
     stored = {f"run-of-{name}": found_in([index >= missed for index in range(100)])
               for name, missed in (("small", 30), ("large", 20), ("off", 40))}  # fmt: skip
     results = compute_results(records(trials), read_detections=lambda _: stored)
-    drawn: list[tuple[list[float], list[list[float]]]] = []
+    drawn: list[tuple[list[float], list[float]]] = []
 
     def recorded(self: Axes, x: Any, y: Any, lengths: Any, **style: Any) -> None:
-        drawn.append((list(y), lengths.tolist()))
+        drawn.append(((y - lengths).tolist(), (y + lengths).tolist()))
 
     monkeypatch.setattr(Axes, "errorbar", recorded)
     plots.draw_front(results, results.front.pairs[0])
-    ((rates, (below, above)),) = drawn
-    assert rates == [20.0, 30.0]
+    ((lows, highs),) = drawn
+    assert len(lows) == 2
     large = results.uncertainty.intervals["large"]["mr2_reasonable"]
     assert large.low is not None
     assert large.high is not None
-    assert [below[0], above[0]] == pytest.approx([20 - 100 * large.low, 100 * large.high - 20])
+    assert [lows[0], highs[0]] == pytest.approx([100 * large.low, 100 * large.high])
+    # An interval above the measured miss rate is drawn where it is.
+    above = replace(large, low=0.25, high=0.35)
+    uncertainty = replace(results.uncertainty, intervals={"large": {"mr2_reasonable": above}})
+    drawn.clear()
+    plots.draw_front(replace(results, uncertainty=uncertainty), results.front.pairs[0])
+    assert drawn[0][0] == pytest.approx([25])
+    assert drawn[0][1] == pytest.approx([35])
 
 
 def test_legend_of_long_names_fits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def students_table(records: StudyRecords, results: StudyResults) -> StudentsTabl
             headings.append(_comparison_heading(objective))
         if objective == front.miss_rate and front.basis != "search":
             headings.append(Heading("in the search %", "the miss rate by which the search selected", is_number=True))
-        if objective == front.miss_rate and results.confirmation.has_test:
+        if objective == front.miss_rate and results.confirmation.num_tested:
             headings.append(Heading("on test %", "mean on the test images, which decide nothing", is_number=True))
         if objective == front.miss_rate and results.uncertainty.intervals:
             confidence = f"{100 * results.uncertainty.confidence:.0f} % interval"
@@ -105,7 +105,7 @@ def _row(
         if objective == front.miss_rate and front.basis != "search":
             own = trial.metrics.get(objective.name)
             cells.append(Cell(objective.shown(own), own))
-        if objective == front.miss_rate and results.confirmation.has_test:
+        if objective == front.miss_rate and results.confirmation.num_tested:
             on_test = _on_test(trial, results)
             cells.append(Cell(objective.shown(on_test), on_test))
         if objective == front.miss_rate and results.uncertainty.intervals:

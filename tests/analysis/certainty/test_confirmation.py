@@ -99,7 +99,7 @@ def test_search_decides_until_its_whole_front_was_trained_again() -> None:
     assert chosen(results) == ("large", "near")
     said = sentences.basis(results)
     assert said is not None
-    assert "1 have not been trained again with other seeds (large)" in said
+    assert "1 has not been trained again with other seeds (large)" in said
     assert "--confirm" in said
     # Without any confirmation, nothing is said.
     assert sentences.basis(results_of(SMALL, LARGE)) is None
@@ -126,6 +126,34 @@ def test_test_images_decide_nothing_and_check_the_choice() -> None:
     said = sentences.on_test(results_of(*CONFIRMED))
     assert said is not None
     assert said.endswith("29.0 \N{PLUS-MINUS SIGN} 2.0 %.")
+
+
+def test_optimism_on_test_images_is_of_the_students_that_have_a_test_result() -> None:
+    # On the validation images (1 + 8 + 1) / 3 = 3.3 points, of three. On test images,
+    # 35 - 30 = 5 points, of small alone.
+    said = sentences.certainty(results_of(again(SMALL, 0.31, 0.35), again(LUCKY, 0.36), again(LARGE, 0.26)))[-1]
+    for fact in ("3 students", "3.3 points higher", "5.0 points higher", "1 of them was evaluated"):
+        assert fact in said
+    assert "of them" not in sentences.certainty(results_of(*CONFIRMED))[-1]
+
+
+def test_means_that_no_training_gives_do_not_count() -> None:
+    for wrong in (again(LARGE, 1.5), again(LARGE, -0.2), again(LARGE, 0.26, seeds=0)):
+        results = results_of(again(SMALL, 0.31), again(LUCKY, 0.36), wrong)
+        assert (results.front.basis, results.confirmation.missing) == ("search", ("large",))
+    said = sentences.basis(results)
+    assert said is not None
+    assert "1 has not been trained again" in said
+
+
+def test_students_trained_once_are_named_where_they_alone_meet_a_budget() -> None:
+    quick = replace(ONCE, metrics={**ONCE.metrics, "latency_ms": 3.0})
+    slow = [replace(trial, metrics={**trial.metrics, "latency_ms": 9.0}) for trial in CONFIRMED]
+    study = records((*slow, quick), TEACHER)
+    headline = sentences.headline(compute_results(study, Budgets(max_latency_ms=5)))
+    assert "No confirmed student meets" in headline
+    assert headline.endswith("Trained once, and within it by the search: once.")
+    assert "Trained once" not in sentences.headline(compute_results(study, Budgets(max_latency_ms=2)))
 
 
 def test_choice_that_is_further_from_its_teacher_on_test_images_is_stated() -> None:

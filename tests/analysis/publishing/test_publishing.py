@@ -282,6 +282,12 @@ def test_card_of_a_confirmed_student_has_test_results_and_latency() -> None:
         assert fact in card
     assert "Not tested" not in card
     assert "one seed" not in card
+    # Of another student than the report's choice, somebody may have read the test result first.
+    better = dataclasses.replace(record("t3", 0.22, 5e5, 1e9), run_id="run-of-t3")
+    study = records([trial, better], teacher)
+    card = model_card(exported(study=study), study, compute_results(study))
+    assert "Test images decided nothing" not in card
+    assert "Not the choice of the report, which is t3" in card
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

@@ -161,7 +161,7 @@ function explanationOf({ fitting, chosen, verdict, larger }) {
       .filter((limit) => excessOf(chosen, limit) > 1)
       .map((limit) => excessText(chosen, limit))
       .join("; ");
-    return [`No student has ${listed}. The nearest, ${short(chosen.id)}, has ${excess}.`];
+    return [`No ${isOfMeans ? "confirmed " : ""}student has ${listed}. The nearest, ${short(chosen.id)}, has ${excess}.`];
   }
   const best = larger ?? chosen;
   const texts = [];
