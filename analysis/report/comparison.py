@@ -48,14 +48,15 @@ def markdown(comparison: StudiesComparison) -> str:
 
 def sentences(comparison: StudiesComparison) -> tuple[str, ...]:
     """Which study reaches furthest, and how certain that is."""
-    best = max(comparison.studies, key=lambda each: each.hypervolumes[-1].value)
-    nouns = listed_nouns(comparison.objectives)
-    said = f"{best.study} has the largest hypervolume in {nouns}: {best.hypervolumes[-1].value:.4f}"
-    others = [
-        f"{each.study} {each.hypervolumes[-1].value:.4f}" for each in comparison.studies if each.study != best.study
-    ]
-    found = [f"{said} (others: {', '.join(others)})."]
-    if best.hypervolume_probability is not None:
+    largest = max(each.hypervolumes[-1].value for each in comparison.studies)
+    best, *equal = [each for each in comparison.studies if each.hypervolumes[-1].value == largest]
+    holders = ", ".join(each.study for each in (best, *equal))
+    have = "equally have" if equal else "has"
+    said = f"{holders} {have} the largest hypervolume in {listed_nouns(comparison.objectives)}: {largest:.4f}"
+    smaller = [each for each in comparison.studies if each.hypervolumes[-1].value < largest]
+    others = [f"{each.study} {each.hypervolumes[-1].value:.4f}" for each in smaller]
+    found = [f"{said} (others: {', '.join(others)})." if others else f"{said}."]
+    if best.hypervolume_probability is not None and not equal:
         of_pair = listed_nouns((comparison.objectives[0], comparison.pairs[0].cost))
         found.append(
             f"In {of_pair}, it has the largest in {100 * best.hypervolume_probability:.0f} % of the resamples of the "

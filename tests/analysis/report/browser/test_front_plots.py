@@ -173,6 +173,8 @@ def test_means_decide_once_the_whole_front_was_trained_again(open_page: OpenPage
     # small's 36 % is 16 points above the teacher's 20 %, its 34 % in the search was 14.
     page.locator("#limits input[type=text]").nth(0).fill("0.8")
     assert verdict(page) == "No student within the budget is ready to ship"
+    page.locator("#limits input[type=text]").nth(0).fill("0.1")
+    assert "No confirmed student has" in page.inner_text("#explanation")
     page.click("text=Students (")
     row = page.locator("#students-table tbody tr", has_text="beaten")
     cells = [cell.strip() for cell in row.locator("td").all_inner_texts()]
