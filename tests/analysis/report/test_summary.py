@@ -139,3 +139,15 @@ def test_summary_follows_objectives_of_study() -> None:
     assert student["num_params"] == 1_000_000
     assert "times_fewer_params" not in student
     assert read["flops_front"] == read["flops_mr2_small_front"] == ["t"]
+
+
+def test_hypervolume_that_is_not_defined_is_null() -> None:
+    # The teacher's latency is unknown: the reference point is that of the only student with one.
+    study = records([record("timed", 0.3, 1e6, 1e9, metrics={"latency_ms": 5.0})], TEACHER)
+    read = json.loads(json.dumps(summary(study, compute_results(study))))
+    values = {tuple(front["objectives"]): front["value"] for front in read["hypervolume"]["fronts"]}
+    assert values["mr2_reasonable", "latency_ms"] is None
+    # (1 - 0.3) x (6 - 1) / 6
+    assert values["mr2_reasonable", "num_params"] == pytest.approx(0.7 * 5 / 6)
+    schema = json.loads((REPOSITORY / "docs" / "summary.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(read)

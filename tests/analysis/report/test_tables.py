@@ -61,6 +61,12 @@ def test_difference_from_baseline_has_an_interval() -> None:
     assert high == pytest.approx(-4, abs=1.5)
 
 
+def test_hypervolume_that_is_not_defined_is_absent() -> None:
+    timed = record("timed", 0.3, 1e6, 1e9, metrics={"latency_ms": 5.0})
+    rows = {row[0]: row for row in tables.hypervolume_table(compute_results(records([timed, PLAIN], TEACHER))).rows}
+    assert rows["miss rate, latency"][1:3] == ("-", "1")
+
+
 def test_numbers_of_each_table_are_aligned() -> None:
     study = records([PLAIN, BENT], TEACHER)
     results = compute_results(study)
