@@ -88,6 +88,9 @@ def test_printing_clips_no_table(open_page: OpenPage) -> None:
     assert count("#front-plots svg, #hypervolume svg", narrow) == 0
     assert count(".wide", "getComputedStyle(node).overflowX !== 'visible'") == 0
     assert luminance(str(page.evaluate("getComputedStyle(document.body).backgroundColor"))) == 1
+    # No header of a table is alone at the end of a page.
+    assert count("thead", "getComputedStyle(node).breakAfter !== 'avoid'") == 0
+    assert count("tbody tr:first-child", "getComputedStyle(node).breakBefore !== 'avoid'") == 0
     # Drawn although nobody scrolled there.
     assert page.locator("#curves svg").count() == 1
     assert not page.is_visible("#table-controls")
