@@ -33,6 +33,10 @@ from sweeps.search.improvement import expected_improvement
 Floats = NDArray[np.float64]
 
 _TREES = 200
+_LEAST_PER_LEAF = 3
+"""Recorded configurations. With 1, the forest returns the recorded values of a recorded configuration and means of
+several for all others, so that recorded ones are better than any other 96: their hypervolume is 99 % of the best then,
+that of others 91 %. With 3 it is 96 and 93 %, and the forest predicts configurations that it has not seen as well."""
 _LOWEST = 1e-3
 """Miss rates enter the logit from here to 1 minus this."""
 _FRONT_SAMPLES = 2**13
@@ -56,9 +60,7 @@ class Landscape:
         self.num_epochs = len(groups[0][0].miss_rates)
         inputs = _inputs(space, [group[0].params for group in groups], [group[0] for group in groups])
         logits = [_logits([curve.miss_rates for curve in group]) for group in groups]
-        self._forest = ExtraTreesRegressor(_TREES, random_state=0).fit(
-            inputs, np.stack([each.mean(0) for each in logits])
-        )
+        self._forest = _forest().fit(inputs, np.stack([each.mean(0) for each in logits]))
         # Of n seeds, deviations from their mean are smaller than those from the expected value by this factor.
         self._residuals = np.vstack([(each - each.mean(0)) * np.sqrt(len(each) / (len(each) - 1)) for each in logits])
         flops = np.array([group[0].flops for group in groups], dtype=np.float64)
@@ -134,7 +136,10 @@ class Landscape:
 
     def _predicted(self, configurations: Sequence[Mapping[str, Any]]) -> Floats:
         inputs = _inputs_of(self._space, configurations, [self._costs(params) for params in configurations])
-        return np.asarray(self._forest.predict(inputs), dtype=np.float64)
+        # The forest's own prediction of one configuration takes 20 times as long, for checks and threads.
+        trees = [each.tree_ for each in self._forest.estimators_]
+        values = [tree.predict(inputs.astype(np.float32))[:, :, 0] for tree in trees]
+        return np.asarray(sum(values) / len(trees), dtype=np.float64)
 
 
 def non_dominated_blockwise(points: Floats) -> NDArray[np.intp]:
@@ -156,10 +161,14 @@ def cross_validated_r2(curves: Sequence[Curve], space: Space, folds: int = 8) ->
     logits = np.stack([_logits([curve.miss_rates for curve in group]).mean(0) for group in groups])
     predicted = np.empty_like(logits)
     for train, test in KFold(folds, shuffle=True, random_state=0).split(inputs):
-        forest = ExtraTreesRegressor(_TREES, random_state=0).fit(inputs[train], logits[train])
+        forest = _forest().fit(inputs[train], logits[train])
         predicted[test] = forest.predict(inputs[test])
     share = 1 - ((logits - predicted) ** 2).mean(axis=0) / logits.var(axis=0)
     return float(share[0]), float(share[-1])
+
+
+def _forest() -> ExtraTreesRegressor:
+    return ExtraTreesRegressor(_TREES, min_samples_leaf=_LEAST_PER_LEAF, random_state=0)
 
 
 def _logits(miss_rates: Sequence[Sequence[float]]) -> Floats:

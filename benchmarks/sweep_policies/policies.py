@@ -95,6 +95,7 @@ POLICIES: tuple[Policy, ...] = (
     ),
     Policy("TPE + front rule", "tpe", partial(_rung_scheduler, rule=FrontRule)),
     Policy("front + FIFO", "front", _fifo),
+    Policy("front + halving by hypervolume", "front", partial(_rung_scheduler, rule=hypervolume_halving)),
     Policy("front + front rule", "front", partial(_rung_scheduler, rule=FrontRule)),
     Policy("oracle", ORACLE, _fifo),
 )

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from hkd.dominance import non_dominated
 from sweeps.scheduling.rules import CONTINUE, Decision, Verdict
 from sweeps.scheduling.rungs import RungResults, Rungs
-from sweeps.search.improvement import expected_improvement
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -113,16 +112,35 @@ def by_hypervolume(points: Floats, num_measured: int) -> Indices:
     width = np.where(highest > lowest, highest - lowest, 1.0)
     scaled, reference = (points - lowest) / width, np.full(points.shape[1], 1.1)
 
-    def contribution(layer: Indices, index: int) -> float:
-        others, point = scaled[layer[layer != index]], scaled[index]
-        gain = expected_improvement(point[:1], np.zeros(1), point[None, 1:], others, reference)
-        return float(gain[0])
+    return np.concatenate(
+        [layer[np.argsort(-contributions(scaled[layer], reference), kind="stable")] for layer in layers(points)]
+    )
 
-    ordered = []
-    for layer in layers(points):
-        contributions = np.array([contribution(layer, index) for index in layer])
-        ordered.append(layer[np.argsort(-contributions, kind="stable")])
-    return np.concatenate(ordered)
+
+def contributions(points: Floats, reference: Floats) -> Floats:
+    """Hypervolume (N,) that each of the points (N, 1 to 3), all below the reference point, dominates alone.
+
+    Slabs between the points' first objectives are divided by the others into cells, of which each is counted once for
+    every point that dominates it: O(N^3) additions in all.
+    """
+    count = len(points)
+    # Objectives that do not exist are 0, with a reference of 1: an area or a length becomes a volume.
+    missing = 3 - points.shape[1]
+    points, reference = np.pad(points, ((0, 0), (0, missing))), np.pad(reference, (0, missing), constant_values=1.0)
+    order = np.argsort(points[:, 0], kind="stable")
+    heights = np.diff(points[order, 0], append=reference[0])
+    edges, cells = zip(*(np.unique(points[:, axis], return_inverse=True) for axis in (1, 2)), strict=True)
+    areas = np.diff(edges[0], append=reference[1])[:, None] * np.diff(edges[1], append=reference[2])
+    dominators, owners = np.zeros(areas.shape, dtype=np.intp), np.zeros(areas.shape, dtype=np.intp)
+    found = np.zeros(count)
+    for index, height in zip(order, heights, strict=True):
+        dominated = (slice(cells[0][index], None), slice(cells[1][index], None))
+        dominators[dominated] += 1
+        owners[dominated] += index  # of a cell that one point dominates, its index
+        if height > 0:
+            alone = dominators == 1
+            found += height * np.bincount(owners[alone], areas[alone], minlength=count)
+    return found
 
 
 def moasha(reduction_factor: float = 3.0) -> RankingRule:

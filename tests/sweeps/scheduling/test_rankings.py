@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from hkd.dominance import hypervolume
 from sweeps.scheduling.rankings import (
     EarlyRungRule,
     by_hypervolume,
     by_spacing,
+    contributions,
     hypervolume_halving,
     layers,
     moasha,
@@ -46,6 +48,16 @@ def test_hypervolume_prefers_the_point_that_alone_dominates_most() -> None:
     points = np.array([[0.9, 0.9], [1.0, 0.0], [0.6, 0.4], [0.5, 0.45], [0.0, 1.0]])
     # (0.5, 0.45) instead of (0.5, 0.5): 0.1 * 0.55 = 0.055; then (0.6, 0.4): 0.4 * 0.05 = 0.02; (0, 1): 0.05.
     assert by_hypervolume(points, 1).tolist() == [3, 4, 1, 2, 0]
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+def test_contribution_is_what_the_hypervolume_loses_without_the_point(objectives: int) -> None:
+    points = np.random.default_rng(objectives).random((12, objectives)).round(1)  # with ties
+    points[5] = points[2]  # of equal points, none dominates anything alone
+    reference = np.full(objectives, 1.1)
+    whole = hypervolume(points, reference)
+    expected = [whole - hypervolume(np.delete(points, index, axis=0), reference) for index in range(len(points))]
+    assert contributions(points, reference) == pytest.approx(expected, abs=1e-12)
 
 
 def test_better_third_continues() -> None:
