@@ -23,7 +23,7 @@ from sweeps.search.encoding import Space
 from sweeps.settings.space import distributions
 from sweeps.settings.study import StudyConfig
 
-RECIPE = 3
+RECIPE = 4
 """Part of the key of every result: increment it when samplers, schedulers or the simulator change."""
 SHARES = (0.90, 0.95, 0.99)
 """Of the best hypervolume."""
