@@ -41,7 +41,7 @@ def _check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
 class SearchConfig(Section):
     """The sampler and the number of its proposals."""
 
-    sampler: Annotated[str, Field(max_length=64), AfterValidator(_check_sampler)] = "tpe"
+    sampler: Annotated[str, Field(max_length=64), AfterValidator(_check_sampler)] = FRONT
     """``front``: a Gaussian process on the miss rate, with exact costs, limits and priors. Optuna's: ``tpe`` (Parzen
     estimators), ``nsga2`` (genetic algorithm), ``gp`` (Gaussian processes), ``random``, or a class of
     ``optuna.samplers`` by its name."""
@@ -103,7 +103,7 @@ def _front_problems(search: SearchConfig, objectives: Sequence[str]) -> Iterator
     if len(measured) > 1 or len(costs) > MOST_COSTS:
         yield (
             f"objectives: found {', '.join(objectives)}; sampler {FRONT} allows one miss rate, with at most "
-            f"{MOST_COSTS} of {', '.join(COSTS)}; remove some, or choose another sampler"
+            f"{MOST_COSTS} of {', '.join(COSTS)}; remove some, or set search.sampler to another, such as tpe"
         )
     for key, value in search.sampler_arguments.items():
         if key != "cost_scale":

@@ -26,7 +26,7 @@ def test_dry_run_prints_plan_and_writes_nothing(folder: Path, capsys: pytest.Cap
     study = load_study(Path("tiny.yaml"))
     # The resolved study, with defaults.
     assert "num_trials: 3" in out
-    assert "sampler: tpe" in out
+    assert "sampler: front" in out
     for title, values in {
         "smallest student": {"student.pyramid_channels": 8},
         "largest student": {"student.pyramid_channels": 32},
@@ -35,7 +35,7 @@ def test_dry_run_prints_plan_and_writes_nothing(folder: Path, capsys: pytest.Cap
         cost = config_cost(trial_config(study.base, values).student, 64, 96)
         (row,) = (line for line in out.splitlines() if title in line)
         assert row.split()[-2:] == [f"{cost.num_params / 1e6:.2f}", f"{cost.flops / 1e9:.2f}"]
-    assert re.search(r"train 3 students proposed by tpe, 2 epochs each", out)
+    assert re.search(r"train 3 students proposed by front, 2 epochs each", out)
     assert "train the teacher for 1 epochs" in out
     assert "measure" not in out
     assert f"write to {folder}/runs/tiny (which is new) and sqlite:///mlflow.db" in out
@@ -110,4 +110,4 @@ def test_dry_run_counts_configurations_of_small_space(folder: Path, capsys: pyte
     # Four configurations: pyramid_channels of 8, 16, 24 or 32.
     flags = ["--set", "space.distillation.pyramid.weight=null", "--set", "search.num_trials=50"]
     assert run.main(["--config", "tiny.yaml", "--dry-run", *flags]) == 0
-    assert "train 4 students proposed by tpe" in capsys.readouterr().out
+    assert "train 4 students proposed by front" in capsys.readouterr().out

@@ -205,7 +205,7 @@ def test_study_with_exhausted_space_is_finished(place: Place) -> None:
     place.trials = TuneDouble.finish_all
     # The space holds two trials.
     assert place.run(num_trials=50) == 0
-    assert "1 baselines and 2 proposed by tpe" in place.out.getvalue()
+    assert "1 baselines and 2 proposed by front" in place.out.getvalue()
     # Resuming it prepares neither data nor cluster.
     assert place.run(is_resumed=True, num_trials=50) == 0
     assert place.order == ["teacher"]
