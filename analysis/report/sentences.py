@@ -74,7 +74,7 @@ def on_test(results: StudyResults) -> str | None:
     tested = readiness(mean, of_teacher)
     if tested not in worse:
         return f"{text}."
-    ready = "would be shipped with loss" if tested == "with loss" else "is not ready to ship"
+    ready = "is one to ship only if its loss is acceptable" if tested == "with loss" else "is not ready to ship"
     return f"{text}: by these, it {ready}."
 
 

@@ -2,9 +2,10 @@
 
 96 configurations are too few to be drawn without replacement by 64 workers. Curves are therefore predicted: a forest of
 extremely randomised trees maps settings and costs to the logits of the miss rates after all epochs, fitted to the means
-over seeds. To its prediction the residual of a recorded training is added, the whole curve at once, so that the noise of
-a seed is as similar from epoch to epoch as recorded. The training is a random one of the configurations whose miss
-rates at the end are nearest, because the noise depends on it: 0.10 in logits from 43 to 49 %, 0.79 above 80 %. Costs are those of the student itself.
+over seeds. To its prediction the residual of a recorded training is added, the whole curve at once, so that the noise
+of a seed is as similar from epoch to epoch as recorded. The training is a random one of the configurations whose miss
+rates at the end are nearest, because the noise depends on it: 0.10 in logits from 43 to 49 %, 0.79 above 80 %. Costs
+are those of the student itself.
 
 Bias: the forest averages neighbours, so that its best configurations are worse and its worst ones better than
 recorded, and what the settings do not explain is lost. It is a step function, not a Gaussian process: no sampler has

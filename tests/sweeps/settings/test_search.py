@@ -60,7 +60,10 @@ def test_sampler_of_optuna_with_arguments(tmp_path: Path) -> None:
         ("search: {sampler: TPE}", ("search.sampler", "did you mean tpe?")),
         ("search: {sampler: NSGAIISampeler}", ("search.sampler", "did you mean NSGAIISampler?")),
         ("search: {sampler: tpe, max_params: 5}", ("search.max_params", "tpe", "front")),
-        (f"search: {{sampler: tpe}}\nspace: {{{RATE}, prior: {{center: 0.001, width: 0.1}}}}}}", ("space.training.learning_rate.prior", "front")),
+        (
+            f"search: {{sampler: tpe}}\nspace: {{{RATE}, prior: {{center: 0.001, width: 0.1}}}}}}",
+            ("space.training.learning_rate.prior", "front"),
+        ),
         ("search: {sampler: front, sampler_arguments: {scale: 1}}", ("search.sampler_arguments.scale", "cost_scale")),
         (
             "search: {sampler: front, sampler_arguments: {cost_scale: square}}",
