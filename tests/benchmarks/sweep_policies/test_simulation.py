@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from scipy.special import logit
 
 from benchmarks.sweep_policies.landscape import Landscape, cross_validated_r2
 from benchmarks.sweep_policies.simulation import SIMULATED, Simulation
@@ -20,7 +22,13 @@ from sweeps.settings.space import distributions
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.queue import TrialQueue
 from sweeps.trials.records.ledger import open_ledger
-from tests.benchmarks.sweep_policies.synthetic import EPOCHS, costs, expected_curve, synthetic_curves
+from tests.benchmarks.sweep_policies.synthetic import (
+    EPOCHS,
+    costs,
+    expected_curve,
+    expected_miss_rate,
+    synthetic_curves,
+)
 
 REFERENCE = (1.0, 1.2e6, 1e9)
 
@@ -129,6 +137,17 @@ def test_landscape_reproduces_the_curves_that_it_was_fitted_to(task: StudyConfig
     assert first < 1
 
 
+def test_recorded_configurations_are_no_exceptions(landscape: Landscape) -> None:
+    # A forest with one configuration per leaf returns exactly the mean of the recorded logits.
+    ends: dict[int, list[float]] = {}
+    for curve in synthetic_curves(64):
+        ends.setdefault(curve.configuration, []).append(curve.miss_rates[-1])
+    params = {curve.configuration: curve.params for curve in synthetic_curves(64)}
+    recorded = np.array([logit(values).mean() for values in ends.values()])
+    predicted = logit([landscape.expected_curve(params[number])[-1] for number in ends])
+    assert (np.abs(predicted - recorded) > 1e-6).mean() > 0.9
+
+
 def test_noise_of_a_seed_is_as_large_as_recorded(landscape: Landscape) -> None:
     params = synthetic_curves(1)[0].params
     random = np.random.default_rng(0)
@@ -136,6 +155,23 @@ def test_noise_of_a_seed_is_as_large_as_recorded(landscape: Landscape) -> None:
     # A process that keeps 0.8 of its value and adds noise of 0.01: 0.01 / sqrt(1 - 0.8^2) = 0.017 after some epochs.
     assert ends.std() == pytest.approx(0.017, rel=0.35)
     assert ends.mean() == pytest.approx(landscape.expected_curve(params)[-1], abs=0.005)
+
+
+def test_noise_of_a_seed_is_that_of_configurations_with_a_similar_miss_rate(task: StudyConfig) -> None:
+    # Only the worse half of the configurations has noise. The 16 nearest of one of the best are of the better half.
+    noisy = synthetic_curves(64)
+    ends = {curve.configuration: expected_miss_rate(curve.params) for curve in noisy}
+    middle = float(np.median(list(ends.values())))
+    mixed = [
+        replace(curve, miss_rates=tuple(expected_curve(curve.params))) if ends[curve.configuration] < middle else curve
+        for curve in noisy
+    ]
+    landscape = Landscape(mixed, Space(distributions(task.space), {}), costs, REFERENCE)
+    random = np.random.default_rng(0)
+    by_end = sorted(noisy, key=lambda curve: ends[curve.configuration])
+    for params, is_noisy in ((by_end[0].params, False), (by_end[-1].params, True)):
+        last = [landscape.curve(params, random)[-1] for _ in range(50)]
+        assert (np.std(last) > 0.005) == is_noisy
 
 
 def test_front_of_the_landscape_is_not_beaten_by_random_configurations(
