@@ -99,7 +99,7 @@ def study_config_text(proposal: Proposal, name: str) -> str:
         ],
         [
             "search:",
-            "  sampler: tpe # or front, nsga2, gp, random",
+            "  sampler: front # or tpe, nsga2, gp, random",
             _comment(
                 "Besides two baselines: distilled with train.yaml as it is, and undistilled. A larger number continues"
                 " a finished study (--resume).",
