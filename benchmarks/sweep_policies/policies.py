@@ -79,6 +79,10 @@ def _rung_scheduler(
     )
 
 
+def _early_rung(study: StudyConfig, num_epochs: int) -> TrialScheduler:
+    return _rung_scheduler(study, num_epochs, partial(EarlyRungRule, EARLY_RUNG_TRIALS, EARLY_RUNG_KEPT), epochs=(1,))
+
+
 POLICIES: tuple[Policy, ...] = (
     Policy("random + FIFO", "random", _fifo),
     Policy("TPE + FIFO", "tpe", _fifo),
@@ -88,14 +92,11 @@ POLICIES: tuple[Policy, ...] = (
     Policy("TPE + MOASHA as published", "tpe", partial(_rung_scheduler, rule=published_moasha)),
     Policy("TPE + MOASHA repaired", "tpe", partial(_rung_scheduler, rule=moasha)),
     Policy("TPE + halving by hypervolume", "tpe", partial(_rung_scheduler, rule=hypervolume_halving)),
-    Policy(
-        "TPE + i-Epoch",
-        "tpe",
-        partial(_rung_scheduler, rule=partial(EarlyRungRule, EARLY_RUNG_TRIALS, EARLY_RUNG_KEPT), epochs=(1,)),
-    ),
+    Policy("TPE + i-Epoch", "tpe", _early_rung),
     Policy("TPE + front rule", "tpe", partial(_rung_scheduler, rule=FrontRule)),
     Policy("front + FIFO", "front", _fifo),
     Policy("front + halving by hypervolume", "front", partial(_rung_scheduler, rule=hypervolume_halving)),
+    Policy("front + i-Epoch", "front", _early_rung),
     Policy("front + front rule", "front", partial(_rung_scheduler, rule=FrontRule)),
     Policy("oracle", ORACLE, _fifo),
 )

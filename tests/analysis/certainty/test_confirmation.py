@@ -164,7 +164,7 @@ def test_choice_that_is_further_from_its_teacher_on_test_images_is_stated() -> N
     assert "not ready" in said
     said = sentences.on_test(results_of(again(SMALL, 0.25, 0.33), teacher=TESTED_TEACHER))
     assert said is not None
-    assert "with loss" in said
+    assert "only if its loss is acceptable" in said
     # Nothing to ship: 50 % is 30 points above the teacher.
     assert sentences.on_test(results_of(again(SMALL, 0.5, 0.45), teacher=TESTED_TEACHER)) is None
 
