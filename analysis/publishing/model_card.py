@@ -88,8 +88,8 @@ def _accuracy(exported: ExportedTrial, results: StudyResults) -> Iterator[str]:
         of_teacher = objective.shown(teacher.values.get(name) if teacher else None)
         yield f"| validation, {objective.subset} | {objective.shown(metrics[name])} | {ends} | {of_teacher} |"
     yield from _other_seeds(metrics, results)
-    int8 = exported.file.metadata.metrics.get(f"int8_{names.MR2_REASONABLE}")
-    fp32 = exported.file.metadata.metrics.get(f"fp32_{names.MR2_REASONABLE}")
+    int8 = exported.file.metadata.metrics.get(names.INT8_PREFIX + names.MR2_REASONABLE)
+    fp32 = exported.file.metadata.metrics.get(names.FP32_PREFIX + names.MR2_REASONABLE)
     if int8 is not None and fp32 is not None:
         shown = OBJECTIVES[names.MR2_REASONABLE].shown
         yield ""
