@@ -14,12 +14,13 @@ from analysis.publishing.exported import (
     choose,
     compare_weights,
     find_exported,
-    read_exported,
+    with_trials,
 )
 from analysis.publishing.model_card import model_card
 from analysis.publishing.models import CHAMPION, check_model_name, log_models, register
 from analysis.records.store import reading_store
 from hkd import metric_names as names
+from hkd.inference.deployed.onnx_file import read_onnx_file
 
 if TYPE_CHECKING:
     from analysis.records.study_records import StudyRecords
@@ -53,10 +54,11 @@ class Publication:
                 f"--attach: study {records.study!r} has no run of its own in MLflow, to which the files belong; "
                 "leave --attach out"
             )
-        paths = self.models
-        if self.register is not None and not paths:
-            paths = (find_exported(Path(), records, self.trial),)
-        exported = read_exported(paths, records)
+        if self.register is not None and not self.models:
+            files = [find_exported(Path(), records, self.trial)]
+        else:
+            files = [read_onnx_file(path) for path in self.models]
+        exported = with_trials(files, records)
         if self.register is not None:
             choose(exported, self.trial)
         return compare_weights(tracking_uri, exported) if exported else []

@@ -46,7 +46,7 @@ class ExportedTrial:
         return f"{self.trial.trial_id}-{self.file.metadata.precision}"
 
 
-def find_exported(folder: Path, records: StudyRecords, trial_id: str | None) -> Path:
+def find_exported(folder: Path, records: StudyRecords, trial_id: str | None) -> DeployedFile:
     """The file of ``hkd export`` in a folder that was exported from a trial of this study.
 
     Args:
@@ -60,13 +60,13 @@ def find_exported(folder: Path, records: StudyRecords, trial_id: str | None) -> 
     found, unreadable = [], []
     for path in sorted(filter(is_exported, folder.iterdir())):
         try:
-            metadata = read_onnx_file(path).metadata
+            file = read_onnx_file(path)
         except CheckpointError as error:
             unreadable.append(str(error))  # of another program, or damaged
             continue
-        identity = metadata.study
+        identity = file.metadata.study
         if identity is not None and identity.study == records.study and trial_id in (None, identity.trial):
-            found.append((path, f"{path} ({identity.trial}, {metadata.precision})"))
+            found.append((file, f"{path} ({identity.trial}, {file.metadata.precision})"))
     if len(found) != 1:
         of = f"{trial_id or 'a trial'} of study {records.study}"
         those = f" ({', '.join(text for _, text in found)})" if found else ""
@@ -79,22 +79,19 @@ def find_exported(folder: Path, records: StudyRecords, trial_id: str | None) -> 
     return found[0][0]
 
 
-def read_exported(paths: Sequence[Path], records: StudyRecords) -> list[ExportedTrial]:
-    """Read files of ``hkd export`` of a study's trials.
+def with_trials(files: Sequence[DeployedFile], records: StudyRecords) -> list[ExportedTrial]:
+    """Files of ``hkd export`` with the trials of a study that they were exported from.
 
     Raises:
-        CheckpointError: a file is unreadable, or was not written by ``hkd export``.
-        MissingPackageError: onnx is not installed.
         PublishingError: listing the files that are of no finished trial of this study.
     """
     finished = {trial.trial_id: trial for trial in records.counted}
     found, problems = [], []
-    for path in paths:
-        file = read_onnx_file(path)
+    for file in files:
         identity = file.metadata.study
         if identity is None or identity.study != records.study or identity.trial not in finished:
             of = "no study" if identity is None else f"trial {identity.trial} of study {identity.study}"
-            problems.append(f"{path}: was exported from {of}")
+            problems.append(f"{file.path}: was exported from {of}")
         else:
             found.append(ExportedTrial(file, finished[identity.trial]))
     if problems:
@@ -133,7 +130,7 @@ def compare_weights(tracking_uri: str, exported: Sequence[ExportedTrial]) -> lis
     with reading_store(tracking_uri) as client, tempfile.TemporaryDirectory() as folder:
         for each in exported:
             trial, identity = each.trial, each.file.metadata.study
-            assert identity is not None, "read_exported() refuses other files"
+            assert identity is not None, "with_trials() refuses other files"
             of = f"run {trial.run_id} of {trial.trial_id}"
             path, run_id = each.file.path, trial.run_id
             int8 = " --int8" if each.file.metadata.precision == "int8" else ""

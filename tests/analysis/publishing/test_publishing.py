@@ -1,21 +1,19 @@
-"""What a report publishes: which files, under which names, with which card."""
+"""What a report publishes: which files, under which names."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Literal
 
 import pytest
 from mlflow.tracking import MlflowClient
 
 from analysis import pareto, plots
+from analysis.options import parser
+from analysis.publishing import command, models
 from analysis.publishing import exported as exported_module
-from analysis.publishing import models
 from analysis.publishing.command import publication_of
 from analysis.publishing.exported import (
     ExportedTrial,
@@ -23,68 +21,21 @@ from analysis.publishing.exported import (
     choose,
     compare_weights,
     find_exported,
-    read_exported,
+    with_trials,
 )
-from analysis.publishing.model_card import model_card
 from analysis.records.store import fetch_runs
-from analysis.records.study_records import StudyRecords
-from analysis.results import compute_results
-from analysis.variants import read_devices, with_measured_latencies
-from hkd.config import DetectorConfig
-from hkd.inference.deployed.metadata import DeployedMetadata, ImageSet, Int8Images, StudyIdentity
 from hkd.inference.deployed.onnx_file import DeployedFile
-from hkd.metric_names import ARTIFACT_REPORT, CONFIRMED_SEEDS, ROLE_STUDY, TAG_ROLE
+from hkd.metric_names import ARTIFACT_REPORT, ROLE_STUDY, TAG_ROLE
 from hkd.models.weight_formats.errors import CheckpointError
 from hkd.tracking_uri import TRACKING_URI_VARIABLE
-from tests.analysis.studies import TEACHER, Written, found_in, record, records, write_study
-
-PARAMS: dict[str, bool | int | float | str | None] = {
-    "training.total_epochs": 4,
-    "data.train_annotations": "data/mine/train.json",
-}
-TRIAL = record("t1", 0.25, 1e6, 2e9, params=PARAMS)
-STOPPED = record("t3", 0.9, 1e5, 1e9, not_counted_because="stopped")
-STUDY = records([TRIAL, record("t2", 0.3, 5e5, 1e9), STOPPED], TEACHER)
-
-
-def metadata(
-    study: str | None = "demo", trial: str = "t1", precision: Literal["fp32", "int8"] = "fp32"
-) -> DeployedMetadata:
-    return DeployedMetadata(
-        format="hkd.onnx.1",
-        hkd_version="0.1.0",
-        versions={},
-        opset=17,
-        precision=precision,
-        fp32_layers=(),
-        classes=("person",),
-        batch=1,
-        image_height=64,
-        image_width=96,
-        resizing="",
-        max_detections=100,
-        score_threshold=0.01,
-        nms_iou=0.5,
-        detector=DetectorConfig(),
-        num_params=1_000_000,
-        flops=2_000_000_000,
-        metrics={},
-        weights_sha256="0" * 64,
-        study=None if study is None else StudyIdentity(study=study, trial=trial),
-    )
-
-
-def exported(
-    trial_id: str = "t1", study: StudyRecords = STUDY, precision: Literal["fp32", "int8"] = "fp32"
-) -> ExportedTrial:
-    (trial,) = (each for each in study.trials if each.trial_id == trial_id)
-    return ExportedTrial(DeployedFile(Path("student.onnx"), b"x" * 4_470_000, metadata(precision=precision)), trial)
+from tests.analysis.publishing.files import STUDY, exported, metadata
+from tests.analysis.studies import Written, record, write_study
 
 
 def options(*given: str) -> list[str]:
     """The problems of a command line."""
     try:
-        publication_of(pareto._parser().parse_args(given))
+        publication_of(parser().parse_args(given))
     except PublishingError as error:
         return str(error).split("\n")
     return []
@@ -128,18 +79,17 @@ def test_report_is_attached_to_the_run_of_its_study(
     assert not Path("reports/parentless").exists()
 
 
-def test_only_files_of_finished_trials_of_the_study_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_finished_trials_of_the_study_are_allowed_only() -> None:
     found = {"a": metadata(), "b": metadata(None), "c": metadata("other"), "d": metadata(trial="t3")}
-    monkeypatch.setattr(exported_module, "read_onnx_file", lambda path: DeployedFile(path, b"", found[path.name]))
-    (only,) = read_exported([Path("a")], STUDY)
+    files = [DeployedFile(Path(name), b"", described) for name, described in found.items()]
+    (only,) = with_trials(files[:1], STUDY)
     assert only.trial.trial_id == "t1"
     with pytest.raises(PublishingError) as caught:
-        read_exported([Path(name) for name in "abcd"], STUDY)
+        with_trials(files, STUDY)
     for fact in ("b: was exported from no study", "c: ", "study other", "d: ", "t3", "hkd export --study demo"):
         assert fact in str(caught.value)
-    found["e"] = metadata(trial="t9\nall is well")
     with pytest.raises(PublishingError) as caught:
-        read_exported([Path("e")], STUDY)
+        with_trials([DeployedFile(Path("e"), b"", metadata(trial="t9\nall is well"))], STUDY)
     # The name does not add a line to the problem and the remedy.
     assert len(str(caught.value).splitlines()) == 2
 
@@ -164,8 +114,8 @@ def test_only_file_of_a_trial_in_the_working_folder_is_found(tmp_path: Path, mon
         return DeployedFile(path, b"", stated[path.name])
 
     monkeypatch.setattr(exported_module, "read_onnx_file", read)
-    assert find_exported(tmp_path, STUDY, "t1") == tmp_path / "one.onnx"
-    assert find_exported(tmp_path, STUDY, "t5") == tmp_path / "CAPITALS.ONNX"
+    assert find_exported(tmp_path, STUDY, "t1").path == tmp_path / "one.onnx"
+    assert find_exported(tmp_path, STUDY, "t5").path == tmp_path / "CAPITALS.ONNX"
     for trial_id, facts in (
         ("t2", ["2 files", "two.onnx (t2, fp32)", "two-int8.onnx (t2, int8)", "--model"]),
         (None, ["4 files", "one.onnx (t1, fp32)"]),
@@ -221,7 +171,7 @@ def test_unusable_files_are_refused_before_anything_is_written(
     # The name does not add a line.
     (absent,) = capsys.readouterr().err.splitlines()
     assert "absent\\nstudent.onnx: no such file" in absent
-    monkeypatch.setattr(exported_module, "read_onnx_file", lambda path: DeployedFile(path, b"", metadata()))
+    monkeypatch.setattr(command, "read_onnx_file", lambda path: DeployedFile(path, b"", metadata()))
     assert pareto.main([*arguments, "student.onnx"]) == 2
     error = capsys.readouterr().err
     for fact in ("student.onnx: ", "other weights", "hkd export --study demo --trial t1 --out student.onnx"):
@@ -237,150 +187,6 @@ def test_one_file_is_registered() -> None:
     for trial_id, fact in ((None, "--trial"), ("t3", "of t3")):
         with pytest.raises(PublishingError, match=fact):
             choose([first, second], trial_id)
-
-
-def test_card_states_purpose_data_numbers_training_and_limits() -> None:
-    card = model_card(exported(), STUDY, compute_results(STUDY))
-    assert [line for line in card.splitlines() if line.startswith("#")] == [
-        "# t1 of the study demo, fp32",
-        "## Purpose",
-        "## Data",
-        "## Accuracy",
-        "## Cost",
-        "## Latency",
-        "## Training",
-        "## Limits",
-    ]
-    for fact in (
-        "96 x 64 pixels",
-        "training: data/mine/train.json",
-        "| validation, reasonable | 25.0 | - |",
-        "| params M | 1.00 |",
-        "| file MB | 4.47 |",
-        "total_epochs 4",
-        "Not tested",
-        "one seed",
-        "hkd benchmark",
-    ):
-        assert fact in card
-
-
-def test_card_of_a_confirmed_student_has_test_results_and_latency() -> None:
-    more = {CONFIRMED_SEEDS: 2.0, "confirmed_mr2_reasonable": 0.27, "confirmed_mr2_reasonable_std": 0.01}
-    more |= {"confirmed_test_mr2_reasonable": 0.31, "confirmed_test_mr2_reasonable_std": 0.02, "latency_ms": 12.5}
-    params = {**PARAMS, "evaluation.latency.runtime": "openvino", "evaluation.latency.num_threads": 2}
-    trial = dataclasses.replace(TRIAL, params=params, metrics={**TRIAL.metrics, **more})
-    teacher = dataclasses.replace(TEACHER, metrics={**TEACHER.metrics, "test_mr2_reasonable": 0.26})
-    study = records([trial, record("t2", 0.3, 5e5, 1e9)], teacher)
-    card = model_card(exported(study=study), study, compute_results(study))
-    for fact in (
-        "| validation, reasonable, mean of 2 other seeds | 27.0 ± 1.0 |",
-        "| test, reasonable, mean of 2 other seeds | 31.0 ± 2.0 | - | 26.0 |",
-        "Test images decided nothing",
-        "12.5 ms, predicted by the study (runtime openvino, threads 2)",
-    ):
-        assert fact in card
-    assert "Not tested" not in card
-    assert "one seed" not in card
-    # Of another student than the report's choice, somebody may have read the test result first.
-    better = dataclasses.replace(record("t3", 0.22, 5e5, 1e9), run_id="run-of-t3")
-    study = records([trial, better], teacher)
-    card = model_card(exported(study=study), study, compute_results(study))
-    assert "Test images decided nothing" not in card
-    assert "Not the choice of the report, which is t3" in card
-
-
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_card_has_a_latency_table_of_the_measured_files(precision: Literal["fp32", "int8"], tmp_path: Path) -> None:
-    path = tmp_path / "device.json"
-    times = (("fp32", "onnxruntime", 10.5, 4_470_000), ("int8", "openvino", 7.25, 2_120_000))
-    rows: list[dict[str, Any]] = [
-        {
-            "file": f"{trial}-{each}.onnx",
-            "runtime": runtime,
-            "precision": each,
-            "input_size": [64, 96],
-            "network": {"median_ms": time},
-            "num_bytes": num_bytes,
-            "detector": {},
-            "metrics": {"int8_mr2_reasonable": 0.257, "fp32_mr2_reasonable": 0.25} if each == "int8" else {},
-            "study": {"study": "demo", "trial": trial},
-        }
-        for trial in ("t1", "t2")
-        for each, runtime, time, num_bytes in times
-    ]
-    path.write_text(json.dumps({"processor": "Tiny | CPU", "num_threads": 1, "rows": rows}))
-    devices = read_devices([path], ["demo"])
-    study = with_measured_latencies(STUDY, devices)
-    card = model_card(exported(study=study, precision=precision), study, compute_results(study, devices=devices))
-    table = card.partition("## Latency")[2].partition("## ")[0]
-    # Of this trial only, the fastest first.
-    assert [line for line in table.splitlines() if line.startswith(("| fp32", "| int8"))] == [
-        "| int8 | openvino | Tiny \\| CPU, 1 thread | 7.25 | 2.12 | 25.7 |",
-        "| fp32 | onnxruntime | Tiny \\| CPU, 1 thread | 10.50 | 4.47 | 25.0 |",
-    ]
-    assert "not measured" not in card
-    assert "predicted" not in card
-
-
-def test_card_states_the_images_of_int8() -> None:
-    sets = [
-        ImageSet(annotations=name, num_images=count, content_hash="0" * 32) for name, count in (("a", 400), ("b", 50))
-    ]
-    for compared, fact in ((True, "; compared with"), (False, "; not compared with")):
-        images = Int8Images(
-            calibration=sets[0], num_calibrated=128, validation=sets[1], compared_with_training=compared
-        )
-        file = exported(precision="int8")
-        described = file.file.metadata.model_copy(update={"int8_images": images})
-        file = dataclasses.replace(file, file=dataclasses.replace(file.file, metadata=described))
-        card = model_card(file, STUDY, compute_results(STUDY))
-        assert "128 of 400 images of a for calibration, 50 of b" in card
-        assert fact in card
-
-
-def test_card_has_the_interval_of_the_miss_rate() -> None:
-    trial = record("t1", 0.5, 1e6, 2e9)
-    other = record("t2", 0.7, 5e5, 1e9)
-    study = records([trial, other], TEACHER)
-    found = {trial.run_id: found_in([True, False] * 5), other.run_id: found_in([True] * 3 + [False] * 7)}
-    results = compute_results(
-        study, read_detections=lambda run_ids: {key: found[key] for key in run_ids if key in found}
-    )
-    card = model_card(exported(study=study), study, results)
-    # Resamples of ten images, of which half are missed: binomial with n = 10, p = 1/2. P(X <= 1) = 0.011,
-    # P(X <= 2) = 0.055, so that the 2.5 % quantile is 2 of 10, and the 97.5 % quantile 8 of 10.
-    assert "| validation, reasonable | 50.0 | 20.0 to 80.0 | 20.0 |" in card
-    assert "Without intervals" not in card
-
-
-def test_int8_file_has_no_latency_of_the_fp32_network() -> None:
-    trial = dataclasses.replace(TRIAL, metrics={**TRIAL.metrics, "latency_ms": 12.5, "ap": 0.5})
-    study = records([trial, record("t2", 0.3, 5e5, 1e9)], TEACHER)
-    fp32, int8 = exported(study=study), exported(study=study, precision="int8")
-    card = model_card(int8, study, compute_results(study))
-    assert "12.5" not in card
-    assert "(int8) was not measured: `hkd benchmark`" in card
-    point = SimpleNamespace(value=1.0, timestamp=0, step=0)
-    client: Any = SimpleNamespace(get_metric_history=lambda *_: [point])
-    run: Any = SimpleNamespace(
-        data=SimpleNamespace(metrics=trial.metrics), info=SimpleNamespace(run_id="r"), inputs=None
-    )
-    linked = [{each.key for each in models._metrics(client, run, file, "m")} for file in (fp32, int8)]
-    assert linked == [set(trial.metrics), {"num_params", "flops"}]
-
-
-def test_names_in_a_card_are_text() -> None:
-    trial = record("<b>[x](y)", 0.25, 1e6, 2e9, params={"data.train_annotations": "|<script>|"})
-    study = records([trial, record("t2", 0.3, 5e5, 1e9, params={"data.train_annotations": "b"})], TEACHER)
-    card = model_card(exported("<b>[x](y)", study), study, compute_results(study))
-    assert "<script>" not in card.replace("\\<", "")
-    assert "# \\<b\\>\\[x\\](y) of" in card
-    assert "\\|\\<script\\>\\|" in card
-    generated = {"data.synthetic.train_images": "<img src=x>"}
-    study = records([record("t1", 0.25, 1e6, 2e9, params=generated), record("t2", 0.3, 5e5, 1e9)], TEACHER)
-    card = model_card(exported(study=study), study, compute_results(study))
-    assert "\\<img src=x\\>" in card
 
 
 def test_description_is_renewed_unless_a_user_edited_it(client: MlflowClient) -> None:
