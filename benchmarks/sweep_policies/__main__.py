@@ -8,6 +8,9 @@ are stored in --out. Run twice at once on the same folder, it shares the work.
     python -m benchmarks.sweep_policies record --workers 2
     python -m benchmarks.sweep_policies record --report       # the table of what is finished
 
+`describe` prints what the recorded curves are like: the spread of seeds, what early epochs predict, how much settings
+matter within one size, and how far the simulation prefers the recorded configurations.
+
 `simulate` runs studies of all policies in virtual time, with the project's samplers, ledger and schedulers, on curves
 that are predicted from the recorded ones (benchmarks/sweep_policies/landscape.py states how, and with which bias). It
 prints a Markdown table of the compute that each policy needs to reach shares of the best hypervolume, and writes it and
@@ -114,6 +117,19 @@ def _simulate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _describe(options: argparse.Namespace) -> int:
+    from benchmarks.sweep_policies.curves import read_curves
+    from benchmarks.sweep_policies.runs import fitted_landscape
+    from benchmarks.sweep_policies.statistics import describe
+    from sweeps.search.encoding import Space
+    from sweeps.settings.space import distributions
+
+    space = Space(distributions(load_task().space), {})
+    for line in describe(read_curves(options.table), fitted_landscape(options.table, "all").landscape, space):
+        print(line)
+    return 0
+
+
 def _proposals(options: argparse.Namespace) -> int:
     from benchmarks.sweep_policies.proposals import table
 
@@ -142,6 +158,9 @@ def _parser() -> argparse.ArgumentParser:
     instead = record.add_mutually_exclusive_group()
     instead.add_argument("--list", action="store_true", help="print what is finished, what is missing and for how long")
     instead.add_argument("--report", action="store_true", help="write the table of what is finished")
+    describe = commands.add_parser("describe", help="print what the recorded curves are like")
+    describe.set_defaults(run=_describe)
+    describe.add_argument("--table", type=Path, default=CURVES, metavar="FILE", help="table (default: %(default)s)")
     _add_simulate(commands)
     proposals = commands.add_parser("proposals", help="measure the CPU time of proposals")
     proposals.set_defaults(run=_proposals)
