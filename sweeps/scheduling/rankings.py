@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,9 @@ from sweeps.scheduling.rungs import RungResults, Rungs
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-Ranking = Callable[[Floats, int], Indices]
+Ranking = Callable[[Floats, int], Iterator[int]]
 """From points (N, O), all finite and minimised, and the number of measured objectives, which come first, to the indices
-(N,) of the points, the best first. Costs are logarithms."""
+of the points, the best first. Costs are logarithms. Who wants only the best asks for no more."""
 
 
 class RankingRule:
@@ -50,9 +51,9 @@ class RankingRule:
             return Verdict(Decision.STOP, epoch) if ids else CONTINUE
         if len(ids) == 1:
             return CONTINUE
-        order = self._ranking(points, rungs.at(epoch).measured.shape[1])
+        order = list(self._ranking(points, rungs.at(epoch).measured.shape[1]))
         position = ids.index(trial_id)
-        rank = order[position] if self._reads_order_as_priorities else np.flatnonzero(order == position)[0]
+        rank = order[position] if self._reads_order_as_priorities else order.index(position)
         return Verdict(Decision.STOP, epoch) if rank / len(ids) > 1 / self._factor else CONTINUE
 
 
@@ -85,24 +86,26 @@ class EarlyRungRule:
         if len(arrived) < self._num_trials:
             return Verdict(Decision.PAUSE, rung)
         points, ids = finite_points(results)
-        order = self._ranking(points, results.measured.shape[1]).tolist() if ids else []
-        ranked = [each for each in (ids[index] for index in order) if not rungs.candidates[each].is_protected]
-        return CONTINUE if trial_id in ranked[: self._num_kept] else Verdict(Decision.STOP, rung)
+        order = self._ranking(points, results.measured.shape[1]) if ids else ()
+        ranked = (each for each in (ids[index] for index in order) if not rungs.candidates[each].is_protected)
+        return CONTINUE if trial_id in islice(ranked, self._num_kept) else Verdict(Decision.STOP, rung)
 
 
-def by_spacing(points: Floats, num_measured: int) -> Indices:  # noqa: ARG001
+def by_spacing(points: Floats, num_measured: int) -> Iterator[int]:  # noqa: ARG001
     """MOASHA's ranking: layers of non-dominated points; each layer starts with the lowest first objective and continues
     with the point that is farthest from those before.
     """
-    return np.concatenate([layer[_spaced(points[layer])] for layer in layers(points)])
+    for layer in layers(points):
+        yield from layer[_spaced(points[layer])].tolist()
 
 
-def by_spacing_as_published(points: Floats, num_measured: int) -> Indices:  # noqa: ARG001
+def by_spacing_as_published(points: Floats, num_measured: int) -> Iterator[int]:  # noqa: ARG001
     """As :func:`by_spacing`, with the order within a layer inverted: Syne Tune (0.16.0) takes ranks for an order."""
-    return np.concatenate([layer[np.argsort(_spaced(points[layer]))] for layer in layers(points)])
+    for layer in layers(points):
+        yield from layer[np.argsort(_spaced(points[layer]))].tolist()
 
 
-def by_hypervolume(points: Floats, num_measured: int) -> Indices:
+def by_hypervolume(points: Floats, num_measured: int) -> Iterator[int]:
     """Layers of non-dominated points, each by the hypervolume that a point adds to the others of its layer.
 
     The reference point lies a tenth of the range beyond the highest values.
@@ -111,10 +114,8 @@ def by_hypervolume(points: Floats, num_measured: int) -> Indices:
     lowest, highest = points.min(axis=0), points.max(axis=0)
     width = np.where(highest > lowest, highest - lowest, 1.0)
     scaled, reference = (points - lowest) / width, np.full(points.shape[1], 1.1)
-
-    return np.concatenate(
-        [layer[np.argsort(-contributions(scaled[layer], reference), kind="stable")] for layer in layers(points)]
-    )
+    for layer in layers(points):
+        yield from layer[np.argsort(-contributions(scaled[layer], reference), kind="stable")].tolist()
 
 
 def contributions(points: Floats, reference: Floats) -> Floats:
@@ -158,15 +159,13 @@ def hypervolume_halving(reduction_factor: float = 3.0) -> RankingRule:
     return RankingRule(by_hypervolume, reduction_factor)
 
 
-def layers(points: Floats) -> list[Indices]:
+def layers(points: Floats) -> Iterator[Indices]:
     """Indices of the non-dominated points (N, O), then of those that only the former dominate, and so on."""
     left = np.arange(len(points))
-    found: list[Indices] = []
     while len(left):
         is_first = non_dominated(points[left])
-        found.append(left[is_first])
+        yield left[is_first]
         left = left[~is_first]
-    return found
 
 
 def finite_points(results: RungResults) -> tuple[Floats, list[str]]:

@@ -6,6 +6,7 @@ session to its first epoch.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -142,7 +143,15 @@ def fill(disk: Path) -> None:
         # The space of checkpoints that the study removes stays in use. Temporary files may vanish.
         with suppress(FileNotFoundError):
             (disk / FILLER / str(number)).hardlink_to(path)
-    (disk / FILLER / "rest").write_bytes(bytes(max(0, shutil.disk_usage(disk).free - BYTES_FOR_RECORDS)))
+    # Workers of the study may write meanwhile. So the disk is filled to the last byte, and then some is freed.
+    with (disk / FILLER / "rest").open("wb", buffering=0) as rest:
+        try:
+            while True:
+                rest.write(bytes(2**16))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+        rest.truncate(rest.tell() - BYTES_FOR_RECORDS)
 
 
 def kill_a_training_worker(command: Command) -> None:

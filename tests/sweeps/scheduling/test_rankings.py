@@ -38,7 +38,7 @@ def test_layers_are_peeled_off() -> None:
 def test_spacing_starts_with_the_lowest_and_continues_with_the_farthest() -> None:
     # One layer on a line, at 0, 1, 3, 10 of its length: 0 first, then 10, then 3 (3 from 0, 7 from 10), then 1.
     points = np.array([[t, -t] for t in (1.0, 10.0, 0.0, 3.0)])
-    assert by_spacing(points, 1).tolist() == [2, 1, 3, 0]
+    assert list(by_spacing(points, 1)) == [2, 1, 3, 0]
 
 
 def test_hypervolume_prefers_the_point_that_alone_dominates_most() -> None:
@@ -47,7 +47,7 @@ def test_hypervolume_prefers_the_point_that_alone_dominates_most() -> None:
     # that is 0.05, 0.05, 0.04, 0.04; the dominated (0.9, 0.9) comes last.
     points = np.array([[0.9, 0.9], [1.0, 0.0], [0.6, 0.4], [0.5, 0.45], [0.0, 1.0]])
     # (0.5, 0.45) instead of (0.5, 0.5): 0.1 * 0.55 = 0.055; then (0.6, 0.4): 0.4 * 0.05 = 0.02; (0, 1): 0.05.
-    assert by_hypervolume(points, 1).tolist() == [3, 4, 1, 2, 0]
+    assert list(by_hypervolume(points, 1)) == [3, 4, 1, 2, 0]
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3])
