@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -106,6 +110,44 @@ def test_new_sqlite_file_is_opened_by_one_process_at_a_time(tmp_path: Path, monk
         thread.join()
     assert overlaps == [False] * 3
     assert [path.name for path in tmp_path.iterdir() if path.name != "mlflow.db"] == []
+
+
+START_STUDY = """
+import sys
+from pathlib import Path
+from sweeps.tracking.store import connect, find_experiment
+from sweeps.tracking.tracker import Tracker
+
+name, uri = sys.argv[1:]
+print("imported", flush=True)
+sys.stdin.readline()
+client = connect(uri)
+tracker = Tracker(client, uri, name, find_experiment(client, uri, name, study_exists=False), storage_path=Path("runs"))
+tracker.start_study({}, {}, "")
+tracker.end_study("finished")
+print(tracker.rejections)
+"""
+
+
+def test_two_processes_start_studies_at_once_in_a_new_sqlite_file(tmp_path: Path) -> None:
+    uri, names = f"sqlite:///{tmp_path}/mlflow.db", ("one", "other")
+    command = [sys.executable, "-W", "ignore", "-c", START_STUDY]
+    variables = {**os.environ, "PYTHONPATH": str(Path(store_module.__file__).parents[2])}
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    started: list[Any] = [
+        subprocess.Popen([*command, name, uri], cwd=tmp_path, env=variables, text=True, **pipes) for name in names
+    ]
+    for process in started:
+        assert process.stdout.readline() == "imported\n"
+    for process in started:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in started:
+        output, errors = process.communicate(timeout=300)
+        assert (process.returncode, output, errors) == (0, "[]\n", "")
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        query = "SELECT e.name, r.status FROM experiments e JOIN runs r USING (experiment_id) ORDER BY e.name"
+        assert database.execute(query).fetchall() == [(name, "FINISHED") for name in names]
 
 
 def test_missing_postgres_driver_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
