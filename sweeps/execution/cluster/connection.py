@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from sweeps.execution.cluster.address import FIND_CLUSTER, is_of_this_machine
+from sweeps.execution.cluster.address import CONNECT_SECONDS, FIND_CLUSTER, is_of_this_machine
 from sweeps.execution.cluster.private_ray import private_ray_folder, users_token
 from sweeps.folder import StudyError
 from sweeps.settings.resources import Cluster, ResourcesConfig, TrialResources
@@ -17,6 +17,8 @@ OBJECT_STORE_BYTES = 256 * 2**20
 """Of a local cluster. Trials pass no large objects, and Ray's default is a third of the memory."""
 
 LOCAL_ATTEMPTS = 4
+_NO_CLUSTER = "1" * 56
+_WRONG_TOKEN = "InvalidAuthToken"  # noqa: S105 (in the message of Ray 2.60)
 
 
 @contextmanager
@@ -69,6 +71,7 @@ def _join(address: str) -> None:
     import ray
 
     try:
+        _check_token(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ray.exceptions.AuthenticationError as error:
         raise StudyError(
@@ -82,6 +85,28 @@ def _join(address: str) -> None:
             "the same versions of Python and Ray as this command, and need the same token (RAY_AUTH_MODE, "
             "RAY_AUTH_TOKEN_PATH) if they require one"
         ) from error
+
+
+def _check_token(address: str) -> None:
+    """Ask for the state of the cluster once.
+
+    ``ray.init`` asks with a wrong token every second for 20 s, with a line of C++ each time, and then reports that the
+    cluster cannot be reached.
+
+    Raises:
+        AuthenticationError: of Ray; the cluster requires another token.
+    """
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.exceptions import AuthenticationError, RayError
+
+    try:
+        # With the id of no cluster: Ray would ask for the cluster's id first, as above. It checks the token before.
+        GcsClient(address=address, cluster_id=_NO_CLUSTER).check_alive([], timeout=CONNECT_SECONDS)
+    except AuthenticationError as error:
+        if _WRONG_TOKEN in str(error):
+            raise
+    except RayError:
+        pass  # ray.init finds out
 
 
 def _start_local(temp_folder: Path) -> None:

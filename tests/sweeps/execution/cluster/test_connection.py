@@ -87,6 +87,7 @@ def test_refused_authentication_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse(**_: object) -> None:
         raise ray.exceptions.AuthenticationError("invalid token")
 
+    monkeypatch.setattr(cluster_module, "_check_token", lambda _: None)
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(StudyError, match=r"10\.0\.0\.1:6379 refused .*authentication.*RAY_AUTH_TOKEN_PATH"):
         cluster_module._join("10.0.0.1:6379")
