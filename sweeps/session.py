@@ -11,7 +11,6 @@ from sweeps.console.display import Display, TrialBoard
 from sweeps.console.findings import PassedTeacher
 from sweeps.console.usage import describe_usage, summarise_usage
 from sweeps.execution.cluster.waiting import Waiting
-from sweeps.execution.cluster.watch import ClusterLostError, ClusterWatch
 from sweeps.execution.tune.callback import Recorder
 from sweeps.execution.tune.early_stopping import StudyStopping
 from sweeps.execution.tune.run import TrialInputs, run_trials
@@ -31,7 +30,6 @@ from sweeps.trials.records.teacher import read_teacher, write_teacher
 
 EXIT_FINISHED = 0
 EXIT_NOTHING_FINISHED = 1
-EXIT_CLUSTER_LOST = 3
 EXIT_INTERRUPTED = 130
 
 
@@ -64,7 +62,6 @@ class Session:
         inputs: TrialInputs,
         interruption: Interruption,
         resume_command: str,
-        watch: ClusterWatch,
         waiting: Waiting | None,
     ) -> int:
         """Run the trials that are left; returns the exit code."""
@@ -72,15 +69,12 @@ class Session:
             interruption.raise_if_requested()
             self._open(teacher)
             self._display.print_line(messages.describe_trials(self._study, inputs.resources))
-            usage = self._run_trials(inputs, interruption, watch, waiting)
+            usage = self._run_trials(inputs, interruption, waiting)
         except KeyboardInterrupt:
             with interruption.deferred():
                 reason = "Time budget used up" if interruption.is_time_over else "Interrupted"
-                return self._interrupt(reason, resume_command, is_time_over=interruption.is_time_over)
-        except ClusterLostError as error:
-            with interruption.deferred():
-                self._interrupt(str(error), resume_command, is_time_over=False)
-            return EXIT_CLUSTER_LOST
+                code = self.interrupt(reason, resume_command)
+                return self._print_results(None) if interruption.is_time_over else code
         except BaseException:
             with interruption.deferred():
                 close_runs(self._ledger, self._tracker, names.STATUS_FAILED)
@@ -149,18 +143,17 @@ class Session:
         is_any_finished = any(trial.status == names.STATUS_FINISHED for trial in self._ledger.trials())
         return EXIT_FINISHED if is_any_finished else EXIT_NOTHING_FINISHED
 
-    def _interrupt(self, reason: str, resume_command: str, *, is_time_over: bool) -> int:
+    def interrupt(self, reason: str, resume_command: str) -> int:
+        """Print how to resume the study, and close its runs; returns the exit code."""
         # Printed first: the user may not wait for MLflow.
         trials, running = (*self._ledger.trials(), *self._ledger.confirmations()), self._ledger.running()
         num_ended = len(trials) - len(running)
         self._display.print_line(f"{reason}: {num_ended} trials ended, {len(running)} resume from their last epoch.")
         self._display.print_line(f"Resume with:  {resume_command}")
         close_runs(self._ledger, self._tracker, names.STATUS_STOPPED)
-        return self._print_results(None) if is_time_over else EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED
 
-    def _run_trials(
-        self, inputs: TrialInputs, interruption: Interruption, watch: ClusterWatch, waiting: Waiting | None
-    ) -> str | None:
+    def _run_trials(self, inputs: TrialInputs, interruption: Interruption, waiting: Waiting | None) -> str | None:
         """Run the queue; returns a line on what trials used, where any reported it."""
         study = self._study
         confirmations = self._ledger.confirmations()
@@ -194,7 +187,6 @@ class Session:
             put_back=self._queue.put_back,
             is_interrupted=lambda: interruption.is_requested,
             waiting=waiting,
-            watch=watch,
             stopping=stopping,
         )
         run_trials(study, self._folder, self._queue, recorder, inputs, interruption, stopping=stopping)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -28,14 +27,14 @@ from sweeps.execution.cache_settings import configured_cache, describe_cache
 from sweeps.execution.cluster.address import find_address
 from sweeps.execution.cluster.connection import connected, head_address, trial_resources
 from sweeps.execution.cluster.waiting import Waiting
-from sweeps.execution.cluster.watch import ClusterWatch, last_words
+from sweeps.execution.cluster.watch import ClusterWatch
 from sweeps.execution.gpu_share import share_gpus
 from sweeps.execution.tune.run import TrialInputs
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.interruption import Interruption
 from sweeps.ready_latency import known_latency, ready_latency
 from sweeps.ready_teacher import ReadyTeacher, files_of, ready_teacher
-from sweeps.session import EXIT_CLUSTER_LOST, Session
+from sweeps.session import Session
 from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking import store
@@ -94,7 +93,14 @@ def run_study(
         data = prepare_data(study.base.data)
         check_objectives(study, data.validation_annotations)
         check_test_images(study, data, test)
-        with connected(address) as cluster, Interruption(deadline) as interruption, display:
+        loss = _ClusterLoss(folder, display, resume_command)
+        words = f"The process of the study was killed. Finished epochs are saved. Resume with:  {resume_command}"
+        with (
+            connected(address) as cluster,
+            Interruption(deadline) as interruption,
+            display,
+            ClusterWatch(head_address(), words, loss),
+        ):
             display.print_line(messages.describe_cluster(cluster))
             resources = trial_resources(study.resources, cluster)
             check_device(study, resources)
@@ -117,7 +123,32 @@ def run_study(
                 session = Session(
                     study, folder, display, queue, tracker, num_test_images=num_test_images, origin=origin
                 )
-            return _run_session(session, folder, teacher, inputs, interruption, resume_command, cluster, display)
+                loss.session = session
+            waiting = None
+            if cluster.address is not None:
+                trial = inputs.resources
+                waiting = Waiting("Trials", trial.num_cpus, trial.num_gpus, display.print_line)
+            return session.run(teacher, inputs, interruption, resume_command, waiting)
+
+
+class _ClusterLoss:
+    """What a study does before its process ends because the cluster is lost; called in another thread."""
+
+    def __init__(self, folder: StudyFolder, display: Display, resume_command: str) -> None:
+        self._folder, self._display, self._resume_command = folder, display, resume_command
+        self.session: Session | None = None
+        """None before the first trial."""
+
+    def __call__(self, reason: str) -> None:
+        """Print the reason and how to resume, close the runs in MLflow, and complete the record in object storage."""
+        if self.session is None:
+            self._display.print_line(f"{reason}. Prepared data and finished epochs of the teacher are saved.")
+            self._display.print_line(f"Resume with:  {self._resume_command}")
+        else:
+            self.session.interrupt(reason, self._resume_command)
+        self._folder.end_mirror()
+        self._display.close()
+        self._display.console.file.flush()
 
 
 def _buckets(study: StudyConfig) -> dict[str, str]:
@@ -129,32 +160,6 @@ def _buckets(study: StudyConfig) -> dict[str, str]:
         "test": data.test_annotations,
     }
     return {name: location for name, location in locations.items() if isinstance(location, str)}
-
-
-def _run_session(
-    session: Session,
-    folder: StudyFolder,
-    teacher: ReadyTeacher | None,
-    inputs: TrialInputs,
-    interruption: Interruption,
-    resume_command: str,
-    cluster: Cluster,
-    display: Display,
-) -> int:
-    """Run the trials; returns the exit code. Ends this process where the cluster is lost."""
-    words = "The process of the study was killed. Finished epochs are saved. Resume with:  "
-    waiting = None
-    if cluster.address is not None:
-        waiting = Waiting("Trials", inputs.resources.num_cpus, inputs.resources.num_gpus, display.print_line)
-    with last_words(words + resume_command), ClusterWatch(head_address()) as watch:
-        code = session.run(teacher, inputs, interruption, resume_command, watch, waiting)
-    if code == EXIT_CLUSTER_LOST:
-        # Ray would wait for the lost cluster for a minute, and then end this process itself.
-        folder.end_mirror()
-        display.close()
-        display.console.file.flush()
-        os._exit(code)
-    return code
 
 
 def _check_before_data(

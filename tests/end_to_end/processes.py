@@ -100,7 +100,7 @@ class Command:
 
     def processes(self) -> list[int]:
         """Ids of the command and of all its descendants that are alive."""
-        return [pid for pid in _process_ids() if self._mark in _file_of(pid, "environ")]
+        return processes_with(self._mark)
 
     def processes_after(self, seconds: float) -> list[int]:
         """Ids of the processes that are still alive after at most this time."""
@@ -138,8 +138,15 @@ class Command:
             self._news.notify_all()
 
 
-def _process_ids() -> list[int]:
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+def processes_with(text: str) -> list[int]:
+    """Ids of the processes that are alive and have a text in their environment."""
+    ids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return [pid for pid in ids if text in _file_of(pid, "environ")]
+
+
+def processes_titled(pattern: str, among: Sequence[int]) -> list[int]:
+    """Those of these processes whose arguments, joined by spaces, start with a pattern; Ray's workers change them."""
+    return [pid for pid in among if re.match(pattern, _file_of(pid, "cmdline").replace("\0", " "))]
 
 
 def _file_of(pid: int, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,6 +73,8 @@ class Place:
         self.out = io.StringIO()
         self.trials: Callable[[TuneDouble], object] = lambda _: None
         self.order: list[str] = []
+        self.lose_cluster: Callable[[str], None] = lambda _: pytest.fail("no cluster was joined")
+        """What the watch calls before it ends the process."""
         base = {"name": "x", "storage_path": tmp_path / "runs", "baselines": {"b": {}}}
         space = {"training.seed": {"type": "categorical", "choices": [1, 2]}}
         trial = {**tiny_trial(tmp_path / "cache"), "teacher": None}
@@ -82,6 +84,10 @@ class Place:
         @contextmanager
         def connected(_: object) -> Iterator[Cluster]:
             yield Cluster(None, 2, 0)
+
+        def watch(address: str, words: str, on_lost: Callable[[str], None]) -> nullcontext[None]:
+            self.lose_cluster = on_lost
+            return nullcontext()
 
         def run_trials(
             study: StudyConfig, _: object, queue: TrialQueue, recorder: Recorder, *__: object, **___: object
@@ -96,6 +102,7 @@ class Place:
             "check_objectives": lambda *_: None,
             "origin_of": lambda *_: Origin(),
             "head_address": lambda: "127.0.0.1:1",
+            "ClusterWatch": watch,
         }.items():
             monkeypatch.setattr(study_module, name, stand_in)
         monkeypatch.setattr(teacher_module, "prepare_teacher", lambda *_: self.order.append("teacher"))

@@ -18,7 +18,6 @@ from hkd import metric_names as names
 from hkd.own_folders import read_own_file
 from sweeps.console.display import TrialBoard
 from sweeps.execution.cluster.waiting import Waiting
-from sweeps.execution.cluster.watch import ClusterWatch
 from sweeps.execution.tune.early_stopping import StudyStopping
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.tracking.tracker import Tracker
@@ -65,7 +64,6 @@ class Recorder(Callback):
         put_back: Called with a trial whose worker was lost, which is to run again.
         is_interrupted: Whether to stop between two steps of Tune's loop.
         waiting: Reports that no trial has started.
-        watch: Notices that the cluster is lost.
         stopping: Stops trials early; None stops none.
     """
 
@@ -80,7 +78,6 @@ class Recorder(Callback):
         put_back: Callable[[LedgerTrial], None],
         is_interrupted: Callable[[], bool],
         waiting: Waiting | None = None,
-        watch: ClusterWatch | None = None,
         stopping: StudyStopping | None = None,
     ) -> None:
         self._folder = folder
@@ -90,7 +87,7 @@ class Recorder(Callback):
         self._board = board
         self._put_back = put_back
         self._is_interrupted = is_interrupted
-        self._waiting, self._watch = waiting, watch
+        self._waiting = waiting
         self._reason_to_stop: StudyError | None = None
         self._failures: list[str] = []
         """Last lines of the errors of the last trials, while each of them fails."""
@@ -117,8 +114,6 @@ class Recorder(Callback):
             # Tune's own stop waits for workers, whose checkpoints are complete already. Tune does not catch this
             # exception, and nothing is partially written at this point.
             raise KeyboardInterrupt
-        if self._watch is not None:
-            self._watch.raise_if_lost()
         self._ledger.raise_if_unwritable()
         self._folder.raise_if_lost()
         if self._reason_to_stop is not None:
