@@ -13,7 +13,7 @@ from hkd.training.teacher.prepare import PreparedTeacher, find_teacher, teacher_
 from hkd.training.teacher.pseudo_labels import PseudoLabels, find_labels, read_labels
 from sweeps.console import messages
 from sweeps.console.display import Display, TeacherBoard
-from sweeps.execution.cluster.node_checks import check_nodes
+from sweeps.execution.cluster.node_checks import check_nodes, shared_files
 from sweeps.execution.cluster.waiting import Waiting
 from sweeps.execution.teacher.evaluation import teacher_on_test_images
 from sweeps.execution.teacher.shared import SharedTeacher
@@ -22,6 +22,7 @@ from sweeps.folder import StudyFolder
 from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.cost import with_latency
+from sweeps.trials.node_files import SharedFiles
 from sweeps.trials.records.teacher import TeacherRecord, read_teacher, teacher_record
 from sweeps.trials.worker import WorkerSettings
 
@@ -65,7 +66,8 @@ def ready_teacher(
     """
     given = None if study.base.teacher is None else study.base.teacher.trained_weights
     _check_nodes(study, folder, cluster, display, teacher=given)
-    ready = prepare_teacher(study, data, cluster, resources, display)
+    shared = None if cluster.address is None else shared_files(study, folder, None, teacher=given, labels=None)
+    ready = prepare_teacher(study, data, cluster, resources, display, shared)
     teacher_file, labels_file = files_of(ready)
     _check_nodes(study, folder, cluster, display, teacher=teacher_file, labels=labels_file)
     if ready is None or test_images is None or not study.confirm_seeds:
@@ -76,9 +78,18 @@ def ready_teacher(
 
 
 def prepare_teacher(
-    study: StudyConfig, data: PreparedData, cluster: Cluster, resources: TrialResources, display: Display
+    study: StudyConfig,
+    data: PreparedData,
+    cluster: Cluster,
+    resources: TrialResources,
+    display: Display,
+    seen_by_nodes: SharedFiles | None = None,
 ) -> ReadyTeacher | None:
-    """Find the teacher and its labels in the cache, or make them on a worker; None for a study without one."""
+    """Find the teacher and its labels in the cache, or make them on a worker; None for a study without one.
+
+    Args:
+        seen_by_nodes: What the worker's node must see as the driver does; None on a cluster of one machine.
+    """
     base, images = study.base, data.unlabelled
     if base.teacher is None:
         return None
@@ -96,7 +107,7 @@ def prepare_teacher(
     if images is not None and labels is None:
         display.print_line(f"Unlabelled images: the teacher labels {len(images.annotations.images)} once it is ready")
     if teacher is None or (images is not None and labels is None):
-        prepared = _make_teacher(study, images, cluster, resources, display)
+        prepared = _make_teacher(study, images, cluster, resources, display, seen_by_nodes)
         teacher = prepared.teacher
         if shared is not None:
             shared.fetch(is_to_be_trained=False)
@@ -141,6 +152,7 @@ def _make_teacher(
     cluster: Cluster,
     resources: TrialResources,
     display: Display,
+    shared: SharedFiles | None,
 ) -> Prepared:
     # Nothing else runs meanwhile: on a single machine, the teacher uses all CPUs.
     num_cpus = cluster.num_cpus if cluster.address is None else resources.num_cpus
@@ -148,7 +160,9 @@ def _make_teacher(
     return prepare_on_cluster(
         study.base,
         study.storage_folder,
-        WorkerSettings(max(resources.num_threads, int(num_cpus)), num_gpus > 0, Path.cwd(), study.object_storage),
+        WorkerSettings(
+            max(resources.num_threads, int(num_cpus)), num_gpus > 0, Path.cwd(), study.object_storage, shared
+        ),
         unlabelled=None if images is None else images.annotations.images,
         num_cpus=num_cpus,
         num_gpus=num_gpus,

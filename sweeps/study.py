@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from rich.console import Console
@@ -26,6 +27,7 @@ from sweeps.console.display import Display
 from sweeps.execution.cache_settings import configured_cache, describe_cache
 from sweeps.execution.cluster.address import find_address
 from sweeps.execution.cluster.connection import connected, head_address, trial_resources
+from sweeps.execution.cluster.node_checks import shared_files
 from sweeps.execution.cluster.waiting import Waiting
 from sweeps.execution.cluster.watch import ClusterWatch
 from sweeps.execution.gpu_share import share_gpus
@@ -40,6 +42,7 @@ from sweeps.settings.study import StudyConfig
 from sweeps.tracking import store
 from sweeps.tracking.origin import origin_of
 from sweeps.tracking.tracker import Tracker
+from sweeps.trials.node_files import SharedFiles
 from sweeps.trials.queue import TrialQueue
 from sweeps.trials.records.ledger import open_ledger
 from sweeps.trials.warm_start import check_same_teacher, find_warm_start
@@ -113,6 +116,7 @@ def run_study(
             inputs = _trial_inputs(study, cluster, resources, teacher, len(data.train_annotations.images), display)
             with interruption.deferred():
                 folder.write_study(requested)  # after every check: a study that cannot start leaves its name free
+                inputs = replace(inputs, shared=_shared_files(study, folder, cluster, teacher))
                 queue = queue or _open_queue(study, folder, display, test_images)
                 if warm_start is not None and queue.ledger.add_results(warm_start.results):
                     display.print_line(warm_start.describe())
@@ -149,6 +153,16 @@ class _ClusterLoss:
         self._folder.end_mirror()
         self._display.close()
         self._display.console.file.flush()
+
+
+def _shared_files(
+    study: StudyConfig, folder: StudyFolder, cluster: Cluster, ready: ReadyTeacher | None
+) -> SharedFiles | None:
+    """What nodes that join the cluster later must see, too."""
+    if cluster.address is None:
+        return None
+    teacher, labels = files_of(ready)
+    return shared_files(study, folder, folder.config_file, teacher=teacher, labels=labels)
 
 
 def _buckets(study: StudyConfig) -> dict[str, str]:

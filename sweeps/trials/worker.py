@@ -44,6 +44,7 @@ from hkd.training.teacher.pseudo_labels import read_labels
 from hkd.training.trainer import Trainer
 from sweeps.folder import StudyError
 from sweeps.storage.objects import ObjectStorage, scratch_folder
+from sweeps.trials.node_files import NodeError, SharedFiles, check_this_node
 
 SPEC = "spec"
 """Key of the :class:`TrialSpec` in Tune's config."""
@@ -55,6 +56,8 @@ RAISED_NOTE = "hkd: raised by the trial"
 """Note of every exception that a trial raises, a line of its text. Ray's own errors, of a lost worker, lack it."""
 DISK_FULL_NOTE = "hkd: the disk of the checkpoint is full"
 """Note of an exception that a trial raises while it saves, a line of its text as well."""
+NODE_NOTE = "hkd: the node does not see the files of the study"
+"""Note of an exception that a trial raises at its start, a line of its text as well."""
 STORAGE_AWAY_NOTE = "hkd: the object storage is away"
 """Note of an exception that a trial raises while it waits for the storage, a line of its text as well."""
 
@@ -69,9 +72,17 @@ class WorkerSettings:
     """The driver's, to which relative paths of the configuration refer."""
     storage: ObjectStorage | None = None
     """The object storage of the study; None for a folder that all nodes share."""
+    shared: SharedFiles | None = None
+    """What the node must see as the driver does; None on a cluster of one machine."""
 
     def apply(self) -> None:
-        """Set up this process. Call it before the first computation."""
+        """Set up this process. Call it before the first computation.
+
+        Raises:
+            StudyError: the node does not see the files of the study.
+        """
+        if self.shared is not None:
+            check_this_node(self.shared)
         try:
             os.chdir(self.working_directory)
         except OSError as error:
@@ -301,6 +312,9 @@ def _exceptions_noted() -> Iterator[None]:
         yield
     except StorageAwayError as error:
         error.add_note(STORAGE_AWAY_NOTE)  # no error of the trial, which is queued again
+        raise
+    except NodeError as error:
+        error.add_note(NODE_NOTE)  # as above
         raise
     except Exception as error:
         error.add_note(RAISED_NOTE)

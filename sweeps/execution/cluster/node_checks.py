@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hkd.buckets import StorageError
-from hkd.coco.parsing.errors import InputError
-from hkd.config import DataConfig
-from hkd.data.locations import copies_of
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.study import StudyConfig
-from sweeps.storage.objects import ObjectStorage
+from sweeps.trials.node_files import SharedFiles, fingerprint, problems_here
 
 SECONDS_TO_ANSWER = 120.0
 """A node starts a worker process first."""
-_SAMPLED_BYTES = 2**20
 MAX_PROBLEMS_SHOWN = 12
-
-
-@dataclass(frozen=True)
-class SharedFiles:
-    """What every node must see as the driver does."""
-
-    working_directory: Path
-    files: Mapping[Path, tuple[str, str]]
-    """Path -> the setting that names it, and its fingerprint on the driver's machine."""
-    folders: Mapping[Path, str]
-    """Path -> the setting that names it."""
-    storage: ObjectStorage | None = None
-    """In which every node must be able to write and read."""
-    data: DataConfig | None = None
-    """Whose data sets in buckets every node must be able to list, in their versions."""
 
 
 def check_nodes(
@@ -63,7 +40,7 @@ def check_nodes(
     marker = folder.path.parent / f".node-check-{secrets.token_hex(8)}"
     marker.write_text(secrets.token_hex(16), encoding="ascii")
     try:
-        shared = _shared_files(study, folder.storage, marker, teacher, labels)
+        shared = shared_files(study, folder, marker, teacher=teacher, labels=labels)
         task: Any = ray.remote(problems_here)
         nodes: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         tasks = {
@@ -94,51 +71,17 @@ def check_nodes(
         )
 
 
-def problems_here(shared: SharedFiles) -> list[str]:
-    """What this machine does not see as the driver does; runs on a node."""
-    problems = []
-    if not shared.working_directory.is_dir():
-        return [f"there is no folder {shared.working_directory}, in which this command was started"]
-    os.chdir(shared.working_directory)
-    if shared.storage is not None:
-        try:
-            shared.storage.check()
-        except StorageError as error:
-            problems.append(str(error))
-    if shared.data is not None:
-        try:
-            copies_of(shared.data)
-        except InputError as error:
-            problems += error.located_problems
-    for path, setting in shared.folders.items():
-        if not path.is_dir():
-            problems.append(f"there is no folder {path} ({setting})")
-    for path, (setting, expected) in shared.files.items():
-        try:
-            found = fingerprint(path)
-        except OSError as error:
-            problems.append(f"{path} ({setting}): {error.strerror}")
-        else:
-            if found != expected:
-                problems.append(f"{path} ({setting}): has another content than on the driver's machine")
-    return problems
-
-
-def fingerprint(path: Path) -> str:
-    """Size and a hash of both ends of a file: enough to notice another file of this name, and fast for gigabytes."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        digest = hashlib.sha256()
-        for start in (0, max(0, size - _SAMPLED_BYTES)):
-            file.seek(start)
-            digest.update(file.read(_SAMPLED_BYTES))
-    return f"{size}-{digest.hexdigest()}"
-
-
-def _shared_files(
-    study: StudyConfig, storage: ObjectStorage | None, marker: Path, teacher: Path | None, labels: Path | None
+def shared_files(
+    study: StudyConfig, folder: StudyFolder, marker: Path | None, *, teacher: Path | None, labels: Path | None
 ) -> SharedFiles:
-    data, student = study.base.data, study.base.student
+    """What every node must see as this process does.
+
+    Args:
+        marker: A file in ``storage_path``; None if there is none yet.
+        teacher: Weights of the study's teacher; None without one.
+        labels: The teacher's labels of the unlabelled images; None without any.
+    """
+    storage, data, student = folder.storage, study.base.data, study.base.student
     named: Sequence[tuple[str, Path | str | None]] = (
         ("storage_path", marker),
         ("the teacher, in storage_path or base.teacher.trained_weights", teacher),
@@ -152,6 +95,7 @@ def _shared_files(
     folders: Sequence[tuple[str, Path | str | None]] = (
         ("base.data.image_root", data.image_root if data.train_annotations is not None else None),
         ("base.data.unlabelled_images", data.unlabelled_images),
+        ("storage_path", folder.path if storage is None else None),
     )
     return SharedFiles(
         Path.cwd(),

@@ -22,10 +22,12 @@ from sweeps.execution.tune.early_stopping import StudyStopping
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.cost import student_cost
+from sweeps.trials.node_files import NodeError
 from sweeps.trials.records.ledger import Ledger
 from sweeps.trials.records.trial import LedgerTrial
 from sweeps.trials.worker import (
     DISK_FULL_NOTE,
+    NODE_NOTE,
     NOTE,
     RAISED_NOTE,
     SPEC,
@@ -200,6 +202,9 @@ class Recorder(Callback):
             return
         epoch, num_lost = self._lost_workers.get(known.trial_id, (known.epoch, 0))
         num_lost = num_lost + 1 if epoch == known.epoch else 1
+        if NODE_NOTE in lines:
+            self._put_back_from(_message(lines, NodeError), known, num_lost)
+            return
         if RAISED_NOTE in lines or num_lost > MAX_LOST_WORKERS:
             text = "\n".join(line for line in lines if line != RAISED_NOTE)
             self._close(self._ledger.fail(known, text))
@@ -207,6 +212,19 @@ class Recorder(Callback):
         self._lost_workers[known.trial_id] = (known.epoch, num_lost)
         self._board.lose_worker(known.trial_id, lines[0].rstrip("."), num_lost, MAX_LOST_WORKERS)
         del self._known[known.trial_id]
+        self._put_back(known)
+
+    def _put_back_from(self, reason: str, known: LedgerTrial, num_lost: int) -> None:
+        """Queue a trial again whose node does not see the files, or end the study: such a node is always free."""
+        del self._known[known.trial_id]
+        if num_lost > MAX_LOST_WORKERS:
+            self._reason_to_stop = StudyError(
+                f"trial {known.trial_id} was not started, {num_lost} times in a row: {reason}; then run the same "
+                "command with --resume: no trial has failed"
+            )
+            return
+        self._lost_workers[known.trial_id] = (known.epoch, num_lost)
+        self._board.note(known.trial_id, f"queued again ({num_lost} of {MAX_LOST_WORKERS}): {reason}")
         self._put_back(known)
 
     def _close(self, trial: LedgerTrial) -> None:
@@ -246,6 +264,12 @@ def _spec(trial: Trial) -> TrialSpec:
     spec = trial.config[SPEC]
     assert isinstance(spec, TrialSpec)
     return spec
+
+
+def _message(lines: Sequence[str], kind: type[Exception]) -> str:
+    """The message of an exception in Ray's text of it."""
+    heading = f"{kind.__module__}.{kind.__qualname__}: "
+    return next((line.partition(heading)[2] for line in lines if heading in line), lines[-1])
 
 
 def _error_text(trial: Trial) -> str:

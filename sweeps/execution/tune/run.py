@@ -22,6 +22,7 @@ from sweeps.settings.resources import TrialResources
 from sweeps.settings.space import trial_config
 from sweeps.settings.study import StudyConfig
 from sweeps.trials.cost import student_cost
+from sweeps.trials.node_files import SharedFiles
 from sweeps.trials.queue import TrialQueue
 from sweeps.trials.records.trial import LedgerTrial
 from sweeps.trials.worker import SPEC, DistillationTrial, TrialSpec, WorkerSettings
@@ -40,6 +41,8 @@ class TrialInputs:
     resources: TrialResources
     labels_file: Path | None = None
     """The teacher's labels of the unlabelled images; None without any."""
+    shared: SharedFiles | None = None
+    """What the nodes of trials must see as the driver does; None on a cluster of one machine."""
 
 
 def run_trials(
@@ -114,7 +117,7 @@ def _spec(study: StudyConfig, folder: StudyFolder, trial: LedgerTrial, inputs: T
         teacher=inputs.teacher_file,
         resume_from=None if trial.checkpoint is None else folder.path / trial.checkpoint,
         folder_name=folder.attempt_folder(trial.trial_id, trial.attempts).name,
-        worker=WorkerSettings(resources.num_threads, resources.num_gpus > 0, Path.cwd(), folder.storage),
+        worker=WorkerSettings(resources.num_threads, resources.num_gpus > 0, Path.cwd(), folder.storage, inputs.shared),
         teacher_cache=inputs.teacher_cache,
         labels=inputs.labels_file,
         is_tested=trial.test_images is not None,

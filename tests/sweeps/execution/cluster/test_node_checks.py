@@ -11,38 +11,11 @@ import ray
 import ray.util.scheduling_strategies
 
 from hkd.data.locations import with_versions
-from sweeps.execution.cluster.node_checks import (
-    SharedFiles,
-    _shared_files,
-    check_nodes,
-    fingerprint,
-    problems_here,
-)
+from sweeps.execution.cluster.node_checks import check_nodes, shared_files
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.study import StudyConfig
+from sweeps.trials.node_files import SharedFiles, problems_here
 from tests.data.test_unlabelled import write_set
-
-
-def test_missing_and_different_files_are_reported_with_their_setting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)  # restored at the end
-    same, other, absent = tmp_path / "same", tmp_path / "other", tmp_path / "absent"
-    same.write_bytes(b"1" * 10)
-    other.write_bytes(b"1" * 10)
-    files = {path: (f"setting.{path.name}", fingerprint(same)) for path in (same, other, absent)}
-    other.write_bytes(b"2" * 10)
-    folders = {tmp_path: "setting.here", tmp_path / "images": "setting.images"}
-    problems = problems_here(SharedFiles(tmp_path, files, folders))
-    assert [next(name for name in ("images", "other", "absent") if name in problem) for problem in problems] == [
-        "images",
-        "other",
-        "absent",
-    ]
-    for problem, setting in zip(problems, ("setting.images", "setting.other", "setting.absent"), strict=True):
-        assert setting in problem
-    (problem,) = problems_here(SharedFiles(tmp_path / "elsewhere", files, folders))
-    assert str(tmp_path / "elsewhere") in problem
 
 
 def test_data_set_of_another_version_is_reported(tmp_path: Path) -> None:
@@ -50,25 +23,15 @@ def test_data_set_of_another_version_is_reported(tmp_path: Path) -> None:
     data = {**{name: f"{path.as_uri()}?version=1a" for name, path in sets.items()}, "cache_dir": tmp_path / "cache"}
     base = {"data": data}
     study = StudyConfig.model_validate({"name": "x", "base": base, "storage_path": tmp_path})
-    shared = _shared_files(study, None, sets["train_annotations"], None, None)
+    folder = StudyFolder(study)
+    folder.path.mkdir()
+    shared = shared_files(study, folder, sets["train_annotations"], teacher=None, labels=None)
     problems = problems_here(shared)
     assert len(problems) == 2
     for path, problem in zip(sets.values(), problems, strict=True):
         assert problem.startswith(f"{path.as_uri()}: has changed")
     versions = with_versions(study.base.data.model_copy(update={name: path.as_uri() for name, path in sets.items()}))
     assert problems_here(replace(shared, data=versions)) == []
-
-
-@pytest.mark.parametrize("changed", [0, 2**21, 3 * 2**20 - 1])
-def test_fingerprint_notices_other_ends_and_sizes(tmp_path: Path, changed: int) -> None:
-    content = bytearray(3 * 2**20)
-    (tmp_path / "a").write_bytes(content)
-    before = fingerprint(tmp_path / "a")
-    content[changed] = 1
-    (tmp_path / "a").write_bytes(content)
-    assert fingerprint(tmp_path / "a") != before
-    (tmp_path / "a").write_bytes(bytes(3 * 2**20 + 1))
-    assert fingerprint(tmp_path / "a") != before
 
 
 def test_nodes_that_do_not_share_storage_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,8 +78,10 @@ def test_nodes_that_do_not_share_storage_are_named(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(ray.util.scheduling_strategies, "NodeAffinitySchedulingStrategy", affinity)
     monkeypatch.chdir(tmp_path)
     study = StudyConfig.model_validate({"name": "x", "storage_path": tmp_path})
+    folder = StudyFolder(study)
+    folder.path.mkdir()
     with pytest.raises(StudyError) as caught:
-        check_nodes(study, StudyFolder(study), teacher=None, labels=None, print_line=lines.append)
+        check_nodes(study, folder, teacher=None, labels=None, print_line=lines.append)
     assert "node host-b (10.0.0.1): /runs: nothing" in str(caught.value)
     assert "host-a" not in str(caught.value)
     assert node_ids == ["a", "b", "lost", "slow"]
@@ -126,7 +91,7 @@ def test_nodes_that_do_not_share_storage_are_named(tmp_path: Path, monkeypatch: 
         "host-slow",
     ]
     assert cancelled == [("slow",)]
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [folder.path]
 
 
 def test_every_file_that_trials_read_is_compared(tmp_path: Path) -> None:
@@ -138,9 +103,10 @@ def test_every_file_that_trials_read_is_compared(tmp_path: Path) -> None:
     data = {**{f"{name}_annotations": path for name, path in files.items()}, "image_root": tmp_path}
     base = {"data": data, "student": {"backbone_from": weights}}
     study = StudyConfig.model_validate({"name": "x", "base": base, "storage_path": tmp_path})
-    shared = _shared_files(study, None, tmp_path / "train.json", None, None)
+    shared = shared_files(study, StudyFolder(study), None, teacher=None, labels=None)
     assert {setting for setting, _ in shared.files.values()} >= {
         "base.data.validation_annotations",
         "base.data.test_annotations",
         "base.student.backbone_from",
     }
+    assert shared.folders == {tmp_path: "base.data.image_root", tmp_path / "x": "storage_path"}

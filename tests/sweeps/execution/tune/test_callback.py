@@ -26,6 +26,7 @@ from sweeps.trials.records.trial import LedgerTrial
 from sweeps.trials.worker import (
     DISK_FULL_NOTE,
     METRICS,
+    NODE_NOTE,
     RAISED_NOTE,
     SPEC,
     STORAGE_AWAY_NOTE,
@@ -215,6 +216,23 @@ def test_trial_survives_a_storage_that_is_away_for_any_time(scene: Scene, tmp_pa
         assert scene.recorder.num_running == 0
         scene.hand_over(scene.ledger.restart(scene.put_back[-1]))
     assert "baseline-b: queued again" in scene.out.getvalue()
+
+
+def test_node_without_the_files_ends_the_study_after_some_attempts_and_fails_no_trial(
+    scene: Scene, tmp_path: Path
+) -> None:
+    text = f"Traceback ...\nsweeps.trials.node_files.NodeError: node b has no /data\n{NODE_NOTE}"
+    for number in range(1, MAX_LOST_WORKERS + 1):
+        scene.call("on_trial_start")
+        scene.fail(tmp_path, text)
+        assert f"queued again ({number} of {MAX_LOST_WORKERS}): node b has no /data\n" in scene.out.getvalue()
+        scene.recorder.on_step_end(iteration=0, trials=[])
+        scene.hand_over(scene.ledger.restart(scene.put_back[-1]))
+    scene.fail(tmp_path, text)
+    with pytest.raises(StudyError, match=r"baseline-b .* node b has no /data; .*--resume"):
+        scene.recorder.on_step_end(iteration=0, trials=[])
+    assert scene.known.status == "running"
+    assert len(scene.put_back) == MAX_LOST_WORKERS
 
 
 @pytest.mark.parametrize(
