@@ -67,8 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # By default, MLflow retries for minutes where a server does not answer.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    # Of PostgreSQL, which waits for minutes for an address that answers nothing.
-    os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
     # Artifacts of a report are small and many: a progress bar each.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from analysis.budgets import BudgetError, parse_budgets

@@ -40,6 +40,7 @@ from sweeps.session import Session
 from sweeps.settings.resources import Cluster, TrialResources
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking import store
+from sweeps.tracking.artifacts import check_artifacts
 from sweeps.tracking.origin import origin_of
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.node_files import SharedFiles
@@ -214,13 +215,15 @@ def _check_tracking(study: StudyConfig, folder: StudyFolder) -> Callable[[], Tra
     uri = study.tracking.uri
     client = store.connect(uri)
     experiment = store.find_experiment(client, uri, study.name, study_exists=folder.study_exists)
+    storage = study.storage_path if isinstance(study.storage_path, str) else study.storage_folder
+    check_artifacts(experiment, uri, study.name, storage)
     return partial(
         Tracker,
         client,
         uri,
         study.name,
         experiment,
-        storage_path=study.storage_folder,
+        storage=storage,
         fetch_artifacts=folder.fetch_artifacts,
     )
 

@@ -31,6 +31,14 @@ def test_credentials_are_a_problem_on_a_command_line(uri: str) -> None:
     assert "pw" not in problem
 
 
+@pytest.mark.parametrize(
+    ("uri", "variable"),
+    [("postgresql+psycopg://me:pw@h/db", "PGPASSWORD"), ("http://me:pw@h", "MLFLOW_TRACKING_PASSWORD")],
+)
+def test_variable_for_the_password_is_that_of_the_store(uri: str, variable: str) -> None:
+    assert variable in str(command_line_problem(uri))
+
+
 @pytest.mark.parametrize("uri", ["http://host:5000", "sqlite:////home/me@work/x.db", "http://***@host", "runs/me@x"])
 def test_uri_without_credentials_is_no_problem(uri: str) -> None:
     assert command_line_problem(uri) is None

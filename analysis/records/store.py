@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from analysis.records.runs import History, StoredRun, absolute_uri, read_histories, read_runs, sqlite_path
 from hkd.text.redaction import redacted_text, redacted_uri
+from hkd.tracking_uri import connect_once, database_remedy
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
@@ -95,10 +96,11 @@ def reading_store(tracking_uri: str, *, what: str = "read") -> Iterator[MlflowCl
     # Imported here: it takes seconds, which a wrong option or path should not cost.
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
+    from mlflow.store.db.utils import create_sqlalchemy_engine
     from mlflow.tracking import MlflowClient
 
     try:
-        _connect_once(tracking_uri)
+        connect_once(tracking_uri, create_sqlalchemy_engine)
         yield MlflowClient(absolute_uri(tracking_uri))
     except RecordsError:
         raise
@@ -112,24 +114,12 @@ def reading_store(tracking_uri: str, *, what: str = "read") -> Iterator[MlflowCl
     ) as error:
         # Messages of MLflow and SQLAlchemy have many lines; the first one states the cause.
         first_line = redacted_text((str(error).strip() or type(error).__name__).splitlines()[0], tracking_uri)
+        remedy = database_remedy(tracking_uri, error) or (
+            "Check --tracking-uri, and that a server named there runs and can be reached from here"
+        )
         raise RecordsError(
-            f"the MLflow store {redacted_uri(tracking_uri)} cannot be {what}: {first_line.rstrip('.')}. "
-            "Check --tracking-uri, and that a server named there runs and can be reached from here."
+            f"the MLflow store {redacted_uri(tracking_uri)} cannot be {what}: {first_line.rstrip('.')}. {remedy}."
         ) from error
-
-
-def _connect_once(tracking_uri: str) -> None:
-    """Raise what the server of a database raises at the first connection; MLflow would try again for 100 s."""
-    from mlflow.store.db.db_types import DATABASE_ENGINES, SQLITE
-    from mlflow.store.db.utils import create_sqlalchemy_engine
-
-    engine_name = tracking_uri.partition(":")[0].partition("+")[0]
-    if engine_name in DATABASE_ENGINES and engine_name != SQLITE:
-        engine = create_sqlalchemy_engine(tracking_uri)  # type: ignore[no-untyped-call]
-        try:
-            engine.connect().close()
-        finally:
-            engine.dispose()
 
 
 def _find_experiment(client: MlflowClient, study: str, shown_uri: str) -> Experiment:

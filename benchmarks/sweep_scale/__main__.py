@@ -2,7 +2,7 @@
 
     python -m benchmarks.sweep_scale                                    # 100 and 1,000 trials with Ray Tune
     python -m benchmarks.sweep_scale --simulated --trials 1000 10000    # without Ray: ask, ledger and tracking only
-    python -m benchmarks.sweep_scale --trials 100 --sampler front
+    python -m benchmarks.sweep_scale --trials 100 --sampler tpe
     python -m benchmarks.sweep_scale --simulated --trials 1000 --epochs 8 --server-latency-ms 50
 
 CPU time of the driver's process: of its main thread, within the parts named, of the thread that writes to MLflow and of
@@ -164,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=positive_integer, nargs="+", default=[100, 1000])
     parser.add_argument("--epochs", type=positive_integer, default=2, help="of a trial (default: 2)")
-    parser.add_argument("--sampler", default="tpe")
+    parser.add_argument("--sampler", default="front")
     parser.add_argument("--simulated", action="store_true", help="without Ray: its part is that of the simulation")
     parser.add_argument(
         "--server-latency-ms",

@@ -79,12 +79,13 @@ class Acquisition:
         self._model = model
 
         # The model's means, not the results: a lucky seed does not stay on the front for ever.
-        means, _ = model.predict(space.inputs(points))
+        means = model.means(space.inputs(points))
         known = np.column_stack([means, result_costs])
-        highest = 1.1 * self._costs_of(candidates).max(axis=0, initial=0.0)
+        candidate_costs = self._costs_of(candidates)
+        highest = 1.1 * candidate_costs.max(axis=0, initial=0.0)
         highest[highest <= 0] = 1.0
         limits = np.array([reference.get(name, high) for name, high in zip(self._names, highest, strict=True)])
-        if not (self._costs_of(candidates) < limits).all(axis=1).any():
+        if not (candidate_costs < limits).all(axis=1).any():
             limits = highest
         worst = reference.get(measured, float(measured_values.max()) + float(measured_values.std()))
         self._cost_reference = limits

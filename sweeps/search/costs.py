@@ -34,6 +34,8 @@ class ExactCosts:
         self.is_shape = np.array([setting.name in shape_names for setting in space.settings], dtype=np.bool_)
         """Which coordinates (P,) of a point the costs depend on."""
         self._known: dict[tuple[Any, ...], Mapping[str, float]] = {}
+        self._at: dict[bytes, Mapping[str, float]] = {}
+        """The same by the coordinates of a shape: reading settings from points takes most of the time."""
 
     def of(self, params: Mapping[str, Any]) -> Mapping[str, float]:
         """Costs of a configuration."""
@@ -48,7 +50,12 @@ class ExactCosts:
             first, index = np.arange(min(1, len(points))), np.zeros(len(points), dtype=np.intp)
         else:
             _, first, index = np.unique(points[:, self.is_shape], axis=0, return_index=True, return_inverse=True)
-        costs = [[self.of(params)[name] for name in names] for params in self._space.configurations(points[first])]
+        distinct = points[first]
+        keys = [row.tobytes() for row in distinct[:, self.is_shape]]
+        new = [position for position, key in enumerate(keys) if key not in self._at]
+        for position, params in zip(new, self._space.configurations(distinct[new]), strict=True):
+            self._at[keys[position]] = self.of(params)
+        costs = [[self._at[key][name] for name in names] for key in keys]
         return np.array(costs, dtype=np.float64).reshape(len(first), len(names))[index.reshape(-1)]
 
     def excesses(self, points: Floats) -> Floats:

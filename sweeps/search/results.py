@@ -35,7 +35,7 @@ class Results:
     tried: list[Params]
     """Settings of all trials, also of failed ones."""
     curves: list[BudgetCurve] = field(default_factory=list)
-    """Of the finished trials."""
+    """Of the finished trials; none if no other trial has one, whose end they would predict."""
     stopped: list[tuple[Params, BudgetCurve]] = field(default_factory=list)
     """Settings and curves of trials that were stopped after they had measured a value."""
     measured_running: list[tuple[Params, BudgetCurve]] = field(default_factory=list)
@@ -59,14 +59,16 @@ class Results:
             key=lambda entry: (entry[0].datetime_complete, entry[0].number),
         )
         running = [(each, params) for each, params in inside if each.state == TrialState.RUNNING][-MOST_RUNNING:]
-        stopped = [(each, params) for each, params in inside if each.state == TrialState.PRUNED][-MOST_STOPPED:]
+        pruned = [(each, params) for each, params in inside if each.state == TrialState.PRUNED][-MOST_STOPPED:]
+        stopped = [found for each, params in pruned if (found := (params, curve(each)))[1]]
+        measured_running = [found for each, params in running if (found := (params, curve(each)))[1]]
         return cls(
             finished=[(params, each.values) for each, params in ended],
             running=[params for _, params in running],
             tried=[params for _, params in inside],
-            curves=[curve(each) for each, _ in ended],
-            stopped=[found for each, params in stopped if (found := (params, curve(each)))[1]],
-            measured_running=[found for each, params in running if (found := (params, curve(each)))[1]],
+            curves=[curve(each) for each, _ in ended] if stopped or measured_running else [],
+            stopped=stopped,
+            measured_running=measured_running,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
+from threadpoolctl import ThreadpoolController
 
 from sweeps.search.acquisition import Acquisition
 from sweeps.search.candidates import CandidatePool
@@ -120,6 +122,11 @@ class FrontSampler(BaseSampler):
         self._check_study(study)
         if not search_space:
             return {}
+        # More threads cost a multiple of CPU time, and wait for each other where trials have the cores.
+        with _linear_algebra().limit(limits=1, user_api="blas"):
+            return self._proposed(study, trial)
+
+    def _proposed(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
         others = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
         results = Results.of(others, self._space, self._curve)
         acquisition = None
@@ -182,6 +189,12 @@ class FrontSampler(BaseSampler):
             raise ValueError(f"the study has {len(study.directions)} objectives, the sampler {len(self._objectives)}")
         if StudyDirection.MAXIMIZE in study.directions:
             raise ValueError("the study maximises an objective; this sampler minimises all: negate its values")
+
+
+@cache
+def _linear_algebra() -> ThreadpoolController:
+    """The libraries of this process, whose search takes milliseconds."""
+    return ThreadpoolController()
 
 
 def _check_arguments(

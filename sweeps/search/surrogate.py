@@ -70,11 +70,16 @@ class Surrogate:
         predicted, deviation = self._process.predict(inputs, return_std=True)
         return predicted * std + mean, deviation * std
 
+    def means(self, inputs: Floats) -> Floats:
+        """The means of :meth:`predict`, which take half the time."""
+        mean, std = self._scale
+        return np.asarray(self._process.predict(inputs) * std + mean, dtype=np.float64)
+
     def with_expected(self, inputs: Floats) -> Surrogate:
         """As if the results at these inputs were known to be those expected: means stay, deviations shrink."""
         if not len(inputs):
             return self
-        values = np.append(self._values, self.predict(inputs)[0])
+        values = np.append(self._values, self.means(inputs))
         variances = np.append(self._variances, np.zeros(len(inputs)))
         return Surrogate(np.vstack([self._inputs, inputs]), values, self._hyperparameters, self._scale, variances)
 

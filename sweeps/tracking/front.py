@@ -15,6 +15,9 @@ from sweeps.tracking.background import BackgroundWriter
 from sweeps.tracking.study_runs import StudyRuns
 from sweeps.trials.records.trial import LedgerTrial
 
+_MOST_STEPS = 20
+"""That wait for other writes."""
+
 
 class GrowingFront:
     """The front of the trials that were added, and its hypervolume.
@@ -64,7 +67,7 @@ class GrowingFront:
 class FrontWriter:
     """Logs the front of a study on its run and as tags of its trials; the step is the number of finished trials.
 
-    Trials that end before a write is executed are written together.
+    Steps of trials that end one after the other are written together.
 
     Args:
         study_runs: The runs of the study.
@@ -77,38 +80,70 @@ class FrontWriter:
         self._client, self._writer = client, writer
         self._study_runs, self._front = study_runs, front
         self._lock = threading.Lock()
-        self._ended: list[LedgerTrial] = []
-        """Trials whose write is pending and was not attempted."""
+        self._is_requested = False
+        """Whether a write is pending. What follows is used by the writer's thread only."""
+        self._entered: set[str] = set()
         self._steps: list[runs.Step] = []
         """That MLflow lacks."""
         self._changed: set[str] = set()
         """Trials whose tag MLflow lacks."""
 
     def add(self, trials: Iterable[LedgerTrial]) -> None:
-        """Add trials that ended; those that were not trained to their end, and confirmations, do not count."""
-        new = [
-            trial for trial in trials if trial.status == names.STATUS_FINISHED and trial.role != names.ROLE_CONFIRMATION
-        ]
+        """Add trials whose ends are written."""
+        ended = sorted((trial for trial in trials if _counts(trial)), key=_end_ms)
+
+        def enter() -> None:
+            for trial in ended:
+                self._enter(trial)
+
+        if ended:
+            self._writer.add(enter)
+            self.request()
+
+    def tags_of(self, trial: LedgerTrial) -> dict[str, str]:
+        """Tags of a trial whose end is written now, by the writer's thread; afterwards call :meth:`request`.
+
+        Trials that were not trained to their end, and confirmations, have none.
+        """
+        if not _counts(trial):
+            return {}
+        self._enter(trial)
+        self._changed.discard(trial.trial_id)
+        return self._tags(trial.trial_id)
+
+    def request(self) -> None:
+        """Let the writer log what MLflow lacks, unless that is requested."""
         with self._lock:
-            is_pending = bool(self._ended)
-            self._ended += sorted(new, key=_end_ms)
-        if new and not is_pending:
+            is_requested, self._is_requested = self._is_requested, True
+        if not is_requested:
             self._writer.add(self._write)
+
+    def _enter(self, trial: LedgerTrial) -> None:
+        if trial.trial_id not in self._entered:
+            self._entered.add(trial.trial_id)
+            self._changed |= {*self._front.add(trial), trial.trial_id}
+            self._steps.append(runs.Step(self._front.num_added, _end_ms(trial), self._front.metrics()))
 
     def _write(self) -> None:
         with self._lock:
-            ended, self._ended = self._ended, []
-        for trial in ended:
-            self._changed |= {*self._front.add(trial), trial.trial_id}
-            self._steps.append(runs.Step(self._front.num_added, _end_ms(trial), self._front.metrics()))
+            self._is_requested = False
+        if self._writer.num_pending > 1 and len(self._steps) < _MOST_STEPS:
+            self.request()  # after the ends that are pending
+            return
         if (parent := self._study_runs.parent) is not None:
             runs.log_steps(self._client, parent, self._steps, names.FINISHED_TRIALS)
             self._steps = []
-        members = set(self._front.members)
         for trial_id in sorted(self._changed):
-            if (run := self._study_runs.of(trial_id)) is not None:
-                runs.set_tags(self._client, run, {names.TAG_ON_FRONT: str(trial_id in members).lower()})
+            if (run := self._study_runs.of(trial_id)) is not None:  # else MLflow rejected it
+                runs.set_tags(self._client, run, self._tags(trial_id))
             self._changed.discard(trial_id)
+
+    def _tags(self, trial_id: str) -> dict[str, str]:
+        return {names.TAG_ON_FRONT: str(trial_id in self._front.members).lower()}
+
+
+def _counts(trial: LedgerTrial) -> bool:
+    return trial.status == names.STATUS_FINISHED and trial.role != names.ROLE_CONFIRMATION
 
 
 def _end_ms(trial: LedgerTrial) -> int:

@@ -16,16 +16,17 @@ import sqlalchemy
 import sqlalchemy.exc
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException, RestException
+from mlflow.store.db.utils import create_sqlalchemy_engine
 from mlflow.tracking import MlflowClient
 
 from hkd.text.output import log_as_we_do
 from hkd.text.redaction import is_redacted, redacted_text, redacted_uri
-from hkd.tracking_uri import TRACKING_URI_VARIABLE
+from hkd.tracking_uri import TRACKING_URI_VARIABLE, connect_once, database_remedy
 
 CONNECT_SECONDS = 5.0
 LOCKED_SECONDS = 5.0
 """For which an SQLite file may be locked when a study starts; the transactions of MLflow take milliseconds."""
-_REMEDY = "Start the server, or use another store: --set tracking.uri=sqlite:///mlflow.db"
+_OTHER_STORE = "or use another store: --set tracking.uri=sqlite:///mlflow.db"
 _HTTP_SERVER_ERROR = 500
 _HTTP_TOO_MANY_REQUESTS = 429
 
@@ -85,14 +86,16 @@ def raising_tracking_errors(uri: str) -> Iterator[None]:
     except TrackingError:
         raise
     except ImportError as error:
-        extra = "; run: pip install 'hkd[postgres]'" if uri.startswith("postgres") else ""
+        remedy = database_remedy(uri, error)
         raise TrackingError(
             f"the MLflow store {redacted_uri(uri)} (tracking.uri) needs a package that is not installed: "
-            f"{short_message(error, uri)}{extra}"
+            f"{short_message(error, uri)}{'' if remedy is None else f'. {remedy}'}"
         ) from error
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError, ValueError) as error:
+        remedy = database_remedy(uri, error) or "Start the server"
         raise TrackingError(
-            f"cannot use the MLflow store {redacted_uri(uri)} (tracking.uri): {short_message(error, uri)}. {_REMEDY}"
+            f"cannot use the MLflow store {redacted_uri(uri)} (tracking.uri): {short_message(error, uri)}. "
+            f"{remedy}, {_OTHER_STORE}"
         ) from error
 
 
@@ -102,10 +105,16 @@ def is_transient(error: Exception) -> bool:
         if error.error_code == "INTERNAL_ERROR" and not isinstance(error, RestException):
             # MlflowException's default code: raised for missing plug-ins as well as for lost requests.
             return str(error).startswith("API request")
+        if isinstance(error.__cause__, sqlalchemy.exc.DBAPIError) and error.__cause__.connection_invalidated:
+            return True
         status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
         return status >= _HTTP_SERVER_ERROR or status == _HTTP_TOO_MANY_REQUESTS
     if isinstance(error, requests.HTTPError):
         return error.response is None or error.response.status_code >= _HTTP_SERVER_ERROR
+    if isinstance(error, sqlalchemy.exc.DBAPIError) and error.connection_invalidated:
+        return True
+    if _is_transient_of_s3(error):
+        return True
     transient = (
         requests.ConnectionError,
         requests.Timeout,
@@ -119,32 +128,27 @@ def is_transient(error: Exception) -> bool:
     return isinstance(error, transient)
 
 
+def _is_transient_of_s3(error: BaseException) -> bool:
+    """Whether boto3, which need not be installed, raised an error of the connection or of the server."""
+    kinds = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
+    if "boto3.exceptions.S3UploadFailedError" in kinds:
+        return error.__context__ is not None and _is_transient_of_s3(error.__context__)
+    if "botocore.exceptions.ClientError" in kinds:
+        response = getattr(error, "response", {})
+        return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= _HTTP_SERVER_ERROR
+    return not kinds.isdisjoint({"botocore.exceptions.ConnectionError", "botocore.exceptions.HTTPClientError"})
+
+
 def short_message(error: Exception, uri: str) -> str:
     """First line of an error's message, without passwords: messages of MLflow and SQLAlchemy can have pages."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     return redacted_text(line, uri)
 
 
-def artifact_location(uri: str, study: str, storage_path: Path) -> str | None:
-    """A folder for the artifacts of a study: beside an SQLite file, or in the storage of a study with another database.
-
-    None for a server, which has its own artifact location. MLflow's default for a database is the working directory.
-    """
-    scheme = urlsplit(uri).scheme.partition("+")[0]
-    if scheme in ("http", "https"):
-        return None
-    parent = storage_path
-    if scheme == "sqlite":
-        database = _sqlite_path(uri)
-        assert database is not None
-        parent = database.absolute().parent
-    return (parent.absolute() / "mlartifacts" / study).as_uri()
-
-
 @contextmanager
 def _sole_user_while_opening(uri: str) -> Iterator[None]:
     """Let one process at a time open an SQLite file: two that create its tables at once fail."""
-    database = _sqlite_path(uri) if uri.startswith("sqlite") else None
+    database = sqlite_path(uri) if uri.startswith("sqlite") else None
     if database is None:
         yield
         return
@@ -179,6 +183,9 @@ def _check_uri(uri: str) -> None:
     elif scheme.partition("+")[0] == "sqlite":
         with raising_tracking_errors(uri):
             _check_file(uri)
+    else:
+        with raising_tracking_errors(uri):
+            connect_once(uri, create_sqlalchemy_engine)
 
 
 def _check_server(uri: str, default_port: int) -> None:
@@ -190,7 +197,9 @@ def _check_server(uri: str, default_port: int) -> None:
             raise ValueError("it has no host")
         socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
     except OSError as error:
-        raise TrackingError(f"cannot reach the MLflow server {shown} (tracking.uri): {error}. {_REMEDY}") from error
+        raise TrackingError(
+            f"cannot reach the MLflow server {shown} (tracking.uri): {error}. Start the server, {_OTHER_STORE}"
+        ) from error
     except ValueError as error:
         # Python's message quotes a part of a password that contains a slash.
         reason = "write /, : and @ in a user or password as %2F, %3A and %40" if "@" in uri else str(error)
@@ -200,7 +209,7 @@ def _check_server(uri: str, default_port: int) -> None:
 
 
 def _check_file(uri: str) -> None:
-    shown, database = redacted_uri(uri), _sqlite_path(uri)
+    shown, database = redacted_uri(uri), sqlite_path(uri)
     if database is None or not database.absolute().parent.is_dir():
         reason = "it has no path" if database is None else f"the folder {database.absolute().parent} does not exist"
         raise TrackingError(f"tracking.uri {shown}: {reason}; allowed: sqlite:///PATH in an existing folder")
@@ -231,6 +240,7 @@ def _check_file(uri: str) -> None:
         engine.dispose()
 
 
-def _sqlite_path(uri: str) -> Path | None:
+def sqlite_path(uri: str) -> Path | None:
+    """The file of an SQLite store; None without a path."""
     path = uri.partition("://")[2].removeprefix("/").partition("?")[0]
     return Path(path) if path else None

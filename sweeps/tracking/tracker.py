@@ -13,7 +13,9 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -27,10 +29,11 @@ from hkd.config_files.parsing import flatten
 from hkd.models.cost import Cost
 from sweeps.folder import ARTIFACTS
 from sweeps.tracking import runs
+from sweeps.tracking.artifacts import artifact_location, is_in_bucket
 from sweeps.tracking.background import BackgroundWriter
 from sweeps.tracking.front import FrontWriter, GrowingFront
 from sweeps.tracking.origin import Origin
-from sweeps.tracking.store import artifact_location, raising_tracking_errors
+from sweeps.tracking.store import is_transient, raising_tracking_errors
 from sweeps.tracking.study_runs import StudyRuns
 from sweeps.tracking.view import experiment_tags
 from sweeps.trials.confirmation import Confirmation
@@ -45,7 +48,8 @@ class Tracker:
     Args:
         uri: Tracking URI of ``client``.
         experiment: Result of :func:`sweeps.tracking.store.find_experiment`; None creates the experiment.
-        storage_path: Of the study: where its artifacts go, if the store is a database other than SQLite.
+        storage: Of the study, a folder or the URI of a bucket: where its artifacts go, if the store is a database
+            other than SQLite.
         fetch_artifacts: Called with the folder of a checkpoint before its files are logged.
 
     Raises:
@@ -59,7 +63,7 @@ class Tracker:
         study: str,
         experiment: Experiment | None,
         *,
-        storage_path: Path = Path("runs"),
+        storage: Path | str = Path("runs"),
         fetch_artifacts: Callable[[Path], None] = lambda _: None,
     ) -> None:
         self._fetch_artifacts = fetch_artifacts
@@ -68,14 +72,17 @@ class Tracker:
         self._client = client
         self._writer = BackgroundWriter(uri, self._answers)
         self._lock = threading.Lock()
-        self._collecting: dict[str, dict[int, EpochRecord]] = {}
+        self._collecting: dict[str, _Epochs] = {}
         """Trial id -> epochs whose write is pending and was not attempted: later epochs join it."""
         self._front: FrontWriter | None = None
+        location = artifact_location(uri, study, storage) if experiment is None else experiment.artifact_location
+        self._is_bucket_ours = location is not None and is_in_bucket(location, storage)
+        """Whether artifacts are in the bucket of the study, which waits for it too when it is away."""
         with raising_tracking_errors(uri):
             self._experiment_id = (
-                experiment.experiment_id
-                if experiment is not None
-                else client.create_experiment(study, artifact_location=artifact_location(uri, study, storage_path))
+                client.create_experiment(study, artifact_location=location)
+                if experiment is None
+                else experiment.experiment_id
             )
             self._runs = StudyRuns(client, self._experiment_id, study)
 
@@ -110,7 +117,7 @@ class Tracker:
         self._runs.origin = origin or Origin()
         self._writer.add(lambda: self._runs.start(params, tags))
         # A separate write, because the artifact store can fail on its own.
-        self._writer.add(lambda: runs.log_text(self._client, self._runs.parent, study_yaml, "study.yaml"))
+        self._writer.add(lambda: self._log_text(self._runs.parent, study_yaml, "study.yaml"))
 
     def log_teacher(
         self,
@@ -136,18 +143,17 @@ class Tracker:
         def write_files() -> None:
             run = self._runs.get_or_create(names.TEACHER_TRIAL_ID, names.ROLE_TEACHER, {}, start_ms)
             if weights_origin:
-                runs.log_text(
-                    self._client, run, "".join(f"{note}\n" for note in weights_origin), names.ARTIFACT_WEIGHTS_ORIGIN
-                )
+                self._log_text(run, "".join(f"{note}\n" for note in weights_origin), names.ARTIFACT_WEIGHTS_ORIGIN)
             if detections is not None:
-                self._client.log_artifact(run.info.run_id, str(detections))
+                with self._artifact_store():
+                    runs.log_file(self._client, run, detections)
 
         def write() -> None:
             run = self._runs.get_or_create(names.TEACHER_TRIAL_ID, names.ROLE_TEACHER, {}, start_ms)
             self._runs.log_description(run, params, cost, now)
-            num_logged = int(run.data.metrics.get(names.EPOCH, 0))
-            for epoch, measured in list(enumerate(epochs, start=1))[num_logged:]:
-                runs.log_metrics(self._client, run, {names.EPOCH: epoch, **measured}, step=epoch, time_ms=now)
+            steps = [runs.Step(epoch, now, {names.EPOCH: epoch, **each}) for epoch, each in enumerate(epochs, start=1)]
+            runs.log_steps(self._client, run, steps, names.EPOCH, params=self._runs.params_left(run))
+            # The last epoch has most of them.
             last = max(1, len(epochs))
             runs.log_metrics(self._client, run, {**metrics, names.BUDGET_FRACTION: 1.0}, step=last, time_ms=now)
             self._terminate(run, names.STATUS_FINISHED, {})
@@ -168,7 +174,9 @@ class Tracker:
             if (run.data.tags.get(names.TAG_STATUS), run.info.status) != (names.STATUS_RUNNING, "RUNNING"):
                 self._client.update_run(run.info.run_id, status="RUNNING")
                 runs.set_tags(self._client, run, {names.TAG_STATUS: names.STATUS_RUNNING})
-            self._runs.log_description(run, flatten(config), cost, now)
+            settings = flatten(config)
+            searched = {name: settings[name] for name in trial.params if name in settings}
+            self._runs.log_description(run, {**searched, **settings}, cost, now)
 
         self._writer.add(write)
         for epoch, record in trial.epochs.items():
@@ -178,41 +186,52 @@ class Tracker:
         """Log the metrics of an epoch, unless they were logged before an interruption."""
         with self._lock:
             if (collecting := self._collecting.get(trial_id)) is not None:
-                collecting[epoch] = record
+                collecting.records[epoch] = record
                 return
-            records = self._collecting[trial_id] = {epoch: record}
+            epochs = self._collecting[trial_id] = _Epochs({epoch: record})
 
         def write() -> None:
             with self._lock:
-                if self._collecting.get(trial_id) is records:
+                if self._collecting.get(trial_id) is epochs:
                     del self._collecting[trial_id]
-            if (run := self._runs.of(trial_id)) is not None:  # else MLflow rejected it
-                steps = [runs.Step(epoch, each.time_ms, each.metrics) for epoch, each in sorted(records.items())]
-                runs.log_steps(self._client, run, steps, names.EPOCH)
+            run = self._runs.of(trial_id)
+            if run is not None and not epochs.are_with_end:  # without a run, MLflow rejected it
+                params = self._runs.params_left(run)
+                runs.log_steps(self._client, run, epochs.as_steps(), names.EPOCH, params=params)
 
         self._writer.add(write)
 
     def end_trial(self, trial: LedgerTrial, artifacts: Path | None) -> None:
         """Log the files of a trial's last checkpoint, and end its run with the status in the ledger."""
         with self._lock:  # epochs of another attempt come after this end
-            self._collecting.pop(trial.trial_id, None)
+            epochs = self._collecting.pop(trial.trial_id, None)
+            if epochs is not None:
+                epochs.are_with_end = True
 
         def write_files() -> None:
             run = self._runs.of(trial.trial_id)
-            if artifacts is not None:
-                self._fetch(artifacts)
-            for name in ARTIFACTS:
-                if run is not None and artifacts is not None and (artifacts / name).is_file():
-                    self._client.log_artifact(run.info.run_id, str(artifacts / name))
+            with self._artifact_store():
+                if artifacts is not None:
+                    self._fetch_artifacts(artifacts)
+                for name in ARTIFACTS:
+                    if run is not None and artifacts is not None and (artifacts / name).is_file():
+                        runs.log_file(self._client, run, artifacts / name)
             if trial.error is not None:
-                runs.log_text(self._client, run, trial.error, "error.txt")
+                self._log_text(run, trial.error, "error.txt")
 
         error_tag = {names.TAG_ERROR: trial.error.strip().splitlines()[-1][:_MAX_TAG_LENGTH]} if trial.error else {}
-        tags = {**_end_tags(trial), **error_tag}
+        tags, front = {**_end_tags(trial), **error_tag}, self._front
+
+        def write_end() -> None:
+            on_front = {} if front is None else front.tags_of(trial)
+            steps = () if epochs is None else epochs.as_steps()
+            self._terminate(self._runs.of(trial.trial_id), trial.status, {**tags, **on_front}, steps)
+
+        # A separate write, because the artifact store can fail on its own.
         self._writer.add(write_files)
-        self._writer.add(lambda: self._terminate(self._runs.of(trial.trial_id), trial.status, tags))
-        if self._front is not None:
-            self._front.add([trial])
+        self._writer.add(write_end)
+        if front is not None:
+            front.request()
 
     def log_confirmation(self, confirmation: Confirmation, teacher: Mapping[str, float]) -> None:
         """Log means and spreads over seeds on the runs of the confirmed trials, and all of them on the parent run.
@@ -234,7 +253,7 @@ class Tracker:
         def write_parent() -> None:
             if (parent := self._runs.parent) is not None:
                 runs.set_tags(self._client, parent, tags)
-                runs.log_text(self._client, parent, text, names.ARTIFACT_CONFIRMATION)
+                self._log_text(parent, text, names.ARTIFACT_CONFIRMATION)
 
         for each in confirmation.trials:
             self._writer.add(partial(write_run, each.trial.trial_id, each.as_metrics()))
@@ -302,12 +321,22 @@ class Tracker:
         run = self._runs.of(trial.trial_id)
         return run is not None and all(run.data.tags.get(tag) == value for tag, value in _end_tags(trial).items())
 
-    def _fetch(self, artifacts: Path) -> None:
+    def _log_text(self, run: Run | None, text: str, name: str) -> None:
+        """Log a text as a file of a run, if there is one."""
+        if run is not None:
+            with self._artifact_store():
+                self._client.log_text(run.info.run_id, text, name)
+
+    @contextmanager
+    def _artifact_store(self) -> Iterator[None]:
+        """Note whether what is done cannot reach the bucket of the study."""
         self._are_artifacts_away = False
         try:
-            self._fetch_artifacts(artifacts)
-        except ConnectionError:
-            self._are_artifacts_away = True
+            yield
+        # Artifact stores are plug-ins and can raise anything.
+        except Exception as error:
+            is_away = isinstance(error, ConnectionError) or (self._is_bucket_ours and is_transient(error))
+            self._are_artifacts_away = is_away
             raise
 
     def _answers(self) -> bool:
@@ -319,15 +348,29 @@ class Tracker:
             return False
         return True
 
-    def _terminate(self, run: Run | None, status: str, tags: Mapping[str, str]) -> None:
+    def _terminate(
+        self, run: Run | None, status: str, tags: Mapping[str, str], steps: Sequence[runs.Step] = ()
+    ) -> None:
         if run is not None:
-            runs.terminate(self._client, run, status, tags)
+            runs.terminate(self._client, run, status, tags, steps=steps, params=self._runs.params_left(run))
 
     def _tag_experiment(self, tags: Mapping[str, str]) -> None:
         present = self._client.get_experiment(self._experiment_id).tags
         for name, value in tags.items():
             if present.get(name) != value:
                 self._client.set_experiment_tag(self._experiment_id, name, value)
+
+
+@dataclass
+class _Epochs:
+    """Epochs of a trial that are logged together."""
+
+    records: dict[int, EpochRecord]
+    are_with_end: bool = False
+    """Whether the end of the trial logs them."""
+
+    def as_steps(self) -> list[runs.Step]:
+        return [runs.Step(epoch, each.time_ms, each.metrics) for epoch, each in sorted(self.records.items())]
 
 
 def _end_tags(trial: LedgerTrial) -> dict[str, str]:

@@ -100,7 +100,6 @@ def test_unreachable_server_is_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unreachable_database_is_error_after_one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("psycopg")
     # MLflow waits between its ten attempts, 101 s in all.
     monkeypatch.setattr("mlflow.store.db.utils.time.sleep", lambda _: pytest.fail("connected again"))
     with pytest.raises(RecordsError, match=r"postgresql\+psycopg://\*\*\*@127\.0\.0\.1:9/x cannot be read: .*refused"):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow.entities import Run
 
 from hkd.config import TrialConfig
 from hkd.dominance import hypervolume, non_dominated
@@ -99,6 +102,25 @@ def test_lost_response_repeats_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
         tracker.flush()
     assert history(store, "finished_trials") == [(1, 1)]
     assert tags(store) == {"trial-001": "true"}
+
+
+def test_trials_that_ended_before_any_write_have_tags(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MlflowDouble()
+    is_open, create_run = threading.Event(), store.create_run
+
+    def wait(*arguments: Any, **named: Any) -> Run:
+        assert is_open.wait(60)
+        return create_run(*arguments, **named)
+
+    monkeypatch.setattr(store, "create_run", wait)
+    tracker = opened(store)
+    for trial in (ended(1, 0.5, 500), ended(2, 0.4, 800), ended(3, 0.3, 600)):
+        tracker.start_trial(replace(trial, status="running", epochs={}), TrialConfig(), COST)
+        tracker.end_trial(trial, None)
+    is_open.set()
+    tracker.flush()
+    assert tags(store) == {"trial-001": "true", "trial-002": "false", "trial-003": "true"}
+    assert history(store, "finished_trials") == [(1, 1), (2, 2), (3, 3)]
 
 
 def test_confirmations_do_not_count() -> None:

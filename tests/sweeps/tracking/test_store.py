@@ -19,7 +19,8 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 
 from sweeps.tracking import store as store_module
-from sweeps.tracking.store import TrackingError, artifact_location, connect, find_experiment, is_transient
+from sweeps.tracking.artifacts import artifact_location
+from sweeps.tracking.store import TrackingError, connect, find_experiment, is_transient
 from sweeps.tracking.tracker import Tracker
 from tests.sweeps.mlflow_double import MlflowDouble, experiment
 
@@ -122,7 +123,7 @@ name, uri = sys.argv[1:]
 print("imported", flush=True)
 sys.stdin.readline()
 client = connect(uri)
-tracker = Tracker(client, uri, name, find_experiment(client, uri, name, study_exists=False), storage_path=Path("runs"))
+tracker = Tracker(client, uri, name, find_experiment(client, uri, name, study_exists=False), storage=Path("runs"))
 tracker.start_study({}, {}, "")
 tracker.end_study("finished")
 print(tracker.rejections)
@@ -150,13 +151,33 @@ def test_two_processes_start_studies_at_once_in_a_new_sqlite_file(tmp_path: Path
         assert database.execute(query).fetchall() == [(name, "FINISHED") for name in names]
 
 
-def test_missing_postgres_driver_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("driver", "remedy"),
+    [
+        ("psycopg", r"Run: pip install 'hkd\[postgres\]'$"),
+        # SQLAlchemy before 2.1 asks for it where the URI names no driver.
+        ("psycopg2", r"Run: pip install 'hkd\[postgres\]', and write postgresql\+psycopg:// in the URI"),
+    ],
+)
+def test_missing_postgres_driver_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, driver: str, remedy: str
+) -> None:
     def create(_: str) -> None:  # as SQLAlchemy does
-        raise ModuleNotFoundError("No module named 'psycopg'")
+        raise ModuleNotFoundError(f"No module named '{driver}'")
 
-    monkeypatch.setattr(store_module, "MlflowClient", create)
-    with pytest.raises(TrackingError, match=r"postgresql://\*\*\*@host/x .*psycopg.*pip install 'hkd\[postgres\]'"):
+    monkeypatch.setattr(store_module, "create_sqlalchemy_engine", create)
+    with pytest.raises(TrackingError, match=rf"postgresql://\*\*\*@host/x .*{driver}.*{remedy}"):
         connect("postgresql://me:SECRET@host/x")
+
+
+def test_unreachable_database_is_an_error_after_one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    # MLflow waits between its ten attempts, 101 s in all.
+    monkeypatch.setattr("mlflow.store.db.utils.time.sleep", lambda _: pytest.fail("connected again"))
+    with pytest.raises(
+        TrackingError, match=r"postgresql\+psycopg://\*\*\*@127\.0\.0\.1:9/x .*refused.*address"
+    ) as caught:
+        connect("postgresql+psycopg://anna:hunter2@127.0.0.1:9/x")
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -170,6 +191,18 @@ def test_missing_postgres_driver_is_named_with_its_extra(monkeypatch: pytest.Mon
 )
 def test_artifacts_are_with_the_store_or_the_study(uri: str, expected: str | None) -> None:
     assert artifact_location(uri, "study", Path("/shared/runs")) == expected
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("http://host:5000", None),
+        ("sqlite:////data/mlflow.db", "file:///data/mlartifacts/study"),
+        ("postgresql://host/x", "s3://bucket/runs/mlartifacts/study"),
+    ],
+)
+def test_artifacts_of_a_database_are_in_the_bucket_of_the_study(uri: str, expected: str | None) -> None:
+    assert artifact_location(uri, "study", "s3://bucket/runs?endpoint_override=h:1&scheme=http") == expected
 
 
 def test_experiment_that_cannot_be_created_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
