@@ -6,6 +6,7 @@
 #   share           head: create /shared and export it to the workers by NFS
 #   head ray ...    head: create the token, start the MLflow server, then execute `ray ...`
 #   worker ray ...  workers: mount the head's /shared, then execute `ray ...`
+#   mlflow          head: start the MLflow server, unless it runs; no cluster file calls this
 #
 # Every command can be repeated. Where /shared is a mount already (a network file system of your own), it is used as it
 # is. Variables, in ~/.profile of all nodes: HKD_PYTHON, an exact version or the path of an interpreter, and those of uv
@@ -224,10 +225,18 @@ start_worker() {
     start_ray "$@"
 }
 
+restart_mlflow() {
+    # shellcheck source=/dev/null
+    . "$PROFILE"
+    start_mlflow
+    wait_for_mlflow
+}
+
 command="${1:-}"
 shift || true
 case "$command" in
     install | share) "$command" ;;
     head | worker) "start_$command" "$@" ;;
-    *) fail "unknown command '$command'; it is one of: install, share, head, worker" ;;
+    mlflow) restart_mlflow ;;
+    *) fail "unknown command '$command'; it is one of: install, share, head, worker, mlflow" ;;
 esac

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cluster.document import documented_commands
+
 REPOSITORY = Path(__file__).parents[2]
 NODE_SCRIPT = REPOSITORY / "cluster" / "node.sh"
 FILES = ("ray_cluster.yaml", "cluster/on_premise.yaml", "cluster/gcp.yaml")
@@ -65,7 +67,8 @@ def test_all_commands_are_those_of_node_sh(name: str) -> None:
     used = [
         re.match(r"(?:RAY_enable_autoscaler_v2=0 )?bash ~/hkd/cluster/node\.sh (\w+)", command) for command in commands
     ]
-    assert [match and match[1] for match in used] == documented == ["install", "share", "head", "worker"]
+    assert documented == ["install", "share", "head", "worker", "mlflow"]
+    assert [match and match[1] for match in used] == documented[:-1]
     assert config["file_mounts"]["~/hkd/cluster"] == "cluster"
     # Ray warns if it does not find these words in the file.
     assert "ray start --head" in config["head_start_ray_commands"][0]
@@ -76,7 +79,7 @@ def test_unknown_command_of_node_sh_is_refused() -> None:
     done = subprocess.run(["bash", str(NODE_SCRIPT), "start"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "'start'" in done.stderr
-    assert "install, share, head, worker" in done.stderr
+    assert "install, share, head, worker, mlflow" in done.stderr
 
 
 def test_mlflow_and_dashboard_listen_on_loopback_and_token_is_required() -> None:
@@ -165,10 +168,7 @@ def test_working_directory_of_a_job_is_small_and_without_history() -> None:
 
 
 def _documented_commands() -> list[str]:
-    text = (REPOSITORY / "docs" / "cluster.md").read_text(encoding="utf-8")
-    return [
-        line for block in re.findall(r"^```\n(.+?)^```", text, re.MULTILINE | re.DOTALL) for line in block.splitlines()
-    ]
+    return [command for block in documented_commands() for command in block]
 
 
 def test_documented_commands_are_complete_lines_that_can_be_pasted() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import shutil
@@ -126,6 +127,27 @@ def test_end_of_the_mlflow_server_is_reported_with_its_log(machine: Machine, fre
     assert done.returncode == 1
     assert "the database has another schema" in done.stderr
     assert f"its log: {machine.home}/mlflow/server.log" in done.stderr
+
+
+def test_mlflow_server_is_started_again_without_ray(machine: Machine, free_port: int) -> None:
+    serve = f'exec {sys.executable} -m http.server --bind 127.0.0.1 "$5"'
+    machine.replace("mlflow", f'echo $$ > "$HOME/pid"; touch health; {serve}')
+    pids = []
+    try:
+        for _ in range(2):
+            done = machine.run("mlflow", HKD_MLFLOW_PORT=str(free_port))
+            assert done.returncode == 0, done.stderr
+            pids.append(int((machine.home / "pid").read_text(encoding="utf-8")))
+            os.kill(pids[-1], signal.SIGKILL)
+            # flock(1) notices the end of its command: the lock is free.
+            lock = ["flock", "--timeout", str(SECONDS), str(machine.home / "mlflow" / "lock"), "true"]
+            assert subprocess.run(lock, check=False).returncode == 0
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    assert len(set(pids)) == 2
+    assert "ray" not in machine.called().split()
 
 
 def test_second_start_keeps_the_running_mlflow_server(machine: Machine, free_port: int) -> None:
