@@ -6,8 +6,9 @@ case "$1" in
     --version) echo "uv $VERSION" ;;
     venv) "$LENDER/python" -c 'import sys, venv; venv.create(sys.argv[1], clear=True)' "${@: -1}" ;;
     pip)
-        # uv pip install --python VENV/bin/python ... in the checkout
-        venv="$(dirname "$(dirname "$4")")"
+        # uv pip install [--python VENV/bin/python] ... in the checkout
+        venv="${VIRTUAL_ENV:-}"
+        if [[ "$3" == --python ]]; then venv="$(dirname "$(dirname "$4")")"; fi
         "$LENDER/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$venv/lender"
         printf '%s\n' "$PWD" "$(cat "$venv/lender")" > "$("$venv/bin/python" -c \
             'import sysconfig; print(sysconfig.get_path("purelib"))')/lender.pth"

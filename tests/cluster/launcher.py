@@ -18,6 +18,7 @@ from unittest import mock
 import yaml
 
 BOOTSTRAP: Final = "~/ray_bootstrap_config.yaml"
+NUM_WORKERS: Final = 2
 _LAUNCH_SECONDS: Final = 30.0
 
 
@@ -53,12 +54,12 @@ class Runner:
 
 @dataclass(frozen=True)
 class Launch:
-    """Head and one worker as Ray launched them on a mock of EC2; instances as EC2 describes them."""
+    """Head and workers as Ray launched them on a mock of EC2; instances as EC2 describes them."""
 
     head: Runner
-    worker: Runner
+    workers: list[Runner]
     head_instance: dict[str, Any]
-    worker_instance: dict[str, Any]
+    worker_instances: list[dict[str, Any]]
     security_groups: list[dict[str, Any]]
 
 
@@ -78,7 +79,7 @@ def mocked_aws(home: Path) -> Iterator[None]:
 
 
 def launch_on_aws(config: dict[str, Any], folder: Path) -> Launch:
-    """Create the head as `ray up` does, then a worker as its autoscaler (v2) does on the head."""
+    """Create the head as `ray up` does, then two workers as its autoscaler (v2) does on the head."""
     from ray.autoscaler._private import commands
     from ray.autoscaler._private.aws import config as aws_config
 
@@ -98,11 +99,11 @@ def launch_on_aws(config: dict[str, Any], folder: Path) -> Launch:
             override_cluster_name=None, _runner=cast("ModuleType", head),
         )  # fmt: skip
         assert head.bootstrap is not None
-        worker = _launch_worker(json.loads(head.bootstrap), folder)
-        return Launch(head, worker, *_instances(region), security_groups=_security_groups(region))
+        workers = _launch_workers(json.loads(head.bootstrap), folder)
+        return Launch(head, workers, *_instances(region), security_groups=_security_groups(region))
 
 
-def _launch_worker(bootstrap: dict[str, Any], folder: Path) -> Runner:
+def _launch_workers(bootstrap: dict[str, Any], folder: Path) -> list[Runner]:
     from ray.autoscaler._private.providers import _get_node_provider
     from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig, FileConfigReader
     from ray.autoscaler.v2.instance_manager.node_provider import NodeProviderAdapter
@@ -116,27 +117,33 @@ def _launch_worker(bootstrap: dict[str, Any], folder: Path) -> Runner:
     file.write_text(yaml.safe_dump(bootstrap), encoding="utf-8")
     provider = _get_node_provider(bootstrap["provider"], bootstrap["cluster_name"])
     adapter = NodeProviderAdapter(provider, FileConfigReader(str(file)))
-    adapter.launch({"gpu_worker": 1}, "request")
+    for number in range(NUM_WORKERS):  # one by one: the mock starts one spot instance for a request of two
+        adapter.launch({"gpu_worker": 1}, f"request-{number}")
     deadline = time.monotonic() + _LAUNCH_SECONDS
-    while not (
-        found := [(key, node) for key, node in adapter.get_non_terminated().items() if node.node_type == "gpu_worker"]
-    ):
+    while len(found := _workers(adapter.get_non_terminated())) < NUM_WORKERS:
         assert time.monotonic() < deadline, adapter.poll_errors()
         time.sleep(0.1)
-    runner = Runner()
-    instance = Instance(instance_type="gpu_worker", cloud_instance_id=found[0][0])
-    RayInstaller(provider, AutoscalingConfig(bootstrap), runner).install_ray(instance, "10.0.0.1")
-    return runner
+    runners = []
+    for key in found:
+        runner = Runner()
+        instance = Instance(instance_type="gpu_worker", cloud_instance_id=key)
+        RayInstaller(provider, AutoscalingConfig(bootstrap), runner).install_ray(instance, "10.0.0.1")
+        runners.append(runner)
+    return runners
 
 
-def _instances(region: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _workers(instances: dict[str, Any]) -> list[str]:
+    return [key for key, node in instances.items() if node.node_type == "gpu_worker"]
+
+
+def _instances(region: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     import boto3
 
     reservations = boto3.client("ec2", region).describe_instances()["Reservations"]
-    by_kind = {}
-    for instance in (instance for reservation in reservations for instance in reservation["Instances"]):
-        by_kind[{tag["Key"]: tag["Value"] for tag in instance["Tags"]}["ray-node-type"]] = instance
-    return by_kind["head"], by_kind["worker"]
+    instances = [instance for reservation in reservations for instance in reservation["Instances"]]
+    kinds = [{tag["Key"]: tag["Value"] for tag in instance["Tags"]}["ray-node-type"] for instance in instances]
+    (head,) = [instance for instance, kind in zip(instances, kinds, strict=True) if kind == "head"]
+    return head, [instance for instance, kind in zip(instances, kinds, strict=True) if kind == "worker"]
 
 
 def _security_groups(region: str) -> list[dict[str, Any]]:

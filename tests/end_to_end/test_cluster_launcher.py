@@ -14,11 +14,24 @@ import pytest
 import yaml
 
 from tests.cluster import on_hosts
-from tests.cluster.launcher import Launch, launch_on_aws
+from tests.cluster.launcher import NUM_WORKERS, Launch, launch_on_aws
+from tests.cluster.on_hosts.hosts import HEAD, PREPARE_GPU, PREPARE_NFS, prepare
 
 REPOSITORY = Path(__file__).parents[2]
 HOSTS_SECONDS = 900
-COMMANDS_OF_HOSTS = ("curl", "ip", "rsync", "setpriv", "ss", "ssh", "sudo", "tmux", "unshare", "/usr/sbin/sshd")
+COMMANDS_OF_HOSTS = (
+    "curl",
+    "ip",
+    "rsync",
+    "script",
+    "setpriv",
+    "ss",
+    "ssh",
+    "sudo",
+    "tmux",
+    "unshare",
+    "/usr/sbin/sshd",
+)
 CANNOT_START_HOSTS = 77  # exit code of hosts.sh
 
 
@@ -33,7 +46,7 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Launch:
 
 
 def run_on_hosts(scenario: str, folder: Path, prepare: str, **variables: str) -> None:
-    """Run a scenario of ``on_hosts`` beside two hosts; skip where namespaces or an SSH server are not available."""
+    """Run a scenario of ``on_hosts`` beside three hosts; skip where namespaces or an SSH server are not available."""
     if os.geteuid() != 0:
         pytest.skip("hosts in namespaces need root")
     if missing := [name for name in COMMANDS_OF_HOSTS if shutil.which(name) is None]:
@@ -43,7 +56,7 @@ def run_on_hosts(scenario: str, folder: Path, prepare: str, **variables: str) ->
     scenario_command = [sys.executable, "-m", on_hosts.__name__, scenario, str(folder)]
     done = subprocess.run(
         # The hosts end with the tests, even if these are killed.
-        ["setpriv", "--pdeathsig", "KILL", REPOSITORY / "tests/cluster/hosts.sh", "2", folder, *scenario_command],
+        ["setpriv", "--pdeathsig", "KILL", REPOSITORY / "tests/cluster/hosts.sh", "3", folder, *scenario_command],
         cwd=REPOSITORY, env={**os.environ, "PREPARE": prepare, "PYTHONPATH": str(REPOSITORY), **variables},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         check=False, timeout=HOSTS_SECONDS,
@@ -54,17 +67,19 @@ def run_on_hosts(scenario: str, folder: Path, prepare: str, **variables: str) ->
     assert done.stdout.endswith("all passed\n")
 
 
-def test_head_and_spot_worker_are_created_from_the_same_image(launch: Launch) -> None:
-    head, worker = launch.head_instance, launch.worker_instance
-    assert (head["InstanceType"], worker["InstanceType"]) == ("m6i.large", "g5.xlarge")
-    assert worker["InstanceLifecycle"] == "spot"
+def test_head_and_spot_workers_are_created_from_the_same_image(launch: Launch) -> None:
+    head, workers = launch.head_instance, launch.worker_instances
+    assert head["InstanceType"] == "m6i.large"
     assert "InstanceLifecycle" not in head
-    assert head["ImageId"] == worker["ImageId"]
     assert head["ImageId"].startswith("resolve:ssm:/aws/service/")
     # Only the head may start machines.
     assert "IamInstanceProfile" in head
-    assert "IamInstanceProfile" not in worker
-    for instance in (head, worker):
+    assert len(workers) == NUM_WORKERS
+    for worker in workers:
+        assert (worker["InstanceType"], worker["InstanceLifecycle"]) == ("g5.xlarge", "spot")
+        assert worker["ImageId"] == head["ImageId"]
+        assert "IamInstanceProfile" not in worker
+    for instance in (head, *workers):
         assert instance["MetadataOptions"]["HttpTokens"] == "required"
 
 
@@ -85,30 +100,28 @@ def test_only_ssh_is_reachable_from_outside(launch: Launch) -> None:
     assert {pair["GroupId"] for rule in others for pair in rule["UserIdGroupPairs"]} == {group["GroupId"]}
 
 
-def test_recorded_commands_start_the_cluster(launch: Launch, tmp_path: Path) -> None:
-    """MLflow answers, the folder is shared, Ray starts with a token, and the worker joins with the head's image."""
-    own = [command for command in launch.head.shell_commands if "node.sh" in command]
-    joined = [
-        command.replace("10.0.0.1", on_hosts.HEAD) for command in launch.worker.shell_commands if "node.sh" in command
+def test_recorded_commands_start_a_cluster_that_runs_a_study(launch: Launch, tmp_path: Path) -> None:
+    """MLflow answers, the folder is shared, Ray starts with a token, and trials run on both workers."""
+    head, *workers = [
+        [command.replace("10.0.0.1", HEAD) for command in runner.shell_commands if "node.sh" in command]
+        for runner in (launch.head, *launch.workers)
     ]
+    names = [[command.partition("node.sh ")[2].split()[0].rstrip(")'") for command in own] for own in (head, *workers)]
     # Ray merges the commands of all nodes into those of the workers once more on the head: it installs twice.
-    assert [command.partition("node.sh ")[2].split()[0].rstrip(")'") for command in (*own, *joined)] == [
-        *("install", "share", "head"),
-        *("install", "install", "worker"),
-    ]
+    assert names == [["install", "share", "head"], *[["install", "install", "worker"]] * NUM_WORKERS]
     record = tmp_path / "launch.json"
     content = {
-        "head": own,
-        "worker": joined,
+        "head": head,
+        "workers": workers,
         "file_mounts": _cluster()["file_mounts"],
         "bootstrap": launch.head.bootstrap,
     }
     record.write_text(json.dumps(content), encoding="utf-8")
     folder = tmp_path / "hosts"
     folder.mkdir()
-    run_on_hosts("aws", folder, on_hosts.prepare() + on_hosts.PREPARE_NFS, LAUNCH=str(record), SHARED="/nfs")
+    run_on_hosts("aws", folder, prepare() + PREPARE_NFS, LAUNCH=str(record), SHARED="/nfs")
 
 
-def test_ray_up_on_machines_of_your_own_runs_a_study(tmp_path: Path) -> None:
-    """cluster/on_premise.yaml by real SSH; the results come home."""
-    run_on_hosts("on_premise", tmp_path, on_hosts.prepare())
+def test_documented_commands_work_on_machines_of_your_own(tmp_path: Path) -> None:
+    """docs/cluster.md by real SSH: studies, own data, a long study, MLflow, a job; the results come home."""
+    run_on_hosts("documented", tmp_path, prepare() + PREPARE_GPU)
