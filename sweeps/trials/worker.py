@@ -45,6 +45,7 @@ from hkd.training.trainer import Trainer
 from sweeps.folder import StudyError
 from sweeps.storage.objects import ObjectStorage, scratch_folder
 from sweeps.trials.node_files import NodeError, SharedFiles, check_this_node
+from sweeps.trials.shared_folder import check_seen, wait_until_seen
 
 SPEC = "spec"
 """Key of the :class:`TrialSpec` in Tune's config."""
@@ -58,8 +59,8 @@ DISK_FULL_NOTE = "hkd: the disk of the checkpoint is full"
 """Note of an exception that a trial raises while it saves, a line of its text as well."""
 NODE_NOTE = "hkd: the node does not see the files of the study"
 """Note of an exception that a trial raises at its start, a line of its text as well."""
-STORAGE_AWAY_NOTE = "hkd: the object storage is away"
-"""Note of an exception that a trial raises while it waits for the storage, a line of its text as well."""
+STORAGE_AWAY_NOTE = "hkd: the storage is away"
+"""Note of an exception that a trial raises while it waits for bucket or shared folder, a line of its text too."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,8 @@ class TrialSpec:
     uploads_to: Path | None = None
     """Path that the attempt's folder in object storage has on the driver's machine; None for a shared folder, to which
     Tune writes."""
+    shared_file: Path | None = None
+    """A file of the study in the shared folder, which this node must see; None in object storage."""
 
     def __str__(self) -> str:
         return self.trial_id
@@ -152,6 +155,8 @@ class DistillationTrial(tune.Trainable):
     _uploads: tuple[Path, ObjectStorage] | None = None
     """The attempt's folder in object storage, as a path on the driver's machine; None for a shared folder."""
 
+    _shared_file: Path | None = None
+
     def setup(self, config: dict[str, Any]) -> None:
         """Called by Tune when the worker starts."""
         self._start(config[SPEC])
@@ -171,10 +176,14 @@ class DistillationTrial(tune.Trainable):
         """Called by Tune after each epoch."""
         with _exceptions_noted():
             try:
-                if self._uploads is None:
-                    return super().save(checkpoint_dir)
-                return self._uploaded_checkpoint(*self._uploads)
+                if self._uploads is not None:
+                    return self._uploaded_checkpoint(*self._uploads)
+                if self._shared_file is not None:
+                    wait_until_seen(self._shared_file)
+                return super().save(checkpoint_dir)
             except (OSError, RuntimeError) as error:
+                if self._shared_file is not None:
+                    check_seen(self._shared_file)
                 if _is_disk_full(error):
                     error.add_note(DISK_FULL_NOTE)
                 raise
@@ -258,9 +267,11 @@ class DistillationTrial(tune.Trainable):
         storage = spec.worker.storage
         self._uploads = None if storage is None or spec.uploads_to is None else (spec.uploads_to, storage)
         self._metrics, self._evaluation, self._note = {}, None, None
-        self._is_tested, self._costs = spec.is_tested, spec.costs
+        self._is_tested, self._costs, self._shared_file = spec.is_tested, spec.costs, spec.shared_file
         try:
             spec.worker.apply()
+            if spec.shared_file is not None:
+                wait_until_seen(spec.shared_file)
             device = resolve_device(spec.config.training.device)
             release_memory(device)  # of the previous trial: other processes may share the GPU
             if is_reused and not gc.get_freeze_count():
@@ -288,6 +299,8 @@ class DistillationTrial(tune.Trainable):
                     self._load(checkpoint, spec.worker.storage)
                     break
                 except (CheckpointError, OSError) as error:
+                    if spec.shared_file is not None:
+                        check_seen(spec.shared_file)
                     unreadable.append(str(error))
                     self._end()
                     self._metrics = {}

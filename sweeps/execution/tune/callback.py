@@ -38,6 +38,8 @@ from sweeps.trials.worker import (
 
 _TUNE_HEADING = "Failure # "
 """Of each error in Tune's file, with its number and time."""
+_AWAY = "StorageAwayError: "
+"""Before the reason, in the text of this error."""
 _NO_ERROR_TEXT = "Ray Tune reported no error message"
 _MAX_ERROR_BYTES = 2**20
 MAX_LOST_WORKERS = 3
@@ -196,7 +198,9 @@ class Recorder(Callback):
             return
         if STORAGE_AWAY_NOTE in lines:
             # Not counted: the storage may be away for longer than a trial may lose workers.
-            self._board.note(known.trial_id, "queued again: its worker could not use the object storage")
+            reasons = [line.partition(_AWAY)[2] for line in lines if _AWAY in line]
+            reason = " ".join(reasons) or "its worker could not use the storage"
+            self._board.note(known.trial_id, f"queued again: {reason}")
             del self._known[known.trial_id]
             self._put_back(known)
             return

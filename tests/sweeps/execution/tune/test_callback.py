@@ -215,7 +215,7 @@ def test_trial_survives_a_storage_that_is_away_for_any_time(scene: Scene, tmp_pa
         assert scene.known.status == "running"
         assert scene.recorder.num_running == 0
         scene.hand_over(scene.ledger.restart(scene.put_back[-1]))
-    assert "baseline-b: queued again" in scene.out.getvalue()
+    assert "baseline-b: queued again: no answer" in scene.out.getvalue()
 
 
 def test_node_without_the_files_ends_the_study_after_some_attempts_and_fails_no_trial(
