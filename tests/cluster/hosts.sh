@@ -6,7 +6,7 @@
 # Host i (1 to COUNT) has the address 10.77.0.1i, the user hkd-host (sudo without a password, the key FOLDER/key),
 # its own processes and shared memory, and a copy-on-write view of ROOT (default: this machine; or the folder of a
 # debootstrap). SHARED (default: /shared) is one folder of all hosts, in place of a network file system: kernels without
-# NFS can run this.
+# NFS can run this. SHARED_BYTES, if set, is its size.
 # The command runs on a further host, 10.77.0.1, without a way out to any other network. When it ends, everything does.
 # PREPARE, if set, is executed as root in each host's root before its SSH server starts. Needs root and openssh-server.
 set -euo pipefail
@@ -41,6 +41,9 @@ mkdir -p "$connections"
 mount -t tmpfs -o mode=700 tmpfs "$connections"
 ssh-keygen -q -t ed25519 -N '' -f "$folder/key"
 install -d -o 4077 -g 4077 "$folder/shared"
+if [[ -n "${SHARED_BYTES:-}" ]]; then
+    mount -t tmpfs -o "size=$SHARED_BYTES,uid=4077,gid=4077,mode=755" tmpfs "$folder/shared"
+fi
 
 start_host() {
     local number="$1" base="$folder/host$1" root="$folder/host$1/root"

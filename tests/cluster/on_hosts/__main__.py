@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.cluster.on_hosts.hosts import show
 
-SCENARIOS = ("aws", "documented")
+SCENARIOS = ("aws", "documented", "faults")
 
 
 def main() -> None:

@@ -102,7 +102,7 @@ class Terminal:
 
     def wait_for(self, pattern: str) -> None:
         """Wait until the terminal shows the pattern."""
-        wait_until(lambda: re.search(pattern, self.shown) is not None or self._is_ended(), pattern)
+        wait_until(lambda: re.search(pattern, self.shown) is not None or self.is_ended, pattern)
         assert re.search(pattern, self.shown), f"ended without {pattern!r}:\n{self.shown}"
 
     def press(self, keys: bytes) -> None:
@@ -114,7 +114,8 @@ class Terminal:
         """Wait for the end of the command; returns its exit code."""
         return self._process.wait(PATIENCE_SECONDS)
 
-    def _is_ended(self) -> bool:
+    @property
+    def is_ended(self) -> bool:
         return self._process.poll() is not None and not self._reader.is_alive()
 
     def _read(self) -> None:

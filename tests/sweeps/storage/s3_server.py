@@ -1,4 +1,4 @@
-"""A real S3 server on the loopback interface, with moto's buckets in this process."""
+"""A real S3 server, by default on the loopback interface, with moto's buckets in this process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ CREDENTIALS = {
 class S3Server:
     """Serves an empty bucket. It can be stopped and started again, at the same address and with the same objects."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._host = host
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._port = 0
         self._server: ThreadedMotoServer | None = None
@@ -43,7 +44,7 @@ class S3Server:
             self.stop()
 
     def start(self) -> None:
-        self._server = ThreadedMotoServer("127.0.0.1", self._port, verbose=False)
+        self._server = ThreadedMotoServer(self._host, self._port, verbose=False)
         self._server.start()
         self._port = self._server.get_host_and_port()[1]
 
@@ -57,7 +58,7 @@ class S3Server:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self._port}"
+        return f"{self._host}:{self._port}"
 
     @property
     def uri(self) -> str:
