@@ -262,10 +262,11 @@ def lost_mount(lab: Lab) -> Row:
         host.run("sudo umount --lazy /shared")
         wait_until(lambda: study.now() - broken_at > SECONDS_AWAY, "time")
         mount_shared_folder(lab.folder, host)
-        mounted_at = study.now()
+        mounted_at, epochs = study.now(), study.epochs()
         code = session.end()
-    # The other trial has ended meanwhile.
-    seconds = study.newest_epoch_after(mounted_at) - mounted_at
+    # The trial that waited is behind the other one.
+    waiting = min(epochs, key=lambda trial_id: epochs[trial_id])
+    seconds = study.newest_epoch_after(mounted_at, waiting) - mounted_at
     return study.row(name, code, "none", seconds, study.repeated(session, before))
 
 
