@@ -1,4 +1,4 @@
-"""Faults of a study on three hosts in network namespaces: what each costs, as a table. It takes ten minutes or more.
+"""Faults of a study on three hosts in network namespaces: what each costs, as a table. It takes 20 minutes.
 
     python -m benchmarks.cluster_faults [FAULT ...]
 
