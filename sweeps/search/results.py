@@ -60,8 +60,9 @@ class Results:
         )
         running = [(each, params) for each, params in inside if each.state == TrialState.RUNNING][-MOST_RUNNING:]
         pruned = [(each, params) for each, params in inside if each.state == TrialState.PRUNED][-MOST_STOPPED:]
-        stopped = [found for each, params in pruned if (found := (params, curve(each)))[1]]
-        measured_running = [found for each, params in running if (found := (params, curve(each)))[1]]
+        stopped: list[tuple[Params, BudgetCurve]] = [(params, curve(each)) for each, params in pruned]
+        measured_running: list[tuple[Params, BudgetCurve]] = [(params, curve(each)) for each, params in running]
+        stopped, measured_running = ([entry for entry in part if entry[1]] for part in (stopped, measured_running))
         return cls(
             finished=[(params, each.values) for each, params in ended],
             running=[params for _, params in running],

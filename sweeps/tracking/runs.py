@@ -128,7 +128,7 @@ def log_file(client: MlflowClient, run: Run, path: Path) -> None:
     if run.info.artifact_uri is None:
         client.log_artifact(run.info.run_id, str(path))
     else:
-        get_artifact_repository(run.info.artifact_uri, client.tracking_uri).log_artifact(str(path))
+        get_artifact_repository(run.info.artifact_uri, client.tracking_uri).log_artifact(str(path))  # type: ignore[no-untyped-call]
 
 
 def terminate(
