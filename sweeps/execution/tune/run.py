@@ -15,6 +15,7 @@ from ray.tune.experiment import Trial
 from hkd.training.pyramid_cache.capacity import CacheBudget
 from sweeps.execution.tune.callback import Recorder, ResultsNotReadError
 from sweeps.execution.tune.early_stopping import StudyStopping
+from sweeps.execution.tune.exhausted_memory import exhausted_memory_loses_worker
 from sweeps.execution.tune.searcher import QueueSearcher
 from sweeps.folder import StudyFolder
 from sweeps.interruption import Interruption
@@ -104,7 +105,7 @@ def run_trials(
             verbose=0,
         ),
     )
-    with interruption.deferred(), suppress(ResultsNotReadError):
+    with interruption.deferred(), exhausted_memory_loses_worker(), suppress(ResultsNotReadError):
         tuner.fit()
 
 
