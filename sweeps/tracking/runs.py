@@ -21,7 +21,7 @@ MLFLOW_STATUS = {
     names.STATUS_STOPPED: "KILLED",
     names.STATUS_FAILED: "FAILED",
 }
-PARAMS_PER_BATCH = 100
+_PARAMS_PER_BATCH = 100
 """MLflow's limit."""
 _MOST_PER_BATCH = 1000
 """MLflow's limit on metrics, parameters and tags together."""
@@ -59,11 +59,11 @@ def search(client: MlflowClient, experiment_id: str, filter_string: str = "") ->
 
 def log_params(client: MlflowClient, run: Run, params: Mapping[str, object], metrics: Sequence[Metric] = ()) -> None:
     """Log parameters, and metrics with the first of them."""
-    entries = _entries(params)
+    entries = [Param(name, str(value)) for name, value in params.items()]
     if not entries and metrics:
         client.log_batch(run.info.run_id, metrics=metrics)
-    for first in range(0, len(entries), PARAMS_PER_BATCH):
-        batch = entries[first : first + PARAMS_PER_BATCH]
+    for first in range(0, len(entries), _PARAMS_PER_BATCH):
+        batch = entries[first : first + _PARAMS_PER_BATCH]
         client.log_batch(run.info.run_id, params=batch, metrics=metrics if first == 0 else ())
     run.data.params.update({entry.key: entry.value for entry in entries})
 
@@ -82,23 +82,19 @@ def log_steps(
     run: Run,
     steps: Sequence[Step],
     counter: str,
-    *,
-    params: Mapping[str, object] = MappingProxyType({}),
     tags: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Log the finite metrics of steps that the run lacks, in order, in as few requests as possible.
 
     Args:
         counter: Metric of every step whose value is its number: where it ends in the run, a retry continues.
-        params: At most 100, logged with the first step.
         tags: Set with the last step, if they differ.
     """
     logged = run.data.metrics.get(counter, 0)
     new = [step._replace(metrics=finite(step.metrics)) for step in steps if step.number > logged]
-    entries = _entries(params)
-    while new or entries:
+    while new:
         # Whole steps.
-        limit = _MOST_PER_BATCH - len(entries) - len(tags)
+        limit = _MOST_PER_BATCH - len(tags)
         count = max(1, sum(total <= limit for total in accumulate(len(step.metrics) for step in new)))
         batch, new = new[:count], new[count:]
         metrics = [
@@ -106,12 +102,10 @@ def log_steps(
         ]
         changed = {} if new else _changed_tags(run, tags)
         run_tags = [RunTag(name, value) for name, value in changed.items()]
-        client.log_batch(run.info.run_id, metrics=metrics, params=entries, tags=run_tags)
-        run.data.params.update({entry.key: entry.value for entry in entries})
+        client.log_batch(run.info.run_id, metrics=metrics, tags=run_tags)
         run.data.tags.update(changed)
         for step in batch:
             run.data.metrics.update(step.metrics)
-        entries = []
     set_tags(client, run, tags)
 
 
@@ -138,26 +132,20 @@ def terminate(
     tags: Mapping[str, str],
     *,
     steps: Sequence[Step] = (),
-    params: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
     """End a run with a status of hkd.
 
     Args:
         steps: Epochs to log with its tags, as far as the run lacks them.
-        params: At most 100 to log with them.
     """
     # The tag last: a resumed study writes a run's end again unless its tag has the status.
     client.set_terminated(run.info.run_id, MLFLOW_STATUS[status])
-    log_steps(client, run, steps, names.EPOCH, params=params, tags={names.TAG_STATUS: status, **tags})
+    log_steps(client, run, steps, names.EPOCH, tags={names.TAG_STATUS: status, **tags})
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float]:
     """Without infinite values, which MLflow would store as the largest float, and NaN."""
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
-
-
-def _entries(params: Mapping[str, object]) -> list[Param]:
-    return [Param(name, str(value)) for name, value in params.items()]
 
 
 def _changed_tags(run: Run, tags: Mapping[str, str]) -> dict[str, str]:

@@ -6,7 +6,6 @@ Child runs are identified by the tag ``hkd.trial_id``, so that a resumed study c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 
 from mlflow.entities import Metric, Run
 from mlflow.tracking import MlflowClient
@@ -36,8 +35,6 @@ class StudyRuns:
         self._runs: dict[str, Run] = {}
         self._requested: set[str] = set()
         """Trials of which this process has requested a run."""
-        self._params_left: dict[str, dict[str, object]] = {}
-        """By id of the run."""
         self._with_datasets: set[str] = set()
         """Ids of runs whose data sets this process has logged."""
         for run in runs.search(client, experiment_id):
@@ -105,23 +102,14 @@ class StudyRuns:
         return self._runs[trial_id]
 
     def log_description(self, run: Run, params: Mapping[str, object], cost: Cost, time_ms: int) -> None:
-        """Log data sets, parameters and costs of a run, unless they are logged.
-
-        Of more parameters of a new run than fit in a request, the last ones are left to :meth:`params_left`.
-        """
+        """Log data sets, parameters and costs of a run, unless they are logged."""
         self._log_datasets(run)
         metrics = {} if names.GMACS in run.data.metrics else cost.as_metrics()
-        missing = dict(params) if len(run.data.params) < len(params) else {}
-        # Of an incomplete run all at once: MLflow rejects parameters with other values, and metrics logged with them.
-        now = missing if run.data.params else dict(islice(missing.items(), runs.PARAMS_PER_BATCH))
-        self._params_left[run.info.run_id] = {name: value for name, value in missing.items() if name not in now}
-        runs.log_params(self._client, run, now, [Metric(name, value, time_ms, 0) for name, value in metrics.items()])
+        missing = params if len(run.data.params) < len(params) else {}
+        runs.log_params(
+            self._client, run, missing, [Metric(name, value, time_ms, 0) for name, value in metrics.items()]
+        )
         run.data.metrics.update(metrics)
-
-    def params_left(self, run: Run) -> dict[str, object]:
-        """Parameters of a run that are to be logged with its next metrics, or its end."""
-        left = self._params_left.get(run.info.run_id, {})
-        return {name: value for name, value in left.items() if name not in run.data.params}
 
     def _log_datasets(self, run: Run) -> None:
         run_id, datasets = run.info.run_id, self.origin.datasets

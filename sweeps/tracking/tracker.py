@@ -152,7 +152,7 @@ class Tracker:
             run = self._runs.get_or_create(names.TEACHER_TRIAL_ID, names.ROLE_TEACHER, {}, start_ms)
             self._runs.log_description(run, params, cost, now)
             steps = [runs.Step(epoch, now, {names.EPOCH: epoch, **each}) for epoch, each in enumerate(epochs, start=1)]
-            runs.log_steps(self._client, run, steps, names.EPOCH, params=self._runs.params_left(run))
+            runs.log_steps(self._client, run, steps, names.EPOCH)
             # The last epoch has most of them.
             last = max(1, len(epochs))
             runs.log_metrics(self._client, run, {**metrics, names.BUDGET_FRACTION: 1.0}, step=last, time_ms=now)
@@ -196,8 +196,7 @@ class Tracker:
                     del self._collecting[trial_id]
             run = self._runs.of(trial_id)
             if run is not None and not epochs.are_with_end:  # without a run, MLflow rejected it
-                params = self._runs.params_left(run)
-                runs.log_steps(self._client, run, epochs.as_steps(), names.EPOCH, params=params)
+                runs.log_steps(self._client, run, epochs.as_steps(), names.EPOCH)
 
         self._writer.add(write)
 
@@ -352,7 +351,7 @@ class Tracker:
         self, run: Run | None, status: str, tags: Mapping[str, str], steps: Sequence[runs.Step] = ()
     ) -> None:
         if run is not None:
-            runs.terminate(self._client, run, status, tags, steps=steps, params=self._runs.params_left(run))
+            runs.terminate(self._client, run, status, tags, steps=steps)
 
     def _tag_experiment(self, tags: Mapping[str, str]) -> None:
         present = self._client.get_experiment(self._experiment_id).tags

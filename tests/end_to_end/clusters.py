@@ -12,7 +12,8 @@ from ray.cluster_utils import Cluster
 
 def start_head() -> Any:
     """A cluster whose head has no CPUs."""
-    head = {"num_cpus": 0, "node_ip_address": "127.0.0.1"}
+    # The dashboard's start leaves a socket open where another cluster has its port.
+    head = {"num_cpus": 0, "node_ip_address": "127.0.0.1", "include_dashboard": False}
     return _patiently_started(lambda: Cluster(initialize_head=True, head_node_args=head))
 
 

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from ray._private import utils as ray_utils
@@ -22,6 +25,13 @@ TRIAL = "trial-001"
 ALLOWED_BYTES = 6 * 2**30
 """Beyond what is in use before the study, which takes half of it. Tests that run beside this one take some as well."""
 STEP_BYTES = 2**28
+ALLOCATE = """
+import sys
+held = []
+for line in sys.stdin:
+    held.append(b"1" * int(line))  # written, so that it takes memory
+    print(len(held), flush=True)
+"""
 
 
 def trial_of(folder: Path) -> LedgerTrial | None:
@@ -48,17 +58,17 @@ def test_trial_whose_worker_ray_kills_for_memory_resumes_after_its_last_epoch(tm
     }
     with Command(arguments, tmp_path, monitor) as command:
         command.wait_until(lambda: (trial := trial_of(tmp_path)) is not None and trial.epoch >= 1)
-        allocated: list[bytes] = []
-
-        def is_killed() -> bool:
-            if any(f"{TRIAL}: worker lost (Ray killed it, because the memory" in line for line in command.lines):
-                return True
-            assert len(allocated) * STEP_BYTES < 2 * ALLOWED_BYTES, command.output
-            allocated.append(b"\1" * STEP_BYTES)  # written, so that it takes memory
-            return False
-
-        command.wait_until(is_killed)
-        allocated.clear()
+        # In a process of its own, whose end frees all of it.
+        with subprocess.Popen([sys.executable, "-c", ALLOCATE], stdin=PIPE, stdout=PIPE, text=True) as other:
+            assert other.stdin is not None
+            assert other.stdout is not None
+            num_allocated = 0
+            while not any(f"{TRIAL}: worker lost" in line for line in command.lines):
+                assert num_allocated * STEP_BYTES < 2 * ALLOWED_BYTES, command.output
+                other.stdin.write(f"{STEP_BYTES}\n")
+                other.stdin.flush()
+                num_allocated = int(other.stdout.readline())
+            other.kill()
         killed_at = time.time()
         assert command.end() == 0, command.output
     trial = trial_of(tmp_path)
@@ -66,6 +76,7 @@ def test_trial_whose_worker_ray_kills_for_memory_resumes_after_its_last_epoch(tm
     assert (trial.status, list(trial.epochs)) == ("finished", list(range(1, EPOCHS + 1)))
     assert trial.attempts >= 2
     assert f"{TRIAL} resumes after epoch" in command.output
+    assert "worker lost (Ray killed it, because the memory of its node was exhausted: " in command.output
     assert "Traceback" not in command.output
     after = [epoch.time_ms / 1000 for epoch in trial.epochs.values() if epoch.time_ms / 1000 > killed_at]
     print(f"from the kill to the next epoch: {after[0] - killed_at:.1f} s")  # noqa: T201

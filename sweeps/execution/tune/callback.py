@@ -19,6 +19,7 @@ from hkd.own_folders import read_own_file
 from sweeps.console.display import TrialBoard
 from sweeps.execution.cluster.waiting import Waiting
 from sweeps.execution.tune.early_stopping import StudyStopping
+from sweeps.execution.tune.exhausted_memory import describe_exhausted_memory
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.cost import student_cost
@@ -287,4 +288,5 @@ def _error_text(trial: Trial) -> str:
     except OSError:
         return _NO_ERROR_TEXT
     lines = content.decode("utf-8", errors="replace").strip().splitlines()
-    return "\n".join(line for line in lines if not line.startswith(_TUNE_HEADING)).strip() or _NO_ERROR_TEXT
+    text = "\n".join(line for line in lines if not line.startswith(_TUNE_HEADING)).strip()
+    return describe_exhausted_memory(text) or text or _NO_ERROR_TEXT

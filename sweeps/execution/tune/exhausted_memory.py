@@ -10,6 +10,7 @@ from typing import Any
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
 
+_REASON = "killed due to the node running low on memory"
 _USED = re.compile(r"was (\S+ used / \S+ limit)")
 
 
@@ -33,9 +34,20 @@ def exhausted_memory_loses_worker() -> Iterator[None]:
 
 
 def as_lost_worker(exception: Exception) -> Exception:
-    """The exception of a lost worker, with a line instead of a page, if memory was exhausted; any other as it is."""
-    if not isinstance(exception, OutOfMemoryError):
-        return exception
-    used = _USED.search(str(exception))
+    """The exception of a lost worker if memory was exhausted; any other as it is."""
+    return RayActorError(error_msg=str(exception)) if isinstance(exception, OutOfMemoryError) else exception
+
+
+def describe_exhausted_memory(text: str) -> str | None:
+    """A line for the page that Ray has on a worker which it killed for memory; None for any other text.
+
+    Ray raises that page as one of several exceptions, depending on what the worker did.
+    """
+    if _REASON not in text:
+        return None
+    used = _USED.search(text)
     amount = f": {used[1]}" if used else ""
-    return RayActorError(error_msg=f"Ray killed it, because the memory of its node was exhausted{amount}")
+    return (
+        f"Ray killed it, because the memory of its node was exhausted{amount}; run fewer trials at once "
+        "(--max-concurrent)"
+    )

@@ -5,7 +5,11 @@ from __future__ import annotations
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
 
-from sweeps.execution.tune.exhausted_memory import as_lost_worker, exhausted_memory_loses_worker
+from sweeps.execution.tune.exhausted_memory import (
+    as_lost_worker,
+    describe_exhausted_memory,
+    exhausted_memory_loses_worker,
+)
 
 # The beginning of Ray 2.60's message, which has 40 lines.
 MESSAGE = """\
@@ -15,12 +19,17 @@ OOM kill reason: Memory usage 8906379264B exceeded threshold of 8897333248B (35.
 """
 
 
-def test_exhausted_memory_is_the_loss_of_a_worker_in_a_line() -> None:
+def test_exhausted_memory_is_the_loss_of_a_worker() -> None:
     lost = as_lost_worker(OutOfMemoryError(MESSAGE))  # type: ignore[no-untyped-call]
     assert isinstance(lost, RayActorError)
-    assert str(lost) == "Ray killed it, because the memory of its node was exhausted: 8.41GB used / 23.54GB limit"
-    other = as_lost_worker(OutOfMemoryError("other"))  # type: ignore[no-untyped-call]
-    assert str(other).endswith("memory of its node was exhausted")
+    assert describe_exhausted_memory(str(lost)) == (
+        "Ray killed it, because the memory of its node was exhausted: 8.41GB used / 23.54GB limit; run fewer trials at "
+        "once (--max-concurrent)"
+    )
+
+
+def test_other_texts_have_no_description() -> None:
+    assert describe_exhausted_memory("The actor died unexpectedly before finishing this task.") is None
 
 
 def test_other_exceptions_stay() -> None:
