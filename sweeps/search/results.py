@@ -60,9 +60,8 @@ class Results:
         )
         running = [(each, params) for each, params in inside if each.state == TrialState.RUNNING][-MOST_RUNNING:]
         pruned = [(each, params) for each, params in inside if each.state == TrialState.PRUNED][-MOST_STOPPED:]
-        stopped: list[tuple[Params, BudgetCurve]] = [(params, curve(each)) for each, params in pruned]
-        measured_running: list[tuple[Params, BudgetCurve]] = [(params, curve(each)) for each, params in running]
-        stopped, measured_running = ([entry for entry in part if entry[1]] for part in (stopped, measured_running))
+        stopped = _with_curves(pruned, curve)
+        measured_running = _with_curves(running, curve)
         return cls(
             finished=[(params, each.values) for each, params in ended],
             running=[params for _, params in running],
@@ -71,6 +70,14 @@ class Results:
             stopped=stopped,
             measured_running=measured_running,
         )
+
+
+def _with_curves(
+    trials: Sequence[tuple[FrozenTrial, Params]], curve: Callable[[FrozenTrial], BudgetCurve]
+) -> list[tuple[Params, BudgetCurve]]:
+    """Settings and curves of the trials that have measured a value."""
+    curves = [(params, curve(trial)) for trial, params in trials]
+    return [(params, found) for params, found in curves if found]
 
 
 def informative(values: NDArray[np.float64], costs: NDArray[np.float64]) -> NDArray[np.intp]:

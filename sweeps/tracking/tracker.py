@@ -174,9 +174,7 @@ class Tracker:
             if (run.data.tags.get(names.TAG_STATUS), run.info.status) != (names.STATUS_RUNNING, "RUNNING"):
                 self._client.update_run(run.info.run_id, status="RUNNING")
                 runs.set_tags(self._client, run, {names.TAG_STATUS: names.STATUS_RUNNING})
-            settings = flatten(config)
-            searched = {name: settings[name] for name in trial.params if name in settings}
-            self._runs.log_description(run, {**searched, **settings}, cost, now)
+            self._runs.log_description(run, flatten(config), cost, now)
 
         self._writer.add(write)
         for epoch, record in trial.epochs.items():

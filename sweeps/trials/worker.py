@@ -5,12 +5,10 @@ Workers are reused: images and teacher stay in memory from one trial to the next
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +19,7 @@ from ray import tune
 from ray.train._internal.session import _TrainingResult
 
 from hkd import metric_names as names
-from hkd.buckets import StorageAwayError, patiently
+from hkd.buckets import patiently
 from hkd.coco.annotations import Annotations
 from hkd.coco.images import ImageRecord
 from hkd.config import DataConfig, TeacherConfig, TrialConfig
@@ -44,7 +42,8 @@ from hkd.training.teacher.pseudo_labels import read_labels
 from hkd.training.trainer import Trainer
 from sweeps.folder import StudyError
 from sweeps.storage.objects import ObjectStorage, scratch_folder
-from sweeps.trials.node_files import NodeError, SharedFiles, check_this_node
+from sweeps.trials.error_notes import DISK_FULL_NOTE, exceptions_noted, is_disk_full
+from sweeps.trials.node_files import SharedFiles, check_this_node
 from sweeps.trials.shared_folder import check_seen, wait_until_seen
 
 SPEC = "spec"
@@ -53,14 +52,6 @@ METRICS = "metrics"
 """Key of our metrics in Tune's results, which hold Tune's own beside it."""
 NOTE = "note"
 """Key of a sentence for the console in Tune's results."""
-RAISED_NOTE = "hkd: raised by the trial"
-"""Note of every exception that a trial raises, a line of its text. Ray's own errors, of a lost worker, lack it."""
-DISK_FULL_NOTE = "hkd: the disk of the checkpoint is full"
-"""Note of an exception that a trial raises while it saves, a line of its text as well."""
-NODE_NOTE = "hkd: the node does not see the files of the study"
-"""Note of an exception that a trial raises at its start, a line of its text as well."""
-STORAGE_AWAY_NOTE = "hkd: the storage is away"
-"""Note of an exception that a trial raises while it waits for bucket or shared folder, a line of its text too."""
 
 
 @dataclass(frozen=True)
@@ -168,13 +159,13 @@ class DistillationTrial(tune.Trainable):
 
     def train(self) -> dict[str, Any]:
         """Called by Tune for each epoch."""
-        with _exceptions_noted():
+        with exceptions_noted():
             result: dict[str, Any] = super().train()  # type: ignore[no-untyped-call]
             return result
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
         """Called by Tune after each epoch."""
-        with _exceptions_noted():
+        with exceptions_noted():
             try:
                 if self._uploads is not None:
                     return self._uploaded_checkpoint(*self._uploads)
@@ -184,7 +175,7 @@ class DistillationTrial(tune.Trainable):
             except (OSError, RuntimeError) as error:
                 if self._shared_file is not None:
                     check_seen(self._shared_file)
-                if _is_disk_full(error):
+                if is_disk_full(error):
                     error.add_note(DISK_FULL_NOTE)
                 raise
 
@@ -317,27 +308,6 @@ class DistillationTrial(tune.Trainable):
             files = (STATE_FILE, names.ARTIFACT_METRICS)
             patiently(lambda: storage.download(checkpoint, Path(folder), files))
             self.load_checkpoint(folder)
-
-
-@contextmanager
-def _exceptions_noted() -> Iterator[None]:
-    try:
-        yield
-    except StorageAwayError as error:
-        error.add_note(STORAGE_AWAY_NOTE)  # no error of the trial, which is queued again
-        raise
-    except NodeError as error:
-        error.add_note(NODE_NOTE)  # as above
-        raise
-    except Exception as error:
-        error.add_note(RAISED_NOTE)
-        raise
-
-
-def _is_disk_full(error: OSError | RuntimeError) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return "PytorchStreamWriter failed" in str(error)  # torch.save reports no cause
 
 
 def build_trainer(

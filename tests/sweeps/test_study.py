@@ -18,7 +18,6 @@ import pytest
 
 from hkd.config import LatencyConfig
 from sweeps import ready_latency as latency_module
-from sweeps import ready_teacher as teacher_module
 from sweeps import session as session_module
 from sweeps import study as study_module
 from sweeps.folder import StudyError, StudyFolder
@@ -94,31 +93,6 @@ def test_second_signal_is_raised_after_all_runs_are_closed(place: Place, monkeyp
     interrupted = dict.fromkeys(("baseline-b", "trial-001"), ("running", "KILLED"))
     assert place.status == {"x": ("stopped", "KILLED"), **interrupted}
     assert "0 trials ended, 2 resume" in place.out.getvalue()
-
-
-def test_loss_of_the_cluster_names_the_command_and_leaves_no_run_open(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    statuses: list[dict[str, tuple[str, str]]] = []
-    prepare = teacher_module.prepare_teacher
-
-    def lose_before_trials(*given: Any) -> Any:
-        place.lose_cluster("no answer")
-        statuses.append(place.status)
-        return prepare(*given)
-
-    def lose_with_trials(tune: TuneDouble) -> None:
-        tune.start_one()
-        place.lose_cluster("no answer")
-        statuses.append(place.status)
-
-    place.trials = lose_with_trials
-    monkeypatch.setattr(teacher_module, "prepare_teacher", lose_before_trials)
-    place.run()
-    assert statuses == [{}, {"x": ("stopped", "KILLED"), "baseline-b": ("running", "KILLED")}]
-    before, with_trials = re.findall(r"no answer(.*)\nResume with:  THE COMMAND", place.out.getvalue())
-    assert "epochs of the teacher are saved" in before
-    assert "0 trials ended, 1 resume" in with_trials
 
 
 def test_crash_leaves_no_run_open(place: Place) -> None:

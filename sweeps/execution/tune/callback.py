@@ -23,19 +23,11 @@ from sweeps.execution.tune.exhausted_memory import describe_exhausted_memory
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.tracking.tracker import Tracker
 from sweeps.trials.cost import student_cost
+from sweeps.trials.error_notes import DISK_FULL_NOTE, NODE_NOTE, RAISED_NOTE, STORAGE_AWAY_NOTE
 from sweeps.trials.node_files import NodeError
 from sweeps.trials.records.ledger import Ledger
 from sweeps.trials.records.trial import LedgerTrial
-from sweeps.trials.worker import (
-    DISK_FULL_NOTE,
-    NODE_NOTE,
-    NOTE,
-    RAISED_NOTE,
-    SPEC,
-    STORAGE_AWAY_NOTE,
-    TrialSpec,
-    reported_metrics,
-)
+from sweeps.trials.worker import NOTE, SPEC, TrialSpec, reported_metrics
 
 _TUNE_HEADING = "Failure # "
 """Of each error in Tune's file, with its number and time."""

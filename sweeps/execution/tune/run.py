@@ -126,7 +126,7 @@ def _spec(study: StudyConfig, folder: StudyFolder, trial: LedgerTrial, inputs: T
         rungs=() if trial.confirms is not None else study.rungs,
         costs=student_cost(config).as_metrics(),
         uploads_to=None if folder.storage is None else folder.attempt_folder(trial.trial_id, trial.attempts),
-        shared_file=folder.config_file if folder.storage is None else None,
+        shared_file=None if inputs.shared is None or folder.storage is not None else folder.config_file,
     )
 
 

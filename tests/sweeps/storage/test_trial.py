@@ -17,14 +17,8 @@ from hkd.training.fit import LOG_FILE, STATE_FILE
 from hkd.training.teacher.prepare import find_teacher, prepare_teacher, teacher_folder
 from sweeps.execution.teacher.shared import SharedTeacher
 from sweeps.storage.objects import ObjectStorage
-from sweeps.trials.worker import (
-    NOTE,
-    SPEC,
-    STORAGE_AWAY_NOTE,
-    TrialSpec,
-    WorkerSettings,
-    reported_metrics,
-)
+from sweeps.trials.error_notes import STORAGE_AWAY_NOTE
+from sweeps.trials.worker import NOTE, SPEC, TrialSpec, WorkerSettings, reported_metrics
 from tests.sweeps.in_process_worker import worker
 from tests.sweeps.storage.s3_server import S3Server
 from tests.sweeps.tiny import tiny_trial

@@ -17,7 +17,8 @@ from hkd import buckets
 from hkd.buckets import StorageAwayError
 from hkd.config import TrialConfig
 from hkd.config_files.parsing import parse_config
-from sweeps.trials.worker import DISK_FULL_NOTE, SPEC, STORAGE_AWAY_NOTE, DistillationTrial, TrialSpec, WorkerSettings
+from sweeps.trials.error_notes import DISK_FULL_NOTE, STORAGE_AWAY_NOTE
+from sweeps.trials.worker import SPEC, DistillationTrial, TrialSpec, WorkerSettings
 from tests.sweeps.in_process_worker import worker
 from tests.sweeps.tiny import tiny_trial
 

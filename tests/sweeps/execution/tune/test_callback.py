@@ -20,19 +20,11 @@ from sweeps.execution.tune.callback import MAX_LOST_WORKERS, Recorder, ResultsNo
 from sweeps.folder import StudyError, StudyFolder
 from sweeps.settings.study import StudyConfig
 from sweeps.tracking.tracker import Tracker
+from sweeps.trials.error_notes import DISK_FULL_NOTE, NODE_NOTE, RAISED_NOTE, STORAGE_AWAY_NOTE
 from sweeps.trials.records.journal import LedgerError
 from sweeps.trials.records.ledger import Ledger
 from sweeps.trials.records.trial import LedgerTrial
-from sweeps.trials.worker import (
-    DISK_FULL_NOTE,
-    METRICS,
-    NODE_NOTE,
-    RAISED_NOTE,
-    SPEC,
-    STORAGE_AWAY_NOTE,
-    TrialSpec,
-    WorkerSettings,
-)
+from sweeps.trials.worker import METRICS, SPEC, TrialSpec, WorkerSettings
 from tests.sweeps.console.test_display import plain_display
 from tests.sweeps.mlflow_double import MlflowDouble
 from tests.sweeps.tracking.tracked import flushed

@@ -43,7 +43,6 @@ def test_latency_is_in_the_record_and_in_the_run_of_a_trial(tmp_path: Path) -> N
     write_table(table, detectors_to_measure(study), *SIZE)
     folder, store = StudyFolder(study), MlflowDouble()
     folder.path.mkdir(parents=True)
-    folder.write_study(study)
     ledger = open_ledger(study, folder.journal)
     tracker = flushed(Tracker(store.client(), "http://host", "x", None))
     tracker.start_study({}, {}, "")
