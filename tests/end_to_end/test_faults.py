@@ -6,7 +6,6 @@ session to its first epoch.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -31,6 +30,7 @@ from hkd.training.teacher.prepare import prepare_teacher
 from sweeps.trials.records.trial import LedgerTrial, read_trials
 from sweeps.trials.worker import build_trainer
 from tests.end_to_end.processes import REPOSITORY, Command
+from tests.full_disk import fill_disk
 from tests.sweeps.tiny import tiny_trial, write_tiny_study
 
 EPOCHS = 16
@@ -143,15 +143,7 @@ def fill(disk: Path) -> None:
         # The space of checkpoints that the study removes stays in use. Temporary files may vanish.
         with suppress(FileNotFoundError):
             (disk / FILLER / str(number)).hardlink_to(path)
-    # Workers of the study may write meanwhile. So the disk is filled to the last byte, and then some is freed.
-    with (disk / FILLER / "rest").open("wb", buffering=0) as rest:
-        try:
-            while True:
-                rest.write(bytes(2**16))
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-        rest.truncate(rest.tell() - BYTES_FOR_RECORDS)
+    fill_disk(disk / FILLER / "rest", left=BYTES_FOR_RECORDS)
 
 
 def kill_a_training_worker(command: Command) -> None:

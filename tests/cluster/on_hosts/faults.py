@@ -13,6 +13,7 @@ from tests.cluster.on_hosts.documented import CLUSTER_FILE, write_cluster_file
 from tests.cluster.on_hosts.hosts import HEAD, WORKERS, Host, in_login_shell, show, wait_for_nodes
 from tests.cluster.on_hosts.studies import EPOCHS, Row, Study, mount_shared_folder
 from tests.cluster.on_hosts.user import User, wait_until
+from tests.full_disk import fill_disk
 from tests.sweeps.storage.s3_server import CREDENTIALS, S3Server
 
 RAYLET = "^[^ ]*/raylet/raylet "
@@ -134,10 +135,17 @@ def _ended(name: str, lab: Lab, signal: str, message: str) -> Row:
     return _resumed(name, lab, study, code, first_line)
 
 
-def _resumed(name: str, lab: Lab, study: Study, code: int, message: str) -> Row:
+def _resumed(name: str, lab: Lab, study: Study, code: int, message: str = "", *, printed: str = "") -> Row:
+    """The study is resumed, and runs to its end.
+
+    Args:
+        code, message: Of the session that ended.
+        printed: Part of the resumed session's line that is the message instead.
+    """
     before, started_at = study.epochs(), study.now()
     with study.start(lab.head, "--resume") as session:
         assert session.end() == 0, session.shown
+        message = message or session.wait_for_line(printed)
     seconds = study.newest_epoch_after(started_at) - started_at
     return study.row(name, code, message, seconds, study.repeated(session, before))
 
@@ -153,12 +161,7 @@ def empty_checkpoint(lab: Lab) -> Row:
     trial = study.trials()["trial-001"]
     assert trial.checkpoint is not None
     os.truncate(study.folder / trial.checkpoint / "training_state.pt", 0)
-    before, started_at = study.epochs(), study.now()
-    with study.start(lab.head, "--resume") as session:
-        code = session.end()
-        message = session.wait_for_line("because of")
-    seconds = study.newest_epoch_after(started_at) - started_at
-    return study.row(name, code, message, seconds, study.repeated(session, before))
+    return _resumed(name, lab, study, 0, printed="because of")
 
 
 def second_driver(lab: Lab) -> Row:
@@ -181,21 +184,12 @@ def full_disk(lab: Lab) -> Row:
     with study.start(lab.head) as session:
         study.wait_for_epochs(3, session)
         filler = lab.shared / "filler"
-        fill(filler)
+        # Enough for records of the ledger, but not for a checkpoint.
+        fill_disk(filler, left=2**18)
         code = session.end()
         message = session.wait_for_line("is full")
     filler.unlink()
     return _resumed(name, lab, study, code, message)
-
-
-def fill(file: Path) -> None:
-    with file.open("wb", buffering=0) as rest:
-        try:
-            while True:
-                rest.write(bytes(2**16))
-        except OSError:
-            # Enough for records of the ledger, but not for a checkpoint.
-            rest.truncate(rest.tell() - 2**18)
 
 
 def lost_mlflow(lab: Lab) -> Row:
