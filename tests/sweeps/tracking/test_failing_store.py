@@ -39,6 +39,33 @@ def test_pending_writes_are_written_later_in_order(store: MlflowDouble, monkeypa
     assert store.num_metric_requests == 2  # the costs, and the three epochs
 
 
+def test_pending_epochs_are_written_in_one_request_with_the_end(
+    store: MlflowDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[tuple[int, int]] = []
+    log_batch = store.log_batch
+
+    def counted(run_id: str, metrics: Any = (), params: Any = (), tags: Any = (), **more: Any) -> None:
+        log_batch(run_id, metrics=metrics, params=params, tags=tags, **more)
+        requests.append((len(metrics), len(tags)))
+
+    tracker = started_tracker(store)
+    store.is_unreachable = True
+    tracker.start_trial(TRIAL, TrialConfig(), COST)
+    log_epoch(tracker, TRIAL, 1)
+    log_epoch(tracker, TRIAL, 2)
+    tracker.end_trial(replace(TRIAL, status="finished"), None)
+    store.is_unreachable = False
+    monkeypatch.setattr(background, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(store, "log_batch", counted)
+    tracker.flush()
+    wait_until(lambda: not tracker.num_pending)
+    # Two epochs of three metrics each, and the tag of the status. What comes before them are parameters and costs.
+    assert requests[-1] == (6, 1)
+    assert all(num_tags == 0 for _, num_tags in requests[:-1])
+    assert store.named("trial-001").steps_of("epoch") == [1, 2]
+
+
 def test_store_that_does_not_answer_delays_no_method(store: MlflowDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     tracker = Tracker(store.client(), "http://host", "study", None)
     answers, create_run = threading.Event(), store.create_run

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 from ray import tune
+from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.tune.execution import class_cache
 from ray.tune.search import Searcher
 
@@ -45,8 +46,11 @@ class TunerDouble:
     def __init__(self, recorder: RecorderDouble, tune_config: Any, run_config: Any) -> None:
         self.recorder, self.tune_config, self.run_config = recorder, tune_config, run_config
         self.specs: list[TrialSpec] = []
+        self.handler: object = None
+        """What Tune calls when a worker is lost."""
 
     def fit(self) -> None:
+        self.handler = RayActorManager._actor_task_failed
         searcher = self.tune_config.search_alg
         while isinstance(suggested := searcher.suggest("its id"), dict):
             self.specs.append(suggested[SPEC])
@@ -77,6 +81,8 @@ def test_tune_runs_queue_with_checkpoints_and_folders(tmp_path: Path, monkeypatc
     inputs = TrialInputs(Path("teacher.safetensors"), cache, RESOURCES, Path("labels.json"))
     run_trials(study, folder, TrialQueue(study, ledger), cast("Recorder", recorder), inputs, Interruption())
     (tuner,) = tuners
+    # Which also knows the loss of a worker for exhausted memory (exhausted_memory_loses_worker).
+    assert tuner.handler is not RayActorManager._actor_task_failed
     resumed, proposed = tuner.specs
     assert (resumed.trial_id, resumed.folder_name) == ("baseline-b", "baseline-b-attempt-2")
     assert resumed.resume_from == folder.path / "baseline-b/checkpoint_000002"
